@@ -1,0 +1,59 @@
+# Every target sets itself up, from nothing: a virtual environment in .venv from the pins in requirements/.
+#
+#   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
+#   make test    everything that CI runs
+#   make lint    ruff and mypy alone
+#   make format  rewrites the sources as ruff would have them
+#   make bench   measures each claim against nginx and against no proxy
+#   make pins    writes requirements/ anew with the newest versions
+#   make clean   removes all that the other targets made
+
+VENV := .venv
+BIN := $(VENV)/bin
+CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench pins clean environments
+
+help:
+	@sed -n '/^#   make/s/^#   //p' Makefile
+
+run: $(VENV)/.installed
+	@$(BIN)/graph-sidecar demo $(ARGS)
+
+test: environments
+	@scripts/check lint pytest
+
+lint: $(VENV)/.tools
+	@scripts/check lint
+
+format: $(VENV)/.tools
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.tools
+	@scripts/bench $(ARGS)
+
+pins:
+	@scripts/pins
+
+clean:
+	@rm -rf $(VENV) .venvs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+environments: $(VENV)/.tools $(CLIENTS)
+
+# The product alone: this is all that `make run` waits for.
+$(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml scripts/environment
+	@scripts/environment $(VENV) requirements/run.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.installed requirements/test.txt
+	@scripts/environment $(VENV) requirements/test.txt
+	@touch $@
+
+# Real client programs live apart: they pin old versions of what we use.
+.venvs/%/.installed: requirements/%.txt requirements/build.txt scripts/environment
+	@scripts/environment .venvs/$* requirements/$*.txt
+	@touch $@

@@ -1,0 +1,239 @@
+"""Builds the stack and owns its lifetimes. Here, and nowhere else, anything is constructed.
+
+application ─► server ─► coalescer ─► cache ─► batcher ─► upstream ─► Graph
+                  └────► passthrough ───────────────────────────────► Graph
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvloop
+from aiohttp import web
+
+from proxy import logs
+from proxy.core.batching import Limits
+from proxy.core.keys import Keys
+from proxy.core.messages import Request
+from proxy.core.normal import split_pairs
+from proxy.core.quota import Usage
+from proxy.core.reading import Hosts
+from proxy.core.rules import Rule, RuleBook, RuleMatch
+from proxy.core.sealing import Sealer
+from proxy.core.touching import Touches
+from proxy.settings import Address, Settings
+from proxy.shell.admin import admin
+from proxy.shell.batcher import Batcher
+from proxy.shell.cache import Cache
+from proxy.shell.coalescer import Coalescer
+from proxy.shell.passthrough import Passthrough
+from proxy.shell.server import House, Server
+from proxy.shell.store import KeyFileError, Store, load_or_make
+from proxy.shell.telemetry import Telemetry
+from proxy.shell.upstream import Upstream, Way
+
+_log = logging.getLogger("graph_sidecar")
+
+HEAD_LIMIT = 65_536
+"""Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
+
+
+class StartError(Exception):
+    """The sidecar cannot start; the text says what is in the way and what would do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A sidecar that serves."""
+
+    listen: Address
+    admin: Address
+    telemetry: Telemetry
+    store: Store
+
+    @property
+    def url(self) -> str:
+        """What to put in the place of https://graph.facebook.com."""
+        return f"http://{self.listen}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where our own paths are."""
+        return f"http://{self.admin}"
+
+
+def serve(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Raises StartError."""
+    logs.set_up(settings.log)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with sidecar(settings) as running:
+        _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
+        gc.collect()
+        gc.freeze()
+        await stop.wait()
+        _log.info("draining for at most %g s", settings.drain_s)
+    _log.info("done")
+    return 0
+
+
+@asynccontextmanager
+async def sidecar(settings: Settings) -> AsyncIterator[Running]:
+    """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError."""
+    async with contextlib.AsyncExitStack() as lifetimes:
+        store, master = await _open_store(settings, lifetimes)
+        telemetry, ready = Telemetry(), asyncio.Event()
+        server, batcher = await _build(settings, master, store, telemetry, lifetimes)
+
+        def stats() -> dict[str, object]:
+            return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
+
+        ours = web.AppRunner(admin(ready.is_set, stats), access_log=None)
+        admin_at = await _listen("admin", ours, settings.admin, lifetimes)
+        listen_at = await _listen(
+            "listen", web.ServerRunner(server, shutdown_timeout=settings.drain_s), settings.listen, lifetimes
+        )
+        ready.set()
+        lifetimes.callback(ready.clear)
+        yield Running(listen_at, admin_at, telemetry, store)
+
+
+async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) -> tuple[Store, bytes]:
+    cache = settings.cache
+    try:
+        master = load_or_make(cache.key_file if isinstance(cache.key_file, Path) else None)
+    except KeyFileError as error:
+        raise StartError(f"cache.key_file: {error}") from None
+    store = Store(
+        cache.dir if cache.disk_mb else None,
+        Sealer(master, sealed=cache.sealed),
+        memory_bytes=cache.memory_mb * 2**20,
+        disk_bytes=cache.disk_mb * 2**20,
+        max_body_bytes=cache.max_body_kb * 1024,
+    )
+    await store.open()
+    lifetimes.push_async_callback(store.close)
+    return store, master
+
+
+async def _build(
+    settings: Settings,
+    master: bytes,
+    store: Store,
+    telemetry: Telemetry,
+    lifetimes: contextlib.AsyncExitStack,
+) -> tuple[web.Server, Batcher]:
+    """The stack of the drawing, from right to left."""
+    way, hosts, rules = _way(settings), _hosts(settings), _rules(settings)
+    keys, touches = Keys(master), Touches()
+
+    upstream, passthrough = Upstream(way), Passthrough(way)
+    for end in (upstream, passthrough):
+        await end.open()
+        lifetimes.push_async_callback(end.close)
+
+    def rule_of(request: Request) -> Rule:
+        return rules.rule(request.path, dict(split_pairs(request.query)).get("fields", ""))
+
+    batcher = Batcher(upstream, _limits(settings), telemetry, time.monotonic)
+    cache = Cache(batcher, store=store, keys=keys, rule=rule_of, touches=touches, clock=time.time)
+    coalescer = Coalescer(
+        cache, lambda request: (keys.entry(request), keys.proof(request.credential), request.wishes.max_age)
+    )
+    lifetimes.push_async_callback(batcher.close)
+    lifetimes.push_async_callback(cache.close)
+
+    def wrote(nodes: tuple[str, ...]) -> None:
+        touches.touch(nodes, time.time())
+        coalescer.close(nodes)
+
+    house = House(
+        stack=coalescer,
+        passthrough=passthrough,
+        hosts=hosts,
+        rules=rules,
+        keys=keys,
+        usage=Usage(),
+        telemetry=telemetry,
+        rewrite_links=settings.paging.rewrite,
+        wrote=wrote,
+        now=time.time,
+        clock=time.monotonic,
+    )
+    server = web.Server(
+        Server(house).handle,
+        handler_cancellation=True,
+        auto_decompress=False,
+        max_line_size=HEAD_LIMIT,
+        max_field_size=HEAD_LIMIT,
+        access_log=None,
+    )
+    return server, batcher
+
+
+async def _listen(name: str, runner: web.BaseRunner, at: Address, lifetimes: contextlib.AsyncExitStack) -> Address:
+    await runner.setup()
+    lifetimes.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, at.host, at.port).start()
+    except OSError as error:
+        raise StartError(f"{name} = {at}: {error.strerror or error}") from None
+    return Address(at.host, runner.addresses[0][1])
+
+
+def _way(settings: Settings) -> Way:
+    upstream = settings.upstream
+    return Way(
+        scheme=urlsplit(upstream.origin).scheme,
+        user_agent=upstream.user_agent,
+        connections=upstream.connections,
+        connect_timeout_s=upstream.connect_timeout_s,
+        reply_timeout_s=upstream.reply_timeout_s,
+    )
+
+
+def _hosts(settings: Settings) -> Hosts:
+    return Hosts(urlsplit(settings.upstream.origin).netloc, frozenset(settings.upstream.hosts))
+
+
+def _limits(settings: Settings) -> Limits:
+    batch = settings.batch
+    return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token=batch.group == "token")
+
+
+def _rules(settings: Settings) -> RuleBook:
+    cache = settings.cache
+    default = Rule(cache.fresh_s, cache.stale_if_error_s, cache.stale_while_revalidate_s, batch=settings.batch.enabled)
+    matches = [
+        RuleMatch(
+            path=rule.path,
+            fields=frozenset(rule.fields),
+            rule=Rule(
+                default.fresh_s if rule.fresh_s is None else rule.fresh_s,
+                default.stale_if_error_s if rule.stale_if_error_s is None else rule.stale_if_error_s,
+                default.stale_while_revalidate_s
+                if rule.stale_while_revalidate_s is None
+                else rule.stale_while_revalidate_s,
+                batch=rule.batch and settings.batch.enabled,
+                cache=rule.cache,
+            ),
+        )
+        for rule in settings.rules
+    ]
+    return RuleBook(matches, default)

@@ -1,0 +1,260 @@
+"""The batch planner: waiting reads become batches within Graph's limit, and Graph's array becomes one outcome per read.
+
+Source: developers.facebook.com/docs/graph-api/batch-requests; what SDKs and their users met beyond it stands at the
+rules.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from proxy.core import headers
+from proxy.core.errors import ABORTED, Blame, blame, read_error
+from proxy.core.messages import Channel, Credential, Headers, Reply, Request
+from proxy.core.normal import join_pairs
+
+GRAPH_LIMIT = 50
+"""Operations that Graph takes in one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What holds for every group; the window in seconds."""
+
+    slots: int = GRAPH_LIMIT
+    window_s: float = 0.005
+    in_flight: int = 8
+    queue: int = 10_000
+    by_token: bool = False  # a batch holds one token
+
+
+def group_of(request: Request, limits: Limits) -> Hashable:
+    """What requests must share to ride together: all that the outer call says once for everyone in it."""
+    token = request.credential if limits.by_token else None
+    return request.host, request.language, token
+
+
+def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) -> float | None:
+    """When the next batch of a group leaves (not after *now*: at once); None while it has to wait for a landing.
+
+    A group with nothing in flight waits for nobody; behind a flight there is time to gather company (as in Nagle's
+    algorithm, RFC 896).
+    """
+    if not queued or in_flight >= limits.in_flight:
+        return None
+    if not in_flight or queued >= limits.slots:
+        return now
+    return oldest + limits.window_s
+
+
+class _Operation(msgspec.Struct, omit_defaults=True):
+    method: str
+    relative_url: str
+    headers: list[str] = []
+
+
+def encode(requests: Sequence[Request], top: Credential) -> bytes:
+    """The urlencoded form that asks *requests* in one call, *top* vouching for the call as a whole.
+
+    Every slot carries its own token and proof: the top-level ones are a fallback, and would lend a stranger's rights to
+    a slot that had none. Raises ValueError for such a request.
+    """
+    if any(request.credential is None for request in requests):
+        raise ValueError("an operation without a token of its own never enters a batch")
+    operations = msgspec.json.encode([_operation(request) for request in requests]).decode()
+    form = {"access_token": top.token, **_vouching(top), "include_headers": "true", "batch": operations}
+    return urlencode(form, errors="surrogateescape").encode()
+
+
+def relative_url(request: Request) -> str:
+    """What stands behind the host: version as asked, path, query in normal form, the caller's own token and proof."""
+    own = ""
+    if request.credential is not None:
+        own = join_pairs((("access_token", request.credential.token), *_vouching(request.credential).items()))
+    query = "&".join(part for part in (request.query, own) if part)
+    return f"{request.version}{request.path}?{query}".removeprefix("/").removesuffix("?")
+
+
+def _operation(request: Request) -> _Operation:
+    conditions = [f"If-None-Match: {request.validator}"] if request.validator else []
+    return _Operation("GET", relative_url(request), conditions)
+
+
+def _vouching(credential: Credential) -> dict[str, str]:
+    named = {"appsecret_proof": credential.proof, "appsecret_time": credential.time}
+    return {name: value for name, value in named.items() if value}
+
+
+class Tops:
+    """Which credentials were refused on top of a batch lately, and so do not go there."""
+
+    REST_S = 60
+    PLACES = 1024
+
+    def __init__(self) -> None:
+        """Trust every credential."""
+        self._rested: OrderedDict[Credential, float] = OrderedDict()
+
+    def choose(self, requests: Sequence[Request], now: float) -> Credential | None:
+        """A credential of *requests* that may stand on top; None if all of them were refused there."""
+        own = (request.credential for request in requests)
+        return next((known for known in own if known and self._rested.get(known, 0.0) <= now), None)
+
+    def refuse(self, credential: Credential, now: float) -> None:
+        """Keep *credential* off the top for a while."""
+        self._rested[credential] = now + self.REST_S
+        self._rested.move_to_end(credential)
+        if len(self._rested) > self.PLACES:
+            self._rested.popitem(last=False)
+
+
+class Call(Enum):
+    """How a whole batch call went, where there is no reply to look into."""
+
+    CUT = "cut"  # the connection ended before the reply did
+    LATE = "late"  # no reply in time
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What became of a batch: replies by index, the rest to be asked again in smaller batches or each alone."""
+
+    replies: dict[int, Reply]
+    again: tuple[tuple[int, ...], ...] = ()
+    alone: tuple[int, ...] = ()
+    refused_top: bool = False  # the credential on top is not to be used there for a while
+    cause: str = ""  # a word for the retry
+
+
+def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call, attempt: int) -> Sorted:
+    """Exactly one fate for each of *requests*, whatever Graph's *answer* to their batch was.
+
+    *attempt* counts the batches that these requests have been in: first a smaller batch, then each alone.
+    """
+    everyone = range(len(requests))
+    if answer is Call.LATE:
+        return Sorted({}, alone=tuple(everyone), cause="late")
+    if isinstance(answer, Call):
+        return _apart(everyone, attempt, "cut")
+    slots = _slots(answer, len(requests))
+    if slots is None:
+        return _refused(requests, top, answer, attempt)
+    replies = {at: reply for at, slot in enumerate(slots) if (reply := _reply(slot, requests[at], answer)) is not None}
+    troubled = tuple(at for at in everyone if at not in replies and _is_trouble(slots[at]))
+    missing = tuple(at for at in everyone if at not in replies and at not in troubled)
+    rest = _again(missing, len(requests), attempt)
+    return replace(rest, replies=replies, alone=rest.alone + troubled, cause="slot" if missing or troubled else "")
+
+
+def _slots(answer: Reply, count: int) -> list[Any] | None:
+    """The slots of *answer*, or None if it is not an array of just *count*.
+
+    A shorter array is seen in the wild (arsduo/koala PR 572), and nothing says which slots are missing: were one left
+    out in the middle, its neighbours' bodies would go to the wrong callers. So no slot of it is trusted.
+    """
+    if answer.status != 200:
+        return None
+    try:
+        slots = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return slots if isinstance(slots, list) and len(slots) == count else None
+
+
+def _reply(slot: Any, request: Request, outer: Reply) -> Reply | None:
+    """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble."""
+    if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 500:
+        return None
+    if (body := _body(slot.get("body"), status)) is None or (status == 304 and not request.validator):
+        return None
+    if status >= 400 and (error := read_error(body)) and error.code == ABORTED:
+        return None
+    fields = headers.passed_out(_fields(slot.get("headers")))
+    return Reply(
+        status,
+        (*headers.typed(fields), *headers.pick(outer.headers, headers.TRACE)),
+        body,
+        channel=Channel.BATCH,
+    )
+
+
+def _is_trouble(slot: Any) -> bool:
+    """Whether *slot* tells of trouble on Graph's side with this one read, so that no other batch would do better."""
+    if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or status < 500:
+        return False
+    error = read_error(str(slot.get("body")).encode("utf-8", "replace"))
+    return error is None or error.code != ABORTED
+
+
+def _body(body: Any, status: int) -> bytes | None:
+    if isinstance(body, str):
+        try:
+            return body.encode()
+        except UnicodeEncodeError:
+            return None
+    return b"" if body is None and status >= 300 else None
+
+
+def _fields(listed: Any) -> Headers:
+    """An item's header fields, which are objects with a name and a value; anything else there is left out."""
+    if not isinstance(listed, list):
+        return ()
+    pairs = ((field.get("name"), field.get("value")) for field in listed if isinstance(field, dict))
+    return tuple((name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str))
+
+
+def _refused(requests: Sequence[Request], top: Credential, answer: Reply, attempt: int) -> Sorted:
+    """A batch refused as a whole: another credential on top where the top one is to blame, else apart."""
+    everyone = tuple(range(len(requests)))
+    whose = blame(answer.status, answer.body)
+    if whose is Blame.OTHER:
+        return _apart(everyone, attempt, "refused")
+    others = tuple(at for at in everyone if requests[at].credential != top)
+    if whose is Blame.QUOTA:  # the throttle is the answer to the top one's reads; to ask again would prolong the block
+        throttled = replace(answer, headers=headers.passed_out(answer.headers), channel=Channel.BATCH)
+        replies = {at: throttled for at in everyone if at not in others}
+        return replace(_with_another_top(others, attempt, "throttled"), replies=replies)
+    return (
+        _with_another_top(everyone, attempt, "token")
+        if others
+        else Sorted({}, alone=everyone, refused_top=True, cause="token")
+    )
+
+
+def _with_another_top(indices: tuple[int, ...], attempt: int, cause: str) -> Sorted:
+    """The same reads under another credential; after a few refusals each alone, for every try costs all of them."""
+    if attempt < TOPS_TRIED:
+        return Sorted({}, again=_one_group(indices), refused_top=True, cause=cause)
+    return Sorted({}, alone=indices, refused_top=True, cause=cause)
+
+
+TOPS_TRIED = 3
+
+
+def _apart(everyone: Iterable[int], attempt: int, cause: str) -> Sorted:
+    """Two halves, then each alone: one bad read costs its mates a second call, not their answers."""
+    whole = tuple(everyone)
+    half = (len(whole) + 1) // 2
+    if attempt or len(whole) == 1:
+        return Sorted({}, alone=whole, cause=cause)
+    return Sorted({}, again=(whole[:half], whole[half:]), cause=cause)
+
+
+def _again(missing: tuple[int, ...], of: int, attempt: int) -> Sorted:
+    """Those *missing* out of a batch *of* so many: in a smaller batch once, then alone."""
+    if len(missing) == of:
+        return _apart(missing, attempt, "slot")
+    if attempt or len(missing) == 1:
+        return Sorted({}, alone=missing)
+    return Sorted({}, again=_one_group(missing))
+
+
+def _one_group(indices: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    return (indices,) if indices else ()

@@ -1,0 +1,107 @@
+"""A reply as its caller gets it: JSONP, 304, links, usage, and the two fields that say what happened."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from proxy.core import headers, paging
+from proxy.core.errors import NotHeld
+from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
+from proxy.core.reading import Read, matches
+
+NAME = "graph-sidecar"
+"""The cache's name in Cache-Status (RFC 9211 section 2)."""
+
+_ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
+
+
+@dataclass(frozen=True, slots=True)
+class WayIn:
+    """How the caller came in, for links that shall lead back here; an empty *origin* leaves them alone."""
+
+    origin: str
+    hosts: frozenset[str]
+
+
+def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Reply:
+    """*reply* with all that depends on this one caller. What is held and shared stays as Graph gave it."""
+    fields = (*_with_usage(reply, newest_usage), *_told(reply, read.request.wishes))
+    if reply.status == 200 and _is_known(read.request.wishes.if_none_match, reply):
+        return replace(reply, status=304, headers=headers.without(fields, frozenset({"content-length"})), body=b"")
+    body = reply.body
+    if way_in.origin and reply.status == 200:
+        body = paging.rewrite(body, way_in.hosts, way_in.origin)
+    if read.callback and _is_json(reply):
+        body = b"/**/" + read.callback.encode() + b"(" + body + b");"
+        fields = (
+            *headers.without(fields, frozenset({"content-type"})),
+            ("Content-Type", "text/javascript; charset=UTF-8"),
+        )
+    return replace(reply, headers=fields, body=body)
+
+
+def bare(reply: Reply) -> Reply:
+    """*reply* where no read stands behind it: an error of ours about a message that was not understood, or a stream."""
+    return replace(reply, headers=(*reply.headers, *_told(reply, NO_WISHES)))
+
+
+def skipped(reason: str, *, writes: bool) -> tuple[tuple[str, str], ...]:
+    """The fields that a stream gets, which is none of the cache's business for *reason*."""
+    forwarded = "fwd=method" if writes else f"fwd=bypass; detail={reason.replace(' ', '-')}"
+    return ("Cache-Status", f"{NAME}; {forwarded}"), ("Server-Timing", _timing(None, None))
+
+
+def _is_known(if_none_match: str, reply: Reply) -> bool:
+    etag = reply.header("etag")
+    return bool(if_none_match and etag) and matches(if_none_match, etag or "")
+
+
+def _is_json(reply: Reply) -> bool:
+    kind = (reply.header("content-type") or "").partition(";")[0].strip().lower()
+    return kind in {"application/json", "text/javascript"}
+
+
+def _with_usage(reply: Reply, newest: Headers) -> Headers:
+    """Usage as Graph told it with this reply, else the newest known, never what was held."""
+    if reply.origin_mode in _ASKED_NOW or headers.pick(reply.headers, headers.USAGE):
+        return reply.headers
+    return (*reply.headers, *newest)
+
+
+def _told(reply: Reply, wishes: Wishes) -> Headers:
+    age = (("Age", str(int(reply.age))),) if reply.age is not None else ()
+    timing = _timing(reply.window_s, reply.upstream_s)
+    return (*age, ("Cache-Status", cache_status(reply, wishes)), ("Server-Timing", timing))
+
+
+def cache_status(reply: Reply, wishes: Wishes) -> str:
+    """The Cache-Status member for *reply* (RFC 9211 section 2)."""
+    parts = [NAME, *_how(reply, wishes)]
+    if reply.stored:
+        parts.append("stored")
+    if reply.mode is Mode.COALESCED:
+        parts.append("collapsed")
+    if reply.detail:
+        parts.append(f"detail={reply.detail}")
+    return "; ".join(parts)
+
+
+def _how(reply: Reply, wishes: Wishes) -> list[str]:
+    if reply.ttl is not None:
+        return ["hit", f"ttl={math.floor(reply.ttl)}"]
+    if reply.detail == NotHeld.__name__.lower():
+        return []
+    because = "fwd=request" if wishes.no_cache or wishes.no_store else "fwd=uri-miss"
+    match reply.origin_mode:
+        case Mode.REVALIDATED:
+            return ["fwd=request" if wishes.no_cache else "fwd=stale", "fwd-status=304"]
+        case Mode.CHANGED:
+            return ["fwd=request" if wishes.no_cache else "fwd=stale", f"fwd-status={reply.status}"]
+        case _:
+            return [because]
+
+
+def _timing(window_s: float | None, upstream_s: float | None) -> str:
+    """Server-Timing (W3C), in milliseconds."""
+    return f"window;dur={(window_s or 0) * 1000:.1f}, upstream;dur={(upstream_s or 0) * 1000:.1f}"

@@ -1,0 +1,178 @@
+"""Our errors, each with the status of its kind and a body in Graph's shape; and how to read Graph's own.
+
+SidecarError             answers a caller; its text starts with "graph-sidecar:"
+├── Unreachable    502   no connection to Graph
+├── Cut            502   the connection ended before the reply did
+├── Nonsense       502   Graph's reply makes no sense
+├── Overloaded     503   too many requests wait here
+├── Draining       503   the sidecar is stopping
+├── Late           504   Graph did not answer in time
+├── NotHeld        504   only-if-cached, and nothing fresh is held (RFC 9111 section 5.2.1.7)
+├── BadRequest     400   the request cannot be read
+└── Fault          500   a fault of the sidecar's own
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from proxy.core.headers import JSON_TYPE
+from proxy.core.messages import Headers, Mode, Reply
+
+
+class SidecarError(Exception):
+    """An answer that the sidecar gives in its own name; *detail* is text for the caller and holds no secret."""
+
+    status: int
+    code: int
+    transient = True
+    retry_after_s: int | None = None
+
+    def __init__(self, detail: str) -> None:
+        """Say what happened and, where there is one, the way out."""
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Unreachable(SidecarError):
+    """No connection to Graph."""
+
+    status, code = 502, 2
+
+
+class Cut(SidecarError):
+    """The connection ended before the reply did."""
+
+    status, code = 502, 2
+
+
+class Nonsense(SidecarError):
+    """Graph's reply makes no sense."""
+
+    status, code = 502, 1
+
+
+class Overloaded(SidecarError):
+    """Too many requests wait here."""
+
+    status, code, retry_after_s = 503, 2, 1
+
+
+class Draining(SidecarError):
+    """The sidecar is stopping."""
+
+    status, code, retry_after_s = 503, 2, 1
+
+
+class Late(SidecarError):
+    """Graph did not answer in time."""
+
+    status, code = 504, 2
+
+
+class NotHeld(SidecarError):
+    """The caller takes only what is held, and nothing fresh is."""
+
+    status, code, transient = 504, 2, False
+
+
+class BadRequest(SidecarError):
+    """The request cannot be read."""
+
+    status, code, transient = 400, 100, False
+
+
+class Fault(SidecarError):
+    """A fault of the sidecar's own."""
+
+    status, code = 500, 1
+
+
+def reply_of(error: SidecarError) -> Reply:
+    """The reply that carries *error*, in the shape that Graph's clients read (always JSON, always typed)."""
+    told = {
+        "message": f"graph-sidecar: {error.detail}",
+        "type": "GraphSidecarException",
+        "code": error.code,
+        "is_transient": error.transient,
+        "fbtrace_id": "",
+    }
+    headers: Headers = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"))
+    if error.retry_after_s is not None:
+        headers = (*headers, ("Retry-After", str(error.retry_after_s)))
+    return Reply(
+        error.status, headers, msgspec.json.encode({"error": told}), Mode.FAILED, detail=type(error).__name__.lower()
+    )
+
+
+THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})
+"""Codes that say "too much": asking again prolongs the block (…/docs/graph-api/overview/rate-limiting)."""
+
+TOKEN_REFUSED = frozenset({102, 104, 190, 450, 452, 2500})
+"""Codes that refuse the token itself (…/docs/graph-api/guides/error-handling)."""
+
+ABORTED = 960
+"""The code of a slot whose batch ran out of time or whose parent failed; the slot was not answered."""
+
+TRANSIENT = frozenset({1, 2})
+"""Codes of trouble on Graph's side."""
+
+
+class GraphError(msgspec.Struct, frozen=True):
+    """The members of Graph's error envelope that decide something here."""
+
+    code: int = 0
+    type: str = ""
+    message: str = ""
+    is_transient: bool = False
+
+
+class _Envelope(msgspec.Struct):
+    error: msgspec.Raw | None = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_error = msgspec.json.Decoder(GraphError, strict=False)
+
+
+def read_error(body: bytes) -> GraphError | None:
+    """The error that *body* holds at its top level, or None; an error of unknown shape is one without a code."""
+    try:
+        raw = _envelope.decode(body).error
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        return _error.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return GraphError()
+
+
+class Blame(Enum):
+    """What a refused call means for the one who asked next."""
+
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+    QUOTA = "quota"
+    OTHER = "other"
+
+
+def blame(status: int, body: bytes) -> Blame:
+    """Whose trouble the refusal *body* tells of: the top token's, its quota's, or something else's."""
+    error = read_error(body)
+    if error is None or status >= 500:
+        return Blame.OTHER
+    if error.code in THROTTLED:
+        return Blame.QUOTA
+    proof_refused = error.code == 100 and "appsecret_proof" in error.message
+    return Blame.TOKEN if error.code in TOKEN_REFUSED or proof_refused else Blame.OTHER
+
+
+def is_trouble(reply: Reply) -> bool:
+    """Whether Graph answered with trouble of its own or a throttle, where an old body may serve better."""
+    if reply.status >= 500:
+        return True
+    error = read_error(reply.body) if reply.status >= 400 else None
+    return error is not None and (error.is_transient or error.code in THROTTLED | TRANSIENT)

@@ -1,0 +1,113 @@
+"""Which header fields pass in, pass out, and survive in an entry. Names are compared in lower case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.core.messages import Headers
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-cnection",  # how Meta's front end spells Connection
+    },
+)
+"""Fields that speak of one connection (RFC 9110 section 7.6.1)."""
+
+FRAMING = frozenset({"content-length", "content-encoding"})
+"""Fields of the bytes on the way from Graph; what we hold is decoded and framed anew."""
+
+USAGE = frozenset(
+    {
+        "x-app-usage",
+        "x-page-usage",
+        "x-ad-account-usage",
+        "x-business-use-case-usage",
+        "x-fb-ads-insights-throttle",
+        "x-fb-ads-insights-reach-throttle",
+    },
+)
+"""Quota headers: news, never history (developers.facebook.com/docs/graph-api/overview/rate-limiting)."""
+
+TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
+"""What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
+
+_OURS = frozenset({"cache-status", "server-timing", "age"})
+_NEVER_OUT = HOP_BY_HOP | {"set-cookie"}
+_NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
+_KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
+
+
+def passed_out(headers: Iterable[tuple[str, str]]) -> Headers:
+    """The fields of a decoded reply of Graph's that its caller gets."""
+    fields = tuple(headers)
+    dropped = _NEVER_OUT | FRAMING | _listed(fields)
+    return tuple((name, value) for name, value in fields if name.lower() not in dropped)
+
+
+def passed_through(headers: Iterable[tuple[str, str]], *, but: frozenset[str] = frozenset()) -> Headers:
+    """The fields that a stream keeps on its way in either direction, without those in *but*."""
+    fields = tuple(headers)
+    dropped = HOP_BY_HOP | _listed(fields) | but
+    return tuple((name, value) for name, value in fields if name.lower() not in dropped)
+
+
+def held(headers: Headers) -> bytes:
+    """The fields that an entry keeps, as one block."""
+    kept = (f"{name}: {value}" for name, value in headers if name.lower() not in _NEVER_HELD)
+    return "\r\n".join(kept).encode("utf-8", "surrogateescape")
+
+
+def from_held(block: bytes) -> Headers:
+    """The fields of an entry's block."""
+    lines = block.decode("utf-8", "surrogateescape").split("\r\n") if block else []
+    return tuple((name, value) for name, _, value in (line.partition(": ") for line in lines))
+
+
+def refreshed(kept: Headers, news: Headers) -> Headers:
+    """The entry's fields with those of a 304 put in their place (RFC 9111 section 3.2)."""
+    newer = tuple(field for field in news if field[0].lower() not in _KEPT_BY_304)
+    replaced = {name.lower() for name, _ in newer}
+    return (*(field for field in kept if field[0].lower() not in replaced), *newer)
+
+
+def pick(headers: Headers, names: frozenset[str]) -> Headers:
+    """The fields whose names are among *names*."""
+    return tuple(field for field in headers if field[0].lower() in names)
+
+
+def without(headers: Headers, names: frozenset[str]) -> Headers:
+    """The fields whose names are not among *names*."""
+    return tuple(field for field in headers if field[0].lower() not in names)
+
+
+def typed(headers: Headers) -> Headers:
+    """A slot's fields as a direct reply has them: JSON is called JSON, and the type is never missing.
+
+    Graph says `text/javascript` of the items of a batch, and some clients parse only what is called JSON.
+    """
+    named = tuple(
+        (name, _json_type(value)) if name.lower() == "content-type" else (name, value) for name, value in headers
+    )
+    return named if any(name.lower() == "content-type" for name, _ in named) else (*named, ("Content-Type", JSON_TYPE))
+
+
+JSON_TYPE = "application/json; charset=UTF-8"
+
+
+def _json_type(value: str) -> str:
+    return JSON_TYPE if value.partition(";")[0].strip().lower() == "text/javascript" else value
+
+
+def _listed(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The names that the reply's own Connection field makes hop-by-hop."""
+    lists = (value for name, value in headers if name.lower() == "connection")
+    return frozenset(item.strip().lower() for value in lists for item in value.split(","))

@@ -1,0 +1,119 @@
+"""The nouns every room speaks: a request, its reply, and what is held between the two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import msgspec
+
+Headers = tuple[tuple[str, str], ...]
+"""Header fields in the order they came, names as they were spelled."""
+
+
+class Mode(StrEnum):
+    """How a reply came about; the same word in headers, logs, metrics and docs."""
+
+    MISS = "MISS"  # nothing was held: Graph was asked and answered
+    REVALIDATED = "REVALIDATED"  # Graph said 304: the held body was served
+    CHANGED = "CHANGED"  # something was held, Graph answered with something else
+    REUSED = "REUSED"  # fresh by rule: Graph was not asked
+    STALE = "STALE"  # older than fresh, allowed by rule: Graph was not asked, or could not answer
+    COALESCED = "COALESCED"  # joined an identical request that was already in flight
+    SKIPPED = "SKIPPED"  # not a plain read: passed through
+    FAILED = "FAILED"  # the sidecar's own error: Graph gave no usable answer
+
+
+class Channel(StrEnum):
+    """The form in which Graph is asked; an ETag holds only for the form that it was given in."""
+
+    BATCH = "batch"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A caller's token and what vouches for it; its text never appears in a repr."""
+
+    token: str = field(repr=False)
+    proof: str = field(default="", repr=False)
+    time: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the caller's own headers ask of a cache (RFC 9111 section 5.2.1, RFC 9110 section 13.1.2)."""
+
+    no_cache: bool = False
+    no_store: bool = False
+    only_if_cached: bool = False
+    max_age: int | None = None
+    if_none_match: str = ""
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One plain read in normal form: two spellings of the same read are equal but for credential and wishes."""
+
+    host: str
+    version: str  # "v25.0", or "" for an unversioned call
+    path: str  # "/act_1/campaigns", "/" for the root
+    query: str  # normal form, without credential, callback and method
+    language: str = ""
+    credential: Credential | None = None
+    channel: Channel = Channel.BATCH
+    wishes: Wishes = NO_WISHES
+    validator: str = ""  # the ETag that goes to Graph; the cache sets it
+
+    def asking(self, validator: str) -> Request:
+        """The same read, conditional on *validator*; unconditional if that is empty."""
+        return replace(self, validator=validator)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What answers a request: Graph's words, and how they were come by."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    mode: Mode = Mode.MISS
+    channel: Channel = Channel.BATCH
+    joined: Mode | None = None  # how the reply of the flight that was joined came about
+    stored: bool = False
+    ttl: float | None = None  # seconds of freshness left; negative: seconds past it
+    age: float | None = None  # seconds since Graph was asked; only where Graph was not asked now
+    detail: str = ""  # a word for Cache-Status
+    window_s: float | None = None  # waited for company
+    upstream_s: float | None = None  # waited for Graph
+
+    @property
+    def origin_mode(self) -> Mode:
+        """How these words came about, whoever else shares them."""
+        return self.joined or self.mode
+
+    def header(self, name: str) -> str | None:
+        """The first field called *name* (any case)."""
+        wanted = name.lower()
+        return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+
+class Held(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What is known of an entry without its body; small enough to stay in memory for all of the disk."""
+
+    etag: str
+    channel: str
+    asked: float  # epoch seconds at which the ask that this answers was sent
+    lasting: bool  # False for a body that says of itself that it is not final
+    proofs: tuple[bytes, ...]  # digests of the proofs under which Graph has answered this, newest first
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """What the store keeps: one 200 reply of Graph's."""
+
+    held: Held
+    headers: bytes  # "Name: value" lines, latin-1, joined by CRLF: one object, not a list, for the collector's sake
+    body: bytes

@@ -1,0 +1,196 @@
+"""The normal form: many spellings of one read become one `Request`, which is also what Graph is asked.
+
+Names and values are read as Graph's PHP reads them: `+` is a space, the last of several equal names wins, `a[]`
+collects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote, unquote
+
+import msgspec
+
+Pairs = tuple[tuple[str, str], ...]
+
+LIFTED = frozenset({"access_token", "appsecret_proof", "appsecret_time", "callback", "method"})
+"""Parameters that say who asks and how, not what: they leave the query and so the key."""
+
+_SAFE = "-._~,:()/"
+_WORTH_KEEPING = 2048  # characters; with 1,024 of them the memory of targets stays within a few MiB
+_VERSION = re.compile(r"v\d{1,4}\.\d{1,4}\Z")
+_AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_OPEN = {"{": "}", "(": ")", "[": "]"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """A request target taken apart: *query* is in normal form, *lifted* holds every value of the lifted names."""
+
+    authority: str  # of an absolute-form target (RFC 9112 section 3.2.2), else ""
+    version: str
+    path: str
+    query: str
+    pairs: Pairs
+    lifted: dict[str, tuple[str, ...]]
+    odd: str  # why this target is not understood well enough to be answered here, else ""
+
+    def last(self, name: str) -> str:
+        """The value of the lifted parameter *name* that PHP would see."""
+        values = self.lifted.get(name, ())
+        return values[-1] if values else ""
+
+    def get(self, name: str) -> str:
+        """The value of the parameter *name* that PHP would see."""
+        return next((value for key, value in reversed(self.pairs) if key == name), "")
+
+
+def read_target(target: str) -> Target:
+    """Take *target*, as it stood in the request line, to its normal form."""
+    return _read_again(target) if len(target) <= _WORTH_KEEPING else _read(target)
+
+
+def _read(target: str) -> Target:
+    authority, rest = _split_authority(target)
+    raw_path, _, raw_query = rest.partition("?")
+    version, path, odd = _read_path(raw_path)
+    pairs = split_pairs(raw_query)
+    lifted: dict[str, tuple[str, ...]] = {}
+    for name, value in pairs:
+        if name in LIFTED:
+            lifted[name] = (*lifted.get(name, ()), value)
+    kept = _normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
+    return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or _odd_names(pairs))
+
+
+_read_again = lru_cache(maxsize=1024)(_read)
+"""Programs repeat themselves; what they repeat is read once."""
+
+
+def split_pairs(query: str) -> Pairs:
+    """The decoded parameters of a query or an urlencoded body, in their order."""
+    return tuple(_split_pair(piece) for piece in query.split("&") if piece)
+
+
+def join_pairs(pairs: Pairs) -> str:
+    """The one way in which the sidecar writes a query."""
+    return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in pairs)
+
+
+def _split_authority(target: str) -> tuple[str, str]:
+    if target.startswith("/"):
+        return "", target
+    _, _, rest = target.partition("://")
+    authority, slash, path = rest.partition("/")
+    if not slash and "?" in authority:
+        authority, _, query = authority.partition("?")
+        return authority.lower(), f"/?{query}"
+    return authority.lower(), slash + path or "/"
+
+
+def _read_path(raw: str) -> tuple[str, str, str]:
+    """Version, path, and what is odd about them; a slash at the end says nothing (`/111/` is `/111`)."""
+    segments = [unquote(piece, errors="surrogateescape") for piece in raw.removesuffix("/").split("/")[1:]]
+    odd = "path" if any(piece in {"", ".", ".."} for piece in segments) else ""
+    version = segments.pop(0) if segments and _VERSION.match(segments[0]) else ""
+    return version, "/" + "/".join(quote(piece, safe="-._~,:()", errors="surrogateescape") for piece in segments), odd
+
+
+def _split_pair(piece: str) -> tuple[str, str]:
+    name, _, value = piece.partition("=")
+    return _decode(name), _decode(value)
+
+
+def _decode(text: str) -> str:
+    if "%" not in text and "+" not in text:
+        return text
+    return unquote(text.replace("+", " "), errors="surrogateescape")
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe=_SAFE, errors="surrogateescape")
+
+
+def _odd_names(pairs: Pairs) -> str:
+    """PHP turns `.` and a space in a name into `_`: such a name could stand for one that we lift."""
+    for name, _ in pairs:
+        plain = name.partition("[")[0].lstrip(" ").replace(".", "_").replace(" ", "_")
+        if plain in LIFTED and name not in LIFTED:
+            return "parameter name"
+    return ""
+
+
+def _normal_pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """Sorted by name, equal names in their order; of identical pairs the last stays, for there the last wins.
+
+    `a[]=1&a[]=1` are two elements of a PHP array: they are all kept, in their order.
+    """
+    seen: set[tuple[str, str]] = set()
+    kept: list[tuple[str, str]] = []
+    for name, raw in reversed(list(pairs)):
+        pair = (name, normal_fields(raw) if name == "fields" else raw)
+        if "[" in name or pair not in seen:
+            seen.add(pair)
+            kept.append(pair)
+    kept.reverse()
+    kept.sort(key=lambda pair: pair[0].partition("[")[0])
+    return tuple(kept)
+
+
+def origin_form(target: str) -> str:
+    """*target* byte for byte, less the authority of an absolute form (RFC 9112 section 3.2.1)."""
+    return _split_authority(target)[1]
+
+
+def is_authority(text: str) -> bool:
+    """Whether *text* is a host and perhaps a port, and so safe inside a link."""
+    return _AUTHORITY.fullmatch(text) is not None
+
+
+def nodes(path: str, query: str) -> tuple[str, ...]:
+    """The objects that a call is about: the first segment of its path, else its `ids` or `id`; () if it names none."""
+    first = path[1:].partition("/")[0]
+    if first:
+        return (first,)
+    named = dict(split_pairs(query))
+    return tuple(filter(None, f"{named.get('ids', '')},{named.get('id', '')}".split(",")))
+
+
+def normal_fields(text: str) -> str:
+    """The `fields` list with its top level in order; what cannot be read safely stays as it is."""
+    if text.startswith("["):
+        return _normal_json_list(text)
+    pieces = split_top_level(text)
+    return ",".join(sorted(pieces)) if pieces else text
+
+
+def split_top_level(text: str) -> list[str]:
+    """The pieces between commas outside braces, parentheses and quotes; [] when these do not pair up."""
+    if not any(mark in text for mark in "{(['\""):
+        return text.split(",")
+    pieces, start, closers, quoted = [], 0, [], ""
+    for at, mark in enumerate(text):
+        if quoted:
+            quoted = "" if mark == quoted and text[at - 1] != "\\" else quoted
+        elif mark in "'\"":
+            quoted = mark
+        elif mark in _OPEN:
+            closers.append(_OPEN[mark])
+        elif mark in "})]":
+            if not closers or closers.pop() != mark:
+                return []
+        elif mark == "," and not closers:
+            pieces.append(text[start:at])
+            start = at + 1
+    return [] if closers or quoted else [*pieces, text[start:]]
+
+
+def _normal_json_list(text: str) -> str:
+    try:
+        names = msgspec.json.decode(text, type=list[str])
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return text
+    return msgspec.json.encode(sorted(names)).decode()

@@ -1,0 +1,221 @@
+"""From the head of a message to a plain read in normal form, or to the word for why it is none.
+
+The route decides how a read travels (its own call or a slot), never the load: an ETag holds for one form of asking.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.core.errors import BadRequest
+from proxy.core.messages import NO_WISHES, Channel, Credential, Request, Wishes
+from proxy.core.normal import Target, read_target, split_pairs
+from proxy.core.rules import RuleBook
+
+HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
+"""Hosts whose root takes batches; of Instagram's and Threads' nothing says so."""
+
+HOSTS_OF_READS = HOSTS_THAT_BATCH | {"graph.instagram.com", "graph.threads.net", "graph.threads.com"}
+"""Meta's hosts that answer reads with JSON; the others carry uploads and streams, which pass through."""
+
+CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since", "upgrade"})
+"""Request fields that ask for something other than the whole current body (RFC 9110 sections 13 and 14)."""
+
+_READING = frozenset({"GET", "HEAD"})
+_SAFE = _READING | {"OPTIONS"}
+_CALLBACK = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*|\[\d{1,9}\])*\Z", re.ASCII)
+_REFERENCE = re.compile(r"%7Bresult(?:%3D|=)", re.IGNORECASE)
+_EMPTY_BODIES = frozenset({b"", b"{}", b"[]", b"null", b'""'})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What of a message's head decides anything here; header names in lower case, the last of several wins."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A plain read: what to ask, and how the answer is dressed."""
+
+    request: Request
+    callback: str  # JSONP: the function that the body is handed to
+    head_only: bool  # HEAD: the same answer without its body (RFC 9110 section 9.3.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Not a plain read: it passes through, for the reason in one word."""
+
+    reason: str
+    writes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Where calls go: *origin* unless the caller names one of *others* (authorities in lower case)."""
+
+    origin: str
+    others: frozenset[str]
+
+    @property
+    def linked(self) -> frozenset[str]:
+        """The authorities whose links lead to Graph, whatever stands between the sidecar and it."""
+        return self.others | {self.origin, "graph.facebook.com"}
+
+    def of(self, head: Head) -> str:
+        """The authority of Graph's that *head* is for."""
+        named = read_target(head.target).authority or head.headers.get("host", "").lower()
+        return named if named in self.others else self.origin
+
+    def by_name(self, head: Head) -> bool:
+        """Whether the caller spoke to Graph by Graph's own name, so that links to it come back here by themselves."""
+        named = read_target(head.target).authority or head.headers.get("host", "").lower()
+        return named == self.origin or named in self.others or named in HOSTS_THAT_BATCH
+
+    def takes_reads(self, host: str) -> bool:
+        """Whether reads of *host* are JSON that can be held."""
+        return host == self.origin or host in HOSTS_OF_READS
+
+    def takes_batches(self, host: str) -> bool:
+        """Whether the root of *host* takes batches."""
+        return host in HOSTS_THAT_BATCH or (host == self.origin and host not in HOSTS_OF_READS)
+
+
+def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read | Skip:
+    """The plain read that *head* asks for, or why it is none; *body* is None where it is too large to be looked at.
+
+    Raises BadRequest for a `callback` that is not a path of JavaScript identifiers, and for CONNECT.
+    """
+    if head.method == "CONNECT":
+        raise BadRequest(
+            "CONNECT is not served here: put the sidecar's own address in place of https://graph.facebook.com"
+        )
+    target = read_target(head.target)
+    method = _effective_method(head.method, target)
+    if method not in _READING or head.method not in _READING:
+        return Skip("method", writes=method not in _SAFE)
+    if body is None or body.strip() not in _EMPTY_BODIES:
+        return Skip("body", writes=_body_writes(body))
+    host = hosts.of(head)
+    reason = _bypass(target, head) or ("" if hosts.takes_reads(host) else "host")
+    who = credential(head)
+    if reason or isinstance(who, str):
+        return Skip(reason or str(who), writes=False)
+    may_ride = hosts.takes_batches(host) and rules.rule(target.path, target.get("fields")).batch
+    channel = Channel.BATCH if may_ride and who and _means_the_same(target, who) else Channel.DIRECT
+    return Read(_request(head, target, host, who, channel), _callback(target), head_only=head.method == "HEAD")
+
+
+def credential(head: Head) -> Credential | str | None:
+    """Who asks; a word instead where the message names two of them, for then only Graph can say who it is."""
+    target = read_target(head.target)
+    tokens = set(target.lifted.get("access_token", ()))
+    if "authorization" in head.headers:
+        scheme, _, token = head.headers["authorization"].partition(" ")
+        if scheme.lower() not in {"bearer", "oauth"}:
+            return "authorization"
+        tokens.add(token.strip())
+    if len(tokens) > 1:
+        return "credentials"
+    token = next(iter(tokens), "")
+    return Credential(token, target.last("appsecret_proof"), target.last("appsecret_time")) if token else None
+
+
+def wishes(headers: Mapping[str, str]) -> Wishes:
+    """What the caller's Cache-Control, Pragma and If-None-Match ask for (RFC 9111 sections 5.2.1 and 5.4)."""
+    control, tags = headers.get("cache-control", ""), headers.get("if-none-match", "")
+    if not control and not tags and "pragma" not in headers:
+        return NO_WISHES
+    given = dict(_directives(control))
+    pragma = "cache-control" not in headers and "no-cache" in headers.get("pragma", "").lower()
+    return Wishes(
+        no_cache="no-cache" in given or pragma,
+        no_store="no-store" in given,
+        only_if_cached="only-if-cached" in given,
+        max_age=int(given["max-age"]) if given.get("max-age", "").isdecimal() else None,
+        if_none_match=tags,
+    )
+
+
+def matches(if_none_match: str, etag: str) -> bool:
+    """Whether *etag* is among the caller's tags, weakly compared (RFC 9110 sections 8.8.3.2 and 13.1.2)."""
+    if if_none_match.strip() == "*":
+        return True
+    return etag.removeprefix("W/") in re.findall(r'"[^"]*"', if_none_match)
+
+
+def _effective_method(verb: str, target: Target) -> str:
+    """The verb that Graph acts on: `method=` in the query beats the one in the request line."""
+    return target.last("method").upper() or verb
+
+
+def _bypass(target: Target, head: Head) -> str:
+    if target.odd:
+        return target.odd
+    if not CONDITIONS.isdisjoint(head.headers):
+        return "range"
+    if "text/event-stream" in head.headers.get("accept", ""):
+        return "stream"
+    if any(name in {"batch", "asyncbatch"} for name, _ in target.pairs):
+        return "batch"
+    return _bypassed_path(target.path)
+
+
+def _bypassed_path(path: str) -> str:
+    """Paths whose queries hold secrets, or whose replies are no JSON (Meta's guides to access tokens and pictures)."""
+    segments = path[1:].split("/")
+    if segments[0] == "oauth" or "debug_token" in segments:
+        return "secret"
+    return "picture" if segments[-1] == "picture" else ""
+
+
+def _request(head: Head, target: Target, host: str, who: Credential | None, channel: Channel) -> Request:
+    return Request(
+        host=host,
+        version=target.version,
+        path=target.path,
+        query=target.query,
+        language=head.headers.get("accept-language", "").strip(),
+        credential=who,
+        channel=channel,
+        wishes=wishes(head.headers),
+    )
+
+
+def _means_the_same(target: Target, who: Credential) -> bool:
+    """Whether this read means the same in a batch as alone.
+
+    `{result=name:…}` is a reference there and text here; `suppress_http_code` speaks of a whole call.
+    """
+    from_caller = f"{target.path}?{target.query}"
+    names_a_slot = _REFERENCE.search(from_caller) or "{" in who.token + who.proof + who.time
+    return not names_a_slot and not target.get("suppress_http_code")
+
+
+def _callback(target: Target) -> str:
+    callback = target.last("callback")
+    if callback and not _CALLBACK.match(callback):
+        raise BadRequest("callback must be a path of JavaScript identifiers, such as app.got or cb[0]")
+    return callback
+
+
+def _body_writes(body: bytes | None) -> bool:
+    """Whether the body of a GET may make a write of it; what cannot be read is taken for one."""
+    if body is None:
+        return True
+    if b"method" not in body:
+        return False
+    pairs = dict(split_pairs(body.decode("utf-8", "surrogateescape")))
+    return pairs.get("method", "post").upper() not in {"GET", "HEAD"}
+
+
+def _directives(control: str) -> Iterable[tuple[str, str]]:
+    for piece in control.split(","):
+        name, _, value = piece.strip().partition("=")
+        yield name.lower(), value.strip().strip('"')

@@ -1,0 +1,57 @@
+"""The operator's rules: what may be done with a read, by its path and fields."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from proxy.core.normal import split_top_level
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What may be done with the reads that a rule matches; times in seconds."""
+
+    fresh_s: float = 0
+    stale_if_error_s: float = 0
+    stale_while_revalidate_s: float = 0
+    batch: bool = True
+    cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RuleMatch:
+    """One `[[rules]]` table: a glob over the unversioned path, the fields it is for, and what it sets."""
+
+    path: str
+    fields: frozenset[str]  # empty: any
+    rule: Rule
+
+
+class RuleBook:
+    """The rules in their order; the first that matches wins, the defaults hold where none does."""
+
+    def __init__(self, rules: Iterable[RuleMatch], default: Rule) -> None:
+        """Compile the globs once; remember what recent reads came to."""
+        self._rules = [(re.compile(_glob(match.path)), match) for match in rules]
+        self._default = default
+        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda _path, _fields: default
+
+    def rule(self, path: str, fields: str) -> Rule:
+        """The rule for a read of *path* that asks for *fields* (its normal form)."""
+        return self._find(path, fields)
+
+    def _search(self, path: str, fields: str) -> Rule:
+        asked = set(split_top_level(fields)) if fields else set()
+        for pattern, match in self._rules:
+            if pattern.match(path) and (not match.fields or (asked and asked <= match.fields)):
+                return match.rule
+        return self._default
+
+
+def _glob(path: str) -> str:
+    """`*` and `?` as a shell has them, over the whole path; the slash in front may be left out."""
+    return fnmatch.translate(path if path.startswith(("/", "*")) else f"/{path}")

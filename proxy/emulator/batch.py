@@ -1,0 +1,154 @@
+"""A root batch: up to fifty operations in one call (developers.facebook.com, "Batch Requests")."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from proxy.emulator import credentials, dressing, headers
+from proxy.emulator.calls import Call, Reply, Upload, call_from
+from proxy.emulator.errors import (
+    GraphError,
+    aborted,
+    bad_parameter,
+    batch_error,
+    token_required,
+    unknown_error,
+)
+from proxy.emulator.graph import Graph
+from proxy.emulator.jsonstyle import written
+from proxy.emulator.operations import Operation, operations, targets
+from proxy.emulator.query import falsy, parsed, truthy
+from proxy.emulator.references import filled
+
+Slot = Reply | None
+
+
+def is_batch(call: Call) -> bool:
+    """Tell whether the call is a batch: any POST with a `batch` parameter, whatever its path."""
+    return call.method == "POST" and "batch" in call.params
+
+
+def run(graph: Graph, call: Call) -> Reply:
+    """Answer a batch, one slot for each operation in their order."""
+    try:
+        _admit(graph, call)
+        asked = operations(call.params["batch"], graph.settings.config.batch_limit)
+        graph.ledger.packed(len(asked))
+        _beware_of_poison(graph, asked)
+    except GraphError as error:
+        return graph.refusal(call, error)
+    slots = _Run(graph, call).slots(asked)
+    return reply_of([_described(slot, call) for slot in slots], call)
+
+
+def reply_of(slots: list[Any], call: Call) -> Reply:
+    """Return the outer reply around *slots*."""
+    text = dressing.wrapped(written(slots, pretty=truthy(call.params.get("pretty"))), call.params)
+    kind = headers.content_type("single", script=dressing.is_script(call.params))
+    return Reply(200, headers.of_outer(call.version, kind), text)
+
+
+def _admit(graph: Graph, call: Call) -> None:
+    """Raise without a good top-level token: it is needed even when every operation has its own."""
+    if call.token is not None:
+        credentials.check_top(call.token, call.params, graph.settings.config)
+    elif not call.params.get("batch_app_id"):
+        raise token_required()
+
+
+def _beware_of_poison(graph: Graph, asked: list[Operation]) -> None:
+    """Fail the whole batch if one operation is about an object that spoils batches."""
+    config = graph.settings.config
+    if (
+        config.batch_poison_ids
+        and config.batch_poison == "whole"
+        and any(
+            node_id in config.batch_poison_ids for operation in asked for node_id in targets(operation.relative_url)
+        )
+    ):
+        raise unknown_error()
+
+
+class _Run:
+    """The state of a batch while its operations are performed one after another."""
+
+    def __init__(self, graph: Graph, call: Call) -> None:
+        self.graph = graph
+        self.call = call
+        self.results: dict[str, Any] = {}
+        self.done: set[str] = set()
+
+    def slots(self, asked: list[Operation]) -> list[Slot]:
+        """Perform all; then empty the slots that are only there for others."""
+        wanted = {parent for operation in asked for parent in operation.parents}
+        slots = [self.perform(operation) for operation in asked]
+        return [
+            None if slot and slot.status < 400 and operation.keeps_quiet and operation.name in wanted else slot
+            for operation, slot in zip(asked, slots, strict=True)
+        ]
+
+    def perform(self, operation: Operation) -> Slot:
+        """Perform one operation, unless one that it needs has failed."""
+        if not all(parent in self.done for parent in operation.parents):
+            return self.orphaned(operation)
+        reply = self.answered(operation)
+        if operation.name is not None and reply is not None and reply.status == 200:
+            self.done.add(operation.name)
+            self.results[operation.name] = json.loads(reply.body) if reply.body else None
+        return reply
+
+    def answered(self, operation: Operation) -> Slot:
+        """Build the operation's call and perform it."""
+        try:
+            return self.graph.perform(self.built(operation))
+        except GraphError as error:
+            return self.graph.refusal(self.as_slot(operation), error)
+        except ValueError as error:
+            return self.graph.refusal(self.as_slot(operation), bad_parameter(str(error)))
+
+    def built(self, operation: Operation) -> Call:
+        """Fill the references in and read the operation as a call."""
+        target = filled(operation.relative_url, self.results)
+        body = operation.body
+        params = parsed(filled(body, self.results)) if isinstance(body, str) else body
+        version = self.call.version
+        carried = {**operation.headers, "user-agent": self.call.user_agent}
+        call = call_from(operation.method, target, carried, params, self.graph.settings.config, version=version)
+        if is_batch(call):
+            raise batch_error("A batch request cannot hold another batch request")
+        call.channel = "batch"
+        call.files = self.attached(operation)
+        if call.token is None:
+            call.token, call.vouched = self.call.token, True
+        return call
+
+    def attached(self, operation: Operation) -> dict[str, Upload]:
+        """Return the files that the operation refers to."""
+        missing = [name for name in operation.files if name not in self.call.files]
+        if missing:
+            raise bad_parameter(f"File {missing[0]} has not been attached")
+        return {name: self.call.files[name] for name in operation.files}
+
+    def orphaned(self, operation: Operation) -> Slot:
+        """Return what stands in the slot of an operation whose parent failed."""
+        if self.graph.settings.config.dependent_failure == "null":
+            return None
+        return self.graph.refusal(self.as_slot(operation), aborted())
+
+    def as_slot(self, operation: Operation) -> Call:
+        """Return a call that stands for an operation which never became one."""
+        call = self.call
+        return Call(operation.method, call.version, (), {}, call.token, {}, "batch")
+
+
+def _described(slot: Slot, call: Call) -> dict[str, Any] | None:
+    """Return a slot as JSON; a redirect has no body at all, a 304 an empty one."""
+    if slot is None:
+        return None
+    found: dict[str, Any] = {"code": slot.status}
+    if not falsy(call.params.get("include_headers")):
+        found["headers"] = [{"name": name, "value": value} for name, value in slot.headers]
+    if slot.status != 302:
+        found["body"] = slot.body
+    return found

@@ -1,0 +1,116 @@
+"""Every setting of the emulator, and the holder of the settings in force."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Config:
+    """What kind of Graph to play; the defaults are a healthy one without limits."""
+
+    seed: int = 1
+    """The generated world and the dice of the faults follow from it."""
+    oldest_version: str = "v19.0"
+    """Calls for an expired version are served by this one, and the reply says so."""
+    newest_version: str = "v26.0"
+    """A call for a later version is an error."""
+    default_version: str = ""
+    """What serves a call without a version; empty means the oldest."""
+    link_origin: str = "https://graph.facebook.com"
+    """Scheme and host of the links in `paging`."""
+    cdn_origin: str = "https://scontent.xx.fbcdn.net"
+    """Scheme and host of pictures."""
+
+    body_bytes: int = 0
+    """About how many bytes a node has when no `fields` were asked for; 0 leaves it small."""
+    edge_length: int = 60
+    """How many objects an edge holds before anything is written."""
+    page_size: int = 25
+    """Objects on a page when no `limit` was asked for."""
+    max_page_size: int = 5000
+    """The largest `limit` that is honoured."""
+    change_every_s: float = 0.0
+    """Each object changes by itself this often; 0 means never."""
+    viewer_by_default: bool = True
+    """Every node names its viewer without being asked, so that a reply in wrong hands shows."""
+    report_polls: int = 3
+    """How many polls an insights job answers with an unfinished status."""
+
+    etag_by_user_agent: bool = True
+    etag_by_channel: bool = True
+    """Whether the same body has another ETag in a batch than alone."""
+    etag_on_304: bool = False
+    batch_formatting: str = "same"
+    """How item bodies are formatted: `same` as alone, always `compact`, or always `pretty`."""
+    pretty_for_browsers: bool = True
+    """A User-Agent that starts with Mozilla gets indented JSON."""
+    set_cookie: bool = False
+    """Items of a batch carry a Set-Cookie, as old captures do."""
+    compress: bool = False
+    """Replies are gzipped for those who accept it."""
+
+    refused_tokens: tuple[str, ...] = ()
+    """Tokens that are refused with code 190 wherever they appear."""
+    refused_on_top: tuple[str, ...] = ()
+    """Tokens that are good for an operation, and refused as the top-level token of a batch."""
+    refused_subcode: int = 463
+    public_ids: tuple[str, ...] = ()
+    """Objects that may be read without a token."""
+    missing_ids: tuple[str, ...] = ()
+    """Objects that do not exist, besides ids that start with `err` or lie between 404000 and 404999."""
+    app_secret: str = ""
+    """When set, a wrong `appsecret_proof` is refused."""
+    require_proof: bool = False
+    """When set with `app_secret`, a missing `appsecret_proof` is refused too."""
+
+    budget: int | None = None
+    """Calls allowed within the window; None means no limit."""
+    budget_scope: str = "app"
+    """Whose calls are added up: `app` means all callers, `token` each one's own."""
+    window_s: float = 3600.0
+    usage_headers: bool = True
+    throttle_code: int = 4
+    throttle_status: int = 400
+
+    batch_limit: int = 50
+    dependent_failure: str = "null"
+    """What the slot of an operation holds whose parent failed: `null`, or the error `960`."""
+    batch_poison_ids: tuple[str, ...] = ()
+    """Objects that can be read alone and spoil a batch."""
+    batch_poison: str = "whole"
+    """What such an object does: `whole` fails the batch with code 1, `null` empties its slot."""
+    faults: tuple[str, ...] = ()
+    """Faults in force from the start, each a JSON object as the control call takes it."""
+    latency_ms: float = 0.0
+    """How long every HTTP call takes, batch or not."""
+
+    stream_over_bytes: int = 8 * 1024 * 1024
+    """A body larger than this is counted and hashed as it comes, and not looked into."""
+    ledger_requests: int = 1000
+    """How many of the last requests the ledger keeps."""
+
+
+class Settings:
+    """The Config in force: replaced whole, never edited."""
+
+    def __init__(self, config: Config) -> None:
+        """Start with *config*."""
+        self.initial = config
+        self.config = config
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """Put *changes* in force; an unknown name raises ValueError."""
+        unknown = sorted(set(changes) - {field.name for field in fields(Config)})
+        if unknown:
+            raise ValueError(f"no such setting: {', '.join(unknown)}")
+        self.config = replace(self.config, **{name: _frozen(value) for name, value in changes.items()})
+
+    def restore(self) -> None:
+        """Put the first Config in force again."""
+        self.config = self.initial
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

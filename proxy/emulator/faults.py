@@ -1,0 +1,139 @@
+"""Trouble on purpose: which faults are in force, and which of them strikes a call.
+
+A fault is a JSON object: a `kind` from the tables below, what it strikes (`where`, `id`, `path`, `method`), how often
+(`count`, `after`, `probability`) and its particulars (`status`, `code`, …).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields
+from fnmatch import fnmatchcase
+from typing import Any
+
+KINDS = {
+    # one operation, alone or as a slot
+    "null": "slot",
+    "aborted": "slot",
+    "error": "slot",
+    # instead of doing what the call asks
+    "refused": "instead",
+    "batch_exception": "instead",
+    "unknown": "instead",
+    "unavailable": "instead",
+    "html": "instead",
+    "text": "instead",
+    "empty": "instead",
+    "error_in_200": "instead",
+    "cut": "instead",
+    # after doing it
+    "short": "after",
+    "long": "after",
+    "cut_middle": "after",
+    "drip": "after",
+    "lost": "after",
+    # before anything else
+    "delay": "before",
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One kind of trouble, and when it strikes."""
+
+    kind: str
+    where: str = "any"
+    """`single`, `batch` or `any`."""
+    id: str = ""
+    """Strikes calls about this object; a batch counts if one of its operations is."""
+    path: str = ""
+    """Strikes calls whose path without version fits this pattern (`*/insights`)."""
+    method: str = ""
+    count: int | None = None
+    """Strikes so many times; None means until it is taken away."""
+    after: int = 0
+    """Lets so many matching calls pass first."""
+    probability: float = 1.0
+    status: int = 0
+    """The HTTP status; 0 means the usual one of the kind."""
+    code: int = 0
+    subcode: int = 0
+    message: str = ""
+    ms: float = 0.0
+    """How long `delay` waits, or `drip` takes in all."""
+    slots: int = 1
+    """How many slots `short` drops or `long` adds."""
+    place: str = "tail"
+    """Which slots `short` drops: `head`, `middle` or `tail`."""
+
+
+@dataclass(slots=True)
+class Target:
+    """What of a call the faults look at."""
+
+    where: str
+    method: str
+    paths: Collection[str]
+    ids: Collection[str]
+
+
+class Faults:
+    """The faults in force, and the dice."""
+
+    def __init__(self, seed: int) -> None:
+        """Start with none."""
+        self._seed = seed
+        self.clear()
+
+    def clear(self) -> None:
+        """Take all faults away."""
+        self.active: list[Fault] = []
+        self._dice = random.Random(self._seed)
+
+    def add(self, given: Fault | dict[str, Any] | str) -> None:
+        """Put a fault in force; one that makes no sense raises ValueError."""
+        self.active.append(fault_from(json.loads(given) if isinstance(given, str) else given))
+
+    def described(self) -> list[dict[str, Any]]:
+        """Return the faults as the control call takes them."""
+        return [asdict(fault) for fault in self.active]
+
+    def draw(self, level: str, target: Target) -> Fault | None:
+        """Return the first fault of this level that strikes *target*, and count the strike."""
+        for fault in self.active:
+            if KINDS[fault.kind] == level and _fits(fault, target) and self._strikes(fault):
+                return fault
+        return None
+
+    def _strikes(self, fault: Fault) -> bool:
+        if fault.after > 0:
+            fault.after -= 1
+            return False
+        if fault.count == 0 or self._dice.random() >= fault.probability:
+            return False
+        if fault.count is not None:
+            fault.count -= 1
+        return True
+
+
+def fault_from(given: Fault | dict[str, Any]) -> Fault:
+    """Return the fault that *given* describes."""
+    if isinstance(given, Fault):
+        return given
+    unknown = sorted(set(given) - {field.name for field in fields(Fault)})
+    if unknown or given.get("kind") not in KINDS:
+        raise ValueError(f"no such fault: {given.get('kind')!r} {' '.join(unknown)}".strip())
+    return Fault(**given)
+
+
+def _fits(fault: Fault, target: Target) -> bool:
+    if fault.kind == "null" and target.where == "single":
+        return False
+    return (
+        fault.where in ("any", target.where)
+        and fault.method in ("", target.method)
+        and (not fault.id or fault.id in target.ids)
+        and (not fault.path or any(fnmatchcase(path, fault.path) for path in target.paths))
+    )

@@ -1,0 +1,141 @@
+"""One operation from call to reply: counted, admitted, answered, dressed.
+
+A slot of a batch takes the same way as a call of its own; only its headers and its ETag differ.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from proxy.emulator import credentials, dressing, headers
+from proxy.emulator.calls import Call, Headers, Reply, listed
+from proxy.emulator.config import Config, Settings
+from proxy.emulator.errors import GraphError, aborted, throttled, unknown_error
+from proxy.emulator.faults import Fault, Faults, Target
+from proxy.emulator.insights import Jobs
+from proxy.emulator.ledger import Ledger
+from proxy.emulator.nodes import Nodes
+from proxy.emulator.query import truthy
+from proxy.emulator.quota import Quota
+from proxy.emulator.reads import Export, Reads, Redirect
+from proxy.emulator.world import World
+from proxy.emulator.writes import Writes
+
+
+class Graph:
+    """Answers operations."""
+
+    def __init__(
+        self, settings: Settings, world: World, ledger: Ledger, faults: Faults, clock: Callable[[], float]
+    ) -> None:
+        """Answer from *world*, note in *ledger*, and let *faults* strike."""
+        self.settings = settings
+        self.ledger = ledger
+        self.faults = faults
+        self.quota = Quota(settings, clock)
+        self.jobs = Jobs(settings, clock)
+        nodes = Nodes(world, self.jobs, clock)
+        self._reads = Reads(nodes, settings)
+        self._writes = Writes(world, nodes, self.jobs)
+        self._dice = random.Random(settings.config.seed)
+
+    def perform(self, call: Call) -> Reply | None:
+        """Answer one call; None is a slot that was left empty."""
+        calls = _cost(call)
+        self.ledger.counted(call, calls)
+        fault = self._struck_by(call)
+        if fault and fault.kind == "null":
+            return None
+        try:
+            self.quota.spend(call, calls)
+            credentials.check(call, self.settings.config)
+            _raise_for(fault)
+            return self._good(call, self._answer(call))
+        except GraphError as error:
+            return self.refusal(call, error)
+
+    def refusal(self, call: Call, error: GraphError) -> Reply:
+        """Return the reply that says *error*."""
+        text = dressing.text_of(error.envelope(self.trace()[:23]), call, self.settings.config)
+        script = dressing.is_script(call.params)
+        said = headers.of_error(
+            call.version, self.quota.headers(call), headers.content_type(call.channel, script=script), error.challenge()
+        )
+        quiet = call.channel == "single" and truthy(call.params.get("suppress_http_code"))
+        return Reply(200 if quiet else error.status, said, text)
+
+    def trace(self) -> str:
+        """Return a mark that no other reply has."""
+        return f"{self._dice.getrandbits(172):043x}"
+
+    def _answer(self, call: Call) -> Any:
+        return self._reads.answer(call) if call.method == "GET" else self._writes.answer(call)
+
+    def _good(self, call: Call, answer: Any) -> Reply:
+        if isinstance(answer, Redirect):
+            return Reply(302, [*self._headers(call, None), ("Location", answer.location)], None)
+        if isinstance(answer, Export):
+            return Reply(200, [("Content-Type", "application/octet-stream")], None, answer.size)
+        config = self.settings.config
+        text = dressing.text_of(answer, call, config)
+        if call.method != "GET":
+            return Reply(200, self._headers(call, None), text)
+        etag = dressing.etag_of(text, call, config)
+        if dressing.is_known(etag, call):
+            return self._not_modified(call, etag, config)
+        return Reply(200, self._headers(call, etag), text)
+
+    def _not_modified(self, call: Call, etag: str, config: Config) -> Reply:
+        self.ledger.not_modified[call.channel] += 1
+        kind = headers.content_type(call.channel, script=dressing.is_script(call.params))
+        repeated = etag if config.etag_on_304 else None
+        return Reply(304, headers.of_not_modified(self.quota.headers(call), kind, repeated), None)
+
+    def _headers(self, call: Call, etag: str | None) -> Headers:
+        config = self.settings.config
+        kind = headers.content_type(call.channel, script=dressing.is_script(call.params))
+        cookie = config.set_cookie and call.channel == "batch"
+        return headers.of_success(call.version, self.quota.headers(call), kind, etag, cookie=cookie)
+
+    def _struck_by(self, call: Call) -> Fault | None:
+        if call.channel == "batch" and self._is_poison(call):
+            return Fault("null")
+        if not self.faults.active:
+            return None
+        fault = self.faults.draw("slot", Target(call.channel, call.method, ("/".join(call.path),), call.ids()))
+        self.ledger.faults += fault is not None
+        return fault
+
+    def _is_poison(self, call: Call) -> bool:
+        config = self.settings.config
+        poison = config.batch_poison_ids if config.batch_poison == "null" else ()
+        return bool(poison) and any(node_id in poison for node_id in call.ids())
+
+
+def _cost(call: Call) -> int:
+    """Return how many calls this is: each id of `ids=` is one (developers.facebook.com, "Rate Limits")."""
+    ids = call.params.get("ids")
+    return max(1, len(listed(ids))) if ids else 1
+
+
+def _raise_for(fault: Fault | None) -> None:
+    """Raise what an `aborted` or `error` fault stands for."""
+    if fault is None:
+        return
+    if fault.kind == "aborted":
+        raise aborted(fault.status or 500)
+    raise error_of(fault)
+
+
+def error_of(fault: Fault) -> GraphError:
+    """Return the error that a fault describes; a code of the limits brings its own words."""
+    code, status = fault.code or 1, fault.status or 500
+    if fault.message:
+        return GraphError(fault.message, code=code, status=status, subcode=fault.subcode or None)
+    if code == 1:
+        error = unknown_error()
+        error.status = status
+        return error
+    return throttled(code, status)

@@ -1,0 +1,72 @@
+"""The header fields of replies, single and in a batch, as captures show them.
+
+developers.facebook.com, "Marketing API: ETags" and "Debug Requests".
+"""
+
+from __future__ import annotations
+
+from proxy.emulator.calls import Channel, Headers
+
+JSON = "application/json; charset=UTF-8"
+SCRIPT = "text/javascript; charset=UTF-8"
+
+_NEVER_KEPT = [
+    ("Expires", "Sat, 01 Jan 2000 00:00:00 GMT"),
+    ("Cache-Control", "private, no-cache, no-store, must-revalidate"),
+    ("Pragma", "no-cache"),
+]
+_REFUSED = [
+    ("Expires", "Sat, 01 Jan 2000 00:00:00 GMT"),
+    ("Cache-Control", "no-store"),
+    ("Pragma", "no-cache"),
+]
+_STRICT = ("Strict-Transport-Security", "max-age=15552000; preload")
+_ANYWHERE = ("Access-Control-Allow-Origin", "*")
+_VARY = ("Vary", "Origin, Accept-Encoding")
+_COOKIE = ("Set-Cookie", "datr=emulated; expires=Wed, 01-Jan-2031 00:00:00 GMT; path=/; domain=.facebook.com; httponly")
+_REVISION = ("x-fb-rev", "1019876543")
+
+
+def of_success(version: str, usage: Headers, content_type: str, etag: str | None, *, cookie: bool) -> Headers:
+    """Return what goes with a good answer, in the order of the captures."""
+    found = [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY]
+    if cookie:
+        found.append(_COOKIE)
+    found.append(("Content-Type", content_type))
+    if etag:
+        found.append(("ETag", etag))
+    return found
+
+
+def of_not_modified(usage: Headers, content_type: str, etag: str | None) -> Headers:
+    """Return what goes with a 304: the documented sample repeats these and shows no ETag."""
+    found = [_ANYWHERE, *_NEVER_KEPT, ("Content-Type", content_type), *usage]
+    return [*found, ("ETag", etag)] if etag else found
+
+
+def of_error(version: str, usage: Headers, content_type: str, challenge: str) -> Headers:
+    """Return what goes with an error: never an ETag."""
+    refused = ("WWW-Authenticate", challenge)
+    return [refused, *_REFUSED, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY,
+            ("Content-Type", content_type)]  # fmt: skip
+
+
+def of_outer(version: str, content_type: str) -> Headers:
+    """Return what goes with a whole batch."""
+    return [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, _VARY, ("Content-Type", content_type)]
+
+
+def traced(headers: Headers, trace: str) -> Headers:
+    """Return *headers* with the marks by which Meta finds a call again; items of a batch have none."""
+    marks = [
+        ("x-fb-request-id", f"A{trace[:22]}"),
+        ("x-fb-trace-id", trace[:11]),
+        _REVISION,
+        ("x-fb-debug", f"{trace}{trace}=="),
+    ]
+    return headers + marks
+
+
+def content_type(channel: Channel, *, script: bool) -> str:
+    """Return the type of a body: items of a batch say text/javascript even when they hold plain JSON."""
+    return SCRIPT if script or channel == "batch" else JSON

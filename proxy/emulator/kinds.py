@@ -1,0 +1,96 @@
+"""What kinds of objects there are, which edges lead from them, and how an id tells its kind.
+
+Edges follow the pages under developers.facebook.com/docs/graph-api/reference and /docs/marketing-api/reference.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of node: its name in Meta's messages, and the edges that lead from it."""
+
+    name: str
+    edges: Mapping[str, str] = field(default_factory=dict)
+    """From the name of an edge to the kind of what it holds."""
+    prefix: str = ""
+    """The first digits of a generated id."""
+
+
+_ADS = {"campaigns": "Campaign", "adsets": "AdSet", "ads": "Ad", "adcreatives": "AdCreative"}
+_FEED = {
+    **dict.fromkeys(("feed", "posts", "published_posts", "tagged", "statuses"), "Post"),
+    **dict.fromkeys(("photos", "videos", "advideos", "albums"), "Photo"),
+    **dict.fromkeys(("comments", "conversations", "messages"), "Comment"),
+    **dict.fromkeys(("likes", "friends", "reactions", "members"), "User"),
+}
+_ACCOUNT = {
+    **_ADS,
+    "insights": "Insights",
+    "adimages": "AdImage",
+    "advideos": "Photo",
+    "customaudiences": "Audience",
+    "activities": "Comment",
+}
+_USER = {**_FEED, "accounts": "Page", "adaccounts": "AdAccount", "businesses": "Business", "groups": "Page"}
+_OWNED = {"owned_ad_accounts": "AdAccount", "client_ad_accounts": "AdAccount", "owned_pages": "Page"}
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        # An id that says nothing of its kind may be used as any of them.
+        Kind("Page", {**_USER, **_ACCOUNT, **_OWNED, "leads": "Comment"}, "1207"),
+        Kind("User", _USER, "1211"),
+        Kind("AdAccount", _ACCOUNT, "act_"),
+        Kind("Campaign", {"adsets": "AdSet", "ads": "Ad", "insights": "Insights"}, "1201"),
+        Kind("AdSet", {"ads": "Ad", "insights": "Insights", "adcreatives": "AdCreative"}, "1202"),
+        Kind("Ad", {"insights": "Insights", "adcreatives": "AdCreative", "leads": "Comment"}, "1203"),
+        Kind("AdCreative", {}, "1204"),
+        Kind("Post", {"comments": "Comment", "likes": "User", "reactions": "User", "insights": "Insights"}, "1205"),
+        Kind("Photo", {"comments": "Comment", "likes": "User"}, "1206"),
+        Kind("Comment", {"comments": "Comment", "likes": "User"}, "1208"),
+        Kind("AdReportRun", {"insights": "Insights"}, "1209"),
+        Kind("AdImage", {}, "1210"),
+        Kind("Audience", {}, "1212"),
+        Kind("Business", {**_OWNED}, "1213"),
+    )
+}
+
+_BY_PREFIX = {kind.prefix: kind for kind in KINDS.values() if kind.prefix.isdecimal()}
+_SHORTEST = 9
+_FEW = {"AdAccount": 3, "Page": 3, "Business": 2}
+
+
+def kind_of(node_id: str) -> Kind | None:
+    """Return the kind of the object with this id; a name that is no id gives None."""
+    if node_id.isdecimal():
+        known = _BY_PREFIX.get(node_id[:4]) if len(node_id) >= _SHORTEST else None
+        return known or KINDS["Page"]
+    if node_id.startswith("act_") and node_id[4:].isdecimal():
+        return KINDS["AdAccount"]
+    if "_" in node_id and node_id.replace("_", "").isdecimal():
+        return KINDS["Post"]
+    return None
+
+
+def children(kind: Kind, edge_length: int) -> int:
+    """Return how many objects of *kind* an edge holds."""
+    return min(_FEW.get(kind.name, edge_length), edge_length)
+
+
+def child_id(kind: Kind, parent: str, index: int | str) -> str:
+    """Return the id of the *index*-th object of *kind* that belongs to *parent*."""
+    number = f"{index:04d}" if isinstance(index, int) else index
+    if kind.name == "Post":
+        return f"{parent.rsplit('_', maxsplit=1)[-1]}_{kind.prefix}{number}"
+    return f"{kind.prefix}{owner_number(parent)}{number}"
+
+
+def owner_number(node_id: str) -> str:
+    """Return the digits by which children know the object: its own, or ten in place of more."""
+    digits = node_id.removeprefix("act_").replace("_", "")
+    return digits if len(digits) <= 10 else str(10**9 + zlib.crc32(digits.encode()))

@@ -1,0 +1,32 @@
+"""The parts of an emulator, built together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from proxy.emulator.config import Config, Settings
+from proxy.emulator.faults import Faults
+from proxy.emulator.graph import Graph
+from proxy.emulator.ledger import Ledger
+from proxy.emulator.world import World
+
+
+class Parts:
+    """What an emulator is made of; tests and the control paths reach in here."""
+
+    def __init__(self, config: Config | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Build every part from *config*; *clock* tells the seconds since 1970."""
+        self.settings = Settings(config or Config())
+        self.ledger = Ledger(self.settings)
+        self.faults = Faults(self.settings.config.seed)
+        self.world = World(self.settings, clock)
+        self.graph = Graph(self.settings, self.world, self.ledger, self.faults, clock)
+        for fault in self.settings.config.faults:
+            self.faults.add(fault)
+
+    def restore_world(self) -> None:
+        """Forget all writes, jobs and usage."""
+        self.world.clear()
+        self.graph.jobs.clear()
+        self.graph.quota.clear()

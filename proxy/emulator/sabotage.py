@@ -1,0 +1,87 @@
+"""The faults that spoil a whole HTTP reply: made up instead of it, or done to it afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from proxy.emulator import headers
+from proxy.emulator.calls import Call, Reply
+from proxy.emulator.errors import GraphError, batch_error, token_refused, unavailable, unknown_error
+from proxy.emulator.faults import Fault
+from proxy.emulator.graph import Graph, error_of
+from proxy.emulator.jsonstyle import written
+
+_HTML = """<!DOCTYPE html>
+<html lang="en" id="facebook"><head><title>Facebook | Error</title><meta charset="utf-8"></head>
+<body><h1>Sorry, something went wrong.</h1>
+<p>We're working on it and we'll get it fixed as soon as we can.</p></body></html>
+"""
+
+
+def instead(fault: Fault, graph: Graph, call: Call) -> Reply:
+    """Return the reply that stands in for an answer; the call has not been carried out."""
+    plain = _PLAIN.get(fault.kind)
+    if plain:
+        status, kind, text = plain
+        return Reply(fault.status or status, [("Content-Type", kind)], fault.message or text)
+    return graph.refusal(call, _ERRORS[fault.kind](fault)) if fault.kind in _ERRORS else _in_200(fault, graph, call)
+
+
+def spoiled(fault: Fault, reply: Reply) -> Reply:
+    """Return the answer as the fault leaves it; only a batch has slots to lose."""
+    if fault.kind not in ("short", "long") or not reply.body or not reply.body.startswith("["):
+        return reply
+    slots: list[Any] = json.loads(reply.body)
+    changed = _shortened(slots, fault) if fault.kind == "short" else slots + [None] * fault.slots
+    return replace(reply, body=written(changed))
+
+
+def _shortened(slots: list[Any], fault: Fault) -> list[Any]:
+    first = {"head": 0, "middle": max(0, (len(slots) - fault.slots) // 2), "tail": max(0, len(slots) - fault.slots)}
+    start = first[fault.place]
+    return slots[:start] + slots[start + fault.slots :]
+
+
+def _in_200(fault: Fault, graph: Graph, call: Call) -> Reply:
+    """Return an error that hides behind a good status."""
+    error = error_of(fault)
+    kind = headers.content_type("single", script=False)
+    usage = graph.quota.headers(call)
+    text = written(error.envelope(graph.trace()[:23]))
+    return Reply(fault.status or 200, headers.of_success(call.version, usage, kind, None, cookie=False), text)
+
+
+def _refused(fault: Fault) -> GraphError:
+    if fault.code in (0, 190):
+        error = token_refused(fault.subcode or 463)
+        error.status = fault.status or 400
+        return error
+    error = error_of(fault)
+    error.status = fault.status or 400
+    return error
+
+
+def _with_status(make: Callable[[], GraphError]) -> Callable[[Fault], GraphError]:
+    def made(fault: Fault) -> GraphError:
+        error = make()
+        error.status = fault.status or error.status
+        return error
+
+    return made
+
+
+_PLAIN = {
+    "html": (502, "text/html; charset=utf-8", _HTML),
+    "text": (200, "text/plain; charset=utf-8", "Service Unavailable"),
+    "empty": (200, headers.JSON, ""),
+    "cut": (200, headers.JSON, ""),
+}
+_ERRORS: dict[str, Callable[[Fault], GraphError]] = {
+    "refused": _refused,
+    "unknown": _with_status(unknown_error),
+    "unavailable": _with_status(unavailable),
+    "batch_exception": lambda fault: batch_error(fault.message or "The batch could not be processed"),
+}

@@ -1,0 +1,141 @@
+"""What answers POST, PUT and DELETE; every later read shows what they did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import md5
+from typing import Any
+
+from proxy.emulator import loosejson
+from proxy.emulator.calls import Call
+from proxy.emulator.errors import nonexisting_field, unknown_path, unsupported
+from proxy.emulator.insights import Jobs
+from proxy.emulator.kinds import KINDS
+from proxy.emulator.nodes import Nodes
+from proxy.emulator.query import Params
+from proxy.emulator.reads import resolved
+from proxy.emulator.world import World
+
+_NOT_A_VALUE = frozenset(
+    {"access_token", "appsecret_proof", "appsecret_time", "method", "id", "format", "pretty", "redownload", "debug"}
+)
+_SUCCESS: dict[str, Any] = {"success": True}
+
+
+class Writes:
+    """Changes the world as a call asks."""
+
+    def __init__(self, world: World, nodes: Nodes, jobs: Jobs) -> None:
+        """Write into *world* and *jobs*."""
+        self._world = world
+        self._nodes = nodes
+        self._jobs = jobs
+
+    def answer(self, call: Call) -> Any:
+        """Do what the call asks and return what Graph says of it."""
+        path = call.path or ((str(call.params["id"]),) if call.params.get("id") else ())
+        if not path:
+            raise unsupported(call.method)
+        node_id = resolved(path[0], call)
+        if len(path) == 1:
+            return self._delete(node_id) if call.method == "DELETE" else self._update(node_id, call)
+        if len(path) == 2:
+            return self._unlink(node_id, path[1]) if call.method == "DELETE" else self._create(node_id, path[1], call)
+        raise unknown_path("/".join(path[2:]))
+
+    def _update(self, node_id: str, call: Call) -> dict[str, Any]:
+        self._nodes.existing(node_id, call.method)
+        self._world.touch(node_id, _values(call.params))
+        return _SUCCESS
+
+    def _delete(self, node_id: str) -> dict[str, Any]:
+        self._nodes.existing(node_id, "DELETE")
+        self._world.delete(node_id)
+        return _SUCCESS
+
+    def _unlink(self, node_id: str, edge: str) -> dict[str, Any]:
+        self._known_edge(node_id, edge, "DELETE")
+        return _SUCCESS
+
+    def _create(self, node_id: str, edge: str, call: Call) -> dict[str, Any]:
+        special = _CREATORS.get(edge)
+        if special:
+            return special(self, node_id, call)
+        kind = self._known_edge(node_id, edge, "POST")
+        several = _several(call.params.get(edge))
+        if several is None:
+            return {"id": self._world.create(node_id, edge, KINDS[kind], _values(call.params))}
+        made = [{"id": self._world.create(node_id, edge, KINDS[kind], values)} for values in several]
+        return {"data": made}
+
+    def _known_edge(self, node_id: str, edge: str, method: str) -> str:
+        kind = self._nodes.existing(node_id, method).kind
+        if edge not in kind.edges:
+            raise nonexisting_field(edge, kind.name)
+        return kind.edges[edge]
+
+    def insights(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Start a report, as "Insights API" describes its asynchronous jobs."""
+        self._known_edge(node_id, "insights", "POST")
+        return {"report_run_id": self._jobs.start(node_id, dict(call.params))}
+
+    def images(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Keep images, each answered under the name of its file ("Ad Image")."""
+        self._known_edge(node_id, "adimages", "POST")
+        images = {}
+        for upload in call.files.values():
+            made = {"hash": md5(upload.sha256.encode(), usedforsecurity=False).hexdigest(), "name": upload.filename}
+            self._world.create(node_id, "adimages", KINDS["AdImage"], made)
+            images[upload.filename] = {"hash": made["hash"], "url": f"https://scontent.xx.fbcdn.net/{made['hash']}.png"}
+        return {"images": images}
+
+    def photos(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Keep a photo, which also becomes a post."""
+        self._known_edge(node_id, "photos", "POST")
+        photo = self._world.create(node_id, "photos", KINDS["Photo"], _values(call.params))
+        return {"id": photo, "post_id": f"{node_id}_{photo}"}
+
+    def likes(self, node_id: str, _call: Call) -> dict[str, Any]:
+        """Like something, as often as you please."""
+        self._known_edge(node_id, "likes", "POST")
+        return _SUCCESS
+
+    def instruments(self, _node_id: str, _call: Call) -> dict[str, Any]:
+        """Take the crash reports that Meta's Python SDK sends."""
+        return _SUCCESS
+
+    def uploads(self, _node_id: str, call: Call) -> dict[str, Any]:
+        """Open a resumable upload ("Resumable Upload API")."""
+        return {
+            "id": f"upload:{md5(repr(sorted(call.params)).encode(), usedforsecurity=False).hexdigest()}?sig=emulated"
+        }
+
+
+def _values(params: Params) -> Params:
+    return {name: value for name, value in params.items() if name not in _NOT_A_VALUE}
+
+
+def _several(text: Any) -> list[Params] | None:
+    """Return the objects in `ads=[{…}]`, the form that "Batch Requests" shows for creating several."""
+    if not text:
+        return None
+    try:
+        found = loosejson.loads(text) if isinstance(text, str) else text
+    except ValueError:
+        return None
+    return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else None
+
+
+_CREATORS: dict[str, Callable[[Writes, str, Call], dict[str, Any]]] = {
+    "insights": Writes.insights,
+    "adimages": Writes.images,
+    "photos": Writes.photos,
+    "likes": Writes.likes,
+    "instruments": Writes.instruments,
+    "uploads": Writes.uploads,
+}
+
+
+def needs_no_token(call: Call) -> bool:
+    """Tell whether anybody may make this write: only crash reports."""
+    return call.method == "POST" and len(call.path) == 2 and call.path[1] == "instruments"

@@ -1,0 +1,31 @@
+"""Where and how the process tells what it does: lines of text on a terminal, lines of JSON elsewhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from proxy.settings import Log
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """One object on one line, for machines."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        return json.dumps(
+            {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        )
+
+
+def set_up(log: Log) -> None:
+    """Send what everybody logs to standard error, as *log* says."""
+    as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    )
+    logging.basicConfig(level=log.level.upper(), handlers=[handler], force=True)
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)

@@ -1,0 +1,63 @@
+"""What the machine must have before the sidecar can start: free ports, a folder for entries, a key of its own.
+
+`check` and `serve` ask the same, so that whoever passes the first will not stumble in the second.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.settings import Address, Settings
+from proxy.shell.store import KeyFileError, load_or_make
+
+
+def problems(settings: Settings) -> list[str]:
+    """One line for each thing of this machine that stands in the way."""
+    return [
+        *port("listen", settings.listen),
+        *port("admin", settings.admin),
+        *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
+        *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
+    ]
+
+
+def port(name: str, address: Address) -> Iterator[str]:
+    """Binds the port for a moment, as the server will."""
+    try:
+        kind, _, _, _, where = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            # Connections of an earlier run that linger in TIME_WAIT are no reason to refuse.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen(1)
+    except OSError as error:
+        yield f"{name} = {address}: cannot listen there: {error.strerror}"
+
+
+def _folder(name: str, folder: Path) -> Iterator[str]:
+    """The folder, or the nearest one above it that exists, must take new files."""
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        yield f"{name} = {folder}: cannot be used: {error.strerror}"
+        return
+    if not nearest.is_dir():
+        yield f"{name} = {folder}: {nearest} is not a folder"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        yield f"{name} = {folder}: no right to write in {nearest}"
+
+
+def _key(file: Path) -> Iterator[str]:
+    """A key that exists must be one that the store takes; one that does not is made, so its folder must allow that."""
+    if not os.path.lexists(file):
+        yield from _folder("cache.key_file", file.parent)
+        return
+    try:
+        load_or_make(file)
+    except KeyFileError as error:
+        yield f"cache.key_file: {error}"

@@ -1,0 +1,69 @@
+"""Identical requests in flight share one answer. A flight belongs to no caller: it ends early if nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, replace
+
+from proxy.core.messages import Mode, Reply, Request
+from proxy.core.normal import nodes
+from proxy.shell import Layer
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    task: asyncio.Task[Reply]
+    nodes: tuple[str, ...]
+    waiting: int = 0
+
+
+class Coalescer:
+    """A layer: joins a request to the flight of its twin, or starts one."""
+
+    def __init__(self, onward: Layer, key: Callable[[Request], Hashable]) -> None:
+        """Tell twins by *key*; ask *onward* once for all of them."""
+        self._onward = onward
+        self._key = key
+        self._flights: dict[Hashable, _Flight] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
+        if request.wishes.no_cache or request.wishes.no_store or request.wishes.only_if_cached:
+            return await self._onward(request)
+        key = self._key(request)
+        flight = self._flights.get(key)
+        if flight is None:
+            return await self._wait(key, self._start(key, request))
+        reply = await self._wait(key, flight)
+        return replace(reply, mode=Mode.COALESCED, joined=reply.mode)
+
+    def close(self, touched: Iterable[str]) -> None:
+        """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
+        named = set(touched)
+        for key, flight in list(self._flights.items()):
+            if not named or not flight.nodes or not named.isdisjoint(flight.nodes):
+                del self._flights[key]
+
+    def _start(self, key: Hashable, request: Request) -> _Flight:
+        task = asyncio.ensure_future(self._onward(request))
+        flight = self._flights[key] = _Flight(task, nodes(request.path, request.query))
+        task.add_done_callback(lambda _done: self._forget(key, flight))
+        return flight
+
+    async def _wait(self, key: Hashable, flight: _Flight) -> Reply:
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                self._forget(key, flight)
+                flight.task.cancel()
+
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        """Leave the map before anyone wakes: a flight that has landed is joined by nobody."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # looked at, so that a failure that everybody left is not reported as forgotten

@@ -1,0 +1,232 @@
+"""The disk tier as the event loop sees it: two threads behind it, and trouble that ends here as a miss."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from proxy.core.messages import Entry
+from proxy.shell.store.pending import Write
+from proxy.shell.store.tier import Clear, Tier, Written
+from proxy.shell.store.trouble import TROUBLE, Breaker, is_corrupt, is_full
+
+BAD_READS = 3
+"""Reads that find the file damaged before it is set aside: one bad page must not cost all the others at once."""
+FULL_TWICE = 2
+
+_log = logging.getLogger("graph_sidecar.store")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Disk:
+    """One reader's and one writer's thread over a tier; nothing here raises but BadSeal.
+
+    Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
+    """
+
+    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[], None]) -> None:
+        self.troubles = 0
+        self.shed = 0
+        self.entries = 0
+        self.bytes = 0
+        self._tier = tier
+        self._breaker = breaker
+        self._opened = opened
+        self._reader = ThreadPoolExecutor(1, "store-reader")
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._open = False
+        self._over = False
+        self._clear = Clear.NOTHING
+        self._bad_reads = 0
+        self._new = False  # another was set aside for it, and it has taken no write yet
+        self._full = 0
+        self._told = ""
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether reading and writing make sense now."""
+        return self._open and self._breaker.closed
+
+    @property
+    def accepting(self) -> bool:
+        """Whether writes may wait for it: it is open, or soon will be."""
+        return self._breaker.closed and not self._over
+
+    @property
+    def state(self) -> str:
+        """`closed` (all is well) or `open` (memory only for now)."""
+        return "closed" if self._breaker.closed else "open"
+
+    @property
+    def quarantines(self) -> int:
+        """How often a database was set aside."""
+        return self._tier.quarantines
+
+    async def open(self) -> None:
+        """Open what is there, after clearing it if that is owed; trouble opens the breaker."""
+        async with self._turn:
+            if self._over:
+                return
+            self._open = False
+            before = self._tier.quarantines
+            try:
+                await self._on_reader(self._tier.hang_up)
+                report = await self._on_writer(self._tier.open, self._clear)
+                await self._on_reader(self._tier.read_nothing)
+            except TROUBLE as error:
+                self._note(error)
+                return
+            self._open, self._clear, self._bad_reads = True, Clear.NOTHING, 0
+            self._new = self._tier.quarantines > before
+            self._settle(report)
+            self._recovered()
+
+    async def close(self) -> None:
+        """Let both threads end, each having closed its own connection; the writer's last, as it checkpoints."""
+        await self.settled()
+        async with self._turn:
+            if self._over:
+                return
+            self._open = False
+            try:
+                await self._on_reader(self._tier.hang_up)
+                await self._on_writer(self._tier.close)
+            except TROUBLE as error:
+                self._note(error)
+            self._end(wait=True)  # both are idle: they end at once
+
+    def leave(self) -> None:
+        """Wait for nothing: a thread that hangs in the file system closes what it holds when it wakes."""
+        if not self._over:
+            self._reader.submit(self._tier.hang_up)
+            self._writer.submit(self._tier.close)
+            self._end(wait=False)
+
+    def _end(self, *, wait: bool) -> None:
+        self._over, self._open = True, False
+        self._reader.shutdown(wait=wait)
+        self._writer.shutdown(wait=wait)
+
+    async def read(self, key: bytes, token: str) -> Entry | None:
+        """The entry of *key*; None if there is none or it cannot be had. Raises BadSeal."""
+        if not self.ready:
+            return None
+        try:
+            return await self._on_reader(self._tier.read, key, token)
+        except TROUBLE as error:
+            self._stumble(error)
+            return None
+
+    async def write(self, group: Sequence[Write]) -> Written | None:
+        """Write a group; None if that failed as a whole."""
+        if not self.ready:
+            return None
+        try:
+            report = await self._on_writer(self._tier.write, group)
+        except TROUBLE as error:
+            self._fail(error)
+            return None
+        self._full, self._new = 0, False
+        self._settle(report)
+        return report
+
+    async def tend(self) -> list[bytes]:
+        """One round of housekeeping: try again what was broken, look after what is not; the keys that made room."""
+        if self._breaker.due or (self._clear is not Clear.NOTHING and self._breaker.closed):
+            await self.open()
+        if not self.ready:
+            return []
+        try:
+            report = await self._on_writer(self._tier.tend)
+        except TROUBLE as error:
+            self._fail(error)
+            return []
+        self._settle(report)
+        return report.shed
+
+    def erase(self) -> None:
+        """Remove every row as soon as the disk lets us; until then nothing is read."""
+        self._clear = Clear.ERASE
+        self._open = False
+        if self._breaker.closed:
+            self._spawn(self.open())
+
+    async def settled(self) -> None:
+        """Wait for what was begun behind a caller's back."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    # --- trouble ---
+
+    def _stumble(self, error: BaseException) -> None:
+        """A read failed: a damaged page is a miss, and only several mean a damaged file."""
+        if is_corrupt(error):
+            self._bad_reads += 1
+            self.troubles += 1
+            if self._bad_reads >= BAD_READS:
+                self._set_aside(error)
+        else:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """A write failed, or a read for no fault of the row's."""
+        if not self._open:
+            return
+        if is_corrupt(error):
+            self._set_aside(error)
+        else:
+            self._note(error)
+
+    def _set_aside(self, error: BaseException) -> None:
+        """Start empty: at once the first time, after a rest if the new database is damaged before it held anything."""
+        if self._clear is Clear.NOTHING:
+            self._clear = Clear.ASIDE
+        if self._new:
+            self._note(error)
+        elif self._open:
+            self._open = False
+            self._spawn(self.open())
+
+    def _note(self, error: BaseException) -> None:
+        """Count, say it once, and leave the disk alone for a while."""
+        self.troubles += 1
+        self._open = False
+        self._full = self._full + 1 if is_full(error) else 0
+        if self._full >= FULL_TWICE:
+            self._clear = Clear.ERASE  # on a full disk nothing can be deleted from a database, only the file itself
+        self._breaker.trip()
+        told = f"{type(error).__name__}: {error}"
+        if told != self._told:
+            _log.warning("the cache on disk rests, memory goes on: %s", told)
+        self._told = told
+
+    def _recovered(self) -> None:
+        self._breaker.reset()
+        self._opened()
+        if self._told:
+            _log.info("the cache on disk is back: %s", self._tier.path)
+        self._told = ""
+
+    # --- the threads ---
+
+    async def _on_reader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, partial(work, *args, **kwargs))
+
+    async def _on_writer(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, partial(work, *args, **kwargs))
+
+    def _settle(self, report: Written) -> None:
+        self.shed += len(report.shed)
+        self.entries, self.bytes = report.entries, report.bytes
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

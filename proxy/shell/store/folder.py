@@ -1,0 +1,150 @@
+"""The folder of the database: ours alone, one process at a time, bad files set aside within bounds."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+DATABASE = "cache.db"
+LOCK = "lock"
+LIVE = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"})
+_ASIDE = re.compile(r"cache\.db(?:-wal|-shm|-journal)?\.bad-\d+")
+_OTHERS = frozenset({LOCK, "lost+found"})  # a volume's root has the latter
+
+
+class Refused(OSError):  # noqa: N818 - said of a folder
+    """The folder cannot be used as it is; the message names it and what to do."""
+
+
+class Folder:
+    """One folder, entered by one process at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.database = path / DATABASE
+        self._lock: int | None = None
+        self._seen: tuple[int, int] | None = None
+
+    def enter(self) -> None:
+        """Make the folder, make sure that it is ours alone, and lock it."""
+        _make(self.path)
+        self._check()
+        self._hold()
+
+    def leave(self) -> None:
+        """Unlock it."""
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = self._seen = None
+
+    def make_database(self) -> None:
+        """Make an empty database file that only we may read; SQLite gives its companions the same mode."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            os.close(os.open(self.database, flags, 0o600))
+        except FileExistsError:
+            pass
+
+    def remember(self) -> None:
+        """Note which file the database is, so that moved() can tell."""
+        self._seen = _identity(self.database)
+
+    def moved(self) -> bool:
+        """Whether database or lock are no longer the files that were opened: writes would go into nowhere.
+
+        The files are asked about, never opened: closing a second descriptor would drop SQLite's own locks
+        (sqlite.org/howtocorrupt.html, section 2.2).
+        """
+        if self._lock is None:
+            return True
+        held = os.fstat(self._lock)
+        return _identity(self.database) != self._seen or _identity(self.path / LOCK) != (held.st_dev, held.st_ino)
+
+    def free_bytes(self) -> int:
+        """The room that is left on this file system for such as us."""
+        status = os.statvfs(self.path)
+        return status.f_bavail * status.f_frsize
+
+    def aside_bytes(self) -> int:
+        """The size of what was set aside."""
+        return sum(os.lstat(self.path / name).st_size for name in self._aside())
+
+    def set_aside(self, largest: int) -> None:
+        """Rename the database's files for somebody to look at; only the newest lot is kept, if it is not too large."""
+        now = time.time_ns()
+        for name in LIVE & set(_names(self.path)):
+            (self.path / name).rename(self.path / f"{name}.bad-{now}")
+        too_large = self.aside_bytes() > largest
+        for name in self._aside():
+            if too_large or not name.endswith(f".bad-{now}"):
+                _remove(self.path / name)
+
+    def erase(self) -> None:
+        """Unlink the database's files: the one way to regain room on a full disk."""
+        for name in LIVE:
+            _remove(self.path / name)
+
+    def _aside(self) -> list[str]:
+        return [name for name in _names(self.path) if _ASIDE.fullmatch(name)]
+
+    def _check(self) -> None:
+        status = os.lstat(self.path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise Refused(f"{self.path} is not a folder: name the folder itself, not a link to it")
+        if status.st_uid != os.geteuid():
+            raise Refused(f"{self.path} belongs to user {status.st_uid}: name a folder of our own inside it")
+        foreign = [name for name in _names(self.path) if not _is_ours(name)]
+        if foreign:
+            raise Refused(f"{self.path} holds other files ({foreign[0]!r}): the cache needs a folder of its own")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            self.path.chmod(0o700)
+
+    def _hold(self) -> None:
+        """Take the lock; it lasts until leave() or until the process ends, however it ends (flock(2))."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        lock = os.open(self.path / LOCK, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise Refused(f"{self.path} is in use by another process: give each its own folder") from None
+        self._lock = lock
+
+
+def _make(path: Path) -> None:
+    """Make *path* and the parents that lack, for our eyes only."""
+    if not path.parent.exists():
+        _make(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _names(path: Path) -> list[str]:
+    return [entry.name for entry in path.iterdir()]
+
+
+def _is_ours(name: str) -> bool:
+    return name in LIVE or name in _OTHERS or _ASIDE.fullmatch(name) is not None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link or an empty folder; whatever else was planted stays where it is."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        if not path.is_dir() or path.is_symlink():
+            raise
+        path.rmdir()

@@ -1,0 +1,318 @@
+"""The store: entries in memory at once, on disk behind the reply, and never an error for who asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from proxy.core.messages import Entry, Held
+from proxy.core.sealing import BadSeal, Sealer
+from proxy.shell.store.disk import Disk
+from proxy.shell.store.memory import Index, Memory
+from proxy.shell.store.pending import GONE, Pending, Write
+from proxy.shell.store.tier import Tier, Written
+from proxy.shell.store.trouble import Breaker
+
+MIB = 2**20
+_log = logging.getLogger("graph_sidecar.store")
+
+
+class Store:
+    """Keeps entries: a bounded memory tier, and behind it, if there is a *directory*, a bounded and sealed disk tier.
+
+    All of its state belongs to the event loop; the two threads are handed values and give values back. So nothing here
+    needs a lock, and `keep`, `drop`, `hot` and `held` never wait.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        sealer: Sealer,
+        *,
+        memory_bytes: int = 64 * MIB,
+        disk_bytes: int = 1024 * MIB,
+        max_body_bytes: int = 2 * MIB,
+        index_bytes: int = 32 * MIB,
+        queue_entries: int = 4096,
+        queue_bytes: int = 16 * MIB,
+        group_entries: int = 64,
+        group_s: float = 0.05,
+        tend_s: float = 15.0,
+        rest_s: float = 30.0,
+        rewrite_s: float = 3600.0,
+        free_floor_bytes: int = 64 * MIB,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._memory = Memory(memory_bytes)
+        self._index = Index(index_bytes)
+        self._pending = Pending(queue_entries, queue_bytes)
+        self._loads = _Loads()
+        self._disk: Disk | None = None
+        if directory is not None and disk_bytes > 0:
+            tier = Tier(directory, sealer, disk_bytes, free_floor_bytes)
+            self._disk = Disk(tier, Breaker(rest_s, clock), self._wake)
+            self._group_bytes = tier.wal_bytes
+        self._max_body_bytes = max_body_bytes
+        self._group_entries = group_entries
+        self._group_s = group_s
+        self._tend_s = tend_s
+        self._rewrite_s = rewrite_s
+        self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._writes = self._writes_dropped = self._bad_rows = 0
+
+    # --- asking ---
+
+    def hot(self, key: bytes) -> Entry | None:
+        """The entry, if it is in memory."""
+        return self._memory.get(key)
+
+    def held(self, key: bytes) -> Held | None:
+        """What is known of the entry without reading the disk."""
+        entry = self._memory.peek(key)
+        if entry is not None:
+            return entry.held
+        known = self._index.get(key) if self._disk is not None and self._disk.ready else None
+        return None if known is None else known.held
+
+    async def load(self, key: bytes, token: str) -> Entry | None:
+        """The entry from memory, from the writes that wait, or from disk; None if it does not open for *token*."""
+        if entry := self._memory.get(key):
+            return entry
+        waiting = self._pending.find(key)
+        if waiting is GONE or self._disk is None:
+            return None
+        if waiting is not None:
+            self._memory.put(key, waiting)
+            return waiting
+        return await self._load(self._disk, key, token)
+
+    # --- telling ---
+
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> None:
+        """Hold *entry*: in memory at once, on disk behind the reply; not *write*: only memory learns what is new.
+
+        A row is written again all the same when its last writing is an hour old: rows leave in the order of writing,
+        and one that is confirmed again and again should stay.
+        """
+        if len(entry.body) > self._max_body_bytes:
+            self.drop(key)
+            return
+        self._loads.overtake(key)
+        self._memory.put(key, entry)
+        if self._disk is None:
+            return
+        now = self._clock()
+        known = self._index.get(key)
+        if not write and known is not None and now - known.written < self._rewrite_s:
+            self._index.put(key, entry.held, known.written)
+        elif write or known is not None:
+            self._write(self._disk, key, token, entry, now)
+
+    def drop(self, key: bytes) -> None:
+        """Forget *key* everywhere; a write of it that still waits is not made."""
+        self._loads.overtake(key)
+        self._memory.drop(key)
+        self._index.drop(key)
+        if self._disk is not None and not self._pending.drop(key):
+            self._forget(self._disk)  # deletions that find no room any more become one large one
+        self._wake()
+
+    def purge(self) -> None:
+        """Forget everything."""
+        self._loads.overtake_all()
+        self._memory.clear()
+        if self._disk is not None:
+            self._forget(self._disk)
+
+    # --- living ---
+
+    async def open(self) -> None:
+        """Open the disk tier; whatever is wrong with it, the store works without."""
+        if self._disk is None:
+            return
+        _log.info("SQLite %s", sqlite3.sqlite_version)
+        await self._disk.open()
+        self._tending = asyncio.get_running_loop().create_task(self._tend_forever())
+
+    async def flush(self) -> None:
+        """Wait until everything that was kept or dropped so far is on disk, or given up."""
+        if self._disk is None:
+            return
+        await self._disk.settled()
+        while self._disk.ready and len(self._pending):
+            self._start()
+            if self._draining is not None:
+                await asyncio.shield(self._draining)
+            await self._disk.settled()
+
+    async def tend(self) -> None:
+        """One round of housekeeping, as the timer does it."""
+        if self._disk is None:
+            return
+        for key in await self._disk.tend():
+            self._index.drop(key)
+        self._wake()
+
+    async def close(self, seconds: float = 5.0) -> None:
+        """Flush and close; what is not done after *seconds* is left, and said."""
+        if self._disk is None:
+            return
+        self._stop_timers()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.flush()
+                await self._disk.close()
+        except TimeoutError:
+            _log.warning("the cache on disk did not close in %g s: %d writes are lost", seconds, len(self._pending))
+            self._disk.leave()
+
+    def stats(self) -> dict[str, int | float | str]:
+        """The numbers of now, by name."""
+        disk = self._disk
+        return {
+            "memory_entries": len(self._memory),
+            "memory_bytes": self._memory.bytes,
+            "memory_evictions": self._memory.evictions,
+            "index_entries": len(self._index),
+            "queue_depth": len(self._pending),
+            "writes": self._writes,
+            "writes_dropped": self._writes_dropped,
+            "bad_rows": self._bad_rows,
+            "disk_entries": disk.entries if disk else 0,
+            "disk_bytes": disk.bytes if disk else 0,
+            "disk_evictions": disk.shed if disk else 0,
+            "disk_troubles": disk.troubles if disk else 0,
+            "quarantines": disk.quarantines if disk else 0,
+            "breaker": disk.state if disk else "none",
+        }
+
+    # --- loading ---
+
+    async def _load(self, disk: Disk, key: bytes, token: str) -> Entry | None:
+        """From disk, unless something newer overtakes the reading."""
+        self._loads.begin(key)
+        try:
+            entry = await disk.read(key, token)
+        except BadSeal:
+            entry = None
+            self._bad_rows += 1
+            if not self._loads.overtaken(key):
+                self.drop(key)
+        finally:
+            overtaken = self._loads.end(key)
+        if overtaken:
+            return self._memory.get(key)
+        return self._promoted(key, entry)
+
+    def _promoted(self, key: bytes, entry: Entry | None) -> Entry | None:
+        if entry is None:
+            self._index.drop(key)
+            return None
+        known = self._index.get(key)
+        if known is not None and known.held.etag == entry.held.etag and known.held.asked > entry.held.asked:
+            # Graph has confirmed this body since it was written; only the index has heard.
+            entry = msgspec.structs.replace(entry, held=known.held)
+        self._memory.put(key, entry)
+        self._index.put(key, entry.held, self._clock() if known is None else known.written)
+        return entry
+
+    # --- writing behind ---
+
+    def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
+        if disk.accepting and self._pending.put(key, token, entry):
+            self._index.put(key, entry.held, now)
+            self._wake()
+        else:
+            self._index.drop(key)
+            self._writes_dropped += 1
+
+    def _wake(self) -> None:
+        """See to it that a group leaves: now if it is full, else soon."""
+        if self._draining is not None or self._disk is None or not self._disk.ready:
+            return
+        if self._pending.waiting >= self._group_entries:
+            self._start()
+        elif self._timer is None and self._pending.waiting:
+            self._timer = asyncio.get_running_loop().call_later(self._group_s, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._draining is None and self._disk is not None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain(self._disk))
+
+    async def _drain(self, disk: Disk) -> None:
+        """Write group after group until none waits."""
+        try:
+            while disk.ready and (group := self._pending.take(self._group_entries, self._group_bytes)):
+                self._settle(group, await disk.write(group))
+        finally:
+            self._draining = None
+
+    def _settle(self, group: list[Write], report: Written | None) -> None:
+        """Take note of what became of *group*; a row whose writing failed must not be read in its older form."""
+        lost = [write.key for write in group] if report is None else report.refused
+        for key in lost:
+            self._index.drop(key)
+        for key in [] if report is None else report.shed:
+            self._index.drop(key)
+        self._writes += 0 if report is None else report.rows
+        self._writes_dropped += sum(write.entry is not None for write in group) if report is None else len(lost)
+        self._pending.settle(lost if report is None else [])
+
+    def _forget(self, disk: Disk) -> None:
+        self._index.clear()
+        self._pending.clear()
+        disk.erase()
+
+    async def _tend_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._tend_s)
+            await self.tend()
+
+    def _stop_timers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._tending is not None:
+            self._tending.cancel()
+
+
+class _Loads:
+    """Which keys are being read now, and which of those readings something newer has overtaken."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[bytes, int] = {}
+        self._overtaken: set[bytes] = set()
+
+    def begin(self, key: bytes) -> None:
+        self._under_way[key] = self._under_way.get(key, 0) + 1
+
+    def end(self, key: bytes) -> bool:
+        """Whether what was read is out of date."""
+        late = key in self._overtaken
+        self._under_way[key] -= 1
+        if not self._under_way[key]:
+            del self._under_way[key]
+            self._overtaken.discard(key)
+        return late
+
+    def overtake(self, key: bytes) -> None:
+        if key in self._under_way:
+            self._overtaken.add(key)
+
+    def overtaken(self, key: bytes) -> bool:
+        return key in self._overtaken
+
+    def overtake_all(self) -> None:
+        self._overtaken.update(self._under_way)

@@ -1,0 +1,185 @@
+"""The disk tier as its two threads see it: open, read, write, make room. It raises; `disk` knows what that means."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.core.messages import Entry
+from proxy.core.sealing import Sealer
+from proxy.shell.store.folder import LIVE, Folder
+from proxy.shell.store.pending import Write
+from proxy.shell.store.rows import Rows
+from proxy.shell.store.trouble import is_corrupt
+from proxy.shell.store.verify import Unfit, verify_database, verify_file
+
+SMALLEST_DISK = 2**20
+SHED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
+LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
+
+
+_log = logging.getLogger("graph_sidecar.store")
+
+
+class Clear(Enum):
+    """What to do with the database's files before they are opened."""
+
+    NOTHING = "nothing"
+    ASIDE = "aside"
+    ERASE = "erase"
+
+
+class NotOpen(OSError):  # noqa: N818 - said of a database
+    """There is no database to ask."""
+
+
+class Written(NamedTuple):
+    """What became of a group."""
+
+    rows: int  # on disk now
+    refused: list[bytes]  # entries that may not or need not be written; older rows of theirs are gone
+    shed: list[bytes]  # rows that made room
+    entries: int  # in the database
+    bytes: int
+
+
+class Tier:
+    """One database in one folder, never larger than *limit* bytes in all.
+
+    Of *limit* a sixteenth (at most 4 MiB) is the write-ahead log's; three such parts are set apart for the log, the
+    group that is being written and the file's end that is not yet returned.
+    """
+
+    def __init__(self, path: Path, sealer: Sealer, limit: int, floor: int) -> None:
+        self.path = path
+        self.wal_bytes = max(2**17, min(2**22, limit // 16))
+        self._folder = Folder(path)
+        self._sealer = sealer
+        self._limit = max(limit, SMALLEST_DISK)
+        self._floor = floor
+        self._budget = 0
+        self._rows: Rows | None = None
+        self.quarantines = 0
+
+    # --- the writer's thread ---
+
+    def open(self, clear: Clear = Clear.NOTHING) -> Written:
+        """Enter the folder and open what is there, or set it aside if it is unfit. Raises TROUBLE."""
+        self.close()
+        try:
+            self._folder.enter()
+            self._clear(clear)
+            self._open_fit()
+            self._folder.remember()
+            self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._folder.aside_bytes()
+            return self._report(0, [], self._make_room(0))
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, group: Sequence[Write]) -> Written:
+        """Store a whole group in one transaction, room having been made before it."""
+        rows = self._open_rows()
+        spared = self._folder.free_bytes() < self._floor
+        changes = [(write.key, None if spared else self._sealed(write)) for write in group]
+        shed = self._make_room(sum(_room_for(blob) for _, blob in changes if blob is not None))
+        rows.write(changes)
+        refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
+        return self._report(sum(blob is not None for _, blob in changes), refused, shed)
+
+    def tend(self) -> Written:
+        """Look whether the files are still ours and within bounds."""
+        self._open_rows()
+        if self._folder.moved():
+            raise NotOpen("the database was moved or removed")
+        return self._report(0, [], self._make_room(0))
+
+    def close(self) -> None:
+        """Close the writer's connection, the last one, and leave the folder."""
+        rows, self._rows = self._rows, None
+        try:
+            if rows is not None:
+                rows.close()
+        finally:
+            self._folder.leave()
+
+    def _clear(self, clear: Clear) -> None:
+        if clear is Clear.ASIDE:
+            self.quarantines += 1
+            self._folder.set_aside(self._limit // 4)
+        elif clear is Clear.ERASE:
+            self._folder.erase()
+
+    def _open_fit(self) -> None:
+        try:
+            self._verify_and_open()
+        except (Unfit, sqlite3.DatabaseError) as error:
+            if not isinstance(error, Unfit) and not is_corrupt(error):
+                raise
+            _log.warning("the cache in %s starts empty: %s", self.path, error)
+            self._clear(Clear.ASIDE)
+            self._verify_and_open()
+
+    def _verify_and_open(self) -> None:
+        for name in LIVE:
+            verify_file(self.path / name)
+        self._folder.make_database()
+        verify_database(self._folder.database)
+        self._rows = Rows(str(self.path), self.wal_bytes)
+
+    # --- the reader's thread ---
+
+    def read(self, key: bytes, token: str) -> Entry | None:
+        """The entry of *key*, opened for *token*. Raises BadSeal."""
+        blob = self._open_rows().get(key)
+        return None if blob is None else self._sealer.unseal(key, token, blob)
+
+    def read_nothing(self) -> None:
+        """Connect this thread now, not at the first caller's expense."""
+        self._open_rows().get(b"")
+
+    def hang_up(self) -> None:
+        """Close this thread's connection, while the writer still has its own."""
+        if self._rows is not None:
+            self._rows.close()
+
+    # --- both ---
+
+    def _open_rows(self) -> Rows:
+        if self._rows is None:
+            raise NotOpen("the database is not open")
+        return self._rows
+
+    def _sealed(self, write: Write) -> bytes | None:
+        if write.entry is None or not self._sealer.may_write(write.token, write.entry):
+            return None
+        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(12))
+        return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
+
+    def _make_room(self, need: int) -> list[bytes]:
+        """Delete the rows stored longest ago until *need* bytes fit; never within a transaction.
+
+        Pages come back at COMMIT: who culls inside one sees no effect and goes on until the last row.
+        """
+        rows, shed = self._open_rows(), list[bytes]()
+        while (over := (live := rows.live_bytes()) + need - self._budget) > 0:
+            count = len(rows) * over // live + 8
+            keys = rows.shed(min(count, SHED_AT_ONCE))
+            if not keys:
+                break
+            shed += keys
+        return shed
+
+    def _report(self, written: int, refused: list[bytes], shed: list[bytes]) -> Written:
+        rows = self._open_rows()
+        return Written(written, refused, shed, len(rows), rows.live_bytes())
+
+
+def _room_for(blob: bytes) -> int:
+    """What a row takes, its share of half-filled pages and of the indexes with it."""
+    return len(blob) + len(blob) // 4 + 512

@@ -1,0 +1,391 @@
+import asyncio
+import gc
+import os
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.messages import Entry
+from proxy.shell.store import Store
+from tests.shell.store.conftest import Open
+from tests.shell.store.samples import MIB, SEALER, TOKEN, Clock, entry, key
+
+
+async def restarted(store: Store, opened: Open, **arguments: object) -> Store:
+    """The same folder under a new store, whose memory is empty."""
+    await store.close()
+    return await opened(**arguments)
+
+
+async def test_what_is_kept_is_there_at_once(opened: Open) -> None:
+    """An entry can be had in the same turn of the loop, long before it is on disk."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    assert store.hot(key(1)) == entry(1)
+    assert store.held(key(1)) == entry(1).held
+    assert await store.load(key(1), TOKEN) == entry(1)
+    assert store.stats()["writes"] == 0
+
+
+async def test_what_was_flushed_survives_a_restart(opened: Open) -> None:
+    """After flush a new process finds every entry, and opening it brings it back to memory."""
+    store = await opened()
+    for number in range(200):
+        store.keep(key(number), TOKEN, entry(number))
+    await store.flush()
+    store = await restarted(store, opened)
+    assert store.hot(key(7)) is None
+    assert [await store.load(key(number), TOKEN) for number in range(200)] == [entry(number) for number in range(200)]
+    assert store.hot(key(7)) == entry(7)
+    assert store.stats()["disk_entries"] == 200
+
+
+async def test_closing_writes_what_waits(opened: Open) -> None:
+    """An orderly end loses nothing."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) == entry(1)
+
+
+async def test_nothing_is_held_that_was_never_kept(opened: Open) -> None:
+    """An unknown key is a miss everywhere, and not a bad row."""
+    store = await opened()
+    assert store.hot(key(1)) is None
+    assert store.held(key(1)) is None
+    assert await store.load(key(1), TOKEN) is None
+    assert store.stats()["bad_rows"] == 0
+
+
+async def test_without_a_folder_there_is_memory(opened: Open) -> None:
+    """A store of memory alone has the same face and opens nothing."""
+    store = await opened(None)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    assert await store.load(key(1), TOKEN) == entry(1)
+    store.drop(key(1))
+    assert await store.load(key(1), TOKEN) is None
+    store.keep(key(2), TOKEN, entry(2))
+    store.purge()
+    await store.tend()
+    assert store.held(key(2)) is None
+    assert store.stats()["breaker"] == "none"
+
+
+async def test_a_waiting_write_is_readable_when_memory_has_let_go(opened: Open) -> None:
+    """Between memory and disk an entry is never lost sight of."""
+    store = await opened(memory_bytes=2000)
+    for number in range(5):
+        store.keep(key(number), TOKEN, entry(number))
+    assert store.hot(key(0)) is None
+    assert await store.load(key(0), TOKEN) == entry(0)
+
+
+async def test_the_newest_wins_on_disk_too(opened: Open) -> None:
+    """Of several versions kept in a row the last is the one that a restart finds."""
+    store = await opened()
+    for version in range(3):
+        store.keep(key(1), TOKEN, entry(1, version=version))
+    await store.flush()
+    assert store.stats()["writes"] == 1
+    store.keep(key(1), TOKEN, entry(1, version=3))
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) == entry(1, version=3)
+
+
+async def test_dropping_beats_a_waiting_write(opened: Open) -> None:
+    """What was dropped is gone at once, and does not come back from the queue."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    store.drop(key(1))
+    assert await store.load(key(1), TOKEN) is None
+    await store.flush()
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) is None
+
+
+async def test_dropping_reaches_the_disk(opened: Open) -> None:
+    """A row that was written long ago is deleted, and is a miss from the moment of dropping."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    store = await restarted(store, opened)
+    store.drop(key(1))
+    assert await store.load(key(1), TOKEN) is None
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) is None
+    assert store.stats()["disk_entries"] == 0
+
+
+@pytest.mark.parametrize("change", ["drop", "purge", "keep"])
+async def test_a_change_beats_a_reading_that_is_under_way(opened: Open, change: str) -> None:
+    """What the disk gave is not believed when the key was dropped or kept anew meanwhile."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    store = await restarted(store, opened)
+    reading = asyncio.create_task(store.load(key(1), TOKEN))
+    await asyncio.sleep(0)
+    match change:
+        case "drop":
+            store.drop(key(1))
+        case "purge":
+            store.purge()
+        case _:
+            store.keep(key(1), TOKEN, entry(1, version=1))
+    expected = entry(1, version=1) if change == "keep" else None
+    assert await reading == expected
+    assert store.hot(key(1)) == expected
+
+
+async def test_a_reader_that_leaves_takes_nobody_along(opened: Open) -> None:
+    """Of two callers that load one key, one may be cancelled; the other has its entry."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    store = await restarted(store, opened)
+    leaving, staying = (asyncio.create_task(store.load(key(1), TOKEN)) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == entry(1)
+    assert not store._loads._under_way
+
+
+async def test_purging_leaves_nothing(opened: Open, folder: Path) -> None:
+    """Memory, queue and disk are empty after a purge, and what is kept next is kept."""
+    store = await opened()
+    for number in range(20):
+        store.keep(key(number), TOKEN, entry(number))
+    await store.flush()
+    store.keep(key(20), TOKEN, entry(20))
+    store.purge()
+    assert [await store.load(key(number), TOKEN) for number in range(21)] == [None] * 21
+    assert store.held(key(1)) is None
+    store.keep(key(30), TOKEN, entry(30))
+    await store.flush()
+    assert store.stats()["disk_entries"] == 1
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) is None
+    assert await store.load(key(30), TOKEN) == entry(30)
+
+
+async def test_the_index_outlives_memory(opened: Open) -> None:
+    """The validator of what is only on disk is known without reading, and the body is there to go with it."""
+    store = await opened(memory_bytes=3000)
+    for number in range(50):
+        store.keep(key(number), TOKEN, entry(number))
+    await store.flush()
+    assert store.hot(key(0)) is None
+    assert store.held(key(0)) == entry(0).held
+    assert await store.load(key(0), TOKEN) == entry(0)
+
+
+async def test_a_confirmation_is_not_written(opened: Open) -> None:
+    """A 304 that changes little refreshes memory and index, and a body from disk comes with the refreshed facts."""
+    store = await opened(memory_bytes=3000)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    held = msgspec.structs.replace(entry(1).held, asked=2e9, proofs=(b"p",))
+    store.keep(key(1), TOKEN, msgspec.structs.replace(entry(1), held=held), write=False)
+    for number in range(2, 9):
+        store.keep(key(number), TOKEN, entry(number))
+    await store.flush()
+    assert store.stats()["writes"] == 8
+    assert store.hot(key(1)) is None
+    assert store.held(key(1)) == held
+    loaded = await store.load(key(1), TOKEN)
+    assert loaded is not None
+    assert (loaded.held, loaded.body) == (held, entry(1).body)
+
+
+async def test_a_row_that_is_confirmed_for_an_hour_is_written_again(opened: Open) -> None:
+    """Rows leave the disk in the order of writing: one in use is moved to the end now and then."""
+    clock = Clock()
+    store = await opened(clock=clock, rewrite_s=3600)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    for passed, writes in ((3599, 1), (2, 2), (3599, 2), (2, 3)):
+        clock.now += passed
+        store.keep(key(1), TOKEN, entry(1), write=False)
+        await store.flush()
+        assert store.stats()["writes"] == writes
+
+
+async def test_a_confirmation_of_what_only_memory_holds_stays_there(opened: Open) -> None:
+    """Not to write is obeyed where the disk holds nothing."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1), write=False)
+    await store.flush()
+    assert store.hot(key(1)) == entry(1)
+    assert store.stats()["writes"] == 0
+
+
+async def test_a_body_too_large_is_not_kept(opened: Open) -> None:
+    """A larger body than allowed is kept nowhere, and what it replaces is gone."""
+    store = await opened(max_body_bytes=1000)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    store.keep(key(1), TOKEN, entry(1, 2000, version=1))
+    assert store.hot(key(1)) is None
+    assert await store.load(key(1), TOKEN) is None
+    await store.flush()
+    assert store.stats()["disk_entries"] == 0
+
+
+async def test_a_full_queue_drops_and_counts(opened: Open) -> None:
+    """A disk that cannot follow costs writes, never waiting; memory has them all the same."""
+    store = await opened(queue_entries=10)
+    for number in range(30):
+        store.keep(key(number), TOKEN, entry(number))
+    assert store.stats()["writes_dropped"] == 20
+    assert store.hot(key(29)) == entry(29)
+    await store.flush()
+    assert store.stats()["disk_entries"] == 10
+
+
+async def test_too_many_deletions_become_one(opened: Open) -> None:
+    """When deletions too find no room the whole disk tier starts empty: nothing dropped may come back."""
+    store = await opened(queue_entries=5)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    for number in range(100, 111):
+        store.drop(key(number))
+    await store.flush()
+    assert store.stats()["disk_entries"] == 0
+    assert store.hot(key(1)) == entry(1)
+
+
+async def test_a_group_leaves_when_it_is_full_or_after_a_while(opened: Open) -> None:
+    """64 entries go at once; fewer go when the timer says so, without anybody's asking."""
+    full, timed = await opened(group_entries=4), await opened(None)
+    for number in range(4):
+        full.keep(key(number), TOKEN, entry(number))
+    assert full._draining is not None
+    await full.flush()
+    await full.close()
+    timed = await opened(group_s=0)
+    timed.keep(key(9), TOKEN, entry(9))
+    while timed.stats()["writes"] == 0:
+        await asyncio.sleep(0)
+    assert timed.stats()["queue_depth"] == 0
+
+
+async def test_housekeeping_comes_by_itself(opened: Open) -> None:
+    """The timer looks after the disk without anybody's asking."""
+    store = await opened(tend_s=0.001)
+    store._tier_calls = 0  # type: ignore[attr-defined]
+    seen = asyncio.Event()
+    tend = store._disk.tend  # type: ignore[union-attr]
+
+    async def watched() -> list[bytes]:
+        seen.set()
+        return await tend()
+
+    store._disk.tend = watched  # type: ignore[method-assign,union-attr]
+    async with asyncio.timeout(5):
+        await seen.wait()
+
+
+@given(st.dictionaries(st.integers(0, 5), st.text(max_size=8), min_size=2), st.data())
+@settings(max_examples=40, deadline=None)
+def test_no_caller_receives_anothers(tokens: dict[int, str], data: st.DataObject) -> None:
+    """Even if one caller asks for another's key, the disk gives nothing under another token."""
+    asyncio.run(_cross(tokens, data))
+
+
+async def _cross(tokens: dict[int, str], data: st.DataObject) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "cache", SEALER, free_floor_bytes=0)
+        await store.open()
+        for number, token in tokens.items():
+            store.keep(key(number), token, entry(number))
+        await store.flush()
+        owner = data.draw(st.sampled_from(sorted(tokens)))
+        thief = data.draw(st.sampled_from(sorted(tokens)))
+        store._memory.clear()
+        expected = entry(owner) if tokens[thief] == tokens[owner] else None
+        assert await store.load(key(owner), tokens[thief]) == expected
+        await store.close()
+
+
+async def test_a_burst_of_everything_ends_well(opened: Open) -> None:
+    """Loads, keeps and drops at once on few keys give only versions that were kept, and end with the last word."""
+    store = await opened(memory_bytes=3000, group_s=0, group_entries=3)
+    last: dict[int, Entry | None] = {}
+
+    async def ask(number: int) -> None:
+        found = await store.load(key(number), TOKEN)
+        assert found is None or found.body.startswith(b"body-%d-" % number)
+
+    async with asyncio.TaskGroup() as group:
+        for turn in range(300):
+            number = turn * 7 % 10
+            if turn % 5 == 4:
+                store.drop(key(number))
+                last[number] = None
+            else:
+                last[number] = entry(number, version=turn)
+                store.keep(key(number), TOKEN, entry(number, version=turn))
+            group.create_task(ask(turn % 10))
+            await asyncio.sleep(0)
+    await store.flush()
+    store._memory.clear()
+    assert {number: await store.load(key(number), TOKEN) for number in last} == last
+
+
+async def test_closing_leaves_no_thread_no_file_and_no_task(opened: Open, folder: Path) -> None:
+    """After close nothing of the store is alive."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    store._memory.clear()
+    await store.load(key(1), TOKEN)
+    assert all(not os.get_inheritable(number) for number in _descriptors(folder))
+    assert _descriptors(folder)
+    await store.close()
+    gc.collect()
+    assert _descriptors(folder) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store")]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_closing_twice_and_using_what_is_closed_is_harmless(opened: Open) -> None:
+    """A late caller during shutdown gets misses, not errors."""
+    store = await opened()
+    store.keep(key(1), TOKEN, entry(1))
+    await store.close()
+    await store.close()
+    store.keep(key(2), TOKEN, entry(2))
+    store.drop(key(3))
+    store.purge()
+    await store.flush()
+    await store.tend()
+    assert await store.load(key(1), TOKEN) is None
+
+
+async def test_closing_waits_no_longer_than_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that hangs does not hold up the end; what is lost is said."""
+    store = await opened()
+    hanging = threading.Event()
+    store._disk._writer.submit(hanging.wait)  # type: ignore[union-attr]
+    store.keep(key(1), TOKEN, entry(1))
+    await store.close(0.01)
+    hanging.set()
+    assert "1 writes are lost" in caplog.text
+
+
+async def test_the_numbers_of_the_store(opened: Open) -> None:
+    """stats tells one number for each thing that can be full, lost or broken."""
+    store = await opened(memory_bytes=MIB)
+    store.keep(key(1), TOKEN, entry(1))
+    await store.flush()
+    stats = store.stats()
+    assert stats["memory_entries"] == stats["index_entries"] == stats["disk_entries"] == stats["writes"] == 1
+    assert 600 < int(stats["memory_bytes"]) < 2000
+    assert int(stats["disk_bytes"]) > 4096
+    assert stats["breaker"] == "closed"
+    zero = {"queue_depth", "writes_dropped", "bad_rows", "disk_evictions", "memory_evictions", "quarantines"}
+    assert {name: stats[name] for name in zero} == dict.fromkeys(zero, 0)

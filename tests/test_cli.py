@@ -1,0 +1,259 @@
+"""The command line as a person or a supervisor meets it: output, one line per problem, exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import proxy
+from proxy import cli
+from proxy.emulator import Config
+from proxy.settings import Address, Settings, names
+
+FREE = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+
+
+def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The real command, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "proxy", *arguments],
+        env={**os.environ, **(environ or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class StartError(Exception):
+    """The application's word for a start that fails."""
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings that an application in place of ours was started with."""
+    seen: list[Settings] = []
+
+    def serve(settings: Settings) -> int:
+        seen.append(settings)
+        if settings.log.level == "error":
+            raise StartError("the store is broken")
+        return 7
+
+    app = ModuleType("proxy.app")
+    app.serve, app.StartError = serve, StartError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "proxy.app", app)
+    monkeypatch.setattr(proxy, "app", app, raising=False)
+    return seen
+
+
+def test_serve_starts_with_what_was_asked(served: list[Settings]) -> None:
+    """Flags reach the application, and its exit status is the command's."""
+    status = cli.main(["serve", *FREE, "--upstream", "http://127.0.0.1:1", "--set", "batch.slots=7"])
+    assert status == 7
+    assert served[0].upstream.origin == "http://127.0.0.1:1"
+    assert served[0].batch.slots == 7
+    assert served[0].listen == Address("127.0.0.1", 0)
+
+
+def test_serve_reads_environment_and_file(
+    served: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the environment and the file say reaches the application too."""
+    file = tmp_path / "settings.toml"
+    file.write_text("[batch]\nqueue = 9\n")
+    monkeypatch.setenv("GRAPH_SIDECAR_BATCH__SLOTS", "8")
+    assert cli.main(["serve", *FREE, "--config", str(file)]) == 7
+    assert (served[0].batch.slots, served[0].batch.queue) == (8, 9)
+
+
+def test_a_start_that_fails_is_one_line(served: list[Settings], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the application cannot start with is said plainly, with status 2."""
+    assert cli.main(["serve", *FREE, "--set", "log.level=error"]) == 2
+    assert capsys.readouterr().err == "graph-sidecar: the store is broken\n"
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_taken_port_is_one_line(command: str, served: list[Settings], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started where it could not listen."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        assert cli.main([command, *FREE, "--listen", where]) == 2
+    assert capsys.readouterr().err == f"graph-sidecar: listen = {where}: cannot listen there: Address already in use\n"
+    assert served == []
+
+
+def test_check_prints_every_setting_and_its_origin() -> None:
+    """What is in force can be read, and pasted into the file."""
+    rules = 'rules=[{path="/me", fresh_s=5}]'
+    done = run("check", *FREE, "--set", "batch.slots=7", "--set", rules, environ={"GRAPH_SIDECAR_LOG__LEVEL": "debug"})
+    assert done.returncode == 0
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split(" = ")[0] for line in lines[:-1]] == list(names())
+    assert lines[-1] == "nothing is wrong"
+    told = [" ".join(line.split()) for line in lines]
+    assert "batch.slots = 7 # --set" in told
+    assert 'rules = [{ path = "/me", fresh_s = 5 }] # --set' in told
+    assert 'log.level = "debug" # GRAPH_SIDECAR_LOG__LEVEL' in told
+    assert "paging.rewrite = true # default" in told
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_bad_settings_are_told_together_with_status_2(command: str, tmp_path: Path) -> None:
+    """One line for each mistake, nothing else, and no traceback."""
+    file = tmp_path / "settings.toml"
+    file.write_text("[batch]\nslots = 51\n")
+    done = run(
+        command, "--config", str(file), "--set", "batch.windw_ms=5", environ={"GRAPH_SIDECAR_CACHE__SEALED": "perhaps"}
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "graph-sidecar: batch.windw_ms (--set): no such setting; did you mean batch.window_ms?",
+        f"graph-sidecar: batch.slots = 51 ({file}): must be a whole number from 1 to 50",
+        'graph-sidecar: cache.sealed = "perhaps" (GRAPH_SIDECAR_CACHE__SEALED): must be true or false',
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["srve"], "invalid choice: 'srve'"),
+        (["serve", "--listn", "h:1"], "no such argument"),
+        (["serve", "--config"], "expected one argument"),
+        (["check", "--liste", "h:1"], "no such argument"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_one_line(arguments: list[str], told: str) -> None:
+    """The line says what is wrong and where the help is."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert told in line
+    assert "--help" in line
+
+
+def test_a_token_on_the_command_line_is_not_repeated() -> None:
+    """A flag that does not exist does not make its value public."""
+    token = "EAABsbCS1iHgBAKZCexample0123456789"
+    done = run("serve", f"--access-token={token}", token)
+    assert done.returncode == 2
+    assert token not in done.stderr + done.stdout
+
+
+def test_the_version_is_told() -> None:
+    """Both doors tell the same version."""
+    console = Path(sys.executable).parent / "graph-sidecar"
+    by_name = subprocess.run([console, "--version"], capture_output=True, text=True, check=True)
+    assert by_name.stdout == run("--version").stdout
+    assert by_name.stdout.startswith("graph-sidecar ")
+
+
+def test_help_lists_the_commands() -> None:
+    """Whoever knows nothing learns what there is."""
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("serve", "demo", "emulate", "check"):
+        assert f"    {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_help_lists_every_setting_and_default(command: str) -> None:
+    """The reference is at hand where there is no web."""
+    done = run(command, "--help")
+    assert done.returncode == 0
+    for name in names():
+        assert f"  {name} = " in done.stdout
+    assert "(default: 127.0.0.1:8080)" in " ".join(done.stdout.split())
+
+
+def test_the_demo_brings_its_own_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo says what it takes, and its exit status is the command's."""
+    demo = ModuleType("proxy.demo")
+    demo.add_arguments = lambda parser: parser.add_argument("--callers", type=int)  # type: ignore[attr-defined]
+    demo.run = lambda options: options.callers  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "proxy.demo", demo)
+    monkeypatch.setattr(proxy, "demo", demo, raising=False)
+    assert cli.main(["demo", "--callers", "3"]) == 3
+
+
+def test_the_offline_graph_tells_where_it_is() -> None:
+    """With port 0 it takes a free port, prints its address, answers there, and ends on Ctrl-C without a traceback."""
+    command = [sys.executable, "-m", "proxy", "emulate", "--listen", "127.0.0.1:0", "--set", "missing_ids=1,2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as emulator:
+        assert emulator.stdout
+        assert emulator.stderr
+        url = emulator.stdout.readline().split()[-1]
+        with urllib.request.urlopen(f"{url}/v25.0/4?access_token=T|t", timeout=10) as reply:  # noqa: S310 - our own address
+            assert json.load(reply)["id"] == "4"
+        emulator.send_signal(signal.SIGINT)
+        assert emulator.wait(10) == 130
+        assert emulator.stderr.read() == ""
+
+
+def test_bad_fields_of_the_offline_graph_are_told_together(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each mistake has its line, and nothing is started."""
+    status = cli.main(["emulate", "--latency-ms", "slow", "--set", "sed=1", "--set", "set_cookie=perhaps"])
+    assert status == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ['latency_ms = "slow"', "sed (--set)", 'set_cookie = "perhaps"']
+    assert "did you mean seed?" in lines[1]
+
+
+@pytest.mark.parametrize("argument", ["--listen=8081", "--set=seed"])
+def test_a_slip_at_the_offline_graph_is_one_line(argument: str) -> None:
+    """An address or a field that is only half there is told so."""
+    done = run("emulate", argument)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert "must be" in line
+
+
+@pytest.mark.parametrize(
+    "text, items",
+    [
+        ("a,b", ("a", "b")),
+        ('["a", "b"]', ("a", "b")),
+        ('{"kind": "x", "n": 1}', ('{"kind": "x", "n": 1}',)),
+        ('[{"kind": "x"}]', ('{"kind": "x"}',)),
+        ("[a", ("[a",)),
+        ("", ()),
+    ],
+)
+def test_lists_of_the_offline_graph(text: str, items: tuple[str, ...]) -> None:
+    """Words between commas, JSON lists and single JSON objects are all lists."""
+    assert cli.fields(Config, [("faults", text)]) == {"faults": items}
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """`graph-sidecar check | head -1` ends quietly."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", "check", *FREE], stdout=gone, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 141
+    assert done.stderr == ""
+
+
+def test_an_interrupt_is_no_traceback(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends a command with the status that shells expect."""
+
+    def interrupt(_settings: Settings) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("proxy.app.serve", interrupt)
+    assert cli.main(["serve", *FREE]) == 130
