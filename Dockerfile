@@ -10,7 +10,7 @@ COPY requirements/run.txt requirements/build.txt requirements/
 RUN pip install --require-hashes --requirement requirements/run.txt
 # The build backend stays out of the image that runs.
 RUN pip install --require-hashes --requirement requirements/build.txt --target /opt/build
-COPY pyproject.toml ./
+COPY pyproject.toml README.md ./
 COPY proxy proxy
 RUN PYTHONPATH=/opt/build pip install --no-deps --no-build-isolation .
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -159,6 +160,22 @@ def test_the_version_is_told() -> None:
     by_name = subprocess.run([console, "--version"], capture_output=True, text=True, check=True)
     assert by_name.stdout == run("--version").stdout
     assert by_name.stdout.startswith("graph-sidecar ")
+
+
+def test_a_checkout_that_is_not_installed_runs_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a version to tell, the command still works, even with nowhere to print to."""
+
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == "graph-sidecar not installed\n"
+    monkeypatch.setattr("sys.stdout", None)
+    assert cli.main(["check", *FREE]) == 0
 
 
 def test_help_lists_the_commands() -> None:

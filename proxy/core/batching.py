@@ -207,7 +207,7 @@ def _fields(listed: Any) -> Headers:
     if not isinstance(listed, list):
         return ()
     pairs = ((field.get("name"), field.get("value")) for field in listed if isinstance(field, dict))
-    return tuple((name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str))
+    return tuple(pair for pair in pairs if headers.is_field(pair))
 
 
 def _refused(requests: Sequence[Request], top: Credential, answer: Reply, attempt: int) -> Sorted:

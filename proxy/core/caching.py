@@ -83,7 +83,11 @@ class Settled:
 def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled | None:
     """What Graph's *answer*, asked for at *asked*, makes of *entry*; None for a 304 whose body is gone: ask again."""
     if answer.status == 304:
-        if entry is None or entry.held.etag != request.validator:
+        if (
+            entry is None
+            or entry.held.etag != request.validator
+            or answer.header("etag") not in {None, request.validator}
+        ):
             return None
         return _confirmed(entry, answer, terms, asked)
     if entry is not None and is_trouble(answer) and may_cover(entry.held, request.wishes, terms, asked):

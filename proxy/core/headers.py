@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from proxy.core.messages import Headers
 
@@ -40,7 +42,8 @@ USAGE = frozenset(
 TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
 """What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
 
-_OURS = frozenset({"cache-status", "server-timing", "age"})
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _NEVER_OUT = HOP_BY_HOP | {"set-cookie"}
 _NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
 _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
@@ -77,6 +80,14 @@ def refreshed(kept: Headers, news: Headers) -> Headers:
     newer = tuple(field for field in news if field[0].lower() not in _KEPT_BY_304)
     replaced = {name.lower() for name, _ in newer}
     return (*(field for field in kept if field[0].lower() not in replaced), *newer)
+
+
+def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
+    """Whether *pair* is a name and a value that can stand on a line of a head (RFC 9110 sections 5.1 and 5.5)."""
+    name, value = pair
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    return _NAME.fullmatch(name) is not None and _CONTROL.search(value) is None
 
 
 def pick(headers: Headers, names: frozenset[str]) -> Headers:

@@ -65,14 +65,21 @@ class Quota:
             return []
         used = self._percent(self._owner(call))
         found = [("X-App-Usage", f'{{"call_count":{used},"total_time":{used // 2},"total_cputime":{used // 3}}}')]
+        insights = "insights" in call.path
+        if insights:
+            found.append(("X-FB-Ads-Insights-Throttle", self._throttle(call, used)))
         for account in _accounts(call):
-            found += self._account_headers(account, used, insights="insights" in call.path)
+            found += self._account_headers(account, "ads_insights" if insights else "ads_management")
         return found
 
-    def _account_headers(self, account: str, app: int, *, insights: bool) -> Headers:
+    def _throttle(self, call: Call, app: int) -> str:
+        account = max((self._percent(account) for account in _accounts(call)), default=0)
+        return _text({"app_id_util_pct": app, "acc_id_util_pct": account, "ads_api_access_tier": "standard_access"})
+
+    def _account_headers(self, account: str, use: str) -> Headers:
         used = self._percent(account)
         business = {
-            "type": "ads_insights" if insights else "ads_management",
+            "type": use,
             "call_count": used,
             "total_cputime": used // 3,
             "total_time": used // 2,
@@ -80,12 +87,10 @@ class Quota:
             "ads_api_access_tier": "standard_access",
         }
         ad = {"acc_id_util_pct": float(used), "reset_time_duration": 0, "ads_api_access_tier": "standard_access"}
-        throttle = {"app_id_util_pct": app, "acc_id_util_pct": used, "ads_api_access_tier": "standard_access"}
-        found = [
+        return [
             ("X-Business-Use-Case-Usage", _text({account.removeprefix("act_"): [business]})),
             ("X-Ad-Account-Usage", _text(ad)),
         ]
-        return [("X-FB-Ads-Insights-Throttle", _text(throttle)), *found] if insights else found
 
     def _owner(self, call: Call) -> str:
         return f"token {call.token}" if self._settings.config.budget_scope == "token" else "app"

@@ -1,0 +1,97 @@
+"""What every journey stands on: a Graph, a sidecar in front of it, and callers that speak to either.
+
+`await graph(latency_ms=80)`                   an emulator (its fields: proxy/emulator/config.py)
+`await sidecar(graph, batch={"slots": 5})`     the whole application in front of it (proxy/settings.py)
+`await ask(running.url)`                       one caller; `say` makes a request, `path` needs no host
+`await twins()`                                one world twice, alone and behind a sidecar; `alike` asks both and compares
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from proxy import app, emulator
+from proxy.settings import Settings
+from tests.journeys.talking import Ask, Twins, merged
+
+MakeGraph = Callable[..., Awaitable[emulator.Running]]
+MakeSidecar = Callable[..., Awaitable[app.Running]]
+MakeAsk = Callable[[str], Awaitable[Ask]]
+MakeTwins = Callable[..., Awaitable[Twins]]
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], uvloop.Loop]]:
+    """Journeys run on the loop that `serve` runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def lifetimes() -> AsyncIterator[AsyncExitStack]:
+    """Closes all that a journey opened, last first."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def graph(lifetimes: AsyncExitStack) -> MakeGraph:
+    """Start an emulator with these fields of its Config."""
+
+    async def make(**config: Any) -> emulator.Running:
+        return await lifetimes.enter_async_context(emulator.running(emulator.Config(**config)))
+
+    return make
+
+
+@pytest.fixture
+def sidecar_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings for a sidecar on free ports with a cache of its own; tables given are laid over these."""
+
+    def make(origin: str, **tables: Any) -> Settings:
+        ours = {
+            "listen": "127.0.0.1:0",
+            "admin": "127.0.0.1:0",
+            "upstream": {"origin": origin},
+            "cache": {"dir": tmp_path / "cache", "key_file": "ephemeral"},
+        }
+        return Settings(**merged(ours, tables))
+
+    return make
+
+
+@pytest.fixture
+def sidecar(lifetimes: AsyncExitStack, sidecar_settings: Callable[..., Settings]) -> MakeSidecar:
+    """Start the whole application in front of a Graph, with these settings laid over the tests' own."""
+
+    async def make(graph: emulator.Running | str, **tables: Any) -> app.Running:
+        origin = graph if isinstance(graph, str) else graph.url
+        return await lifetimes.enter_async_context(app.sidecar(sidecar_settings(origin, **tables)))
+
+    return make
+
+
+@pytest.fixture
+def ask(lifetimes: AsyncExitStack) -> MakeAsk:
+    """Make a caller of a server; it opens a connection for each request in flight and follows no redirect."""
+
+    async def make(url: str) -> Ask:
+        return await lifetimes.enter_async_context(Ask(url))
+
+    return make
+
+
+@pytest.fixture
+def twins(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk) -> MakeTwins:
+    """One world twice, alone and behind a sidecar: Config fields by name, settings of the sidecar in `settings`."""
+
+    async def make(settings: dict[str, Any] | None = None, **config: Any) -> Twins:
+        alone, behind = await graph(**config), await graph(**config)
+        front = await sidecar(behind, **(settings or {}))
+        return Twins(alone, behind, front, await ask(alone.url), await ask(front.url))
+
+    return make

@@ -1,0 +1,160 @@
+"""Limits are hard, and never empty the cache."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from proxy.shell.store.rows import Rows
+from tests.shell.store.conftest import Open
+from tests.shell.store.samples import MIB, SEALER, TOKEN, entry, folder_bytes, key
+
+
+@pytest.mark.parametrize(("limit", "count", "size"), [(2, 2600, 1400), (8, 900, 20_000), (16, 60, 700_000)])
+async def test_the_disk_limit_is_hard(opened: Open, folder: Path, limit: int, count: int, size: int) -> None:
+    """At no group's end do all files together pass the limit, and at the end most of it is in use by the newest rows."""
+    store = await opened(disk_bytes=limit * MIB, memory_bytes=0, queue_entries=10_000, queue_bytes=2**30)
+    largest = 0
+    for number in range(count):
+        store.keep(key(number), TOKEN, entry(number, size))
+        if number % 64 == 63 or size > 100_000:
+            await store.flush()
+            largest = max(largest, folder_bytes(folder))
+    await store.flush()
+    assert largest <= limit * MIB
+    stats = store.stats()
+    kept = int(stats["disk_entries"])
+    assert kept + int(stats["disk_evictions"]) == count == stats["writes"]
+    assert kept * size > 0.35 * limit * MIB
+    assert await store.load(key(count - 1), TOKEN) == entry(count - 1, size)
+    assert await store.load(key(0), TOKEN) is None
+
+
+async def test_the_index_does_not_promise_what_was_shed(opened: Open) -> None:
+    """Who is told a validator finds the body that goes with it: rows that made room leave the index too."""
+    store = await opened(disk_bytes=MIB, memory_bytes=0, queue_entries=10_000)
+    for number in range(1500):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.flush()
+    assert store.held(key(0)) is None
+    promised = [number for number in range(1500) if store.held(key(number))]
+    assert len(promised) == store.stats()["disk_entries"] > 100
+    assert all([await store.load(key(number), TOKEN) for number in promised])
+
+
+async def test_the_longest_stored_leave_first(opened: Open) -> None:
+    """A row that was written again outlives its neighbours."""
+    store = await opened(disk_bytes=MIB, memory_bytes=0, queue_entries=10_000)
+    for number in range(100):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.flush()
+    store.keep(key(0), TOKEN, entry(0, 1400, version=1))
+    for number in range(100, 100 + int(_room(store.stats()["disk_bytes"])) - 50):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.flush()
+    assert int(store.stats()["disk_evictions"]) > 0
+    assert await store.load(key(1), TOKEN) is None
+    assert await store.load(key(0), TOKEN) == entry(0, 1400, version=1)
+
+
+def _room(taken: object) -> float:
+    """How many rows a folder of 1 MiB has room for, 100 of which take *taken* bytes."""
+    return 600_000 / (int(str(taken)) / 100)
+
+
+async def test_a_smaller_limit_holds_from_the_start(opened: Open, folder: Path) -> None:
+    """A database left over from a larger limit is cut to the new one on opening, not emptied."""
+    store = await opened(disk_bytes=32 * MIB, queue_entries=10_000, queue_bytes=2**30)
+    for number in range(2000):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.close()
+    assert folder_bytes(folder) > 3 * MIB
+    store = await opened(disk_bytes=2 * MIB)
+    await store.close()
+    assert folder_bytes(folder) <= 2 * MIB
+    store = await opened(disk_bytes=2 * MIB)
+    assert await store.load(key(1999), TOKEN) == entry(1999, 1400)
+
+
+async def test_what_was_set_aside_counts(opened: Open, folder: Path) -> None:
+    """Bad files kept for somebody to look at are within the limit, and only the newest lot is kept."""
+    for turn in range(3):
+        store = await opened(disk_bytes=4 * MIB, queue_entries=10_000, queue_bytes=2**30)
+        for number in range(400 if turn < 2 else 3000):
+            store.keep(key(number), TOKEN, entry(number, 1400))
+        await store.flush()
+        assert folder_bytes(folder) <= 4 * MIB
+        await store.close()
+        assert len({path.name.partition(".bad-")[2] for path in folder.glob("*.bad-*")}) == min(turn, 1)
+        _spoil(folder)
+    await opened(disk_bytes=4 * MIB)
+    assert not list(folder.glob("*.bad-*")), "one above a quarter of the limit is not kept"
+
+
+async def test_a_row_above_a_quarter_is_not_written(opened: Open) -> None:
+    """One entry does not push out all the others."""
+    store = await opened(disk_bytes=2 * MIB, memory_bytes=0, max_body_bytes=10 * MIB)
+    store.keep(key(1), TOKEN, entry(1))
+    store.keep(key(2), TOKEN, entry(2, MIB))
+    await store.flush()
+    assert store.held(key(1))
+    assert store.held(key(2)) is None
+    assert store.stats()["writes_dropped"] == 1
+
+
+async def test_below_the_floor_nothing_is_written(opened: Open) -> None:
+    """On a nearly full file system the rest is left to others; reading and deleting go on."""
+    store = await opened(memory_bytes=0)
+    store.keep(key(1), TOKEN, entry(1))
+    store.keep(key(3), TOKEN, entry(3))
+    await store.close()
+    store = await opened(memory_bytes=0, free_floor_bytes=2**62)
+    store.keep(key(2), TOKEN, entry(2))
+    store.drop(key(3))
+    await store.flush()
+    assert await store.load(key(1), TOKEN) == entry(1)
+    assert await store.load(key(2), TOKEN) is None
+    assert store.held(key(2)) is None
+    assert store.stats()["writes_dropped"] == 1
+    assert store.stats()["disk_entries"] == 1
+    assert store.stats()["breaker"] == "closed"
+
+
+def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) -> None:
+    """Free pages that are not returned do not count as used: who counts them deletes until nothing is left."""
+    rows = Rows(str(tmp_path), MIB)
+    rows.reset("sqlite_auto_vacuum", 0)
+    rows._sql("VACUUM")
+    assert rows._sql("PRAGMA auto_vacuum").fetchall() in ([(0,)], [(1,)])
+    rows.write((key(number), bytes(1400)) for number in range(500))
+    before = rows.live_bytes()
+    assert len(rows.shed(250)) == 250
+    assert 0.4 * before < rows.live_bytes() < 0.6 * before
+    rows.close()
+
+
+async def test_making_room_takes_place_before_the_transaction(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages come back at COMMIT only, so no row is shed while a group is being written."""
+    seen, shed = [], Rows.shed
+
+    def watched(rows: Rows, count: int) -> list[bytes]:
+        seen.append(rows._txn_id)
+        return shed(rows, count)
+
+    monkeypatch.setattr(Rows, "shed", watched)
+    store = await opened(disk_bytes=MIB, queue_entries=10_000)
+    for number in range(1500):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.flush()
+    assert set(seen) == {None}
+
+
+def _spoil(folder: Path) -> None:
+    database = sqlite3.connect(folder / "cache.db", isolation_level=None)
+    database.execute("CREATE TABLE planted (x)")
+    database.close()
+
+
+def test_the_sealer_of_the_samples_is_sealed() -> None:
+    """The tests above measure what a sealed store takes."""
+    assert SEALER.sealed
