@@ -10,7 +10,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed
+CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/.installed
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -57,3 +57,6 @@ $(VENV)/.tools: $(VENV)/.installed requirements/test.txt
 .venvs/%/.installed: requirements/%.txt requirements/build.txt scripts/environment
 	@scripts/environment .venvs/$* requirements/$*.txt
 	@touch $@
+
+.venvs/node/.installed: requirements/node/package-lock.json requirements/node/package.json scripts/node-environment
+	@scripts/node-environment .venvs/node requirements/node

@@ -1,13 +1,14 @@
 """Builds the stack and owns its lifetimes. Here, and nowhere else, anything is constructed.
 
-application ─► server ─► coalescer ─► cache ─► batcher ─► upstream ─► Graph
-                  └────► passthrough ───────────────────────────────► Graph
+application ─► server ─► unbatcher ─► coalescer ─► cache ─► batcher ─► upstream ─► Graph
+                  └────► passthrough ────────────────────────────────────────────► Graph
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -36,16 +37,26 @@ from proxy.shell.admin import admin
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.coalescer import Coalescer
+from proxy.shell.drain import Inside, drain
+from proxy.shell.listener import Listener
 from proxy.shell.passthrough import Passthrough
+from proxy.shell.reader import Reader
 from proxy.shell.server import House, Server
 from proxy.shell.store import KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Telemetry
+from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import Upstream, Way
 
 _log = logging.getLogger("graph_sidecar")
 
-HEAD_LIMIT = 65_536
-"""Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
+MALLOPT = {-8: 1, -1: 131_072, -3: 131_072}
+"""glibc's M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD (malloc.h); other C libraries have no such call."""
+
+BACKLOG = 4096
+"""Callers that may connect in one turn of the loop; one too many is dropped by the system and tries again in 1 s."""
+
+ADMIN_DRAIN_S = 1
+"""Seconds that probes and the like get at the end."""
 
 
 class StartError(Exception):
@@ -75,8 +86,17 @@ class Running:
 def serve(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises StartError."""
     logs.set_up(settings.log)
+    _keep_the_heap_small()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings))
+
+
+def _keep_the_heap_small() -> None:
+    """One heap for all threads, and large blocks given back at once: glibc keeps more than it needs."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in MALLOPT.items():
+            mallopt(option, value)
 
 
 async def _serve(settings: Settings) -> int:
@@ -99,16 +119,17 @@ async def sidecar(settings: Settings) -> AsyncIterator[Running]:
     async with contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
         telemetry, ready = Telemetry(), asyncio.Event()
-        server, batcher = await _build(settings, master, store, telemetry, lifetimes)
+        server, inside, batcher = await _build(settings, master, store, telemetry, lifetimes)
 
         def stats() -> dict[str, object]:
             return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
 
-        ours = web.AppRunner(admin(ready.is_set, stats), access_log=None)
-        admin_at = await _listen("admin", ours, settings.admin, lifetimes)
-        listen_at = await _listen(
-            "listen", web.ServerRunner(server, shutdown_timeout=settings.drain_s), settings.listen, lifetimes
-        )
+        ours = web.AppRunner(admin(ready.is_set, stats), access_log=None, shutdown_timeout=0)
+        admin_at = await _listen("admin", ours, settings.admin)
+        lifetimes.push_async_callback(drain, ours, ADMIN_DRAIN_S)
+        theirs = web.ServerRunner(server, shutdown_timeout=0)
+        listen_at = await _listen("listen", theirs, settings.listen)
+        lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
         ready.set()
         lifetimes.callback(ready.clear)
         yield Running(listen_at, admin_at, telemetry, store)
@@ -138,7 +159,7 @@ async def _build(
     store: Store,
     telemetry: Telemetry,
     lifetimes: contextlib.AsyncExitStack,
-) -> tuple[web.Server, Batcher]:
+) -> tuple[web.Server, Inside, Batcher]:
     """The stack of the drawing, from right to left."""
     way, hosts, rules = _way(settings), _hosts(settings), _rules(settings)
     keys, touches = Keys(master), Touches()
@@ -163,36 +184,20 @@ async def _build(
         touches.touch(nodes, time.time())
         coalescer.close(nodes)
 
-    house = House(
-        stack=coalescer,
-        passthrough=passthrough,
-        hosts=hosts,
-        rules=rules,
-        keys=keys,
-        usage=Usage(),
-        telemetry=telemetry,
-        rewrite_links=settings.paging.rewrite,
-        wrote=wrote,
-        now=time.time,
-        clock=time.monotonic,
-    )
-    server = web.Server(
-        Server(house).handle,
-        handler_cancellation=True,
-        auto_decompress=False,
-        max_line_size=HEAD_LIMIT,
-        max_field_size=HEAD_LIMIT,
-        access_log=None,
-    )
-    return server, batcher
+    reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, time.time, time.monotonic)
+    unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
+    house = House(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
+    inside = Inside(Server(house).handle)
+    server = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+    return server, inside, batcher
 
 
-async def _listen(name: str, runner: web.BaseRunner, at: Address, lifetimes: contextlib.AsyncExitStack) -> Address:
+async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
     await runner.setup()
-    lifetimes.push_async_callback(runner.cleanup)
     try:
-        await web.TCPSite(runner, at.host, at.port).start()
+        await web.TCPSite(runner, at.host, at.port, backlog=BACKLOG).start()
     except OSError as error:
+        await runner.cleanup()
         raise StartError(f"{name} = {at}: {error.strerror or error}") from None
     return Address(at.host, runner.addresses[0][1])
 

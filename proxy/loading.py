@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import InitSettingsSource
 
 from proxy.settings import Address, Settings, group, names
 
@@ -62,17 +61,6 @@ class Place:
     given: dict[str, Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def source(self) -> InitSettingsSource:
-        """The same as a tree, for pydantic to merge."""
-        tree: dict[str, Any] = {}
-        for name, given in self.given.items():
-            *above, last = name.split(".")
-            branch = tree
-            for part in above:
-                branch = branch.setdefault(part, {})
-            branch[last] = given.value
-        return InitSettingsSource(Settings, tree)
-
 
 class Loaded(NamedTuple):
     """The settings, and for each where it came from."""
@@ -94,18 +82,26 @@ def trace(
     """As `load`, and where each setting came from."""
     environ = environ or {}
     places = [from_flags(flags), from_environment(environ), from_file(file, environ.get(CONFIG_VARIABLE))]
-    origins = {name: given.origin for place in reversed(places) for name, given in place.given.items()}
+    merged = {name: given for place in reversed(places) for name, given in place.given.items()}
+    origins = {name: given.origin for name, given in merged.items()}
     problems = [problem for place in places for problem in place.problems]
-    # With every group named, a default that is refused is told by its full name.
-    sources = (*(place.source() for place in places), InitSettingsSource(Settings, {name: {} for name in _groups()}))
     try:
-        settings = Settings(_build_sources=(sources, {}))
+        settings = Settings.model_validate(_tree({name: given.value for name, given in merged.items()}))
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise SettingsError(problems + [_describe(detail, origins) for detail in details]) from None
     if problems:
         raise SettingsError(problems)
     return Loaded(settings, {name: origins.get(name, "default") for name in names()})
+
+
+def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """*values* by dotted name as tables; with every group named, a default that is refused is told by its full name."""
+    tree: dict[str, Any] = {name: {} for name in _groups()}
+    for name, value in values.items():
+        above, _, last = name.rpartition(".")
+        (tree[above] if above else tree)[last] = value
+    return tree
 
 
 def from_flags(flags: Iterable[tuple[str, str]]) -> Place:

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 NAME = "graph-sidecar"
 YEAR_S = 365 * 86400
@@ -287,10 +286,8 @@ class Log(Group):
     )
 
 
-class Settings(
-    BaseSettings, frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True
-):
-    """Everything that can be set."""
+class Settings(Group):
+    """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
 
     listen: Listen = Field(
         default=Address("127.0.0.1", 8080), description="host and port for applications; every path belongs to Graph"
@@ -313,18 +310,6 @@ class Settings(
         if value.port and value == info.data.get("listen"):
             raise ValueError("must differ from listen")
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - here and below: the signature is pydantic's
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """`Settings()` looks at nothing outside; only the command line hands in file and environment."""
-        return (init_settings,)
 
 
 def group(field: FieldInfo) -> type[BaseModel] | None:

@@ -23,12 +23,13 @@ def own_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="session")
 def client_python() -> Callable[[str], Path]:
-    """The Python of a real client's environment, by name: `clients` or `tap-facebook`."""
+    """What runs the programs of a real client's environment, by name: `clients`, `tap-facebook`, or `node`: Node."""
 
     def find(name: str) -> Path:
-        python = ROOT / ".venvs" / name / "bin" / "python"
-        if not (python.parents[1] / ".installed").exists():
+        home = ROOT / ".venvs" / name
+        runs = home / "bin" / ("node" if name == "node" else "python")
+        if not (home / ".installed").exists() or not runs.exists():
             pytest.skip(f"no environment of {name}; `make environments` builds it")
-        return python
+        return runs
 
     return find

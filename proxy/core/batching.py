@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from proxy.core import headers
-from proxy.core.errors import ABORTED, Blame, blame, read_error
+from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.normal import join_pairs
 
@@ -37,7 +37,7 @@ class Limits:
 
 def group_of(request: Request, limits: Limits) -> Hashable:
     """What requests must share to ride together: all that the outer call says once for everyone in it."""
-    token = request.credential if limits.by_token else None
+    token = request.credential.token if limits.by_token and request.credential else ""
     return request.host, request.language, token
 
 
@@ -54,12 +54,6 @@ def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) 
     return oldest + limits.window_s
 
 
-class _Operation(msgspec.Struct, omit_defaults=True):
-    method: str
-    relative_url: str
-    headers: list[str] = []
-
-
 def encode(requests: Sequence[Request], top: Credential) -> bytes:
     """The urlencoded form that asks *requests* in one call, *top* vouching for the call as a whole.
 
@@ -68,7 +62,7 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
     """
     if any(request.credential is None for request in requests):
         raise ValueError("an operation without a token of its own never enters a batch")
-    operations = msgspec.json.encode([_operation(request) for request in requests]).decode()
+    operations = msgspec.json.encode([operation(request) for request in requests]).decode()
     form = {"access_token": top.token, **_vouching(top), "include_headers": "true", "batch": operations}
     return urlencode(form, errors="surrogateescape").encode()
 
@@ -82,9 +76,14 @@ def relative_url(request: Request) -> str:
     return f"{request.version}{request.path}?{query}".removeprefix("/").removesuffix("?")
 
 
-def _operation(request: Request) -> _Operation:
-    conditions = [f"If-None-Match: {request.validator}"] if request.validator else []
-    return _Operation("GET", relative_url(request), conditions)
+def operation(request: Request) -> dict[str, Any]:
+    """*request* as an operation of a batch, with what it is conditional on."""
+    # The language stands on the outer call too; nothing says that its slots inherit it.
+    named = {"If-None-Match": request.validator, "Accept-Language": request.language}
+    told: dict[str, Any] = {"method": "GET", "relative_url": relative_url(request)}
+    if fields := [f"{name}: {value}" for name, value in named.items() if value]:
+        told["headers"] = fields
+    return told
 
 
 def _vouching(credential: Credential) -> dict[str, str]:
@@ -143,17 +142,21 @@ def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call,
         return Sorted({}, alone=tuple(everyone), cause="late")
     if isinstance(answer, Call):
         return _apart(everyone, attempt, "cut")
-    slots = _slots(answer, len(requests))
+    slots = slots_of(answer, len(requests))
     if slots is None:
         return _refused(requests, top, answer, attempt)
-    replies = {at: reply for at, slot in enumerate(slots) if (reply := _reply(slot, requests[at], answer)) is not None}
+    read = [
+        reply_of(slot, answer, conditional=bool(request.validator))
+        for slot, request in zip(slots, requests, strict=True)
+    ]
+    replies = {at: reply for at, reply in enumerate(read) if reply is not None}
     troubled = tuple(at for at in everyone if at not in replies and _is_trouble(slots[at]))
     missing = tuple(at for at in everyone if at not in replies and at not in troubled)
     rest = _again(missing, len(requests), attempt)
     return replace(rest, replies=replies, alone=rest.alone + troubled, cause="slot" if missing or troubled else "")
 
 
-def _slots(answer: Reply, count: int) -> list[Any] | None:
+def slots_of(answer: Reply, count: int) -> list[Any] | None:
     """The slots of *answer*, or None if it is not an array of just *count*.
 
     A shorter array is seen in the wild (arsduo/koala PR 572), and nothing says which slots are missing: were one left
@@ -163,26 +166,37 @@ def _slots(answer: Reply, count: int) -> list[Any] | None:
         return None
     try:
         slots = msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return slots if isinstance(slots, list) and len(slots) == count else None
 
 
-def _reply(slot: Any, request: Request, outer: Reply) -> Reply | None:
-    """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble."""
-    if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 500:
+def is_array(answer: Reply) -> bool:
+    """Whether *answer* tells of slots at all, however many."""
+    return answer.status == 200 and answer.body.lstrip()[:1] == b"["
+
+
+def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
+    """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble.
+
+    A 304 stands for something only where the operation was *conditional*; *outer* is the batch's own reply.
+    """
+    if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 600:
         return None
-    if (body := _body(slot.get("body"), status)) is None or (status == 304 and not request.validator):
+    if (body := _body(slot.get("body"), status)) is None or (status == 304 and not conditional):
         return None
-    if status >= 400 and (error := read_error(body)) and error.code == ABORTED:
+    if status >= 400 and _is_worth_another_call(status, read_error(body)):
         return None
     fields = headers.passed_out(_fields(slot.get("headers")))
-    return Reply(
-        status,
-        (*headers.typed(fields), *headers.pick(outer.headers, headers.TRACE)),
-        body,
-        channel=Channel.BATCH,
-    )
+    told = (*headers.typed(fields), *headers.pick(outer.headers, headers.TRACE))
+    return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s)
+
+
+def _is_worth_another_call(status: int, error: GraphError | None) -> bool:
+    """Whether a slot that failed may fare better alone: it was aborted, or Graph is in trouble; a throttle is final."""
+    if error is not None and error.code in THROTTLED:
+        return False
+    return status >= 500 or (error is not None and error.code == ABORTED)
 
 
 def _is_trouble(slot: Any) -> bool:
@@ -195,10 +209,7 @@ def _is_trouble(slot: Any) -> bool:
 
 def _body(body: Any, status: int) -> bytes | None:
     if isinstance(body, str):
-        try:
-            return body.encode()
-        except UnicodeEncodeError:
-            return None
+        return body.encode()
     return b"" if body is None and status >= 300 else None
 
 
@@ -218,9 +229,10 @@ def _refused(requests: Sequence[Request], top: Credential, answer: Reply, attemp
         return _apart(everyone, attempt, "refused")
     others = tuple(at for at in everyone if requests[at].credential != top)
     if whose is Blame.QUOTA:  # the throttle is the answer to the top one's reads; to ask again would prolong the block
-        throttled = replace(answer, headers=headers.passed_out(answer.headers), channel=Channel.BATCH)
+        told = headers.without(headers.passed_out(answer.headers), _OF_THE_ROOT)
+        throttled = replace(answer, status=max(answer.status, 400), headers=told, channel=Channel.BATCH)
         replies = {at: throttled for at in everyone if at not in others}
-        return replace(_with_another_top(others, attempt, "throttled"), replies=replies)
+        return replace(_with_another_top(others, attempt, "throttled"), replies=replies, refused_top=bool(others))
     return (
         _with_another_top(everyone, attempt, "token")
         if others
@@ -236,6 +248,7 @@ def _with_another_top(indices: tuple[int, ...], attempt: int, cause: str) -> Sor
 
 
 TOPS_TRIED = 3
+_OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
 
 
 def _apart(everyone: Iterable[int], attempt: int, cause: str) -> Sorted:

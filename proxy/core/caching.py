@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from proxy.core import headers
-from proxy.core.errors import is_trouble
+from proxy.core.errors import is_clean, is_trouble
 from proxy.core.messages import Channel, Entry, Held, Mode, Reply, Request, Wishes
+from proxy.core.normal import field_names, split_pairs
 from proxy.core.rules import Rule
 
 PROOFS_KEPT = 4
@@ -83,20 +84,17 @@ class Settled:
 def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled | None:
     """What Graph's *answer*, asked for at *asked*, makes of *entry*; None for a 304 whose body is gone: ask again."""
     if answer.status == 304:
-        if (
-            entry is None
-            or entry.held.etag != request.validator
-            or answer.header("etag") not in {None, request.validator}
-        ):
+        if entry is None or entry.held.etag != request.validator or not _confirms(answer, request.validator):
             return None
         return _confirmed(entry, answer, terms, asked)
     if entry is not None and is_trouble(answer) and may_cover(entry.held, request.wishes, terms, asked):
         return Settled(cover(entry, terms.rule, asked))
-    mode = Mode.MISS if entry is None else Mode.CHANGED
-    if request.wishes.no_store or not terms.rule.cache or not _storable(answer):
-        return Settled(replace(answer, mode=mode))
-    kept = _entry(answer, (terms.proof,), asked)
-    return Settled(replace(answer, mode=mode, stored=True), kept)
+    reply = replace(answer, mode=Mode.MISS if entry is None else Mode.CHANGED)
+    if not _storable(answer):
+        return Settled(reply, None if entry is None or is_trouble(answer) else _doubted(entry, terms.proof))
+    if request.wishes.no_store or not terms.rule.cache:
+        return Settled(reply)
+    return Settled(replace(reply, stored=True), _entry(request, answer, (terms.proof,), asked))
 
 
 def reuse(entry: Entry, rule: Rule, now: float, *, behind: bool) -> Reply:
@@ -120,10 +118,16 @@ def _ttl(held: Held, wishes: Wishes, terms: Terms, now: float) -> float | None:
     """Seconds for which *held* is fresh, below zero if it was; None if only Graph can say."""
     if wishes.no_cache or wishes.no_store or not held.lasting:
         return None
-    if terms.proof not in held.proofs or held.asked <= terms.touched:
+    if terms.proof not in held.proofs or not terms.touched < held.asked <= now:  # a clock may be set back
         return None
     life = terms.rule.fresh_s if wishes.max_age is None else min(terms.rule.fresh_s, wishes.max_age)
     return life - (now - held.asked)
+
+
+def _confirms(answer: Reply, validator: str) -> bool:
+    """Whether a 304 speaks of *validator*: Graph seldom repeats an ETag; weakly compared (RFC 9110 section 8.8.3.2)."""
+    told = answer.header("etag")
+    return told is None or told.removeprefix("W/") == validator.removeprefix("W/")
 
 
 def _confirmed(entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
@@ -133,9 +137,18 @@ def _confirmed(entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settl
     proofs = (terms.proof, *(known for known in held.proofs if known != terms.proof))[:PROOFS_KEPT]
     now_held = Held(held.etag, held.channel, asked, held.lasting, proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
-    if not terms.rule.cache:
-        return Settled(reply)
     return Settled(reply, Entry(now_held, headers.held(fields), entry.body), write=False)
+
+
+def _doubted(entry: Entry, proof: bytes) -> Entry | None:
+    """What is held when Graph says otherwise without a body to hold: good for a validator, never without asking.
+
+    A token that is refused now, or an object that is gone, must not be answered from what was once allowed.
+    """
+    left = tuple(known for known in entry.held.proofs if known != proof)
+    if left == entry.held.proofs:
+        return None
+    return Entry(msgspec.structs.replace(entry.held, proofs=left), entry.headers, entry.body)
 
 
 def _held_reply(entry: Entry, mode: Mode, rule: Rule, now: float, detail: str) -> Reply:
@@ -146,30 +159,60 @@ def _held_reply(entry: Entry, mode: Mode, rule: Rule, now: float, detail: str) -
     )
 
 
-def _entry(answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
-    held = Held(answer.header("etag") or "", answer.channel.value, asked, is_lasting(answer.body), proofs)
+def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
+    held = Held(answer.header("etag") or "", answer.channel.value, asked, _is_final(request, answer.body), proofs)
     return Entry(held, headers.held(answer.headers), answer.body)
 
 
-class _Probe(msgspec.Struct):
-    error: msgspec.Raw | None = None
-
-
-_probe = msgspec.json.Decoder(_Probe)
-
-
 def _storable(answer: Reply) -> bool:
-    """Only a 200 with an ETag whose body is a JSON object without a top-level `error`: errors come as 200, too."""
-    if answer.status != 200 or not answer.header("etag"):
+    """Only a 200 whose body is a JSON object without an error, and whose ETag can be sent back as it is."""
+    etag = answer.header("etag") or ""
+    return answer.status == 200 and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)
+
+
+_ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
+_POLLED_EDGES = frozenset({"requests", "asyncadrequests", "asyncadrequestsets", "async_requests"})
+_POLLED_FIELDS = frozenset(
+    {
+        "async_status",
+        "async_percent_completion",
+        "is_completed",
+        "initial_count",
+        "in_progress_count",
+        "success_count",
+        "error_count",
+        "canceled_count",
+        "notification_status",
+        "notification_result",
+        "status_code",
+    },
+)
+
+
+def _is_final(request: Request, body: bytes) -> bool:
+    """Whether *body* may ever be fresh: a list of sets or requests grows, and a filter hides those that still run."""
+    if _edge(request) in _POLLED_EDGES:
         return False
-    try:
-        return _probe.decode(answer.body).error is None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
+    return is_lasting(body) and (_PROGRESS.search(body) is not None or not is_poll(request))
+
+
+def is_poll(request: Request) -> bool:
+    """Whether *request* asks how far an async set or a job has come, so that an answer that does not say may change.
+
+    (developers.facebook.com/docs/marketing-api/asyncrequests)
+    """
+    if _edge(request) in _POLLED_EDGES:
+        return True
+    fields = dict(split_pairs(request.query)).get("fields", "")
+    return not _POLLED_FIELDS.isdisjoint(field_names(fields))
+
+
+def _edge(request: Request) -> str:
+    return request.path.rpartition("/")[2]
 
 
 _PROGRESS = re.compile(
-    rb'"(async_status|async_percent_completion|is_completed|status_code|status)"\s*:\s*("(?:[^"\\]|\\.)*"|true|false|-?\d+)',
+    rb'"(async_status|async_percent_completion|is_completed|status_code|status)"\s*:\s*("(?:[^"\\]|\\.)*+"|[^\s,{}\[\]"]+)',
 )
 _FINAL = {
     b"async_status": frozenset({b'"job completed"', b'"job failed"', b'"job skipped"'}),
@@ -178,7 +221,18 @@ _FINAL = {
     b"status_code": frozenset({b'"published"', b'"expired"', b'"error"'}),
 }
 _UNFINISHED = frozenset(
-    {b'"initial"', b'"in_progress"', b'"not_started"', b'"pending"', b'"processing"', b'"unknown"', b'"running"'}
+    {
+        b'"initial"',
+        b'"in_progress"',
+        b'"not_started"',
+        b'"pending"',
+        b'"pending_dependency"',
+        b'"process_by_ad_async_engine"',
+        b'"process_by_event_processor"',
+        b'"processing"',
+        b'"running"',
+        b'"unknown"',
+    }
 )
 
 

@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass, replace
 
 from proxy.core import headers, paging
-from proxy.core.errors import NotHeld
+from proxy.core.errors import BadRequest, Draining, NotHeld, Overloaded
 from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
 from proxy.core.reading import Read, matches
 
 NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
+SCRIPT_TYPE = "text/javascript; charset=UTF-8"
+
 _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
+_NEVER_SENT = frozenset(error.__name__.lower() for error in (NotHeld, Overloaded, Draining, BadRequest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +36,17 @@ def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Rep
     if way_in.origin and reply.status == 200:
         body = paging.rewrite(body, way_in.hosts, way_in.origin)
     if read.callback and _is_json(reply):
-        body = b"/**/" + read.callback.encode() + b"(" + body + b");"
+        body = wrap(body, read.callback)
         fields = (
             *headers.without(fields, frozenset({"content-type"})),
-            ("Content-Type", "text/javascript; charset=UTF-8"),
+            ("Content-Type", SCRIPT_TYPE),
         )
     return replace(reply, headers=fields, body=body)
+
+
+def wrap(body: bytes, callback: str) -> bytes:
+    """*body* handed to the function *callback*, as Graph writes JSONP."""
+    return b"/**/" + callback.encode() + b"(" + body + b");"
 
 
 def bare(reply: Reply) -> Reply:
@@ -80,7 +88,7 @@ def cache_status(reply: Reply, wishes: Wishes) -> str:
     parts = [NAME, *_how(reply, wishes)]
     if reply.stored:
         parts.append("stored")
-    if reply.mode is Mode.COALESCED:
+    if reply.mode is Mode.COALESCED and reply.ttl is None:  # it speaks of a call to Graph, and a hit made none
         parts.append("collapsed")
     if reply.detail:
         parts.append(f"detail={reply.detail}")
@@ -90,7 +98,7 @@ def cache_status(reply: Reply, wishes: Wishes) -> str:
 def _how(reply: Reply, wishes: Wishes) -> list[str]:
     if reply.ttl is not None:
         return ["hit", f"ttl={math.floor(reply.ttl)}"]
-    if reply.detail == NotHeld.__name__.lower():
+    if reply.mode is Mode.FAILED and reply.detail in _NEVER_SENT:
         return []
     because = "fwd=request" if wishes.no_cache or wishes.no_store else "fwd=uri-miss"
     match reply.origin_mode:

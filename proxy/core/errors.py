@@ -107,6 +107,14 @@ def reply_of(error: SidecarError) -> Reply:
     )
 
 
+def batch_refused(message: str) -> Reply:
+    """Graph's own refusal of a whole batch, for one that is larger than Graph would look at."""
+    error = {"message": message, "type": "GraphBatchException"}
+    return Reply(
+        400, (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store")), msgspec.json.encode({"error": error})
+    )
+
+
 THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})
 """Codes that say "too much": asking again prolongs the block (…/docs/graph-api/overview/rate-limiting)."""
 
@@ -120,34 +128,50 @@ TRANSIENT = frozenset({1, 2})
 """Codes of trouble on Graph's side."""
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON which was looked for."""
+
+
 class GraphError(msgspec.Struct, frozen=True):
     """The members of Graph's error envelope that decide something here."""
 
     code: int = 0
-    type: str = ""
-    message: str = ""
+    message: str | None = ""
     is_transient: bool = False
+
+    def __repr__(self) -> str:
+        """Without the message: Graph's may quote a token."""
+        return f"GraphError({self.code})"
 
 
 class _Envelope(msgspec.Struct):
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()  # `Raw | None` would be read as None alone
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _error = msgspec.json.Decoder(GraphError, strict=False)
+_NO_ERROR = frozenset({b"", b"null"})
+
+
+def is_clean(body: bytes) -> bool:
+    """Whether *body* is a JSON object without an error at its top level; errors come with status 200, too."""
+    try:
+        return bytes(_envelope.decode(body).error) in _NO_ERROR
+    except UNREADABLE:
+        return False
 
 
 def read_error(body: bytes) -> GraphError | None:
     """The error that *body* holds at its top level, or None; an error of unknown shape is one without a code."""
     try:
         raw = _envelope.decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
-    if raw is None or bytes(raw) == b"null":
+    if bytes(raw) in _NO_ERROR:
         return None
     try:
         return _error.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return GraphError()
 
 
@@ -162,17 +186,21 @@ class Blame(Enum):
 def blame(status: int, body: bytes) -> Blame:
     """Whose trouble the refusal *body* tells of: the top token's, its quota's, or something else's."""
     error = read_error(body)
+    if error is not None and error.code in THROTTLED:  # whatever the status: it differs from call to call
+        return Blame.QUOTA
     if error is None or status >= 500:
         return Blame.OTHER
-    if error.code in THROTTLED:
-        return Blame.QUOTA
-    proof_refused = error.code == 100 and "appsecret_proof" in error.message
-    return Blame.TOKEN if error.code in TOKEN_REFUSED or proof_refused else Blame.OTHER
+    told = error.message or ""
+    if error.code == 100:
+        return Blame.TOKEN if "appsecret_proof" in told else Blame.OTHER
+    if error.code == 2500:  # also of a path that nobody knows
+        return Blame.TOKEN if "access token" in told else Blame.OTHER
+    return Blame.TOKEN if error.code in TOKEN_REFUSED else Blame.OTHER
 
 
 def is_trouble(reply: Reply) -> bool:
     """Whether Graph answered with trouble of its own or a throttle, where an old body may serve better."""
-    if reply.status >= 500:
+    if reply.status >= 500 or reply.status == 429:
         return True
     error = read_error(reply.body) if reply.status >= 400 else None
     return error is not None and (error.is_transient or error.code in THROTTLED | TRANSIENT)

@@ -39,6 +39,9 @@ USAGE = frozenset(
 )
 """Quota headers: news, never history (developers.facebook.com/docs/graph-api/overview/rate-limiting)."""
 
+APP_USAGE = frozenset({"x-app-usage", "x-page-usage"})
+"""Those of them that speak of the caller's app or page, whatever was read."""
+
 TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
 """What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
 

@@ -78,8 +78,8 @@ class Reply:
     """What answers a request: Graph's words, and how they were come by."""
 
     status: int
-    headers: Headers
-    body: bytes
+    headers: Headers = field(repr=False)  # both may hold tokens: links do
+    body: bytes = field(repr=False)
     mode: Mode = Mode.MISS
     channel: Channel = Channel.BATCH
     joined: Mode | None = None  # how the reply of the flight that was joined came about
@@ -115,5 +115,9 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     """What the store keeps: one 200 reply of Graph's."""
 
     held: Held
-    headers: bytes  # "Name: value" lines, latin-1, joined by CRLF: one object, not a list, for the collector's sake
+    headers: bytes  # "Name: value" lines joined by CRLF: one object, not a list, for the collector's sake
     body: bytes
+
+    def __repr__(self) -> str:
+        """Without headers and body, for both may hold tokens."""
+        return f"Entry({self.held!r})"

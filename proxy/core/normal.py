@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -19,11 +19,19 @@ Pairs = tuple[tuple[str, str], ...]
 LIFTED = frozenset({"access_token", "appsecret_proof", "appsecret_time", "callback", "method"})
 """Parameters that say who asks and how, not what: they leave the query and so the key."""
 
+BATCHES = frozenset({"batch", "asyncbatch"})
+"""Parameters that make a call a batch."""
+
+_DECIDING = LIFTED | BATCHES
+
 _SAFE = "-._~,:()/"
 _WORTH_KEEPING = 2048  # characters; with 1,024 of them the memory of targets stays within a few MiB
-_VERSION = re.compile(r"v\d{1,4}\.\d{1,4}\Z")
+_VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OPEN = {"{": "}", "(": ")", "[": "]"}
+_MARK = re.compile(r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[,{}()\[\]"']""", re.DOTALL)
+_ID = re.compile(r"""[^\s,"'\[\]]+""")
+_AS_PHP_NAMES = str.maketrans(" .[", "___")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,16 +62,25 @@ def read_target(target: str) -> Target:
 
 
 def _read(target: str) -> Target:
+    if not _is_text(target):
+        return Target("", "", "/", "", (), {}, "text")
     authority, rest = _split_authority(target)
     raw_path, _, raw_query = rest.partition("?")
     version, path, odd = _read_path(raw_path)
     pairs = split_pairs(raw_query)
-    lifted: dict[str, tuple[str, ...]] = {}
-    for name, value in pairs:
-        if name in LIFTED:
-            lifted[name] = (*lifted.get(name, ()), value)
+    given = LIFTED.intersection(name for name, _ in pairs)
+    lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
     kept = _normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
     return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or _odd_names(pairs))
+
+
+def _is_text(target: str) -> bool:
+    """Whether *target* can be written as bytes; JSON may hold half a surrogate pair, a socket never gives one."""
+    try:
+        target.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _read_again = lru_cache(maxsize=1024)(_read)
@@ -93,7 +110,7 @@ def _split_authority(target: str) -> tuple[str, str]:
 
 def _read_path(raw: str) -> tuple[str, str, str]:
     """Version, path, and what is odd about them; a slash at the end says nothing (`/111/` is `/111`)."""
-    segments = [unquote(piece, errors="surrogateescape") for piece in raw.removesuffix("/").split("/")[1:]]
+    segments = [_unquote(piece) for piece in raw.removesuffix("/").split("/")[1:]]
     odd = "path" if any(piece in {"", ".", ".."} for piece in segments) else ""
     version = segments.pop(0) if segments and _VERSION.match(segments[0]) else ""
     return version, "/" + "/".join(quote(piece, safe="-._~,:()", errors="surrogateescape") for piece in segments), odd
@@ -105,9 +122,14 @@ def _split_pair(piece: str) -> tuple[str, str]:
 
 
 def _decode(text: str) -> str:
-    if "%" not in text and "+" not in text:
+    return _unquote(text.replace("+", " "))
+
+
+def _unquote(text: str) -> str:
+    """*text* percent-decoded; bytes that are no UTF-8 stay apart, however many of them were escaped."""
+    if "%" not in text:
         return text
-    return unquote(text.replace("+", " "), errors="surrogateescape")
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def _encode(text: str) -> str:
@@ -115,16 +137,23 @@ def _encode(text: str) -> str:
 
 
 def _odd_names(pairs: Pairs) -> str:
-    """PHP turns `.` and a space in a name into `_`: such a name could stand for one that we lift."""
-    for name, _ in pairs:
-        plain = name.partition("[")[0].lstrip(" ").replace(".", "_").replace(" ", "_")
-        if plain in LIFTED and name not in LIFTED:
-            return "parameter name"
-    return ""
+    """A name that PHP takes for one that decides here, but is spelled so that another program might not."""
+    odd = any(name not in _DECIDING and php_name(name) in _DECIDING for name, _ in pairs)
+    return "parameter name" if odd else ""
+
+
+def php_name(name: str) -> str:
+    """The variable that PHP makes of a parameter's name: `.`, a space and a `[` that nothing closes become `_`.
+
+    (main/php_variables.c: it ends at a NUL, spaces before it are dropped, `a[b]` is an element of `a`.)
+    """
+    plain = name.partition("\0")[0].lstrip(" ")
+    root, _, element = plain.partition("[")
+    return (root if "]" in element else plain).translate(_AS_PHP_NAMES)
 
 
 def _normal_pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    """Sorted by name, equal names in their order; of identical pairs the last stays, for there the last wins.
+    """Sorted by PHP's name, equal names in their order; of identical pairs the last stays, for there the last wins.
 
     `a[]=1&a[]=1` are two elements of a PHP array: they are all kept, in their order.
     """
@@ -136,13 +165,19 @@ def _normal_pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
             seen.add(pair)
             kept.append(pair)
     kept.reverse()
-    kept.sort(key=lambda pair: pair[0].partition("[")[0])
+    kept.sort(key=lambda pair: php_name(pair[0]))
     return tuple(kept)
 
 
 def origin_form(target: str) -> str:
     """*target* byte for byte, less the authority of an absolute form (RFC 9112 section 3.2.1)."""
     return _split_authority(target)[1]
+
+
+def version_of(path: str) -> str:
+    """The version that *path* begins with, "" for none."""
+    first = path.removeprefix("/").partition("/")[0]
+    return first if _VERSION.match(first) else ""
 
 
 def is_authority(text: str) -> bool:
@@ -156,41 +191,42 @@ def nodes(path: str, query: str) -> tuple[str, ...]:
     if first:
         return (first,)
     named = dict(split_pairs(query))
-    return tuple(filter(None, f"{named.get('ids', '')},{named.get('id', '')}".split(",")))
+    return tuple(_ID.findall(f"{named.get('ids', '')},{named.get('id', '')}"))
 
 
 def normal_fields(text: str) -> str:
     """The `fields` list with its top level in order; what cannot be read safely stays as it is."""
-    if text.startswith("["):
-        return _normal_json_list(text)
-    pieces = split_top_level(text)
-    return ",".join(sorted(pieces)) if pieces else text
-
-
-def split_top_level(text: str) -> list[str]:
-    """The pieces between commas outside braces, parentheses and quotes; [] when these do not pair up."""
-    if not any(mark in text for mark in "{(['\""):
-        return text.split(",")
-    pieces, start, closers, quoted = [], 0, [], ""
-    for at, mark in enumerate(text):
-        if quoted:
-            quoted = "" if mark == quoted and text[at - 1] != "\\" else quoted
-        elif mark in "'\"":
-            quoted = mark
-        elif mark in _OPEN:
-            closers.append(_OPEN[mark])
-        elif mark in "})]":
-            if not closers or closers.pop() != mark:
-                return []
-        elif mark == "," and not closers:
-            pieces.append(text[start:at])
-            start = at + 1
-    return [] if closers or quoted else [*pieces, text[start:]]
-
-
-def _normal_json_list(text: str) -> str:
-    try:
-        names = msgspec.json.decode(text, type=list[str])
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    names = sorted(field_names(text))
+    if not names:
         return text
-    return msgspec.json.encode(sorted(names)).decode()
+    return msgspec.json.encode(names).decode() if text.startswith("[") else ",".join(names)
+
+
+def field_names(text: str) -> list[str]:
+    """The top level of a `fields` list, which some write as a JSON array; [] if it cannot be read safely."""
+    if not text.startswith("["):
+        return _split_top_level(text)
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return []
+
+
+def _split_top_level(text: str) -> list[str]:
+    """The pieces between commas outside braces, parentheses and quotes.
+
+    [] when these do not pair up, or when a piece is empty or has white space around it: only Graph knows what it would
+    make of those in another place.
+    """
+    pieces, start, closers = [], 0, []
+    for found in _MARK.finditer(text):
+        mark = found.group()
+        if mark in _OPEN:
+            closers.append(_OPEN[mark])
+        elif mark in {"'", '"'} or (mark in {"}", ")", "]"} and (not closers or closers.pop() != mark)):
+            return []
+        elif mark == "," and not closers:
+            pieces.append(text[start : found.start()])
+            start = found.end()
+    pieces.append(text[start:])
+    return pieces if not closers and all(piece and piece == piece.strip() for piece in pieces) else []

@@ -8,35 +8,43 @@ and slashes are written `\/`.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
 _PAGING = re.compile(rb'(?<!\\)"paging"\s*:\s*\{')
-_TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"|[{}]')
-_LINK_VALUE = re.compile(rb'\s*:\s*"((?:[^"\\]|\\.)*)"')
+_MARK = re.compile(rb'"((?:[^"\\]|\\.)*+)"?|[{}]', re.DOTALL)
+_OPENING = re.compile(rb"\s*:\s*\{")
+_LINK_VALUE = re.compile(rb'\s*:\s*"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ORIGIN = re.compile(rb"https?:(?:\\?/){2}([^/\\?\"]+)")
+_LINKS = frozenset({b"next", b"previous"})
 
 
 def rewrite(body: bytes, hosts: AbstractSet[str], origin: str) -> bytes:
     """*body* with the scheme and authority of every paging link on one of *hosts* replaced by *origin*."""
-    edits = [edit for start in _PAGING.finditer(body) for edit in _links(body, start.end(), hosts)]
-    if not edits:
-        return body
     pieces, done = [], 0
-    for start, end, escaped in sorted(set(edits)):
-        pieces += [body[done:start], (origin.replace("/", "\\/") if escaped else origin).encode()]
-        done = end
-    return b"".join([*pieces, body[done:]])
+    for link in _links(body):
+        if link.group(1).decode("latin-1").lower() in hosts:
+            ours = origin.replace("/", "\\/") if b"\\/" in link.group() else origin
+            pieces += [body[done : link.start()], ours.encode()]
+            done = link.end()
+    return b"".join([*pieces, body[done:]]) if pieces else body
 
 
-def _links(body: bytes, at: int, hosts: AbstractSet[str]) -> list[tuple[int, int, bool]]:
-    """Where the origins of `next` and `previous` stand in the object opened before *at*, and whether `/` is escaped."""
-    found, depth = [], 1
-    while depth and (token := _TOKEN.search(body, at)):
-        at = token.end()
-        depth += {b"{": 1, b"}": -1}.get(token.group(), 0)
-        if depth == 1 and token.group(1) in {b"next", b"previous"} and (value := _LINK_VALUE.match(body, at)):
-            at = value.end()
-            origin = _ORIGIN.match(body, value.start(1), value.end(1))
-            if origin and origin.group(1).decode("latin-1").lower() in hosts:
-                found.append((origin.start(), origin.end(), b"\\/" in origin.group()))
-    return found
+def _links(body: bytes) -> Iterator[re.Match[bytes]]:
+    """The origins of `next` and `previous` in every `paging` object, from left to right; each byte is read once."""
+    at = 0
+    while paging := _PAGING.search(body, at):
+        at, is_paging = paging.end(), [True]  # of each object that is open, whether it is a paging one
+        while is_paging and (mark := _MARK.search(body, at)):
+            at = mark.end()
+            if mark.group() == b"{":
+                is_paging.append(False)
+            elif mark.group() == b"}":
+                is_paging.pop()
+            elif mark.group(1) == b"paging" and (opening := _OPENING.match(body, at)):
+                at = opening.end()
+                is_paging.append(True)
+            elif is_paging[-1] and mark.group(1) in _LINKS and (value := _LINK_VALUE.match(body, at)):
+                at = value.end()
+                if origin := _ORIGIN.match(body, value.start(1), value.end(1)):
+                    yield origin

@@ -10,11 +10,11 @@ from proxy.core.messages import Headers
 FORGOTTEN_S = 300
 """Usage decays within minutes; clients that sleep on a high value must not be made to sleep on an old one."""
 
-_PLACES = 4096
+_PLACES = 1024
 
 
 class Usage:
-    """The newest usage headers by credential, and by object where they speak of an account or a business."""
+    """The newest usage headers: an app's by credential, those of an account or a business by the object as well."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -22,14 +22,18 @@ class Usage:
 
     def note(self, fingerprint: bytes, node: str, fields: Headers, now: float) -> None:
         """Remember the usage headers among *fields*, of a reply about *node* to the credential with *fingerprint*."""
-        told = headers.pick(fields, headers.USAGE)
-        if told:
-            self._newest[fingerprint, node] = (now, told)
-            self._newest.move_to_end((fingerprint, node))
-            if len(self._newest) > _PLACES:
-                self._newest.popitem(last=False)
+        self._put((fingerprint, ""), headers.pick(fields, headers.APP_USAGE), now)
+        self._put((fingerprint, node), headers.pick(fields, headers.USAGE - headers.APP_USAGE), now)
 
     def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
         """The usage headers for a reply that Graph did not give now; none rather than old ones."""
-        then, told = self._newest.get((fingerprint, node), (0.0, ()))
-        return told if now - then < FORGOTTEN_S else ()
+        places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
+        told = (self._newest.get(place, (0.0, ())) for place in places)
+        return tuple(field for then, fields in told if now - then < FORGOTTEN_S for field in fields)
+
+    def _put(self, place: tuple[bytes, str], told: Headers, now: float) -> None:
+        if told:
+            self._newest[place] = (now, told)
+            self._newest.move_to_end(place)
+            if len(self._newest) > _PLACES:
+                self._newest.popitem(last=False)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.core.errors import BadRequest
 from proxy.core.messages import NO_WISHES, Channel, Credential, Request, Wishes
-from proxy.core.normal import Target, read_target, split_pairs
+from proxy.core.normal import BATCHES, Target, read_target
 from proxy.core.rules import RuleBook
 
 HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
@@ -26,17 +26,24 @@ CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since", 
 _READING = frozenset({"GET", "HEAD"})
 _SAFE = _READING | {"OPTIONS"}
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*|\[\d{1,9}\])*\Z", re.ASCII)
-_REFERENCE = re.compile(r"%7Bresult(?:%3D|=)", re.IGNORECASE)
+_REFERENCE = re.compile(r"%7B(?:%20)*result", re.IGNORECASE)
+_PLAIN_FORM = re.compile(rb"[\w.~+&=,:()-]*")
+_DEFAULT_PORTS = re.compile(r":(?:80|443)\Z")
+_SECRET_SEGMENTS = frozenset({"oauth", "debug_token", "access_token", "refresh_access_token"})
+_SECRET_NAMES = frozenset({"client_secret", "input_token", "fb_exchange_token"})
 _EMPTY_BODIES = frozenset({b"", b"{}", b"[]", b"null", b'""'})
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What of a message's head decides anything here; header names in lower case, the last of several wins."""
+    """What of a message's head decides anything here; header names in lower case, several of one name in a row.
+
+    Target and headers hold tokens, and so appear in no repr.
+    """
 
     method: str
-    target: str
-    headers: Mapping[str, str]
+    target: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,6 @@ class Read:
 
     request: Request
     callback: str  # JSONP: the function that the body is handed to
-    head_only: bool  # HEAD: the same answer without its body (RFC 9110 section 9.3.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +76,12 @@ class Hosts:
 
     def of(self, head: Head) -> str:
         """The authority of Graph's that *head* is for."""
-        named = read_target(head.target).authority or head.headers.get("host", "").lower()
+        named = _named_host(head)
         return named if named in self.others else self.origin
 
     def by_name(self, head: Head) -> bool:
         """Whether the caller spoke to Graph by Graph's own name, so that links to it come back here by themselves."""
-        named = read_target(head.target).authority or head.headers.get("host", "").lower()
+        named = _named_host(head)
         return named == self.origin or named in self.others or named in HOSTS_THAT_BATCH
 
     def takes_reads(self, host: str) -> bool:
@@ -97,7 +103,7 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
             "CONNECT is not served here: put the sidecar's own address in place of https://graph.facebook.com"
         )
     target = read_target(head.target)
-    method = _effective_method(head.method, target)
+    method = target.last("method").upper() or head.method  # `method=` in the query beats the verb
     if method not in _READING or head.method not in _READING:
         return Skip("method", writes=method not in _SAFE)
     if body is None or body.strip() not in _EMPTY_BODIES:
@@ -106,25 +112,25 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     reason = _bypass(target, head) or ("" if hosts.takes_reads(host) else "host")
     who = credential(head)
     if reason or isinstance(who, str):
-        return Skip(reason or str(who), writes=False)
+        return Skip(reason or str(who), writes=reason in _MAY_WRITE)
     may_ride = hosts.takes_batches(host) and rules.rule(target.path, target.get("fields")).batch
     channel = Channel.BATCH if may_ride and who and _means_the_same(target, who) else Channel.DIRECT
-    return Read(_request(head, target, host, who, channel), _callback(target), head_only=head.method == "HEAD")
+    return Read(_request(head, target, host, who, channel), checked_callback(target.last("callback")))
 
 
 def credential(head: Head) -> Credential | str | None:
-    """Who asks; a word instead where the message names two of them, for then only Graph can say who it is."""
+    """Who asks; a word instead where the message names two, or half of one, for then only Graph can say who it is."""
     target = read_target(head.target)
+    proof, time = target.last("appsecret_proof"), target.last("appsecret_time")
     tokens = set(target.lifted.get("access_token", ()))
     if "authorization" in head.headers:
-        scheme, _, token = head.headers["authorization"].partition(" ")
-        if scheme.lower() not in {"bearer", "oauth"}:
+        scheme, *words = head.headers["authorization"].split() or [""]
+        if scheme.lower() not in {"bearer", "oauth"} or len(words) != 1:
             return "authorization"
-        tokens.add(token.strip())
-    if len(tokens) > 1:
+        tokens.update(words)
+    if len(tokens) > 1 or "" in tokens or (not tokens and (proof or time)):
         return "credentials"
-    token = next(iter(tokens), "")
-    return Credential(token, target.last("appsecret_proof"), target.last("appsecret_time")) if token else None
+    return Credential(tokens.pop(), proof, time) if tokens else None
 
 
 def wishes(headers: Mapping[str, str]) -> Wishes:
@@ -132,13 +138,13 @@ def wishes(headers: Mapping[str, str]) -> Wishes:
     control, tags = headers.get("cache-control", ""), headers.get("if-none-match", "")
     if not control and not tags and "pragma" not in headers:
         return NO_WISHES
-    given = dict(_directives(control))
+    given = dict(reversed(list(_directives(control))))  # the first of several counts (RFC 9111 section 4.2.1)
     pragma = "cache-control" not in headers and "no-cache" in headers.get("pragma", "").lower()
     return Wishes(
         no_cache="no-cache" in given or pragma,
         no_store="no-store" in given,
         only_if_cached="only-if-cached" in given,
-        max_age=int(given["max-age"]) if given.get("max-age", "").isdecimal() else None,
+        max_age=_seconds(given["max-age"]) if "max-age" in given else None,
         if_none_match=tags,
     )
 
@@ -150,29 +156,41 @@ def matches(if_none_match: str, etag: str) -> bool:
     return etag.removeprefix("W/") in re.findall(r'"[^"]*"', if_none_match)
 
 
-def _effective_method(verb: str, target: Target) -> str:
-    """The verb that Graph acts on: `method=` in the query beats the one in the request line."""
-    return target.last("method").upper() or verb
+def _named_host(head: Head) -> str:
+    """The authority that the caller named, without a port that says nothing."""
+    named = read_target(head.target).authority or head.headers.get("host", "").lower()
+    return _DEFAULT_PORTS.sub("", named)
 
 
 def _bypass(target: Target, head: Head) -> str:
+    """Why *target* goes straight through; of paths, those that deal in secrets, or whose replies are no JSON.
+
+    (Meta's guides to access tokens and pictures; Instagram and Threads exchange tokens at their root.)
+    """
     if target.odd:
         return target.odd
     if not CONDITIONS.isdisjoint(head.headers):
         return "range"
-    if "text/event-stream" in head.headers.get("accept", ""):
+    if "text/event-stream" in head.headers.get("accept", "").lower():
         return "stream"
-    if any(name in {"batch", "asyncbatch"} for name, _ in target.pairs):
+    if not _is_field(head.headers.get("accept-language", "")):
+        return "language"
+    names = {name for name, _ in target.pairs}
+    if not names.isdisjoint(BATCHES):
         return "batch"
-    return _bypassed_path(target.path)
-
-
-def _bypassed_path(path: str) -> str:
-    """Paths whose queries hold secrets, or whose replies are no JSON (Meta's guides to access tokens and pictures)."""
-    segments = path[1:].split("/")
-    if segments[0] == "oauth" or "debug_token" in segments:
+    segments = target.path[1:].lower().split("/")
+    if not names.isdisjoint(_SECRET_NAMES) or not _SECRET_SEGMENTS.isdisjoint(segments):
         return "secret"
     return "picture" if segments[-1] == "picture" else ""
+
+
+_MAY_WRITE = frozenset({"batch", "parameter name", "text"})
+"""What is passed through for these reasons may be a write, for all that can be seen of it."""
+
+
+def _is_field(value: str) -> bool:
+    """Whether *value* can stand in a header field of a slot, which is text in JSON that no parser here has checked."""
+    return value.isascii() and value.isprintable()
 
 
 def _request(head: Head, target: Target, host: str, who: Credential | None, channel: Channel) -> Request:
@@ -198,8 +216,8 @@ def _means_the_same(target: Target, who: Credential) -> bool:
     return not names_a_slot and not target.get("suppress_http_code")
 
 
-def _callback(target: Target) -> str:
-    callback = target.last("callback")
+def checked_callback(callback: str) -> str:
+    """*callback* as it came, "" for none. Raises BadRequest unless it is a path of JavaScript identifiers."""
     if callback and not _CALLBACK.match(callback):
         raise BadRequest("callback must be a path of JavaScript identifiers, such as app.got or cb[0]")
     return callback
@@ -207,15 +225,21 @@ def _callback(target: Target) -> str:
 
 def _body_writes(body: bytes | None) -> bool:
     """Whether the body of a GET may make a write of it; what cannot be read is taken for one."""
-    if body is None:
-        return True
-    if b"method" not in body:
-        return False
-    pairs = dict(split_pairs(body.decode("utf-8", "surrogateescape")))
-    return pairs.get("method", "post").upper() not in {"GET", "HEAD"}
+    return body is None or b"method" in body or not _PLAIN_FORM.fullmatch(body)
 
 
 def _directives(control: str) -> Iterable[tuple[str, str]]:
     for piece in control.split(","):
         name, _, value = piece.strip().partition("=")
-        yield name.lower(), value.strip().strip('"')
+        yield name.strip().lower(), value.strip().strip('"')
+
+
+def _seconds(text: str) -> int:
+    """A number of seconds, at most 2^31 (RFC 9111 section 1.2.2); one that cannot be read wants nothing old."""
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdecimal()):
+        return 0
+    return min(int(digits or "0"), _MOST_SECONDS) if len(digits) <= 10 else _MOST_SECONDS
+
+
+_MOST_SECONDS = 2**31

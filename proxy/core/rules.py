@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from proxy.core.normal import split_top_level
+from proxy.core.normal import field_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class RuleBook:
         return self._find(path, fields)
 
     def _search(self, path: str, fields: str) -> Rule:
-        asked = set(split_top_level(fields)) if fields else set()
+        asked = set(field_names(fields))
         for pattern, match in self._rules:
             if pattern.match(path) and (not match.fields or (asked and asked <= match.fields)):
                 return match.rule
@@ -53,5 +53,6 @@ class RuleBook:
 
 
 def _glob(path: str) -> str:
-    """`*` and `?` as a shell has them, over the whole path; the slash in front may be left out."""
-    return fnmatch.translate(path if path.startswith(("/", "*")) else f"/{path}")
+    """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
+    plain = path.rstrip("/")
+    return fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}")

@@ -23,7 +23,7 @@ class Touches:
             self._times[node] = now
             self._times.move_to_end(node)
         if not named:
-            self._floor = now
+            self._floor = max(self._floor, now)
         while len(self._times) > self.PLACES:
             self._floor = max(self._floor, self._times.popitem(last=False)[1])
 

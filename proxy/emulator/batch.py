@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from proxy.emulator import credentials, dressing, headers
-from proxy.emulator.calls import Call, Reply, Upload, call_from
+from proxy.emulator.calls import Call, Reply, Upload
 from proxy.emulator.errors import (
     GraphError,
     aborted,
@@ -17,9 +17,8 @@ from proxy.emulator.errors import (
 )
 from proxy.emulator.graph import Graph
 from proxy.emulator.jsonstyle import written
-from proxy.emulator.operations import Operation, operations, targets
-from proxy.emulator.query import falsy, parsed, truthy
-from proxy.emulator.references import filled
+from proxy.emulator.operations import Operation, call_of, operations, targets
+from proxy.emulator.query import falsy, truthy
 
 Slot = Reply | None
 
@@ -108,19 +107,12 @@ class _Run:
             return self.graph.refusal(self.as_slot(operation), bad_parameter(str(error)))
 
     def built(self, operation: Operation) -> Call:
-        """Fill the references in and read the operation as a call."""
-        target = filled(operation.relative_url, self.results)
-        body = operation.body
-        params = parsed(filled(body, self.results)) if isinstance(body, str) else body
-        version = self.call.version
-        carried = {**operation.headers, "user-agent": self.call.user_agent}
-        call = call_from(operation.method, target, carried, params, self.graph.settings.config, version=version)
+        """Read the operation as a call of its own."""
+        call = call_of(operation, self.call, self.results, self.graph.settings.config)
         if is_batch(call):
             raise batch_error("A batch request cannot hold another batch request")
         call.channel = "batch"
         call.files = self.attached(operation)
-        if call.token is None:
-            call.token, call.vouched = self.call.token, True
         return call
 
     def attached(self, operation: Operation) -> dict[str, Upload]:

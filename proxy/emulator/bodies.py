@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.web import BaseRequest
@@ -106,8 +105,3 @@ async def _uploaded(part: BodyPartReader) -> Upload:
         digest.update(chunk)
         size += len(chunk)
     return Upload(part.filename or part.name or "", size, digest.hexdigest())
-
-
-def answer_to(flood: Upload, serial: int) -> dict[str, Any]:
-    """Return what an upload is answered with, so that the sender can compare."""
-    return {"id": f"1206{serial:011d}", "bytes": flood.size, "sha256": flood.sha256}

@@ -41,6 +41,8 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     channel: Channel = "single"
     files: Mapping[str, Upload] = field(default_factory=dict)
+    flood: Upload | None = None
+    """A body that was too large, or of a type, to look into."""
     vouched: bool = False
     """The token came from the top of a batch, where its proof was checked."""
 

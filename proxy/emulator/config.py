@@ -27,6 +27,8 @@ class Config:
     """About how many bytes a node has when no `fields` were asked for; 0 leaves it small."""
     edge_length: int = 60
     """How many objects an edge holds before anything is written."""
+    ad_accounts: tuple[str, ...] = ("1", "2", "3")
+    """The numbers of the ad accounts that every user has."""
     page_size: int = 25
     """Objects on a page when no `limit` was asked for."""
     max_page_size: int = 5000
@@ -37,6 +39,19 @@ class Config:
     """Every node names its viewer without being asked, so that a reply in wrong hands shows."""
     report_polls: int = 3
     """How many polls an insights job answers with an unfinished status."""
+
+    edge_order: str = "newest"
+    """Where created objects stand on their edge: `newest` first, or by `id`, whatever the order of the writes."""
+
+    async_polls: int | None = 2
+    """How many polls a request set or session answers unfinished; None means that polls do not move it."""
+    async_s: float = 0.0
+    """Seconds of the clock in which a set or session is done, polls or not; 0 means the clock does not move it."""
+    async_statuses: str = "upper"
+    """How requests of a set tell their status: `upper` as in Meta's samples, `lower` as in its prose, or `sdk`: all."""
+    async_plain_true: bool = True
+    """Changes and cancels of sets are answered `true` as Meta's page says; its Python SDK needs `{"success":true}`."""
+    adbatch_limit: int = 1000
 
     etag_by_user_agent: bool = True
     etag_by_channel: bool = True

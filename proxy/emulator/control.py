@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp.web import BaseRequest, Response
 
+from proxy.emulator import notices
 from proxy.emulator.parts import Parts
 
 PREFIX = "/__emulator__/"
@@ -23,7 +24,9 @@ async def answer(parts: Parts, request: BaseRequest) -> Response:
         return _json({"error": "no such control call", "known": sorted(f"{m} {p}" for m, p in _ACTIONS)}, 404)
     try:
         text = await request.text()
-        return _json(action(parts, json.loads(text) if text.strip() else {}))
+        said = action(parts, json.loads(text) if text.strip() else {})
+        await notices.deliver(parts.graph.later)
+        return _json(said)
     except (ValueError, TypeError, KeyError) as error:
         return _json({"error": str(error)}, 400)
 
@@ -67,6 +70,16 @@ def _touch(parts: Parts, asked: Any) -> Any:
     return {"touched": str(asked["id"])}
 
 
+def _world(parts: Parts, _asked: Any) -> Any:
+    return parts.changes()
+
+
+def _advance(parts: Parts, asked: Any) -> Any:
+    """Bring the set or session `id`, or all, as far as `share` says: 1, the usual, is the end."""
+    moved = parts.graph.later.push(float(asked.get("share", 1.0)), asked.get("id"))
+    return {"moved": {group.id: group.is_completed for group in moved}}
+
+
 def _settings(parts: Parts, _asked: Any) -> Any:
     """Show the settings in force, without what is secret in them."""
     shown = asdict(parts.settings.config)
@@ -91,6 +104,8 @@ _ACTIONS: dict[tuple[str, str], Callable[[Parts, Any], Any]] = {
     ("POST", "faults"): _add_faults,
     ("DELETE", "faults"): _clear_faults,
     ("POST", "touch"): _touch,
+    ("GET", "world"): _world,
+    ("POST", "advance"): _advance,
     ("GET", "settings"): _settings,
     ("POST", "settings"): _change_settings,
 }

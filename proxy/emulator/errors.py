@@ -20,6 +20,7 @@ class GraphError(Exception):
         challenge: str = "invalid_request",
         subcode: int | None = None,
         transient: bool | None = None,
+        original: Any = None,
     ) -> None:
         """Hold what the envelope will say; `code=None` leaves the code out."""
         super().__init__(message)
@@ -30,16 +31,19 @@ class GraphError(Exception):
         self._challenge = challenge
         self.subcode = subcode
         self.transient = transient
+        self._original = original
 
     def envelope(self, trace: str) -> dict[str, Any]:
         """Return the JSON body."""
         optional = {"code": self.code, "error_subcode": self.subcode, "is_transient": self.transient}
         said = {name: value for name, value in optional.items() if value is not None}
-        return {"error": {"message": self.message, "type": self.kind, **said, "fbtrace_id": trace}}
+        after = {} if self._original is None else {"original_response": self._original}
+        return {"error": {"message": self.message, "type": self.kind, **said, "fbtrace_id": trace, **after}}
 
     def challenge(self) -> str:
-        """Return the value of WWW-Authenticate."""
-        return f'OAuth "Facebook Platform" "{self._challenge}" "{self.message}"'.encode("ascii", "replace").decode()
+        """Return the value of WWW-Authenticate, in which no character can end the header."""
+        said = "".join(char if " " <= char <= "~" else "?" for char in self.message)
+        return f'OAuth "Facebook Platform" "{self._challenge}" "{said}"'
 
 
 # --- objects, fields and edges
@@ -68,6 +72,12 @@ def unknown_alias(ids: list[str]) -> GraphError:
 def nonexisting_field(name: str, kind: str) -> GraphError:
     """The node has neither such a field nor such an edge."""
     return GraphError(f"(#100) Tried accessing nonexisting field ({name}) on node type ({kind})")
+
+
+def unreadable(original: Any, message: str, *, code: int, status: int) -> GraphError:
+    """The write was done, and the read that goes with it failed ("Advanced Uses", read-after-write)."""
+    said = message or "(#100) Tried accessing nonexisting field (permalink_urls) on node type (Post)"
+    return GraphError(said, code=code, status=status, kind="FacebookApiException", original=original)
 
 
 def unsupported(method: str) -> GraphError:

@@ -18,6 +18,8 @@ KINDS = {
     "null": "slot",
     "aborted": "slot",
     "error": "slot",
+    # a write that is done, and answered with an error that holds the good answer
+    "original_response": "slot",
     # instead of doing what the call asks
     "refused": "instead",
     "batch_exception": "instead",
@@ -45,7 +47,7 @@ class Fault:
 
     kind: str
     where: str = "any"
-    """`single`, `batch` or `any`."""
+    """`single`, `batch` or `any`; or `async`, a request of a set when its turn comes."""
     id: str = ""
     """Strikes calls about this object; a batch counts if one of its operations is."""
     path: str = ""
@@ -131,8 +133,10 @@ def fault_from(given: Fault | dict[str, Any]) -> Fault:
 def _fits(fault: Fault, target: Target) -> bool:
     if fault.kind == "null" and target.where == "single":
         return False
+    if fault.kind == "original_response" and target.method == "GET":
+        return False
     return (
-        fault.where in ("any", target.where)
+        (fault.where == target.where or (fault.where == "any" and target.where != "async"))
         and fault.method in ("", target.method)
         and (not fault.id or fault.id in target.ids)
         and (not fault.path or any(fnmatchcase(path, fault.path) for path in target.paths))

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.emulator import credentials, dressing, headers
-from proxy.emulator.calls import Call, Headers, Reply, listed
+from proxy.emulator.calls import Call, Headers, Reply, Upload, listed
 from proxy.emulator.config import Config, Settings
-from proxy.emulator.errors import GraphError, aborted, throttled, unknown_error
+from proxy.emulator.errors import GraphError, aborted, throttled, unknown_error, unreadable, unsupported
 from proxy.emulator.faults import Fault, Faults, Target
 from proxy.emulator.insights import Jobs
+from proxy.emulator.later import Later
+from proxy.emulator.laterviews import LaterViews
+from proxy.emulator.laterwrites import LaterWrites
 from proxy.emulator.ledger import Ledger
 from proxy.emulator.nodes import Nodes
 from proxy.emulator.query import truthy
@@ -35,10 +38,12 @@ class Graph:
         self.ledger = ledger
         self.faults = faults
         self.quota = Quota(settings, clock)
-        self.jobs = Jobs(settings, clock)
-        nodes = Nodes(world, self.jobs, clock)
+        self.jobs = Jobs(settings, clock, world.fresh)
+        self.later = Later(settings, clock, self.carry_out)
+        self._nodes = nodes = Nodes(world, self.jobs, LaterViews(self.later), clock)
+        self._world = world
         self._reads = Reads(nodes, settings)
-        self._writes = Writes(world, nodes, self.jobs)
+        self._writes = Writes(world, nodes, self.jobs, self.later, LaterWrites(self.later, world, settings, clock))
         self._dice = random.Random(settings.config.seed)
 
     def perform(self, call: Call) -> Reply | None:
@@ -50,11 +55,27 @@ class Graph:
             return None
         try:
             self.quota.spend(call, calls)
-            credentials.check(call, self.settings.config)
-            _raise_for(fault)
-            return self._good(call, self._answer(call))
+            return self._good(call, self._admitted(call, fault))
         except GraphError as error:
             return self.refusal(call, error)
+
+    def carry_out(self, call: Call) -> Any:
+        """Do a write that was asked for earlier, and counted with the call that asked; one that fails raises."""
+        if call.method == "GET":
+            raise unsupported(call.method)
+        if call.params.get("adset_id"):
+            self._nodes.existing(str(call.params["adset_id"]))
+        return self._admitted(call, self._drawn("async", call))
+
+    def _admitted(self, call: Call, fault: Fault | None) -> Any:
+        """Answer a call whose token is good, unless the fault says otherwise."""
+        credentials.check(call, self.settings.config)
+        if fault and fault.kind != "original_response":
+            raise aborted(fault.status or 500) if fault.kind == "aborted" else error_of(fault)
+        answer = self._answer(call)
+        if fault:
+            raise unreadable(answer, fault.message, code=fault.code or 100, status=fault.status or 400)
+        return answer
 
     def refusal(self, call: Call, error: GraphError) -> Reply:
         """Return the reply that says *error*."""
@@ -71,7 +92,16 @@ class Graph:
         return f"{self._dice.getrandbits(172):043x}"
 
     def _answer(self, call: Call) -> Any:
+        if call.flood:
+            return self._kept(call, call.flood)
         return self._reads.answer(call) if call.method == "GET" else self._writes.answer(call)
+
+    def _kept(self, call: Call, flood: Upload) -> dict[str, Any]:
+        """Answer an upload with what arrived, so that the sender can compare."""
+        self.ledger.floods += 1
+        self._world.note(call.method, "/" + "/".join(call.path), {"sha256": flood.sha256})
+        made = self._world.fresh("1206", call.path, flood.sha256)
+        return {"id": made, "bytes": flood.size, "sha256": flood.sha256}
 
     def _good(self, call: Call, answer: Any) -> Reply:
         if isinstance(answer, Redirect):
@@ -102,9 +132,12 @@ class Graph:
     def _struck_by(self, call: Call) -> Fault | None:
         if call.channel == "batch" and self._is_poison(call):
             return Fault("null")
+        return self._drawn(call.channel, call)
+
+    def _drawn(self, where: str, call: Call) -> Fault | None:
         if not self.faults.active:
             return None
-        fault = self.faults.draw("slot", Target(call.channel, call.method, ("/".join(call.path),), call.ids()))
+        fault = self.faults.draw("slot", Target(where, call.method, ("/".join(call.path),), call.ids()))
         self.ledger.faults += fault is not None
         return fault
 
@@ -118,15 +151,6 @@ def _cost(call: Call) -> int:
     """Return how many calls this is: each id of `ids=` is one (developers.facebook.com, "Rate Limits")."""
     ids = call.params.get("ids")
     return max(1, len(listed(ids))) if ids else 1
-
-
-def _raise_for(fault: Fault | None) -> None:
-    """Raise what an `aborted` or `error` fault stands for."""
-    if fault is None:
-        return
-    if fault.kind == "aborted":
-        raise aborted(fault.status or 500)
-    raise error_of(fault)
 
 
 def error_of(fault: Fault) -> GraphError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from proxy.emulator import loosejson
 from proxy.emulator.config import Settings
-from proxy.emulator.errors import nonexisting_field, report_unfinished
+from proxy.emulator.errors import bad_parameter, nonexisting_field, report_unfinished
 from proxy.emulator.fields import Field
 from proxy.emulator.jsonstyle import plain
 from proxy.emulator.kinds import KINDS, child_id, owner_number
@@ -55,7 +55,7 @@ def _actions(row: Row) -> list[dict[str, str]]:
 
 _COUNTS = "clicks reach unique_clicks inline_link_clicks inline_post_engagement unique_inline_link_clicks"
 _SHARES = """
-    cpc cpm cpp ctr frequency unique_ctr inline_link_click_ctr unique_inline_link_click_ctr website_ctr
+    cpc cpm cpp ctr frequency unique_ctr inline_link_click_ctr unique_inline_link_click_ctr
     cost_per_unique_click cost_per_inline_link_click cost_per_inline_post_engagement social_spend relevance_score
     cost_per_unique_inline_link_click unique_link_clicks_ctr canvas_avg_view_percent canvas_avg_view_time
 """
@@ -63,7 +63,15 @@ _ACTIONS = """
     actions action_values conversions conversion_values outbound_clicks unique_outbound_clicks unique_actions
     cost_per_action_type cost_per_unique_action_type cost_per_10_sec_video_view purchase_roas website_purchase_roas
     video_30_sec_watched_actions video_p25_watched_actions video_p50_watched_actions video_p75_watched_actions
-    video_p100_watched_actions video_play_actions
+    video_p100_watched_actions video_play_actions website_ctr
+"""
+_SILENT = """
+    attribution_setting catalog_segment_value comscore_market converted_product_quantity converted_product_value
+    cost_per_conversion cost_per_estimated_ad_recallers cost_per_outbound_click cost_per_thruplay place_page_name
+    cost_per_unique_outbound_click estimated_ad_recall_rate estimated_ad_recallers full_view_impressions placement
+    hourly_stats_aggregated_by_advertiser_time_zone instant_experience_clicks_to_open optimization_goal
+    instant_experience_clicks_to_start instant_experience_outbound_clicks mobile_app_purchase_roas
+    outbound_clicks_ctr qualifying_question_qualify_answer_rate video_play_curve_actions
 """
 _TEXTS = {
     "account_currency": "DKK",
@@ -129,9 +137,10 @@ def chosen(row: Row, fields: tuple[Field, ...] | None) -> dict[str, Any]:
     names = [field.name for field in fields] if fields else list(DEFAULT)
     values: dict[str, Any] = {}
     for name in dict.fromkeys([*names, "date_start", "date_stop"]):
-        if name not in MAKERS:
+        if name in MAKERS:
+            values[name] = MAKERS[name](row)
+        elif name not in _SILENT.split():
             raise nonexisting_field(name, "AdsInsights")
-        values[name] = MAKERS[name](row)
     return values
 
 
@@ -148,8 +157,11 @@ def _range(params: Params, today: date) -> tuple[date, date]:
     """Return the first and last day, from `time_range` or `date_preset`."""
     asked = params.get("time_range")
     if asked:
-        span = asked if isinstance(asked, dict) else loosejson.loads(plain(asked))
-        return date.fromisoformat(span["since"]), date.fromisoformat(span["until"])
+        try:
+            span = asked if isinstance(asked, dict) else loosejson.loads(plain(asked))
+            return date.fromisoformat(span["since"]), date.fromisoformat(span["until"])
+        except (ValueError, KeyError, TypeError):
+            raise bad_parameter("Must be a dict with since and until as YYYY-MM-DD: time_range") from None
     preset = str(params.get("date_preset") or "last_30d")
     last = today if preset == "today" else today - timedelta(days=1)
     return last - timedelta(days=_DAYS.get(preset, 30) - 1), last
@@ -180,10 +192,11 @@ class Job:
 class Jobs:
     """Reports by the id of their run; each poll brings one closer to its end."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
-        """Start with no report asked for."""
+    def __init__(self, settings: Settings, clock: Callable[[], float], fresh: Callable[..., str]) -> None:
+        """Start with no report asked for; *fresh* makes the ids of runs."""
         self._settings = settings
         self._clock = clock
+        self._fresh = fresh
         self._jobs: dict[str, Job] = {}
 
     def clear(self) -> None:
@@ -192,9 +205,13 @@ class Jobs:
 
     def start(self, parent: str, params: Params) -> str:
         """Begin a report and return the id of its run."""
-        run = child_id(KINDS["AdReportRun"], parent, f"9{len(self._jobs):06d}")
+        run = self._fresh(KINDS["AdReportRun"].prefix, parent, params)
         self._jobs[run] = Job(parent, params)
         return run
+
+    def described(self) -> dict[str, Any]:
+        """Return which reports were asked for."""
+        return {run: {"parent": job.parent, "params": job.params} for run, job in sorted(self._jobs.items())}
 
     def poll(self, run: str) -> dict[str, Any] | None:
         """Return the state of a run, which moves with every poll; None for an id that is no run."""
@@ -207,7 +224,7 @@ class Jobs:
 
     def _state(self, job: Job) -> dict[str, Any]:
         needed = self._settings.config.report_polls
-        if job.polls > needed:
+        if self._is_done(job):
             return {"async_status": "Job Completed", "async_percent_completion": 100}
         started = "Job Not Started" if job.polls == 1 and needed > 1 else "Job Running"
         return {"async_status": started, "async_percent_completion": (job.polls - 1) * 100 // (needed + 1)}
@@ -215,6 +232,10 @@ class Jobs:
     def finished(self, run: str) -> Job | None:
         """Return the report of a run whose rows may be read; one still running raises."""
         job = self._jobs.get(run)
-        if job and job.polls <= self._settings.config.report_polls:
+        if job and not self._is_done(job):
             raise report_unfinished()
         return job
+
+    def _is_done(self, job: Job) -> bool:
+        needed = self._settings.config.report_polls
+        return job.polls > needed or needed == 0

@@ -62,7 +62,7 @@ KINDS = {
 
 _BY_PREFIX = {kind.prefix: kind for kind in KINDS.values() if kind.prefix.isdecimal()}
 _SHORTEST = 9
-_FEW = {"AdAccount": 3, "Page": 3, "Business": 2}
+_FEW = {"Page": 3, "Business": 2}
 
 
 def kind_of(node_id: str) -> Kind | None:

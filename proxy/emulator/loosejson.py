@@ -64,7 +64,7 @@ class _Reader:
         """Read up to the closing brace."""
         found: dict[str, Any] = {}
         while not self.take("}"):
-            key = self.string() if self.peek() in "'\"" else self.bare()
+            key = self.string() if self.peek() in ("'", '"') else self.bare()
             self.expect(":")
             found[key] = self.value()
             self.separate("}")

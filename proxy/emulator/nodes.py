@@ -11,8 +11,9 @@ from typing import Any
 from proxy.emulator import insights
 from proxy.emulator.errors import missing_object, nonexisting_field
 from proxy.emulator.fields import Field, asked
+from proxy.emulator.laterviews import LaterViews
 from proxy.emulator.paging import page_of, paging
-from proxy.emulator.query import Params, falsy
+from proxy.emulator.query import Params
 from proxy.emulator.values import MAKERS, Ref, View, default_fields, listed_fields, silent
 from proxy.emulator.world import Node, World
 
@@ -22,10 +23,11 @@ Fields = tuple[Field, ...] | None
 class Nodes:
     """Turns objects of the world into JSON for a view."""
 
-    def __init__(self, world: World, jobs: insights.Jobs, clock: Callable[[], float]) -> None:
-        """Read from *world* and *jobs*."""
+    def __init__(self, world: World, jobs: insights.Jobs, later: LaterViews, clock: Callable[[], float]) -> None:
+        """Read from *world*, *jobs* and *later*."""
         self._world = world
         self._jobs = jobs
+        self._later = later
         self._clock = clock
 
     def object(self, node_id: str, fields: Fields, view: View) -> dict[str, Any]:
@@ -33,7 +35,8 @@ class Nodes:
         job = self._jobs.poll(node_id)
         if job is not None:
             return _of_job(job, fields)
-        return self._selected(self.existing(node_id), fields, view)
+        waiting = self._later.object(node_id, fields, view)
+        return self._selected(self.existing(node_id), fields, view) if waiting is None else waiting
 
     def existing(self, node_id: str, method: str = "GET") -> Node:
         """Return the node with this id; one that is missing raises."""
@@ -45,6 +48,9 @@ class Nodes:
     def edge(self, node_id: str, edge: str, params: Params, fields: Fields, view: View) -> dict[str, Any]:
         """Return a page of what the edge holds."""
         node = self.existing(node_id)
+        rows = self._later.rows(node, edge, params, fields, view)
+        if rows is not None:
+            return _paged(rows, f"{node_id}/{edge}", params, view)
         if edge not in node.kind.edges:
             raise nonexisting_field(edge, node.kind.name)
         if node.kind.edges[edge] == "Insights":
@@ -106,14 +112,18 @@ class Nodes:
             if job
             else insights.rows(node_id, params, self._clock())
         )
-        page = page_of(params, len(rows), view)
-        data = [insights.chosen(row, fields) for row in rows[page.start : page.stop]]
-        found = {"data": data, "paging": paging(page, f"{node_id}/insights", params, view)}
-        return _with_summary(found, params, lambda: len(rows))
+        return _paged([insights.chosen(row, fields) for row in rows], f"{node_id}/insights", params, view)
 
 
 def _plain(names: tuple[str, ...]) -> tuple[Field, ...]:
     return tuple(Field(name) for name in names)
+
+
+def _paged(rows: list[dict[str, Any]], path: str, params: Params, view: View) -> dict[str, Any]:
+    """Return the page of *rows* that was asked for."""
+    page = page_of(params, len(rows), view)
+    found = {"data": rows[page.start : page.stop], "paging": paging(page, path, params, view)}
+    return _with_summary(found, params, lambda: len(rows))
 
 
 def _with_summary(found: dict[str, Any], params: Params, total: Callable[[], int]) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def _with_summary(found: dict[str, Any], params: Params, total: Callable[[], int
     if not found["paging"]:
         del found["paging"]
     wanted = params.get("summary")
-    if wanted and not (str(wanted).lower() in {"0", "false"} and falsy(wanted)):
+    if wanted and str(wanted).lower() not in {"0", "false"}:
         found["summary"] = {"total_count": total()}
     return found
 

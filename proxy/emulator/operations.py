@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.emulator import loosejson
-from proxy.emulator.calls import listed
+from proxy.emulator.calls import Call, call_from, listed
+from proxy.emulator.config import Config
 from proxy.emulator.errors import GraphError, batch_error, batch_malformed, batch_too_long, unresolved
 from proxy.emulator.query import Params, falsy, parsed
-from proxy.emulator.references import names_in
+from proxy.emulator.references import filled, names_in
+
+_INHERITED = ("accept-language",)
+"""What a batch's own header says for all of its operations; Meta's Android SDK tells the language there."""
 
 
 @dataclass(slots=True)
@@ -29,16 +33,29 @@ class Operation:
     files: list[str] = field(default_factory=list)
 
 
-def operations(value: Any, limit: int) -> list[Operation]:
+def operations(value: Any, limit: int, usual: str = "GET") -> list[Operation]:
     """Read the `batch` parameter; one that no slot could answer raises for the whole batch."""
     items = _array(value)
     if not items:
         raise batch_error("batch parameter must hold at least one request")
     if len(items) > limit:
         raise batch_too_long(limit)
-    found = [_operation(index, item) for index, item in enumerate(items)]
+    found = [_operation(index, item, usual) for index, item in enumerate(items)]
     _check_order(found)
     return found
+
+
+def call_of(operation: Operation, top: Call, results: Mapping[str, Any], config: Config) -> Call:
+    """Fill the references in and read the operation as a call; without a token of its own it has that of *top*."""
+    target = _rooted(filled(operation.relative_url, results))
+    body = operation.body
+    params = parsed(filled(body, results)) if isinstance(body, str) else body
+    outer = {name: top.headers[name] for name in _INHERITED if name in top.headers}
+    carried = {**outer, **operation.headers, "user-agent": top.user_agent}
+    call = call_from(operation.method, target, carried, params, config, version=top.version)
+    if call.token is None:
+        call.token, call.vouched = top.token, True
+    return call
 
 
 def targets(relative_url: str) -> list[str]:
@@ -67,12 +84,12 @@ def _array(value: Any) -> list[Any]:
     return found
 
 
-def _operation(index: int, item: dict[str, Any]) -> Operation:
+def _operation(index: int, item: dict[str, Any], usual: str) -> Operation:
     url, body = str(item.get("relative_url") or ""), item.get("body") or ""
     name = item.get("name")
     return Operation(
         index=index,
-        method=str(item.get("method") or "GET").upper(),
+        method=str(item.get("method") or usual).upper(),
         relative_url=_rooted(url),
         body=body if isinstance(body, dict) else str(body),
         headers=item_headers(item.get("headers")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from proxy.emulator.config import Config, Settings
 from proxy.emulator.faults import Faults
@@ -29,4 +30,14 @@ class Parts:
         """Forget all writes, jobs and usage."""
         self.world.clear()
         self.graph.jobs.clear()
+        self.graph.later.clear()
         self.graph.quota.clear()
+
+    def changes(self) -> dict[str, Any]:
+        """Return what writes have changed, in one form for all emulators that were changed alike."""
+        self.graph.later.catch_up()
+        return {
+            **self.world.described(),
+            "reports": self.graph.jobs.described(),
+            "async": self.graph.later.described(),
+        }

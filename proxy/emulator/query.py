@@ -10,6 +10,10 @@ from proxy.emulator.jsonstyle import plain
 
 Params = dict[str, Any]
 
+_NOT_A_VALUE = frozenset(
+    {"access_token", "appsecret_proof", "appsecret_time", "method", "id", "format", "pretty", "redownload", "debug"}
+)
+
 _KEYS = re.compile(r"\[([^\]]*)\]")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
@@ -27,6 +31,11 @@ def parsed(text: str) -> Params:
 def encoded(params: Params) -> str:
     """Return *params* as a query string."""
     return urlencode([pair for name, value in params.items() for pair in _flat(name, value)])
+
+
+def values_of(params: Params) -> Params:
+    """Return what a write wants to write: the parameters that are not about the call itself."""
+    return {name: value for name, value in params.items() if name not in _NOT_A_VALUE}
 
 
 def truthy(value: Any) -> bool:

@@ -26,8 +26,8 @@ def names_in(text: str) -> list[str]:
 
 def filled(text: str, results: Mapping[str, Any]) -> str:
     """Return *text* with every reference replaced by what it finds in *results*."""
-    whole = _REFERENCE.fullmatch(text.strip())
-    if whole:
+    whole = _REFERENCE.match(text.strip())
+    if whole and whole.end() == len(text.strip()):
         # An operation may be nothing but a reference to a URL, which must keep its `?` and `&`.
         return _value(whole, results)
     return _REFERENCE.sub(lambda found: quote(_value(found, results), safe=",:"), text)

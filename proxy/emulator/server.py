@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,17 +15,20 @@ from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
 from multidict import CIMultiDict
 
-from proxy.emulator import batch, control, headers, operations, sabotage
-from proxy.emulator.bodies import Body, answer_to, body_of
-from proxy.emulator.calls import Call, Reply, Upload, call_from
+from proxy.emulator import batch, control, headers, notices, operations, sabotage
+from proxy.emulator.bodies import Body, body_of
+from proxy.emulator.calls import Call, Reply, call_from
 from proxy.emulator.config import Config
 from proxy.emulator.errors import GraphError, bad_parameter
 from proxy.emulator.faults import Fault, Target
-from proxy.emulator.jsonstyle import written
 from proxy.emulator.parts import Parts
 
 _CHUNK = bytes(65536)
 _LONGEST_LINE = 256 * 1024
+_CROWD = 4096
+"""Connections that may arrive at once; beyond them a caller loses a second."""
+_QUICKLY = 1
+"""The level of compression that a server in a hurry chooses."""
 
 
 class Emulator(Parts):
@@ -56,10 +60,10 @@ class Emulator(Parts):
         except GraphError as error:
             nameless = _nameless(request, fields, self.settings.config)
             return await self._send(request, self.graph.refusal(nameless, error), None)
-        call.files = body.files
-        return await self._answer(request, call, body)
+        call.files, call.flood = body.files, body.flood
+        return await self._answer(request, call)
 
-    async def _answer(self, request: BaseRequest, call: Call, body: Body) -> StreamResponse:
+    async def _answer(self, request: BaseRequest, call: Call) -> StreamResponse:
         """Let the faults strike before, instead of and after the answer."""
         target = self._target(call)
         await self._wait(self._draw("before", target))
@@ -67,13 +71,12 @@ class Emulator(Parts):
         if fault:
             reply = sabotage.instead(fault, self.graph, call)
             return await self._send(request, reply, fault)
-        reply = self._reply(call, body)
+        reply = self._reply(call)
+        await notices.deliver(self.graph.later)
         fault = self._draw("after", target)
         return await self._send(request, sabotage.spoiled(fault, reply) if fault else reply, fault)
 
-    def _reply(self, call: Call, body: Body) -> Reply:
-        if body.flood:
-            return self._flooded(call, body.flood)
+    def _reply(self, call: Call) -> Reply:
         if batch.is_batch(call):
             return batch.run(self.graph, call)
         try:
@@ -81,13 +84,6 @@ class Emulator(Parts):
         except ValueError as error:
             reply = self.graph.refusal(call, bad_parameter(str(error)))
         return reply or self.graph.refusal(call, bad_parameter("empty"))
-
-    def _flooded(self, call: Call, flood: Upload) -> Reply:
-        """Answer an upload with what arrived."""
-        self.ledger.floods += 1
-        self.ledger.counted(call, 1)
-        said = headers.of_success(call.version, self.graph.quota.headers(call), headers.JSON, None, cookie=False)
-        return Reply(200, said, written(answer_to(flood, self.ledger.floods)))
 
     def _note(self, request: BaseRequest, target: str, fields: dict[str, str], body: Body) -> None:
         """Write the request into the ledger."""
@@ -131,21 +127,25 @@ class Emulator(Parts):
             return _cut(request)
         if reply.stream:
             return await self._export(request, reply, said)
-        text = (reply.body or "").encode()
+        text = self._packed(request, said, (reply.body or "").encode())
         self.ledger.bytes_out += len(text)
         if kind == "cut_middle":
             return await _broken_off(request, reply.status, said, text)
         if kind == "drip" and fault:
             return await _dripped(request, reply.status, said, text, fault.ms)
-        return self._whole(request, reply.status, said, text)
+        return self._whole(reply.status, said, text)
 
-    def _whole(self, request: BaseRequest, status: int, said: CIMultiDict[str], text: bytes) -> StreamResponse:
+    def _whole(self, status: int, said: CIMultiDict[str], text: bytes) -> StreamResponse:
         if status == 304:
             return _NotModified(status=304, headers=said)
-        response = web.Response(status=status, headers=said, body=text)
-        if self.settings.config.compress and text and "gzip" in request.headers.get("Accept-Encoding", ""):
-            response.enable_compression(web.ContentCoding.gzip)
-        return response
+        return web.Response(status=status, headers=said, body=text)
+
+    def _packed(self, request: BaseRequest, said: CIMultiDict[str], text: bytes) -> bytes:
+        """Return the body as it goes over the wire, where the ledger counts it."""
+        if not (self.settings.config.compress and text and "gzip" in request.headers.get("Accept-Encoding", "")):
+            return text
+        said["Content-Encoding"] = "gzip"
+        return gzip.compress(text, _QUICKLY)
 
     async def _export(self, request: BaseRequest, reply: Reply, said: CIMultiDict[str]) -> StreamResponse:
         """Stream so many bytes without ever holding them."""
@@ -208,7 +208,7 @@ async def running(
     runner = web.ServerRunner(emulator.server, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=ssl_context)
+        site = web.TCPSite(runner, host, port, backlog=_CROWD, ssl_context=ssl_context)
         await site.start()
         scheme = "https" if ssl_context else "http"
         yield Running(emulator, f"{scheme}://{host}:{runner.addresses[0][1]}")

@@ -10,6 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+from proxy.emulator.ad_fields import SILENT
 from proxy.emulator.config import Config
 from proxy.emulator.kinds import KINDS, child_id, owner_number
 from proxy.emulator.query import Params
@@ -98,7 +99,7 @@ def default_fields(node: Node, config: Config) -> tuple[str, ...]:
 
 def silent(node: Node, name: str) -> bool:
     """Tell whether the field exists on this kind and is empty, so that Graph leaves it out."""
-    return node.kind.name in _AD_KINDS and name in _SILENT
+    return name in SILENT.get(node.kind.name, ())
 
 
 # --- makers
@@ -141,6 +142,8 @@ def _account_id(node: Node, _view: View) -> str:
 
 
 def _owner(node: Node) -> str:
+    if node.owner:
+        return node.owner
     return node.id[4:-4] if node.id.isdecimal() and len(node.id) > 8 else owner_number(node.id)
 
 
@@ -235,9 +238,6 @@ _DEFAULTS = {
     "AdImage": ("hash", "id"),
 }
 _PAGE_OF_A_USER = ("access_token", "category", "name", "id", "tasks")
-
-_AD_KINDS = frozenset({"AdAccount", "Campaign", "AdSet", "Ad", "AdCreative"})
-_SILENT: frozenset[str] = frozenset()
 
 
 def listed_fields(node: Node, edge: str, config: Config) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.emulator.config import Settings
-from proxy.emulator.kinds import KINDS, Kind, child_id, children, kind_of
+from proxy.emulator.kinds import KINDS, Kind, child_id, children, kind_of, owner_number
 
 _MISSING_NUMBERS = range(404_000, 405_000)
 _YEAR_S = 31_536_000
@@ -28,6 +31,8 @@ class Node:
     created: float
     updated: float
     written: dict[str, Any]
+    owner: str = ""
+    """For an object that was created: the digits by which children know what owns it."""
 
 
 class World:
@@ -46,8 +51,11 @@ class World:
         self._changed: dict[str, float] = {}
         self._made: dict[tuple[str, str], list[str]] = {}
         self._born: dict[str, float] = {}
+        self._homes: dict[str, tuple[str, str]] = {}
+        self._owners: dict[str, str] = {}
         self._deleted: set[str] = set()
-        self._serial = 0
+        self._alike: Counter[str] = Counter()
+        self._notes: Counter[str] = Counter()
 
     def node(self, node_id: str) -> Node | None:
         """Return the object with this id, or None if there is none."""
@@ -57,7 +65,8 @@ class World:
         number = self._number(node_id)
         created = self._born.get(node_id) or _BORN + number % _YEAR_S
         revision, updated = self._age(node_id, number)
-        return Node(node_id, kind, number, revision, created, updated or created, self._written.get(node_id, {}))
+        written, owner = self._written.get(node_id, {}), self._owners.get(node_id, "")
+        return Node(node_id, kind, number, revision, created, updated or created, written, owner)
 
     def touch(self, node_id: str, values: dict[str, Any] | None = None) -> None:
         """Change an object now, to *values* where they are given."""
@@ -68,12 +77,46 @@ class World:
 
     def create(self, parent: str, edge: str, kind: Kind, values: dict[str, Any]) -> str:
         """Add an object at the head of an edge and return its id."""
-        self._serial += 1
-        node_id = child_id(kind, parent, f"7{self._serial:06d}")
+        prefix = child_id(kind, parent, "") if kind.name == "Post" else kind.prefix
+        node_id = self.fresh(prefix, parent, edge, values)
         self._born[node_id] = self._clock()
         self._written[node_id] = dict(values)
-        self._made.setdefault((parent, edge), []).insert(0, node_id)
+        self._homes[node_id] = parent, edge
+        self._owners[node_id] = self._owner(parent)
+        made = self._made.setdefault((parent, edge), [])
+        if self._settings.config.edge_order == "newest":
+            made.insert(0, node_id)
+        else:
+            insort(made, node_id)
         return node_id
+
+    def fresh(self, prefix: str, *content: Any) -> str:
+        """Return a new id that follows from what it is for, and from how many alike there were before.
+
+        The order in which different things are made does not show in it.
+        """
+        text = json.dumps([prefix, *content], sort_keys=True, default=str)
+        self._alike[text] += 1
+        digest = hashlib.blake2b(f"{self._alike[text]} {text}".encode(), digest_size=8, salt=self._salt())
+        return f"{prefix}7{int.from_bytes(digest.digest(), 'big') % 10**12:012d}"
+
+    def note(self, method: str, path: str, values: dict[str, Any]) -> None:
+        """Note that a write was carried out."""
+        self._notes[json.dumps([path, method, values], sort_keys=True, default=str)] += 1
+
+    def described(self) -> dict[str, Any]:
+        """Return everything that writes have changed, without times and in no order but that of the ids."""
+        created = {
+            node_id: {"parent": parent, "edge": edge, "values": self._written.get(node_id, {})}
+            for node_id, (parent, edge) in sorted(self._homes.items())
+        }
+        updated = {
+            node_id: {"times": times, "values": self._written.get(node_id, {})}
+            for node_id, times in sorted(self._revisions.items())
+        }
+        noted = [(json.loads(text), count) for text, count in sorted(self._notes.items())]
+        writes = [{"method": method, "path": path, "values": values, "count": n} for (path, method, values), n in noted]
+        return {"created": created, "updated": updated, "deleted": sorted(self._deleted), "writes": writes}
 
     def delete(self, node_id: str) -> None:
         """Take an object away for good."""
@@ -81,19 +124,15 @@ class World:
 
     def total(self, parent: str, edge: str) -> int:
         """Return how many objects the edge holds."""
-        kind = self._edge_kind(parent, edge)
-        made, generated = self._made.get((parent, edge), ()), self._generated(kind)
-        gone = sum(
-            1 for node_id in self._deleted if node_id in made or node_id in self._generated_ids(kind, parent, generated)
-        )
-        return len(made) + generated - gone
+        places = self.places(parent, edge)
+        return len(self.members(parent, edge, 0, places)) if self._deleted else places
 
     def members(self, parent: str, edge: str, start: int, stop: int) -> list[str]:
         """Return the ids at these places of the edge; deleted ones leave the page short, as Graph does."""
         kind = self._edge_kind(parent, edge)
         made = self._made.get((parent, edge), [])
-        first, last = max(0, start - len(made)), min(stop - len(made), self._generated(kind))
-        ids = made[start:stop] + [child_id(kind, parent, index) for index in range(first, last)]
+        places = range(max(0, start - len(made)), min(stop - len(made), self._generated(kind)))
+        ids = made[start:stop] + [self._generated_id(kind, parent, place) for place in places]
         return [node_id for node_id in ids if node_id not in self._deleted] if self._deleted else ids
 
     def places(self, parent: str, edge: str) -> int:
@@ -105,18 +144,30 @@ class World:
         return KINDS[kind.edges[edge]] if kind else KINDS["Page"]
 
     def _generated(self, kind: Kind) -> int:
-        return children(kind, self._settings.config.edge_length)
+        config = self._settings.config
+        return len(config.ad_accounts) if kind.name == "AdAccount" else children(kind, config.edge_length)
 
-    def _generated_ids(self, kind: Kind, parent: str, count: int) -> set[str]:
-        return {child_id(kind, parent, index) for index in range(count)}
+    def _generated_id(self, kind: Kind, parent: str, place: int) -> str:
+        if kind.name == "AdAccount":
+            return f"act_{self._settings.config.ad_accounts[place]}"
+        return child_id(kind, parent, place)
 
     def _is_missing(self, node_id: str) -> bool:
         if node_id in self._deleted or node_id in self._settings.config.missing_ids:
             return True
         return node_id.isdecimal() and len(node_id) == 6 and int(node_id) in _MISSING_NUMBERS
 
+    def _owner(self, parent: str) -> str:
+        """Return the digits of what owns the children of *parent*: for ad objects, the account's."""
+        known = self._owners.get(parent)
+        generated = parent[4:-4] if parent.isdecimal() and len(parent) > 8 else owner_number(parent)
+        return known or generated
+
+    def _salt(self) -> bytes:
+        return str(self._settings.config.seed).encode()[:16]
+
     def _number(self, node_id: str) -> int:
-        digest = hashlib.blake2b(node_id.encode(), digest_size=8, salt=str(self._settings.config.seed).encode()[:16])
+        digest = hashlib.blake2b(node_id.encode(), digest_size=8, salt=self._salt())
         return int.from_bytes(digest.digest(), "big")
 
     def _age(self, node_id: str, number: int) -> tuple[int, float]:

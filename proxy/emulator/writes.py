@@ -11,33 +11,48 @@ from proxy.emulator.calls import Call
 from proxy.emulator.errors import nonexisting_field, unknown_path, unsupported
 from proxy.emulator.insights import Jobs
 from proxy.emulator.kinds import KINDS
+from proxy.emulator.later import Later
+from proxy.emulator.laterwrites import LaterWrites
 from proxy.emulator.nodes import Nodes
-from proxy.emulator.query import Params
+from proxy.emulator.query import Params, values_of
 from proxy.emulator.reads import resolved
 from proxy.emulator.world import World
 
-_NOT_A_VALUE = frozenset(
-    {"access_token", "appsecret_proof", "appsecret_time", "method", "id", "format", "pretty", "redownload", "debug"}
-)
 _SUCCESS: dict[str, Any] = {"success": True}
 
 
 class Writes:
     """Changes the world as a call asks."""
 
-    def __init__(self, world: World, nodes: Nodes, jobs: Jobs) -> None:
-        """Write into *world* and *jobs*."""
+    def __init__(self, world: World, nodes: Nodes, jobs: Jobs, later: Later, later_writes: LaterWrites) -> None:
+        """Write into *world*, *jobs* and *later*."""
         self._world = world
         self._nodes = nodes
         self._jobs = jobs
+        self._later = later
+        self._later_writes = later_writes
 
     def answer(self, call: Call) -> Any:
-        """Do what the call asks and return what Graph says of it."""
+        """Do what the call asks, note it, and return what Graph says of it."""
         path = call.path or ((str(call.params["id"]),) if call.params.get("id") else ())
+        if path:
+            path = (resolved(path[0], call), *path[1:])
+        said = self._done(path, call)
+        files = {name: file.sha256 for name, file in call.files.items()}
+        self._world.note(
+            call.method, "/" + "/".join(path), values_of(call.params) | ({"files": files} if files else {})
+        )
+        return said
+
+    def _done(self, path: tuple[str, ...], call: Call) -> Any:
+        if call.method == "POST" and "asyncbatch" in call.params:
+            return self._later_writes.sessions(call)
         if not path:
             raise unsupported(call.method)
-        node_id = resolved(path[0], call)
+        node_id = path[0]
         if len(path) == 1:
+            if self._later.knows(node_id):
+                return self._later_writes.change(node_id, call)
             return self._delete(node_id) if call.method == "DELETE" else self._update(node_id, call)
         if len(path) == 2:
             return self._unlink(node_id, path[1]) if call.method == "DELETE" else self._create(node_id, path[1], call)
@@ -45,7 +60,7 @@ class Writes:
 
     def _update(self, node_id: str, call: Call) -> dict[str, Any]:
         self._nodes.existing(node_id, call.method)
-        self._world.touch(node_id, _values(call.params))
+        self._world.touch(node_id, values_of(call.params))
         return _SUCCESS
 
     def _delete(self, node_id: str) -> dict[str, Any]:
@@ -64,7 +79,7 @@ class Writes:
         kind = self._known_edge(node_id, edge, "POST")
         several = _several(call.params.get(edge))
         if several is None:
-            return {"id": self._world.create(node_id, edge, KINDS[kind], _values(call.params))}
+            return {"id": self._world.create(node_id, edge, KINDS[kind], values_of(call.params))}
         made = [{"id": self._world.create(node_id, edge, KINDS[kind], values)} for values in several]
         return {"data": made}
 
@@ -77,7 +92,23 @@ class Writes:
     def insights(self, node_id: str, call: Call) -> dict[str, Any]:
         """Start a report, as "Insights API" describes its asynchronous jobs."""
         self._known_edge(node_id, "insights", "POST")
-        return {"report_run_id": self._jobs.start(node_id, dict(call.params))}
+        return {"report_run_id": self._jobs.start(node_id, values_of(call.params))}
+
+    def ad_set(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Take ads to be created later."""
+        return self._later_writes.ads(self._nodes.existing(node_id, "POST"), call)
+
+    def ad_batch(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Take a batch to be carried out later."""
+        return self._later_writes.batch(self._nodes.existing(node_id, "POST"), call)
+
+    def copies(self, node_id: str, call: Call) -> dict[str, Any]:
+        """Copy an ad, an ad set or a campaign ("Ad Copies")."""
+        kind = self._nodes.existing(node_id, "POST").kind.name
+        if kind not in _COPIED:
+            raise nonexisting_field("copies", kind)
+        made, name = _COPIED[kind]
+        return {name: self._world.create(node_id, "copies", KINDS[made], values_of(call.params))}
 
     def images(self, node_id: str, call: Call) -> dict[str, Any]:
         """Keep images, each answered under the name of its file ("Ad Image")."""
@@ -92,7 +123,7 @@ class Writes:
     def photos(self, node_id: str, call: Call) -> dict[str, Any]:
         """Keep a photo, which also becomes a post."""
         self._known_edge(node_id, "photos", "POST")
-        photo = self._world.create(node_id, "photos", KINDS["Photo"], _values(call.params))
+        photo = self._world.create(node_id, "photos", KINDS["Photo"], values_of(call.params))
         return {"id": photo, "post_id": f"{node_id}_{photo}"}
 
     def likes(self, node_id: str, _call: Call) -> dict[str, Any]:
@@ -111,10 +142,6 @@ class Writes:
         }
 
 
-def _values(params: Params) -> Params:
-    return {name: value for name, value in params.items() if name not in _NOT_A_VALUE}
-
-
 def _several(text: Any) -> list[Params] | None:
     """Return the objects in `ads=[{…}]`, the form that "Batch Requests" shows for creating several."""
     if not text:
@@ -126,8 +153,17 @@ def _several(text: Any) -> list[Params] | None:
     return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else None
 
 
+_COPIED = {
+    "Campaign": ("Campaign", "copied_campaign_id"),
+    "AdSet": ("AdSet", "copied_adset_id"),
+    "Ad": ("Ad", "copied_ad_id"),
+    "Page": ("Ad", "copied_ad_id"),
+}
 _CREATORS: dict[str, Callable[[Writes, str, Call], dict[str, Any]]] = {
     "insights": Writes.insights,
+    "asyncadrequestsets": Writes.ad_set,
+    "async_batch_requests": Writes.ad_batch,
+    "copies": Writes.copies,
     "adimages": Writes.images,
     "photos": Writes.photos,
     "likes": Writes.likes,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from proxy.core import batching
-from proxy.core.errors import Cut, Overloaded, SidecarError
+from proxy.core.errors import Cut, Draining, Overloaded, SidecarError
 from proxy.core.messages import Channel, Credential, Reply, Request
 
 
@@ -76,25 +76,31 @@ class Batcher:
         group_key = batching.group_of(request, self._limits)
         group = self._groups.get(group_key)
         if group is None:
-            group = self._groups[group_key] = _Group(self._limits, self._fly, self._clock)
+            group = self._groups[group_key] = _Group(
+                self._limits, self._fly, self._clock, lambda idle: self._forget(group_key, idle)
+            )
         waiting = _Waiting(request, asyncio.get_running_loop().create_future(), self._clock())
         group.add(waiting)
         try:
             return await waiting.reply
         finally:
             group.leave(waiting)
-            if group.idle and self._groups.get(group_key) is group:
-                del self._groups[group_key]
+            self._forget(group_key, group)
 
     async def close(self) -> None:
-        """Send what waits, and see every flight land."""
-        flights = [flight for group in self._groups.values() for flight in group.flush()]
+        """End what is queued or in the air: after a drain nobody waits for it; whoever does all the same is told."""
+        flights = [flight for group in tuple(self._groups.values()) for flight in group.end()]
         await asyncio.gather(*flights, return_exceptions=True)
 
     @property
     def queued(self) -> int:
         """Reads that wait for their batch."""
         return sum(group.queued for group in self._groups.values())
+
+    def _forget(self, group_key: Hashable, group: _Group) -> None:
+        """Groups come and go with tokens and languages; one with nothing to do is not kept."""
+        if group.idle and self._groups.get(group_key) is group:
+            del self._groups[group_key]
 
     async def _fly(self, waiting: Sequence[_Waiting], attempt: int = 0) -> None:
         """Ask Graph for *waiting* until each has a reply or an error: nobody is left hanging."""
@@ -118,7 +124,7 @@ class Batcher:
         if fates.refused_top:
             self._tops.refuse(top, self._clock())
         for at, reply in fates.replies.items():
-            waiting[at].answer(replace(reply, upstream_s=answer.upstream_s if isinstance(answer, Reply) else None))
+            waiting[at].answer(reply)
         if fates.cause:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
         parts = [self._fly([waiting[at] for at in part], attempt + 1) for part in fates.again]
@@ -149,10 +155,13 @@ def _fail(waiting: Sequence[_Waiting], error: BaseException) -> None:
 class _Group:
     """One queue of reads that may share a batch, and the flights that left it."""
 
-    def __init__(self, limits: batching.Limits, fly: Fly, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: batching.Limits, fly: Fly, clock: Callable[[], float], landed: Callable[[_Group], None]
+    ) -> None:
         self._limits = limits
         self._fly = fly
         self._clock = clock
+        self._on_landing = landed
         self._queue: deque[_Waiting] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Handle | None = None
@@ -177,10 +186,12 @@ class _Group:
         if waiting.reply.cancelled() and waiting in self._queue:
             self._queue.remove(waiting)
 
-    def flush(self) -> Sequence[asyncio.Task[None]]:
-        """Send all that waits now; the flights in the air."""
+    def end(self) -> Sequence[asyncio.Task[None]]:
+        """Empty the queue and call the flights off, which are returned."""
         while self._queue:
-            self._take_off()
+            self._queue.popleft().fail(Draining("the sidecar is stopping"))
+        for flight in self._flights:
+            flight.cancel()
         return tuple(self._flights)
 
     def _set_alarm(self) -> None:
@@ -219,3 +230,4 @@ class _Group:
     def _landed(self, flight: asyncio.Task[None]) -> None:
         self._flights.discard(flight)
         self._set_alarm()
+        self._on_landing(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.core import caching
@@ -46,6 +47,17 @@ class _Found:
         return await self._loading if self._loading is not None else self._entry
 
 
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question that goes to Graph now, and what its answer is to be held against."""
+
+    request: Request  # with the validator of what is held, where that is of use
+    key: bytes
+    terms: caching.Terms
+    found: _Found
+    asked: float
+
+
 class Cache:
     """A layer: serves what is held where the rules allow, else asks onward with its validator."""
 
@@ -71,18 +83,39 @@ class Cache:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         key, terms = self._keys.entry(request), self._terms(request)
-        found = await self._find(key, request) if terms.rule.cache else _Found(None, None)
+        found = await self._find(key, request, terms)
         plan = caching.plan(request, found.held, terms, self._clock())
         if isinstance(plan, caching.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, caching.Ask):
-            return await self._ask(request.asking(plan.validator), key, terms, found)
+            return await self._ask(self._inquiry(request, plan.validator, key, terms, found))
         entry = await found.entry()
         if entry is None:
-            return await self._ask(request, key, terms, _Found(None, None))
+            return await self._ask(self._inquiry(request, "", key, terms, NOTHING))
         if plan.behind:
-            self._ask_behind(request.asking(caching.validator_for(entry.held, request)), key, terms, entry)
+            self._ask_behind(self._inquiry(request, caching.validator_for(entry.held, request), key, terms, found))
         return caching.reuse(entry, terms.rule, self._clock(), behind=plan.behind)
+
+    async def inquire(self, request: Request) -> Inquiry:
+        """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
+        key, terms = self._keys.entry(request), self._terms(request)
+        found = await self._find(key, request, terms)
+        validator = caching.validator_for(found.held, request) if found.held else ""
+        return self._inquiry(request, validator, key, terms, found)
+
+    async def holds(self, request: Request) -> bool:
+        """Whether *request* can be asked with a validator."""
+        return bool((await self.inquire(request)).request.validator)
+
+    async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
+        """The reply that *answer* makes; None where it confirms a body that is gone: then it is asked again."""
+        entry = await inquiry.found.entry()
+        settled = caching.settle(inquiry.request, entry, answer, self._terms(inquiry.request), inquiry.asked)
+        if settled is None:
+            return None
+        if settled.keep is not None:
+            self._store.keep(inquiry.key, _token(inquiry.request), settled.keep, write=settled.write)
+        return settled.reply
 
     async def close(self) -> None:
         """End the revalidations that nobody waits for."""
@@ -94,8 +127,10 @@ class Cache:
         touched = self._touches.last(nodes(request.path, request.query))
         return caching.Terms(self._rule(request), self._keys.proof(request.credential), touched)
 
-    async def _find(self, key: bytes, request: Request) -> _Found:
+    async def _find(self, key: bytes, request: Request, terms: caching.Terms) -> _Found:
         """A validator that is known leaves at once, while its body is read from the disk."""
+        if not terms.rule.cache:
+            return NOTHING
         if entry := self._store.hot(key):
             return _Found(entry.held, entry)
         loading = self._store.load(key, _token(request))
@@ -104,31 +139,42 @@ class Cache:
         entry = await loading
         return _Found(entry.held if entry else None, entry)
 
-    async def _ask(self, request: Request, key: bytes, terms: caching.Terms, found: _Found) -> Reply:
-        asked = self._clock()
-        try:
-            answer = await self._onward(request)
-        except SidecarError:
-            if (entry := await found.entry()) and caching.may_cover(entry.held, request.wishes, terms, self._clock()):
-                return caching.cover(entry, terms.rule, self._clock())
-            raise
-        settled = caching.settle(request, await found.entry(), answer, terms, asked)
-        if settled is None:
-            return await self._ask(request.asking(""), key, terms, _Found(None, None))
-        if settled.keep is not None:
-            self._store.keep(key, _token(request), settled.keep, write=settled.write)
-        return settled.reply
+    def _inquiry(self, request: Request, validator: str, key: bytes, terms: caching.Terms, found: _Found) -> Inquiry:
+        return Inquiry(request.asking(validator), key, terms, found, self._clock())
 
-    def _ask_behind(self, request: Request, key: bytes, terms: caching.Terms, entry: Entry) -> None:
+    async def _ask(self, inquiry: Inquiry) -> Reply:
+        try:
+            answer = await self._onward(inquiry.request)
+        except SidecarError:
+            if covered := await self._cover(inquiry):
+                return covered
+            raise
+        reply = await self.settle(inquiry, answer)
+        if reply is None:
+            return await self._ask(self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING))
+        return reply
+
+    async def _cover(self, inquiry: Inquiry) -> Reply | None:
+        """What is held, where a rule lets it stand in for an answer that Graph could not give."""
+        entry, now, terms = await inquiry.found.entry(), self._clock(), self._terms(inquiry.request)
+        if entry and caching.may_cover(entry.held, inquiry.request.wishes, terms, now):
+            return caching.cover(entry, terms.rule, now)
+        return None
+
+    def _ask_behind(self, inquiry: Inquiry) -> None:
         """Ask for the next caller; one such question at a time is enough, and its failure is nobody's."""
-        if key not in self._behind:
-            task = self._behind[key] = asyncio.ensure_future(self._ask(request, key, terms, _Found(entry.held, entry)))
-            task.add_done_callback(lambda done: self._landed(key, done))
+        if inquiry.key not in self._behind:
+            task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
+            task.add_done_callback(lambda done: self._landed(inquiry.key, done))
 
     def _landed(self, key: bytes, done: asyncio.Task[Reply]) -> None:
         del self._behind[key]
         if not done.cancelled():
             done.exception()
+
+
+NOTHING = _Found(None, None)
+"""What is found where nothing is held."""
 
 
 def _token(request: Request) -> str:

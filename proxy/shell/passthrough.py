@@ -14,7 +14,7 @@ from yarl import URL
 from proxy.core import headers
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
-from proxy.shell.upstream import HEAD_SIZE, Way, connector, translated
+from proxy.shell.upstream import HEAD_SIZE, Way, connector, fields_of, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length"})
 _SPELT_BY_CALLER = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -68,7 +68,7 @@ class Passthrough:
         async with translated(), _patience(self._way.reply_timeout_s) as patience:
             try:
                 answer = await self._send(message, url, patience.watched(_body(message, looked_at)))
-                told = tuple(answer.headers.items())
+                told = fields_of(answer)
             finally:
                 answered(told)
             async with answer:
@@ -113,14 +113,20 @@ async def _patience(seconds: float) -> AsyncIterator[_Patience]:
         yield _Patience(limit, seconds)
 
 
-async def _body(message: web.BaseRequest, looked_at: bytes) -> AsyncIterator[bytes]:
-    """The caller's body as it comes; one that waits for 100 is told to go on once there is somewhere to send it."""
+async def go_on(message: web.BaseRequest) -> AsyncIterator[bytes]:
+    """The caller's body as it comes; one that waits for 100 is told to go on (RFC 9110 section 10.1.1)."""
     if message.headers.get("Expect", "").lower() == "100-continue":
         await message.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         message.writer.output_size = 0  # the answer itself has not begun (as in aiohttp's own handler for Expect)
+    async for chunk in message.content.iter_any():
+        yield chunk
+
+
+async def _body(message: web.BaseRequest, looked_at: bytes) -> AsyncIterator[bytes]:
+    """What was read already and what follows it; a caller that waits to go on waits until there is a way to Graph."""
     if looked_at:
         yield looked_at
-    async for chunk in message.content.iter_any():
+    async for chunk in message.content.iter_any() if looked_at else go_on(message):
         yield chunk
 
 

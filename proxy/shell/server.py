@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,16 +9,15 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.core import dressing, errors, normal
-from proxy.core.keys import Keys
+from proxy.core.batching import GRAPH_LIMIT
 from proxy.core.messages import Headers, Reply
-from proxy.core.quota import Usage
+from proxy.core.operations import Unresolved, may_hold_batch, read_envelope
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
-from proxy.shell import Layer
-from proxy.shell.passthrough import Passthrough
-from proxy.shell.telemetry import Telemetry
-
-_log = logging.getLogger("graph_sidecar.server")
+from proxy.shell.envelope import LARGEST, read_form
+from proxy.shell.passthrough import Passthrough, go_on
+from proxy.shell.reader import Reader, tell
+from proxy.shell.unbatcher import Unbatcher
 
 BODY_LOOKED_AT = 65_536
 """Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
@@ -30,17 +27,13 @@ BODY_LOOKED_AT = 65_536
 class House:
     """What the server works with; everything is made by `app`."""
 
-    stack: Layer
+    reader: Reader
     passthrough: Passthrough
+    unbatcher: Unbatcher
     hosts: Hosts
     rules: RuleBook
-    keys: Keys
-    usage: Usage
-    telemetry: Telemetry
     rewrite_links: bool
     wrote: Callable[[tuple[str, ...]], None]
-    now: Callable[[], float]
-    clock: Callable[[], float]
 
 
 class Server:
@@ -53,52 +46,51 @@ class Server:
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
-        began = self._house.clock()
         head = Head(message.method, message.raw_path, _fields(message))
         try:
-            looked_at = await _look_at(message)
-            found = read(
-                head, None if len(looked_at) > BODY_LOOKED_AT else looked_at, self._house.hosts, self._house.rules
-            )
-            if isinstance(found, Read):
-                return await self._answer(message, head, found, began)
-            return await self._pass(message, head, found, looked_at, began)
+            return await self._answer(message, head)
         except errors.SidecarError as error:
-            return _response(dressing.bare(errors.reply_of(error)))
-        except Exception as fault:  # noqa: BLE001 - a fault of ours is told, and its text, which may hold a token, is not
-            _log.error("a fault of the sidecar's: %s\n%s", type(fault).__name__, _frames(fault))
-            return _response(
-                dressing.bare(errors.reply_of(errors.Fault(f"a fault of its own ({type(fault).__name__})")))
-            )
+            return self._failed(error)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours is told, its text, which may hold a token, is not
+            tell(fault)
+            return self._failed(errors.Fault(f"a fault of its own ({type(fault).__name__})"))
 
-    async def _answer(self, message: web.BaseRequest, head: Head, found: Read, began: float) -> web.Response:
-        house, request = self._house, found.request
-        reply = await self._ask(found)
-        fingerprint, now = house.keys.fingerprint(request.credential), house.now()
-        node = _node(normal.nodes(request.path, request.query))
-        if reply.upstream_s is not None:
-            house.usage.note(fingerprint, node, reply.headers, now)
-        dressed = dressing.dress(found, reply, self._way_in(message, head), house.usage.newest(fingerprint, node, now))
-        house.telemetry.replied(request, reply, fingerprint, house.clock() - began)
-        return _response(dressed)
+    async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
+        limit = _worth_looking_at(head)
+        looked_at = await _look_at(message, limit) if limit and message.body_exists else b""
+        whole = looked_at if len(looked_at) <= limit else None
+        if reply := await self._unbatch(message, head, whole):
+            return _response(reply)
+        found = read(head, whole, self._house.hosts, self._house.rules)
+        if isinstance(found, Read):
+            return _response(await self._house.reader.answer(found, self._way_in(message, head)))
+        return await self._pass(message, head, found, looked_at)
 
-    async def _ask(self, found: Read) -> Reply:
+    async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
+        """The answer to a batch of the application's own; None for anything that is not understood as one."""
+        if body is None or not may_hold_batch(head):
+            return None
+        form = await read_form(body, head.headers)
+        if form is None:
+            return None
         try:
-            return await self._house.stack(found.request)
-        except errors.SidecarError as error:
-            return errors.reply_of(error)
+            envelope = read_envelope(head, form.parameters, self._house.hosts)
+        except Unresolved as error:
+            return dressing.bare(errors.batch_refused(str(error))) if error.of > GRAPH_LIMIT else None
+        if envelope is None:
+            return None
+        return await self._house.unbatcher.answer(envelope, form.files, self._way_in(message, head))
 
-    async def _pass(
-        self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes, began: float
-    ) -> web.StreamResponse:
-        house, target = self._house, normal.read_target(head.target)
+    async def _pass(self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes) -> web.StreamResponse:
+        house, target, reader = self._house, normal.read_target(head.target), self._house.reader
         nodes, who = normal.nodes(target.path, target.query), credential(head)
+        began = reader.clock()
 
         def answered(fields: Headers) -> None:
             if found.writes:
                 house.wrote(nodes)
             if not isinstance(who, str):
-                house.usage.note(house.keys.fingerprint(who), _node(nodes), fields, house.now())
+                reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
         response = await house.passthrough.stream(
             message,
@@ -108,8 +100,12 @@ class Server:
             extra=dressing.skipped(found.reason, writes=found.writes),
             answered=answered,
         )
-        house.telemetry.passed(found.reason, response.status, house.clock() - began)
+        reader.telemetry.passed(found.reason, response.status, reader.clock() - began)
         return response
+
+    def _failed(self, error: errors.SidecarError) -> web.Response:
+        self._house.reader.telemetry.failed(error)
+        return _response(dressing.bare(errors.reply_of(error)))
 
     def _way_in(self, message: web.BaseRequest, head: Head) -> dressing.WayIn:
         """Links lead back the way the caller came; one that calls Graph by its own name comes back by itself."""
@@ -128,15 +124,20 @@ def _fields(message: web.BaseRequest) -> dict[str, str]:
     return fields
 
 
-async def _look_at(message: web.BaseRequest) -> bytes:
-    """The body of a GET or HEAD, so far as it is short; of other methods none, for theirs are streamed."""
-    if message.method not in {"GET", "HEAD"} or not message.body_exists:
-        return b""
+def _worth_looking_at(head: Head) -> int:
+    """How many bytes of a body are read before it is known what they are; 0 for a body that is streamed as it is."""
+    if head.method in {"GET", "HEAD"}:
+        return BODY_LOOKED_AT
+    return LARGEST if may_hold_batch(head) else 0
+
+
+async def _look_at(message: web.BaseRequest, limit: int) -> bytes:
+    """The body so far as it is short; of a larger one a little more than *limit* bytes."""
     pieces, size = [], 0
-    async for chunk in message.content.iter_any():
+    async for chunk in go_on(message):
         pieces.append(chunk)
         size += len(chunk)
-        if size > BODY_LOOKED_AT:
+        if size > limit:
             break
     return b"".join(pieces)
 
@@ -145,14 +146,3 @@ def _response(reply: Reply) -> web.Response:
     fields = CIMultiDict(reply.headers)
     fields.setdefault("Server", dressing.NAME)
     return web.Response(status=reply.status, headers=fields, body=reply.body)
-
-
-def _node(nodes: tuple[str, ...]) -> str:
-    return nodes[0] if nodes else ""
-
-
-def _frames(fault: BaseException) -> str:
-    """Where it happened, without the values: they may hold a token."""
-    return "".join(
-        f"  {frame.filename}:{frame.lineno} {frame.name}\n" for frame in traceback.extract_tb(fault.__traceback__)
-    )

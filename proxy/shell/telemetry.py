@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 
+from proxy.core.errors import SidecarError
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 
@@ -23,6 +24,8 @@ class Telemetry:
         self._again: Counter[str] = Counter()
         self._calls_avoided: Counter[str] = Counter()
         self._alone = 0
+        self._client_batches = 0
+        self._client_operations = 0
         self._bytes_avoided = 0
 
     def replied(self, request: Request, reply: Reply, fingerprint: bytes, seconds: float) -> None:
@@ -40,6 +43,16 @@ class Telemetry:
         """A message passed through."""
         self._replies[Mode.SKIPPED] += 1
         _log.debug("%s %s %s %.1f ms", Mode.SKIPPED, status, reason, seconds * 1000)
+
+    def failed(self, error: SidecarError) -> None:
+        """A message got an error of ours before it was anything's business."""
+        self._replies[Mode.FAILED] += 1
+        _log.debug("%s %s", Mode.FAILED, type(error).__name__)
+
+    def unbatched(self, operations: int) -> None:
+        """The application sent a batch of *operations* itself."""
+        self._client_batches += 1
+        self._client_operations += operations
 
     def sent(self, slots: int) -> None:
         """A batch of *slots* left."""
@@ -60,6 +73,7 @@ class Telemetry:
             "uptime_s": round(time.monotonic() - self._began, 1),
             "replies": {mode.value: self._replies[mode] for mode in Mode},
             "calls": {"batches": batches, "slots": slots, "alone": self._alone},
+            "client_batches": {"batches": self._client_batches, "operations": self._client_operations},
             "slots_per_batch": {str(size): self._slots[size] for size in sorted(self._slots)},
             "asked_again": dict(sorted(self._again.items())),
             "calls_avoided": {"collapsed": self._calls_avoided["collapsed"], "reused": self._calls_avoided["reused"]},

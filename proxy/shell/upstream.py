@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from yarl import URL
 
 from proxy.core import batching, headers
 from proxy.core.errors import Cut, Late, Nonsense, Unreachable
-from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Way:
 
 
 class Upstream:
-    """Reads of Graph. Everything here may be asked twice; what may not goes through `passthrough`."""
+    """Calls to Graph whose answers somebody here reads. A GET may be asked twice; a POST is sent once."""
 
     def __init__(self, way: Way) -> None:
         """Reach Graph by *way*; `open` before the first call."""
@@ -53,41 +54,51 @@ class Upstream:
 
     async def batch(self, requests: Sequence[Request], top: Credential) -> Reply | batching.Call:
         """Ask *requests* in one call. Raises Unreachable."""
-        first, form = requests[0], batching.encode(requests, top)
-        fields = {"Content-Type": "application/x-www-form-urlencoded", **_language(first)}
         try:
-            return await self._exchange("POST", self._url(first.host, ""), fields, form, Channel.BATCH)
+            return await self.post(requests[0].host, "/", requests[0].language, batching.encode(requests, top))
         except (Cut, Nonsense):
             return batching.Call.CUT
         except Late:
             return batching.Call.LATE
 
+    async def post(self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter) -> Reply:
+        """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense."""
+        fields = _language(language)
+        if isinstance(body, bytes):
+            fields["Content-Type"] = "application/x-www-form-urlencoded"
+        return await self._exchange("POST", self._url(host, path), fields, body, Channel.BATCH)
+
     async def single(self, request: Request) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense."""
-        fields = _language(request)
+        fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
-        answer = await self._exchange(
-            "GET", self._url(request.host, batching.relative_url(request)), fields, None, Channel.DIRECT
-        )
+        url = self._url(request.host, f"/{batching.relative_url(request)}")
+        answer = await self._exchange("GET", url, fields, None, Channel.DIRECT)
         if answer.status == 304 and not request.validator:
             raise Nonsense("Graph answered 304 to a request without If-None-Match")
         return replace(answer, headers=headers.passed_out(answer.headers))
 
     def _url(self, host: str, rest: str) -> URL:
-        return URL(f"{self._way.scheme}://{host}/{rest}", encoded=True)
+        return URL(f"{self._way.scheme}://{host}{rest}", encoded=True)
 
     async def _exchange(
-        self, verb: str, url: URL, fields: Mapping[str, str], body: bytes | None, channel: Channel
+        self,
+        verb: str,
+        url: URL,
+        fields: Mapping[str, str],
+        body: bytes | aiohttp.MultipartWriter | None,
+        channel: Channel,
     ) -> Reply:
         assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         clock = asyncio.get_running_loop().time
         async with self._places, translated(), asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
             began = clock()
-            async with self._session.request(verb, url, data=body, headers=fields, allow_redirects=False) as answer:
+            async with self._session.request(
+                verb, url, data=_pieces(body), headers=fields, allow_redirects=False
+            ) as answer:
                 told = await answer.read()
-                fields_back = tuple(answer.headers.items())
-                return Reply(answer.status, fields_back, told, channel=channel, upstream_s=clock() - began)
+                return Reply(answer.status, fields_of(answer), told, channel=channel, upstream_s=clock() - began)
 
 
 HEAD_SIZE = 65_536
@@ -118,5 +129,17 @@ async def translated() -> AsyncIterator[None]:
         raise Nonsense(f"Graph's reply cannot be read ({type(strange).__name__})") from None
 
 
-def _language(request: Request) -> dict[str, str]:
-    return {"Accept-Language": request.language} if request.language else {}
+def _pieces(
+    body: bytes | aiohttp.MultipartWriter | None,
+) -> bytes | io.BytesIO | aiohttp.MultipartWriter | None:
+    """A large body is written in pieces, so that others get their turn in between."""
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
+
+
+def fields_of(answer: aiohttp.ClientResponse) -> Headers:
+    """The header fields of *answer*; their names come as a kind of str that is no str to an encoder."""
+    return tuple((str(name), value) for name, value in answer.headers.items())
+
+
+def _language(language: str) -> dict[str, str]:
+    return {"Accept-Language": language} if language else {}

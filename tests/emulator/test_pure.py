@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.emulator import jsonpath, loosejson
@@ -80,6 +80,7 @@ def test_loose_json_reads_all_json(value: Any) -> None:
     assert loosejson.loads(json.dumps(value)) == value
 
 
+@example("{")
 @given(st.text())
 def test_loose_json_refuses_only_with_valueerror(text: str) -> None:
     """Nonsense is refused in one way."""

@@ -199,14 +199,53 @@ async def test_the_ledger_counts_as_meta_counts(asker: Asker) -> None:
 
 
 async def test_replies_may_be_gzipped(opening: Opening) -> None:
-    """For those who accept it."""
+    """For those who accept it; the ledger counts the bytes that went over the wire."""
     asker = await opening(compress=True, body_bytes=2000)
     reply = await asker.get("/1", headers={"Accept-Encoding": "gzip"})
     assert reply.headers["Content-Encoding"] == "gzip"
     assert reply.json["id"] == "1"
+    packed = asker.graph.ledger.bytes_out
+    assert packed == int(reply.headers["Content-Length"])
+    await asker.get("/1", headers={"Accept-Encoding": "identity"})
+    assert packed < asker.graph.ledger.bytes_out - packed
 
 
 async def test_latency_is_per_call(opening: Opening) -> None:
     """A batch waits once."""
     asker = await opening(latency_ms=1.0)
     assert len(await asker.batch(*ITEMS)) == 5
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v25.0/act_1/insights?time_range=x",
+        "/v25.0/1/export?bytes=x",
+        "/v25.0/1/picture?height=x",
+        "/v25.0/1?fields[a][b]=c",
+        "/v25.0/1?date_format[]=U&fields=created_time",
+        "/v25.0/1/feed?limit[]=1",
+        "/v25.0/1/2/3",
+        "/v25.0/",
+        "/?ids=",
+        "/?id=7",
+        "/feed?id=7",
+        "/%ff%00",
+        "/v25.0/act_1/insights?level=nonsense&time_increment=0",
+    ],
+)
+async def test_nonsense_never_breaks_it(asker: Asker, path: str) -> None:
+    """Every question has an answer in Graph's shape, alone and in a slot."""
+    reply = await asker.get(path)
+    assert reply.status in {200, 400, 404}
+    assert isinstance(reply.json, dict)
+    (slot,) = await asker.batch({"relative_url": path})
+    assert slot["code"] == reply.status
+
+
+async def test_an_insights_job_may_be_ready_at_once(opening: Opening) -> None:
+    """With no polls needed, its rows can be read straight away."""
+    asker = await opening(report_polls=0)
+    run = (await asker.post("/v25.0/act_1/insights")).json["report_run_id"]
+    assert len((await asker.get(f"/v25.0/{run}/insights")).json["data"]) == 1
+    assert (await asker.get(f"/v25.0/{run}")).json["async_status"] == "Job Completed"

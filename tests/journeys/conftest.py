@@ -3,7 +3,10 @@
 `await graph(latency_ms=80)`                   an emulator (its fields: proxy/emulator/config.py)
 `await sidecar(graph, batch={"slots": 5})`     the whole application in front of it (proxy/settings.py)
 `await ask(running.url)`                       one caller; `say` makes a request, `path` needs no host
-`await twins()`                                one world twice, alone and behind a sidecar; `alike` asks both and compares
+`gate(graph)`                                  holds the graph's replies back until `open`
+`await scene()`                                all three: `say` asks through the sidecar, `graph.ledger` tells what came
+`await scripted(serve)`                        a Graph on bare sockets (tests/wires.py), and a sidecar in front of it
+`await twins()`                                one world twice, alone and behind a sidecar; `alike` compares
 """
 
 from __future__ import annotations
@@ -18,11 +21,16 @@ import uvloop
 
 from proxy import app, emulator
 from proxy.settings import Settings
-from tests.journeys.talking import Ask, Twins, merged
+from tests.journeys.talking import Ask, Gate, Scene, Twins, merged
+from tests.wires import Listener, Serve, listening
 
 MakeGraph = Callable[..., Awaitable[emulator.Running]]
 MakeSidecar = Callable[..., Awaitable[app.Running]]
+SidecarSettings = Callable[..., Settings]
+MakeScripted = Callable[..., Awaitable[tuple[Listener, app.Running]]]
 MakeAsk = Callable[[str], Awaitable[Ask]]
+MakeGate = Callable[[emulator.Running], Gate]
+MakeScene = Callable[..., Awaitable[Scene]]
 MakeTwins = Callable[..., Awaitable[Twins]]
 
 
@@ -49,7 +57,20 @@ def graph(lifetimes: AsyncExitStack) -> MakeGraph:
 
 
 @pytest.fixture
-def sidecar_settings(tmp_path: Path) -> Callable[..., Settings]:
+def gate(monkeypatch: pytest.MonkeyPatch, lifetimes: AsyncExitStack) -> MakeGate:
+    """Hold back what a Graph replies, until it is let go or the test ends."""
+
+    def make(graph: emulator.Running) -> Gate:
+        made = Gate(graph.emulator._send)
+        monkeypatch.setattr(graph.emulator, "_send", made.send)
+        lifetimes.callback(made.open)
+        return made
+
+    return make
+
+
+@pytest.fixture
+def sidecar_settings(tmp_path: Path) -> SidecarSettings:
     """Settings for a sidecar on free ports with a cache of its own; tables given are laid over these."""
 
     def make(origin: str, **tables: Any) -> Settings:
@@ -65,7 +86,7 @@ def sidecar_settings(tmp_path: Path) -> Callable[..., Settings]:
 
 
 @pytest.fixture
-def sidecar(lifetimes: AsyncExitStack, sidecar_settings: Callable[..., Settings]) -> MakeSidecar:
+def sidecar(lifetimes: AsyncExitStack, sidecar_settings: SidecarSettings) -> MakeSidecar:
     """Start the whole application in front of a Graph, with these settings laid over the tests' own."""
 
     async def make(graph: emulator.Running | str, **tables: Any) -> app.Running:
@@ -76,11 +97,34 @@ def sidecar(lifetimes: AsyncExitStack, sidecar_settings: Callable[..., Settings]
 
 
 @pytest.fixture
+def scripted(lifetimes: AsyncExitStack, sidecar: MakeSidecar) -> MakeScripted:
+    """Start a Graph that does *serve* with each connection, and the whole application in front of it."""
+
+    async def make(serve: Serve, **tables: Any) -> tuple[Listener, app.Running]:
+        at = await lifetimes.enter_async_context(listening(serve))
+        return at, await sidecar(at.url, **tables)
+
+    return make
+
+
+@pytest.fixture
 def ask(lifetimes: AsyncExitStack) -> MakeAsk:
     """Make a caller of a server; it opens a connection for each request in flight and follows no redirect."""
 
     async def make(url: str) -> Ask:
         return await lifetimes.enter_async_context(Ask(url))
+
+    return make
+
+
+@pytest.fixture
+def scene(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk) -> MakeScene:
+    """A Graph, a sidecar and a caller: Config fields by name, settings of the sidecar in `settings`."""
+
+    async def make(settings: dict[str, Any] | None = None, **config: Any) -> Scene:
+        behind = await graph(**config)
+        front = await sidecar(behind, **(settings or {}))
+        return Scene(behind, front, await ask(front.url))
 
     return make
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
+from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -58,10 +61,15 @@ class Ask:
     def __init__(self, url: str) -> None:
         """Speak to *url*."""
         self.url = url
+        self._sent = 0
+        self._news = asyncio.Condition()
 
     async def __aenter__(self) -> Self:
         """Open the session."""
+        watch = aiohttp.TraceConfig()
+        watch.on_request_headers_sent.append(self._note_sent)
         self._session = aiohttp.ClientSession(
+            trace_configs=[watch],
             connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
@@ -82,15 +90,121 @@ class Ask:
         token: str = "",
         headers: Mapping[str, str] | None = None,
         data: Any = None,
+        typed: bool = True,
     ) -> Heard:
-        """Make one request; *path* is path and query as they stand in the request line, or a whole URL."""
+        """Make one request; *path* is path and query as they stand in the request line, or a whole URL.
+
+        A body that is not *typed* goes without a Content-Type.
+        """
         url = path if "://" in path else self.url + path
         if token:
             url += f"{'&' if '?' in path else '?'}access_token={token}"
         async with self._session.request(
-            method, URL(url, encoded=True), headers=CIMultiDict(headers or {}), data=data, allow_redirects=False
+            method,
+            URL(url, encoded=True),
+            headers=CIMultiDict(headers or {}),
+            data=data,
+            allow_redirects=False,
+            skip_auto_headers=() if typed else ("Content-Type",),
         ) as reply:
             return Heard(reply.status, reply.headers, await reply.read())
+
+    async def start(self, *requests: Coroutine[Any, Any, Heard]) -> list[asyncio.Task[Heard]]:
+        """Make *requests* of this caller at once; they are in the sidecar's hands when this returns.
+
+        One loop serves both ends and polls all sockets in one go: what was sent before a request that has been answered
+        has been read.
+        """
+        wanted = self._sent + len(requests)
+        tasks = [asyncio.ensure_future(request) for request in requests]
+        async with self._news:
+            await self._news.wait_for(lambda: self._sent >= wanted)
+        await self.settle()
+        return tasks
+
+    async def settle(self) -> None:
+        """Wait until the sidecar has noticed all that was sent to it, or closed, before."""
+        for _turn in range(3):
+            assert (await self.say("/?callback=1")).status == 400
+
+    async def _note_sent(self, *_event: object) -> None:
+        async with self._news:
+            self._sent += 1
+            self._news.notify_all()
+
+
+class Gate:
+    """Stands where a Graph sends its replies: they are worked out and noted in the ledger, then wait for `open`."""
+
+    def __init__(self, send: Callable[..., Awaitable[Any]]) -> None:
+        """Hold what *send* would send."""
+        self._send = send
+        self._opened = asyncio.Event()
+        self._held = 0
+        self._news = asyncio.Condition()
+        self.holds: Callable[[web.BaseRequest], bool] = lambda _request: True
+
+    def open(self) -> None:
+        """Let everything go, what is held and what is yet to come."""
+        self._opened.set()
+
+    async def has(self, replies: int) -> None:
+        """Wait until so many replies were held in all."""
+        async with asyncio.timeout(10), self._news:
+            await self._news.wait_for(lambda: self._held >= replies)
+
+    async def send(self, request: web.BaseRequest, *reply: Any) -> Any:
+        """Send a reply in its time."""
+        if self.holds(request) and not self._opened.is_set():
+            async with self._news:
+                self._held += 1
+                self._news.notify_all()
+            await self._opened.wait()
+        return await self._send(request, *reply)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A Graph, the sidecar in front of it, and a caller of the sidecar's."""
+
+    graph: emulator.Running
+    front: app.Running
+    caller: Ask
+
+    async def say(self, path: str, **said: Any) -> Heard:
+        """Make one request through the sidecar."""
+        return await self.caller.say(path, **said)
+
+    async def crowd(self, *paths: str, **said: Any) -> list[Heard]:
+        """Make requests for *paths* at once."""
+        return list(await asyncio.gather(*(self.caller.say(path, **said) for path in paths)))
+
+    @property
+    def asked(self) -> list[dict[str, Any]]:
+        """All that Graph was asked, calls of their own and slots alike, oldest first."""
+        return asked(self.graph)
+
+    @property
+    def slots(self) -> list[int]:
+        """The sizes of the batches that Graph was sent."""
+        return self.graph.ledger.slots
+
+    async def stats(self) -> Any:
+        """What the sidecar counts."""
+        return (await self.caller.say(f"{self.front.admin_url}/stats")).json
+
+    async def queue_of(self, reads: int) -> None:
+        """Wait until so many reads wait for a batch: each has looked for what is held on disk before."""
+        async with asyncio.timeout(10):
+            while (await self.stats())["queued"] != reads:
+                pass
+
+    async def leave(self, *requests: asyncio.Task[Heard]) -> None:
+        """Hang up on *requests*; the sidecar has noticed when this returns."""
+        for request in requests:
+            request.cancel()
+        await asyncio.wait(requests)
+        await self.caller.settle()
 
 
 @dataclass(frozen=True)
@@ -130,7 +244,20 @@ def _content(heard: Heard) -> Any:
         return heard.body
     if isinstance(found, dict) and isinstance(found.get("error"), dict):
         found["error"].pop("fbtrace_id", None)
-    return found
+    return _without_order(found)
+
+
+def _without_order(value: Any) -> Any:
+    """*value* with every link read as what it asks for: it repeats the request's parameters, which have no order."""
+    if isinstance(value, dict):
+        return {name: _without_order(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_without_order(each) for each in value]
+    if not isinstance(value, str) or not value.startswith("https://graph.facebook.com/"):
+        return value
+    link = urlsplit(value)
+    asked_for = dict(parse_qsl(link.query, keep_blank_values=True))
+    return link.path, {**asked_for, "fields": sorted(asked_for.get("fields", "").split(","))}
 
 
 def asked(graph: emulator.Running) -> list[dict[str, Any]]:

@@ -116,6 +116,7 @@ async def test_a_newcomer_does_not_join_a_flight_that_was_given_up() -> None:
     first = asyncio.ensure_future(coalescer(ask()))
     await turns()
     first.cancel()
+    await turns(1)
     onward.answer = told(b"mine")
     assert (await coalescer(ask())).body == b"mine"
 

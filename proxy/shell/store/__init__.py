@@ -3,6 +3,7 @@
     Store     what the cache layer holds (`store`): its state belongs to the event loop
       memory    whole entries up to a number of bytes, and the index of what is on disk
       pending   writes that wait, readable meanwhile; the newest of a key wins
+      reading   reads under way, many to a trip; what is newer overtakes them
       disk      two threads and a breaker: trouble ends here as a miss
         tier      one database, opened, read, written and kept within its limit
           folder    the directory: ours alone, locked, bad files set aside

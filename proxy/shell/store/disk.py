@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from proxy.core.messages import Entry
+from proxy.core.sealing import BadSeal
 from proxy.shell.store.pending import Write
+from proxy.shell.store.reading import Reader
 from proxy.shell.store.tier import Clear, Tier, Written
 from proxy.shell.store.trouble import TROUBLE, Breaker, is_corrupt, is_full
 
@@ -19,8 +20,8 @@ BAD_READS = 3
 FULL_TWICE = 2
 
 _log = logging.getLogger("graph_sidecar.store")
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 
 class Disk:
@@ -39,6 +40,7 @@ class Disk:
         self._opened = opened
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._read = Reader(self._reader, tier.read)
         self._open = False
         self._over = False
         self._clear = Clear.NOTHING
@@ -75,16 +77,18 @@ class Disk:
             if self._over:
                 return
             self._open = False
+            clear, self._clear = self._clear, Clear.NOTHING
             before = self._tier.quarantines
             try:
                 await self._on_reader(self._tier.hang_up)
-                report = await self._on_writer(self._tier.open, self._clear)
+                report = await self._on_writer(self._tier.open, clear)
                 await self._on_reader(self._tier.read_nothing)
             except TROUBLE as error:
+                self._owe(clear)
                 self._note(error)
                 return
-            self._open, self._clear, self._bad_reads = True, Clear.NOTHING, 0
-            self._new = self._tier.quarantines > before
+            self._open = self._clear is Clear.NOTHING  # or a purge came meanwhile, and waits for its turn
+            self._bad_reads, self._new = 0, self._tier.quarantines > before
             self._settle(report)
             self._recovered()
 
@@ -119,8 +123,10 @@ class Disk:
         if not self.ready:
             return None
         try:
-            return await self._on_reader(self._tier.read, key, token)
-        except TROUBLE as error:
+            return await self._read(key, token)
+        except BadSeal:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, a caller must get a miss
             self._stumble(error)
             return None
 
@@ -153,7 +159,7 @@ class Disk:
 
     def erase(self) -> None:
         """Remove every row as soon as the disk lets us; until then nothing is read."""
-        self._clear = Clear.ERASE
+        self._owe(Clear.ERASE)
         self._open = False
         if self._breaker.closed:
             self._spawn(self.open())
@@ -186,8 +192,7 @@ class Disk:
 
     def _set_aside(self, error: BaseException) -> None:
         """Start empty: at once the first time, after a rest if the new database is damaged before it held anything."""
-        if self._clear is Clear.NOTHING:
-            self._clear = Clear.ASIDE
+        self._owe(Clear.ASIDE)
         if self._new:
             self._note(error)
         elif self._open:
@@ -200,12 +205,17 @@ class Disk:
         self._open = False
         self._full = self._full + 1 if is_full(error) else 0
         if self._full >= FULL_TWICE:
-            self._clear = Clear.ERASE  # on a full disk nothing can be deleted from a database, only the file itself
+            self._owe(Clear.ERASE)  # on a full disk nothing can be deleted from a database, only the file itself
         self._breaker.trip()
         told = f"{type(error).__name__}: {error}"
         if told != self._told:
             _log.warning("the cache on disk rests, memory goes on: %s", told)
         self._told = told
+
+    def _owe(self, clear: Clear) -> None:
+        """Clear the database in this way when it is next opened; to erase outweighs to set aside."""
+        if clear is Clear.ERASE or self._clear is Clear.NOTHING:
+            self._clear = clear
 
     def _recovered(self) -> None:
         self._breaker.reset()
@@ -216,11 +226,11 @@ class Disk:
 
     # --- the threads ---
 
-    async def _on_reader(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, partial(work, *args, **kwargs))
+    async def _on_reader(self, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        return await _in(self._reader, work, *args)
 
-    async def _on_writer(self, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._writer, partial(work, *args, **kwargs))
+    async def _on_writer(self, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        return await _in(self._writer, work, *args)
 
     def _settle(self, report: Written) -> None:
         self.shed += len(report.shed)
@@ -230,3 +240,14 @@ class Disk:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _in(thread: ThreadPoolExecutor, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """What *work* gives on *thread*; a mistake of ours there is trouble like any other, but told in full."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *args)
+    except TROUBLE:
+        raise
+    except Exception as error:
+        _log.exception("the cache on disk met something unexpected")
+        raise OSError(f"unexpected: {type(error).__name__}") from error

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 DATABASE = "cache.db"
@@ -24,13 +25,15 @@ class Folder:
     """One folder, entered by one process at a time."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.database = path / DATABASE
+        self.path = path.absolute()
+        self.database = self.path / DATABASE
         self._lock: int | None = None
         self._seen: tuple[int, int] | None = None
 
     def enter(self) -> None:
         """Make the folder, make sure that it is ours alone, and lock it."""
+        if os.path.expandvars(self.path) != str(self.path):
+            raise Refused(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
         _make(self.path)
         self._check()
         self._hold()
@@ -64,10 +67,10 @@ class Folder:
         held = os.fstat(self._lock)
         return _identity(self.database) != self._seen or _identity(self.path / LOCK) != (held.st_dev, held.st_ino)
 
-    def free_bytes(self) -> int:
-        """The room that is left on this file system for such as us."""
+    def space(self) -> tuple[int, int]:
+        """The bytes that this file system still has for such as us, and all of its bytes."""
         status = os.statvfs(self.path)
-        return status.f_bavail * status.f_frsize
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     def aside_bytes(self) -> int:
         """The size of what was set aside."""
@@ -78,14 +81,16 @@ class Folder:
         now = time.time_ns()
         for name in LIVE & set(_names(self.path)):
             (self.path / name).rename(self.path / f"{name}.bad-{now}")
-        too_large = self.aside_bytes() > largest
-        for name in self._aside():
-            if too_large or not name.endswith(f".bad-{now}"):
-                _remove(self.path / name)
+        self._discard([name for name in self._aside() if not name.endswith(f".bad-{now}")])
+        if self.aside_bytes() > largest:
+            self._discard(self._aside())
 
     def erase(self) -> None:
         """Unlink the database's files: the one way to regain room on a full disk."""
-        for name in LIVE:
+        self._discard(LIVE)
+
+    def _discard(self, names: Iterable[str]) -> None:
+        for name in names:
             _remove(self.path / name)
 
     def _aside(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 
 import msgspec
 
@@ -10,13 +11,14 @@ from proxy.core.messages import Entry, Held
 
 ENTRY_COST = 700
 """What the objects around an entry's bytes take (measured on 64-bit CPython 3.11, rounded up; a test holds it)."""
-KNOWN_COST = 720
-"""What one line of the index takes at most, its key and four digests of proofs included."""
+KNOWN_COST = 420
+"""What one row of the index takes at most, its key and four digests of proofs included."""
 
 
 def size_of(entry: Entry) -> int:
     """The bytes of memory that *entry* takes."""
-    return len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.held.proofs)
+    size = len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.held.proofs)
+    return size + size // 5  # what the allocator loses between blocks that come and go
 
 
 class Memory:
@@ -70,36 +72,48 @@ class Memory:
         self.evictions += 1
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class Known(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the index says of one row: its entry without the body, and when the row was last written."""
 
     held: Held
     written: float
 
 
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Known).decode
+
+
 class Index:
-    """What is known to be on disk (or on its way), so that a validator can be sent while the body is still read."""
+    """What is known to be on disk (or on its way), so that a validator can be sent while the body is still read.
+
+    Never more than *limit* bytes: a row is one packed string, for the objects that it stands for take twice as much.
+    """
 
     def __init__(self, limit: int) -> None:
+        self.is_whole = False  # whether every row of the disk is in it: then there is no need to look
         self._most = limit // KNOWN_COST
-        self._rows: OrderedDict[bytes, Known] = OrderedDict()
+        self._rows: dict[bytes, bytes] = {}  # the least recently used first
 
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._rows
+
     def get(self, key: bytes) -> Known | None:
         """What is known of *key*; asking keeps it longer."""
-        known = self._rows.get(key)
-        if known is not None:
-            self._rows.move_to_end(key)
-        return known
+        row = self._rows.pop(key, None)
+        if row is None:
+            return None
+        self._rows[key] = row
+        return _unpack(row)
 
     def put(self, key: bytes, held: Held, written: float) -> None:
         """Learn that *key* is on disk."""
-        self._rows[key] = Known(held, written)
-        self._rows.move_to_end(key)
+        self._rows.pop(key, None)
+        self._rows[key] = _pack(Known(held, written))
         if len(self._rows) > self._most:
-            self._rows.popitem(last=False)
+            self._shed()
 
     def drop(self, key: bytes) -> None:
         """Forget *key*, known or not."""
@@ -108,3 +122,10 @@ class Index:
     def clear(self) -> None:
         """Forget everything."""
         self._rows.clear()
+        self.is_whole = False
+
+    def _shed(self) -> None:
+        """Forget the oldest sixteenth: a dict finds its first key slowly once many before it are gone."""
+        self.is_whole = False
+        for key in list(islice(self._rows, 1 + len(self._rows) // 16)):
+            del self._rows[key]

@@ -114,7 +114,7 @@ def _settings(wal_bytes: int) -> dict[str, int | str]:
         "size_limit": 2**62,  # the tier sheds by itself, before it writes
         "cull_limit": 0,
         "sqlite_auto_vacuum": 1,  # a deleted row gives its pages back
-        "sqlite_cache_size": 2048,
+        "sqlite_cache_size": 256,
         "sqlite_journal_mode": "wal",
         # A mapped file turns an I/O error or a truncation by others into SIGBUS (sqlite.org/mmap.html).
         "sqlite_mmap_size": 0,

@@ -15,11 +15,14 @@ from proxy.core.messages import Entry, Held
 from proxy.core.sealing import BadSeal, Sealer
 from proxy.shell.store.disk import Disk
 from proxy.shell.store.memory import Index, Memory
-from proxy.shell.store.pending import GONE, Pending, Write
+from proxy.shell.store.pending import GONE, Gone, Pending, Write
+from proxy.shell.store.reading import Loads
 from proxy.shell.store.tier import Tier, Written
 from proxy.shell.store.trouble import Breaker
 
 MIB = 2**20
+INDEX_SHARE = 4
+"""The index of what is on disk gets a quarter of the memory: as many rows again as entries of 2 KB, and half more."""
 _log = logging.getLogger("graph_sidecar.store")
 
 
@@ -38,7 +41,6 @@ class Store:
         memory_bytes: int = 64 * MIB,
         disk_bytes: int = 1024 * MIB,
         max_body_bytes: int = 2 * MIB,
-        index_bytes: int = 32 * MIB,
         queue_entries: int = 4096,
         queue_bytes: int = 16 * MIB,
         group_entries: int = 64,
@@ -49,14 +51,15 @@ class Store:
         free_floor_bytes: int = 64 * MIB,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._memory = Memory(memory_bytes)
+        index_bytes = max(memory_bytes // INDEX_SHARE, MIB // 4) if directory is not None and disk_bytes > 0 else 0
+        self._memory = Memory(max(0, memory_bytes - index_bytes))
         self._index = Index(index_bytes)
         self._pending = Pending(queue_entries, queue_bytes)
-        self._loads = _Loads()
+        self._loads = Loads()
         self._disk: Disk | None = None
         if directory is not None and disk_bytes > 0:
             tier = Tier(directory, sealer, disk_bytes, free_floor_bytes)
-            self._disk = Disk(tier, Breaker(rest_s, clock), self._wake)
+            self._disk = Disk(tier, Breaker(rest_s, clock), self._opened)
             self._group_bytes = tier.wal_bytes
         self._max_body_bytes = max_body_bytes
         self._group_entries = group_entries
@@ -85,15 +88,10 @@ class Store:
 
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry from memory, from the writes that wait, or from disk; None if it does not open for *token*."""
-        if entry := self._memory.get(key):
-            return entry
-        waiting = self._pending.find(key)
-        if waiting is GONE or self._disk is None:
-            return None
-        if waiting is not None:
-            self._memory.put(key, waiting)
-            return waiting
-        return await self._load(self._disk, key, token)
+        near = self._near(key)
+        if near is None and self._disk is not None and (key in self._index or not self._index.is_whole):
+            return await self._load(self._disk, key, token)
+        return None if near is GONE else near
 
     # --- telling ---
 
@@ -166,7 +164,7 @@ class Store:
         """Flush and close; what is not done after *seconds* is left, and said."""
         if self._disk is None:
             return
-        self._stop_timers()
+        await self._stop_timers()
         try:
             async with asyncio.timeout(seconds):
                 await self.flush()
@@ -197,23 +195,34 @@ class Store:
 
     # --- loading ---
 
+    def _near(self, key: bytes) -> Entry | Gone | None:
+        """What memory knows: the entry, GONE if the disk's row is not to be believed, None if only the disk can say."""
+        if entry := self._memory.get(key):
+            return entry
+        waiting = self._pending.find(key)
+        if waiting is not None and waiting is not GONE:
+            self._memory.put(key, waiting)
+        return waiting
+
     async def _load(self, disk: Disk, key: bytes, token: str) -> Entry | None:
         """From disk, unless something newer overtakes the reading."""
         self._loads.begin(key)
+        entry, bad = None, False
         try:
             entry = await disk.read(key, token)
         except BadSeal:
-            entry = None
-            self._bad_rows += 1
-            if not self._loads.overtaken(key):
-                self.drop(key)
+            bad = True
         finally:
             overtaken = self._loads.end(key)
         if overtaken:
-            return self._memory.get(key)
-        return self._promoted(key, entry)
+            near = self._near(key)
+            return None if near is GONE else near
+        if bad:
+            self._bad_rows += 1
+            self.drop(key)
+        return self._promote(key, entry)
 
-    def _promoted(self, key: bytes, entry: Entry | None) -> Entry | None:
+    def _promote(self, key: bytes, entry: Entry | None) -> Entry | None:
         if entry is None:
             self._index.drop(key)
             return None
@@ -226,6 +235,11 @@ class Store:
         return entry
 
     # --- writing behind ---
+
+    def _opened(self) -> None:
+        """The disk is there; of an empty one everything is known, and a miss needs no trip to the reader's thread."""
+        self._index.is_whole = self._disk is not None and not self._disk.entries
+        self._wake()
 
     def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
         if disk.accepting and self._pending.put(key, token, entry):
@@ -280,39 +294,10 @@ class Store:
             await asyncio.sleep(self._tend_s)
             await self.tend()
 
-    def _stop_timers(self) -> None:
+    async def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._tending is not None:
             self._tending.cancel()
-
-
-class _Loads:
-    """Which keys are being read now, and which of those readings something newer has overtaken."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[bytes, int] = {}
-        self._overtaken: set[bytes] = set()
-
-    def begin(self, key: bytes) -> None:
-        self._under_way[key] = self._under_way.get(key, 0) + 1
-
-    def end(self, key: bytes) -> bool:
-        """Whether what was read is out of date."""
-        late = key in self._overtaken
-        self._under_way[key] -= 1
-        if not self._under_way[key]:
-            del self._under_way[key]
-            self._overtaken.discard(key)
-        return late
-
-    def overtake(self, key: bytes) -> None:
-        if key in self._under_way:
-            self._overtaken.add(key)
-
-    def overtaken(self, key: bytes) -> bool:
-        return key in self._overtaken
-
-    def overtake_all(self) -> None:
-        self._overtaken.update(self._under_way)
+            await asyncio.gather(self._tending, return_exceptions=True)

@@ -14,12 +14,14 @@ from proxy.core.messages import Entry
 from proxy.core.sealing import Sealer
 from proxy.shell.store.folder import LIVE, Folder
 from proxy.shell.store.pending import Write
+from proxy.shell.store.reading import Found, Wanted
 from proxy.shell.store.rows import Rows
 from proxy.shell.store.trouble import is_corrupt
 from proxy.shell.store.verify import Unfit, verify_database, verify_file
 
 SMALLEST_DISK = 2**20
 SHED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
+FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
 
 
@@ -56,13 +58,14 @@ class Tier:
     """
 
     def __init__(self, path: Path, sealer: Sealer, limit: int, floor: int) -> None:
-        self.path = path
         self.wal_bytes = max(2**17, min(2**22, limit // 16))
         self._folder = Folder(path)
+        self.path = self._folder.path
         self._sealer = sealer
         self._limit = max(limit, SMALLEST_DISK)
         self._floor = floor
         self._budget = 0
+        self._ceiling: int | None = None  # the size at which a nearly full file system was met
         self._rows: Rows | None = None
         self.quarantines = 0
 
@@ -77,17 +80,19 @@ class Tier:
             self._open_fit()
             self._folder.remember()
             self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._folder.aside_bytes()
-            return self._report(0, [], self._make_room(0))
+            return self._report(0, [], self._make_room(0, self._budget))
         except BaseException:
             self.close()
             raise
 
     def write(self, group: Sequence[Write]) -> Written:
         """Store a whole group in one transaction, room having been made before it."""
-        rows = self._open_rows()
-        spared = self._folder.free_bytes() < self._floor
-        changes = [(write.key, None if spared else self._sealed(write)) for write in group]
-        shed = self._make_room(sum(_room_for(blob) for _, blob in changes if blob is not None))
+        rows, most = self._open_rows(), self._most()
+        changes = [(write.key, self._sealed(write)) for write in group]
+        need = sum(_room_for(blob) for _, blob in changes if blob is not None)
+        if need > most // 2:  # no group is worth half of all that is there
+            changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
+        shed = self._make_room(need, most)
         rows.write(changes)
         refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
         return self._report(sum(blob is not None for _, blob in changes), refused, shed)
@@ -97,7 +102,7 @@ class Tier:
         self._open_rows()
         if self._folder.moved():
             raise NotOpen("the database was moved or removed")
-        return self._report(0, [], self._make_room(0))
+        return self._report(0, [], self._make_room(0, self._budget))
 
     def close(self) -> None:
         """Close the writer's connection, the last one, and leave the folder."""
@@ -134,8 +139,17 @@ class Tier:
 
     # --- the reader's thread ---
 
-    def read(self, key: bytes, token: str) -> Entry | None:
-        """The entry of *key*, opened for *token*. Raises BadSeal."""
+    def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """For each key the entry, opened for its token: None if there is none, or what is wrong with it."""
+        found: list[Found] = []
+        for key, token in wanted:
+            try:
+                found.append(self._read(key, token))
+            except Exception as error:  # noqa: BLE001 - one key's trouble is not its neighbours'
+                found.append(error)
+        return found
+
+    def _read(self, key: bytes, token: str) -> Entry | None:
         blob = self._open_rows().get(key)
         return None if blob is None else self._sealer.unseal(key, token, blob)
 
@@ -161,13 +175,25 @@ class Tier:
         blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(12))
         return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
 
-    def _make_room(self, need: int) -> list[bytes]:
-        """Delete the rows stored longest ago until *need* bytes fit; never within a transaction.
+    def _most(self) -> int:
+        """How large the database may be: on a nearly full file system no larger than now, on a full one nothing."""
+        free, total = self._folder.space()
+        if free >= min(self._floor, total // FLOOR_SHARE):
+            self._ceiling = None
+            return self._budget
+        if self._ceiling is None:
+            self._ceiling = (
+                self._open_rows().live_bytes()
+            )  # once: needs are guessed high, it would sink with every group
+        return min(self._budget, self._ceiling) if free > 3 * self.wal_bytes else 0
+
+    def _make_room(self, need: int, most: int) -> list[bytes]:
+        """Delete the rows stored longest ago until *need* bytes fit into *most*; never within a transaction.
 
         Pages come back at COMMIT: who culls inside one sees no effect and goes on until the last row.
         """
         rows, shed = self._open_rows(), list[bytes]()
-        while (over := (live := rows.live_bytes()) + need - self._budget) > 0:
+        while (over := (live := rows.live_bytes()) + need - most) > 0:
             count = len(rows) * over // live + 8
             keys = rows.shed(min(count, SHED_AT_ONCE))
             if not keys:

@@ -3,16 +3,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from proxy.shell.store import Store
-from tests.shell.store.samples import SEALER
-
-Open = Callable[..., Awaitable[Store]]
-Mount = Callable[[str], Path]
+from tests.shell.store.samples import ROWS, SEALER, TOKEN, Mount, Open, entry, key
 
 
 @pytest.fixture
@@ -36,6 +33,16 @@ async def opened(folder: Path) -> AsyncIterator[Open]:
     yield open_store
     for store in stores:
         await store.close()
+
+
+@pytest.fixture
+async def filled(opened: Open, folder: Path) -> Path:
+    """A folder with many good rows, closed."""
+    store = await opened()
+    for number in range(ROWS):
+        store.keep(key(number), TOKEN, entry(number, 1400))
+    await store.close()
+    return folder
 
 
 @pytest.fixture

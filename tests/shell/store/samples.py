@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from proxy.core.messages import Entry, Held
 from proxy.core.sealing import Sealer
+from proxy.shell.store import Store
 
 MASTER = bytes(range(32))
 SEALER = Sealer(MASTER)
 UNSEALED = Sealer(MASTER, sealed=False)
 TOKEN = "EAABsbCS1234ZD-a-caller's-token"
 MIB = 2**20
+ROWS = 300
+
+Open = Callable[..., Awaitable[Store]]
+"""Opens a store in the test's folder; what is not said is quiet and has room."""
+Mount = Callable[[str], Path]
+"""Mounts a tmpfs with these options."""
 
 
 def key(number: int) -> bytes:
@@ -59,3 +66,28 @@ def seen_as(path: Path, mode: int) -> Iterator[None]:
         yield
     finally:
         path.chmod(before)
+
+
+async def served(store: Store) -> int:
+    """How many rows are read; each must be the right one."""
+    count = 0
+    for number in range(ROWS):
+        found = await store.load(key(number), TOKEN)
+        assert found in (None, entry(number, 1400))
+        count += found is not None
+    return count
+
+
+async def works(store: Store) -> bool:
+    """Whether the store keeps something on disk now."""
+    before = store.stats()["writes"]
+    store.keep(key(9999), TOKEN, entry(9999))
+    assert store.hot(key(9999)) == entry(9999)
+    await store.flush()
+    return store.stats()["writes"] == int(before) + 1
+
+
+async def restarted(store: Store, opened: Open, **arguments: object) -> Store:
+    """The same folder under a new store, whose memory is empty."""
+    await store.close()
+    return await opened(**arguments)

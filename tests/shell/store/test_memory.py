@@ -73,7 +73,7 @@ def test_the_index_is_bounded() -> None:
 
 def _fresh(number: int) -> Entry:
     """An entry none of whose objects is shared, as one that was read from disk."""
-    etag, channel = f'"{number:040x}"', "batch".encode().decode()
+    etag, channel = f'"{number:040x}"', b"batch".decode()
     held = Held(etag, channel, 1e9 + number, lasting=True, proofs=tuple(b"%16d" % (number + each) for each in range(4)))
     return Entry(held, b"%600d" % number, b"%2000d" % number)
 

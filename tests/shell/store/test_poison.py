@@ -1,4 +1,5 @@
 """A directory prepared by somebody else: nothing in it runs, leads elsewhere, or stops the store."""
+# ruff: noqa: ASYNC240 - the loop of a test serves nobody else
 
 import os
 import pickle
@@ -9,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.shell.store.rows import FOREIGN, BadEntry, RawDisk
-from tests.shell.store.conftest import Open
-from tests.shell.store.samples import TOKEN, entry, key, seen_as
+from tests.shell.store.samples import TOKEN, Open, entry, key, seen_as
 
 
 class Canary:
@@ -84,7 +84,8 @@ async def test_a_planted_row_is_a_miss(filled: Path, canary: Path, opened: Open,
 
 async def test_a_planted_key_is_never_unpickled(filled: Path, canary: Path, opened: Open) -> None:
     """A pickled key runs nothing, neither on reading nor when the row is shed."""
-    alter(filled, "UPDATE Cache SET raw = 0, key = ?, store_time = 0 WHERE key = ?", pickle.dumps(Canary(canary)), key(3))
+    planted = pickle.dumps(Canary(canary))
+    alter(filled, "UPDATE Cache SET raw = 0, key = ?, store_time = 0 WHERE key = ?", planted, key(3))
     store = await opened()
     assert await store.load(key(3), TOKEN) is None
     assert store._disk._tier._rows.shed(5)  # type: ignore[union-attr]
@@ -222,6 +223,17 @@ async def test_a_folder_that_holds_other_things_is_left_alone(
     assert folder.stat().st_mode & 0o777 == 0o755
     assert "letter.txt" in caplog.text
     assert store.stats()["breaker"] == "open"
+
+
+async def test_a_folder_is_never_taken_for_another(
+    folder: Path, opened: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that diskcache would expand is refused: the rows would lie where nobody looked."""
+    monkeypatch.setenv("ELSEWHERE", "elsewhere")
+    store = await opened(folder / "$ELSEWHERE")
+    assert store.stats()["breaker"] == "open"
+    assert "$" in caplog.text
+    assert not folder.exists()
 
 
 async def test_a_link_to_a_folder_is_refused(folder: Path, opened: Open, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from proxy.core.messages import Entry, Held
 from proxy.core.sealing import Sealer
-from tests.shell.store.conftest import Open
-from tests.shell.store.samples import TOKEN, UNSEALED, contents, entry, key
+from tests.shell.store.samples import TOKEN, UNSEALED, Open, contents, entry, key
 
 SECRET = "the name of a person"
 
@@ -72,9 +71,7 @@ async def test_another_secret_makes_misses(opened: Open) -> None:
     assert store.stats()["breaker"] == "closed"
 
 
-async def test_nothing_is_logged_of_what_is_kept(
-    opened: Open, folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_nothing_is_logged_of_what_is_kept(opened: Open, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At the most talkative level too, no token, body or key gets into the log."""
     caplog.set_level(logging.DEBUG)
     store = await opened()

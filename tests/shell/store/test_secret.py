@@ -7,7 +7,11 @@ import pytest
 
 from proxy.shell.store import KeyFileError, load_or_make
 
-STARTER = "import sys, pathlib; from proxy.shell.store import load_or_make as f; print(f(pathlib.Path(sys.argv[1])).hex())"
+STARTER = """
+import pathlib, sys
+from proxy.shell.store import load_or_make
+print(load_or_make(pathlib.Path(sys.argv[1])).hex())
+"""
 
 
 def test_the_first_start_makes_it_and_the_next_reads_it(tmp_path: Path) -> None:

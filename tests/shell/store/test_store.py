@@ -1,8 +1,6 @@
 import asyncio
-import gc
-import os
 import tempfile
-import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,14 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.core.messages import Entry
 from proxy.shell.store import Store
-from tests.shell.store.conftest import Open
-from tests.shell.store.samples import MIB, SEALER, TOKEN, Clock, entry, key
-
-
-async def restarted(store: Store, opened: Open, **arguments: object) -> Store:
-    """The same folder under a new store, whose memory is empty."""
-    await store.close()
-    return await opened(**arguments)
+from proxy.shell.store.reading import Found, Wanted
+from tests.shell.store.samples import SEALER, TOKEN, Clock, Open, entry, key, restarted
 
 
 async def test_what_is_kept_is_there_at_once(opened: Open) -> None:
@@ -150,7 +142,26 @@ async def test_a_reader_that_leaves_takes_nobody_along(opened: Open) -> None:
     await asyncio.sleep(0)
     leaving.cancel()
     assert await staying == entry(1)
-    assert not store._loads._under_way
+    assert len(store._loads) == 0
+
+
+async def test_many_readings_share_a_trip(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads of one turn go to the reader's thread together, and each gets its own answer, a bad row its own miss."""
+    store = await opened()
+    for number in range(200):
+        store.keep(key(number), TOKEN if number != 50 else "another", entry(number))
+    store = await restarted(store, opened)
+    trips, read = [], store._disk._read._read  # type: ignore[union-attr]
+
+    def watched(wanted: Sequence[Wanted]) -> list[Found]:
+        trips.append(len(wanted))
+        return read(wanted)
+
+    monkeypatch.setattr(store._disk._read, "_read", watched)  # type: ignore[union-attr]
+    found = await asyncio.gather(*(store.load(key(number), TOKEN) for number in range(200)))
+    assert found == [entry(number) if number != 50 else None for number in range(200)]
+    assert trips == [1, 64, 64, 64, 7]
+    assert store.stats()["bad_rows"] == 1
 
 
 async def test_purging_leaves_nothing(opened: Open, folder: Path) -> None:
@@ -234,71 +245,6 @@ async def test_a_body_too_large_is_not_kept(opened: Open) -> None:
     assert store.stats()["disk_entries"] == 0
 
 
-async def test_a_full_queue_drops_and_counts(opened: Open) -> None:
-    """A disk that cannot follow costs writes, never waiting; memory has them all the same."""
-    store = await opened(queue_entries=10)
-    for number in range(30):
-        store.keep(key(number), TOKEN, entry(number))
-    assert store.stats()["writes_dropped"] == 20
-    assert store.hot(key(29)) == entry(29)
-    await store.flush()
-    assert store.stats()["disk_entries"] == 10
-
-
-async def test_too_many_deletions_become_one(opened: Open) -> None:
-    """When deletions too find no room the whole disk tier starts empty: nothing dropped may come back."""
-    store = await opened(queue_entries=5)
-    store.keep(key(1), TOKEN, entry(1))
-    await store.flush()
-    for number in range(100, 111):
-        store.drop(key(number))
-    await store.flush()
-    assert store.stats()["disk_entries"] == 0
-    assert store.hot(key(1)) == entry(1)
-
-
-async def test_a_group_leaves_when_it_is_full_or_after_a_while(opened: Open) -> None:
-    """64 entries go at once; fewer go when the timer says so, without anybody's asking."""
-    store = await opened(group_entries=4)
-    for number in range(4):
-        assert store._draining is None
-        store.keep(key(number), TOKEN, entry(number))
-    assert store._draining is not None
-    await store.flush()
-    store = await restarted(store, opened, group_s=0)
-    store.keep(key(9), TOKEN, entry(9))
-    while store.stats()["writes"] == 0:
-        await asyncio.sleep(0)
-    assert store.stats()["queue_depth"] == 0
-
-
-async def test_housekeeping_comes_by_itself(opened: Open) -> None:
-    """The timer looks after the disk without anybody's asking."""
-    store = await opened(tend_s=0.001)
-    seen = asyncio.Event()
-    tend = store._disk.tend  # type: ignore[union-attr]
-
-    async def watched() -> list[bytes]:
-        seen.set()
-        return await tend()
-
-    store._disk.tend = watched  # type: ignore[method-assign,union-attr]
-    async with asyncio.timeout(5):
-        await seen.wait()
-
-
-def _descriptors(folder: Path) -> list[int]:
-    """The descriptors of this process that lead into *folder*."""
-    found = []
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            if str(link.readlink()).startswith(str(folder)):
-                found.append(int(link.name))
-        except FileNotFoundError:
-            continue  # the one that listed the folder
-    return found
-
-
 @given(st.dictionaries(st.integers(0, 5), st.text(max_size=8), min_size=2), st.data())
 @settings(max_examples=40, deadline=None)
 def test_no_caller_receives_anothers(tokens: dict[int, str], data: st.DataObject) -> None:
@@ -344,59 +290,3 @@ async def test_a_burst_of_everything_ends_well(opened: Open) -> None:
     await store.flush()
     store._memory.clear()
     assert {number: await store.load(key(number), TOKEN) for number in last} == last
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are looked up in /proc")
-async def test_closing_leaves_no_thread_no_file_and_no_task(opened: Open, folder: Path) -> None:
-    """After close nothing of the store is alive."""
-    store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
-    await store.flush()
-    store._memory.clear()
-    await store.load(key(1), TOKEN)
-    assert all(not os.get_inheritable(number) for number in _descriptors(folder))
-    assert _descriptors(folder)
-    await store.close()
-    gc.collect()
-    assert _descriptors(folder) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store")]
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_closing_twice_and_using_what_is_closed_is_harmless(opened: Open) -> None:
-    """A late caller during shutdown gets misses, not errors."""
-    store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
-    await store.close()
-    await store.close()
-    store.keep(key(2), TOKEN, entry(2))
-    store.drop(key(3))
-    store.purge()
-    await store.flush()
-    await store.tend()
-    assert await store.load(key(1), TOKEN) is None
-
-
-async def test_closing_waits_no_longer_than_told(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
-    """A disk that hangs does not hold up the end; what is lost is said."""
-    store = await opened()
-    hanging = threading.Event()
-    store._disk._writer.submit(hanging.wait)  # type: ignore[union-attr]
-    store.keep(key(1), TOKEN, entry(1))
-    await store.close(0.01)
-    hanging.set()
-    assert "1 writes are lost" in caplog.text
-
-
-async def test_the_numbers_of_the_store(opened: Open) -> None:
-    """stats tells one number for each thing that can be full, lost or broken."""
-    store = await opened(memory_bytes=MIB)
-    store.keep(key(1), TOKEN, entry(1))
-    await store.flush()
-    stats = store.stats()
-    assert stats["memory_entries"] == stats["index_entries"] == stats["disk_entries"] == stats["writes"] == 1
-    assert 600 < int(stats["memory_bytes"]) < 2000
-    assert int(stats["disk_bytes"]) > 4096
-    assert stats["breaker"] == "closed"
-    zero = {"queue_depth", "writes_dropped", "bad_rows", "disk_evictions", "memory_evictions", "quarantines"}
-    assert {name: stats[name] for name in zero} == dict.fromkeys(zero, 0)

@@ -1,0 +1,256 @@
+"""What every measurement stands on: the real programs in processes of their own, raw callers, tables and verdicts.
+
+A script is the load generator; the emulator and the sidecar are its children. Where there are two processors the
+sidecar (or nginx in its place) has one of them to itself. All figures of a script come from one run, the ways that it
+compares taking turns in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from proxy.demo.client import Answer, Connection, open_connection, request
+from proxy.demo.parts import Control, Ledger, Part
+
+VERDICTS = "BENCH_VERDICTS"
+"""The variable that names the file in which a whole `make bench` gathers what each script found."""
+
+_CPUS = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+_ALONE, _OTHERS = _CPUS[-1:], _CPUS[:-1] or _CPUS
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An emulator that runs."""
+
+    url: str
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A sidecar, or nginx, that runs."""
+
+    url: str
+    pid: int
+    stats: Callable[[], dict] = dict
+
+    def cpu_s(self):
+        """Processor seconds that it has used so far, its threads included."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_mib(self):
+        """Memory that it holds now."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+@contextmanager
+def graph(**config) -> Iterator[Graph]:
+    """Run the emulator with these settings of its own."""
+    with Part("graph", config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
+        url = part.hear()["url"]
+        yield Graph(url, Ledger(url))
+
+
+@contextmanager
+def sidecar(origin: Graph, **settings) -> Iterator[Proxy]:
+    """Run `graph-sidecar serve` in front of *origin*, with these settings below their groups and a new cache."""
+    listen, admin = _free_port(), _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        given = {
+            "listen": f"127.0.0.1:{listen}",
+            "admin": f"127.0.0.1:{admin}",
+            "upstream.origin": origin.url,
+            "cache.dir": f"{folder}/cache",
+            "cache.key_file": f"{folder}/key",
+            "log.level": "warning",
+            **{key: json.dumps(value) for key, value in settings.items()},
+        }
+        flags = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
+        process = subprocess.Popen([sys.executable, "-m", "proxy", "serve", *flags], cwd=Path(__file__).parents[1])
+        try:
+            if _ALONE:
+                os.sched_setaffinity(process.pid, _ALONE)
+            _await_port(listen, process)
+            ours = Control(f"http://127.0.0.1:{admin}")
+            yield Proxy(f"http://127.0.0.1:{listen}", process.pid, lambda: ours.read("/stats"))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _pinned(cpus):
+    return {"cpus": cpus} if cpus else {}
+
+
+_NGINX = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log crit;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/client; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  proxy_cache_path {folder}/cache keys_zone=held:16m;
+  proxy_http_version 1.1; proxy_set_header Connection ""; keepalive_requests 1000000;
+  upstream graph {{ server {origin}; keepalive 64; keepalive_requests 1000000; }}
+  server {{ listen 127.0.0.1:{passing} backlog=4096; location / {{ proxy_pass http://graph; }} }}
+  server {{ listen 127.0.0.1:{holding} backlog=4096; location / {{
+    proxy_pass http://graph;
+    proxy_cache held; proxy_cache_valid 200 1h; proxy_cache_key $request_uri$http_authorization;
+    proxy_ignore_headers Cache-Control Expires Vary Set-Cookie;
+  }} }}
+}}
+"""
+
+
+@contextmanager
+def nginx(origin: Graph) -> Iterator[tuple[Proxy, Proxy] | None]:
+    """Run nginx in front of *origin*, passing on one port and caching on another; None where it is not installed."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        print("  nginx is not installed, so its figures are left out")
+        yield None
+        return
+    passing, holding = _free_port(), _free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "nginx.conf")
+        where = origin.url.removeprefix("http://")
+        file.write_text(_NGINX.format(folder=folder, origin=where, passing=passing, holding=holding))
+        process = subprocess.Popen([program, "-p", folder, "-c", file, "-e", f"{folder}/error.log"])
+        try:
+            if _ALONE:
+                os.sched_setaffinity(process.pid, _ALONE)
+            _await_port(holding, process)
+            yield tuple(Proxy(f"http://127.0.0.1:{port}", process.pid) for port in (passing, holding))
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _await_port(port, process):
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    raise SystemExit(f"{process.args[0]} does not start")
+
+
+def run(script: Callable[[], Awaitable[None]]) -> None:
+    """Run a script as the load generator that it is."""
+    if _OTHERS:
+        os.sched_setaffinity(0, _OTHERS)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(script())
+
+
+def gets(url: str, ids: Iterable[int | str], who: str = "bench") -> list[bytes]:
+    """Plain GETs of nodes, as they go over the wire to *url*."""
+    return [request(url, "GET", f"/v25.0/{each}", token=who) for each in ids]
+
+
+async def at_once(url: str, asked: Sequence[bytes], callers: int) -> list[Answer]:
+    """Send all of *asked*, each of so many callers taking the next as soon as it has its answer."""
+    connections = await asyncio.gather(*(open_connection(url) for _ in range(callers)))
+    answers = await sent(connections, asked)
+    for connection in connections:
+        connection.close()
+    return answers
+
+
+async def sent(connections: Sequence[Connection], asked: Sequence[bytes]) -> list[Answer]:
+    """Send all of *asked* over connections that are open."""
+    waiting, answers = iter(asked), []
+
+    async def caller(connection):
+        for each in waiting:
+            answers.append(await connection.ask(each))  # noqa: PERF401 - the callers share the list
+
+    await asyncio.gather(*(caller(each) for each in connections))
+    wrong = [answer for answer in answers if answer.status != 200]
+    if wrong:
+        raise SystemExit(f"{len(wrong)} of {len(answers)} replies were not 200, such as {wrong[0]}")
+    return answers
+
+
+async def timed(work: Awaitable) -> float:
+    """Seconds that *work* takes."""
+    began = time.perf_counter()
+    await work
+    return time.perf_counter() - began
+
+
+def median(values: Iterable[float]) -> float:
+    """The middle one."""
+    return statistics.median(values)
+
+
+def ids(start: int, count: int) -> range:
+    """Ids of campaigns, which are distinct for distinct starts."""
+    first = 1_201_000_000_000 + start
+    return range(first, first + count)
+
+
+def table(*heads: str) -> Table:
+    """A table to add rows to: text on the left, figures on the right."""
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    made.add_column(heads[0], no_wrap=True)
+    for head in heads[1:]:
+        made.add_column(head, justify="right", no_wrap=True)
+    return made
+
+
+def show(made: Table) -> None:
+    """Print a table, as wide as it needs."""
+    console = Console(highlight=False)
+    console.width = max(console.width, 120)
+    console.print()
+    console.print(made)
+    console.print()
+
+
+def verdict(claim: str, wanted: str, measured: str, *, met: bool) -> None:
+    """Say whether a claim holds, and keep it for the table at the end."""
+    print(f"  {claim}: wanted {wanted}, measured {measured}: {'met' if met else 'NOT MET'}")
+    if VERDICTS in os.environ:
+        with Path(os.environ[VERDICTS]).open("a") as file:
+            file.write(json.dumps([claim, wanted, measured, met]) + "\n")
+
+
+def show_verdicts(file: Path) -> bool:
+    """The table at the end; whether all is well."""
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    made = table("target", "wanted", "measured", "")
+    for claim, wanted, measured, met in found:
+        made.add_row(claim, wanted, measured, Text("met", "green") if met else Text("not met", "bold red"))
+    show(made)
+    return all(met for *_, met in found)

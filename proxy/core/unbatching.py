@@ -1,0 +1,145 @@
+"""The application's batch on its way to Graph and back: operations made ready, replies made slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from proxy.core import batching, headers
+from proxy.core.dressing import SCRIPT_TYPE, wrap
+from proxy.core.errors import ABORTED, BadRequest, read_error, reply_of
+from proxy.core.messages import Reply, Request
+from proxy.core.operations import Envelope, Operation, depends_on
+
+
+def top_level(envelope: Envelope, items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The parameters of a call of the batch's own. Header fields are always asked for: ETags and usage stand there."""
+    vouched = {"appsecret_proof": envelope.credential.proof, "appsecret_time": envelope.credential.time}
+    return {
+        "access_token": envelope.credential.token,
+        **{name: value for name, value in vouched.items() if value},
+        "include_headers": "true",
+        "batch": msgspec.json.encode(list(items)).decode(),
+    }
+
+
+def as_asked(
+    operation: Operation, relative_url: str, body: str, *, names: frozenset[str], named: bool
+) -> dict[str, Any]:
+    """The operation as it goes on, filled in: it depends on *names* alone, and one that is *named* has to answer."""
+    item = {**operation.item, "relative_url": relative_url}
+    if body:
+        item["body"] = body
+    return _ordered(item, operation, names=names, named=named)
+
+
+def as_read(operation: Operation, request: Request, *, names: frozenset[str], named: bool) -> dict[str, Any]:
+    """The read that *operation* is, in normal form and with what it is conditional on; else as `as_asked`."""
+    item: dict[str, Any] = {**batching.operation(request)}
+    if operation.name:
+        item["name"] = operation.name
+    return _ordered(item, operation, names=names, named=named)
+
+
+def _ordered(item: dict[str, Any], operation: Operation, *, names: frozenset[str], named: bool) -> dict[str, Any]:
+    """*item* in its place among others: waiting for those of *names* that it depends on, told to speak if *named*."""
+    item.pop("depends_on", None)
+    if kept := [name for name in depends_on(operation.item) if name in names]:
+        item["depends_on"] = kept[0] if len(kept) == 1 else kept
+    if named:
+        item["omit_response_on_success"] = False
+    return item
+
+
+def files_of(item: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that an operation attaches: a comma list (Meta's pages), or an object (Meta's Java SDK)."""
+    given = item.get("attached_files") or item.get("attachedFiles") or ""
+    names = given.values() if isinstance(given, dict) else str(given).split(",")
+    return tuple(str(name).strip() for name in names if str(name).strip())
+
+
+# --- the way back ----------------------------------------------------------------------------------------------------
+
+Slot = dict[str, Any] | None
+
+_OUTER = frozenset({"date", "server", "connection", "server-timing"}) | headers.TRACE | headers.FRAMING
+
+
+def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
+    """*reply* as Graph tells it inside a batch: the body a string, none on 304, JSON called text/javascript."""
+    told: dict[str, Any] = {"code": reply.status}
+    if include_headers:
+        fields = headers.without(reply.headers, _OUTER)
+        told["headers"] = [{"name": name, "value": _script_type(name, value)} for name, value in fields]
+    told["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
+    return told
+
+
+def slot_as_told(told: Mapping[str, Any], links: Callable[[bytes], bytes], *, include_headers: bool) -> dict[str, Any]:
+    """A slot of Graph's own, its links led back by *links*."""
+    kept = {name: value for name, value in told.items() if include_headers or name != "headers"}
+    if isinstance(body := kept.get("body"), str):
+        kept["body"] = links(body.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+    return kept
+
+
+def bad_path(path: str) -> dict[str, Any]:
+    """The slot of an operation with a reference that nobody can follow."""
+    reply = reply_of(BadRequest(f"{path} is no JSONPath that can be followed"))
+    return slot(reply, include_headers=True)
+
+
+def is_unanswered(told: object) -> bool:
+    """Whether Graph left this slot out: null, or aborted with its batch."""
+    if not isinstance(told, dict):
+        return True
+    error = read_error(str(told.get("body")).encode("utf-8", "replace"))
+    return error is not None and error.code == ABORTED
+
+
+def is_refusal(answer: Reply) -> bool:
+    """Whether Graph refuses the batch as a whole, in its own words; anything else that is no array is trouble."""
+    return 400 <= answer.status < 500 and read_error(answer.body) is not None
+
+
+def is_success(told: object) -> bool:
+    """Whether others may build on this slot."""
+    return isinstance(told, dict) and told.get("code") == 200
+
+
+def is_quiet(told: object) -> bool:
+    """Whether this slot may be left out where nobody wants to hear of success: it tells of no failure."""
+    return isinstance(told, dict) and isinstance(code := told.get("code"), int) and code < 400
+
+
+def outer(slots: Sequence[Slot], callback: str) -> Reply:
+    """The reply around *slots*."""
+    body = msgspec.json.encode(slots)
+    if callback:
+        return Reply(200, (("Content-Type", SCRIPT_TYPE), *_UNCACHED), wrap(body, callback), detail="batch")
+    return Reply(200, (("Content-Type", headers.JSON_TYPE), *_UNCACHED), body, detail="batch")
+
+
+def refusal(reply: Reply, callback: str) -> Reply:
+    """*reply* as Graph's answer to the batch as a whole: the error alone, without what one read wanted around it."""
+    if read_error(reply.body) is None:
+        return reply
+    body = msgspec.json.encode({"error": msgspec.json.decode(reply.body)["error"]})
+    kind = SCRIPT_TYPE if callback else headers.JSON_TYPE
+    fields = headers.without(reply.headers, frozenset({"content-type"}))
+    return replace(reply, headers=(*fields, ("Content-Type", kind)), body=wrap(body, callback) if callback else body)
+
+
+_UNCACHED = (
+    ("Cache-Control", "private, no-cache, no-store, must-revalidate"),
+    ("Pragma", "no-cache"),
+    ("Expires", "Sat, 01 Jan 2000 00:00:00 GMT"),
+)
+
+
+def _script_type(name: str, value: str) -> str:
+    is_json = name.lower() == "content-type" and value.partition(";")[0].strip().lower() == "application/json"
+    return SCRIPT_TYPE if is_json else value

@@ -1,0 +1,148 @@
+"""The demo: the same dashboard traffic straight to an offline Graph and through the sidecar, counted by that Graph.
+
+    parts     the processes: emulator, sidecar, callers     child   the same from within
+    traffic   what the callers ask                          crowd   how they ask it   client   the wire
+    show      how it looks
+
+The emulator, the sidecar and the callers each have a process, so that none is measured by what another does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
+    from rich.console import Console
+
+    from proxy.demo.parts import Part
+    from proxy.demo.show import Scene, Way
+
+_LATENCY_MS = 80
+_GRAPH = {"latency_ms": _LATENCY_MS, "compress": True, "ledger_requests": 0}
+_FRESH_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much traffic there is."""
+
+    callers: int
+    seconds: float
+
+
+FULL = Size(callers=300, seconds=10)
+QUICK = Size(callers=100, seconds=1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The demo's own flags."""
+    parser.add_argument("--quick", action="store_true", help="little traffic, for those in a hurry")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play the demo; 0 if every request was answered. On a terminal everything then stays up until Ctrl-C."""
+    from proxy.demo import show
+    from proxy.demo.parts import PartError
+
+    with _ended_by_sigterm():
+        try:
+            return _play(show.stage(), QUICK if options.quick else FULL)
+        except PartError as failed:
+            print(f"graph-sidecar: {failed}", file=sys.stderr)
+            return 1
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that the terminal is left in order."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _play(console: Console, size: Size) -> int:
+    from proxy.demo import show
+    from proxy.demo.parts import Control, Part
+
+    with contextlib.ExitStack() as parts:
+        graph = parts.enter_context(Part("graph", config=_GRAPH))
+        origin = graph.hear()["url"]
+        sidecar = parts.enter_context(Part("sidecar", settings=_settings(origin)))
+        callers = parts.enter_context(Part("callers", graph=origin, callers=size.callers, seconds=size.seconds))
+        where, planned = sidecar.hear(), callers.hear()
+        scene = _scene(size, planned)
+        show.opening(console, scene)
+        direct, through = _both_ways(console, scene, callers, {show.DIRECT: origin, show.THROUGH: where["url"]})
+        show.results(console, scene, direct, through, Control(where["admin"]).read("/stats"))
+        if console.is_terminal:
+            show.invitation(console, _commands(where, planned["campaign"]))
+            _stay(sidecar)
+    return 1 if direct.seen.failed or through.seen.failed else 0
+
+
+def _settings(origin: str) -> dict[str, object]:
+    from proxy.demo.traffic import SLOW_MOVING
+
+    return {"upstream": {"origin": origin}, "rules": [{"path": SLOW_MOVING, "fresh_s": _FRESH_S}]}
+
+
+def _scene(size: Size, planned: Mapping[str, int]) -> Scene:
+    from proxy.demo.show import Scene
+    from proxy.demo.traffic import TOKENS
+
+    return Scene(
+        callers=size.callers,
+        tokens=len(TOKENS),
+        seconds=size.seconds,
+        latency_ms=_LATENCY_MS,
+        fresh_s=_FRESH_S,
+        gets=planned["gets"],
+        changes=planned["changes"],
+    )
+
+
+def _both_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str, str]) -> Iterator[Way]:
+    """What each of *ways* comes to, one after the other: side by side they would share two processors."""
+    from proxy.demo import show
+    from proxy.demo.crowd import Seen
+    from proxy.demo.parts import Ledger
+
+    ledger = Ledger(ways[show.DIRECT])
+    with show.progress(console) as bars:
+        tasks = {name: bars.add_task(name, total=scene.gets + scene.changes, start=False, remark="") for name in ways}
+        for name, url in ways.items():
+            ledger.reset("world")
+            bars.start_task(tasks[name])
+            callers.tell(url=url)
+            while "seen" not in (told := callers.hear()):
+                bars.update(tasks[name], completed=told["done"], remark=f"{ledger.counted()['counted_calls']:,} calls")
+            yield show.Way.of(ledger.counted(), Seen(**told["seen"]))
+
+
+def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
+    """What to try, by what it shows."""
+    from proxy.demo.traffic import TOKENS, VERSION
+
+    token = f"access_token={TOKENS[0]}"
+    graph = f"{where['url']}/{VERSION}"
+    return {
+        "twice: first Cache-Status says uri-miss, then fwd-status=304": f"curl -si '{graph}/{campaign}?{token}'",
+        "a change goes straight through; the first line shows it": f"curl -s '{graph}/{campaign}?{token}' -d name=Me",
+        "what the sidecar has counted": f"curl -s {where['admin']}/stats",
+    }
+
+
+def _stay(sidecar: Part) -> None:
+    """Until Ctrl-C, which is how this is meant to end."""
+    try:
+        sidecar.hear()
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,64 @@
+"""The end of a listener: nobody new comes in, and those inside are finished with, within their time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+_log = logging.getLogger("graph_sidecar.drain")
+
+_BREAK_OFF_S = 0.05
+
+
+class Inside:
+    """Wraps a handler and knows how many messages are being answered."""
+
+    def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        """Answer with *handle*."""
+        self._handle = handle
+        self._open = 0
+        self._leaving = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
+        """Answer *message*; near the end its connection is not kept."""
+        self._open += 1
+        self._empty.clear()
+        try:
+            response = await self._handle(message)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._empty.set()
+        if self._leaving:
+            response.force_close()
+        return response
+
+    async def leave(self) -> None:
+        """Wait until nothing is being answered; from now on each answer ends its connection."""
+        self._leaving = True
+        await self._empty.wait()
+
+
+async def drain(runner: web.BaseRunner, seconds: float, inside: Inside | None = None) -> None:
+    """Stop accepting and finish what is open; what is not finished after *seconds* is broken off.
+
+    aiohttp closes connections first, and then hears no more of a body that is still coming; so it is called last.
+    Its own shutdown_timeout counts twice, so the runner is to be made without one (0).
+    """
+    server = runner.server
+    try:
+        async with asyncio.timeout(seconds):
+            for site in runner.sites:
+                await site.stop()
+            if inside is not None:
+                await inside.leave()
+            await runner.cleanup()
+    except TimeoutError:
+        _log.warning("requests are still open after %g s and are broken off", seconds)
+        if server is not None:
+            await server.shutdown(_BREAK_OFF_S)

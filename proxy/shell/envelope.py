@@ -1,0 +1,98 @@
+"""Reads the body of a POST that may carry a batch, and writes one: form, JSON or multipart with files beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import msgspec
+from aiohttp.base_protocol import BaseProtocol
+from multidict import CIMultiDict
+
+from proxy.core.errors import UNREADABLE
+from proxy.core.normal import split_pairs
+
+LARGEST = 8 * 2**20
+"""Bytes of a body that are looked into; a larger one (big files beside a batch) is streamed as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A part of a multipart body that is no parameter."""
+
+    fields: Mapping[str, str]  # the part's own header fields
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The parameters of a body, and its files by the names of their parts."""
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, File] = field(default_factory=dict)
+
+
+async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
+    """The form that *raw* is, by its header *fields* (names in lower case); None for what is none."""
+    try:
+        body = _inflated(raw) if fields.get("content-encoding", "").lower() == "gzip" else raw
+        kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith("multipart/"):
+            return await _read_multipart(body, fields["content-type"])
+        return Form(_parameters(body, kind))
+    except (zlib.error, ValueError, aiohttp.ClientError, *UNREADABLE):
+        return None
+
+
+def _inflated(raw: bytes) -> bytes:
+    """Mobile SDKs compress what they post. Raises ValueError for more than is looked into."""
+    unpack = zlib.decompressobj(wbits=31)
+    body = unpack.decompress(raw, LARGEST)
+    if not unpack.eof:
+        raise ValueError("larger than is looked into")
+    return body
+
+
+def _parameters(body: bytes, kind: str) -> dict[str, Any]:
+    """JSON where it is called so or looks so; else urlencoded, which some clients send without calling it anything."""
+    if kind.endswith("json") or body.lstrip()[:1] == b"{":
+        return msgspec.json.decode(body, type=dict[str, Any])
+    if kind not in {"", "application/x-www-form-urlencoded", "text/plain"}:
+        return {}
+    return dict(split_pairs(body.decode("utf-8", "surrogateescape").strip()))
+
+
+async def _read_multipart(body: bytes, content_type: str) -> Form:
+    stream = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), 2 * LARGEST)
+    stream.feed_data(body)
+    stream.feed_eof()
+    parameters: dict[str, Any] = {}
+    files: dict[str, File] = {}
+    async for part in aiohttp.MultipartReader({"Content-Type": content_type}, stream):
+        if not isinstance(part, aiohttp.BodyPartReader) or not part.name:
+            raise ValueError("a part without a name")
+        content = bytes(await part.read())
+        if part.filename is None and "Content-Transfer-Encoding" not in part.headers:
+            parameters[part.name] = content.decode("utf-8", "surrogateescape")
+        else:
+            files[part.name] = File(dict(part.headers), content)
+    return Form(parameters, files)
+
+
+def write_form(parameters: Mapping[str, str], files: Iterable[File]) -> bytes | aiohttp.MultipartWriter:
+    """A body with *parameters*, urlencoded unless there are *files*."""
+    files = tuple(files)
+    if not files:
+        return urlencode(parameters, errors="surrogateescape").encode()
+    writer = aiohttp.MultipartWriter("form-data")
+    for name, value in parameters.items():
+        writer.append(value, CIMultiDict({"Content-Disposition": f'form-data; name="{name}"'}))
+    for file in files:
+        writer.append(BytesIO(file.content), CIMultiDict(file.fields))  # written in pieces, for it may be large
+    return writer

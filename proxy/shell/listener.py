@@ -1,0 +1,53 @@
+"""aiohttp's server with our word for what it cannot read: in Graph's shape, and without the text, for tokens' sake."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from proxy.core import dressing, errors
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+HEAD_LIMIT = 65_536
+"""Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
+
+
+class Listener(web.Server):
+    """Takes connections and hands their messages to a handler."""
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        return _Connection(self, loop=self._loop, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to a message that could not be read, or whose handler failed; its connection ends with it."""
+        del message
+        kind = type(exc).__name__
+        _log.info("a message was refused: %s", kind)
+        if request.writer.output_size:
+            raise ConnectionError("half an answer has been sent")
+        reply = dressing.bare(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
+        response = web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Tell that a connection failed, and how, in a word."""
+        del args
+        _log.error("a connection failed: %s", type(kw.get("exc_info")).__name__)
+
+
+def _why(exc: BaseException | None) -> str:
+    if isinstance(exc, LineTooLong):
+        return f"a line of the message's head is longer than {HEAD_LIMIT} characters"
+    return f"this is no message of HTTP/1.1 that can be read ({type(exc).__name__})"

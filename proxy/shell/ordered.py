@@ -1,0 +1,189 @@
+"""A batch's own calls to Graph: its operations in their order, writes sent once, reads with their validators.
+
+Graph resolves references within a call. Of a batch that is larger than Graph takes, the parts run one after another,
+and what a part answered is filled into the next one here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import aiohttp
+
+from proxy.core import batching, errors, operations, unbatching
+from proxy.core.headers import passed_out
+from proxy.core.jsonpath import BadPath
+from proxy.core.messages import Reply
+from proxy.core.reading import Read
+from proxy.shell.cache import Cache, Inquiry
+from proxy.shell.envelope import File, write_form
+from proxy.shell.slots import Slots
+
+
+class Post(Protocol):
+    """A call of the application's own, sent once."""
+
+    async def __call__(self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter) -> Reply:
+        """Graph's answer. Raises a SidecarError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An operation that goes on, and the question that it is if it is a plain read."""
+
+    at: int
+    item: Mapping[str, Any]
+    writes: bool
+    wrote: tuple[str, ...]
+    read: Read | None = None
+    inquiry: Inquiry | None = None
+
+
+class Ordered:
+    """Performs operations of one batch in their order."""
+
+    def __init__(
+        self,
+        slots: Slots,
+        files: Mapping[str, File],
+        *,
+        cache: Cache,
+        post: Post,
+        clock: Callable[[], float],
+        wrote: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        """Fill *slots*; tell *wrote* what writes have changed."""
+        self._slots = slots
+        self._files = files
+        self._cache = cache
+        self._post = post
+        self._clock = clock
+        self._wrote = wrote
+
+    async def perform(self, places: Sequence[int]) -> Reply | None:
+        """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
+
+        Once a part has been answered, trouble with a later one stands in that one's slots alone.
+        """
+        for start in range(0, len(places), batching.GRAPH_LIMIT):
+            part = places[start : start + batching.GRAPH_LIMIT]
+            try:
+                refusal = await self._perform(part)
+            except errors.SidecarError as error:
+                if start == 0:
+                    raise
+                refusal = errors.reply_of(error)
+            if refusal is None:
+                continue
+            if start == 0:
+                return refusal
+            for at in part:
+                self._slots.tell(at, unbatching.slot(refusal, include_headers=True))
+        return None
+
+    async def _perform(self, part: Sequence[int]) -> Reply | None:
+        """One call; Graph's reply where it refuses all of it."""
+        ready: list[_Ready] = []
+        for at in part:
+            if (one := await self._ready(at, frozenset(other.at for other in ready))) is not None:
+                ready.append(one)
+        if not ready:
+            return None
+        began = self._clock()
+        try:
+            answer = await self._call(ready)
+        except (errors.Cut, errors.Late, errors.Nonsense):
+            if any(one.writes for one in ready):
+                raise
+            answer = errors.reply_of(errors.Cut("the batch ended unanswered"))
+        if unbatching.is_refusal(answer) or (any(one.writes for one in ready) and not batching.is_array(answer)):
+            return replace(answer, headers=passed_out(answer.headers))
+        told = batching.slots_of(answer, len(ready)) or [None] * len(ready)
+        await self._settle_all(ready, told, answer, self._clock() - began)
+        return None
+
+    # --- before the call ---
+
+    async def _ready(self, at: int, beside: frozenset[int]) -> _Ready | None:
+        """The operation as it goes on *beside* others; None if it is not performed, its slot then saying why."""
+        slots, operation = self._slots, self._slots.operation(at)
+        if slots.any_failed(set(operation.parents) - beside):
+            return None
+        try:
+            url, body = slots.texts(at)
+        except BadPath as path:
+            slots.tell(at, unbatching.bad_path(str(path)))
+            return None
+        read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
+        if isinstance(read, Read):
+            return await self._ready_read(at, read, names)
+        item = unbatching.as_asked(operation, url, body, names=names, named=at in slots.referred)
+        return _Ready(at, item, read.writes, operations.written_nodes(url) if read.writes else ())
+
+    async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready:
+        """A plain read goes in normal form, with its validator unless others need its body from Graph."""
+        operation, named = self._slots.operation(at), at in self._slots.referred
+        inquiry = await self._cache.inquire(read.request)
+        if named:
+            inquiry = replace(inquiry, request=inquiry.request.asking(""))
+        item = unbatching.as_read(operation, inquiry.request, names=names, named=named)
+        return _Ready(at, item, writes=False, wrote=(), read=read, inquiry=inquiry)
+
+    # --- the call ---
+
+    async def _call(self, ready: Sequence[_Ready]) -> Reply:
+        """Send it once. When this ends, the writes have happened or nobody knows: either way they count."""
+        envelope = self._slots.envelope
+        names = dict.fromkeys(name for one in ready for name in unbatching.files_of(one.item))
+        files = [self._files[name] for name in names if name in self._files]
+        body = write_form(unbatching.top_level(envelope, [one.item for one in ready]), files)
+        try:
+            return await self._post(envelope.host, envelope.path, envelope.language, body)
+        finally:
+            for one in ready:
+                if one.writes:
+                    self._wrote(one.wrote)
+
+    # --- after the call ---
+
+    async def _settle_all(self, ready: Sequence[_Ready], told: Sequence[object], answer: Reply, seconds: float) -> None:
+        """Fill the slots, then ask those reads again that got no answer: each once those that it names have one."""
+        missing = [
+            one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
+        ]
+        while missing:
+            waiting = {one.at for one in missing}
+            free = [one for one in missing if waiting.isdisjoint(self._slots.operation(one.at).parents)]
+            await asyncio.gather(*(self._ask_again(one) for one in free))
+            missing = [one for one in missing if one not in free]
+
+    async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
+        """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
+
+        False for a read that Graph has not answered.
+        """
+        if one.inquiry is None or one.read is None:
+            self._slots.tell(one.at, told)
+            return one.writes or not unbatching.is_unanswered(told)
+        reply = batching.reply_of(told, answer, conditional=bool(one.inquiry.request.validator))
+        settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
+        if settled is None:
+            self._slots.tell(one.at, told if reply is None else None)
+            return False
+        self._slots.fill(one.at, one.read, settled, seconds)
+        return True
+
+    async def _ask_again(self, one: _Ready) -> None:
+        """Ask a read through the stack, its references resolved here; what depends on a failure stays as Graph said."""
+        operation = self._slots.operation(one.at)
+        if self._slots.any_failed(operation.parents):
+            return
+        try:
+            read = one.read or self._slots.read(one.at, self._slots.texts(one.at)[0], again=True)
+        except BadPath:
+            return
+        if isinstance(read, Read):
+            await self._slots.ask(one.at, read)

@@ -1,0 +1,105 @@
+"""The slots of one batch of the application's while they fill, and what its operations may build on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from proxy.core import paging, unbatching
+from proxy.core.dressing import WayIn
+from proxy.core.errors import UNREADABLE
+from proxy.core.messages import Reply
+from proxy.core.operations import Envelope, Operation, is_normal, plain_read
+from proxy.core.reading import Hosts, Read, Skip
+from proxy.core.references import fill
+from proxy.core.rules import RuleBook
+from proxy.core.unbatching import Slot
+from proxy.shell.reader import Reader
+
+
+class Slots:
+    """One slot for each operation of an envelope, null until something is told of it."""
+
+    def __init__(self, envelope: Envelope, reader: Reader, way_in: WayIn, hosts: Hosts, rules: RuleBook) -> None:
+        self.envelope = envelope
+        self.referred = envelope.referred
+        self._quoted = envelope.quoted
+        self._reader = reader
+        self._way_in = way_in
+        self._hosts = hosts
+        self._rules = rules
+        self._told: list[Slot] = [None] * len(envelope.operations)
+        self._results: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def operation(self, at: int) -> Operation:
+        """The operation at place *at*."""
+        return self.envelope.operations[at]
+
+    # --- before an operation is asked ---
+
+    def texts(self, at: int) -> tuple[str, str]:
+        """Its `relative_url` and `body`, filled in as far as answers are known. Raises BadPath."""
+        operation = self.operation(at)
+        known = {self.operation(parent).name: parent for parent in operation.parents if parent in self._results}
+        results = {name: self._results[parent] for name, parent in known.items()}
+        return fill(operation.relative_url, results), fill(operation.body, results)
+
+    def read(self, at: int, relative_url: str, *, again: bool = False) -> Read | Skip:
+        """The plain read that the operation is, asked as *relative_url*, or why it is none.
+
+        Some go to Graph as they were written for the sake of those that name them; not when they are asked *again*.
+        """
+        found = plain_read(self.operation(at), relative_url, self.envelope, self._hosts, self._rules)
+        if isinstance(found, Read) and not again and at in self.referred and found.request.wishes.if_none_match:
+            return Skip("conditional", writes=False)  # what becomes of those that name a 304, Graph shall say
+        if isinstance(found, Read) and not again and at in self._quoted and not is_normal(relative_url):
+            return Skip("order", writes=False)
+        return Skip("callback", writes=False) if isinstance(found, Read) and found.callback else found
+
+    def any_failed(self, places: Iterable[int]) -> bool:
+        """Whether an operation at *places* did not succeed: then those that name it are not performed."""
+        return any(at not in self._results for at in places)
+
+    # --- when it was answered ---
+
+    async def ask(self, at: int, read: Read) -> Reply:
+        """Answer the operation through the stack, as any GET."""
+        began = self._reader.clock()
+        reply = await self._reader.ask(read)
+        self.fill(at, read, reply, self._reader.clock() - began)
+        return reply
+
+    def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
+        """The slot of a read that got *reply*."""
+        dressed = self._reader.dress(read, reply, self._way_in, seconds)
+        self._told[at] = unbatching.slot(dressed, include_headers=self.envelope.include_headers)
+        if reply.status == 200:
+            self._results[at] = _decoded(reply.body)
+
+    def tell(self, at: int, told: object) -> None:
+        """The slot as Graph itself *told* it; anything but an object is null."""
+        if not isinstance(told, dict):
+            return
+        self._told[at] = unbatching.slot_as_told(told, self._links, include_headers=self.envelope.include_headers)
+        if unbatching.is_success(told):
+            self._results[at] = _decoded(str(told.get("body") or "").encode("utf-8", "surrogatepass"))
+
+    def shown(self) -> list[Slot]:
+        """The slots as Graph shows them: one that others name keeps quiet on success, unless it was told to speak."""
+        quiet = {at for at in self.referred if self.operation(at).is_quiet}
+        return [None if at in quiet and unbatching.is_quiet(told) else told for at, told in enumerate(self._told)]
+
+    def _links(self, body: bytes) -> bytes:
+        return paging.rewrite(body, self._way_in.hosts, self._way_in.origin) if self._way_in.origin else body
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE:
+        return None

@@ -1,0 +1,126 @@
+"""Takes apart a batch that the application sent, and puts its slots back in order.
+
+Reads that nobody names go through the stack one by one, like any GET: collapsed, revalidated, packed with strangers. A
+batch with writes, names or references keeps its order and its own call to Graph (`ordered`); one of reads alone whose
+parents are held is resolved here, so that chains of reads are revalidated too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.core import errors, unbatching
+from proxy.core.dressing import WayIn, bare
+from proxy.core.jsonpath import BadPath
+from proxy.core.messages import Mode, Reply
+from proxy.core.operations import Envelope
+from proxy.core.reading import Hosts, Read, Skip
+from proxy.core.references import can_be_followed
+from proxy.core.rules import RuleBook
+from proxy.shell.cache import Cache
+from proxy.shell.envelope import File
+from proxy.shell.ordered import Ordered, Post
+from proxy.shell.reader import Reader
+from proxy.shell.slots import Slots
+
+_Asked = tuple[Read, Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Unbatcher:
+    """Answers batches; everything it works with is made by `app`."""
+
+    reader: Reader
+    cache: Cache
+    post: Post
+    hosts: Hosts
+    rules: RuleBook
+    wrote: Callable[[tuple[str, ...]], None]
+
+    async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
+        """The array that answers *envelope*, or what Graph says of the batch as a whole. Raises a SidecarError."""
+        self.reader.telemetry.unbatched(len(envelope.operations))
+        slots = Slots(envelope, self.reader, way_in, self.hosts, self.rules)
+        ordered = Ordered(slots, files, cache=self.cache, post=self.post, clock=self.reader.clock, wrote=self.wrote)
+        whole = await self._fill(slots, ordered)
+        if whole is not None:
+            return bare(unbatching.refusal(whole, envelope.callback))
+        return bare(unbatching.outer(slots.shown(), envelope.callback))
+
+    async def _fill(self, slots: Slots, ordered: Ordered) -> Reply | None:
+        """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
+        operations, top = slots.envelope.operations, slots.envelope.credential
+        reads = [slots.read(at, operation.relative_url) for at, operation in enumerate(operations)]
+        everyone = range(len(operations))
+        if any(isinstance(read, Skip) and read.writes for read in reads):
+            return await ordered.perform(everyone)
+        if not any(isinstance(read, Read) and read.request.credential == top for read in reads):
+            return await ordered.perform(everyone)  # else Graph would never see the token on top
+        if slots.referred:
+            is_warm = await self._is_warm(slots, reads)
+            return await (self._chained(slots, ordered) if is_warm else ordered.perform(everyone))
+        return await self._one_by_one(slots, ordered, reads)
+
+    async def _one_by_one(self, slots: Slots, ordered: Ordered, reads: Sequence[Read | Skip]) -> Reply | None:
+        plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]
+        others = [at for at, read in enumerate(reads) if isinstance(read, Skip)]
+        asked = asyncio.gather(*(slots.ask(at, read) for at, read in plain))
+        replies, whole = await asyncio.gather(asked, ordered.perform(others))
+        return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
+
+    async def _is_warm(self, slots: Slots, reads: Sequence[Read | Skip]) -> bool:
+        """Whether all are reads and those that begin chains are held, so that Graph's own resolving gains nothing.
+
+        Which of two operations with one name is meant, Graph shall say, and what a path means that is unknown here.
+        """
+        if not all(can_be_followed(operation.relative_url) for operation in slots.envelope.operations):
+            return False
+        names = [operation.name for operation in slots.envelope.operations if operation.name]
+        if len(set(names)) < len(names):
+            return False
+        if not all(isinstance(read, Read) or slots.operation(at).has_references for at, read in enumerate(reads)):
+            return False
+        roots = [reads[at] for at in slots.referred if not slots.operation(at).has_references]
+        return all([isinstance(read, Read) and await self.cache.holds(read.request) for read in roots])
+
+    async def _chained(self, slots: Slots, ordered: Ordered) -> Reply | None:
+        """Ask each read as soon as those that it names have answered."""
+        tasks: list[asyncio.Task[_Asked | None]] = []
+        for at, operation in enumerate(slots.envelope.operations):
+            parents = [tasks[parent] for parent in operation.parents]
+            tasks.append(asyncio.ensure_future(self._after(slots, ordered, at, parents)))
+        try:
+            answered = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return _refusal(slots, [asked for asked in answered if asked is not None])
+
+    async def _after(
+        self, slots: Slots, ordered: Ordered, at: int, parents: Sequence[asyncio.Task[_Asked | None]]
+    ) -> _Asked | None:
+        await asyncio.gather(*parents)
+        if slots.any_failed(slots.operation(at).parents):
+            return None
+        try:
+            read = slots.read(at, slots.texts(at)[0])
+        except BadPath as path:
+            slots.tell(at, unbatching.bad_path(str(path)))
+            return None
+        if isinstance(read, Read):
+            return read, await slots.ask(at, read)
+        if whole := await ordered.perform([at]):
+            slots.tell(at, unbatching.slot(whole, include_headers=True))
+        return None
+
+
+def _refusal(slots: Slots, asked: Sequence[_Asked]) -> Reply | None:
+    """What Graph would say to the whole batch: that it refuses the token on top; or we, if nothing could be asked."""
+    top = slots.envelope.credential
+    of_top = [reply for read, reply in asked if read.request.credential == top]
+    if of_top and all(errors.blame(reply.status, reply.body) is errors.Blame.TOKEN for reply in of_top):
+        return of_top[0]
+    failed = [reply for _, reply in asked if reply.mode is Mode.FAILED]
+    return failed[0] if len(failed) == len(slots) else None

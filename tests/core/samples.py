@@ -1,0 +1,73 @@
+"""Values that the tests of `core` begin with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proxy.core import headers
+from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Mode, Reply, Request
+from proxy.core.reading import Head, Hosts, Read, read
+from proxy.core.rules import Rule, RuleBook
+
+TOKEN = "EAAB|secret-of-ann"
+PROOF = "0a1b2c3d4e5f"
+ETAG = '"e1"'
+BODY = b'{"id":"1"}'
+TYPED = (("Content-Type", "application/json; charset=UTF-8"),)
+
+GRAPH = "graph.facebook.com"
+INSTAGRAM = "graph.instagram.com"
+UPLOADS = "rupload.facebook.com"
+HOSTS = Hosts(GRAPH, frozenset({INSTAGRAM, UPLOADS}))
+NO_RULES = RuleBook((), Rule())
+
+
+def credential(token: str = TOKEN, proof: str = "", time: str = "") -> Credential:
+    """Who asks."""
+    return Credential(token, proof, time)
+
+
+def request(query: str = "fields=name", token: str | None = TOKEN, **others: object) -> Request:
+    """A plain read of /v25.0/1."""
+    who = None if token is None else Credential(token)
+    return replace(Request(GRAPH, "v25.0", "/1", query, "", who, wishes=NO_WISHES), **others)  # type: ignore[arg-type] # any field
+
+
+def reply(status: int = 200, body: bytes = BODY, etag: str = ETAG, **others: object) -> Reply:
+    """What Graph says to it."""
+    fields = (*TYPED, ("ETag", etag)) if etag else TYPED
+    return replace(Reply(status, fields, body), **others)  # type: ignore[arg-type] # any field
+
+
+def entry(
+    *,
+    asked: float = 1000.0,
+    etag: str = ETAG,
+    channel: Channel = Channel.BATCH,
+    lasting: bool = True,
+    proofs: tuple[bytes, ...] = (b"",),
+    body: bytes = BODY,
+) -> Entry:
+    """What is held of it."""
+    fields = (*TYPED, ("ETag", etag), ("Facebook-API-Version", "v25.0"))
+    return Entry(Held(etag, channel.value, asked, lasting, proofs), headers.held(fields), body)
+
+
+def head(target: str, method: str = "GET", **fields: str) -> Head:
+    """A message's head; underscores in the names of *fields* stand for hyphens."""
+    return Head(method, target, {name.replace("_", "-"): value for name, value in fields.items()})
+
+
+def plain(target: str, **fields: str) -> Read:
+    """The plain read that a GET of *target* is."""
+    found = read(head(target, **fields), b"", HOSTS, NO_RULES)
+    assert isinstance(found, Read), found
+    return found
+
+
+def names(reply: Reply) -> list[str]:
+    """The names of a reply's header fields."""
+    return [name.lower() for name, _ in reply.headers]
+
+
+MODES = tuple(Mode)

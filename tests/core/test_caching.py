@@ -1,0 +1,425 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import caching, headers
+from proxy.core.caching import (
+    PROOFS_KEPT,
+    Ask,
+    Plan,
+    Refuse,
+    Reuse,
+    Settled,
+    Terms,
+    cover,
+    is_lasting,
+    is_poll,
+    may_cover,
+    plan,
+    reuse,
+    settle,
+    validator_for,
+)  # fmt: skip
+from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Headers, Mode, Reply, Wishes
+from proxy.core.rules import Rule
+from tests.core.samples import BODY, ETAG, TYPED, entry, reply, request
+
+FRESH = Rule(fresh_s=60)
+LENIENT = Rule(fresh_s=60, stale_if_error_s=600, stale_while_revalidate_s=30)
+OTHER = b"another proof"
+
+
+def terms(rule: Rule = FRESH, proof: bytes = b"", touched: float = 0.0) -> Terms:
+    """What bears on a read."""
+    return Terms(rule, proof, touched)
+
+
+def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None) -> Settled:
+    """What *answer*, asked for at 1030, makes of what is *held*."""
+    asked = request(validator=held.held.etag if held else "")
+    made = settle(asked, held, answer, given or terms(), 1030)
+    assert made is not None
+    return made
+
+
+# --- before Graph is asked --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "now, rule, wishes, expected",
+    [
+        (1000, Rule(), Wishes(), Ask(ETAG)),  # the default: nothing is served without asking
+        (1000, FRESH, Wishes(), Reuse()),
+        (1059, FRESH, Wishes(), Reuse()),
+        (1060, FRESH, Wishes(), Ask(ETAG)),
+        (999, FRESH, Wishes(), Ask(ETAG)),  # the clock was set back
+        (1001, FRESH, Wishes(no_cache=True), Ask(ETAG)),
+        (1001, FRESH, Wishes(no_store=True), Ask("")),
+        (1001, FRESH, Wishes(max_age=0), Ask(ETAG)),
+        (1001, FRESH, Wishes(max_age=2), Reuse()),
+        (1002, FRESH, Wishes(max_age=2), Ask(ETAG)),
+        (1061, FRESH, Wishes(max_age=3600), Ask(ETAG)),  # a caller's wish makes nothing fresher than the rule does
+        (1001, FRESH, Wishes(only_if_cached=True), Reuse()),
+        (1061, FRESH, Wishes(only_if_cached=True), Refuse()),
+        (1001, FRESH, Wishes(only_if_cached=True, no_cache=True), Refuse()),
+        (1060, LENIENT, Wishes(), Reuse(behind=True)),
+        (1089, LENIENT, Wishes(), Reuse(behind=True)),
+        (1090, LENIENT, Wishes(), Ask(ETAG)),
+        (1061, LENIENT, Wishes(max_age=3600), Ask(ETAG)),
+        (1061, LENIENT, Wishes(no_cache=True), Ask(ETAG)),
+        (1061, LENIENT, Wishes(only_if_cached=True), Reuse(behind=True)),
+        (1001, Rule(fresh_s=60, cache=False), Wishes(), Ask()),
+        (1001, Rule(fresh_s=60, cache=False), Wishes(only_if_cached=True), Refuse()),
+    ],
+)
+def test_plan(now: float, rule: Rule, wishes: Wishes, expected: Plan) -> None:
+    """What is held is served unasked only within the operator's rule and the caller's wish, else it is confirmed."""
+    assert plan(request(wishes=wishes), entry(asked=1000).held, terms(rule), now) == expected
+
+
+@pytest.mark.parametrize("wishes, expected", [(Wishes(), Ask()), (Wishes(only_if_cached=True), Refuse())])
+def test_plan_with_nothing_held(wishes: Wishes, expected: Plan) -> None:
+    """Where nothing is held Graph is asked, unless the caller would rather have nothing."""
+    assert plan(request(wishes=wishes), None, terms(), 1000) == expected
+
+
+@pytest.mark.parametrize(
+    "held, given",
+    [
+        (entry(lasting=False), terms(LENIENT)),
+        (entry(proofs=(b"",)), terms(LENIENT, proof=OTHER)),
+        (entry(proofs=(OTHER,)), terms(LENIENT)),
+        (entry(proofs=()), terms(LENIENT)),
+        (entry(asked=1000), terms(LENIENT, touched=1000)),
+        (entry(asked=1000), terms(LENIENT, touched=1000.5)),
+    ],
+)
+def test_never_without_asking(held: Entry, given: Terms) -> None:
+    """An unfinished body, an unchecked proof, or a write since: then not even a lenient rule serves what is held."""
+    assert plan(request(), held.held, given, 1001) == Ask(ETAG)
+    assert plan(request(wishes=Wishes(only_if_cached=True)), held.held, given, 1001) == Refuse()
+    assert not may_cover(held.held, Wishes(), given, 1001)
+    assert settled(reply(500), held, given).reply.status == 500
+
+
+def test_after_a_write_what_is_newer_is_fresh() -> None:
+    """What was asked for after the last write may be reused."""
+    assert plan(request(), entry(asked=1000).held, terms(touched=999), 1001) == Reuse()
+
+
+def test_a_proof_that_graph_accepted() -> None:
+    """Under a proof that was accepted for it, what is held is reused."""
+    assert plan(request(), entry(proofs=(b"", OTHER)).held, terms(proof=OTHER), 1001) == Reuse()
+
+
+@pytest.mark.parametrize(
+    "channel, wishes, expected",
+    [
+        (Channel.BATCH, Wishes(), ETAG),
+        (Channel.DIRECT, Wishes(), ""),
+        (Channel.BATCH, Wishes(no_cache=True), ETAG),
+        (Channel.BATCH, Wishes(no_store=True), ""),
+    ],
+)
+def test_validators(channel: Channel, wishes: Wishes, expected: str) -> None:
+    """An ETag goes out only in the form of asking that it was given in."""
+    assert validator_for(entry().held, request(channel=channel, wishes=wishes)) == expected
+
+
+# --- after it answered ------------------------------------------------------------------------------------------------
+
+
+def test_a_miss_is_stored() -> None:
+    """A good reply is held as Graph gave it, with the form of asking, the proof, and when it was asked for."""
+    told = settled(reply(headers=(*TYPED, ("ETag", ETAG), ("x-app-usage", "{}"))), None, terms(proof=OTHER))
+    assert (told.reply.mode, told.reply.stored, told.write) == (Mode.MISS, True, True)
+    assert told.keep is not None
+    assert told.keep.held == entry(asked=1030, proofs=(OTHER,)).held
+    assert (headers.from_held(told.keep.headers), told.keep.body) == ((*TYPED, ("ETag", ETAG)), BODY)
+
+
+def test_a_change_replaces() -> None:
+    """A new body takes the place of the old one, and proofs accepted for the old one must be accepted anew."""
+    told = settled(reply(body=b'{"id":"2"}', etag='"e2"', channel=Channel.DIRECT), entry(proofs=(b"", OTHER)))
+    assert (told.reply.mode, told.reply.stored, told.reply.body) == (Mode.CHANGED, True, b'{"id":"2"}')
+    assert told.keep == Entry(
+        entry(asked=1030, etag='"e2"', channel=Channel.DIRECT).held,
+        headers.held((*TYPED, ("ETag", '"e2"'))),
+        b'{"id":"2"}',
+    )
+
+
+@pytest.mark.parametrize("repeated", [(), (("ETag", ETAG),)])
+def test_a_304_confirms_what_was_asked_about(repeated: Headers) -> None:
+    """A 304 has the held body, whether Graph repeats the ETag or not; its news replace what was held."""
+    news = (("Expires", "new"), ("x-app-usage", "{}"), ("Content-Type", "text/html"), *repeated)
+    told = settled(Reply(304, news, b""), entry(asked=1000))
+    assert (told.reply.status, told.reply.body, told.reply.mode, told.reply.stored) == (
+        200,
+        BODY,
+        Mode.REVALIDATED,
+        False,
+    )
+    assert (told.reply.header("content-type"), told.reply.header("etag")) == (TYPED[0][1], ETAG)
+    assert (told.reply.header("expires"), told.reply.header("x-app-usage")) == ("new", "{}")
+    assert told.keep is not None
+    assert (told.keep.held, told.keep.body, told.write) == (entry(asked=1030).held, BODY, False)
+    assert dict(headers.from_held(told.keep.headers)).keys() == {
+        "Content-Type",
+        "ETag",
+        "Facebook-API-Version",
+        "Expires",
+    }
+
+
+def test_a_304_vouches_for_the_proof_that_asked() -> None:
+    """Programs that vouch differently for one token share what is held; only the newest few are remembered."""
+    kept = entry()
+    for number in range(PROOFS_KEPT + 1):
+        made = settled(Reply(304, (), b""), kept, terms(proof=b"%d" % number)).keep
+        assert made is not None
+        kept = made
+    assert kept.held.proofs == (b"4", b"3", b"2", b"1")
+    again = settled(Reply(304, (), b""), kept, terms(proof=b"2")).keep
+    assert again is not None
+    assert again.held.proofs == (b"2", b"4", b"3", b"1")
+
+
+@pytest.mark.parametrize("held", [None, entry(etag='"newer"')])
+def test_a_304_whose_body_is_gone(held: Entry | None) -> None:
+    """A 304 about something that is no longer held is never answered with another body: the read is asked again."""
+    assert settle(request(validator=ETAG), held, Reply(304, (), b""), terms(), 1030) is None
+
+
+def test_a_304_about_something_else() -> None:
+    """A 304 that names another ETag than the one that was sent confirms nothing."""
+    assert settle(request(validator=ETAG), entry(), Reply(304, (("ETag", '"e2"'),), b""), terms(), 1030) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(200, b'{"error":{"code":1}}'),
+        reply(200, b'{"error":{}}'),
+        reply(200, b"not json"),
+        reply(200, b""),
+        reply(200, b"[1]"),
+        reply(200, b"true"),
+        reply(200, etag=""),
+        reply(200, etag="bare"),
+        reply(200, etag='"a\udcff"'),
+        reply(200, etag='"a" "b"'),
+        reply(201),
+        reply(206),
+        reply(302),
+        reply(400, b'{"error":{"code":190}}'),
+        reply(404),
+        reply(500),
+        reply(429),
+    ],
+)
+def test_what_is_not_stored(answer: Reply) -> None:
+    """Errors, also those that come as 200, and all that is no JSON object with an ETag pass on and are not stored."""
+    told = settled(answer)
+    assert told == Settled(replace(answer, mode=Mode.MISS))
+    assert not told.reply.stored
+    behind = settled(answer, entry(asked=900))
+    assert behind.reply == replace(answer, mode=Mode.CHANGED)
+    assert behind.keep is None or behind.keep.body == BODY
+
+
+@pytest.mark.parametrize("wishes, rule", [(Wishes(no_store=True), FRESH), (NO_WISHES, Rule(cache=False))])
+def test_what_shall_not_be_stored(wishes: Wishes, rule: Rule) -> None:
+    """`no-store` and a rule without cache are obeyed, and leave alone what is held."""
+    told = settle(request(wishes=wishes), entry(), reply(etag='"e2"'), terms(rule), 1030)
+    assert told == Settled(reply(etag='"e2"', mode=Mode.CHANGED))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [reply(400, b'{"error":{"code":190}}'), reply(404, b'{"error":{"code":803}}'), reply(200, b'{"error":{}}')],
+)
+def test_what_graph_refuses_now_is_not_served_from_before(answer: Reply) -> None:
+    """Once Graph refuses a token or says that an object is gone, no rule serves the old body to whoever asked so."""
+    doubted = settled(answer, entry(proofs=(b"", OTHER)), terms(LENIENT)).keep
+    assert doubted is not None
+    assert doubted.held.proofs == (OTHER,)
+    assert plan(request(), doubted.held, terms(LENIENT), 1031) == Ask(ETAG)
+    assert plan(request(), doubted.held, terms(LENIENT, proof=OTHER), 1031) == Reuse()
+    confirmed = settled(Reply(304, (), b""), doubted, terms(LENIENT)).keep
+    assert confirmed is not None
+    assert plan(request(), confirmed.held, terms(LENIENT), 1031) == Reuse()
+
+
+@pytest.mark.parametrize("answer", [reply(500), reply(429), reply(400, b'{"error":{"code":17}}')])
+def test_trouble_proves_nothing(answer: Reply) -> None:
+    """Graph's own trouble, or a throttle, takes nothing away from what is held."""
+    assert settled(answer, entry()).keep is None
+
+
+def test_a_bad_proof_hurts_nobody_else() -> None:
+    """A caller whose proof is refused takes no freshness from those whose proof was accepted."""
+    assert settled(reply(400, b'{"error":{"code":100}}'), entry(), terms(proof=OTHER)).keep is None
+
+
+# --- what stands in ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer, covered",
+    [
+        (reply(500), True),
+        (reply(400, b'{"error":{"code":17}}'), True),
+        (reply(400, b'{"error":{"code":190}}'), False),
+        (reply(404), False),
+    ],
+)
+def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa: FBT001
+    """Where a rule allows it, an old body is served in place of trouble, and never in place of an answer."""
+    told = settled(answer, entry(asked=900), terms(LENIENT)).reply
+    assert (told.mode is Mode.STALE, told.body == BODY and told.status == 200) == (covered, covered)
+    if covered:
+        assert (told.detail, told.age, told.ttl) == ("stale-if-error", 130, -70)
+
+
+@pytest.mark.parametrize(
+    "now, wishes, allowed",
+    [
+        (1001, Wishes(), True),
+        (1659, Wishes(), True),
+        (1660, Wishes(), False),
+        (1001, Wishes(no_cache=True), False),
+        (1001, Wishes(no_store=True), False),
+        (1700, Wishes(max_age=10_000), False),
+    ],
+)
+def test_how_long_it_may_stand_in(now: float, wishes: Wishes, allowed: bool) -> None:  # noqa: FBT001
+    """Only for the rule's seconds, and not for a caller who wants Graph's own word."""
+    assert may_cover(entry(asked=1000).held, wishes, terms(LENIENT), now) is allowed
+
+
+def test_what_a_reused_body_says() -> None:
+    """A reply without asking tells its age and how long it stays fresh, and brings no usage of former days."""
+    fresh = reuse(entry(asked=1000, channel=Channel.DIRECT), FRESH, 1010, behind=False)
+    assert (fresh.status, fresh.body, fresh.mode, fresh.channel) == (200, BODY, Mode.REUSED, Channel.DIRECT)
+    assert (fresh.age, fresh.ttl, fresh.detail, fresh.upstream_s) == (10, 50, "", None)
+    stale = reuse(entry(asked=1000), FRESH, 1070, behind=True)
+    assert (stale.mode, stale.age, stale.ttl, stale.detail) == (Mode.STALE, 70, -10, "stale-while-revalidate")
+    assert cover(entry(asked=1000), FRESH, 999).age == 0
+
+
+# --- bodies that are not final ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body, lasting",
+    [
+        (b"{}", True),
+        (b'{"name":"x"}', True),
+        (b'{"async_status":"Job Running","async_percent_completion":50}', False),
+        (b'{"async_status":"Job Completed","async_percent_completion":100}', True),
+        (b'{"async_status":"Job Completed","async_percent_completion":99}', False),
+        (b'{"async_status" : "JOB COMPLETED"}', True),
+        (b'{"async_status":"Job Failed"}', True),
+        (b'{"async_status":"Job Skipped"}', True),
+        (b'{"async_status":"Job Not Started"}', False),
+        (b'{"async_status":null}', False),
+        (b'{"async_status":"Job \\"Completed\\""}', False),
+        (b'{"async_percent_completion":100.0}', False),
+        (b'{"is_completed":false}', False),
+        (b'{"is_completed":true}', True),
+        (b'{"is_completed":null}', False),
+        (b'{"data":[{"is_completed":true},{"is_completed":false}]}', False),
+        (b'{"status_code":"IN_PROGRESS"}', False),
+        (b'{"status_code":"FINISHED"}', False),  # it may yet be published, or expire
+        (b'{"status_code":"PUBLISHED"}', True),
+        (b'{"status_code":"EXPIRED"}', True),
+        (b'{"status_code":"ERROR"}', True),
+        (b'{"status_code":7}', False),
+        (b'{"status":"ACTIVE"}', True),
+        (b'{"status":"IN_PROGRESS"}', False),
+        (b'{"status":"initial"}', False),
+        (b'{"status":"PENDING_DEPENDENCY"}', False),
+        (b'{"status":"PROCESS_BY_EVENT_PROCESSOR"}', False),
+        (b'{"status":{"processing_phase":{"status":"in_progress"}}}', False),
+        (b'{"status":{"processing_phase":{"status":"complete"}}}', True),
+        (b'{"status":null}', True),
+        (b'{"message":"\\"is_completed\\":false"}', True),
+        (b'{"message":"is_completed: false"}', True),
+        (b'{"x_status_code":"IN_PROGRESS"}', True),
+    ],
+)
+def test_lasting(body: bytes, lasting: bool) -> None:  # noqa: FBT001
+    """The body of a job that still runs is never fresh, so nobody polls for ever; what is final may be."""
+    assert is_lasting(body) is lasting
+    kept = settled(reply(body=body)).keep
+    assert kept is not None
+    assert (plan(request(), kept.held, terms(), 1031) == Reuse()) is lasting
+
+
+@pytest.mark.parametrize(
+    "path, query, poll",
+    [
+        ("/777", "fields=is_completed,success_count", True),
+        ("/777", "fields=%5B%22async_status%22%5D", True),
+        ("/777", "fields=name,status_code", True),
+        ("/777/requests", "summary=true", True),
+        ("/act_1/asyncadrequestsets", "", True),
+        ("/777", "fields=name", False),
+        ("/777", "", False),
+        ("/requests/1", "fields=id", False),
+    ],
+)
+def test_polls(path: str, query: str, poll: bool) -> None:  # noqa: FBT001
+    """A read that asks how far a job has come is never answered unasked, even if its answer does not show that."""
+    asked = request(query, path=path)
+    assert is_poll(asked) is poll
+    made = settle(asked, None, reply(), terms(), 1030)
+    assert made is not None
+    assert made.keep is not None
+    assert made.keep.held.lasting is not poll
+
+
+def test_a_304_makes_nothing_final() -> None:
+    """An unfinished body stays unfinished when Graph confirms it."""
+    kept = settled(Reply(304, (), b""), entry(lasting=False)).keep
+    assert kept is not None
+    assert not kept.held.lasting
+
+
+@pytest.mark.parametrize("body", [b'"status":' * 50_000, b'"status":"\\' * 50_000, b'"status"' + b" " * 200_000])
+def test_hostile_bodies_cost_no_more_than_their_length(body: bytes) -> None:
+    """Whether a body is final is seen in one pass."""
+    assert is_lasting(body) in {True, False}
+
+
+@given(
+    st.builds(Wishes, *[st.booleans()] * 3, st.none() | st.integers(0, 100)),
+    st.builds(Rule, *[st.integers(0, 100)] * 3, cache=st.booleans()),
+    st.sampled_from([(), (b"",), (OTHER,)]),
+    st.integers(900, 1300),
+    st.integers(900, 1300),
+)
+def test_no_plan_serves_what_may_not_be(
+    wishes: Wishes, rule: Rule, proofs: tuple[bytes, ...], touched: int, now: int
+) -> None:
+    """Whatever is configured and wished for, nothing is served unasked that is doubted, touched, or too old."""
+    made = plan(request(wishes=wishes), entry(proofs=proofs).held, terms(rule, touched=touched), now)
+    if isinstance(made, Reuse):
+        assert rule.cache
+        assert b"" in proofs
+        assert touched < 1000 <= now
+        assert not wishes.no_cache
+        assert not wishes.no_store
+        assert now - 1000 < rule.fresh_s + rule.stale_while_revalidate_s
+        assert wishes.max_age is None or now - 1000 < min(wishes.max_age, rule.fresh_s)
+    if wishes.only_if_cached:
+        assert not isinstance(made, Ask)
+
+
+def test_credentials_stay_out_of_terms() -> None:
+    """What decides about reuse holds digests, never a proof."""
+    assert "p" * 20 not in repr(terms()) + repr(request(credential=Credential("t", "p" * 20)))
+    assert caching.Refuse() == Refuse()

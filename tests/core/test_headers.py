@@ -1,0 +1,102 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core import headers
+from proxy.core.headers import JSON_TYPE
+from proxy.core.messages import Headers
+
+names = st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,12}", fullmatch=True)
+values = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs", "Cc"]), max_size=20)
+odd_values = st.binary(max_size=10).map(
+    lambda raw: raw.replace(b"\r", b"").replace(b"\n", b"").decode("utf-8", "surrogateescape"),
+)
+fields = st.lists(st.tuples(names, st.one_of(values, odd_values)), max_size=8).map(tuple)
+
+FROM_GRAPH = (
+    ("Content-Type", "application/json"),
+    ("ETag", '"e"'),
+    ("Set-Cookie", "a=b"),
+    ("Connection", "close, X-Hop"),
+    ("X-Hop", "1"),
+    ("X-Cnection", "close"),
+    ("Transfer-Encoding", "chunked"),
+    ("Content-Length", "5"),
+    ("Content-Encoding", "gzip"),
+    ("x-app-usage", "{}"),
+    ("X-FB-Debug", "d"),
+    ("Age", "3"),
+    ("Cache-Control", "private, no-store"),
+)
+
+
+def lower(found: Headers) -> set[str]:
+    """The names among *found*."""
+    return {name.lower() for name, _ in found}
+
+
+def test_what_a_caller_gets() -> None:
+    """Connection fields, framing and cookies stay behind; the ETag, usage and Graph's own Cache-Control arrive."""
+    assert lower(headers.passed_out(FROM_GRAPH)) == {
+        "content-type", "etag", "x-app-usage", "x-fb-debug", "age", "cache-control",
+    }  # fmt: skip
+
+
+def test_what_a_stream_keeps() -> None:
+    """A message that passes through loses only what speaks of one connection, and what its sender sets anew."""
+    kept = lower(headers.passed_through(FROM_GRAPH, but=frozenset({"age"})))
+    assert kept == lower(FROM_GRAPH) - {"connection", "x-hop", "x-cnection", "transfer-encoding", "age"}
+
+
+def test_what_is_held() -> None:
+    """Usage, traces and cookies are never held, and so never replayed."""
+    held = headers.from_held(headers.held(FROM_GRAPH))
+    assert lower(held) == {"content-type", "etag", "cache-control", "x-hop"}
+
+
+@given(fields)
+def test_held_fields_come_back(given: Headers) -> None:
+    """A stored reply's fields come back byte for byte, in their order, with odd bytes in them too."""
+    kept = tuple(field for field in given if field[0].lower() not in headers._NEVER_HELD)
+    assert headers.from_held(headers.held(given)) == kept
+
+
+def test_refreshed() -> None:
+    """A 304 renews the fields that it repeats; type, ETag and framing of the held body stay."""
+    kept = (("Content-Type", "application/json"), ("ETag", '"e"'), ("Expires", "old"), ("Expires", "older"), ("A", "1"))
+    news = (("content-type", "text/html"), ("ETag", '"x"'), ("expires", "new"), ("Content-Length", "0"), ("B", "2"))
+    assert headers.refreshed(kept, news) == (*kept[:2], ("A", "1"), ("expires", "new"), ("B", "2"))
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ((("content-type", "text/javascript; charset=UTF-8"),), (("content-type", JSON_TYPE),)),
+        ((("Content-Type", "Text/JavaScript"),), (("Content-Type", JSON_TYPE),)),
+        ((("Content-Type", "image/png"), ("A", "1")), (("Content-Type", "image/png"), ("A", "1"))),
+        ((("A", "1"),), (("A", "1"), ("Content-Type", JSON_TYPE))),
+    ],
+)
+def test_typed(given: Headers, expected: Headers) -> None:
+    """JSON out of a batch is called JSON, as in a direct reply, and a type is never missing."""
+    assert headers.typed(given) == expected
+
+
+@pytest.mark.parametrize(
+    "pair, is_one",
+    [
+        (("ETag", '"e"'), True), (("X", ""), True), (("X", "a\tb"), True), (("X", "é"), True),
+        (("X", "a\r\nSet-Cookie: b"), False), (("X", "a\0"), False), (("X y", "a"), False), (("", "a"), False),
+        (("X:", "a"), False), ((None, "a"), False), (("X", 1), False),
+    ],
+)  # fmt: skip
+def test_fields_that_can_stand_in_a_head(pair: tuple[object, object], is_one: bool) -> None:  # noqa: FBT001
+    """Text out of a batch's JSON cannot smuggle another header field into a reply or an entry."""
+    assert headers.is_field(pair) is is_one
+
+
+def test_pick_and_without() -> None:
+    """Every field is on one side or the other."""
+    chosen = frozenset({"etag", "age"})
+    assert lower(headers.pick(FROM_GRAPH, chosen)) == chosen
+    assert lower(headers.without(FROM_GRAPH, chosen)) == lower(FROM_GRAPH) - chosen

@@ -1,0 +1,63 @@
+import pytest
+
+from proxy.core.rules import Rule, RuleBook, RuleMatch
+
+DEFAULT, FIRST, SECOND = Rule(), Rule(fresh_s=60), Rule(batch=False)
+
+
+def book(*rules: tuple[str, set[str], Rule]) -> RuleBook:
+    """A book of rules, each a path, fields and what holds."""
+    return RuleBook([RuleMatch(path, frozenset(fields), rule) for path, fields, rule in rules], DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "glob, path, matches",
+    [
+        ("/act_*/insights", "/act_1/insights", True),
+        ("act_*/insights", "/act_1/insights", True),
+        ("/act_*/insights/", "/act_1/insights", True),
+        ("/act_*/insights", "/act_1/campaigns", False),
+        ("/act_*/insights", "/act_1/insights/x", False),
+        ("/act_*/insights", "/x/act_1/insights", False),
+        ("*/feed", "/me/feed", True),
+        ("*", "/anything/at/all", True),
+        ("/", "/", True),
+        ("/", "/me", False),
+        ("/m?", "/me", True),
+        ("/m.", "/me", False),
+        ("/[12]*", "/1_2", True),
+        ("/[12]*", "/3", False),
+    ],
+)
+def test_globs(glob: str, path: str, matches: bool) -> None:  # noqa: FBT001
+    """A rule holds for the paths that its glob covers from end to end, with or without slashes at its ends."""
+    assert (book((glob, set(), FIRST)).rule(path, "") is FIRST) is matches
+
+
+@pytest.mark.parametrize(
+    "fields, matches",
+    [
+        ("id", True),
+        ("id,name", True),
+        ('["id","name"]', True),
+        ("id,status", False),
+        ("id,name{x}", False),
+        ("", False),
+        ("id,", False),
+        ("id{", False),
+        ('["id"', False),
+    ],
+)
+def test_fields(fields: str, matches: bool) -> None:  # noqa: FBT001
+    """A rule for some fields holds only where no other field is asked for; a list that cannot be read is no such."""
+    rules = book(("/*", {"id", "name"}, FIRST))
+    assert (rules.rule("/1", fields) is FIRST) is matches
+    assert rules.rule("/1", fields) is rules.rule("/1", fields)
+
+
+def test_the_first_that_matches_wins() -> None:
+    """Rules are read from the top; where none matches the defaults hold."""
+    rules = book(("/act_*", set(), FIRST), ("/*", set(), SECOND))
+    assert [rules.rule("/act_1", ""), rules.rule("/me", "")] == [FIRST, SECOND]
+    assert book(("/act_*", set(), FIRST)).rule("/me", "") is DEFAULT
+    assert book().rule("/me", "id") is DEFAULT

@@ -1,0 +1,770 @@
+"""Batches that applications send themselves: whatever they look like, they gain from the sidecar and lose nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from proxy.emulator import proof_of
+from proxy.emulator.values import user_of
+from tests.journeys.conftest import MakeGate, MakeScene, MakeTwins
+from tests.journeys.operating import (
+    GRAPH,
+    Item,
+    alike,
+    assert_alike,
+    batch,
+    bodies,
+    body,
+    changes,
+    codes,
+    gets,
+    multipart,
+    named,
+    posts,
+    slots,
+    written,
+)
+from tests.journeys.talking import Heard, asked
+from tests.wires import said
+
+FRESH: dict[str, Any] = {"cache": {"fresh_s": 3600}}
+ONE_AT_A_TIME = {"batch": {"in_flight": 1}}
+READS = gets("111?fields=id,name", "act_1/campaigns?limit=2", "?ids=1,2&fields=id", "err1")
+MIXED: list[Item] = [*READS[:2], *posts("111/feed"), *READS[2:]]
+CONFIRMED = "graph-sidecar; fwd=stale; fwd-status=304"
+
+
+def taken(heard: Heard) -> bool:
+    """Whether the sidecar itself took the batch apart; if not, it went on as it came."""
+    return "detail=batch" in heard.headers["Cache-Status"]
+
+
+def statuses(heard: Heard) -> list[str]:
+    """How the slots of a batch came about, "" for those that Graph filled in the batch's own call."""
+    return [named(slot).get("cache-status", "") for slot in heard.json]
+
+
+# --- any batch is taken -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/v25.0", "/v25.0/", "/me", "/v25.0/me", "/123", "/v25.0/123/"])
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+async def test_wherever_it_is_posted(twins: MakeTwins, path: str, items: list[Item]) -> None:
+    """A batch may be posted to the root, a version, or any object."""
+    both = await twins()
+    for _time in range(2):
+        await alike(both, items, path=path)
+    assert taken(await batch(both.through, items, path=path))
+
+
+def shapes(items: list[Item]) -> dict[str, dict[str, Any]]:
+    """One batch in every form that clients write: what `say` takes."""
+    text, form = json.dumps(items), {"access_token": "ann", "batch": json.dumps(items)}
+    whole = urlencode(form).encode()
+    as_form, as_json = "application/x-www-form-urlencoded", "application/json"
+    loose = text.replace("'", "\\'").replace('"', "'").replace("}", ",}")
+    return {
+        "form": {"data": form},
+        "query": {"path": f"/v25.0/?{whole.decode()}"},
+        "token in the query": {"path": "/v25.0/?access_token=ann", "data": {"batch": text}},
+        "token in a header": {"headers": {"Authorization": "Bearer ann"}, "data": {"batch": text}},
+        "multipart": {"data": multipart(form, {})},
+        "JSON, an array": {"data": json.dumps({**form, "batch": items}), "headers": {"Content-Type": as_json}},
+        "JSON, a string": {"data": json.dumps(form), "headers": {"Content-Type": f"{as_json}; charset=utf-8"}},
+        "gzip": {"data": gzip.compress(whole), "headers": {"Content-Type": as_form, "Content-Encoding": "gzip"}},
+        "gzip of JSON": {
+            "data": gzip.compress(json.dumps({**form, "batch": items}).encode()),
+            "headers": {"Content-Type": as_json, "Content-Encoding": "gzip"},
+        },
+        "loose": {"data": {**form, "batch": f"[ {loose[1:-1]}, ]"}},
+    }
+
+
+@pytest.mark.parametrize("shape", shapes([]))
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+async def test_however_it_is_written(twins: MakeTwins, shape: str, items: list[Item]) -> None:
+    """Form, query, multipart, JSON, compressed, unlabelled or loose: it is the same batch."""
+    both = await twins()
+    for _time in range(2):
+        direct, through = [  # each with a shape of its own, for a multipart form can be sent once
+            await ask.say(method="POST", **{"path": "/v25.0/", **shapes(items)[shape]})
+            for ask in (both.direct, both.through)
+        ]
+        assert direct.status == 200
+        assert_alike(both, direct, through)
+        assert taken(through)
+
+
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+async def test_a_form_that_nobody_calls_one(twins: MakeTwins, items: list[Item]) -> None:
+    """A client that sends its form without any Content-Type is understood, as it is by Graph."""
+    both = await twins()
+    form = urlencode({"access_token": "ann", "batch": json.dumps(items)})
+    lines = ("POST /v25.0/ HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(form)}", "", form)
+    answers = [await said(url, "\r\n".join(lines)) for url in (both.alone.url, both.front.url)]
+    direct, through = [json.loads(answer.partition(b"\r\n\r\n")[2]) for answer in answers]
+    assert (codes(through), bodies(through)[0]) == (codes(direct), bodies(direct)[0])
+    assert b"detail=batch" in answers[1]
+    assert changes(both.behind) == changes(both.alone)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"method": "get", "relative_url": "1"},
+        {"relative_url": "/1"},
+        {"method": "GET", "relative_url": "1/?"},
+        {"method": "GET", "relative_url": "/v24.0/1?fields=id%2Cname"},
+        {"method": "GET", "relative_url": "v2.0/1?fields=name,id&fields=id"},
+        {"method": "GET", "relative_url": "act_1/insights?time_range={'since':'2024-01-01', 'until':'2024-01-02'}"},
+        {"method": "GET", "relative_url": "?ids=1,2"},
+        {"method": "GET", "relative_url": "me?fields=id"},
+        {"method": "GET", "relative_url": "1?locale=da_DK", "body": ""},
+        {"method": "GET", "relative_url": "1", "body": "fields=name"},
+        {"method": "GET", "relative_url": "1?debug=all&metadata=1&pretty=1"},
+        {"method": "GET", "relative_url": "1?fields=id", "headers": ["Accept-Language: fr"]},
+        {"method": "GET", "relative_url": "nonsense/1/2/3"},
+        {"method": "GET", "relative_url": ""},
+        {"method": "GET"},
+        {"method": "GET", "relative_url": "https://graph.facebook.com/v25.0/1?fields=id"},
+        {"method": "GET", "relative_url": "1?callback=x"},
+        {"method": "GET", "relative_url": "1", "unknown": {"a": [1]}},
+        {"method": "put", "relative_url": "1", "body": "name=x"},
+        {"method": "Delete", "relative_url": "1"},
+        {"method": "POST", "relative_url": "1?method=delete"},
+        {"method": "GET", "relative_url": "1?method=delete"},
+        {"method": "GET", "relative_url": "1", "body": "method=delete"},
+        {"method": "POST", "relative_url": "", "body": "batch=[{}]"},
+        {"method": "GET", "relative_url": "?batch=[]"},
+        {"method": "POST", "relative_url": "1/feed", "body": {"message": "an object"}},
+        {"method": "GET", "relative_url": 1},
+        {"method": "GET", "relative_url": "act_1/campaigns?limit=1&summary=true", "name": "nobody refers to this"},
+        {"method": "GET", "relative_url": "1\ud83d\ude00/x?y=\u00f8"},
+    ],
+    ids=lambda item: json.dumps(item)[:60],
+)
+async def test_whatever_an_operation_looks_like(twins: MakeTwins, item: Item) -> None:
+    """An operation in any spelling does and says what it does and says at Graph, the first time and again."""
+    both = await twins()
+    for _time in range(2):
+        await alike(both, [item, *gets("2")])
+    assert written(both.behind) == written(both.alone)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        lambda tag: [f"If-None-Match: {tag}"],
+        lambda tag: [{"name": "If-None-Match", "value": tag}],
+        lambda tag: {"if-none-match": tag},
+    ],
+    ids=["strings", "objects", "map"],
+)
+@pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
+async def test_304_is_for_who_asked(twins: MakeTwins, headers: Callable[[str], Any], beside: list[Item]) -> None:
+    """An operation with a validator of its own gets 304 and no body; its neighbours get theirs from what is held."""
+    both = await twins()
+    (first,) = await slots(both.through, gets("1"))
+    conditional = {**gets("1")[0], "headers": headers(named(first)["etag"])}
+    found = await alike(both, [conditional, *gets("1"), *beside])
+    assert codes(found)[:2] == [304, 200]
+    assert found[0]["body"] is None
+    assert found[1]["body"] == first["body"]
+    other = {**gets("1")[0], "headers": headers('"other"')}
+    assert codes(await alike(both, [other, *beside]))[0] == 200
+
+
+async def test_bodies_go_on_byte_for_byte(scene: MakeScene) -> None:
+    """What a client wrote in `body`, escaped or not, is what Graph reads."""
+    here = await scene()
+    texts = ["name=My Søn & co&status=PAUSED", "message=x+y%26&z=%F0%9F%98%80", 'a={"b":"c d"}&&e', "%zz=%", "raw"]
+    await slots(here.caller, [{"method": "POST", "relative_url": "1/feed", "body": text} for text in texts])
+    assert [slot["body"] for slot in here.asked] == texts
+
+
+async def test_bodies_may_be_long(twins: MakeTwins) -> None:
+    """A batch of megabytes is as good as any."""
+    both = await twins()
+    await alike(both, posts("1/feed", "2/feed", body=f"message={'x' * 2**20}"))
+
+
+FILES = {
+    "one": ("cat.gif", b"GIF89a" + bytes(range(256)) * 800),
+    "two": ("dog.jpg", b"\r\n--b\r\n" * 2**18),
+    "x": ("x", b""),
+}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["one", "two", "one"],
+        ["one,two", "one", "two , one"],
+        [{"File0": "one"}, {"File0": "two", "File1": "one"}, "one"],
+        ["one", "missing", "two"],
+    ],
+    ids=["strings", "lists", "objects", "one is missing"],
+)
+async def test_files_and_who_uses_them(twins: MakeTwins, given: list[Any]) -> None:
+    """Files reach Graph with their bytes and names, each operation gets its own, and one may serve several."""
+    both = await twins()
+    items = [
+        {"method": "POST", "relative_url": "act_1/adimages", "attached_files": names, "body": f"n={at}"}
+        for at, names in enumerate(given)
+    ]
+    form = {"access_token": "ann", "batch": json.dumps([*items, *gets("1")])}
+    direct = await both.direct.say("/v25.0/", method="POST", data=multipart(form, FILES))
+    through = await both.through.say("/v25.0/", method="POST", data=multipart(form, FILES))
+    assert_alike(both, direct, through)
+    assert taken(through)
+    assert written(both.behind) == written(both.alone) == len(items) - ("missing" in given)
+    assert any("files" in write["values"] for write in changes(both.behind)["writes"])
+
+
+async def test_files_and_more_operations_than_graph_takes(twins: MakeTwins) -> None:
+    """130 operations with files between them, as Meta's Python SDK sends them: each file goes where it is used."""
+    both = await twins(batch_limit=1000)
+    items = [
+        {
+            "method": "POST",
+            "relative_url": "act_1/adimages",
+            "attached_files": ("one", "two")[at % 2],
+            "body": f"n={at}",
+        }
+        if at % 3
+        else {"method": "GET", "relative_url": f"{at}?fields=id"}
+        for at in range(1, 131)
+    ]
+    form = {"access_token": "ann", "batch": json.dumps(items), "include_headers": "true"}
+    small = {"one": ("cat.gif", b"GIF89a"), "two": ("dog.jpg", b"\xff\xd8")}
+    direct = await both.direct.say("/v25.0/", method="POST", data=multipart(form, small))
+    through = await both.through.say("/v25.0/", method="POST", data=multipart(form, small))
+    assert_alike(both, direct, through)
+    assert both.behind.ledger.slots == [50, 50, 30]
+    assert written(both.behind) == written(both.alone)
+
+
+async def test_files_too_large_to_hold_stream_through(twins: MakeTwins) -> None:
+    """A batch with more beside it than is worth holding here still arrives, as it came."""
+    both = await twins()
+    big = {"one": ("big.mp4", bytes(9 * 2**20))}
+    items = [{"method": "POST", "relative_url": "act_1/adimages", "attached_files": "one"}, *gets("1")]
+    form = {"access_token": "ann", "batch": json.dumps(items)}
+    direct = await both.direct.say("/v25.0/", method="POST", data=multipart(form, big))
+    through = await both.through.say("/v25.0/", method="POST", data=multipart(form, big))
+    assert_alike(both, direct, through)
+    assert not taken(through)
+
+
+@pytest.mark.parametrize("value", ["false", "0", "true", "1", ""])
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+async def test_header_fields_are_left_out_for_who_does_not_want_them(
+    twins: MakeTwins, value: str, items: list[Item]
+) -> None:
+    """`include_headers=false` takes the fields from every slot, and what is held is confirmed all the same."""
+    both = await twins()
+    await alike(both, items, include_headers=value)
+    found = await alike(both, items, include_headers=value)
+    assert all(("headers" in slot) is (value in {"true", "1"}) for slot in found)
+    assert both.behind.ledger.not_modified["batch"] == 3
+
+
+@pytest.mark.parametrize("items", [READS, MIXED, gets("1") * 51], ids=["reads", "mixed", "many"])
+async def test_jsonp(twins: MakeTwins, items: list[Item]) -> None:
+    """A batch with a callback comes as a call of it."""
+    both = await twins(batch_limit=100)
+    direct = await batch(both.direct, items, callback="app.got")
+    through = await batch(both.through, items, callback="app.got")
+    assert through.body.startswith(b"/**/app.got([")
+    assert_alike(both, direct, through)
+
+
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+@pytest.mark.parametrize(
+    "top", [{"pretty": "1"}, {"format": "json", "sdk": "ios"}, {"streamable_json_response": "1"}, {"locale": "da_DK"}]
+)
+async def test_what_is_said_on_top_and_not_known_here_is_passed_on(
+    twins: MakeTwins, items: list[Item], top: dict[str, str]
+) -> None:
+    """Parameters of the whole that nobody here knows reach Graph, and the batch with them, as it came."""
+    both = await twins()
+    heard = await batch(both.through, items, **top)
+    assert_alike(both, await batch(both.direct, items, **top), heard)
+    assert not taken(heard)
+    assert both.behind.ledger.slots == [len(items)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "1",
+        "null",
+        "nonsense",
+        "[1]",
+        "[[]]",
+        '[{"relative_url":"1"},7]',
+        '[{"relative_url":"1"',
+        "[" * 5000,
+        '[{"relative_url":"{result=f:$.id}"}]',
+        '[{"relative_url":"1"},{"relative_url":"1","depends_on":"later"},{"relative_url":"1","name":"later"}]',
+        json.dumps([{"relative_url": "", "method": "POST", "body": "batch=[]"}]),
+    ],
+    ids=lambda text: text[:40],
+)
+async def test_what_is_wrong_with_a_batch_is_told_by_graph(twins: MakeTwins, text: str) -> None:
+    """A batch of no known shape gets Graph's own words and status."""
+    both = await twins()
+    assert_alike(both, await batch(both.direct, text), await batch(both.through, text))
+
+
+@pytest.mark.parametrize("top", [{}, {"batch_app_id": "999"}])
+async def test_a_batch_without_a_token(twins: MakeTwins, top: dict[str, str]) -> None:
+    """Without a token on top Graph says what it says, though each operation had its own."""
+    both = await twins()
+    items = gets("1?access_token=ann", "2?access_token=bob")
+    direct, through = (
+        await batch(both.direct, items, token="", **top),
+        await batch(both.through, items, token="", **top),
+    )
+    assert direct.status == (200 if top else 400)
+    assert_alike(both, direct, through)
+
+
+async def test_bytes_that_are_no_text(twins: MakeTwins) -> None:
+    """A batch whose bytes are no UTF-8 is Graph's to read."""
+    both = await twins()
+    raw = b"access_token=ann&batch=" + urlencode({"": '[{"relative_url":"1/\xff"}]'}, encoding="latin-1")[1:].encode()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    direct, through = [await ask.say("/", method="POST", data=raw, headers=form) for ask in (both.direct, both.through)]
+    assert_alike(both, direct, through)
+
+
+@pytest.mark.parametrize(
+    "raw, fields",
+    [
+        (b"{", {"Content-Type": "application/json"}),
+        (b"[" * 100_000, {"Content-Type": "application/json"}),
+        (b"\0", {"Content-Type": "application/octet-stream"}),
+        (b"--b\r\n\r\nnameless\r\n--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}),
+    ],
+)
+async def test_a_body_that_is_no_form(twins: MakeTwins, raw: bytes, fields: dict[str, str]) -> None:
+    """A body that cannot be read here goes on as it came."""
+    both = await twins()
+    direct = await both.direct.say("/?access_token=ann", method="POST", data=raw, headers=fields)
+    through = await both.through.say("/?access_token=ann", method="POST", data=raw, headers=fields)
+    assert_alike(both, direct, through)
+    assert not taken(through)
+
+
+async def test_a_body_that_unpacks_to_more_than_is_looked_into(twins: MakeTwins) -> None:
+    """A small body that is a large one goes on packed, and neither fills the memory nor is lost."""
+    both = await twins()
+    form = urlencode({"access_token": "ann", "batch": json.dumps(READS), "padding": "x" * 9 * 2**20}).encode()
+    fields = {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}
+    direct = await both.direct.say("/", method="POST", data=gzip.compress(form), headers=fields)
+    through = await both.through.say("/", method="POST", data=gzip.compress(form), headers=fields)
+    assert (direct.status, through.status) == (through.status, direct.status)
+    assert_alike(both, direct, through)
+
+
+async def test_a_post_that_is_no_batch(twins: MakeTwins) -> None:
+    """A write to an object, which a batch might have been posted to, is just that write."""
+    both = await twins()
+    for data in (
+        {"access_token": "ann", "name": "x"},
+        None,
+        {"access_token": "ann", "batch": "[]", "method": "delete"},
+    ):
+        path = "/v25.0/123?access_token=ann"
+        direct, through = [await ask.say(path, method="POST", data=data) for ask in (both.direct, both.through)]
+        assert_alike(both, direct, through)
+        assert not taken(through)
+
+
+# --- reads that nobody refers to --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [51, 130, 400])
+async def test_as_many_reads_as_you_like(twins: MakeTwins, count: int) -> None:
+    """A batch of any number of reads simply works: slots in order, in as few calls as Graph allows."""
+    both = await twins(batch_limit=1000)
+    items = gets(*(f"{1000 + number}?fields=id,viewer" for number in range(count)))
+    found = await alike(both, items)
+    assert [each["id"] for each in bodies(found)] == [str(1000 + number) for number in range(count)]
+    assert sum(both.behind.ledger.slots) == count
+    assert max(both.behind.ledger.slots) == 50
+    assert len(both.behind.ledger.slots) < 2 * -(-count // 50)
+
+
+async def test_many_reads_are_asked_side_by_side(scene: MakeScene, gate: MakeGate) -> None:
+    """The parts of a large batch are at Graph at one time: it takes about as long as one of them."""
+    here = await scene()
+    shut = gate(here.graph)
+    (large,) = await here.caller.start(batch(here.caller, gets(*map(str, range(1000, 1400)))))
+    await shut.has(8)
+    shut.open()
+    assert codes((await large).json) == [200] * 400
+
+
+@pytest.mark.parametrize(
+    "trouble", [{"kind": "null"}, {"kind": "aborted"}, {"kind": "short"}, {"kind": "html"}, {"kind": "cut"}]
+)
+@pytest.mark.parametrize("count", [1, None])
+async def test_reads_that_graph_left_out(twins: MakeTwins, trouble: dict[str, Any], count: int | None) -> None:
+    """Whatever becomes of the calls that they ride in, reads come back as if nothing had been."""
+    both = await twins()
+    both.behind.faults.add({"where": "batch", "count": count, **trouble})
+    assert None not in await alike(both, READS)
+
+
+async def test_unchanged_reads_move_few_bytes(scene: MakeScene) -> None:
+    """The same batch of fifty again moves at most 15 % of its first bytes, and gives the same bodies."""
+    here = await scene(body_bytes=4096)
+    items = gets(*(str(1000 + number) for number in range(50)))
+    first = await slots(here.caller, items)
+    cold = here.graph.ledger.bytes_out
+    second = await slots(here.caller, items)
+    assert here.graph.ledger.bytes_out - cold <= 0.15 * cold
+    assert [slot["body"] for slot in second] == [slot["body"] for slot in first]
+    assert here.graph.ledger.not_modified["batch"] == 50
+
+
+async def test_what_changed_is_seen(scene: MakeScene) -> None:
+    """Of a batch that is asked again, what has changed at Graph comes new, the rest from here."""
+    here = await scene()
+    items = gets("111?fields=name", "112?fields=name")
+    (before, _), ours = bodies(await slots(here.caller, items)), "changed"
+    here.graph.world.touch("111", {"name": ours})
+    heard = await batch(here.caller, items)
+    assert before["name"] != ours
+    assert bodies(heard.json)[0]["name"] == ours
+    assert [status == CONFIRMED for status in statuses(heard)] == [False, True]
+
+
+async def test_fresh_reads_cost_no_call(scene: MakeScene) -> None:
+    """Where the operator's rule allows it, a batch of reads is answered without asking Graph at all."""
+    here = await scene(FRESH)
+    first = await slots(here.caller, READS[:3])
+    calls = here.graph.ledger.http_calls
+    second = await slots(here.caller, READS[:3])
+    assert bodies(second) == bodies(first)
+    assert here.graph.ledger.http_calls == calls
+
+
+async def test_a_batch_and_a_get_share_what_is_held(scene: MakeScene) -> None:
+    """What one caller read in a batch is confirmed for another's GET, and the other way round."""
+    here = await scene()
+    await slots(here.caller, gets("111?fields=id"), token="ann")
+    heard = await here.say("/v25.0/111?fields=id", token="ann")
+    assert heard.cache == "fwd=stale; fwd-status=304"
+    await here.say("/v25.0/112?fields=id", token="ann")
+    assert statuses(await batch(here.caller, gets("112?fields=id"))) == [CONFIRMED]
+
+
+async def test_polls_collapse_with_those_of_others(scene: MakeScene, gate: MakeGate) -> None:
+    """Fifty polls of one object in a batch, and other callers' GETs of it, are one call to Graph."""
+    here = await scene()
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say("/v25.0/1209111?fields=id", token="ann"))
+    await shut.has(1)
+    others = await here.caller.start(
+        batch(here.caller, gets("1209111?fields=id") * 50), here.say("/v25.0/1209111?fields=id", token="ann")
+    )
+    shut.open()
+    lone, many, other = [(await each) for each in (*first, *others)]
+    assert bodies(many.json) == [lone.json] * 50
+    assert other.json == lone.json
+    assert here.slots == [1]
+
+
+async def test_batches_of_strangers_leave_together(scene: MakeScene, gate: MakeGate) -> None:
+    """Reads of several small batches ride in one call, each with its own token."""
+    here = await scene(ONE_AT_A_TIME)
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say("/1", token="ann"))
+    await shut.has(1)
+    users = ["ann", "bob", "eve"]
+    rest = await here.caller.start(
+        *(batch(here.caller, gets("me?fields=id", "2?fields=viewer"), token=user) for user in users)
+    )
+    await here.queue_of(6)
+    shut.open()
+    await asyncio.gather(*first)
+    heard = await asyncio.gather(*rest)
+    assert here.slots == [1, 6]
+    assert [[each.get("viewer") or each["id"] for each in bodies(one.json)] for one in heard] == [
+        [user_of(user)] * 2 for user in users
+    ]
+
+
+async def test_pictures_never_ride_with_strangers(twins: MakeTwins) -> None:
+    """An operation that is no JSON read goes in the batch's own call, as it came; its neighbours gain all the same."""
+    both = await twins()
+    items = gets("1/picture", "2?fields=id", "3/picture?redirect=0", "4/export?bytes=3")[:3]
+    await alike(both, items)
+    found = await alike(both, items)
+    assert codes(found) == [302, 200, 200]
+    assert "location" in named(found[0])
+    assert both.behind.ledger.not_modified["batch"] == 1
+    alone = [call for call in both.behind.ledger.requests if len(call["slots"]) == 2]
+    assert [[slot["relative_url"] for slot in call["slots"]] for call in alone] == [
+        ["1/picture", "3/picture?redirect=0"]
+    ] * 2
+
+
+# --- batches with writes ----------------------------------------------------------------------------------------------
+
+
+async def test_reads_beside_a_write_are_confirmed(twins: MakeTwins) -> None:
+    """In a batch that writes, reads still carry their validators and come back filled; the write is sent each time."""
+    both = await twins()
+    items = [*gets("111?fields=id,name"), *posts("222/feed"), *gets("333?fields=id")]
+    await alike(both, items)
+    heard = await batch(both.through, items)
+    assert [status == CONFIRMED for status in statuses(heard)] == [True, False, True]
+    assert both.behind.ledger.not_modified["batch"] == 2
+    assert both.behind.ledger.slots == [3, 3]
+    assert written(both.behind) == 2
+
+
+@pytest.mark.parametrize("settings", [{}, FRESH], ids=["usual", "fresh"])
+async def test_a_read_after_a_write_of_the_same_batch(scene: MakeScene, settings: dict[str, Any]) -> None:
+    """A batch reads what it wrote a line before, however fresh the old body was."""
+    here = await scene(settings)
+    read = gets("111?fields=name")
+    (before,) = bodies(await slots(here.caller, read))
+    found = await slots(here.caller, [*read, *posts("111", body="name=new"), *read])
+    assert [each.get("name") for each in bodies(found)] == [before["name"], None, "new"]
+    assert bodies(await slots(here.caller, read)) == [{**before, "name": "new"}]
+
+
+async def test_a_throttled_read_after_a_write_of_the_same_batch(twins: MakeTwins) -> None:
+    """What stands in for a read that Graph refuses is never older than the write before it."""
+    both = await twins({"cache": {"stale_if_error_s": 3600}})
+    await slots(both.through, gets("111?fields=name"))
+    for graph in (both.alone, both.behind):
+        graph.faults.add({"kind": "error", "code": 17, "status": 400, "where": "batch", "method": "GET"})
+    await alike(both, [*posts("111", body="name=new"), *gets("111?fields=name")])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        *posts("111", body="name=new"),
+        {"method": "POST", "relative_url": "111?name=new"},
+        {"method": "GET", "relative_url": "111?method=post&name=new"},
+        {"method": "GET", "relative_url": "111", "body": "method=post&name=new"},
+        {"method": "POST", "relative_url": "", "body": "id=111&name=new"},
+        {"method": "POST", "relative_url": "{result=a:$.id}", "body": "name=new"},
+        {"method": "GET", "relative_url": "{result=a:$.id}?method=post&name=new"},
+    ],
+    ids=lambda item: f"{item['method']} {item['relative_url']} {item.get('body', '')}",
+)
+async def test_a_write_in_a_batch_ends_freshness(scene: MakeScene, item: Item) -> None:
+    """What a batch wrote, in whatever spelling, is seen by everyone's next read."""
+    here = await scene(FRESH)
+    before = await here.say("/v25.0/111?fields=name", token="bob")
+    naming = [{"method": "GET", "relative_url": "111?fields=id", "name": "a"}]
+    for _time in range(2):
+        assert codes(await slots(here.caller, [*naming, item]))[1] == 200
+    after = await here.say("/v25.0/111?fields=name", token="bob")
+    assert (before.json["name"] == "new", after.json["name"]) == (False, "new")
+
+
+async def test_a_write_in_a_batch_ends_flights(scene: MakeScene, gate: MakeGate) -> None:
+    """Who asks after a batch has written joins nobody who asked before."""
+    here = await scene()
+    read = here.say("/v25.0/111?fields=name", token="ann")
+    shut = gate(here.graph)
+    shut.holds = lambda request: here.graph.ledger.http_calls == 1
+    (early,) = await here.caller.start(read)
+    await shut.has(1)
+    await slots(here.caller, posts("111", body="name=new"))
+    assert (await here.say("/v25.0/111?fields=name", token="ann")).json["name"] == "new"
+    shut.open()
+    assert (await early).json["name"] != "new"
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
+async def test_usage_stands_in_the_slots(twins: MakeTwins, items: list[Item]) -> None:
+    """Programs slow down by the usage in the slots: it is there, and of now, also in one that was confirmed."""
+    both = await twins(budget=1000)
+    told = []
+    for _time in range(2):
+        found = await alike(both, items) if items is MIXED else (await batch(both.through, items)).json
+        told.append([json.loads(named(slot)["x-app-usage"])["call_count"] for slot in found])
+    assert max(told[0]) <= min(told[1])
+
+
+@pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
+async def test_links_lead_back_here(scene: MakeScene, beside: list[Item]) -> None:
+    """Paging links inside the string bodies lead back to the sidecar, nested ones too, and can be followed."""
+    here = await scene()
+    items = [*gets("act_1/campaigns?limit=2&fields=id,ads.limit(1){id}"), *beside]
+    pages = [bodies(await slots(here.caller, items))[0] for _time in range(2)]
+    for page in pages:
+        assert page["paging"]["next"].startswith(here.front.url)
+        assert page["data"][0]["ads"]["paging"]["next"].startswith(here.front.url)
+    follow = await here.say(pages[1]["paging"]["next"])
+    assert (follow.status, len(follow.json["data"])) == (200, 2)
+
+
+async def test_links_inside_what_graph_told(scene: MakeScene) -> None:
+    """Links of an operation that rode as it came are led back, too."""
+    here = await scene()
+    items = [{"method": "GET", "relative_url": "act_1/campaigns?limit=2", "unknown": 1}]
+    (page,) = bodies(await slots(here.caller, items))
+    assert page["paging"]["next"].startswith(here.front.url)
+
+
+async def test_links_may_be_left_alone(scene: MakeScene) -> None:
+    """With `paging.rewrite = false` links stay as Graph writes them."""
+    here = await scene({"paging": {"rewrite": False}})
+    items = [*gets("act_1/campaigns?limit=2"), {"relative_url": "act_1/campaigns?limit=2", "unknown": 1}]
+    for page in bodies(await slots(here.caller, items)):
+        assert page["paging"]["next"].startswith(GRAPH)
+
+
+@pytest.mark.parametrize("path", ["/", "/v24.0/", "/me"])
+@pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
+async def test_versions(twins: MakeTwins, path: str, beside: list[Item]) -> None:
+    """The version of the call holds for those without their own, and every slot says what served it."""
+    both = await twins()
+    items = [*gets("1", "v23.0/1", "/v25.0/1?fields=id", "v2.0/1"), *beside]
+    found = [named(slot)["facebook-api-version"] for slot in await alike(both, items, path=path)]
+    assert found[:4] == ["v24.0" if "v24" in path else "v19.0", "v23.0", "v25.0", "v19.0"]
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+SECRET = "app-secret"
+OWN = gets("me?fields=id&access_token=bob", "me?fields=id", "2?fields=viewer&access_token=eve")
+
+
+def proven(token: str) -> str:
+    """A token with its proof, as a query has them."""
+    return f"access_token={token}&appsecret_proof={proof_of(SECRET, token)}"
+
+
+@pytest.mark.parametrize("beside", [[], posts("9/feed?access_token=bob")], ids=["reads", "beside a write"])
+async def test_each_with_its_own_token(twins: MakeTwins, beside: list[Item]) -> None:
+    """An operation's own token beats the one on top, which is there for the others."""
+    both = await twins()
+    for _time in range(2):
+        found = bodies(await alike(both, [*OWN, *beside]))
+        assert (found[0]["id"], found[1]["id"]) == (user_of("bob"), user_of("ann"))
+        assert found[2]["viewer"] == user_of("eve")
+    assert both.behind.ledger.tokens == both.alone.ledger.tokens
+
+
+async def test_nobody_reads_by_anothers_token(scene: MakeScene) -> None:
+    """What a batch read by an operation's own token is held for that token alone."""
+    here = await scene(FRESH)
+    await slots(here.caller, OWN)
+    calls = here.graph.ledger.counted_calls
+    await slots(here.caller, gets("me?fields=id"), token="bob")  # whose it is
+    assert here.graph.ledger.counted_calls == calls
+    assert bodies(await slots(here.caller, gets("2?fields=viewer"), token="ann")) != bodies(
+        await slots(here.caller, gets("2?fields=viewer"), token="eve")
+    )
+
+
+@pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
+@pytest.mark.parametrize(
+    "top, items, codes_of",
+    [
+        ("bad", gets("1", "2"), None),
+        ("bad", OWN, None),
+        ("bad", gets("1?access_token=ann"), None),
+        ("ann", gets("1?access_token=bad", "2"), [400, 200]),
+        ("ann", gets("1?access_token=bad"), [400]),
+    ],
+)
+async def test_a_refused_token(
+    twins: MakeTwins, top: str, items: list[Item], codes_of: list[int] | None, beside: list[Item]
+) -> None:
+    """A token that Graph refuses on top ends the batch with Graph's 190; one of an operation's ends that operation."""
+    both, whole = await twins(refused_tokens=("bad",)), [*items, *beside]
+    assert_alike(both, await batch(both.direct, whole, token=top), await batch(both.through, whole, token=top))
+    direct, through = await batch(both.direct, whole, token=top), await batch(both.through, whole, token=top)
+    assert_alike(both, direct, through)
+    if codes_of is None:
+        assert (through.status, through.json["error"]["code"]) == (400, 190)
+        assert written(both.behind) == 0
+    else:
+        assert codes(through.json)[: len(codes_of)] == codes_of
+
+
+@pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
+@pytest.mark.parametrize("proof", ["good", "wrong", "none"])
+@pytest.mark.parametrize("strict", [True, False])
+async def test_proofs(twins: MakeTwins, *, proof: str, strict: bool, beside: list[Item]) -> None:
+    """A proof on top is for the token on top; an operation with its own token brings its own, and Graph checks it."""
+    both = await twins(app_secret=SECRET, require_proof=strict)
+    items = [
+        *gets("1?fields=id", f"2?{proven('bob')}", "3?access_token=eve", "4?access_token=eve&appsecret_proof=00"),
+        *beside,
+    ]
+    top = {"good": {"appsecret_proof": proof_of(SECRET, "ann")}, "wrong": {"appsecret_proof": "00"}, "none": {}}[proof]
+    assert_alike(both, await batch(both.direct, items, **top), await batch(both.through, items, **top))
+    direct, through = await batch(both.direct, items, **top), await batch(both.through, items, **top)
+    assert_alike(both, direct, through)
+    assert (through.status == 400) is (proof == "wrong" or (proof == "none" and strict))
+
+
+# --- a caller that leaves ---------------------------------------------------------------------------------------------
+
+
+async def test_who_leaves_takes_nobody_along(scene: MakeScene, gate: MakeGate) -> None:
+    """A caller who hangs up on a batch leaves its twins their answers."""
+    here = await scene(ONE_AT_A_TIME)
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say("/1", token="ann"))
+    await shut.has(1)
+    (leaving,) = await here.caller.start(batch(here.caller, gets("111?fields=id", "222?fields=id")))
+    (staying,) = await here.caller.start(here.say("/v25.0/111?fields=id", token="ann"))
+    await here.queue_of(2)
+    await here.leave(leaving)
+    await here.queue_of(1)
+    shut.open()
+    await asyncio.gather(*first)
+    assert (await staying).json["id"] == "111"
+    assert "222" not in str(here.asked)
+
+
+async def test_who_leaves_a_batch_that_writes(scene: MakeScene, gate: MakeGate) -> None:
+    """A write whose caller has left was sent once, may have happened, and so ends what was fresh."""
+    here = await scene(FRESH)
+    await here.say("/v25.0/111?fields=name", token="ann")
+    shut = gate(here.graph)
+    (leaving,) = await here.caller.start(batch(here.caller, posts("111", body="name=new")))
+    await shut.has(1)
+    await here.leave(leaving)
+    shut.open()
+    assert (await here.say("/v25.0/111?fields=name", token="ann")).json["name"] == "new"
+    assert written(here.graph) == 1
+    assert asked(here.graph)[1]["body"] == "name=new&number=0"
+
+
+async def test_what_is_counted(scene: MakeScene) -> None:
+    """The sidecar counts the batches that applications sent, and the operations in them."""
+    here = await scene()
+    await slots(here.caller, READS)
+    await slots(here.caller, MIXED)
+    told = await here.stats()
+    assert told["client_batches"] == {"batches": 2, "operations": len(READS) + len(MIXED)}
+    assert body((await slots(here.caller, READS))[0])["id"] == "111"

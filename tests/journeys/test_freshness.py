@@ -1,0 +1,276 @@
+"""Where the rules allow it a read is served without asking; never an unfinished body, never past a write."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.journeys.conftest import MakeGate, MakeScene
+from tests.journeys.talking import Scene
+
+READ = "/v25.0/111?fields=id,name"
+FRESH: dict[str, Any] = {"cache": {"fresh_s": 3600}}
+CONFIRMED = "fwd=stale; fwd-status=304"
+
+
+class Clock:
+    """The sidecar's time of day, which moves when told."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock in the place of the machine's, for sidecars that start after it."""
+    made = Clock()
+    monkeypatch.setattr("proxy.app.time", SimpleNamespace(time=made, monotonic=time.monotonic))
+    return made
+
+
+async def name_of(here: Scene, path: str = READ, token: str = "ann") -> tuple[str, str]:
+    """The object's name and how the reply came about."""
+    heard = await here.say(path, token=token)
+    return heard.json["name"], heard.cache.partition("=")[0]
+
+
+async def test_nothing_is_fresh_unless_the_operator_says_so(scene: MakeScene) -> None:
+    """As delivered, every read is checked with Graph: a change is seen by the next caller."""
+    here = await scene()
+    before, _ = await name_of(here)
+    here.graph.world.touch("111")
+    assert (await name_of(here))[0] == f"{before} · 1"
+
+
+async def test_what_is_fresh_costs_no_call(scene: MakeScene) -> None:
+    """Within `cache.fresh_s` Graph is not asked; the reply says how old it is and how long it will do."""
+    here = await scene(FRESH)
+    first = await here.say(READ, token="ann")
+    for _time in range(3):
+        heard = await here.say(READ, token="ann")
+        assert (heard.status, heard.body, heard.etag) == (200, first.body, first.etag)
+        assert heard.cache.startswith("hit; ttl=35")
+        assert heard.headers["Age"] in {"0", "1"}
+    assert here.graph.ledger.counted_calls == 1
+    assert (await here.stats())["calls_avoided"] == {"collapsed": 0, "reused": 3}
+
+
+async def test_freshness_ends(scene: MakeScene, clock: Clock) -> None:
+    """Past `cache.fresh_s` Graph is asked, and its answer, changed or not, is fresh anew."""
+    here = await scene(FRESH)
+    await here.say(READ, token="ann")
+    clock.ahead += 3599
+    assert (await here.say(READ, token="ann")).headers["Age"] == "3599"
+    clock.ahead += 2
+    assert (await here.say(READ, token="ann")).cache == CONFIRMED
+    clock.ahead += 3599
+    assert (await here.say(READ, token="ann")).cache.startswith("hit; ttl=")
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(scene: MakeScene, clock: Clock) -> None:
+    """When the machine's clock jumps back a day, what was held does not stay fresh for that day."""
+    clock.ahead = 86_400
+    here = await scene(FRESH)
+    await here.say(READ, token="ann")
+    clock.ahead = 0
+    assert not (await here.say(READ, token="ann")).cache.startswith("hit")
+
+
+# --- rules
+
+
+async def test_the_first_rule_that_matches_holds(scene: MakeScene) -> None:
+    """Rules are read from the top, over the path without its version; what none names is checked every time."""
+    rules = [
+        {"path": "/act_*/insights", "fresh_s": 0},
+        {"path": "/act_*/*", "fresh_s": 3600},
+        {"path": "act_*", "fields": ["name", "currency", "timezone_name"], "fresh_s": 3600},
+    ]
+    here = await scene({"rules": rules})
+    fresh = {
+        "/v25.0/act_1/insights": False,
+        "/v25.0/act_1/campaigns": True,
+        "/act_1/campaigns?fields=id": True,
+        "/v25.0/act_1?fields=name": True,
+        "/v25.0/act_1?fields=currency,name": True,
+        "/v25.0/act_1?fields=name,balance": False,
+        "/v25.0/act_1": False,
+        "/v25.0/111": False,
+    }
+    for path, expected in fresh.items():
+        await here.say(path, token="ann")
+        assert (await here.say(path, token="ann")).cache.startswith("hit") == expected, path
+
+
+async def test_a_rule_changes_only_what_it_names(scene: MakeScene) -> None:
+    """What a rule leaves out is as in `cache`."""
+    here = await scene({**FRESH, "rules": [{"path": "/111", "batch": False}]})
+    await here.say(READ, token="ann")
+    assert (await here.say(READ, token="ann")).cache.startswith("hit")
+    assert here.slots == []
+
+
+# --- stale
+
+
+async def test_stale_while_revalidate_answers_now_and_learns_behind(scene: MakeScene, gate: MakeGate) -> None:
+    """Within `stale_while_revalidate_s` nobody waits: callers get what is held while one call asks for the next."""
+    here = await scene({"cache": {"stale_while_revalidate_s": 3600}})
+    old = await here.say(READ, token="ann")
+    here.graph.world.touch("111")
+    shut = gate(here.graph)
+    for _time in range(3):
+        heard = await here.say(READ, token="ann")
+        assert heard.body == old.body
+        assert heard.cache == "hit; ttl=-1; detail=stale-while-revalidate"
+    await shut.has(1)
+    assert here.slots == [1, 1]
+    shut.open()
+    async with asyncio.timeout(10):
+        while (await here.say(READ, token="ann")).body == old.body:
+            pass
+
+
+async def test_stale_if_error_stands_in_for_graph(scene: MakeScene) -> None:
+    """Within `stale_if_error_s` callers get what is held while Graph is down, and Graph's word once it is back."""
+    here = await scene({"cache": {"stale_if_error_s": 3600}})
+    old = await here.say(READ, token="ann")
+    for fault in ({"kind": "unavailable"}, {"kind": "cut"}, {"kind": "html"}, {"kind": "refused", "code": 4}):
+        here.graph.faults.clear()
+        here.graph.faults.add(fault)
+        heard = await here.say(READ, token="ann")
+        assert (heard.status, heard.body) == (200, old.body), fault
+        assert heard.cache.startswith("hit; ttl=-")
+        assert heard.cache.endswith("; detail=stale-if-error")
+    here.graph.faults.clear()
+    assert (await here.say(READ, token="ann")).cache == CONFIRMED
+
+
+async def test_nothing_old_stands_in_unless_the_operator_says_so(scene: MakeScene) -> None:
+    """As delivered, trouble at Graph is told as it is."""
+    here = await scene()
+    await here.say(READ, token="ann")
+    here.graph.faults.add({"kind": "unavailable"})
+    assert (await here.say(READ, token="ann")).status == 503
+
+
+async def test_an_error_of_the_callers_own_is_never_covered(scene: MakeScene) -> None:
+    """A token that has expired or an object that is gone is told at once, whatever is held."""
+    here = await scene({"cache": {"stale_if_error_s": 3600}})
+    await here.say(READ, token="ann")
+    here.graph.settings.change({"refused_tokens": ["ann"]})
+    assert (await here.say(READ, token="ann")).json["error"]["code"] == 190
+    here.graph.settings.change({"refused_tokens": [], "missing_ids": ["111"]})
+    assert (await here.say(READ, token="ann")).json["error"]["code"] == 100
+
+
+# --- what is not final
+
+
+async def test_a_report_is_polled_to_its_end(scene: MakeScene) -> None:
+    """A report that is being made is asked for each time, however fresh the rules; once done it is fresh."""
+    here = await scene(FRESH, report_polls=3)
+    started = await here.say("/v25.0/act_1/insights", method="POST", token="ann")
+    run = f"/v25.0/{started.json['report_run_id']}"
+    states = [(await here.say(run, token="ann")).json["async_percent_completion"] for _ in range(5)]
+    assert states == [0, 25, 50, 100, 100]
+    assert (await here.say(run, token="ann")).cache.startswith("hit")
+
+
+@pytest.mark.parametrize(
+    "unfinished, finished",
+    [
+        ({"async_status": "Job Running"}, {"async_status": "Job Completed"}),
+        ({"async_percent_completion": 99}, {"async_percent_completion": 100}),
+        ({"is_completed": False}, {"is_completed": True}),
+        ({"status_code": "IN_PROGRESS"}, {"status_code": "PUBLISHED"}),
+        ({"status_code": "FINISHED"}, {"status_code": "EXPIRED"}),
+        ({"status": "IN_PROGRESS"}, {"status": "ACTIVE"}),
+    ],
+)
+async def test_a_body_that_is_not_final_is_never_fresh(
+    scene: MakeScene, unfinished: dict[str, Any], finished: dict[str, Any]
+) -> None:
+    """A job, an async set or a media container that is under way is checked each time: its end is seen at once."""
+    here = await scene({"cache": {"fresh_s": 3600, "stale_while_revalidate_s": 3600}})
+    path = f"/v25.0/111?fields=id,{next(iter(unfinished))}"
+    here.graph.world.touch("111", unfinished)
+    await here.say(path, token="ann")
+    assert (await here.say(path, token="ann")).cache == CONFIRMED
+    here.graph.world.touch("111", finished)
+    assert (await here.say(path, token="ann")).json == {"id": "111", **finished}
+
+
+# --- writes through the sidecar
+
+WRITES = [
+    pytest.param("/v25.0/111", "POST", {"name": "new"}, id="update"),
+    pytest.param("/111", "POST", {"name": "new"}, id="another version"),
+    pytest.param("/v25.0/111/feed", "POST", {"message": "new"}, id="something added to it"),
+    pytest.param("/v25.0/111?method=post&name=new", "GET", None, id="a GET that writes"),
+    pytest.param("/v25.0/111/feed", "DELETE", None, id="something taken from it"),
+    pytest.param("/", "POST", {"batch": '[{"method":"POST","relative_url":"111","body":"name=new"}]'}, id="batch"),
+    pytest.param("/?id=111", "POST", {"name": "new"}, id="id in the query"),
+    pytest.param("/", "POST", {"id": "111", "name": "new"}, id="id in the body"),
+]
+
+
+@pytest.mark.parametrize("path, method, data", WRITES)
+async def test_a_caller_reads_its_own_write(
+    scene: MakeScene, path: str, method: str, data: dict[str, str] | None
+) -> None:
+    """After a write through the sidecar the object and its edges are asked for again, whatever is fresh."""
+    here = await scene({"cache": {"fresh_s": 3600, "stale_while_revalidate_s": 3600}})
+    for read in (READ, "/v25.0/111/feed?limit=1"):
+        await here.say(read, token="ann")
+        await here.say(read, token="bob")
+        assert (await here.say(read, token="ann")).cache.startswith("hit")
+    assert (await here.say(path, method=method, data=data, token="eve")).status == 200
+    for read in (READ, "/v25.0/111/feed?limit=1"):
+        for token in ("ann", "bob"):
+            assert (await here.say(read, token=token)).cache.startswith("fwd=stale")
+
+
+async def test_a_write_leaves_other_objects_fresh(scene: MakeScene) -> None:
+    """A write to one object does not cost what is fresh of others."""
+    here = await scene(FRESH)
+    await here.say("/v25.0/222", token="ann")
+    await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
+    assert (await here.say("/v25.0/222", token="ann")).cache.startswith("hit")
+
+
+async def test_a_write_that_graph_refused_or_lost_ends_freshness_too(scene: MakeScene) -> None:
+    """A write whose answer was lost may have been done: the next read asks."""
+    here = await scene(FRESH)
+    for fault in ({"kind": "lost", "method": "POST"}, {"kind": "unavailable", "method": "POST"}):
+        await here.say(READ, token="ann")
+        assert (await here.say(READ, token="ann")).cache.startswith("hit")
+        here.graph.faults.add(fault)
+        assert (await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")).status >= 500
+        here.graph.faults.clear()
+        assert (await here.say(READ, token="ann")).cache.startswith("fwd=stale")
+
+
+async def test_a_write_ends_the_flights_of_what_it_touched(scene: MakeScene, gate: MakeGate) -> None:
+    """A read after a write does not join a flight from before it: it sees the write, and so does whoever reads next."""
+    here = await scene(FRESH)
+    shut = gate(here.graph)
+    shut.holds = lambda request: request.path == "/"  # batches of reads wait, the write does not
+    before = await here.caller.start(here.say(READ, token="ann"))
+    await shut.has(1)
+    await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
+    after = await here.caller.start(here.say(READ, token="ann"))
+    await shut.has(2)
+    shut.open()
+    old, new = await asyncio.gather(*before, *after)
+    assert old.json["name"] != "new"
+    assert new.json["name"] == "new"
+    assert (await name_of(here))[0] == "new"

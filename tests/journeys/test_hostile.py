@@ -1,0 +1,228 @@
+"""Messages that no decent client sends: each is answered in Graph's shape, no token is logged, the next is served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+
+import pytest
+
+from tests.journeys.conftest import MakeScene, MakeScripted
+from tests.journeys.talking import Scene
+from tests.wires import Listener, Message, Wire, calling, ok, said
+
+SECRET = "EAABsecret"
+TARGET = f"/v25.0/111?access_token={SECRET}"
+HOST = "Host: a\r\nConnection: close\r\n"
+LARGEST_LINE = 65_536
+
+
+def get(target: str = TARGET, *fields: str, rest: str = "") -> bytes:
+    """A GET, odd in the one thing that is given."""
+    lines = [f"GET {target} HTTP/1.1", "Host: a", "Connection: close", *fields, "", rest]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def post(*fields: str, rest: str = "hello") -> bytes:
+    """A POST whose framing is odd."""
+    return "\r\n".join([f"POST {TARGET} HTTP/1.1", "Host: a", "Connection: close", *fields, "", rest]).encode()
+
+
+UNREADABLE = {
+    "TLS": bytes.fromhex("16030100fa010000f60303") + b"\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "another version": f"GET {TARGET} HTTP/3.7\r\n{HOST}\r\n".encode(),
+    "an unknown method": f"FROB {TARGET} HTTP/1.1\r\n{HOST}\r\n".encode(),
+    "a method in lower case": f"get {TARGET} HTTP/1.1\r\n{HOST}\r\n".encode(),
+    "no host": f"GET {TARGET} HTTP/1.1\r\n\r\n".encode(),
+    "two hosts": get(TARGET, "Host: b"),
+    "a line beyond the limit": get(f"{TARGET}&x={'a' * LARGEST_LINE}"),
+    "a line of megabytes": get(f"{TARGET}&x={'a' * 5_000_000}"),
+    "a field beyond the limit": get(TARGET, f"X: {'a' * (LARGEST_LINE + 1)}"),
+    "thousands of fields": get(TARGET, *(f"X-{number}: 1" for number in range(5000))),
+    "NUL in the target": get(f"{TARGET}\0"),
+    "a space in the target": get(f"/v25.0/1 11?access_token={SECRET}"),
+    "letters that are not escaped": get(f"{TARGET}&x=\xe9"),
+    "no slash": get(TARGET[1:]),
+    "no path": get(f"?access_token={SECRET}"),
+    "a star": get("*"),
+    "half an IPv6 address": get(f"http://[::1{TARGET}"),
+    "an impossible port": get(f"http://a:99999999{TARGET}"),
+    "a field without a colon": get(TARGET, "No colon here"),
+    "a space before the colon": get(TARGET, "X : 1"),
+    "a folded field": get(TARGET, "X: 1\r\n 2"),
+    "NUL in a field": get(TARGET, "X: a\0b"),
+    "length and chunks": post("Content-Length: 5", "Transfer-Encoding: chunked", rest="0\r\n\r\n"),
+    "two lengths": post("Content-Length: 5", "Content-Length: 6"),
+    "a negative length": post("Content-Length: -5"),
+    "a length with letters": post("Content-Length: 5x"),
+    "an endless length": post("Content-Length: 99999999999999999999999"),
+    "a chunk without a size": post("Transfer-Encoding: chunked", rest="zz\r\nhello\r\n"),
+    "a coding that is not chunked": post("Transfer-Encoding: gzip"),
+}
+SERVED = {
+    "an empty line in front": b"\r\n" + get(),
+    "HTTP/1.0": f"GET {TARGET} HTTP/1.0\r\n\r\n".encode(),
+    "escapes that are none": get(f"{TARGET}&x=%zz&y=%"),
+    "bytes that are no UTF-8": get(f"{TARGET}&x=%ff%fe"),
+    "a token that is no UTF-8": get("/v25.0/111?access_token=%ff"),
+    "a token in the header that is no UTF-8": get("/v25.0/111", "Authorization: Bearer \xff\xfe"),
+    "a fragment": get(f"{TARGET}#there"),
+    "another host's name": get(f"http://elsewhere.test{TARGET}"),
+    "a host that is none": f"GET {TARGET} HTTP/1.1\r\nHost: a b<c>\r\nConnection: close\r\n\r\n".encode(),
+    "an empty host": f"GET {TARGET} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode(),
+    "60 KB of query": get(f"{TARGET}&x={'a' * 60_000}"),
+    "60 KB of a field": get(TARGET, f"X: {'a' * 60_000}"),
+    "an upgrade": get(TARGET, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x"),
+    "an age of many digits": get(TARGET, f"Cache-Control: max-age={'9' * 5000}"),
+    "an age in other digits": get(TARGET, "Cache-Control: max-age=\xd9\xa3"),
+    "tags that are none": get(TARGET, 'If-None-Match: "\xff, W/'),
+    "a language that is none": get(TARGET, "Accept-Language: \xff\xfe"),
+}
+REFUSED_BY_GRAPH = {
+    "escaped control letters": get(f"/v25.0/111%00%0d%0aX:%201?access_token={SECRET}%0d%0a"),
+    "dots": get(f"/v25.0/../../etc/passwd?access_token={SECRET}"),
+    "slashes": get(f"//////?access_token={SECRET}"),
+    "a name after two slashes": get(f"//elsewhere.test/x?access_token={SECRET}"),
+    "fields that do not pair up": get(f"{TARGET}&fields=a{{b(c"),
+    "fields nested deeply": get(f"{TARGET}&fields={'a{' * 10_000}{'}' * 10_000}"),
+    "OPTIONS of everything": f"OPTIONS * HTTP/1.1\r\n{HOST}\r\n".encode(),
+    "TRACE": f"TRACE / HTTP/1.1\r\n{HOST}\r\n".encode(),
+    "no token after Bearer": get("/v25.0/111", "Authorization: Bearer "),
+    "an Authorization of nothing": get("/v25.0/111", "Authorization:"),
+}
+
+
+def parsed(raw: bytes) -> Message:
+    """The one reply that came before the connection ended."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    start, *lines = head.decode("latin-1").split("\r\n")
+    found = Message.of(start, "\r\n".join(lines))
+    assert len(body) == int(found.fields["Content-Length"])
+    found.body = body
+    return found
+
+
+async def assert_served(here: Scene) -> None:
+    """The sidecar goes on."""
+    assert (await here.say("/v25.0/222", token="ann")).status == 200
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+async def test_what_cannot_be_read_is_refused(scene: MakeScene, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that is no HTTP gets a 400 in Graph's shape and its connection's end; Graph never sees any of it."""
+    here = await scene()
+    with caplog.at_level(logging.DEBUG):
+        heard = parsed(await said(here.front.url, UNREADABLE[what]))
+    error = json.loads(heard.body)["error"]
+    assert (heard.status, heard.fields["Content-Type"]) == (400, "application/json; charset=UTF-8")
+    assert error["message"].startswith("graph-sidecar: ")
+    assert error["is_transient"] is False
+    assert here.graph.ledger.http_calls == 0
+    assert SECRET not in caplog.text + heard.body.decode()
+    assert "Traceback" not in caplog.text
+    await assert_served(here)
+
+
+@pytest.mark.parametrize("what", SERVED)
+async def test_what_is_only_odd_is_served(scene: MakeScene, what: str) -> None:
+    """What Graph would answer is answered, however unusual the way in which it is asked."""
+    here = await scene()
+    heard = parsed(await said(here.front.url, SERVED[what]))
+    assert (heard.status, json.loads(heard.body)["id"]) == (200, "111")
+    await assert_served(here)
+
+
+@pytest.mark.parametrize("what", REFUSED_BY_GRAPH)
+async def test_what_graph_refuses_is_for_graph_to_refuse(scene: MakeScene, what: str) -> None:
+    """What can be read and makes no sense goes on, and comes back with Graph's own words and not ours."""
+    here = await scene()
+    heard = parsed(await said(here.front.url, REFUSED_BY_GRAPH[what]))
+    assert heard.status == 400
+    assert not json.loads(heard.body)["error"]["message"].startswith("graph-sidecar: ")
+    await assert_served(here)
+
+
+async def test_connect_is_refused_and_told_what_to_do(scene: MakeScene) -> None:
+    """A client that takes the sidecar for a forward proxy reads what to set instead, and Graph is not asked."""
+    here = await scene()
+    async with calling(here.front.url) as wire:
+        await wire.send("CONNECT graph.facebook.com:443 HTTP/1.1\r\nHost: graph.facebook.com:443\r\n\r\n")
+        heard = await wire.message()
+    assert (heard.status, heard.fields["Content-Type"]) == (400, "application/json; charset=UTF-8")
+    assert "https://graph.facebook.com" in json.loads(heard.body)["error"]["message"]
+    assert here.graph.ledger.http_calls == 0
+    await assert_served(here)
+
+
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+async def test_a_body_that_turns_bad_is_its_senders_trouble(
+    scene: MakeScene, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A chunk that cannot be read makes no whole message, holds up nobody else, and is no fault of the sidecar's."""
+    here = await scene()
+    async with calling(here.front.url) as wire:
+        await wire.send(f"{verb} {TARGET} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n")
+        await here.caller.settle()
+        await wire.send("zz\r\n")
+        await assert_served(here)
+    await assert_served(here)
+    assert here.graph.ledger.counted_calls == 2
+    assert "a fault of the sidecar's own" not in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_several_in_one_go_are_answered_in_their_order(scene: MakeScene) -> None:
+    """A caller that does not wait for answers before it asks on gets them all, first asked first."""
+    here = await scene()
+    async with calling(here.front.url) as wire:
+        await wire.send(*(f"GET /v25.0/{number}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n" for number in range(1, 40)))
+        heard = [json.loads((await wire.message()).body)["id"] for _ in range(1, 40)]
+    assert heard == [str(number) for number in range(1, 40)]
+
+
+async def test_a_message_may_come_letter_by_letter(scene: MakeScene) -> None:
+    """However a network cuts a message up, it is one message."""
+    here = await scene()
+    async with calling(here.front.url) as wire:
+        for letter in f"GET {TARGET} HTTP/1.1\r\nHost: a\r\n\r\n":
+            await wire.send(letter)
+            await asyncio.sleep(0)
+        assert json.loads((await wire.message()).body)["id"] == "111"
+
+
+async def test_half_a_message_holds_up_nobody(scene: MakeScene) -> None:
+    """Who stops in the middle of a message waits alone, and can hang up without a trace."""
+    here = await scene()
+    for half in (f"GET {TARGET} HT", f"GET {TARGET} HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{{"):
+        async with calling(here.front.url) as wire:
+            await wire.send(half)
+            await assert_served(here)
+    await assert_served(here)
+
+
+async def test_an_old_client_is_sent_no_chunks(scripted: MakeScripted) -> None:
+    """HTTP/1.0 knows no chunks: what Graph streams in chunks comes to it as it is, and ends with the line."""
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        at.arrived.append(await wire.message())
+        await wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+
+    _at, front = await scripted(serve)
+    heard = await said(front.url, f"GET /v25.0/1/picture?access_token={SECRET} HTTP/1.0\r\n\r\n")
+    assert heard.partition(b"\r\n\r\n")[2] == b"hello"
+
+
+async def test_what_graph_says_cannot_break_out(scripted: MakeScripted) -> None:
+    """A header of a slot that holds a line break does not become two headers of a reply."""
+    slot = {"code": 200, "headers": [{"name": "X-Odd", "value": "1\r\nSet-Cookie: a=b"}], "body": '{"id":"1"}'}
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        at.arrived.append(await wire.message())
+        await wire.send(ok(json.dumps([slot])))
+
+    _at, front = await scripted(serve)
+    heard = await said(front.url, get())
+    assert parsed(heard).status == 200
+    assert b"Set-Cookie" not in heard

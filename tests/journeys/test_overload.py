@@ -1,0 +1,101 @@
+"""More than can wait: those beyond the queue are told at once and how long to stay away; the others are served."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.journeys.conftest import MakeGate, MakeScene
+from tests.journeys.talking import Gate, Heard, Scene
+
+SMALL = {"batch": {"queue": 3, "in_flight": 1}}
+
+
+def assert_overloaded(heard: Heard) -> None:
+    """A 503 of the sidecar's own, in Graph's shape, which a Graph client takes for one to try again."""
+    error = heard.json["error"]
+    assert heard.status == 503
+    assert heard.headers["Content-Type"] == "application/json; charset=UTF-8"
+    assert int(heard.headers["Retry-After"]) > 0
+    assert error["message"].startswith("graph-sidecar: ")
+    assert "batch.queue" in error["message"]
+    assert error["is_transient"] is True
+    assert "detail=overloaded" in heard.cache
+
+
+async def filled(here: Scene, shut: Gate, token: str = "ann") -> list[asyncio.Task[Heard]]:
+    """One read at Graph and a queue that is full behind it."""
+    first = await here.caller.start(here.say("/v25.0/1", token=token))
+    await shut.has(1)
+    waiting = await here.caller.start(*(here.say(f"/v25.0/{n}", token=token) for n in (2, 3, 4)))
+    await here.queue_of(3)
+    return first + waiting
+
+
+async def test_beyond_the_queue_callers_are_told(scene: MakeScene, gate: MakeGate) -> None:
+    """The first too many gets its 503 while the others still wait; they get their answers, and so does who returns."""
+    here = await scene(SMALL)
+    shut = gate(here.graph)
+    waiting = await filled(here, shut)
+    assert_overloaded(await here.say("/v25.0/5", token="ann"))
+    shut.open()
+    assert [heard.json["id"] for heard in await asyncio.gather(*waiting)] == ["1", "2", "3", "4"]
+    assert (await here.say("/v25.0/5", token="ann")).status == 200
+
+
+async def test_a_twin_needs_no_place(scene: MakeScene, gate: MakeGate) -> None:
+    """Who asks what is on its way already is never one too many."""
+    here = await scene(SMALL)
+    shut = gate(here.graph)
+    waiting = await filled(here, shut)
+    twins = await here.caller.start(*(here.say(f"/v25.0/{n}", token="ann") for n in (1, 2, 3, 4)))
+    shut.open()
+    assert {heard.status for heard in await asyncio.gather(*waiting, *twins)} == {200}
+
+
+async def test_who_leaves_makes_room(scene: MakeScene, gate: MakeGate) -> None:
+    """A place in the queue is free again when its caller has hung up."""
+    here = await scene(SMALL)
+    shut = gate(here.graph)
+    *waiting, last = await filled(here, shut)
+    await here.leave(last)
+    await here.queue_of(2)
+    newcomer = await here.caller.start(here.say("/v25.0/5", token="ann"))
+    await here.queue_of(3)
+    shut.open()
+    assert {heard.status for heard in await asyncio.gather(*waiting, *newcomer)} == {200}
+
+
+async def test_one_group_does_not_fill_anothers_queue(scene: MakeScene, gate: MakeGate) -> None:
+    """The bound is for each group: with tokens apart, one that asks too much leaves the others their room."""
+    here = await scene({"batch": SMALL["batch"] | {"group": "token"}})
+    shut = gate(here.graph)
+    waiting = await filled(here, shut)
+    assert_overloaded(await here.say("/v25.0/5", token="ann"))
+    other = await here.caller.start(here.say("/v25.0/5", token="bob"))
+    await shut.has(2)
+    shut.open()
+    assert {heard.status for heard in await asyncio.gather(*waiting, *other)} == {200}
+
+
+async def test_overload_is_covered_by_what_may_stand_in(scene: MakeScene, gate: MakeGate) -> None:
+    """Where a rule lets an old body stand in for a failure, overload is one."""
+    here = await scene({**SMALL, "cache": {"stale_if_error_s": 3600}})
+    held = await here.say("/v25.0/5", token="ann")
+    shut = gate(here.graph)
+    waiting = await filled(here, shut)
+    heard = await here.say("/v25.0/5", token="ann")
+    assert (heard.status, heard.body) == (200, held.body)
+    assert "detail=stale-if-error" in heard.cache
+    shut.open()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_passes_through_is_not_held_up(scene: MakeScene, gate: MakeGate) -> None:
+    """A full queue of reads is no matter for writes."""
+    here = await scene(SMALL)
+    shut = gate(here.graph)
+    shut.holds = lambda request: request.path == "/"
+    waiting = await filled(here, shut)
+    assert (await here.say("/v25.0/9", token="ann", method="POST", data={"name": "x"})).status == 200
+    shut.open()
+    await asyncio.gather(*waiting)

@@ -1,0 +1,148 @@
+"""Tokens, proofs and what bodies hold are text in memory alone: everything else that the program writes is searched."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from proxy.emulator import proof_of
+from tests.journeys.conftest import MakeAsk, MakeGraph
+from tests.journeys.processes import Serving, serving
+from tests.journeys.talking import Ask
+
+APP_SECRET = "APPSECRETAPPSECRET"
+TOKEN = "EAAGoodTokenGoodToken"
+PIPED = "999|AppTokenAppToken"
+DEAD = "EAADeadTokenDeadToken"
+SHY = "EAAShyTokenShyToken"
+PROOF = proof_of(APP_SECRET, TOKEN)
+FORGED = "f0f0f0f0f0f0f0f0f0f0"
+INSIDE = "a secret that a user wrote down"
+ALL = (APP_SECRET, TOKEN, PIPED, DEAD, SHY, PROOF, FORGED, INSIDE, "EAAP", "CODECODECODE")
+
+READ = "/v25.0/111?fields=id,name,feed.limit(1){message}"
+
+
+def spellings(secret: str) -> Iterator[bytes]:
+    """The forms in which a secret may lie about."""
+    plain = secret.encode()
+    yield from (plain, quote(secret, safe="").encode(), plain.hex().encode(), secret.encode("utf-16-le"))
+    if len(plain) < 12:
+        return
+    # Base64 of a longer text holds one of three forms of its middle.
+    for shift in range(3):
+        yield base64.b64encode(bytes(shift) + plain)[4:-4]
+
+
+def found_in(heap: bytes) -> list[str]:
+    """The secrets that *heap* holds in any form."""
+    return [secret for secret in ALL if any(form in heap for form in spellings(secret))]
+
+
+async def every_kind_of_request(caller: Ask) -> None:
+    """Reads, writes and nonsense, with every secret in every place that may hold one."""
+    for token in (TOKEN, PIPED, DEAD, SHY):
+        for scheme in ("Bearer", "OAuth", "Basic", ""):
+            await caller.say(READ, headers={"Authorization": f"{scheme} {token}".strip()})
+        given = quote(token, safe="")
+        for path in (
+            READ, f"{READ}&appsecret_proof={PROOF}", f"{READ}&appsecret_proof={FORGED}&appsecret_time=1",
+            f"{READ}&callback=cb", f"{READ}&callback=1", "/me/accounts", "/v25.0/404111", "/v25.0/111?fields=nope",
+            "/v25.0/111/picture", f"/v25.0/debug_token?input_token={given}", f"/v25.0/111?access.token={given}",
+            f"/oauth/access_token?client_id=1&client_secret={APP_SECRET}&code=CODECODECODE", "/v25.0/../111",
+        ):  # fmt: skip
+            await caller.say(path, token=given)
+            await caller.say(
+                path, token=given, headers={"Cache-Control": "only-if-cached", "Authorization": "Bearer x"}
+            )
+        await caller.say("/v25.0/111", method="POST", data={"name": INSIDE, "access_token": token})
+        await caller.say("/v25.0/222", method="DELETE", token=given)
+        await caller.say("/", method="POST", data={"access_token": token, "batch": '[{"relative_url":"me"}]'})
+
+
+async def nonsense(front: Serving) -> None:
+    """What no HTTP client sends: unreadable heads, and connections that end too early."""
+    host, _, port = front.url.removeprefix("http://").rpartition(":")
+    for head in (
+        f"GET /{TOKEN}?access_token={TOKEN} HTTP/9.9",
+        f"GET /æ?access_token={TOKEN} HTTP/1.1",
+        f"GET /111?access_token={TOKEN} HTTP/1.1\r\nAuthorization {TOKEN}",
+        f"GET /111?access_token={TOKEN} HTTP/1.1\r\nContent-Length: {TOKEN}",
+        f"CONNECT {TOKEN}:443 HTTP/1.1",
+        f"{TOKEN} / HTTP/1.1",
+        f"GET /111?access_token={TOKEN}&x={'x' * 70_000} HTTP/1.1",
+        f"GET /111?access_token={TOKEN} HTTP/1.1\r\nX: {'x' * 70_000}",
+        f"POST /111?access_token={TOKEN} HTTP/1.1\r\nContent-Length: 100",
+        f"GET http://[{TOKEN}/111 HTTP/1.1",
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"{head}\r\nConnection: close\r\n\r\n".encode())
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+
+def files_of(folder: Path) -> list[bytes]:
+    """The names and the bytes of all files below *folder*."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [each for path in files for each in (str(path).encode(), path.read_bytes())]
+
+
+FAULTS = ("null", "aborted", "error", "refused", "batch_exception", "unknown", "unavailable", "html", "text", "empty",
+          "error_in_200", "cut", "short", "long", "cut_middle", "lost")  # fmt: skip
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_no_secret_is_ever_written(graph: MakeGraph, ask: MakeAsk, tmp_path: Path, form: str) -> None:
+    """At the most talkative level, through every kind of request and failure, no secret is in any log, file or page."""
+    meta = await graph(app_secret=APP_SECRET, refused_tokens=(DEAD,), refused_on_top=(SHY,))
+    meta.world.touch("111", {"name": INSIDE})
+    async with serving(
+        meta.url, tmp_path, "log.level=debug", f"log.format={form}", "cache.stale_if_error_s=60"
+    ) as front:
+        caller = await ask(front.url)
+        await every_kind_of_request(caller)
+        for kind in FAULTS:
+            meta.faults.clear()
+            meta.faults.add({"kind": kind, "message": f"{INSIDE} {TOKEN}"})
+            await asyncio.gather(*(caller.say(READ, token=token) for token in (TOKEN, DEAD, SHY)))
+            with contextlib.suppress(aiohttp.ClientError):  # a reply that is cut off is handed on cut off
+                await caller.say("/v25.0/111", method="POST", data={"name": INSIDE}, token=TOKEN)
+        await nonsense(front)
+        pages = [(await caller.say(f"{front.admin_url}{path}")).body for path in ("/stats", "/metrics", "/", "/readyz")]
+        front.signal(signal.SIGTERM)
+        assert await front.ended() == 0
+        said = "".join(front.lines).encode()
+    assert len(front.lines) > 100
+    written = files_of(tmp_path)
+    assert sum(map(len, written)) > 10_000
+    for heap in (said, *pages, *written):
+        assert found_in(heap) == []
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_no_secret_is_written_while_graph_is_away(ask: MakeAsk, tmp_path: Path, form: str) -> None:
+    """Nor where no connection to Graph can be made at all."""
+    async with serving("http://127.0.0.1:9", tmp_path, "log.level=debug", f"log.format={form}") as front:
+        caller = await ask(front.url)
+        await every_kind_of_request(caller)
+        front.signal(signal.SIGTERM)
+        assert await front.ended() == 0
+    assert len(front.lines) > 100
+    assert found_in("".join(front.lines).encode()) == []
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    """A secret in the middle of other text, plain or encoded, is found."""
+    text = f"x{TOKEN}xy".encode()
+    for heap in (text, text.hex().encode(), base64.b64encode(text), quote(f"a{PIPED}").encode()):
+        assert found_in(heap)

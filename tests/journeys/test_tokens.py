@@ -1,0 +1,154 @@
+"""Who asks: every way of naming a token means the same, and what vouches for one counts for one caller."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.emulator import proof_of, token_hash
+from tests.journeys.conftest import MakeGate, MakeScene, MakeTwins
+from tests.journeys.talking import asked
+
+READ = "/v25.0/111?fields=id,name,viewer"
+SECRET = "app-secret"
+ANN = proof_of(SECRET, "ann")
+ANN_TIMED = f"appsecret_proof={proof_of(SECRET, 'ann', '1700000000')}&appsecret_time=1700000000"
+FRESH = {"cache": {"fresh_s": 3600}}
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "OAuth", "bearer", "oauth"])
+async def test_a_token_in_the_header_is_as_good_as_one_in_the_query(twins: MakeTwins, scheme: str) -> None:
+    """A program that sends `Authorization` gets what Graph would answer it, and shares what is held with its token."""
+    both = await twins()
+    said = {"Authorization": f"{scheme} ann"}
+    first = await both.alike(READ, headers=said)
+    assert first.cache == "fwd=uri-miss; stored"
+    again = await both.alike(READ, token="ann")
+    assert again.cache == "fwd=stale; fwd-status=304"
+    assert again.body == first.body
+
+
+@pytest.mark.parametrize("token", ["999|app-token", "a+b/c==", "æøå", "per%cent&amp;"])
+async def test_a_token_of_any_letters_reaches_graph_whole(scene: MakeScene, token: str) -> None:
+    """App tokens hold a `|`, others what base64 holds: Graph sees each as the application wrote it."""
+    from urllib.parse import quote
+
+    here = await scene()
+    assert (await here.say(f"{READ}&access_token={quote(token, safe='')}")).status == 200
+    assert here.slots == [1]
+    assert dict(here.graph.ledger.tokens) == {token_hash(token): 1}
+
+
+async def test_two_tokens_in_one_request_are_for_graph_to_judge(twins: MakeTwins) -> None:
+    """A request that names two users is passed on as it is: who it is from is not ours to guess."""
+    both = await twins()
+    heard = await both.alike(READ, token="ann", headers={"Authorization": "Bearer bob"})
+    assert heard.cache == "fwd=bypass; detail=credentials"
+
+
+async def test_the_same_token_twice_is_one_token(scene: MakeScene) -> None:
+    """Some SDKs send their token in header and query: such a read is batched and held like any other."""
+    here = await scene()
+    heard = await here.say(READ, token="ann", headers={"Authorization": "Bearer ann"})
+    assert heard.cache == "fwd=uri-miss; stored"
+
+
+async def test_authorization_of_another_kind_goes_through_untouched(twins: MakeTwins) -> None:
+    """What is no access token, such as Basic, is neither read nor held."""
+    both = await twins()
+    heard = await both.alike(READ, headers={"Authorization": "Basic YW5uOmFubg=="})
+    assert heard.status == 400
+    assert heard.cache == "fwd=bypass; detail=authorization"
+
+
+async def test_a_proof_goes_to_graph_and_into_no_key(scene: MakeScene) -> None:
+    """A program that starts to sign its calls, or signs them by the clock, keeps what is held for its token."""
+    here = await scene(app_secret=SECRET)
+    await here.say(READ, token="ann")
+    signed = await here.say(f"{READ}&appsecret_proof={ANN}", token="ann")
+    timed = await here.say(f"{READ}&{ANN_TIMED}", token="ann")
+    assert [signed.cache, timed.cache] == ["fwd=stale; fwd-status=304"] * 2
+    plain, with_proof, with_time = (slot["relative_url"] for slot in here.asked)
+    assert "appsecret" not in plain
+    assert with_proof.endswith(f"&appsecret_proof=#{token_hash(ANN)}")
+    assert with_time.endswith("&appsecret_time=1700000000")
+
+
+async def test_callers_with_different_proofs_do_not_share_a_flight(scene: MakeScene, gate: MakeGate) -> None:
+    """Nobody rides on a signature that was checked for somebody else: a forged one gets Graph's refusal."""
+    here = await scene(app_secret=SECRET, require_proof=True)
+    shut = gate(here.graph)
+    callers = await here.caller.start(
+        here.say(f"{READ}&appsecret_proof={ANN}", token="ann"),
+        here.say(f"{READ}&appsecret_proof={ANN}", token="ann"),
+        here.say(f"{READ}&{ANN_TIMED}", token="ann"),
+        here.say(f"{READ}&appsecret_proof=forged", token="ann"),
+        here.say(READ, token="ann"),
+    )
+    shut.open()
+    heard = await asyncio.gather(*callers)
+    assert [each.status for each in heard] == [200, 200, 200, 400, 400]
+    assert "Invalid appsecret_proof" in heard[3].json["error"]["message"]
+    assert "require an appsecret_proof" in heard[4].json["error"]["message"]
+
+
+@pytest.mark.parametrize("proof", ["appsecret_proof=forged", f"appsecret_proof={ANN}&appsecret_time=1", ""])
+async def test_what_is_fresh_is_not_served_under_a_proof_that_graph_has_not_seen(scene: MakeScene, proof: str) -> None:
+    """A stolen token without the app's secret gets nothing, not even what is held and fresh."""
+    here = await scene(FRESH, app_secret=SECRET, require_proof=True)
+    good = f"{READ}&appsecret_proof={ANN}"
+    await here.say(good, token="ann")
+    assert (await here.say(good, token="ann")).cache.startswith("hit; ttl=")
+    assert (await here.say(f"{READ}&{proof}", token="ann")).status == 400
+    assert (await here.say(good, token="ann")).cache.startswith("hit; ttl=")
+
+
+async def test_a_second_good_proof_is_asked_once_and_then_known(scene: MakeScene) -> None:
+    """Two programs with one token, each with its own way to sign, both profit from what is fresh."""
+    here = await scene(FRESH, app_secret=SECRET, require_proof=True)
+    await here.say(f"{READ}&appsecret_proof={ANN}", token="ann")
+    assert (await here.say(f"{READ}&{ANN_TIMED}", token="ann")).cache == "fwd=stale; fwd-status=304"
+    for proof in (f"appsecret_proof={ANN}", ANN_TIMED):
+        assert (await here.say(f"{READ}&{proof}", token="ann")).cache.startswith("hit; ttl=")
+
+
+async def test_reads_without_a_token_go_alone(scene: MakeScene) -> None:
+    """A read by nobody is never put into a batch, whose token would lend it somebody's rights."""
+    here = await scene(public_ids=("111",))
+    nobody, ann, nosy = await asyncio.gather(
+        here.say(READ), here.say(READ, token="ann"), here.say("/v25.0/222?fields=id,viewer")
+    )
+    assert nobody.json["viewer"] == "0"
+    assert ann.json["viewer"] != "0"
+    assert (nosy.status, nosy.json["error"]["code"]) == (400, 104)
+    assert here.slots == [1]
+    assert all("access_token=" in slot["relative_url"] for slot in here.asked if "relative_url" in slot)
+
+
+async def test_reads_without_a_token_have_a_key_of_their_own(scene: MakeScene) -> None:
+    """What was fetched with a token is not shown to who has none, fresh as it may be, nor the other way round."""
+    here = await scene(FRESH, public_ids=("111",))
+    ann = await here.say(READ, token="ann")
+    first, second = await here.say(READ), await here.say(READ)
+    assert ann.json["viewer"] != first.json["viewer"] == "0"
+    assert second.body == first.body
+    assert second.cache.startswith("hit; ttl=")
+    assert (await here.say(READ, token="ann")).body == ann.body
+
+
+@pytest.mark.parametrize("blank", ["access_token=", "access_token", "access_token=%20", "access_token=&access_token="])
+async def test_a_blank_token_is_nobodys(twins: MakeTwins, blank: str) -> None:
+    """A program whose token is not set sees what Graph shows it, not what is held for somebody."""
+    both = await twins(settings=FRESH, public_ids=("111",))
+    ann = await both.alike(READ, token="ann")
+    assert (await both.alike(f"{READ}&{blank}")).json["viewer"] != ann.json["viewer"]
+    assert all("access_token=#" in slot["relative_url"] for slot in asked(both.behind) if "relative_url" in slot)
+
+
+async def test_reads_without_a_token_are_revalidated(scene: MakeScene) -> None:
+    """A read by nobody is spared its bytes as well when nothing has changed."""
+    here = await scene(public_ids=("111",))
+    first, second = await here.say(READ), await here.say(READ)
+    assert second.cache == "fwd=stale; fwd-status=304"
+    assert second.body == first.body

@@ -1,0 +1,272 @@
+"""What goes to Graph, and what is made of all that can come back: a real socket, a Graph that misbehaves on order."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from urllib.parse import parse_qs
+
+import pytest
+
+from proxy.core.batching import Call
+from proxy.core.errors import Cut, Late, Nonsense, SidecarError, Unreachable
+from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.shell.upstream import Upstream, Way
+from tests.shell.fakes import ask
+from tests.wires import Listener, Wire, listening, ok
+
+Script = Callable[[Wire, Listener], Awaitable[None]]
+WAY = Way("http", "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
+TOKEN = "EAABsecret"
+
+
+class Stand:
+    """An upstream and the Graph that it talks to."""
+
+    def __init__(self, upstream: Upstream, at: Listener) -> None:
+        self.upstream, self.at = upstream, at
+
+    def request(self, **fields: object) -> Request:
+        """A read of that Graph's."""
+        return ask(token=TOKEN, **({"host": f"127.0.0.1:{self.at.port}"} | fields))  # type: ignore[arg-type]
+
+    async def single(self, **fields: object) -> Reply:
+        return await self.upstream.single(self.request(**fields))
+
+    async def batch(self, **fields: object) -> Reply | Call:
+        return await self.upstream.batch([self.request(**fields)], Credential(TOKEN))
+
+
+Stands = Callable[..., Awaitable[Stand]]
+
+
+@pytest.fixture
+async def stand() -> AsyncIterator[Stands]:
+    """Sets an upstream up before a Graph that does as the script says."""
+    async with AsyncExitStack() as lifetimes:
+
+        async def make(script: Script, **way: object) -> Stand:
+            upstream = Upstream(replace(WAY, **way))  # type: ignore[arg-type]
+            await upstream.open()
+            lifetimes.push_async_callback(upstream.close)
+            return Stand(upstream, await lifetimes.enter_async_context(listening(script)))
+
+        yield make
+
+
+def answering(*replies: bytes) -> Script:
+    """Answers one message after the other with *replies*, on whatever connection."""
+    left = iter(replies)
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        while True:
+            at.arrived.append(await wire.message())
+            await wire.send(next(left))
+
+    return serve
+
+
+# --- what is said
+
+
+async def test_a_single_read_as_graph_sees_it(stand: Stands) -> None:
+    """The normal form, the caller's own token and language, the pinned User-Agent, and nothing that was not asked."""
+    here = await stand(answering(ok()))
+    await here.single(language="de", validator='"e1"', channel=Channel.DIRECT)
+    seen = here.at.arrived[0]
+    assert seen.start == f"GET /v25.0/111?fields=id&access_token={TOKEN} HTTP/1.1"
+    assert dict(seen.fields) == {
+        "Host": f"127.0.0.1:{here.at.port}",
+        "User-Agent": "graph-sidecar",
+        "Accept": "*/*",
+        "Accept-Encoding": "gzip, deflate",
+        "Accept-Language": "de",
+        "If-None-Match": '"e1"',
+    }
+
+
+async def test_a_batch_as_graph_sees_it(stand: Stands) -> None:
+    """One urlencoded POST to the root: the top token in the form, everything else inside the slots."""
+    here = await stand(answering(ok("[]")))
+    await here.batch(language="de", validator='"e1"')
+    seen = here.at.arrived[0]
+    assert (seen.start, seen.fields["Content-Type"]) == ("POST / HTTP/1.1", "application/x-www-form-urlencoded")
+    assert (seen.fields["Accept-Language"], seen.fields["User-Agent"]) == ("de", "graph-sidecar")
+    assert "If-None-Match" not in seen.fields
+    form = parse_qs(seen.body.decode())
+    assert (form["access_token"], form["include_headers"]) == ([TOKEN], ["true"])
+    assert TOKEN in form["batch"][0]
+
+
+# --- what is heard
+
+
+async def test_a_reply_comes_decoded_and_without_what_was_the_connections(stand: Stands) -> None:
+    """A caller gets the body, however it was packed, and no field that spoke of our connection to Graph."""
+    packed = gzip.compress(b'{"id":"1"}')
+    fields = ["Content-Encoding: gzip", "Connection: keep-alive, X-Mine", "X-Mine: 1", "Set-Cookie: a=b", 'ETag: "e"']
+    here = await stand(answering(ok(packed, *fields)))
+    reply = await here.single()
+    assert (reply.status, reply.body, reply.channel) == (200, b'{"id":"1"}', Channel.DIRECT)
+    assert {name.lower() for name, _ in reply.headers} == {"content-type", "etag"}
+    assert reply.upstream_s is not None
+
+
+async def test_a_304_nobody_asked_for_is_nonsense(stand: Stands) -> None:
+    """Without a condition there is nothing that a 304 could confirm."""
+    here = await stand(answering(b"HTTP/1.1 304 Not Modified\r\n\r\n", b"HTTP/1.1 304 Not Modified\r\n\r\n"))
+    with pytest.raises(Nonsense):
+        await here.single()
+    assert (await here.single(validator='"e1"')).status == 304
+
+
+async def test_a_redirect_is_the_callers(stand: Stands) -> None:
+    """Nothing is followed: where a token goes is for its owner to say."""
+    here = await stand(answering(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"))
+    reply = await here.single()
+    assert (reply.status, reply.header("Location"), len(here.at.arrived)) == (302, "/elsewhere", 1)
+
+
+async def _cut_before(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    wire.cut()
+
+
+async def _close_before(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+
+
+async def _cut_head(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Ty")
+
+
+async def _cut_body(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
+
+
+async def _cut_chunks(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[{\r\n")
+
+
+async def _gibberish(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+
+
+async def _bad_gzip(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(ok(b"no gzip at all", "Content-Encoding: gzip"))
+
+
+async def _silence(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.ended()
+
+
+async def _stall(wire: Wire, at: Listener) -> None:
+    at.arrived.append(await wire.message())
+    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
+    await wire.ended()
+
+
+@pytest.mark.parametrize(
+    "script,error,call",
+    [
+        (_cut_before, Cut, Call.CUT),
+        (_close_before, Cut, Call.CUT),
+        (_cut_head, Cut, Call.CUT),
+        (_cut_body, Cut, Call.CUT),
+        (_cut_chunks, Cut, Call.CUT),
+        (_gibberish, Nonsense, Call.CUT),
+        (_bad_gzip, SidecarError, Call.CUT),
+        (_silence, Late, Call.LATE),
+        (_stall, Late, Call.LATE),
+    ],
+)
+async def test_trouble_has_a_name(stand: Stands, script: Script, error: type[SidecarError], call: Call) -> None:
+    """Whatever Graph or the network does, it comes out as one of our few errors, without a URL and so a token."""
+    here = await stand(script, reply_timeout_s=0.05, connect_timeout_s=0.05)
+    with pytest.raises(error) as caught:
+        await here.single()
+    assert TOKEN not in repr(caught.value) + str(caught.value.__cause__)
+    assert caught.value.__suppress_context__
+    assert await here.batch() is call
+
+
+async def test_a_refused_connection_is_unreachable(stand: Stands) -> None:
+    """Where nobody listens, both forms of asking say so."""
+    here = await stand(_silence)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{nobody.getsockname()[1]}"
+        for asking in (here.single(host=host), here.batch(host=host)):
+            with pytest.raises(Unreachable, match="no connection to Graph"):
+                await asking
+
+
+async def test_a_name_that_means_nothing_is_unreachable(stand: Stands) -> None:
+    """A host that has no address is the same to a caller as one that refuses."""
+    here = await stand(_silence)
+    with pytest.raises(Unreachable):
+        await here.single(host="no-such-host.invalid")
+
+
+async def test_a_connection_that_does_not_come_about_is_unreachable(stand: Stands) -> None:
+    """A peer that never answers the knock is given up after connect_timeout_s, not after reply_timeout_s."""
+    here = await stand(_silence, connect_timeout_s=0.05, reply_timeout_s=30)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        where = full.getsockname()
+        with socket.create_connection(where), pytest.raises(Unreachable, match="in time"):
+            await here.single(host=f"127.0.0.1:{where[1]}")
+
+
+async def test_connections_are_bounded(stand: Stands) -> None:
+    """No more calls are under way than `upstream.connections` allows; the others wait their turn."""
+    go = asyncio.Event()
+    both_asked = asyncio.Event()
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        while True:
+            at.arrived.append(await wire.message())
+            if len(at.arrived) == 2:
+                both_asked.set()
+            await go.wait()
+            await wire.send(ok())
+
+    here = await stand(serve, connections=2)
+    callers = [asyncio.ensure_future(here.single()) for _ in range(5)]
+    await both_asked.wait()
+    assert here.at.connections == 2
+    go.set()
+    assert len(await asyncio.gather(*callers)) == 5
+    assert (here.at.connections, len(here.at.arrived)) == (2, 5)
+
+
+async def test_a_connection_is_kept(stand: Stands) -> None:
+    """A second call does not pay for a second handshake."""
+    here = await stand(answering(ok(), ok("[]"), ok()))
+    await here.single()
+    await here.batch()
+    await here.single()
+    assert (here.at.connections, len(here.at.arrived)) == (1, 3)
+
+
+async def test_long_heads_from_graph_are_read(stand: Stands) -> None:
+    """Usage headers grow with the number of accounts; 60 KB of them are no trouble."""
+    usage = '{"' + "1" * 60_000 + '":[]}'
+    here = await stand(answering(ok(b"{}", f"X-Business-Use-Case-Usage: {usage}")))
+    assert (await here.single()).header("x-business-use-case-usage") == usage
+
+
+async def test_close_before_open_is_nothing() -> None:
+    """A start that failed halfway can be undone."""
+    await Upstream(WAY).close()
