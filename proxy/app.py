@@ -25,8 +25,6 @@ from aiohttp import web
 from proxy import logs
 from proxy.core.batching import Limits
 from proxy.core.keys import Keys
-from proxy.core.messages import Request
-from proxy.core.normal import split_pairs
 from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
@@ -41,7 +39,7 @@ from proxy.shell.drain import Inside, drain
 from proxy.shell.listener import Listener
 from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader
-from proxy.shell.server import House, Server
+from proxy.shell.server import Server
 from proxy.shell.store import KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Telemetry
 from proxy.shell.unbatcher import Unbatcher
@@ -169,14 +167,9 @@ async def _build(
         await end.open()
         lifetimes.push_async_callback(end.close)
 
-    def rule_of(request: Request) -> Rule:
-        return rules.rule(request.path, dict(split_pairs(request.query)).get("fields", ""))
-
     batcher = Batcher(upstream, _limits(settings), telemetry, time.monotonic)
-    cache = Cache(batcher, store=store, keys=keys, rule=rule_of, touches=touches, clock=time.time)
-    coalescer = Coalescer(
-        cache, lambda request: (keys.entry(request), keys.proof(request.credential), request.wishes.max_age)
-    )
+    cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=time.time)
+    coalescer = Coalescer(cache, keys.flight)
     lifetimes.push_async_callback(batcher.close)
     lifetimes.push_async_callback(cache.close)
 
@@ -186,8 +179,8 @@ async def _build(
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, time.time, time.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
-    house = House(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
-    inside = Inside(Server(house).handle)
+    answering = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
+    inside = Inside(answering.handle)
     server = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
     return server, inside, batcher
 

@@ -63,7 +63,7 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
     if any(request.credential is None for request in requests):
         raise ValueError("an operation without a token of its own never enters a batch")
     operations = msgspec.json.encode([operation(request) for request in requests]).decode()
-    form = {"access_token": top.token, **_vouching(top), "include_headers": "true", "batch": operations}
+    form = {**top.parameters, "include_headers": "true", "batch": operations}
     return urlencode(form, errors="surrogateescape").encode()
 
 
@@ -71,7 +71,7 @@ def relative_url(request: Request) -> str:
     """What stands behind the host: version as asked, path, query in normal form, the caller's own token and proof."""
     own = ""
     if request.credential is not None:
-        own = join_pairs((("access_token", request.credential.token), *_vouching(request.credential).items()))
+        own = join_pairs(tuple(request.credential.parameters.items()))
     query = "&".join(part for part in (request.query, own) if part)
     return f"{request.version}{request.path}?{query}".removeprefix("/").removesuffix("?")
 
@@ -86,11 +86,6 @@ def operation(request: Request) -> dict[str, Any]:
     return told
 
 
-def _vouching(credential: Credential) -> dict[str, str]:
-    named = {"appsecret_proof": credential.proof, "appsecret_time": credential.time}
-    return {name: value for name, value in named.items() if value}
-
-
 class Tops:
     """Which credentials were refused on top of a batch lately, and so do not go there."""
 
@@ -99,19 +94,27 @@ class Tops:
 
     def __init__(self) -> None:
         """Trust every credential."""
-        self._rested: OrderedDict[Credential, float] = OrderedDict()
+        self._rested: OrderedDict[Credential, tuple[float, Blame]] = OrderedDict()
 
     def choose(self, requests: Sequence[Request], now: float) -> Credential | None:
-        """A credential of *requests* that may stand on top; None if all of them were refused there."""
-        own = (request.credential for request in requests)
-        return next((known for known in own if known and self._rested.get(known, 0.0) <= now), None)
+        """A credential of *requests* that may stand on top; None if Graph refused them all as tokens.
 
-    def refuse(self, credential: Credential, now: float) -> None:
-        """Keep *credential* off the top for a while."""
-        self._rested[credential] = now + self.REST_S
+        One that is only out of quota is better than none: its reads keep the form of asking that their ETags hold for.
+        """
+        own = [request.credential for request in requests if request.credential]
+        free = (known for known in own if self._rest(known)[0] <= now)
+        spent = (known for known in own if self._rest(known)[1] is Blame.QUOTA)
+        return next(free, None) or next(spent, None)
+
+    def refuse(self, credential: Credential, blame: Blame, now: float) -> None:
+        """Keep *credential* off the top for a while, for what Graph blamed."""
+        self._rested[credential] = (now + self.REST_S, blame)
         self._rested.move_to_end(credential)
         if len(self._rested) > self.PLACES:
             self._rested.popitem(last=False)
+
+    def _rest(self, credential: Credential) -> tuple[float, Blame]:
+        return self._rested.get(credential, (0.0, Blame.OTHER))
 
 
 class Call(Enum):
@@ -128,7 +131,7 @@ class Sorted:
     replies: dict[int, Reply]
     again: tuple[tuple[int, ...], ...] = ()
     alone: tuple[int, ...] = ()
-    refused_top: bool = False  # the credential on top is not to be used there for a while
+    refused_top: Blame | None = None  # why the credential on top is not to be used there for a while
     cause: str = ""  # a word for the retry
 
 
@@ -185,14 +188,14 @@ def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
         return None
     if (body := _body(slot.get("body"), status)) is None or (status == 304 and not conditional):
         return None
-    if status >= 400 and _is_worth_another_call(status, read_error(body)):
+    if status >= 400 and is_worth_another_call(status, read_error(body)):
         return None
     fields = headers.passed_out(_fields(slot.get("headers")))
     told = (*headers.typed(fields), *headers.pick(outer.headers, headers.TRACE))
     return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s)
 
 
-def _is_worth_another_call(status: int, error: GraphError | None) -> bool:
+def is_worth_another_call(status: int, error: GraphError | None) -> bool:
     """Whether a slot that failed may fare better alone: it was aborted, or Graph is in trouble; a throttle is final."""
     if error is not None and error.code in THROTTLED:
         return False
@@ -232,19 +235,15 @@ def _refused(requests: Sequence[Request], top: Credential, answer: Reply, attemp
         told = headers.without(headers.passed_out(answer.headers), _OF_THE_ROOT)
         throttled = replace(answer, status=max(answer.status, 400), headers=told, channel=Channel.BATCH)
         replies = {at: throttled for at in everyone if at not in others}
-        return replace(_with_another_top(others, attempt, "throttled"), replies=replies, refused_top=bool(others))
-    return (
-        _with_another_top(everyone, attempt, "token")
-        if others
-        else Sorted({}, alone=everyone, refused_top=True, cause="token")
-    )
+        return replace(_with_another_top(others, attempt, whose), replies=replies)
+    return _with_another_top(everyone, attempt if others else TOPS_TRIED, whose)
 
 
-def _with_another_top(indices: tuple[int, ...], attempt: int, cause: str) -> Sorted:
+def _with_another_top(indices: tuple[int, ...], attempt: int, whose: Blame) -> Sorted:
     """The same reads under another credential; after a few refusals each alone, for every try costs all of them."""
     if attempt < TOPS_TRIED:
-        return Sorted({}, again=_one_group(indices), refused_top=True, cause=cause)
-    return Sorted({}, alone=indices, refused_top=True, cause=cause)
+        return Sorted({}, again=_one_group(indices), refused_top=whose, cause=whose.value)
+    return Sorted({}, alone=indices, refused_top=whose, cause=whose.value)
 
 
 TOPS_TRIED = 3

@@ -15,7 +15,7 @@ import msgspec
 from proxy.core import headers
 from proxy.core.errors import is_clean, is_trouble
 from proxy.core.messages import Channel, Entry, Held, Mode, Reply, Request, Wishes
-from proxy.core.normal import field_names, split_pairs
+from proxy.core.normal import field_names, fields_in
 from proxy.core.rules import Rule
 
 PROOFS_KEPT = 4
@@ -203,8 +203,7 @@ def is_poll(request: Request) -> bool:
     """
     if _edge(request) in _POLLED_EDGES:
         return True
-    fields = dict(split_pairs(request.query)).get("fields", "")
-    return not _POLLED_FIELDS.isdisjoint(field_names(fields))
+    return not _POLLED_FIELDS.isdisjoint(field_names(fields_in(request.query)))
 
 
 def _edge(request: Request) -> str:

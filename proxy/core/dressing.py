@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from proxy.core import headers, paging
-from proxy.core.errors import BadRequest, Draining, NotHeld, Overloaded
+from proxy.core.errors import BadRequest, Draining, NotHeld, Overloaded, word
 from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
 from proxy.core.reading import Read, matches
 
@@ -16,7 +16,7 @@ NAME = "graph-sidecar"
 SCRIPT_TYPE = "text/javascript; charset=UTF-8"
 
 _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
-_NEVER_SENT = frozenset(error.__name__.lower() for error in (NotHeld, Overloaded, Draining, BadRequest))
+_NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,9 @@ class WayIn:
 
     origin: str
     hosts: frozenset[str]
+
+
+LINKS_AS_THEY_ARE = WayIn("", frozenset())
 
 
 def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Reply:

@@ -90,6 +90,11 @@ class Fault(SidecarError):
     status, code = 500, 1
 
 
+def word(kind: type[SidecarError]) -> str:
+    """The word for *kind* in Cache-Status."""
+    return kind.__name__.lower()
+
+
 def reply_of(error: SidecarError) -> Reply:
     """The reply that carries *error*, in the shape that Graph's clients read (always JSON, always typed)."""
     told = {
@@ -102,9 +107,7 @@ def reply_of(error: SidecarError) -> Reply:
     headers: Headers = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"))
     if error.retry_after_s is not None:
         headers = (*headers, ("Retry-After", str(error.retry_after_s)))
-    return Reply(
-        error.status, headers, msgspec.json.encode({"error": told}), Mode.FAILED, detail=type(error).__name__.lower()
-    )
+    return Reply(error.status, headers, msgspec.json.encode({"error": told}), Mode.FAILED, detail=word(type(error)))
 
 
 def batch_refused(message: str) -> Reply:

@@ -7,7 +7,8 @@ from hashlib import blake2b
 
 from proxy.core.messages import Credential, Request
 
-FlightKey = tuple[bytes, bytes, bool]
+Twins = tuple[bytes, bytes, int | None]
+"""What two requests must have in common to share one flight."""
 
 
 class Keys:
@@ -36,6 +37,10 @@ class Keys:
             return b""
         text = f"{credential.proof}\0{credential.time}".encode("utf-8", "surrogateescape")
         return blake2b(text, key=self._master, digest_size=8, person=b"gs-proof").digest()
+
+    def flight(self, request: Request) -> Twins:
+        """What tells the twins of *request*: they read the same, are vouched for alike and take an answer as old."""
+        return self.entry(request), self.proof(request.credential), request.wishes.max_age
 
     def _hash_token(self, token: str | None) -> bytes:
         text = b"" if token is None else b"\1" + token.encode("utf-8", "surrogateescape")

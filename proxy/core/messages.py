@@ -39,6 +39,12 @@ class Credential:
     proof: str = field(default="", repr=False)
     time: str = field(default="", repr=False)
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters that carry it, by name; a proof and its time only where there are any."""
+        vouching = {"appsecret_proof": self.proof, "appsecret_time": self.time}
+        return {"access_token": self.token, **{name: value for name, value in vouching.items() if value}}
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:

@@ -194,6 +194,11 @@ def nodes(path: str, query: str) -> tuple[str, ...]:
     return tuple(_ID.findall(f"{named.get('ids', '')},{named.get('id', '')}"))
 
 
+def fields_in(query: str) -> str:
+    """The `fields` list of a query in normal form, "" for none."""
+    return dict(split_pairs(query)).get("fields", "")
+
+
 def normal_fields(text: str) -> str:
     """The `fields` list with its top level in order; what cannot be read safely stays as it is."""
     names = sorted(field_names(text))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -35,13 +35,13 @@ _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation as it was sent, and what it says of itself."""
+    """One operation as it was sent, and what it says of itself; its texts may hold tokens, and appear in no repr."""
 
-    item: Mapping[str, Any]
+    item: Mapping[str, Any] = field(repr=False)
     method: str
-    relative_url: str
-    body: str
-    headers: Mapping[str, str]
+    relative_url: str = field(repr=False)
+    body: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     name: str
     parents: tuple[int, ...]  # the places of the operations that it names, all before its own
     is_quiet: bool  # its slot is null on success, if another operation names it
@@ -85,6 +85,7 @@ class Envelope:
 
 _PLAIN_VALUE = re.compile(r"\$(?:\.\w+|\[\d+\]|\.data\.\*|\.data\[[\d:*]*\])*\.(?:id|hash|name)")
 """A path to something that is the same in whatever order the fields around it were asked for."""
+
 
 class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
     """An operation names another that does not stand before it: Graph refuses the whole batch."""
@@ -191,8 +192,7 @@ def plain_read(
 
 def _rides(found: Read, rules: RuleBook) -> bool:
     """Whether a read means the same in a batch as alone, so that it may be asked either way."""
-    fields = dict(split_pairs(found.request.query)).get("fields", "")
-    return found.request.channel is Channel.BATCH or not rules.rule(found.request.path, fields).batch
+    return found.request.channel is Channel.BATCH or not rules.of(found.request).batch
 
 
 def _may_write(relative_url: str, body: str) -> bool:
@@ -212,17 +212,8 @@ def _target(relative_url: str, envelope: Envelope) -> str:
     if envelope.version and not version_of(path):
         path = f"{envelope.version}/{path}"
     if not any(piece.startswith("access_token=") for piece in query.split("&")):
-        query = "&".join(filter(None, (query, _vouched(envelope.credential))))
+        query = "&".join(filter(None, (query, join_pairs(tuple(envelope.credential.parameters.items())))))
     return f"/{path}?{query}" if query or mark else f"/{path}"
-
-
-def _vouched(credential: Credential) -> str:
-    named = (
-        ("access_token", credential.token),
-        ("appsecret_proof", credential.proof),
-        ("appsecret_time", credential.time),
-    )
-    return join_pairs(tuple(pair for pair in named if pair[1]))
 
 
 def _array(batch: object) -> list[Any] | None:

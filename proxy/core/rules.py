@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from proxy.core.normal import field_names
+from proxy.core.messages import Request
+from proxy.core.normal import field_names, fields_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,10 @@ class RuleBook:
     def rule(self, path: str, fields: str) -> Rule:
         """The rule for a read of *path* that asks for *fields* (its normal form)."""
         return self._find(path, fields)
+
+    def of(self, request: Request) -> Rule:
+        """The rule for *request*."""
+        return self.rule(request.path, fields_in(request.query)) if self._rules else self._default
 
     def _search(self, path: str, fields: str) -> Rule:
         asked = set(field_names(fields))

@@ -10,17 +10,15 @@ import msgspec
 
 from proxy.core import batching, headers
 from proxy.core.dressing import SCRIPT_TYPE, wrap
-from proxy.core.errors import ABORTED, BadRequest, read_error, reply_of
+from proxy.core.errors import BadRequest, read_error, reply_of
 from proxy.core.messages import Reply, Request
 from proxy.core.operations import Envelope, Operation, depends_on
 
 
 def top_level(envelope: Envelope, items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The parameters of a call of the batch's own. Header fields are always asked for: ETags and usage stand there."""
-    vouched = {"appsecret_proof": envelope.credential.proof, "appsecret_time": envelope.credential.time}
     return {
-        "access_token": envelope.credential.token,
-        **{name: value for name, value in vouched.items() if value},
+        **envelope.credential.parameters,
         "include_headers": "true",
         "batch": msgspec.json.encode(list(items)).decode(),
     }
@@ -93,11 +91,11 @@ def bad_path(path: str) -> dict[str, Any]:
 
 
 def is_unanswered(told: object) -> bool:
-    """Whether Graph left this slot out: null, or aborted with its batch."""
+    """Whether Graph left this slot out: null, aborted with its batch, or in trouble of Graph's own."""
     if not isinstance(told, dict):
         return True
-    error = read_error(str(told.get("body")).encode("utf-8", "replace"))
-    return error is not None and error.code == ABORTED
+    status, error = told.get("code"), read_error(str(told.get("body")).encode("utf-8", "replace"))
+    return batching.is_worth_another_call(status if isinstance(status, int) else 0, error)
 
 
 def is_refusal(answer: Reply) -> bool:

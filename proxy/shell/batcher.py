@@ -122,7 +122,7 @@ class Batcher:
         answer = await self._upstream.batch(requests, top)
         fates = batching.sort_out(requests, top, answer, attempt)
         if fates.refused_top:
-            self._tops.refuse(top, self._clock())
+            self._tops.refuse(top, fates.refused_top, self._clock())
         for at, reply in fates.replies.items():
             waiting[at].answer(reply)
         if fates.cause:

@@ -69,22 +69,22 @@ class Cache:
         keys: Keys,
         rule: Callable[[Request], Rule],
         touches: Touches,
-        clock: Callable[[], float],
+        now: Callable[[], float],
     ) -> None:
-        """Hold replies of *onward* in *store*; *clock* gives epoch seconds."""
+        """Hold replies of *onward* in *store*; *now* gives epoch seconds."""
         self._onward = onward
         self._store = store
         self._keys = keys
         self._rule = rule
         self._touches = touches
-        self._clock = clock
+        self._now = now
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request, terms)
-        plan = caching.plan(request, found.held, terms, self._clock())
+        plan = caching.plan(request, found.held, terms, self._now())
         if isinstance(plan, caching.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, caching.Ask):
@@ -94,7 +94,7 @@ class Cache:
             return await self._ask(self._inquiry(request, "", key, terms, NOTHING))
         if plan.behind:
             self._ask_behind(self._inquiry(request, caching.validator_for(entry.held, request), key, terms, found))
-        return caching.reuse(entry, terms.rule, self._clock(), behind=plan.behind)
+        return caching.reuse(entry, terms.rule, self._now(), behind=plan.behind)
 
     async def inquire(self, request: Request) -> Inquiry:
         """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
@@ -140,7 +140,7 @@ class Cache:
         return _Found(entry.held if entry else None, entry)
 
     def _inquiry(self, request: Request, validator: str, key: bytes, terms: caching.Terms, found: _Found) -> Inquiry:
-        return Inquiry(request.asking(validator), key, terms, found, self._clock())
+        return Inquiry(request.asking(validator), key, terms, found, self._now())
 
     async def _ask(self, inquiry: Inquiry) -> Reply:
         try:
@@ -156,7 +156,7 @@ class Cache:
 
     async def _cover(self, inquiry: Inquiry) -> Reply | None:
         """What is held, where a rule lets it stand in for an answer that Graph could not give."""
-        entry, now, terms = await inquiry.found.entry(), self._clock(), self._terms(inquiry.request)
+        entry, now, terms = await inquiry.found.entry(), self._now(), self._terms(inquiry.request)
         if entry and caching.may_cover(entry.held, inquiry.request.wishes, terms, now):
             return caching.cover(entry, terms.rule, now)
         return None

@@ -7,8 +7,10 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from multidict import CIMultiDict
 
 from proxy.core import dressing, errors
+from proxy.core.messages import Reply
 
 _log = logging.getLogger("graph_sidecar.listener")
 
@@ -24,6 +26,13 @@ class Listener(web.Server):
         return _Connection(self, loop=self._loop, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT, **self._kwargs)
 
 
+def respond(reply: Reply) -> web.Response:
+    """*reply* as aiohttp sends it, whole."""
+    fields = CIMultiDict(reply.headers)
+    fields.setdefault("Server", dressing.NAME)
+    return web.Response(status=reply.status, headers=fields, body=reply.body)
+
+
 class _Connection(web.RequestHandler):
     """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
 
@@ -37,7 +46,7 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size:
             raise ConnectionError("half an answer has been sent")
         reply = dressing.bare(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
-        response = web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+        response = respond(reply)
         response.force_close()
         return response
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import aiohttp
@@ -19,7 +19,7 @@ from proxy.core.jsonpath import BadPath
 from proxy.core.messages import Reply
 from proxy.core.reading import Read
 from proxy.shell.cache import Cache, Inquiry
-from proxy.shell.envelope import File, write_form
+from proxy.shell.forms import File, write_form
 from proxy.shell.slots import Slots
 
 
@@ -35,7 +35,7 @@ class _Ready:
     """An operation that goes on, and the question that it is if it is a plain read."""
 
     at: int
-    item: Mapping[str, Any]
+    item: Mapping[str, Any] = field(repr=False)  # may hold a token
     writes: bool
     wrote: tuple[str, ...]
     read: Read | None = None

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from proxy.core import dressing, errors, normal
 from proxy.core.batching import GRAPH_LIMIT
@@ -14,7 +13,8 @@ from proxy.core.messages import Headers, Reply
 from proxy.core.operations import Unresolved, may_hold_batch, read_envelope
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
-from proxy.shell.envelope import LARGEST, read_form
+from proxy.shell.forms import LARGEST_BODY, read_form
+from proxy.shell.listener import respond
 from proxy.shell.passthrough import Passthrough, go_on
 from proxy.shell.reader import Reader, tell
 from proxy.shell.unbatcher import Unbatcher
@@ -24,8 +24,8 @@ BODY_LOOKED_AT = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class House:
-    """What the server works with; everything is made by `app`."""
+class Server:
+    """The end towards the application: every path belongs to Graph. What it works with is made by `app`."""
 
     reader: Reader
     passthrough: Passthrough
@@ -34,15 +34,6 @@ class House:
     rules: RuleBook
     rewrite_links: bool
     wrote: Callable[[tuple[str, ...]], None]
-
-
-class Server:
-    """The end towards the application: every path belongs to Graph."""
-
-    def __init__(self, house: House) -> None:
-        """Answer with what *house* holds."""
-        self._house = house
-        self._linked = house.hosts.linked
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
@@ -60,10 +51,10 @@ class Server:
         looked_at = await _look_at(message, limit) if limit and message.body_exists else b""
         whole = looked_at if len(looked_at) <= limit else None
         if reply := await self._unbatch(message, head, whole):
-            return _response(reply)
-        found = read(head, whole, self._house.hosts, self._house.rules)
+            return respond(reply)
+        found = read(head, whole, self.hosts, self.rules)
         if isinstance(found, Read):
-            return _response(await self._house.reader.answer(found, self._way_in(message, head)))
+            return respond(await self.reader.answer(found, self._way_in(message, head)))
         return await self._pass(message, head, found, looked_at)
 
     async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
@@ -74,27 +65,27 @@ class Server:
         if form is None:
             return None
         try:
-            envelope = read_envelope(head, form.parameters, self._house.hosts)
+            envelope = read_envelope(head, form.parameters, self.hosts)
         except Unresolved as error:
             return dressing.bare(errors.batch_refused(str(error))) if error.of > GRAPH_LIMIT else None
         if envelope is None:
             return None
-        return await self._house.unbatcher.answer(envelope, form.files, self._way_in(message, head))
+        return await self.unbatcher.answer(envelope, form.files, self._way_in(message, head))
 
     async def _pass(self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes) -> web.StreamResponse:
-        house, target, reader = self._house, normal.read_target(head.target), self._house.reader
+        target, reader = normal.read_target(head.target), self.reader
         nodes, who = normal.nodes(target.path, target.query), credential(head)
         began = reader.clock()
 
         def answered(fields: Headers) -> None:
             if found.writes:
-                house.wrote(nodes)
+                self.wrote(nodes)
             if not isinstance(who, str):
                 reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
-        response = await house.passthrough.stream(
+        response = await self.passthrough.stream(
             message,
-            host=house.hosts.of(head),
+            host=self.hosts.of(head),
             target=normal.origin_form(head.target),
             looked_at=looked_at,
             extra=dressing.skipped(found.reason, writes=found.writes),
@@ -104,15 +95,15 @@ class Server:
         return response
 
     def _failed(self, error: errors.SidecarError) -> web.Response:
-        self._house.reader.telemetry.failed(error)
-        return _response(dressing.bare(errors.reply_of(error)))
+        self.reader.telemetry.failed(error)
+        return respond(dressing.bare(errors.reply_of(error)))
 
     def _way_in(self, message: web.BaseRequest, head: Head) -> dressing.WayIn:
         """Links lead back the way the caller came; one that calls Graph by its own name comes back by itself."""
         host = head.headers.get("host", "")
-        if not self._house.rewrite_links or not normal.is_authority(host) or self._house.hosts.by_name(head):
-            return dressing.WayIn("", self._linked)
-        return dressing.WayIn(f"{message.scheme}://{host}", self._linked)
+        if not self.rewrite_links or not normal.is_authority(host) or self.hosts.by_name(head):
+            return dressing.LINKS_AS_THEY_ARE
+        return dressing.WayIn(f"{message.scheme}://{host}", self.hosts.linked)
 
 
 def _fields(message: web.BaseRequest) -> dict[str, str]:
@@ -128,7 +119,7 @@ def _worth_looking_at(head: Head) -> int:
     """How many bytes of a body are read before it is known what they are; 0 for a body that is streamed as it is."""
     if head.method in {"GET", "HEAD"}:
         return BODY_LOOKED_AT
-    return LARGEST if may_hold_batch(head) else 0
+    return LARGEST_BODY if may_hold_batch(head) else 0
 
 
 async def _look_at(message: web.BaseRequest, limit: int) -> bytes:
@@ -140,9 +131,3 @@ async def _look_at(message: web.BaseRequest, limit: int) -> bytes:
         if size > limit:
             break
     return b"".join(pieces)
-
-
-def _response(reply: Reply) -> web.Response:
-    fields = CIMultiDict(reply.headers)
-    fields.setdefault("Server", dressing.NAME)
-    return web.Response(status=reply.status, headers=fields, body=reply.body)

@@ -20,7 +20,7 @@ from proxy.core.reading import Hosts, Read, Skip
 from proxy.core.references import can_be_followed
 from proxy.core.rules import RuleBook
 from proxy.shell.cache import Cache
-from proxy.shell.envelope import File
+from proxy.shell.forms import File
 from proxy.shell.ordered import Ordered, Post
 from proxy.shell.reader import Reader
 from proxy.shell.slots import Slots
@@ -122,5 +122,5 @@ def _refusal(slots: Slots, asked: Sequence[_Asked]) -> Reply | None:
     of_top = [reply for read, reply in asked if read.request.credential == top]
     if of_top and all(errors.blame(reply.status, reply.body) is errors.Blame.TOKEN for reply in of_top):
         return of_top[0]
-    failed = [reply for _, reply in asked if reply.mode is Mode.FAILED]
+    failed = [reply for _, reply in asked if reply.mode is Mode.FAILED and reply.detail != errors.word(errors.NotHeld)]
     return failed[0] if len(failed) == len(slots) else None

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from proxy.core import batching
 from proxy.core.batching import TOPS_TRIED, Call, Limits, Sorted, Tops, due, encode, group_of, relative_url, sort_out
+from proxy.core.errors import Blame
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.core.normal import join_pairs, read_target
 from tests.core import php
@@ -152,19 +153,29 @@ def test_tops() -> None:
     """A credential that Graph refused on top is not used there for a while; the others are."""
     tops, both = Tops(), [request(credential=ANN), request(credential=BOB), request(token=None)]
     assert tops.choose(both, 0) == ANN
-    tops.refuse(ANN, 0)
+    tops.refuse(ANN, Blame.TOKEN, 0)
     assert tops.choose(both, 1) == BOB
-    tops.refuse(BOB, 1)
+    tops.refuse(BOB, Blame.TOKEN, 1)
     assert tops.choose(both, 2) is None
     assert tops.choose(both, Tops.REST_S) == ANN
     assert tops.choose([request(token=None)], 0) is None
+
+
+def test_a_credential_out_of_quota_stands_on_top_if_nobody_else_can() -> None:
+    """A throttle does not change how its owner's reads are asked: their ETags hold for a slot."""
+    tops, both = Tops(), [request(credential=ANN), request(credential=BOB)]
+    tops.refuse(ANN, Blame.QUOTA, 0)
+    assert tops.choose(both, 1) == BOB
+    assert tops.choose(both[:1], 1) == ANN
+    tops.refuse(BOB, Blame.TOKEN, 1)
+    assert tops.choose(both, 2) == ANN
 
 
 def test_refusals_are_remembered_in_bounded_memory() -> None:
     """However many tokens are refused, only the newest are remembered."""
     tops = Tops()
     for number in range(Tops.PLACES + 1):
-        tops.refuse(Credential(str(number)), 0)
+        tops.refuse(Credential(str(number)), Blame.TOKEN, 0)
     assert tops.choose([request(token="0")], 1) == Credential("0")
     assert tops.choose([request(token="1")], 1) is None
 
@@ -291,9 +302,9 @@ def test_a_refused_token_on_top() -> None:
     refused = outer(failed(190), 400)
     for attempt in range(TOPS_TRIED):
         told = sort_out(mixed, ANN, refused, attempt)
-        assert told == Sorted({}, again=((0, 1, 2),), refused_top=True, cause="token")
-    assert sort_out(mixed, ANN, refused, TOPS_TRIED) == Sorted({}, alone=(0, 1, 2), refused_top=True, cause="token")
-    assert sort_out(reads(2), ANN, refused, 0) == Sorted({}, alone=(0, 1), refused_top=True, cause="token")
+        assert told == Sorted({}, again=((0, 1, 2),), refused_top=Blame.TOKEN, cause="token")
+    assert sort_out(mixed, ANN, refused, TOPS_TRIED) == Sorted({}, alone=(0, 1, 2), refused_top=Blame.TOKEN, cause="token")
+    assert sort_out(reads(2), ANN, refused, 0) == Sorted({}, alone=(0, 1), refused_top=Blame.TOKEN, cause="token")
 
 
 def test_a_throttled_token_on_top() -> None:
@@ -302,7 +313,7 @@ def test_a_throttled_token_on_top() -> None:
     throttled = Reply(400, (("Content-Type", "application/json"), ("Set-Cookie", "a")), json.dumps(failed(4)).encode())
     told = sort_out(mixed, ANN, throttled, 0)
     assert told.replies == {at: Reply(400, throttled.headers[:1], throttled.body) for at in (0, 1)}
-    assert (told.again, told.alone, told.refused_top, told.cause) == (((2,),), (), True, "throttled")
+    assert (told.again, told.alone, told.refused_top, told.cause) == (((2,),), (), Blame.QUOTA, "quota")
     alone = sort_out(reads(2), ANN, throttled, 0)
     assert (set(alone.replies), alone.again, alone.alone) == ({0, 1}, (), ())
 

@@ -46,6 +46,22 @@ def test_what_tells_entries_apart(other: dict[str, Any]) -> None:
     assert KEYS.entry(replace(request(), **other)) != KEYS.entry(request())
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "/2"},
+        {"credential": Credential("another")},
+        {"credential": Credential(TOKEN, "proof")},
+        {"wishes": Wishes(max_age=0)},
+    ],
+)
+def test_what_tells_flights_apart(other: dict[str, Any]) -> None:
+    """Twins read the same, are vouched for alike and take an answer as old; nothing else keeps them apart."""
+    alike = replace(request(), channel=Channel.DIRECT, validator='"e"', wishes=Wishes(if_none_match='"e"'))
+    assert KEYS.flight(alike) == KEYS.flight(request())
+    assert KEYS.flight(replace(request(), **other)) != KEYS.flight(request())
+
+
 @given(parts, parts)
 def test_parts_never_run_into_one_another(
     one: tuple[str, str, str, str, str], other: tuple[str, str, str, str, str]

@@ -5,6 +5,7 @@ from proxy.core.batching import Sorted
 from proxy.core.caching import Settled
 from proxy.core.errors import GraphError, read_error
 from proxy.core.messages import Credential, Mode, Reply
+from proxy.core.operations import read_operations
 from proxy.core.reading import Head
 from tests.core.samples import credential, entry, head, plain, reply, request
 
@@ -32,6 +33,7 @@ def test_no_repr_shows_a_secret(token: str, proof: str, time: str) -> None:
             Sorted({0: told}),
             Head("GET", f"/me?access_token={token}", {"authorization": f"Bearer {token}"}),
             plain(f"/me?access_token={token}&appsecret_proof={proof}&appsecret_time={time}"),
+            read_operations([{"relative_url": f"me?access_token={token}", "body": proof, "headers": [time]}]),
         ],
     )
     assert not [secret for secret in (token, proof, time) if secret in shown]

@@ -1,6 +1,7 @@
 import pytest
 
 from proxy.core.rules import Rule, RuleBook, RuleMatch
+from tests.core.samples import request
 
 DEFAULT, FIRST, SECOND = Rule(), Rule(fresh_s=60), Rule(batch=False)
 
@@ -61,3 +62,10 @@ def test_the_first_that_matches_wins() -> None:
     assert [rules.rule("/act_1", ""), rules.rule("/me", "")] == [FIRST, SECOND]
     assert book(("/act_*", set(), FIRST)).rule("/me", "") is DEFAULT
     assert book().rule("/me", "id") is DEFAULT
+
+
+def test_the_rule_of_a_request() -> None:
+    """A request's path and the fields in its query say which rule it is under."""
+    rules = book(("/1", {"name"}, FIRST))
+    assert [rules.of(request("fields=name&limit=2")), rules.of(request("fields=id,name"))] == [FIRST, DEFAULT]
+    assert book().of(request()) is DEFAULT

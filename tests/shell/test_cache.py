@@ -53,7 +53,7 @@ def cache(onward: Onward, store: FakeStore, *, touches: Touches | None = None, *
         keys=KEYS,
         rule=lambda _request: Rule(**rule),  # type: ignore[arg-type]
         touches=touches or Touches(),
-        clock=Clock(),
+        now=Clock(),
     )
 
 

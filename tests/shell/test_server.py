@@ -20,7 +20,7 @@ from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook
 from proxy.shell.reader import Reader
-from proxy.shell.server import House, Server
+from proxy.shell.server import Server
 from proxy.shell.telemetry import Telemetry
 from tests.shell.fakes import JSON, Clock, Onward, later, told
 from tests.wires import Message, calling
@@ -99,7 +99,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
     passthrough, wrote, last_resort = FakePassthrough(), list[tuple[str, ...]](), Onward(told(b"graph itself"))
     unbatcher = FakeUnbatcher()
     reader = Reader(onward, last_resort, Keys(bytes(32)), Usage(), Telemetry(), Clock(), Clock())
-    house = House(
+    server = Server(
         reader=reader,
         passthrough=passthrough,  # type: ignore[arg-type]
         unbatcher=unbatcher,  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         wrote=wrote.append,
     )
     runner = web.ServerRunner(
-        web.Server(Server(house).handle, handler_cancellation=True, auto_decompress=False, access_log=None),
+        web.Server(server.handle, handler_cancellation=True, auto_decompress=False, access_log=None),
         shutdown_timeout=0.1,
     )
     await runner.setup()

@@ -1,4 +1,4 @@
-"""Reads the body of a POST that may carry a batch, and writes one: form, JSON or multipart with files beside it."""
+"""Forms: the body of a POST that may carry a batch is read, and one is written; urlencoded, JSON or multipart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from proxy.core.errors import UNREADABLE
 from proxy.core.normal import split_pairs
 
-LARGEST = 8 * 2**20
+LARGEST_BODY = 8 * 2**20
 """Bytes of a body that are looked into; a larger one (big files beside a batch) is streamed as it is."""
 
 
@@ -27,14 +27,14 @@ class File:
     """A part of a multipart body that is no parameter."""
 
     fields: Mapping[str, str]  # the part's own header fields
-    content: bytes
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The parameters of a body, and its files by the names of their parts."""
+    """The parameters of a body, tokens among them, and its files by the names of their parts."""
 
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
     files: Mapping[str, File] = field(default_factory=dict)
 
 
@@ -53,7 +53,7 @@ async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
 def _inflated(raw: bytes) -> bytes:
     """Mobile SDKs compress what they post. Raises ValueError for more than is looked into."""
     unpack = zlib.decompressobj(wbits=31)
-    body = unpack.decompress(raw, LARGEST)
+    body = unpack.decompress(raw, LARGEST_BODY)
     if not unpack.eof:
         raise ValueError("larger than is looked into")
     return body
@@ -69,7 +69,7 @@ def _parameters(body: bytes, kind: str) -> dict[str, Any]:
 
 
 async def _read_multipart(body: bytes, content_type: str) -> Form:
-    stream = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), 2 * LARGEST)
+    stream = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), 2 * LARGEST_BODY)
     stream.feed_data(body)
     stream.feed_eof()
     parameters: dict[str, Any] = {}
