@@ -1,5 +1,5 @@
-# Built with every package pinned by hash; runs without a shell, without root, and with a read-only file system
-# as long as the cache and state folders below are writable.
+# Built with every package pinned by hash; runs without root, and with a read-only file system as long as
+# the cache and state folders below are writable.
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build

@@ -76,7 +76,7 @@ def graph(**config) -> Iterator[Graph]:
 
 @contextmanager
 def sidecar(origin: Graph, **settings) -> Iterator[Proxy]:
-    """Run `graph-sidecar serve` in front of *origin*, with these settings below their groups and a new cache."""
+    """Run `graph-sidecar serve` in front of *origin*, with these settings by their dotted names, and a new cache."""
     listen, admin = _free_port(), _free_port()
     with tempfile.TemporaryDirectory() as folder:
         given = {

@@ -2,10 +2,19 @@
 
     cli         reads flags, environment and file (`loading`, `settings`), looks at the machine (`preflight`)
     app         builds the stack and owns its lifetimes
-    shell/      does: server, coalescer, cache (store/), batcher, upstream; passthrough, telemetry, admin
+    shell/      does: a file for each layer of the stack and for what it needs
+      listener    connections          server       messages, each to where it belongs     drain   their end
+      reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
+      coalescer   twins                cache        what is held (store/)
+      batcher     company              upstream     Graph                  passthrough   what is no plain read
+      telemetry   what is counted      admin        our own paths
     core/       decides: values in, values out; no clock, no socket, no log
+      messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
+      reading     what a message asks  normal       its normal form                     keys · rules · dressing
+      caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
+      batching    reads into batches   operations   the application's own batches       references · unbatching
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
-    demo        the emulator, the sidecar and sample traffic
+    demo/       the emulator, the sidecar and sample traffic
 
 A read, downwards: `shell.server` lifts the token out and takes the target to its normal form (`core.reading`,
 `core.normal`); `shell.coalescer` joins it to an identical one in flight (`core.keys`); `shell.cache` looks at what is

@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,7 +68,6 @@ class Running:
     listen: Address
     admin: Address
     telemetry: Telemetry
-    store: Store
 
     @property
     def url(self) -> str:
@@ -116,8 +115,8 @@ async def sidecar(settings: Settings) -> AsyncIterator[Running]:
     """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError."""
     async with contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
-        telemetry, ready = Telemetry(), asyncio.Event()
-        server, inside, batcher = await _build(settings, master, store, telemetry, lifetimes)
+        telemetry, ready = Telemetry(time.monotonic), asyncio.Event()
+        listener, inside, batcher = await _build(settings, master, store, telemetry, lifetimes)
 
         def stats() -> dict[str, object]:
             return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
@@ -125,12 +124,12 @@ async def sidecar(settings: Settings) -> AsyncIterator[Running]:
         ours = web.AppRunner(admin(ready.is_set, stats), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         lifetimes.push_async_callback(drain, ours, ADMIN_DRAIN_S)
-        theirs = web.ServerRunner(server, shutdown_timeout=0)
+        theirs = web.ServerRunner(listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
         lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Running(listen_at, admin_at, telemetry, store)
+        yield Running(listen_at, admin_at, telemetry)
 
 
 async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) -> tuple[Store, bytes]:
@@ -157,7 +156,7 @@ async def _build(
     store: Store,
     telemetry: Telemetry,
     lifetimes: contextlib.AsyncExitStack,
-) -> tuple[web.Server, Inside, Batcher]:
+) -> tuple[Listener, Inside, Batcher]:
     """The stack of the drawing, from right to left."""
     way, hosts, rules = _way(settings), _hosts(settings), _rules(settings)
     keys, touches = Keys(master), Touches()
@@ -179,10 +178,10 @@ async def _build(
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, time.time, time.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
-    answering = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
-    inside = Inside(answering.handle)
-    server = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
-    return server, inside, batcher
+    server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
+    inside = Inside(server.handle)
+    listener = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+    return listener, inside, batcher
 
 
 async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
@@ -218,20 +217,9 @@ def _limits(settings: Settings) -> Limits:
 def _rules(settings: Settings) -> RuleBook:
     cache = settings.cache
     default = Rule(cache.fresh_s, cache.stale_if_error_s, cache.stale_while_revalidate_s, batch=settings.batch.enabled)
-    matches = [
-        RuleMatch(
-            path=rule.path,
-            fields=frozenset(rule.fields),
-            rule=Rule(
-                default.fresh_s if rule.fresh_s is None else rule.fresh_s,
-                default.stale_if_error_s if rule.stale_if_error_s is None else rule.stale_if_error_s,
-                default.stale_while_revalidate_s
-                if rule.stale_while_revalidate_s is None
-                else rule.stale_while_revalidate_s,
-                batch=rule.batch and settings.batch.enabled,
-                cache=rule.cache,
-            ),
-        )
-        for rule in settings.rules
-    ]
+    matches = []
+    for table in settings.rules:
+        given = table.model_dump(exclude={"path", "fields", "batch"}, exclude_none=True)
+        rule = replace(default, **given, batch=table.batch and default.batch)
+        matches.append(RuleMatch(table.path, frozenset(table.fields), rule))
     return RuleBook(matches, default)

@@ -120,7 +120,7 @@ def _reference() -> Iterator[str]:
 
 def load(options: argparse.Namespace) -> loading.Loaded:
     """The settings that the command line, the environment and the file come to."""
-    return loading.trace(flags=options.flags, environ=os.environ, file=options.config)
+    return loading.load(flags=options.flags, environ=os.environ, file=options.config)
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -246,7 +246,7 @@ def fields(kind: type, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
             continue
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(
-                _items(text) if "tuple" in str(hints[name]) else text
+                _items(text) if typing.get_origin(hints[name]) is tuple else text
             )
         except ValidationError as error:
             problems.append(f"{name} = {shown(text)}: {error.errors()[0]['msg']}")

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from proxy.settings import Address, Settings, group, names
+from proxy.settings import Address, Settings, names, section
 
 PREFIX = "GRAPH_SIDECAR_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
@@ -71,15 +71,8 @@ class Loaded(NamedTuple):
 
 def load(
     *, flags: Iterable[tuple[str, str]] = (), environ: Mapping[str, str] | None = None, file: Path | None = None
-) -> Settings:
-    """The settings from *flags* over *environ* over *file* over the defaults; raises SettingsError."""
-    return trace(flags=flags, environ=environ, file=file).settings
-
-
-def trace(
-    *, flags: Iterable[tuple[str, str]] = (), environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Loaded:
-    """As `load`, and where each setting came from."""
+    """The settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError."""
     environ = environ or {}
     places = [from_flags(flags), from_environment(environ), from_file(file, environ.get(CONFIG_VARIABLE))]
     merged = {name: given for place in reversed(places) for name, given in place.given.items()}
@@ -96,8 +89,8 @@ def trace(
 
 
 def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
-    """*values* by dotted name as tables; with every group named, a default that is refused is told by its full name."""
-    tree: dict[str, Any] = {name: {} for name in _groups()}
+    """*values* by dotted name as tables; every section is named, so that a refused default is told by its full name."""
+    tree: dict[str, Any] = {name: {} for name in _sections()}
     for name, value in values.items():
         above, _, last = name.rpartition(".")
         (tree[above] if above else tree)[last] = value
@@ -168,14 +161,14 @@ def _fill(place: Place, table: Mapping[str, Any], origin: str, prefix: str = "")
         name = prefix + key
         if name in names():
             place.given[name] = Given(value, origin)
-        elif isinstance(value, dict) and (value or name in _groups()):
+        elif isinstance(value, dict) and (value or name in _sections()):
             _fill(place, value, origin, f"{name}.")
         else:
             place.problems.append(unknown(name, origin, names()))
 
 
-def _groups() -> list[str]:
-    return [name for name, info in Settings.model_fields.items() if group(info)]
+def _sections() -> list[str]:
+    return [name for name, info in Settings.model_fields.items() if section(info)]
 
 
 def decode(text: str, info: FieldInfo) -> object:
@@ -245,7 +238,7 @@ def _info(location: Iterable[int | str]) -> FieldInfo | None:
     for part in location:
         if isinstance(part, str) and model:
             info = model.model_fields[part]
-            model = group(info) or _item(info)
+            model = section(info) or _item(info)
     return info
 
 
@@ -321,7 +314,7 @@ def unknown(name: str, origin: str, known: Iterable[str]) -> str:
     """One line on a name that is no setting, with the nearest that is."""
     below = [other for other in known if re.match(rf"{re.escape(name)}(\.|__)", other)]
     if below:
-        return f"{name} ({origin}): is a group of settings; give one of {', '.join(below)}"
+        return f"{name} ({origin}): is a section of settings; give one of {', '.join(below)}"
     nearest = next(_near(name, known), None)
     hint = f"; did you mean {nearest}?" if nearest else ""
     return f"{'(not shown)' if _unspeakable(name) else name} ({origin}): no such setting{hint}"

@@ -13,18 +13,23 @@ from proxy.settings import Log
 
 
 class _Lines(logging.Formatter):
+    """Lines for people."""
+
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's name
         """Where it happened, without the error's own text: of a request that cannot be read it holds the first line."""
         return "".join(traceback.format_tb(ei[2])) + getattr(ei[0], "__name__", "")
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLines(_Lines):
+    """Lines for machines."""
+
     def format(self, record: logging.LogRecord) -> str:
-        """One object on one line, for machines."""
+        """One object on one line; `where` in it only where there was an exception."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        return json.dumps(
-            {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        )
+        told = {"time": when, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        if record.exc_info:
+            told["where"] = self.formatException(record.exc_info)
+        return json.dumps(told)
 
 
 def set_up(log: Log) -> None:

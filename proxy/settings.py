@@ -153,11 +153,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
 Size = Annotated[int, BeforeValidator(lambda value: 0 if value == "" else value)]
 
 
-class Group(BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True):
+class Section(BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True):
     """Settings that belong together. Strict: `slots = true` is a mistake, not a one."""
 
 
-class Upstream(Group):
+class Upstream(Section):
     """Graph, as the sidecar asks it."""
 
     origin: Origin = Field(
@@ -189,7 +189,7 @@ class Upstream(Group):
     )
 
 
-class Batch(Group):
+class Batch(Section):
     """How reads that differ share one call to Graph."""
 
     enabled: bool = Field(default=True, description="whether reads ride in batches at all")
@@ -213,7 +213,7 @@ class Batch(Group):
     )
 
 
-class Cache(Group):
+class Cache(Section):
     """What is kept, where, and how old it may be served."""
 
     dir: Folder = Field(
@@ -254,7 +254,7 @@ class Cache(Group):
         return value
 
 
-class Rule(Group):
+class Rule(Section):
     """One of `rules`: what may be done with the reads that it matches; what it leaves out is as in `cache`."""
 
     path: Glob = Field(description="a glob over the path without its version, such as /act_*/insights")
@@ -271,13 +271,13 @@ class Rule(Group):
 Rules = Annotated[tuple[Rule, ...], BeforeValidator(_tables)]
 
 
-class Paging(Group):
+class Paging(Section):
     """The links to further pages inside replies."""
 
     rewrite: bool = Field(default=True, description="whether paging links to Graph come back pointing at the sidecar")
 
 
-class Log(Group):
+class Log(Section):
     """What is told on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is told")
@@ -286,14 +286,14 @@ class Log(Group):
     )
 
 
-class Settings(Group):
+class Settings(Section):
     """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
 
     listen: Listen = Field(
         default=Address("127.0.0.1", 8080), description="host and port for applications; every path belongs to Graph"
     )
     admin: Listen = Field(
-        default=Address("127.0.0.1", 9180), description="host and port for probes, metrics and the dashboard"
+        default=Address("127.0.0.1", 9180), description="host and port for the sidecar's own paths: probes and counts"
     )
     drain_s: float = Field(default=25, ge=0, le=3600, description="seconds that open requests get at SIGTERM")
     rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
@@ -312,7 +312,7 @@ class Settings(Group):
         return value
 
 
-def group(field: FieldInfo) -> type[BaseModel] | None:
+def section(field: FieldInfo) -> type[BaseModel] | None:
     """The model of the settings below *field*, if it has any."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
@@ -322,6 +322,6 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, F
     """Every setting by its dotted name, in the order of the model."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
-        below = group(field)
+        below = section(field)
         found |= names(below, f"{prefix}{name}.") if below else {prefix + name: field}
     return found

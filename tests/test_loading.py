@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proxy.loading import SettingsError, load, trace, variable
+from proxy.loading import SettingsError, load, variable
 from proxy.settings import Address, Rule, Settings, names
 
 TOKEN = "EAABsbCS1iHgBAKZCexample0123456789abcdefghij"
@@ -16,6 +17,11 @@ TOKEN = "EAABsbCS1iHgBAKZCexample0123456789abcdefghij"
 def file(tmp_path: Path) -> Path:
     """Where a test writes its settings."""
     return tmp_path / "settings.toml"
+
+
+def settings(**places: Any) -> Settings:
+    """The settings from these places."""
+    return load(**places).settings
 
 
 def problems(**places: object) -> list[str]:
@@ -28,12 +34,12 @@ def problems(**places: object) -> list[str]:
 def test_flags_beat_environment_beats_file_beats_defaults(file: Path) -> None:
     """Each setting comes from the strongest place that gives it, and the settings say from which."""
     file.write_text("[batch]\nslots = 10\nin_flight = 2\nqueue = 100\n")
-    settings, origins = trace(
+    found, origins = load(
         flags=[("--set", "batch.slots=30")],
         environ={"GRAPH_SIDECAR_BATCH__SLOTS": "20", "GRAPH_SIDECAR_BATCH__IN_FLIGHT": "3"},
         file=file,
     )
-    batch = settings.batch
+    batch = found.batch
     assert (batch.slots, batch.in_flight, batch.queue, batch.window_ms) == (30, 3, 100, 5)
     assert origins["batch.slots"] == "--set"
     assert origins["batch.in_flight"] == "GRAPH_SIDECAR_BATCH__IN_FLIGHT"
@@ -43,8 +49,8 @@ def test_flags_beat_environment_beats_file_beats_defaults(file: Path) -> None:
 
 def test_the_last_flag_wins() -> None:
     """A short flag and --set on one setting follow the order of the command line."""
-    assert load(flags=[("--listen", "[::1]:1"), ("--set", "listen=h:2")]).listen == Address("h", 2)
-    assert load(flags=[("--set", "listen=h:2"), ("--listen", "[::1]:1")]).listen == Address("::1", 1)
+    assert settings(flags=[("--listen", "[::1]:1"), ("--set", "listen=h:2")]).listen == Address("h", 2)
+    assert settings(flags=[("--set", "listen=h:2"), ("--listen", "[::1]:1")]).listen == Address("::1", 1)
 
 
 @pytest.mark.parametrize("name", names())
@@ -54,8 +60,8 @@ def test_every_setting_has_one_name_everywhere(name: str, file: Path) -> None:
     for part in name.split("."):
         default = getattr(default, part)
     text = "[]" if default == () else ",".join(default) if isinstance(default, tuple) else str(default)
-    assert load(environ={variable(name): text}) == Settings()
-    assert load(flags=[("--set", f"{name}={text}")]) == Settings()
+    assert settings(environ={variable(name): text}) == Settings()
+    assert settings(flags=[("--set", f"{name}={text}")]) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -64,8 +70,8 @@ def test_every_setting_has_one_name_everywhere(name: str, file: Path) -> None:
 )
 def test_lists_may_be_json_toml_or_words_between_commas(text: str) -> None:
     """A list reads alike however a chart, a file or a person writes it."""
-    assert load(environ={"GRAPH_SIDECAR_UPSTREAM__HOSTS": text}).upstream.hosts == ("a.example", "b.example")
-    assert load(flags=[("--set", f"upstream.hosts={text}")]).upstream.hosts == ("a.example", "b.example")
+    assert settings(environ={"GRAPH_SIDECAR_UPSTREAM__HOSTS": text}).upstream.hosts == ("a.example", "b.example")
+    assert settings(flags=[("--set", f"upstream.hosts={text}")]).upstream.hosts == ("a.example", "b.example")
 
 
 @pytest.mark.parametrize(
@@ -78,31 +84,31 @@ def test_lists_may_be_json_toml_or_words_between_commas(text: str) -> None:
 def test_rules_fit_into_one_line(text: str) -> None:
     """Rules can be given where there is no file, as JSON or as TOML."""
     expected = (Rule(path="/act_*/insights", fields=("spend",), fresh_s=300),)
-    assert load(environ={"GRAPH_SIDECAR_RULES": text}).rules == expected
-    assert load(flags=[("--set", f"rules={text}")]).rules == expected
+    assert settings(environ={"GRAPH_SIDECAR_RULES": text}).rules == expected
+    assert settings(flags=[("--set", f"rules={text}")]).rules == expected
 
 
 def test_an_empty_list_is_a_list() -> None:
     """No hosts besides the origin's is a choice."""
-    assert load(environ={"GRAPH_SIDECAR_UPSTREAM__HOSTS": ""}).upstream.hosts == ()
+    assert settings(environ={"GRAPH_SIDECAR_UPSTREAM__HOSTS": ""}).upstream.hosts == ()
 
 
 @pytest.mark.parametrize("text", ["", "0"])
 def test_no_disk_is_a_size(text: str) -> None:
     """Nothing and 0 both mean that entries live in memory only."""
-    assert load(environ={"GRAPH_SIDECAR_CACHE__DISK_MB": text}).cache.disk_mb == 0
+    assert settings(environ={"GRAPH_SIDECAR_CACHE__DISK_MB": text}).cache.disk_mb == 0
 
 
 @pytest.mark.parametrize("text, value", [("true", True), ("True", True), ("FALSE", False)])
 def test_yes_and_no_in_any_case(text: str, *, value: bool) -> None:
     """Charts write True as readily as true."""
-    assert load(environ={"GRAPH_SIDECAR_BATCH__ENABLED": text}).batch.enabled is value
+    assert settings(environ={"GRAPH_SIDECAR_BATCH__ENABLED": text}).batch.enabled is value
 
 
 @pytest.mark.parametrize("text", ["0123", "true", "2020-01-01", "[x]", '"0123"'])
 def test_text_stays_text(text: str) -> None:
     """What looks like another kind of value is text where text is due."""
-    assert load(flags=[("--set", f"upstream.user_agent={text}")]).upstream.user_agent == text.strip('"')
+    assert settings(flags=[("--set", f"upstream.user_agent={text}")]).upstream.user_agent == text.strip('"')
 
 
 BAD = {
@@ -138,7 +144,7 @@ BAD = {
     "batch.slotz=5": "batch.slotz (--set): no such setting; did you mean batch.slots?",
     "slots=5": "slots (--set): no such setting; did you mean batch.slots?",
     "nonsense=5": "nonsense (--set): no such setting",
-    "paging=no": "paging (--set): is a group of settings; give one of paging.rewrite",
+    "paging=no": "paging (--set): is a section of settings; give one of paging.rewrite",
     "batch.slots": '--set "batch.slots": must be KEY=VALUE, such as batch.window_ms=5',
 }
 
@@ -199,7 +205,7 @@ def test_the_variables_that_kubernetes_adds_are_let_be() -> None:
             f"{service}PORT": "tcp://10.0.0.1:8080",
             **{f"{service}PORT_8080{end}": value for end, value in ports.items()},
         }
-        assert load(environ=injected) == Settings()
+        assert settings(environ=injected) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -216,9 +222,9 @@ def test_the_environment_names_the_file_and_a_flag_beats_it(file: Path, tmp_path
     other = tmp_path / "other.toml"
     file.write_text("[batch]\nslots = 10\n")
     other.write_text("[batch]\nslots = 20\n")
-    assert load(environ={"GRAPH_SIDECAR_CONFIG": str(file)}).batch.slots == 10
-    assert load(environ={"GRAPH_SIDECAR_CONFIG": str(file)}, file=other).batch.slots == 20
-    assert load(environ={"GRAPH_SIDECAR_CONFIG": ""}).batch.slots == 50
+    assert settings(environ={"GRAPH_SIDECAR_CONFIG": str(file)}).batch.slots == 10
+    assert settings(environ={"GRAPH_SIDECAR_CONFIG": str(file)}, file=other).batch.slots == 20
+    assert settings(environ={"GRAPH_SIDECAR_CONFIG": ""}).batch.slots == 50
 
 
 def test_a_file_that_is_not_toml_is_told_with_its_line(file: Path) -> None:

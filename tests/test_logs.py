@@ -1,8 +1,10 @@
 import asyncio
 import io
+import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,26 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root.handlers[:], root.level = before
     for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_where_it_happened_is_told_without_the_words() -> None:
+    """An exception is told in either format by its place and its kind; its text may quote a token."""
+    record = logging.LogRecord(
+        "graph_sidecar.store", logging.ERROR, __file__, 1, "met %s", ("trouble",), _raised("sesame")
+    )
+    told = json.loads(logs._JsonLines().format(record))
+    assert (told["level"], told["logger"], told["message"]) == ("error", "graph_sidecar.store", "met trouble")
+    for text in (told["where"], logs._Lines().format(record)):
+        assert "_raised" in text
+        assert text.endswith("ValueError")
+        assert "sesame" not in text
+
+
+def _raised(text: str) -> Any:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        return sys.exc_info()
 
 
 async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> None:

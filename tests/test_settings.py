@@ -27,7 +27,7 @@ def plain_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_the_shipped_file_is_the_defaults(plain_home: Path) -> None:
     """The file that ships says exactly what holds without it."""
-    assert load(file=FILE) == Settings()
+    assert load(file=FILE).settings == Settings()
     assert Settings().cache.dir == plain_home / ".cache" / "graph-sidecar"
 
 

@@ -23,6 +23,11 @@ from proxy.core.normal import join_pairs
 GRAPH_LIMIT = 50
 """Operations that Graph takes in one batch."""
 
+TOPS_TRIED = 3
+"""Credentials that one batch is tried under."""
+
+_OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -244,10 +249,6 @@ def _with_another_top(indices: tuple[int, ...], attempt: int, whose: Blame) -> S
     if attempt < TOPS_TRIED:
         return Sorted({}, again=_one_group(indices), refused_top=whose, cause=whose.value)
     return Sorted({}, alone=indices, refused_top=whose, cause=whose.value)
-
-
-TOPS_TRIED = 3
-_OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
 
 
 def _apart(everyone: Iterable[int], attempt: int, cause: str) -> Sorted:

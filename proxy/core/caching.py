@@ -14,12 +14,14 @@ import msgspec
 
 from proxy.core import headers
 from proxy.core.errors import is_clean, is_trouble
+from proxy.core.lasting import is_final
 from proxy.core.messages import Channel, Entry, Held, Mode, Reply, Request, Wishes
-from proxy.core.normal import field_names, fields_in
 from proxy.core.rules import Rule
 
 PROOFS_KEPT = 4
 """Programs that share a token may vouch for it differently; more than a few at once is a timed proof."""
+
+_ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _held_reply(entry: Entry, mode: Mode, rule: Rule, now: float, detail: str) -
 
 
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
-    held = Held(answer.header("etag") or "", answer.channel.value, asked, _is_final(request, answer.body), proofs)
+    held = Held(answer.header("etag") or "", answer.channel.value, asked, is_final(request, answer.body), proofs)
     return Entry(held, headers.held(answer.headers), answer.body)
 
 
@@ -168,77 +170,3 @@ def _storable(answer: Reply) -> bool:
     """Only a 200 whose body is a JSON object without an error, and whose ETag can be sent back as it is."""
     etag = answer.header("etag") or ""
     return answer.status == 200 and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)
-
-
-_ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
-_POLLED_EDGES = frozenset({"requests", "asyncadrequests", "asyncadrequestsets", "async_requests"})
-_POLLED_FIELDS = frozenset(
-    {
-        "async_status",
-        "async_percent_completion",
-        "is_completed",
-        "initial_count",
-        "in_progress_count",
-        "success_count",
-        "error_count",
-        "canceled_count",
-        "notification_status",
-        "notification_result",
-        "status_code",
-    },
-)
-
-
-def _is_final(request: Request, body: bytes) -> bool:
-    """Whether *body* may ever be fresh: a list of sets or requests grows, and a filter hides those that still run."""
-    if _edge(request) in _POLLED_EDGES:
-        return False
-    return is_lasting(body) and (_PROGRESS.search(body) is not None or not is_poll(request))
-
-
-def is_poll(request: Request) -> bool:
-    """Whether *request* asks how far an async set or a job has come, so that an answer that does not say may change.
-
-    (developers.facebook.com/docs/marketing-api/asyncrequests)
-    """
-    if _edge(request) in _POLLED_EDGES:
-        return True
-    return not _POLLED_FIELDS.isdisjoint(field_names(fields_in(request.query)))
-
-
-def _edge(request: Request) -> str:
-    return request.path.rpartition("/")[2]
-
-
-_PROGRESS = re.compile(
-    rb'"(async_status|async_percent_completion|is_completed|status_code|status)"\s*:\s*("(?:[^"\\]|\\.)*+"|[^\s,{}\[\]"]+)',
-)
-_FINAL = {
-    b"async_status": frozenset({b'"job completed"', b'"job failed"', b'"job skipped"'}),
-    b"async_percent_completion": frozenset({b"100"}),
-    b"is_completed": frozenset({b"true"}),
-    b"status_code": frozenset({b'"published"', b'"expired"', b'"error"'}),
-}
-_UNFINISHED = frozenset(
-    {
-        b'"initial"',
-        b'"in_progress"',
-        b'"not_started"',
-        b'"pending"',
-        b'"pending_dependency"',
-        b'"process_by_ad_async_engine"',
-        b'"process_by_event_processor"',
-        b'"processing"',
-        b'"running"',
-        b'"unknown"',
-    }
-)
-
-
-def is_lasting(body: bytes) -> bool:
-    """Whether *body* may ever be fresh: not while a job, an async set or a media container in it is unfinished."""
-    for name, value in _PROGRESS.findall(body):
-        word = value.lower()
-        if word in _UNFINISHED if name == b"status" else word not in _FINAL[name]:
-            return False
-    return True

@@ -13,8 +13,6 @@ from proxy.core.reading import Read, matches
 NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
-SCRIPT_TYPE = "text/javascript; charset=UTF-8"
-
 _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
 _NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest)))
 
@@ -42,7 +40,7 @@ def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Rep
         body = wrap(body, read.callback)
         fields = (
             *headers.without(fields, frozenset({"content-type"})),
-            ("Content-Type", SCRIPT_TYPE),
+            ("Content-Type", headers.SCRIPT_TYPE),
         )
     return replace(reply, headers=fields, body=body)
 
@@ -59,7 +57,7 @@ def bare(reply: Reply) -> Reply:
 
 def skipped(reason: str, *, writes: bool) -> tuple[tuple[str, str], ...]:
     """The fields that a stream gets, which is none of the cache's business for *reason*."""
-    forwarded = "fwd=method" if writes else f"fwd=bypass; detail={reason.replace(' ', '-')}"
+    forwarded = "fwd=method" if writes else f"fwd=bypass; detail={reason}"
     return ("Cache-Status", f"{NAME}; {forwarded}"), ("Server-Timing", _timing(None, None))
 
 
@@ -69,8 +67,7 @@ def _is_known(if_none_match: str, reply: Reply) -> bool:
 
 
 def _is_json(reply: Reply) -> bool:
-    kind = (reply.header("content-type") or "").partition(";")[0].strip().lower()
-    return kind in {"application/json", "text/javascript"}
+    return headers.media_type(reply.header("content-type") or "") in {"application/json", "text/javascript"}
 
 
 def _with_usage(reply: Reply, newest: Headers) -> Headers:

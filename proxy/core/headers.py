@@ -45,6 +45,12 @@ APP_USAGE = frozenset({"x-app-usage", "x-page-usage"})
 TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
 """What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
 
+JSON_TYPE = "application/json; charset=UTF-8"
+"""What Graph calls a direct reply."""
+
+SCRIPT_TYPE = "text/javascript; charset=UTF-8"
+"""What Graph calls JSONP, and JSON inside a batch."""
+
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _NEVER_OUT = HOP_BY_HOP | {"set-cookie"}
@@ -114,11 +120,13 @@ def typed(headers: Headers) -> Headers:
     return named if any(name.lower() == "content-type" for name, _ in named) else (*named, ("Content-Type", JSON_TYPE))
 
 
-JSON_TYPE = "application/json; charset=UTF-8"
-
-
 def _json_type(value: str) -> str:
-    return JSON_TYPE if value.partition(";")[0].strip().lower() == "text/javascript" else value
+    return JSON_TYPE if media_type(value) == "text/javascript" else value
+
+
+def media_type(value: str) -> str:
+    """What a Content-Type names, in lower case and without parameters (RFC 9110 section 8.3.1)."""
+    return value.partition(";")[0].strip().lower()
 
 
 def _listed(headers: Iterable[tuple[str, str]]) -> frozenset[str]:

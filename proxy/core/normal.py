@@ -139,7 +139,7 @@ def _encode(text: str) -> str:
 def _odd_names(pairs: Pairs) -> str:
     """A name that PHP takes for one that decides here, but is spelled so that another program might not."""
     odd = any(name not in _DECIDING and php_name(name) in _DECIDING for name, _ in pairs)
-    return "parameter name" if odd else ""
+    return "parameter-name" if odd else ""
 
 
 def php_name(name: str) -> str:

@@ -10,11 +10,11 @@ from proxy.core.messages import Headers
 FORGOTTEN_S = 300
 """Usage decays within minutes; clients that sleep on a high value must not be made to sleep on an old one."""
 
-_PLACES = 1024
-
 
 class Usage:
     """The newest usage headers: an app's by credential, those of an account or a business by the object as well."""
+
+    PLACES = 1024
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -35,5 +35,5 @@ class Usage:
         if told:
             self._newest[place] = (now, told)
             self._newest.move_to_end(place)
-            if len(self._newest) > _PLACES:
+            if len(self._newest) > self.PLACES:
                 self._newest.popitem(last=False)

@@ -32,6 +32,9 @@ _DEFAULT_PORTS = re.compile(r":(?:80|443)\Z")
 _SECRET_SEGMENTS = frozenset({"oauth", "debug_token", "access_token", "refresh_access_token"})
 _SECRET_NAMES = frozenset({"client_secret", "input_token", "fb_exchange_token"})
 _EMPTY_BODIES = frozenset({b"", b"{}", b"[]", b"null", b'""'})
+_MOST_SECONDS = 2**31
+_MAY_WRITE = frozenset({"batch", "parameter-name", "text"})
+"""What is passed through for these reasons may be a write, for all that can be seen of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +187,6 @@ def _bypass(target: Target, head: Head) -> str:
     return "picture" if segments[-1] == "picture" else ""
 
 
-_MAY_WRITE = frozenset({"batch", "parameter name", "text"})
-"""What is passed through for these reasons may be a write, for all that can be seen of it."""
-
-
 def _is_field(value: str) -> bool:
     """Whether *value* can stand in a header field of a slot, which is text in JSON that no parser here has checked."""
     return value.isascii() and value.isprintable()
@@ -240,6 +239,3 @@ def _seconds(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         return 0
     return min(int(digits or "0"), _MOST_SECONDS) if len(digits) <= 10 else _MOST_SECONDS
-
-
-_MOST_SECONDS = 2**31

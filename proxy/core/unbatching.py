@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from proxy.core import batching, headers
-from proxy.core.dressing import SCRIPT_TYPE, wrap
+from proxy.core.dressing import wrap
 from proxy.core.errors import BadRequest, read_error, reply_of
 from proxy.core.messages import Reply, Request
 from proxy.core.operations import Envelope, Operation, depends_on
@@ -117,7 +117,7 @@ def outer(slots: Sequence[Slot], callback: str) -> Reply:
     """The reply around *slots*."""
     body = msgspec.json.encode(slots)
     if callback:
-        return Reply(200, (("Content-Type", SCRIPT_TYPE), *_UNCACHED), wrap(body, callback), detail="batch")
+        return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *_UNCACHED), wrap(body, callback), detail="batch")
     return Reply(200, (("Content-Type", headers.JSON_TYPE), *_UNCACHED), body, detail="batch")
 
 
@@ -126,7 +126,7 @@ def refusal(reply: Reply, callback: str) -> Reply:
     if read_error(reply.body) is None:
         return reply
     body = msgspec.json.encode({"error": msgspec.json.decode(reply.body)["error"]})
-    kind = SCRIPT_TYPE if callback else headers.JSON_TYPE
+    kind = headers.SCRIPT_TYPE if callback else headers.JSON_TYPE
     fields = headers.without(reply.headers, frozenset({"content-type"}))
     return replace(reply, headers=(*fields, ("Content-Type", kind)), body=wrap(body, callback) if callback else body)
 
@@ -139,5 +139,5 @@ _UNCACHED = (
 
 
 def _script_type(name: str, value: str) -> str:
-    is_json = name.lower() == "content-type" and value.partition(";")[0].strip().lower() == "application/json"
-    return SCRIPT_TYPE if is_json else value
+    is_json = name.lower() == "content-type" and headers.media_type(value) == "application/json"
+    return headers.SCRIPT_TYPE if is_json else value

@@ -36,7 +36,6 @@ class Part:
             cwd=Path(proxy.__file__).parents[1],  # where -m finds this very package, whatever else is called so
             process_group=0,  # a terminal's Ctrl-C reaches us alone
         )
-        self.pid = self._process.pid
         self.tell(part=part, **order)
 
     def __enter__(self) -> Self:

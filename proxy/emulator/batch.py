@@ -42,7 +42,7 @@ def run(graph: Graph, call: Call) -> Reply:
 
 
 def reply_of(slots: list[Any], call: Call) -> Reply:
-    """Return the outer reply around *slots*."""
+    """The outer reply around *slots*."""
     text = dressing.wrapped(written(slots, pretty=truthy(call.params.get("pretty"))), call.params)
     kind = headers.content_type("single", script=dressing.is_script(call.params))
     return Reply(200, headers.of_outer(call.version, kind), text)
@@ -116,26 +116,26 @@ class _Run:
         return call
 
     def attached(self, operation: Operation) -> dict[str, Upload]:
-        """Return the files that the operation refers to."""
+        """The files that the operation refers to."""
         missing = [name for name in operation.files if name not in self.call.files]
         if missing:
             raise bad_parameter(f"File {missing[0]} has not been attached")
         return {name: self.call.files[name] for name in operation.files}
 
     def orphaned(self, operation: Operation) -> Slot:
-        """Return what stands in the slot of an operation whose parent failed."""
+        """What stands in the slot of an operation whose parent failed."""
         if self.graph.settings.config.dependent_failure == "null":
             return None
         return self.graph.refusal(self.as_slot(operation), aborted())
 
     def as_slot(self, operation: Operation) -> Call:
-        """Return a call that stands for an operation which never became one."""
+        """A call that stands for an operation which never became one."""
         call = self.call
         return Call(operation.method, call.version, (), {}, call.token, {}, "batch")
 
 
 def _described(slot: Slot, call: Call) -> dict[str, Any] | None:
-    """Return a slot as JSON; a redirect has no body at all, a 304 an empty one."""
+    """A slot as JSON; a redirect has no body at all, a 304 an empty one."""
     if slot is None:
         return None
     found: dict[str, Any] = {"code": slot.status}

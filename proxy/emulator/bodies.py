@@ -40,7 +40,7 @@ async def body_of(request: BaseRequest, stream_over: int) -> Body:
 
 
 def params_in(raw: bytes, content_type: str) -> Params:
-    """Return the parameters in a body; one without a usable type is recognised by its look."""
+    """The parameters in a body; one without a usable type is recognised by its look."""
     text = raw.decode("utf-8", "replace").strip()
     if content_type == "application/x-www-form-urlencoded":
         return parsed(text)

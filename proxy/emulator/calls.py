@@ -97,7 +97,7 @@ def split_version(path: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def served_version(asked: str | None, config: Config) -> str:
-    """Return the version that answers a call for *asked* (developers.facebook.com, "Versioning")."""
+    """The version that answers a call for *asked* (developers.facebook.com, "Versioning")."""
     oldest = config.oldest_version
     if asked is None:
         return config.default_version or oldest
@@ -107,14 +107,14 @@ def served_version(asked: str | None, config: Config) -> str:
 
 
 def effective_method(method: str, params: Params) -> str:
-    """Return the verb that counts: `method` among the parameters overrides the request line."""
+    """The verb that counts: `method` among the parameters overrides the request line."""
     override = str(params.get("method", "")).upper()
     verb = override if override in _VERBS else method.upper()
     return "GET" if verb == "HEAD" else verb
 
 
 def token_of(params: Params, headers: Mapping[str, str]) -> str | None:
-    """Return the access token from parameters or the Authorization header; blank means none."""
+    """The access token from parameters or the Authorization header; blank means none."""
     token = params.get("access_token")
     if token:
         return str(token)
@@ -126,7 +126,7 @@ def token_of(params: Params, headers: Mapping[str, str]) -> str | None:
 
 
 def listed(value: object) -> list[str]:
-    """Return the texts in a list, or in a comma-separated string."""
+    """The texts in a list, or in a comma-separated string."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

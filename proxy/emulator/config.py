@@ -52,11 +52,14 @@ class Config:
     async_plain_true: bool = True
     """Changes and cancels of sets are answered `true` as Meta's page says; its Python SDK needs `{"success":true}`."""
     adbatch_limit: int = 1000
+    """Operations that one `adbatch` takes."""
 
     etag_by_user_agent: bool = True
+    """Whether the same body has another ETag under another User-Agent."""
     etag_by_channel: bool = True
     """Whether the same body has another ETag in a batch than alone."""
     etag_on_304: bool = False
+    """Whether a 304 repeats the ETag."""
     batch_formatting: str = "same"
     """How item bodies are formatted: `same` as alone, always `compact`, or always `pretty`."""
     pretty_for_browsers: bool = True
@@ -71,6 +74,7 @@ class Config:
     refused_on_top: tuple[str, ...] = ()
     """Tokens that are good for an operation, and refused as the top-level token of a batch."""
     refused_subcode: int = 463
+    """The subcode of these refusals; 463 is an expired token."""
     public_ids: tuple[str, ...] = ()
     """Objects that may be read without a token."""
     missing_ids: tuple[str, ...] = ()
@@ -85,11 +89,16 @@ class Config:
     budget_scope: str = "app"
     """Whose calls are added up: `app` means all callers, `token` each one's own."""
     window_s: float = 3600.0
+    """Seconds of the clock over which calls are added up."""
     usage_headers: bool = True
+    """Whether replies tell how much of the budget is used."""
     throttle_code: int = 4
+    """The code of a call beyond the budget."""
     throttle_status: int = 400
+    """The HTTP status of a call beyond the budget."""
 
     batch_limit: int = 50
+    """Operations that one batch takes."""
     dependent_failure: str = "null"
     """What the slot of an operation holds whose parent failed: `null`, or the error `960`."""
     batch_poison_ids: tuple[str, ...] = ()

@@ -50,7 +50,7 @@ def check_proof(token: str, params: Params, config: Config) -> None:
 
 
 def proof_of(secret: str, token: str, time: object = None) -> str:
-    """Return the proof for a token, or for a token at a time."""
+    """The proof for a token, or for a token at a time."""
     signed = token if time is None else f"{token}|{time}"
     return hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
 

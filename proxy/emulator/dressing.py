@@ -20,7 +20,7 @@ _NO_FIELDS = {
 
 
 def text_of(value: Any, call: Call, config: Config) -> str:
-    """Return the body that holds *value* for this call."""
+    """The body that holds *value* for this call."""
     if isinstance(value, dict) and call.params.get("debug"):
         value = {**value, "__debug__": _debug(call.params)}
     text = written(value, pretty=_is_pretty(call, config))
@@ -28,7 +28,7 @@ def text_of(value: Any, call: Call, config: Config) -> str:
 
 
 def wrapped(text: str, params: Params) -> str:
-    """Return *text* as a call of the JSONP `callback`, if there is one."""
+    """*text* as a call of the JSONP `callback`, if there is one."""
     return f"/**/{params['callback']}({text});" if is_script(params) else text
 
 
@@ -39,7 +39,7 @@ def is_script(params: Params) -> bool:
 
 
 def etag_of(text: str, call: Call, config: Config) -> str:
-    """Return the ETag: forty hex digits over the whole formatted body ("Marketing API: ETags")."""
+    """The ETag: forty hex digits over the whole formatted body ("Marketing API: ETags")."""
     digest = hashlib.sha1(text.encode(), usedforsecurity=False)
     if config.etag_by_user_agent:
         digest.update(call.user_agent.encode())
@@ -64,6 +64,6 @@ def _is_pretty(call: Call, config: Config) -> bool:
 
 
 def _debug(params: Params) -> dict[str, Any]:
-    """Return what `debug=all` adds (developers.facebook.com, "Debug Requests")."""
+    """What `debug=all` adds (developers.facebook.com, "Debug Requests")."""
     wanted = str(params["debug"]).lower() in {"all", "info"} and not params.get("fields")
     return {"messages": [_NO_FIELDS]} if wanted else {}

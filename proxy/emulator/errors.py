@@ -34,14 +34,14 @@ class GraphError(Exception):
         self._original = original
 
     def envelope(self, trace: str) -> dict[str, Any]:
-        """Return the JSON body."""
+        """The JSON body."""
         optional = {"code": self.code, "error_subcode": self.subcode, "is_transient": self.transient}
         said = {name: value for name, value in optional.items() if value is not None}
         after = {} if self._original is None else {"original_response": self._original}
         return {"error": {"message": self.message, "type": self.kind, **said, "fbtrace_id": trace, **after}}
 
     def challenge(self) -> str:
-        """Return the value of WWW-Authenticate, in which no character can end the header."""
+        """The value of WWW-Authenticate, in which no character can end the header."""
         said = "".join(char if " " <= char <= "~" else "?" for char in self.message)
         return f'OAuth "Facebook Platform" "{self._challenge}" "{said}"'
 

@@ -99,11 +99,11 @@ class Faults:
         self.active.append(fault_from(json.loads(given) if isinstance(given, str) else given))
 
     def described(self) -> list[dict[str, Any]]:
-        """Return the faults as the control call takes them."""
+        """The faults as the control call takes them."""
         return [asdict(fault) for fault in self.active]
 
     def draw(self, level: str, target: Target) -> Fault | None:
-        """Return the first fault of this level that strikes *target*, and count the strike."""
+        """The first fault of this level that strikes *target*, and count the strike."""
         for fault in self.active:
             if KINDS[fault.kind] == level and _fits(fault, target) and self._strikes(fault):
                 return fault
@@ -121,7 +121,7 @@ class Faults:
 
 
 def fault_from(given: Fault | dict[str, Any]) -> Fault:
-    """Return the fault that *given* describes."""
+    """The fault that *given* describes."""
     if isinstance(given, Fault):
         return given
     unknown = sorted(set(given) - {field.name for field in fields(Fault)})

@@ -40,7 +40,7 @@ class Field:
 
 
 def asked(value: Any) -> tuple[Field, ...] | None:
-    """Return the selection in a `fields` parameter, text or list; nothing asked gives None."""
+    """The selection in a `fields` parameter, text or list; nothing asked gives None."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -53,7 +53,7 @@ def asked(value: Any) -> tuple[Field, ...] | None:
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> tuple[Field, ...]:
-    """Return the selection that *text* describes."""
+    """The selection that *text* describes."""
     scanner = _Scanner(text)
     found = tuple(scanner.selection())
     if scanner.at < len(text):

@@ -78,7 +78,7 @@ class Graph:
         return answer
 
     def refusal(self, call: Call, error: GraphError) -> Reply:
-        """Return the reply that says *error*."""
+        """The reply that says *error*."""
         text = dressing.text_of(error.envelope(self.trace()[:23]), call, self.settings.config)
         script = dressing.is_script(call.params)
         said = headers.of_error(
@@ -88,7 +88,7 @@ class Graph:
         return Reply(200 if quiet else error.status, said, text)
 
     def trace(self) -> str:
-        """Return a mark that no other reply has."""
+        """A mark that no other reply has."""
         return f"{self._dice.getrandbits(172):043x}"
 
     def _answer(self, call: Call) -> Any:
@@ -148,13 +148,13 @@ class Graph:
 
 
 def _cost(call: Call) -> int:
-    """Return how many calls this is: each id of `ids=` is one (developers.facebook.com, "Rate Limits")."""
+    """How many calls this is: each id of `ids=` is one (developers.facebook.com, "Rate Limits")."""
     ids = call.params.get("ids")
     return max(1, len(listed(ids))) if ids else 1
 
 
 def error_of(fault: Fault) -> GraphError:
-    """Return the error that a fault describes; a code of the limits brings its own words."""
+    """The error that a fault describes; a code of the limits brings its own words."""
     code, status = fault.code or 1, fault.status or 500
     if fault.message:
         return GraphError(fault.message, code=code, status=status, subcode=fault.subcode or None)

@@ -28,7 +28,7 @@ _REVISION = ("x-fb-rev", "1019876543")
 
 
 def of_success(version: str, usage: Headers, content_type: str, etag: str | None, *, cookie: bool) -> Headers:
-    """Return what goes with a good answer, in the order of the captures."""
+    """What goes with a good answer, in the order of the captures."""
     found = [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY]
     if cookie:
         found.append(_COOKIE)
@@ -39,25 +39,25 @@ def of_success(version: str, usage: Headers, content_type: str, etag: str | None
 
 
 def of_not_modified(usage: Headers, content_type: str, etag: str | None) -> Headers:
-    """Return what goes with a 304: the documented sample repeats these and shows no ETag."""
+    """What goes with a 304: the documented sample repeats these and shows no ETag."""
     found = [_ANYWHERE, *_NEVER_KEPT, ("Content-Type", content_type), *usage]
     return [*found, ("ETag", etag)] if etag else found
 
 
 def of_error(version: str, usage: Headers, content_type: str, challenge: str) -> Headers:
-    """Return what goes with an error: never an ETag."""
+    """What goes with an error: never an ETag."""
     refused = ("WWW-Authenticate", challenge)
     return [refused, *_REFUSED, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY,
             ("Content-Type", content_type)]  # fmt: skip
 
 
 def of_outer(version: str, content_type: str) -> Headers:
-    """Return what goes with a whole batch."""
+    """What goes with a whole batch."""
     return [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, _VARY, ("Content-Type", content_type)]
 
 
 def traced(headers: Headers, trace: str) -> Headers:
-    """Return *headers* with the marks by which Meta finds a call again; items of a batch have none."""
+    """*headers* with the marks by which Meta finds a call again; items of a batch have none."""
     marks = [
         ("x-fb-request-id", f"A{trace[:22]}"),
         ("x-fb-trace-id", trace[:11]),
@@ -68,5 +68,5 @@ def traced(headers: Headers, trace: str) -> Headers:
 
 
 def content_type(channel: Channel, *, script: bool) -> str:
-    """Return the type of a body: items of a batch say text/javascript even when they hold plain JSON."""
+    """The type of a body: items of a batch say text/javascript even when they hold plain JSON."""
     return SCRIPT if script or channel == "batch" else JSON

@@ -121,7 +121,7 @@ MAKERS: dict[str, Maker] = {
 
 
 def rows(parent: str, params: Params, now: float) -> list[Row]:
-    """Return the lines of the report that *params* describe."""
+    """The lines of the report that *params* describe."""
     level = str(params.get("level") or "account")
     start, stop = _range(params, datetime.fromtimestamp(now, UTC).date())
     subjects = [_subject(level, parent, index) for index in range(_LEVELS.get(level, 1))]
@@ -133,7 +133,7 @@ def rows(parent: str, params: Params, now: float) -> list[Row]:
 
 
 def chosen(row: Row, fields: tuple[Field, ...] | None) -> dict[str, Any]:
-    """Return the asked fields of a row; the dates come unasked."""
+    """The asked fields of a row; the dates come unasked."""
     names = [field.name for field in fields] if fields else list(DEFAULT)
     values: dict[str, Any] = {}
     for name in dict.fromkeys([*names, "date_start", "date_stop"]):
@@ -154,7 +154,7 @@ def _number(subject: str, day: date) -> int:
 
 
 def _range(params: Params, today: date) -> tuple[date, date]:
-    """Return the first and last day, from `time_range` or `date_preset`."""
+    """The first and last day, from `time_range` or `date_preset`."""
     asked = params.get("time_range")
     if asked:
         try:
@@ -210,11 +210,11 @@ class Jobs:
         return run
 
     def described(self) -> dict[str, Any]:
-        """Return which reports were asked for."""
+        """Which reports were asked for."""
         return {run: {"parent": job.parent, "params": job.params} for run, job in sorted(self._jobs.items())}
 
     def poll(self, run: str) -> dict[str, Any] | None:
-        """Return the state of a run, which moves with every poll; None for an id that is no run."""
+        """The state of a run, which moves with every poll; None for an id that is no run."""
         job = self._jobs.get(run)
         if job is None:
             return None
@@ -230,7 +230,7 @@ class Jobs:
         return {"async_status": started, "async_percent_completion": (job.polls - 1) * 100 // (needed + 1)}
 
     def finished(self, run: str) -> Job | None:
-        """Return the report of a run whose rows may be read; one still running raises."""
+        """The report of a run whose rows may be read; one still running raises."""
         job = self._jobs.get(run)
         if job and not self._is_done(job):
             raise report_unfinished()

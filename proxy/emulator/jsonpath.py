@@ -23,7 +23,7 @@ _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 
 
 def find(path: str, value: Any) -> list[Any]:
-    """Return everything in *value* that *path* matches; a path that cannot be read raises ValueError."""
+    """Everything in *value* that *path* matches; a path that cannot be read raises ValueError."""
     found = [value]
     for step in _steps(path):
         found = [match for each in found for match in step(each)]

@@ -66,7 +66,7 @@ _FEW = {"Page": 3, "Business": 2}
 
 
 def kind_of(node_id: str) -> Kind | None:
-    """Return the kind of the object with this id; a name that is no id gives None."""
+    """The kind of the object with this id; a name that is no id gives None."""
     if node_id.isdecimal():
         known = _BY_PREFIX.get(node_id[:4]) if len(node_id) >= _SHORTEST else None
         return known or KINDS["Page"]
@@ -78,12 +78,12 @@ def kind_of(node_id: str) -> Kind | None:
 
 
 def children(kind: Kind, edge_length: int) -> int:
-    """Return how many objects of *kind* an edge holds."""
+    """How many objects of *kind* an edge holds."""
     return min(_FEW.get(kind.name, edge_length), edge_length)
 
 
 def child_id(kind: Kind, parent: str, index: int | str) -> str:
-    """Return the id of the *index*-th object of *kind* that belongs to *parent*."""
+    """The id of the *index*-th object of *kind* that belongs to *parent*."""
     number = f"{index:04d}" if isinstance(index, int) else index
     if kind.name == "Post":
         return f"{parent.rsplit('_', maxsplit=1)[-1]}_{kind.prefix}{number}"
@@ -91,6 +91,6 @@ def child_id(kind: Kind, parent: str, index: int | str) -> str:
 
 
 def owner_number(node_id: str) -> str:
-    """Return the digits by which children know the object: its own, or ten in place of more."""
+    """The digits by which children know the object: its own, or ten in place of more."""
     digits = node_id.removeprefix("act_").replace("_", "")
     return digits if len(digits) <= 10 else str(10**9 + zlib.crc32(digits.encode()))

@@ -79,11 +79,11 @@ class Group:
         return not any(each.is_open for each in self.errands)
 
     def parents(self, errand: Errand) -> list[Errand]:
-        """Return the errands that this one refers to."""
+        """The errands that this one refers to."""
         return [self.named[name] for name in errand.operation.parents]
 
     def count(self, status: str) -> int:
-        """Return how many errands stand so."""
+        """How many errands stand so."""
         return sum(each.status == status for each in self.errands)
 
 
@@ -111,7 +111,7 @@ class Later:
         self.settle(group)
 
     def home(self, errand_id: str) -> tuple[Group, Errand] | None:
-        """Return a request with its set, if the id is one."""
+        """A request with its set, if the id is one."""
         return self._homes.get(errand_id)
 
     def knows(self, some_id: str) -> bool:
@@ -119,7 +119,7 @@ class Later:
         return some_id in self.groups or some_id in self._homes
 
     def newest(self, *kinds: str) -> Iterator[Group]:
-        """Return the groups of these kinds, the last one first, or by id if that is how edges are ordered."""
+        """The groups of these kinds, the last one first, or by id if that is how edges are ordered."""
         groups = list(reversed(self.groups.values()))
         if self._settings.config.edge_order == "id":
             groups.sort(key=lambda group: group.id)
@@ -177,16 +177,16 @@ class Later:
             self._due.append(group)
 
     def due(self) -> list[Group]:
-        """Return the groups whose notification is to be sent now."""
+        """The groups whose notification is to be sent now."""
         due, self._due = self._due, []
         return due
 
     def described(self) -> dict[str, Any]:
-        """Return what stands where, without times and in no order but that of the ids."""
+        """What stands where, without times and in no order but that of the ids."""
         return {group_id: _described(group) for group_id, group in sorted(self.groups.items())}
 
     def _share(self, group: Group) -> float:
-        """Return how much should be done by now: whatever went furthest of polls, clock and pushes."""
+        """How much should be done by now: whatever went furthest of polls, clock and pushes."""
         config = self._settings.config
         shares = [group.pushed]
         if config.async_polls is not None:
@@ -224,7 +224,7 @@ class Later:
 
 
 def scope_of(params: Params, path: Sequence[str]) -> str:
-    """Return the object under which a write creates another: a named ad set or campaign, or the one in its path."""
+    """The object under which a write creates another: a named ad set or campaign, or the one in its path."""
     named = str(params.get("adset_id") or params.get("campaign_id") or "")
     return named if named.isdecimal() else "/".join(path[:1])
 

@@ -53,7 +53,7 @@ class LaterViews:
         self._later = later
 
     def object(self, some_id: str, fields: Fields, view: View) -> dict[str, Any] | None:
-        """Return a set, a request or a session; None for an id that is neither."""
+        """A set, a request or a session; None for an id that is neither."""
         group = self._later.groups.get(some_id)
         if group:
             return shown(self._later.poll(group), fields, view)
@@ -64,7 +64,7 @@ class LaterViews:
         return None
 
     def rows(self, node: Node, edge: str, params: Params, fields: Fields, view: View) -> list[dict[str, Any]] | None:
-        """Return everything on an edge that holds sets or requests; None for any other edge."""
+        """Everything on an edge that holds sets or requests; None for any other edge."""
         if edge == "requests" and node.id in self._later.groups:
             group = self._later.poll(self._later.groups[node.id])
             return [_request((group, each), fields, view) for each in _wanted(group.errands, params, view)]
@@ -77,7 +77,7 @@ class LaterViews:
         return [shown(group, fields, view) for group in groups if _fits(group, params)]
 
     def _of_ad_set(self, node_id: str, params: Params, fields: Fields, view: View) -> list[dict[str, Any]]:
-        """Return the requests, of whatever set, that create something under this object."""
+        """The requests, of whatever set, that create something under this object."""
         found = []
         for group in self._later.newest("ads", "batch"):
             mine = [each for each in group.errands if each.scope == node_id]
@@ -88,7 +88,7 @@ class LaterViews:
 
 
 def shown(group: Group, fields: Fields, view: View) -> dict[str, Any]:
-    """Return a set or a session with the asked fields."""
+    """A set or a session with the asked fields."""
     return _chosen(_SESSION if group.kind == "session" else _SET, group, fields, view)
 
 
@@ -97,7 +97,7 @@ def _request(home: tuple[Group, Errand], fields: Fields, view: View) -> dict[str
 
 
 def _chosen(kind: str, subject: Any, fields: Fields, view: View) -> dict[str, Any]:
-    """Return the asked fields; the id comes last when nobody asked for it, and what is empty is left out."""
+    """The asked fields; the id comes last when nobody asked for it, and what is empty is left out."""
     makers = _MAKERS[kind]
     values: dict[str, Any] = {}
     for field in fields or tuple(Field(name) for name in _DEFAULTS[kind]):
@@ -111,7 +111,7 @@ def _chosen(kind: str, subject: Any, fields: Fields, view: View) -> dict[str, An
 
 
 def _wanted(errands: list[Errand], params: Params, view: View) -> list[Errand]:
-    """Return the errands that `status`, or the SDKs' `statuses`, lets through."""
+    """The errands that `status`, or the SDKs' `statuses`, lets through."""
     given = params.get("status") or params.get("statuses")
     if not given:
         return errands
@@ -123,7 +123,7 @@ def _wanted(errands: list[Errand], params: Params, view: View) -> list[Errand]:
 
 
 def _words(given: Any) -> list[str]:
-    """Return the words of a list, of JSON, or of text with commas."""
+    """The words of a list, of JSON, or of text with commas."""
     if isinstance(given, str) and given.lstrip().startswith("["):
         try:
             given = loosejson.loads(given)
@@ -168,7 +168,7 @@ def _status(errand: Errand, view: View) -> str:
 
 
 def _progress(group: Group) -> str:
-    """Return what the SDKs call the status of an `async_request`."""
+    """What the SDKs call the status of an `async_request`."""
     if not group.is_completed:
         return "EXECUTING" if group.share else "INITIALIZED"
     return "ERROR" if group.count("error") else "FINISHED"
@@ -180,7 +180,7 @@ Maker = Callable[[Any, Field, View], Any]
 
 
 def _number(some_id: str) -> int | str:
-    """Return an id as the number that Meta's samples show where they can."""
+    """An id as the number that Meta's samples show where they can."""
     digits = some_id.removeprefix("act_")
     return int(digits) if digits.isdecimal() and len(digits) <= 18 else digits
 
@@ -196,7 +196,7 @@ def _result(errand: Errand) -> Any:
 
 
 def _session_result(group: Group) -> str | None:
-    """Return the reply of a session's operation, as the text that it would have been."""
+    """The reply of a session's operation, as the text that it would have been."""
     (errand,) = group.errands
     if errand.error is not None:
         return written(errand.error.envelope(_trace(group.id)))

@@ -128,7 +128,7 @@ def _notify(group: Group, call: Call) -> None:
 
 
 def _maps(value: Any, name: str) -> list[dict[str, Any]]:
-    """Return the objects in a parameter: JSON, loose JSON, an array, or an array of JSON texts."""
+    """The objects in a parameter: JSON, loose JSON, an array, or an array of JSON texts."""
     try:
         found = loosejson.loads(value) if isinstance(value, str) else value
         found = list(found.values()) if isinstance(found, dict) else found
@@ -141,18 +141,18 @@ def _maps(value: Any, name: str) -> list[dict[str, Any]]:
 
 
 def _of_ad(index: int, account: str, spec: dict[str, Any]) -> Operation:
-    """Return the write that creates one ad of a set."""
+    """The write that creates one ad of a set."""
     return Operation(index, "POST", f"/{account}/ads", dict(spec), {}, None, [], keeps_quiet=True)
 
 
 def _unwrapped(body: Any) -> Any:
-    """Return a body of which even `=` and `&` are encoded, as Meta's own sample has it, as the form that it is."""
+    """A body of which even `=` and `&` are encoded, as Meta's own sample has it, as the form that it is."""
     wrapped = isinstance(body, str) and "=" not in body and "%3d" in body.lower()
     return unquote(body) if wrapped else body
 
 
 def _scope(operation: Operation) -> str:
-    """Return the operation's scope, as far as can be told before references are filled in."""
+    """The operation's scope, as far as can be told before references are filled in."""
     params = parsed(operation.body) if isinstance(operation.body, str) else operation.body
     _, segments = split_version(operation.relative_url.partition("?")[0])
     return scope_of(params, segments)

@@ -73,7 +73,7 @@ class Ledger:
             self.writes[call.method, "/" + "/".join(call.path)] += 1
 
     def described(self) -> dict[str, Any]:
-        """Return everything as JSON."""
+        """Everything as JSON."""
         return {
             "http_calls": self.http_calls,
             "batches": self.batches,
@@ -94,12 +94,12 @@ class Ledger:
 
 @lru_cache(maxsize=65536)
 def token_hash(token: str | None) -> str:
-    """Return the short name under which a token is counted."""
+    """The short name under which a token is counted."""
     return "anonymous" if token is None else sha256(token.encode()).hexdigest()[:12]
 
 
 def _shown(request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request as the ledger tells it, the operations of a batch one by one."""
+    """A request as the ledger tells it, the operations of a batch one by one."""
     shown = {**request, "target": masked(request["target"])}
     batch = shown.pop("batch")
     if batch is not None:
@@ -121,5 +121,5 @@ def _shown_slot(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def masked(text: str) -> str:
-    """Return *text* with every credential replaced by its short name."""
+    """*text* with every credential replaced by its short name."""
     return _SECRET.sub(lambda found: f"{found[1]}#{token_hash(unquote(found[2]))}", text)

@@ -16,7 +16,7 @@ _DEEPEST = 200
 
 
 def loads(text: str) -> Any:
-    """Return the value that *text* holds; text that even a loose reader refuses raises ValueError."""
+    """The value that *text* holds; text that even a loose reader refuses raises ValueError."""
     try:
         return json.loads(text, strict=False)
     except (ValueError, RecursionError):

@@ -31,7 +31,7 @@ class Nodes:
         self._clock = clock
 
     def object(self, node_id: str, fields: Fields, view: View) -> dict[str, Any]:
-        """Return the object with this id; one that is missing raises."""
+        """The object with this id; one that is missing raises."""
         job = self._jobs.poll(node_id)
         if job is not None:
             return _of_job(job, fields)
@@ -39,14 +39,14 @@ class Nodes:
         return self._selected(self.existing(node_id), fields, view) if waiting is None else waiting
 
     def existing(self, node_id: str, method: str = "GET") -> Node:
-        """Return the node with this id; one that is missing raises."""
+        """The node with this id; one that is missing raises."""
         node = self._world.node(node_id)
         if node is None:
             raise missing_object(method, node_id)
         return node
 
     def edge(self, node_id: str, edge: str, params: Params, fields: Fields, view: View) -> dict[str, Any]:
-        """Return a page of what the edge holds."""
+        """A page of what the edge holds."""
         node = self.existing(node_id)
         rows = self._later.rows(node, edge, params, fields, view)
         if rows is not None:
@@ -67,7 +67,7 @@ class Nodes:
         return self._selected(node, fields or _plain(listed_fields(node, edge, view.config)), view)
 
     def _selected(self, node: Node, fields: Fields, view: View) -> dict[str, Any]:
-        """Return the asked fields; the id comes last when nobody asked for it."""
+        """The asked fields; the id comes last when nobody asked for it."""
         chosen = fields or _plain(default_fields(node, view.config))
         values: dict[str, Any] = {}
         for field in chosen:
@@ -95,7 +95,7 @@ class Nodes:
         return self._selected(self.existing(value.id), field.fields or _plain(("id", "name")), view)
 
     def _nested_edge(self, node: Node, field: Field, view: View) -> dict[str, Any]:
-        """Return an edge that was asked for as a field; its links carry its own selection."""
+        """An edge that was asked for as a field; its links carry its own selection."""
         params: Params = {"pretty": "0"}
         if field.inner:
             params["fields"] = field.inner
@@ -103,7 +103,7 @@ class Nodes:
         return self.edge(node.id, field.name, params, field.fields, view)
 
     def _report(self, node_id: str, params: Params, fields: Fields, view: View) -> dict[str, Any]:
-        """Return insights, of an object or of a finished job."""
+        """Insights, of an object or of a finished job."""
         job = self._jobs.finished(node_id)
         if job:
             fields = fields or asked(job.params.get("fields"))
@@ -120,7 +120,7 @@ def _plain(names: tuple[str, ...]) -> tuple[Field, ...]:
 
 
 def _paged(rows: list[dict[str, Any]], path: str, params: Params, view: View) -> dict[str, Any]:
-    """Return the page of *rows* that was asked for."""
+    """The page of *rows* that was asked for."""
     page = page_of(params, len(rows), view)
     found = {"data": rows[page.start : page.stop], "paging": paging(page, path, params, view)}
     return _with_summary(found, params, lambda: len(rows))

@@ -59,14 +59,14 @@ def call_of(operation: Operation, top: Call, results: Mapping[str, Any], config:
 
 
 def targets(relative_url: str) -> list[str]:
-    """Return the objects that a relative URL is about, as far as its text tells."""
+    """The objects that a relative URL is about, as far as its text tells."""
     path, _, query = relative_url.partition("?")
     parts = [part for part in path.split("/") if part]
     return parts + listed(parsed(query).get("ids", ""))
 
 
 def urls(value: Any) -> list[str]:
-    """Return the relative URLs in a `batch` parameter, as far as it can be read."""
+    """The relative URLs in a `batch` parameter, as far as it can be read."""
     try:
         return [str(item.get("relative_url") or "") for item in _array(value)]
     except GraphError:
@@ -74,7 +74,7 @@ def urls(value: Any) -> list[str]:
 
 
 def _array(value: Any) -> list[Any]:
-    """Return the array in a `batch` parameter: JSON text, loose JSON, or an array already."""
+    """The array in a `batch` parameter: JSON text, loose JSON, or an array already."""
     try:
         found = loosejson.loads(value) if isinstance(value, str) else value
     except ValueError:
@@ -101,7 +101,7 @@ def _operation(index: int, item: dict[str, Any], usual: str) -> Operation:
 
 
 def _rooted(url: str) -> str:
-    """Return the part of an absolute URL that matters."""
+    """The part of an absolute URL that matters."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("http", "https"):
         return "/" + rest.partition("/")[2]
@@ -114,12 +114,12 @@ def _depends_on(item: dict[str, Any]) -> list[str]:
 
 
 def _attached(value: Any) -> list[str]:
-    """Return part names from a comma-separated text, or from the object that Meta's Java SDK sends."""
+    """Part names from a comma-separated text, or from the object that Meta's Java SDK sends."""
     return [str(name) for name in value.values()] if isinstance(value, dict) else listed(value or "")
 
 
 def item_headers(value: Any) -> dict[str, str]:
-    """Return an operation's headers from any of the three shapes that clients send, names in lower case."""
+    """An operation's headers from any of the three shapes that clients send, names in lower case."""
     if isinstance(value, dict):
         pairs = [(str(name), str(text)) for name, text in value.items()]
     else:

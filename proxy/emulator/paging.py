@@ -30,7 +30,7 @@ class Page:
 
 
 def page_of(params: Params, places: int, view: View) -> Page:
-    """Return the page that `limit`, `after`, `before` and `offset` ask for."""
+    """The page that `limit`, `after`, `before` and `offset` ask for."""
     limit = min(_number(params, "limit", view.config.page_size), view.config.max_page_size)
     start = _number(params, "offset", 0)
     if params.get("after"):
@@ -42,7 +42,7 @@ def page_of(params: Params, places: int, view: View) -> Page:
 
 
 def paging(page: Page, path: str, params: Params, view: View) -> dict[str, Any]:
-    """Return the `paging` of a page; `next` is absent on the last one, its cursor is not."""
+    """The `paging` of a page; `next` is absent on the last one, its cursor is not."""
     if page.stop <= page.start:
         return {}
     before, after = _cursor(page.start), _cursor(page.stop - 1)
@@ -55,7 +55,7 @@ def paging(page: Page, path: str, params: Params, view: View) -> dict[str, Any]:
 
 
 def _link(path: str, params: Params, view: View, place: Params) -> str:
-    """Return an absolute link: it holds the token and every parameter, and never a proof."""
+    """An absolute link: it holds the token and every parameter, and never a proof."""
     asked: Params = {"access_token": view.token} if view.token else {}
     asked |= {name: value for name, value in params.items() if name not in _NEVER_ECHOED}
     return f"{view.config.link_origin}/{view.version}/{path}?{encoded(asked | place)}"

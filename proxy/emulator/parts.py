@@ -34,7 +34,7 @@ class Parts:
         self.graph.quota.clear()
 
     def changes(self) -> dict[str, Any]:
-        """Return what writes have changed, in one form for all emulators that were changed alike."""
+        """What writes have changed, in one form for all emulators that were changed alike."""
         self.graph.later.catch_up()
         return {
             **self.world.described(),

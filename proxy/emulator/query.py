@@ -19,7 +19,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
 def parsed(text: str) -> Params:
-    """Return the parameters in a query string or urlencoded body."""
+    """The parameters in a query string or urlencoded body."""
     params: Params = {}
     for pair in text.split("&"):
         if pair:
@@ -29,12 +29,12 @@ def parsed(text: str) -> Params:
 
 
 def encoded(params: Params) -> str:
-    """Return *params* as a query string."""
+    """*params* as a query string."""
     return urlencode([pair for name, value in params.items() for pair in _flat(name, value)])
 
 
 def values_of(params: Params) -> Params:
-    """Return what a write wants to write: the parameters that are not about the call itself."""
+    """What a write wants to write: the parameters that are not about the call itself."""
     return {name: value for name, value in params.items() if name not in _NOT_A_VALUE}
 
 

@@ -60,7 +60,7 @@ class Quota:
             raise throttled(config.throttle_code, config.throttle_status)
 
     def headers(self, call: Call) -> Headers:
-        """Return the usage headers that a reply to *call* carries."""
+        """The usage headers that a reply to *call* carries."""
         if not self._settings.config.usage_headers:
             return []
         used = self._percent(self._owner(call))

@@ -33,7 +33,7 @@ class Export:
 
 
 def view_of(call: Call, settings: Settings) -> View:
-    """Return how the caller of *call* looks at objects."""
+    """How the caller of *call* looks at objects."""
     params = call.params
     locale = params.get("locale") or call.headers.get("accept-language") or "en_US"
     return View(call.token, call.version, str(locale), params.get("date_format"), settings.config, params)
@@ -48,7 +48,7 @@ class Reads:
         self._settings = settings
 
     def answer(self, call: Call) -> Any:
-        """Return what the call asks for: JSON, a Redirect or an Export."""
+        """What the call asks for: JSON, a Redirect or an Export."""
         special = _SPECIAL.get(call.path)
         if special:
             return special(call)
@@ -62,7 +62,7 @@ class Reads:
         raise unknown_path("/".join(path[2:])) if path else unsupported("GET")
 
     def _addressed(self, call: Call) -> tuple[str, ...]:
-        """Return the path with `id=` put in its place: `/?id=1`, `/requests?id=1`."""
+        """The path with `id=` put in its place: `/?id=1`, `/requests?id=1`."""
         node_id = call.params.get("id")
         known = bool(call.path) and (kind_of(call.path[0]) or call.path[0] == "me")
         return (str(node_id), *call.path) if node_id and not known else call.path
@@ -81,7 +81,7 @@ class Reads:
         return self._nodes.edge(node_id, edge, call.params, asked(call.params.get("fields")), view)
 
     def _several(self, call: Call) -> dict[str, Any]:
-        """Return each of `ids=a,b` under its own name; one bad name fails all."""
+        """Each of `ids=a,b` under its own name; one bad name fails all."""
         ids = list(dict.fromkeys(listed(call.params["ids"])))
         bad = [node_id for node_id in ids if not self._exists(resolved(node_id, call))]
         if bad:
@@ -98,7 +98,7 @@ class Reads:
         return True
 
     def _metadata(self, node_id: str, call: Call) -> dict[str, Any]:
-        """Return what `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
+        """What `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
         node = self._nodes.existing(resolved(node_id, call))
         origin = f"{self._settings.config.link_origin}/{call.version}/{node.id}"
         fields = [{"name": name, "description": f"The {name}", "type": "string"} for name in ("id", "name")]
@@ -106,18 +106,18 @@ class Reads:
         return {"metadata": {"fields": fields, "type": node.kind.name.lower(), "connections": links}}
 
     def picture(self, node_id: str, call: Call) -> Any:
-        """Return a redirect to the image, or with `redirect=0` what is known of it."""
+        """A redirect to the image, or with `redirect=0` what is known of it."""
         found = picture(self._nodes.existing(node_id), view_of(call, self._settings))
         return {"data": found} if falsy(call.params.get("redirect")) else Redirect(found["url"])
 
     def export(self, node_id: str, call: Call) -> Export:
-        """Return as many bytes as `bytes` says."""
+        """As many bytes as `bytes` says."""
         self._nodes.existing(node_id)
         return Export(int(str(call.params.get("bytes", 0))))
 
 
 def resolved(node_id: str, call: Call) -> str:
-    """Return the id that `me` stands for; any other name stands for itself."""
+    """The id that `me` stands for; any other name stands for itself."""
     if node_id != "me":
         return node_id
     if call.token is None:

@@ -20,12 +20,12 @@ _REFERENCE = re.compile(
 
 
 def names_in(text: str) -> list[str]:
-    """Return the names of the operations that *text* refers to."""
+    """The names of the operations that *text* refers to."""
     return [unquote(found["name"]) for found in _REFERENCE.finditer(text)]
 
 
 def filled(text: str, results: Mapping[str, Any]) -> str:
-    """Return *text* with every reference replaced by what it finds in *results*."""
+    """*text* with every reference replaced by what it finds in *results*."""
     whole = _REFERENCE.match(text.strip())
     if whole and whole.end() == len(text.strip()):
         # An operation may be nothing but a reference to a URL, which must keep its `?` and `&`.

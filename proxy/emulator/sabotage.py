@@ -22,7 +22,7 @@ _HTML = """<!DOCTYPE html>
 
 
 def instead(fault: Fault, graph: Graph, call: Call) -> Reply:
-    """Return the reply that stands in for an answer; the call has not been carried out."""
+    """The reply that stands in for an answer; the call has not been carried out."""
     plain = _PLAIN.get(fault.kind)
     if plain:
         status, kind, text = plain
@@ -31,7 +31,7 @@ def instead(fault: Fault, graph: Graph, call: Call) -> Reply:
 
 
 def spoiled(fault: Fault, reply: Reply) -> Reply:
-    """Return the answer as the fault leaves it; only a batch has slots to lose."""
+    """The answer as the fault leaves it; only a batch has slots to lose."""
     if fault.kind not in ("short", "long") or not reply.body or not reply.body.startswith("["):
         return reply
     slots: list[Any] = json.loads(reply.body)
@@ -46,7 +46,7 @@ def _shortened(slots: list[Any], fault: Fault) -> list[Any]:
 
 
 def _in_200(fault: Fault, graph: Graph, call: Call) -> Reply:
-    """Return an error that hides behind a good status."""
+    """An error that hides behind a good status."""
     error = error_of(fault)
     kind = headers.content_type("single", script=False)
     usage = graph.quota.headers(call)

@@ -35,13 +35,6 @@ class Emulator(Parts):
     """A Graph that needs no network: its parts, and the handler that joins them."""
 
     @property
-    def app(self) -> web.Application:
-        """An application whose every path is the emulator's."""
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{path:.*}", self.handle)
-        return app
-
-    @property
     def server(self) -> web.Server:
         """A low-level server, which also counts connections."""
         return _CountingServer(self)
@@ -100,7 +93,7 @@ class Emulator(Parts):
         )
 
     def _target(self, call: Call) -> Target | None:
-        """Return what the faults look at; nothing when no fault is in force."""
+        """What the faults look at; nothing when no fault is in force."""
         if not self.faults.active:
             return None
         if not batch.is_batch(call):
@@ -141,7 +134,7 @@ class Emulator(Parts):
         return web.Response(status=status, headers=said, body=text)
 
     def _packed(self, request: BaseRequest, said: CIMultiDict[str], text: bytes) -> bytes:
-        """Return the body as it goes over the wire, where the ledger counts it."""
+        """The body as it goes over the wire, where the ledger counts it."""
         if not (self.settings.config.compress and text and "gzip" in request.headers.get("Accept-Encoding", "")):
             return text
         said["Content-Encoding"] = "gzip"
@@ -225,14 +218,14 @@ async def serve(config: Config, host: str, port: int, *, ready: Callable[[str], 
 
 
 def _origin_form(raw: str) -> str:
-    """Return path and query of a request target; some clients send a whole URL to their proxy."""
+    """Path and query of a request target; some clients send a whole URL to their proxy."""
     if raw.startswith("/"):
         return raw
     return "/" + raw.partition("://")[2].partition("/")[2]
 
 
 def _nameless(request: BaseRequest, fields: dict[str, str], config: Config) -> Call:
-    """Return a call that stands for a request which names no version we know."""
+    """A call that stands for a request which names no version we know."""
     return Call(request.method, config.oldest_version, (), {}, None, fields)
 
 

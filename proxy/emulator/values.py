@@ -55,7 +55,7 @@ _PHP_DATES = {
 
 @lru_cache(maxsize=65536)
 def user_of(token: str | None) -> str:
-    """Return the id of the user that a token stands for; nobody is 0."""
+    """The id of the user that a token stands for; nobody is 0."""
     if token is None:
         return "0"
     number = int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "big")
@@ -63,12 +63,12 @@ def user_of(token: str | None) -> str:
 
 
 def page_token(page: str, token: str | None) -> str:
-    """Return the token with which this user acts as a page."""
+    """The token with which this user acts as a page."""
     return "EAAP" + blake2b(f"{page}|{token}".encode(), digest_size=20).hexdigest()
 
 
 def moment(at: float, view: View) -> str | int:
-    """Return a time as Graph writes it, or in the PHP `date_format` that was asked for."""
+    """A time as Graph writes it, or in the PHP `date_format` that was asked for."""
     if view.date_format is None:
         return _iso(int(at))
     if view.date_format == "U":
@@ -90,7 +90,7 @@ def _php_date(when: datetime, pattern: str) -> str:
 
 
 def default_fields(node: Node, config: Config) -> tuple[str, ...]:
-    """Return what a node shows when no `fields` were asked for."""
+    """What a node shows when no `fields` were asked for."""
     names = _DEFAULTS.get(node.kind.name, _ID_AND_NAME)
     viewer = ("viewer",) if config.viewer_by_default else ()
     filling = ("description",) if config.body_bytes else ()
@@ -119,7 +119,7 @@ def _description(node: Node, view: View) -> str:
 
 @lru_cache(maxsize=4)
 def _prose(seed: int) -> str:
-    """Return a long text that compresses about as text does."""
+    """A long text that compresses about as text does."""
     dice = random.Random(seed)
     words = ["".join(dice.choices("aeioudlmnrstkvb", k=dice.randint(2, 9))) for _ in range(800)]
     return " ".join(dice.choices(words, k=16_000))[:65_536]
@@ -164,7 +164,7 @@ def _picture(node: Node, view: View) -> dict[str, Any]:
 
 
 def picture(node: Node, view: View) -> dict[str, Any]:
-    """Return the profile picture of a node (developers.facebook.com, "User Picture")."""
+    """The profile picture of a node (developers.facebook.com, "User Picture")."""
     size = int(str(view.params.get("height") or view.params.get("width") or 50))
     url = f"{view.config.cdn_origin}/v/t1.30497-1/{node.id}_n.jpg?oh={node.number:x}&oe=6A0B1C2D"
     return {"height": size, "is_silhouette": False, "url": url, "width": size}
@@ -241,7 +241,7 @@ _PAGE_OF_A_USER = ("access_token", "category", "name", "id", "tasks")
 
 
 def listed_fields(node: Node, edge: str, config: Config) -> tuple[str, ...]:
-    """Return what an object shows on an edge; a user's pages bring their tokens along."""
+    """What an object shows on an edge; a user's pages bring their tokens along."""
     if edge == "accounts":
         return _PAGE_OF_A_USER + (("viewer",) if config.viewer_by_default else ())
     return default_fields(node, config)

@@ -58,7 +58,7 @@ class World:
         self._notes: Counter[str] = Counter()
 
     def node(self, node_id: str) -> Node | None:
-        """Return the object with this id, or None if there is none."""
+        """The object with this id, or None if there is none."""
         kind = kind_of(node_id)
         if kind is None or self._is_missing(node_id):
             return None
@@ -91,7 +91,7 @@ class World:
         return node_id
 
     def fresh(self, prefix: str, *content: Any) -> str:
-        """Return a new id that follows from what it is for, and from how many alike there were before.
+        """A new id that follows from what it is for, and from how many alike there were before.
 
         The order in which different things are made does not show in it.
         """
@@ -105,7 +105,7 @@ class World:
         self._notes[json.dumps([path, method, values], sort_keys=True, default=str)] += 1
 
     def described(self) -> dict[str, Any]:
-        """Return everything that writes have changed, without times and in no order but that of the ids."""
+        """Everything that writes have changed, without times and in no order but that of the ids."""
         created = {
             node_id: {"parent": parent, "edge": edge, "values": self._written.get(node_id, {})}
             for node_id, (parent, edge) in sorted(self._homes.items())
@@ -123,12 +123,12 @@ class World:
         self._deleted.add(node_id)
 
     def total(self, parent: str, edge: str) -> int:
-        """Return how many objects the edge holds."""
+        """How many objects the edge holds."""
         places = self.places(parent, edge)
         return len(self.members(parent, edge, 0, places)) if self._deleted else places
 
     def members(self, parent: str, edge: str, start: int, stop: int) -> list[str]:
-        """Return the ids at these places of the edge; deleted ones leave the page short, as Graph does."""
+        """The ids at these places of the edge; deleted ones leave the page short, as Graph does."""
         kind = self._edge_kind(parent, edge)
         made = self._made.get((parent, edge), [])
         places = range(max(0, start - len(made)), min(stop - len(made), self._generated(kind)))
@@ -136,7 +136,7 @@ class World:
         return [node_id for node_id in ids if node_id not in self._deleted] if self._deleted else ids
 
     def places(self, parent: str, edge: str) -> int:
-        """Return how many places the edge has, deleted objects included."""
+        """How many places the edge has, deleted objects included."""
         return len(self._made.get((parent, edge), ())) + self._generated(self._edge_kind(parent, edge))
 
     def _edge_kind(self, parent: str, edge: str) -> Kind:
@@ -158,7 +158,7 @@ class World:
         return node_id.isdecimal() and len(node_id) == 6 and int(node_id) in _MISSING_NUMBERS
 
     def _owner(self, parent: str) -> str:
-        """Return the digits of what owns the children of *parent*: for ad objects, the account's."""
+        """The digits of what owns the children of *parent*: for ad objects, the account's."""
         known = self._owners.get(parent)
         generated = parent[4:-4] if parent.isdecimal() and len(parent) > 8 else owner_number(parent)
         return known or generated
@@ -171,7 +171,7 @@ class World:
         return int.from_bytes(digest.digest(), "big")
 
     def _age(self, node_id: str, number: int) -> tuple[int, float]:
-        """Return the object's revision and when it last changed, 0 for never."""
+        """The object's revision and when it last changed, 0 for never."""
         revision, changed = self._revisions.get(node_id, 0), self._changed.get(node_id, 0.0)
         every = self._settings.config.change_every_s
         if every:

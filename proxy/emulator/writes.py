@@ -143,7 +143,7 @@ class Writes:
 
 
 def _several(text: Any) -> list[Params] | None:
-    """Return the objects in `ads=[{…}]`, the form that "Batch Requests" shows for creating several."""
+    """The objects in `ads=[{…}]`, the form that "Batch Requests" shows for creating several."""
     if not text:
         return None
     try:

@@ -11,6 +11,7 @@ from aiohttp import web
 _log = logging.getLogger("graph_sidecar.drain")
 
 _BREAK_OFF_S = 0.05
+"""Seconds that aiohttp waits once more for what is open before it cancels it."""
 
 
 class Inside:

@@ -16,6 +16,7 @@ from aiohttp.base_protocol import BaseProtocol
 from multidict import CIMultiDict
 
 from proxy.core.errors import UNREADABLE
+from proxy.core.headers import media_type
 from proxy.core.normal import split_pairs
 
 LARGEST_BODY = 8 * 2**20
@@ -42,7 +43,7 @@ async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
     """The form that *raw* is, by its header *fields* (names in lower case); None for what is none."""
     try:
         body = _inflated(raw) if fields.get("content-encoding", "").lower() == "gzip" else raw
-        kind = fields.get("content-type", "").partition(";")[0].strip().lower()
+        kind = media_type(fields.get("content-type", ""))
         if kind.startswith("multipart/"):
             return await _read_multipart(body, fields["content-type"])
         return Form(_parameters(body, kind))

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 from multidict import CIMultiDict
 
 from proxy.core import dressing, errors
@@ -57,6 +57,8 @@ class _Connection(web.RequestHandler):
 
 
 def _why(exc: BaseException | None) -> str:
+    if isinstance(exc, InvalidURLError):
+        return "the URL holds bytes that have to be percent-encoded (RFC 3986 section 2.1)"
     if isinstance(exc, LineTooLong):
         return f"a line of the message's head is longer than {HEAD_LIMIT} characters"
     return f"this is no message of HTTP/1.1 that can be read ({type(exc).__name__})"

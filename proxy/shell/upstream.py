@@ -15,6 +15,9 @@ from proxy.core import batching, headers
 from proxy.core.errors import Cut, Late, Nonsense, Unreachable
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 
+HEAD_SIZE = 65_536
+"""Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -99,10 +102,6 @@ class Upstream:
             ) as answer:
                 told = await answer.read()
                 return Reply(answer.status, fields_of(answer), told, channel=channel, upstream_s=clock() - began)
-
-
-HEAD_SIZE = 65_536
-"""Characters of a status line and of a header field; usage headers grow with the number of accounts."""
 
 
 def connector() -> aiohttp.TCPConnector:

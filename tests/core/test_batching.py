@@ -303,7 +303,9 @@ def test_a_refused_token_on_top() -> None:
     for attempt in range(TOPS_TRIED):
         told = sort_out(mixed, ANN, refused, attempt)
         assert told == Sorted({}, again=((0, 1, 2),), refused_top=Blame.TOKEN, cause="token")
-    assert sort_out(mixed, ANN, refused, TOPS_TRIED) == Sorted({}, alone=(0, 1, 2), refused_top=Blame.TOKEN, cause="token")
+    assert sort_out(mixed, ANN, refused, TOPS_TRIED) == Sorted(
+        {}, alone=(0, 1, 2), refused_top=Blame.TOKEN, cause="token"
+    )
     assert sort_out(reads(2), ANN, refused, 0) == Sorted({}, alone=(0, 1), refused_top=Blame.TOKEN, cause="token")
 
 

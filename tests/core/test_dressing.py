@@ -116,7 +116,7 @@ def test_an_error_without_a_read() -> None:
     [
         ("method", True, "graph-sidecar; fwd=method"),
         ("picture", False, "graph-sidecar; fwd=bypass; detail=picture"),
-        ("parameter name", False, "graph-sidecar; fwd=bypass; detail=parameter-name"),
+        ("parameter-name", False, "graph-sidecar; fwd=bypass; detail=parameter-name"),
     ],
 )
 def test_streams(reason: str, writes: bool, expected: str) -> None:  # noqa: FBT001

@@ -1,4 +1,3 @@
-from proxy.core import quota
 from proxy.core.quota import FORGOTTEN_S, Usage
 
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -53,7 +52,7 @@ def test_old_news_is_forgotten() -> None:
 def test_memory_is_bounded() -> None:
     """However many accounts are read, only so many usages are remembered: those told longest ago go."""
     usage = Usage()
-    for number in range(quota._PLACES):
+    for number in range(Usage.PLACES):
         usage.note(ANN, str(number), ACCOUNT, 100)
     usage.note(ANN, "0", NEWER, 101)
     usage.note(ANN, "one more", ACCOUNT, 102)

@@ -181,6 +181,13 @@ async def test_304_is_for_who_asked(twins: MakeTwins, headers: Callable[[str], A
     assert codes(await alike(both, [other, *beside]))[0] == 200
 
 
+async def test_reads_that_are_wanted_only_if_held_fail_one_by_one(scene: MakeScene) -> None:
+    """A batch of nothing but `only-if-cached` reads, none of them held, is an array of 504 slots and no error."""
+    here = await scene()
+    items = [{**item, "headers": ["Cache-Control: only-if-cached"]} for item in gets("111", "222")]
+    assert [slot["code"] for slot in await slots(here.caller, items)] == [504, 504]
+
+
 async def test_bodies_go_on_byte_for_byte(scene: MakeScene) -> None:
     """What a client wrote in `body`, escaped or not, is what Graph reads."""
     here = await scene()

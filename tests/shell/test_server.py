@@ -98,7 +98,7 @@ async def stand() -> AsyncIterator[Stands]:
 async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Stand]:
     passthrough, wrote, last_resort = FakePassthrough(), list[tuple[str, ...]](), Onward(told(b"graph itself"))
     unbatcher = FakeUnbatcher()
-    reader = Reader(onward, last_resort, Keys(bytes(32)), Usage(), Telemetry(), Clock(), Clock())
+    reader = Reader(onward, last_resort, Keys(bytes(32)), Usage(), Telemetry(Clock()), Clock(), Clock())
     server = Server(
         reader=reader,
         passthrough=passthrough,  # type: ignore[arg-type]

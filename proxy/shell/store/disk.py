@@ -11,7 +11,7 @@ from typing import TypeVar, TypeVarTuple
 from proxy.core.messages import Entry
 from proxy.core.sealing import BadSeal
 from proxy.shell.store.pending import Write
-from proxy.shell.store.reading import Reader
+from proxy.shell.store.reading import Trips
 from proxy.shell.store.tier import Clear, Tier, Written
 from proxy.shell.store.trouble import TROUBLE, Breaker, is_corrupt, is_full
 
@@ -40,7 +40,7 @@ class Disk:
         self._opened = opened
         self._reader = ThreadPoolExecutor(1, "store-reader")
         self._writer = ThreadPoolExecutor(1, "store-writer")
-        self._read = Reader(self._reader, tier.read)
+        self._read = Trips(self._reader, tier.read)
         self._open = False
         self._over = False
         self._clear = Clear.NOTHING

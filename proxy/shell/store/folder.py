@@ -34,7 +34,7 @@ class Folder:
         """Make the folder, make sure that it is ours alone, and lock it."""
         if os.path.expandvars(self.path) != str(self.path):
             raise Refused(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
-        _make(self.path)
+        make_private(self.path)
         self._check()
         self._hold()
 
@@ -120,10 +120,10 @@ class Folder:
         self._lock = lock
 
 
-def _make(path: Path) -> None:
-    """Make *path* and the parents that lack, for our eyes only."""
+def make_private(path: Path) -> None:
+    """Make the folder *path* and the parents that lack, for our eyes only."""
     if not path.parent.exists():
-        _make(path.parent)
+        make_private(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
 
 

@@ -18,7 +18,7 @@ AT_ONCE = 64  # the first of a trip waits for the last: 64 rows take about 2 ms
 _Asked = tuple[Wanted, asyncio.Future[Entry | None]]
 
 
-class Reader:
+class Trips:
     """Sends one read at once, and all that come while it is out together on the next trip.
 
     A trip to a thread and back costs several times what reading a row does; fifty loads in one turn make two trips.

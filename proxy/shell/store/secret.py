@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 from proxy.core.sealing import MASTER_BYTES
+from proxy.shell.store.folder import make_private
 
 
 class KeyFileError(Exception):
@@ -53,7 +54,7 @@ def _check(path: Path, status: os.stat_result) -> None:
 
 def _make(path: Path) -> None:
     """Write a file aside and link it into place: of two starters one wins, and neither sees half a secret."""
-    _make_folder(path.parent)
+    make_private(path.parent)
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -66,12 +67,6 @@ def _make(path: Path) -> None:
         pass  # the other starter was first: its secret is the one
     finally:
         draft.unlink()
-
-
-def _make_folder(path: Path) -> None:
-    if not path.exists():
-        _make_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _refused(path: Path, reason: str) -> KeyFileError:

@@ -24,7 +24,6 @@ SHED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
 FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
 
-
 _log = logging.getLogger("graph_sidecar.store")
 
 
@@ -182,9 +181,8 @@ class Tier:
             self._ceiling = None
             return self._budget
         if self._ceiling is None:
-            self._ceiling = (
-                self._open_rows().live_bytes()
-            )  # once: needs are guessed high, it would sink with every group
+            # Once: needs are guessed high, and it would sink with every group.
+            self._ceiling = self._open_rows().live_bytes()
         return min(self._budget, self._ceiling) if free > 3 * self.wal_bytes else 0
 
     def _make_room(self, need: int, most: int) -> list[bytes]:

@@ -1,0 +1,81 @@
+import pytest
+
+from proxy.core.lasting import is_final, is_lasting, is_poll
+from tests.core.samples import BODY, request
+
+
+@pytest.mark.parametrize(
+    "body, lasting",
+    [
+        (b"{}", True),
+        (b'{"name":"x"}', True),
+        (b'{"async_status":"Job Running","async_percent_completion":50}', False),
+        (b'{"async_status":"Job Completed","async_percent_completion":100}', True),
+        (b'{"async_status":"Job Completed","async_percent_completion":99}', False),
+        (b'{"async_status" : "JOB COMPLETED"}', True),
+        (b'{"async_status":"Job Failed"}', True),
+        (b'{"async_status":"Job Skipped"}', True),
+        (b'{"async_status":"Job Not Started"}', False),
+        (b'{"async_status":null}', False),
+        (b'{"async_status":"Job \\"Completed\\""}', False),
+        (b'{"async_percent_completion":100.0}', False),
+        (b'{"is_completed":false}', False),
+        (b'{"is_completed":true}', True),
+        (b'{"is_completed":null}', False),
+        (b'{"data":[{"is_completed":true},{"is_completed":false}]}', False),
+        (b'{"status_code":"IN_PROGRESS"}', False),
+        (b'{"status_code":"FINISHED"}', False),  # it may yet be published, or expire
+        (b'{"status_code":"PUBLISHED"}', True),
+        (b'{"status_code":"EXPIRED"}', True),
+        (b'{"status_code":"ERROR"}', True),
+        (b'{"status_code":7}', False),
+        (b'{"status":"ACTIVE"}', True),
+        (b'{"status":"IN_PROGRESS"}', False),
+        (b'{"status":"initial"}', False),
+        (b'{"status":"PENDING_DEPENDENCY"}', False),
+        (b'{"status":"PROCESS_BY_EVENT_PROCESSOR"}', False),
+        (b'{"status":{"processing_phase":{"status":"in_progress"}}}', False),
+        (b'{"status":{"processing_phase":{"status":"complete"}}}', True),
+        (b'{"status":null}', True),
+        (b'{"message":"\\"is_completed\\":false"}', True),
+        (b'{"message":"is_completed: false"}', True),
+        (b'{"x_status_code":"IN_PROGRESS"}', True),
+    ],
+)
+def test_lasting(body: bytes, lasting: bool) -> None:  # noqa: FBT001
+    """The body of a job that still runs is never fresh, so nobody polls for ever; what is final may be."""
+    assert is_lasting(body) is lasting
+    assert is_final(request(), body) is lasting
+
+
+@pytest.mark.parametrize(
+    "path, query, poll",
+    [
+        ("/777", "fields=is_completed,success_count", True),
+        ("/777", "fields=%5B%22async_status%22%5D", True),
+        ("/777", "fields=name,status_code", True),
+        ("/777/requests", "summary=true", True),
+        ("/act_1/asyncadrequestsets", "", True),
+        ("/777", "fields=name", False),
+        ("/777", "", False),
+        ("/requests/1", "fields=id", False),
+    ],
+)
+def test_polls(path: str, query: str, poll: bool) -> None:  # noqa: FBT001
+    """A read that asks how far a job has come is never answered unasked, even if its answer does not show that."""
+    asked = request(query, path=path)
+    assert is_poll(asked) is poll
+    assert is_final(asked, BODY) is not poll
+
+
+def test_a_poll_whose_answer_says_that_it_is_done() -> None:
+    """What is asked for as a poll may be final by its own word; a list of jobs grows, whatever it says."""
+    done = b'{"is_completed":true}'
+    assert is_final(request("fields=is_completed"), done)
+    assert not is_final(request(path="/777/requests"), done)
+
+
+@pytest.mark.parametrize("body", [b'"status":' * 50_000, b'"status":"\\' * 50_000, b'"status"' + b" " * 200_000])
+def test_hostile_bodies_cost_no_more_than_their_length(body: bytes) -> None:
+    """Whether a body is final is seen in one pass."""
+    assert is_lasting(body) in {True, False}
