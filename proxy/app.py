@@ -97,9 +97,24 @@ def _keep_the_heap_small() -> None:
 
 
 async def _serve(settings: Settings) -> int:
-    stop = asyncio.Event()
+    """Serve until a signal, then drain; a second signal does not wait for those inside."""
+    stop, task = asyncio.Event(), asyncio.current_task()
+
+    def told() -> None:
+        if stop.is_set() and task is not None:
+            task.cancel()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    try:
+        return await _serve_until(stop, settings)
+    except asyncio.CancelledError:
+        _log.warning("told to stop again: requests that were open are broken off")
+        return 1
+
+
+async def _serve_until(stop: asyncio.Event, settings: Settings) -> int:
     async with sidecar(settings) as running:
         _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
         gc.collect()

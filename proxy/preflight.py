@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def _folder(name: str, folder: Path) -> Iterator[str]:
         yield f"{name} = {folder}: {nearest} is not a folder"
     elif not os.access(nearest, os.W_OK | os.X_OK):
         yield f"{name} = {folder}: no right to write in {nearest}"
+    else:
+        yield from _takes_files(name, folder, nearest)
+
+
+def _takes_files(name: str, folder: Path, nearest: Path) -> Iterator[str]:
+    """Rights are not all: a read-only file system, and some that are no disk, refuse root as well."""
+    try:
+        tempfile.TemporaryFile(dir=nearest).close()
+    except OSError as error:
+        yield f"{name} = {folder}: {nearest} takes no files: {error.strerror}"
 
 
 def _key(file: Path) -> Iterator[str]:

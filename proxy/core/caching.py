@@ -108,7 +108,8 @@ def reuse(entry: Entry, rule: Rule, now: float, *, behind: bool) -> Reply:
 def may_cover(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
     """Whether what is held may stand in for an answer that Graph could not give (RFC 5861 section 4)."""
     ttl = _ttl(held, wishes, terms, now)
-    return ttl is not None and -ttl < terms.rule.stale_if_error_s
+    is_young_enough = wishes.max_age is None or now - held.asked <= wishes.max_age
+    return ttl is not None and is_young_enough and -ttl < terms.rule.stale_if_error_s
 
 
 def cover(entry: Entry, rule: Rule, now: float) -> Reply:

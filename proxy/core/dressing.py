@@ -55,10 +55,11 @@ def bare(reply: Reply) -> Reply:
     return replace(reply, headers=(*reply.headers, *_told(reply, NO_WISHES)))
 
 
-def skipped(reason: str, *, writes: bool) -> tuple[tuple[str, str], ...]:
-    """The fields that a stream gets, which is none of the cache's business for *reason*."""
-    forwarded = "fwd=method" if writes else f"fwd=bypass; detail={reason}"
-    return ("Cache-Status", f"{NAME}; {forwarded}"), ("Server-Timing", _timing(None, None))
+def skipped(reason: str, *, writes: bool, trouble: str = "") -> Headers:
+    """The fields of what is none of the cache's business for *reason*, and of the *trouble* that it met."""
+    detail = trouble or ("" if writes else reason)
+    told = f"{NAME}; {'fwd=method' if writes else 'fwd=bypass'}{detail and f'; detail={detail}'}"
+    return ("Cache-Status", told), ("Server-Timing", _timing(None, None))
 
 
 def _is_known(if_none_match: str, reply: Reply) -> bool:
@@ -100,14 +101,14 @@ def _how(reply: Reply, wishes: Wishes) -> list[str]:
         return ["hit", f"ttl={math.floor(reply.ttl)}"]
     if reply.mode is Mode.FAILED and reply.detail in _NEVER_SENT:
         return []
-    because = "fwd=request" if wishes.no_cache or wishes.no_store else "fwd=uri-miss"
+    wanted = "fwd=request" if wishes.no_cache or wishes.no_store else ""
     match reply.origin_mode:
         case Mode.REVALIDATED:
-            return ["fwd=request" if wishes.no_cache else "fwd=stale", "fwd-status=304"]
+            return [wanted or "fwd=stale", "fwd-status=304"]
         case Mode.CHANGED:
-            return ["fwd=request" if wishes.no_cache else "fwd=stale", f"fwd-status={reply.status}"]
+            return [wanted or "fwd=stale", f"fwd-status={reply.status}"]
         case _:
-            return [because]
+            return [wanted or "fwd=uri-miss"]
 
 
 def _timing(window_s: float | None, upstream_s: float | None) -> str:

@@ -28,6 +28,7 @@ class SidecarError(Exception):
     status: int
     code: int
     transient = True
+    has_left = False  # whether the request had left for Graph, so that nobody knows what became of it
     retry_after_s: int | None = None
 
     def __init__(self, detail: str) -> None:
@@ -45,13 +46,13 @@ class Unreachable(SidecarError):
 class Cut(SidecarError):
     """The connection ended before the reply did."""
 
-    status, code = 502, 2
+    status, code, has_left = 502, 2, True
 
 
 class Nonsense(SidecarError):
     """Graph's reply makes no sense."""
 
-    status, code = 502, 1
+    status, code, has_left = 502, 1, True
 
 
 class Overloaded(SidecarError):
@@ -69,7 +70,7 @@ class Draining(SidecarError):
 class Late(SidecarError):
     """Graph did not answer in time."""
 
-    status, code = 504, 2
+    status, code, has_left = 504, 2, True
 
 
 class NotHeld(SidecarError):
@@ -88,6 +89,13 @@ class Fault(SidecarError):
     """A fault of the sidecar's own."""
 
     status, code = 500, 1
+
+
+def unsure(error: SidecarError) -> SidecarError:
+    """*error* where it befell a write that had left, and may have happened: clients repeat what is called transient."""
+    error.transient = False
+    error.detail += "; what was to be written may have been written"
+    return error
 
 
 def word(kind: type[SidecarError]) -> str:

@@ -61,6 +61,7 @@ class Envelope:
     host: str
     path: str  # where it was posted to, version and all: operations without a version inherit that one
     language: str = ""
+    control: str = ""  # the call's own Cache-Control, for operations without one
     include_headers: bool = True
     callback: str = ""
 
@@ -132,6 +133,7 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: Hosts) -> Envelope
         host=hosts.of(head),
         path=origin_form(head.target).partition("?")[0],
         language=head.headers.get("accept-language", "").strip(),
+        control=head.headers.get("cache-control", ""),
         include_headers=is_true(given.get("include_headers"), default=True),
         callback=checked_callback(str(given.get("callback") or "")),
     )
@@ -185,7 +187,8 @@ def plain_read(
         return Skip("reference", writes=_may_write(relative_url, ""))
     if not _READ_HEADERS.issuperset(operation.headers) or "://" in relative_url.partition("?")[0]:
         return Skip("operation", writes=False)
-    fields = {"host": envelope.host, "accept-language": envelope.language, **operation.headers}
+    given = {"host": envelope.host, "accept-language": envelope.language, "cache-control": envelope.control}
+    fields = {**{name: value for name, value in given.items() if value}, **operation.headers}
     found = read(Head("GET", _target(relative_url, envelope), fields), b"", hosts, rules)
     return Skip("operation", writes=False) if isinstance(found, Read) and not _rides(found, rules) else found
 

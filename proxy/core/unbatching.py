@@ -117,8 +117,8 @@ def outer(slots: Sequence[Slot], callback: str) -> Reply:
     """The reply around *slots*."""
     body = msgspec.json.encode(slots)
     if callback:
-        return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *_UNCACHED), wrap(body, callback), detail="batch")
-    return Reply(200, (("Content-Type", headers.JSON_TYPE), *_UNCACHED), body, detail="batch")
+        return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *_UNCACHED), wrap(body, callback))
+    return Reply(200, (("Content-Type", headers.JSON_TYPE), *_UNCACHED), body)
 
 
 def refusal(reply: Reply, callback: str) -> Reply:

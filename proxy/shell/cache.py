@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from proxy.core import caching
@@ -29,8 +29,8 @@ class Store(Protocol):
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry, if it is there and opens under *token*."""
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> None:
-        """Hold *entry*; on disk too, behind the reply, if *write*."""
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+        """Hold *entry*, on disk too, behind the reply, if *write*; whether it is held."""
 
 
 class _Found:
@@ -113,9 +113,11 @@ class Cache:
         settled = caching.settle(inquiry.request, entry, answer, self._terms(inquiry.request), inquiry.asked)
         if settled is None:
             return None
+        reply = settled.reply
         if settled.keep is not None:
-            self._store.keep(inquiry.key, _token(inquiry.request), settled.keep, write=settled.write)
-        return settled.reply
+            is_held = self._store.keep(inquiry.key, _token(inquiry.request), settled.keep, write=settled.write)
+            reply = replace(reply, stored=reply.stored and is_held)
+        return reply
 
     async def close(self) -> None:
         """End the revalidations that nobody waits for."""

@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from proxy.core import dressing, errors
+from proxy.shell.listener import respond
+
 _log = logging.getLogger("graph_sidecar.drain")
 
 _BREAK_OFF_S = 0.05
@@ -20,19 +23,25 @@ class Inside:
     def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         """Answer with *handle*."""
         self._handle = handle
-        self._open = 0
-        self._leaving = False
+        self._open: set[asyncio.Task[None] | None] = set()
+        self._leaving = self._broken_off = False
         self._empty = asyncio.Event()
         self._empty.set()
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; near the end its connection is not kept."""
-        self._open += 1
+        task = asyncio.current_task()
+        self._open.add(task)
         self._empty.clear()
         try:
             response = await self._handle(message)
+        except asyncio.CancelledError:
+            if task is None or not self._broken_off or message.writer.output_size:
+                raise
+            task.uncancel()
+            response = respond(dressing.bare(errors.reply_of(errors.Draining("the sidecar has stopped"))))
         finally:
-            self._open -= 1
+            self._open.discard(task)
             if not self._open:
                 self._empty.set()
         if self._leaving:
@@ -43,6 +52,14 @@ class Inside:
         """Wait until nothing is being answered; from now on each answer ends its connection."""
         self._leaving = True
         await self._empty.wait()
+
+    async def break_off(self) -> None:
+        """Tell those who still wait for the beginning of an answer that there will be none."""
+        self._broken_off = True
+        for task in self._open:
+            if task is not None:
+                task.cancel()
+        await asyncio.sleep(_BREAK_OFF_S)
 
 
 async def drain(runner: web.BaseRunner, seconds: float, inside: Inside | None = None) -> None:
@@ -61,5 +78,7 @@ async def drain(runner: web.BaseRunner, seconds: float, inside: Inside | None = 
             await runner.cleanup()
     except TimeoutError:
         _log.warning("requests are still open after %g s and are broken off", seconds)
+        if inside is not None:
+            await inside.break_off()
         if server is not None:
             await server.shutdown(_BREAK_OFF_S)

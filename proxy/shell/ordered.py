@@ -18,6 +18,7 @@ from proxy.core.headers import passed_out
 from proxy.core.jsonpath import BadPath
 from proxy.core.messages import Reply
 from proxy.core.reading import Read
+from proxy.core.unbatching import Slot
 from proxy.shell.cache import Cache, Inquiry
 from proxy.shell.forms import File, write_form
 from proxy.shell.slots import Slots
@@ -95,13 +96,15 @@ class Ordered:
         began = self._clock()
         try:
             answer = await self._call(ready)
-        except (errors.Cut, errors.Late, errors.Nonsense):
-            if any(one.writes for one in ready):
+        except errors.SidecarError as error:
+            if not error.has_left:
                 raise
+            if any(one.writes for one in ready):
+                raise errors.unsure(error) from None
             answer = errors.reply_of(errors.Cut("the batch ended unanswered"))
         if unbatching.is_refusal(answer) or (any(one.writes for one in ready) and not batching.is_array(answer)):
             return replace(answer, headers=passed_out(answer.headers))
-        told = batching.slots_of(answer, len(ready)) or [None] * len(ready)
+        told = batching.slots_of(answer, len(ready)) or [_lost(one) for one in ready]
         await self._settle_all(ready, told, answer, self._clock() - began)
         return None
 
@@ -187,3 +190,11 @@ class Ordered:
             return
         if isinstance(read, Read):
             await self._slots.ask(one.at, read)
+
+
+def _lost(one: _Ready) -> Slot:
+    """What is told of an operation whose slot cannot be found in Graph's answer: null would have a write repeated."""
+    if not one.writes:
+        return None
+    error = errors.Nonsense("Graph answered this batch with another number of slots")
+    return unbatching.slot(errors.reply_of(errors.unsure(error)), include_headers=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
@@ -83,16 +83,26 @@ class Server:
             if not isinstance(who, str):
                 reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
-        response = await self.passthrough.stream(
-            message,
-            host=self.hosts.of(head),
-            target=normal.origin_form(head.target),
-            looked_at=looked_at,
-            extra=dressing.skipped(found.reason, writes=found.writes),
-            answered=answered,
-        )
+        try:
+            response = await self.passthrough.stream(
+                message,
+                host=self.hosts.of(head),
+                target=normal.origin_form(head.target),
+                looked_at=looked_at,
+                extra=dressing.skipped(found.reason, writes=found.writes),
+                answered=answered,
+            )
+        except errors.SidecarError as error:
+            return self._broken_off(error, found)
         reader.telemetry.passed(found.reason, response.status, reader.clock() - began)
         return response
+
+    def _broken_off(self, error: errors.SidecarError, found: Skip) -> web.Response:
+        """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
+        self.reader.telemetry.failed(error)
+        reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
+        told = dressing.skipped(found.reason, writes=found.writes, trouble=reply.detail)
+        return respond(replace(reply, headers=(*reply.headers, *told)))
 
     def _failed(self, error: errors.SidecarError) -> web.Response:
         self.reader.telemetry.failed(error)

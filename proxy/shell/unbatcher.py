@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.core import errors, unbatching
-from proxy.core.dressing import WayIn, bare
+from proxy.core.dressing import WayIn, skipped
 from proxy.core.jsonpath import BadPath
 from proxy.core.messages import Mode, Reply
 from proxy.core.operations import Envelope
@@ -40,14 +40,20 @@ class Unbatcher:
     wrote: Callable[[tuple[str, ...]], None]
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
-        """The array that answers *envelope*, or what Graph says of the batch as a whole. Raises a SidecarError."""
+        """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""
         self.reader.telemetry.unbatched(len(envelope.operations))
         slots = Slots(envelope, self.reader, way_in, self.hosts, self.rules)
         ordered = Ordered(slots, files, cache=self.cache, post=self.post, clock=self.reader.clock, wrote=self.wrote)
-        whole = await self._fill(slots, ordered)
+        try:
+            whole = await self._fill(slots, ordered)
+        except errors.SidecarError as error:
+            self.reader.telemetry.failed(error)
+            whole = errors.reply_of(error)
+        reply = unbatching.outer(slots.shown(), envelope.callback)
         if whole is not None:
-            return bare(unbatching.refusal(whole, envelope.callback))
-        return bare(unbatching.outer(slots.shown(), envelope.callback))
+            reply = unbatching.refusal(whole, envelope.callback)
+        told = skipped("batch", writes=False, trouble=reply.detail)
+        return replace(reply, headers=(*reply.headers, *told))
 
     async def _fill(self, slots: Slots, ordered: Ordered) -> Reply | None:
         """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""

@@ -43,7 +43,9 @@ class Upstream:
         """Make the connection pool."""
         self._session = aiohttp.ClientSession(
             connector=connector(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._way.connect_timeout_s),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._way.connect_timeout_s, sock_read=self._way.reply_timeout_s
+            ),
             headers={"User-Agent": self._way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=HEAD_SIZE,

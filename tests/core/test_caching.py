@@ -291,6 +291,8 @@ def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa:
         (1001, Wishes(no_cache=True), False),
         (1001, Wishes(no_store=True), False),
         (1700, Wishes(max_age=10_000), False),
+        (1010, Wishes(max_age=10), True),
+        (1011, Wishes(max_age=10), False),  # nothing older than the caller takes, whatever befell Graph
     ],
 )
 def test_how_long_it_may_stand_in(now: float, wishes: Wishes, allowed: bool) -> None:  # noqa: FBT001

@@ -6,6 +6,7 @@ The same world stands alone and, struck by faults, behind the sidecar; callers o
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -258,3 +259,13 @@ async def test_what_is_held_survives_trouble(scene: MakeScene) -> None:
     heard = await here.say("/v25.0/100", token="ann")
     assert (heard.status, heard.cache.partition(";")[0]) == (200, "fwd=stale")
     assert here.graph.ledger.not_modified["batch"] == 1
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["batched", "alone"])
+async def test_the_time_for_connecting_is_no_time_for_answering(scene: MakeScene, *, enabled: bool) -> None:
+    """A Graph that says nothing is late after `reply_timeout_s`, however long connecting to it may take."""
+    late = {"kind": "delay", "ms": 4000}
+    settings = {"upstream": {"connect_timeout_s": 60, "reply_timeout_s": 0.2}, "batch": {"enabled": enabled}}
+    here = await scene(settings, faults=(json.dumps(late),))
+    heard = await here.say("/v25.0/111", token="ann")
+    assert (heard.status, heard.json["error"]["is_transient"]) == (504, True)

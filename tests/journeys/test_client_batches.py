@@ -181,6 +181,17 @@ async def test_304_is_for_who_asked(twins: MakeTwins, headers: Callable[[str], A
     assert codes(await alike(both, [other, *beside]))[0] == 200
 
 
+async def test_what_the_call_asks_of_a_cache_is_asked_for_each_item(scene: MakeScene) -> None:
+    """`Cache-Control` on the call itself holds for every operation that has none of its own."""
+    here = await scene({"cache": {"fresh_s": 3600}})
+    await slots(here.caller, gets("111"))
+    form = {"batch": json.dumps(gets("111", "222")), "access_token": "ann"}
+    for wish, expected in {"no-store": "fwd=request", "no-cache": "fwd=request", "max-age=60": "hit"}.items():
+        heard = await here.caller.say("/v25.0/", method="POST", data=form, headers={"Cache-Control": wish})
+        told = {field["name"]: field["value"] for field in heard.json[0]["headers"]}
+        assert told["Cache-Status"].startswith(f"graph-sidecar; {expected}"), wish
+
+
 async def test_reads_that_are_wanted_only_if_held_fail_one_by_one(scene: MakeScene) -> None:
     """A batch of nothing but `only-if-cached` reads, none of them held, is an array of 504 slots and no error."""
     here = await scene()

@@ -71,7 +71,10 @@ async def test_what_is_open_is_finished(
 
 @pytest.mark.parametrize("drain_s", ["0", "0.2"])
 async def test_draining_is_bounded(tmp_path: Path, drain_s: str) -> None:
-    """A Graph that never answers does not keep the process: after drain_s it ends, and with status 0."""
+    """A Graph that never answers does not keep the process: after drain_s it ends, and with status 0.
+
+    Who still waits then for the beginning of an answer is told so.
+    """
     async with (
         listening(silence) as at,
         serving(at.url, tmp_path, f"drain_s={drain_s}", "upstream.reply_timeout_s=3600") as sidecar,
@@ -84,7 +87,26 @@ async def test_draining_is_bounded(tmp_path: Path, drain_s: str) -> None:
         sidecar.signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await sidecar.ended() == 0
-        assert b"200 OK" not in await reading.everything() + await writing.everything()
+        for wire in (reading, writing):
+            heard = await wire.message()
+            assert (heard.status, b"graph-sidecar: the sidecar has stopped" in heard.body) == (503, True)
+        assert "Traceback" not in sidecar.said
+
+
+async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    """Who says it twice means it: what is open is broken off at once, and the status is not that of a clean end."""
+    async with (
+        listening(silence) as at,
+        serving(at.url, tmp_path, FOREVER, "upstream.reply_timeout_s=3600") as sidecar,
+        calling(sidecar.url) as wire,
+    ):
+        await wire.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
+        await at.news.wait()
+        sidecar.signal(signal.SIGTERM)
+        await sidecar.says("draining")
+        sidecar.signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            assert await sidecar.ended() == 1
         assert "Traceback" not in sidecar.said
 
 

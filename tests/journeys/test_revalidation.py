@@ -208,3 +208,12 @@ async def test_rules_may_keep_nothing(scene: MakeScene) -> None:
     await here.say(READ, token="ann")
     assert (await here.say(READ, token="ann")).cache == CONFIRMED
     assert (await here.stats())["store"]["memory_entries"] == 1
+
+
+@pytest.mark.parametrize(
+    "cache", [{"max_body_kb": 1}, {"memory_mb": 0, "disk_mb": 0}], ids=["too large", "no room at all"]
+)
+async def test_what_is_not_kept_is_not_called_stored(scene: MakeScene, cache: dict[str, int]) -> None:
+    """`stored` is said of a body that is held, not of one that only might have been."""
+    here = await scene({"cache": cache}, body_bytes=2048)
+    assert (await here.say("/v25.0/111", token="ann")).cache == "fwd=uri-miss"

@@ -40,9 +40,10 @@ class FakeStore:
         await self.spinning.wait()
         return self.on_disk
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> None:
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         self.kept.append((key, token, entry, write))
         self.in_memory = entry
+        return True
 
 
 def cache(onward: Onward, store: FakeStore, *, touches: Touches | None = None, **rule: float | bool) -> Cache:

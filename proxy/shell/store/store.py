@@ -95,25 +95,30 @@ class Store:
 
     # --- telling ---
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> None:
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Hold *entry*: in memory at once, on disk behind the reply; not *write*: only memory learns what is new.
+
+        Whether it is held: not if it is too large, or if neither memory nor disk has room for it.
 
         A row is written again all the same when its last writing is an hour old: rows leave in the order of writing,
         and one that is confirmed again and again should stay.
         """
         if len(entry.body) > self._max_body_bytes:
             self.drop(key)
-            return
+            return False
         self._loads.overtake(key)
         self._memory.put(key, entry)
-        if self._disk is None:
-            return
+        if self._disk is not None:
+            self._keep_on(self._disk, key, token, entry, write=write)
+        return self._memory.peek(key) is not None or key in self._index
+
+    def _keep_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
         known = self._index.get(key)
         if not write and known is not None and now - known.written < self._rewrite_s:
             self._index.put(key, entry.held, known.written)
         elif write or known is not None:
-            self._write(self._disk, key, token, entry, now)
+            self._write(disk, key, token, entry, now)
 
     def drop(self, key: bytes) -> None:
         """Forget *key* everywhere; a write of it that still waits is not made."""
