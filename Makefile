@@ -2,6 +2,7 @@
 #
 #   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
 #   make test    everything that CI runs
+#   make long    the proofs that take hours: 100,000 drawn batches, 2 GiB through each way
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy
@@ -14,7 +15,7 @@ CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench pins clean environments
+.PHONY: help run test long lint format bench pins clean environments
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -24,6 +25,10 @@ run: $(VENV)/.installed
 
 test: environments
 	@scripts/check lint pytest
+
+long: $(VENV)/.tools
+	@DRAWN_BATCHES=100000 LONG_JOURNEYS=1 $(BIN)/python -m pytest --timeout 0 \
+	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py
 
 lint: $(VENV)/.tools
 	@scripts/check lint
