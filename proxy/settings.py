@@ -180,12 +180,20 @@ class Upstream(Section):
         default=NAME,
         description="sent with every read; ETags depend on it, so it holds no version that an upgrade would change",
     )
-    connections: int = Field(default=64, ge=1, le=10_000, description="open connections to Graph, at most")
+    connections: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="reads on their way to Graph at once; streams have connections of their own",
+    )
     connect_timeout_s: float = Field(
         default=5, ge=0.1, le=300, description="seconds that opening a connection to Graph may take"
     )
     reply_timeout_s: float = Field(
-        default=60, ge=0.1, le=3600, description="seconds that Graph may take over a reply; then the caller gets a 504"
+        default=60,
+        ge=0.1,
+        le=3600,
+        description="seconds that Graph may take over a reply, then 504; reads of a late batch are asked again alone",
     )
 
 

@@ -93,7 +93,7 @@ class Fault(SidecarError):
 
 def unsure(error: SidecarError) -> SidecarError:
     """*error* where it befell a write that had left, and may have happened: clients repeat what is called transient."""
-    error.transient = False
+    error.transient, error.retry_after_s = False, None
     error.detail += "; what was to be written may have been written"
     return error
 

@@ -121,6 +121,13 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     return Read(_request(head, target, host, who, channel), checked_callback(target.last("callback")))
 
 
+def may_write(verb: str, target: str, *, has_body: bool) -> bool:
+    """Whether a message may change something, as far as its head tells; what is not clearly a read may."""
+    taken = read_target(target)
+    verbs = {verb, taken.last("method").upper() or verb}
+    return has_body or bool(taken.odd) or not verbs <= _SAFE
+
+
 def credential(head: Head) -> Credential | str | None:
     """Who asks; a word instead where the message names two, or half of one, for then only Graph can say who it is."""
     target = read_target(head.target)

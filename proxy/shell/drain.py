@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from proxy.core import dressing, errors
+from proxy.core.reading import may_write
 from proxy.shell.listener import respond
 
 _log = logging.getLogger("graph_sidecar.drain")
@@ -39,7 +40,7 @@ class Inside:
             if task is None or not self._broken_off or message.writer.output_size:
                 raise
             task.uncancel()
-            response = respond(dressing.bare(errors.reply_of(errors.Draining("the sidecar has stopped"))))
+            response = _broken_off(message)
         finally:
             self._open.discard(task)
             if not self._open:
@@ -60,6 +61,14 @@ class Inside:
             if task is not None:
                 task.cancel()
         await asyncio.sleep(_BREAK_OFF_S)
+
+
+def _broken_off(message: web.BaseRequest) -> web.Response:
+    """The answer to a message that was not finished with; a write may have happened, and must not be sent again."""
+    error: errors.SidecarError = errors.Draining("the sidecar has stopped")
+    if may_write(message.method, message.raw_path, has_body=message.body_exists):
+        error = errors.unsure(error)
+    return respond(dressing.bare(errors.reply_of(error)))
 
 
 async def drain(runner: web.BaseRunner, seconds: float, inside: Inside | None = None) -> None:

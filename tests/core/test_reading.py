@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from proxy.core.errors import BadRequest
 from proxy.core.messages import NO_WISHES, Channel, Credential, Wishes
-from proxy.core.reading import CONDITIONS, Head, Hosts, Read, Skip, credential, matches, read, wishes
+from proxy.core.reading import CONDITIONS, Head, Hosts, Read, Skip, credential, matches, may_write, read, wishes
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, NO_RULES, UPLOADS, head, plain
 
@@ -389,3 +389,22 @@ def test_lists_of_tags(listed: list[tuple[bool, str]], wanted: str) -> None:
     """A caller gets 304 exactly if the tag of what is held is among its own."""
     spelled = ", ".join(f'{"W/" if weak else ""}"{text}"' for weak, text in listed)
     assert matches(spelled, f'"{wanted}"') is (wanted in [text for _, text in listed])
+
+
+@pytest.mark.parametrize(
+    "verb, target, has_body, expected",
+    [
+        ("GET", "/111?fields=id", False, False),
+        ("HEAD", "/111", False, False),
+        ("GET", "/111?method=get", False, False),
+        ("GET", "/111?method=delete", False, True),
+        ("GET", "/111?m%65thod=delete", False, True),
+        ("GET", "/111?method%00x=delete", False, True),
+        ("GET", "/111", True, True),
+        ("POST", "/111?method=get", False, True),
+        ("DELETE", "/111", False, True),
+    ],
+)
+def test_what_may_write(verb: str, target: str, has_body: bool, expected: bool) -> None:  # noqa: FBT001
+    """Only what is clearly a read may be sent again when nobody knows what became of it."""
+    assert may_write(verb, target, has_body=has_body) is expected

@@ -73,7 +73,8 @@ async def test_what_is_open_is_finished(
 async def test_draining_is_bounded(tmp_path: Path, drain_s: str) -> None:
     """A Graph that never answers does not keep the process: after drain_s it ends, and with status 0.
 
-    Who still waits then for the beginning of an answer is told so.
+    Who still waits then for the beginning of an answer is told so; a write is not told to try again, for it may have
+    happened.
     """
     async with (
         listening(silence) as at,
@@ -87,9 +88,10 @@ async def test_draining_is_bounded(tmp_path: Path, drain_s: str) -> None:
         sidecar.signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await sidecar.ended() == 0
-        for wire in (reading, writing):
+        for wire, may_be_repeated in ((reading, True), (writing, False)):
             heard = await wire.message()
             assert (heard.status, b"graph-sidecar: the sidecar has stopped" in heard.body) == (503, True)
+            assert (b'"is_transient":true' in heard.body, "Retry-After" in heard.fields) == (may_be_repeated,) * 2
         assert "Traceback" not in sidecar.said
 
 
