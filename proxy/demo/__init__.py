@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 
-    from proxy.demo.parts import Part
+    from proxy.demo.parts import Ending, Part
     from proxy.demo.show import Scene, Way
 
 _LATENCY_MS = 80
@@ -48,35 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Play the demo; 0 if every request was answered. On a terminal everything then stays up until Ctrl-C."""
     from proxy.demo import show
-    from proxy.demo.parts import PartError
+    from proxy.demo.parts import Ended, PartError, ending
 
-    with _ended_by_sigterm():
+    with ending() as told:
         try:
-            return _play(show.stage(), QUICK if options.quick else FULL)
+            return _play(show.stage(), QUICK if options.quick else FULL, told)
         except PartError as failed:
             print(f"graph-sidecar: {failed}", file=sys.stderr)
             return 1
+        except Ended as end:
+            return 128 + end.number
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that the terminal is left in order."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _play(console: Console, size: Size) -> int:
+def _play(console: Console, size: Size, told: Ending) -> int:
     from proxy.demo import show
     from proxy.demo.parts import Control, Part
 
     with contextlib.ExitStack() as parts:
-        graph = parts.enter_context(Part("graph", config=_GRAPH))
+        graph = parts.enter_context(Part("graph", told, config=_GRAPH))
         origin = graph.hear()["url"]
-        sidecar = parts.enter_context(Part("sidecar", settings=_settings(origin)))
-        callers = parts.enter_context(Part("callers", graph=origin, callers=size.callers, seconds=size.seconds))
+        sidecar = parts.enter_context(Part("sidecar", told, settings=_settings(origin)))
+        callers = parts.enter_context(Part("callers", told, graph=origin, callers=size.callers, seconds=size.seconds))
         where, planned = sidecar.hear(), callers.hear()
         scene = _scene(size, planned)
         show.opening(console, scene)
@@ -142,7 +134,10 @@ def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
 
 def _stay(sidecar: Part) -> None:
     """Until Ctrl-C, which is how this is meant to end."""
+    from proxy.demo.parts import Ended
+
     try:
         sidecar.hear()
-    except KeyboardInterrupt:
-        pass
+    except Ended as end:
+        if end.number != signal.SIGINT:
+            raise

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import select
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,18 +26,68 @@ class PartError(Exception):
     """A process ended before its time; the text is its last word."""
 
 
+class Ended(Exception):  # noqa: N818 - a wish, not an error
+    """Ctrl-C, or SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the signal's *number*."""
+        super().__init__(signal.strsignal(number))
+        self.number = number
+
+
+class Ending:
+    """Whether somebody wants this to end. It is noted here and told at the next pause, by an exception of ours.
+
+    One raised out of a signal's handler comes between any two steps, and is lost where that is inside a callback.
+    """
+
+    def __init__(self, pause: socket.socket) -> None:
+        """Be told through *pause*, which a signal makes readable."""
+        self._pause = pause
+        self.number = 0
+
+    def note(self, number: int, _frame: object) -> None:
+        """Remember the signal."""
+        self.number = number
+
+    def wait(self, stream: Any) -> None:
+        """Until *stream* has something to read. Raises Ended."""
+        select.select([stream, self._pause], [], [])
+        if self.number:
+            raise Ended(self.number)
+
+
+@contextmanager
+def ending() -> Iterator[Ending]:
+    """Within this, SIGINT and SIGTERM are noted rather than raised."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        told = Ending(ours)
+        before = {number: signal.signal(number, told.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        woken = signal.set_wakeup_fd(theirs.fileno())
+        try:
+            yield told
+        finally:
+            signal.set_wakeup_fd(woken)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 class Part:
     """A process that is told what to be by its first order; it ends when this is left, or when we are gone."""
 
-    def __init__(self, part: str, **order: Any) -> None:
-        """Start it; `hear` waits for what it says."""
+    def __init__(self, part: str, told: Ending, **order: Any) -> None:
+        """Start it; `hear` waits for what it says, or until *told* of an end."""
         self._name = part
+        self._told = told
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proxy.demo.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            bufsize=0,  # so that what was said and not heard can be waited for
             cwd=Path(proxy.__file__).parents[1],  # where -m finds this very package, whatever else is called so
             process_group=0,  # a terminal's Ctrl-C reaches us alone
         )
@@ -58,13 +113,13 @@ class Part:
         assert self._process.stdin  # noqa: S101 - it was started with a pipe
         try:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
         except BrokenPipeError:
             raise PartError(self._last_words()) from None
 
     def hear(self) -> dict[str, Any]:
-        """Wait for the next thing that it says. Raises PartError."""
+        """Wait for the next thing that it says. Raises PartError, and Ended."""
         assert self._process.stdout  # noqa: S101 - it was started with a pipe
+        self._told.wait(self._process.stdout)
         line = self._process.stdout.readline()
         if not line:
             raise PartError(self._last_words())
