@@ -13,7 +13,7 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,13 +125,21 @@ async def _serve_until(stop: asyncio.Event, settings: Settings) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Who tells the time; a simulation brings its own."""
+
+    now: Callable[[], float] = time.time  # seconds since 1970
+    monotonic: Callable[[], float] = time.monotonic
+
+
 @asynccontextmanager
-async def sidecar(settings: Settings) -> AsyncIterator[Running]:
+async def sidecar(settings: Settings, clocks: Clocks = Clocks()) -> AsyncIterator[Running]:
     """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError."""
     async with contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
-        telemetry, ready = Telemetry(time.monotonic), asyncio.Event()
-        listener, inside, batcher = await _build(settings, master, store, telemetry, lifetimes)
+        telemetry, ready = Telemetry(clocks.monotonic), asyncio.Event()
+        listener, inside, batcher = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
 
         def stats() -> dict[str, object]:
             return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
@@ -170,6 +178,8 @@ async def _build(
     master: bytes,
     store: Store,
     telemetry: Telemetry,
+    *,
+    clocks: Clocks,
     lifetimes: contextlib.AsyncExitStack,
 ) -> tuple[Listener, Inside, Batcher]:
     """The stack of the drawing, from right to left."""
@@ -181,17 +191,17 @@ async def _build(
         await end.open()
         lifetimes.push_async_callback(end.close)
 
-    batcher = Batcher(upstream, _limits(settings), telemetry, time.monotonic)
-    cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=time.time)
+    batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
+    cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
     coalescer = Coalescer(cache, keys.flight)
     lifetimes.push_async_callback(batcher.close)
     lifetimes.push_async_callback(cache.close)
 
     def wrote(nodes: tuple[str, ...]) -> None:
-        touches.touch(nodes, time.time())
+        touches.touch(nodes, clocks.now())
         coalescer.close(nodes)
 
-    reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, time.time, time.monotonic)
+    reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
     inside = Inside(server.handle)
