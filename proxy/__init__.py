@@ -13,6 +13,7 @@
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
       caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
       batching    reads into batches   operations   the application's own batches       references · unbatching
+      guarding    who may come to our own paths
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
     demo/       the emulator, the sidecar and sample traffic
 

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from proxy import logs
 from proxy.core.batching import Limits
+from proxy.core.guarding import Guard
 from proxy.core.keys import Keys
 from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
@@ -31,7 +32,7 @@ from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.core.sealing import Sealer
 from proxy.core.touching import Touches
 from proxy.settings import Address, Settings
-from proxy.shell.admin import admin
+from proxy.shell.admin import TokenFileError, admin, read_token, rows
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.coalescer import Coalescer
@@ -98,29 +99,31 @@ def _keep_the_heap_small() -> None:
 
 async def _serve(settings: Settings) -> int:
     """Serve until a signal, then drain; a second signal does not wait for those inside."""
-    stop, task = asyncio.Event(), asyncio.current_task()
+    ending, task = asyncio.Event(), asyncio.current_task()
 
     def told() -> None:
-        if stop.is_set() and task is not None:
+        if ending.is_set() and task is not None:
             task.cancel()
-        stop.set()
+        ending.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told)
     try:
-        return await _serve_until(stop, settings)
+        return await _serve_until(ending, settings)
     except asyncio.CancelledError:
         _log.warning("told to stop again: requests that were open are broken off")
         return 1
 
 
-async def _serve_until(stop: asyncio.Event, settings: Settings) -> int:
-    async with sidecar(settings) as running:
+async def _serve_until(ending: asyncio.Event, settings: Settings) -> int:
+    async with sidecar(settings, ending=ending) as running:
         _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
         gc.collect()
         gc.freeze()
-        await stop.wait()
-        _log.info("draining for at most %g s", settings.drain_s)
+        if not running.admin.is_loopback and not settings.admin_token_file:
+            _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
+        await ending.wait()
+        _log.info("draining for at most %g s", settings.drain_grace_s + settings.drain_s)
     _log.info("done")
     return 0
 
@@ -134,9 +137,15 @@ class Clocks:
 
 
 @asynccontextmanager
-async def sidecar(settings: Settings, clocks: Clocks = Clocks()) -> AsyncIterator[Running]:
-    """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError."""
-    async with contextlib.AsyncExitStack() as lifetimes:
+async def sidecar(
+    settings: Settings, clocks: Clocks = Clocks(), *, ending: asyncio.Event | None = None
+) -> AsyncIterator[Running]:
+    """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError.
+
+    *ending* is set when somebody asks for its end.
+    """
+    ending = ending or asyncio.Event()
+    async with contextlib.AsyncExitStack() as last, contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
         telemetry, ready = Telemetry(clocks.monotonic), asyncio.Event()
         listener, inside, batcher = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
@@ -144,15 +153,25 @@ async def sidecar(settings: Settings, clocks: Clocks = Clocks()) -> AsyncIterato
         def stats() -> dict[str, object]:
             return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
 
-        ours = web.AppRunner(admin(ready.is_set, stats), access_log=None, shutdown_timeout=0)
+        guard = _guard(settings)
+        table = rows(ready.is_set, stats, ending.set)
+        ours = web.AppRunner(admin(table, lambda: guard), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
-        lifetimes.push_async_callback(drain, ours, ADMIN_DRAIN_S)
+        # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
+        last.push_async_callback(drain, ours, ADMIN_DRAIN_S)
         theirs = web.ServerRunner(listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
         lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
+        lifetimes.push_async_callback(_grace, inside, settings.drain_grace_s)
         ready.set()
         lifetimes.callback(ready.clear)
         yield Running(listen_at, admin_at, telemetry)
+
+
+async def _grace(inside: Inside, seconds: float) -> None:
+    """Take what still comes from those who have not heard that we leave; each answer tells one of them."""
+    inside.say_goodbye()
+    await asyncio.sleep(seconds)
 
 
 async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) -> tuple[Store, bytes]:
@@ -217,6 +236,15 @@ async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
         await runner.cleanup()
         raise StartError(f"{name} = {at}: {error.strerror or error}") from None
     return Address(at.host, runner.addresses[0][1])
+
+
+def _guard(settings: Settings) -> Guard:
+    file = settings.admin_token_file
+    try:
+        token = read_token(file) if isinstance(file, Path) else ""
+    except TokenFileError as error:
+        raise StartError(f"admin_token_file: {error}") from None
+    return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), token)
 
 
 def _way(settings: Settings) -> Way:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.settings import Address, Settings
+from proxy.shell.admin import TokenFileError, read_token
 from proxy.shell.store import KeyFileError, load_or_make
 
 
@@ -22,6 +23,7 @@ def problems(settings: Settings) -> list[str]:
         *port("admin", settings.admin),
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
+        *(_token(settings.admin_token_file) if isinstance(settings.admin_token_file, Path) else ()),
     ]
 
 
@@ -72,3 +74,10 @@ def _key(file: Path) -> Iterator[str]:
         load_or_make(file)
     except KeyFileError as error:
         yield f"cache.key_file: {error}"
+
+
+def _token(file: Path) -> Iterator[str]:
+    try:
+        read_token(file)
+    except TokenFileError as error:
+        yield f"admin_token_file: {error}"

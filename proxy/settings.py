@@ -34,6 +34,11 @@ class Address:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody on another machine can reach it."""
+        return self.host == "localhost" or (_is_address(self.host) and ipaddress.ip_address(self.host).is_loopback)
+
     def __str__(self) -> str:
         """As it is written: an IPv6 host in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -54,6 +59,10 @@ def _is_host(text: str) -> bool:
     if text.startswith("[") and text.endswith("]"):
         return _is_ip(text[1:-1], 6)
     return _HOST.fullmatch(text.lower()) is not None
+
+
+def _is_address(text: str) -> bool:
+    return _is_ip(text, 4) or _is_ip(text, 6)
 
 
 def _is_ip(text: str, version: int) -> bool:
@@ -117,6 +126,10 @@ def _key_file(value: object) -> Path | str:
     return "ephemeral" if value == "ephemeral" else _path(value)
 
 
+def _token_file(value: object) -> Path | str:
+    return "" if value == "" else _path(value)
+
+
 def _glob(value: str) -> str:
     if not value or re.search(r"[\s#]", value) or "//" in value:
         raise ValueError("must be a glob over the path without its version, such as /act_*/insights")
@@ -146,6 +159,7 @@ Host = Annotated[str, AfterValidator(_host)]
 UserAgent = Annotated[str, AfterValidator(_user_agent)]
 Glob = Annotated[str, AfterValidator(_glob)]
 Folder = Annotated[Path, BeforeValidator(_path)]
+TokenFile = Annotated[Path | Literal[""], BeforeValidator(_token_file)]
 KeyFile = Annotated[Path | Literal["ephemeral"], BeforeValidator(_key_file)]
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_strings)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
@@ -303,7 +317,16 @@ class Settings(Section):
     admin: Listen = Field(
         default=Address("127.0.0.1", 9180), description="host and port for the sidecar's own paths: probes and counts"
     )
+    admin_hosts: Hosts = Field(
+        default=(), description="names that the admin listener may be called by, besides localhost and any IP address"
+    )
+    admin_token_file: TokenFile = Field(
+        default="", description="holds the token that all but probes then need there; empty: only this machine may POST"
+    )
     drain_s: float = Field(default=25, ge=0, le=3600, description="seconds that open requests get at SIGTERM")
+    drain_grace_s: float = Field(
+        default=0, ge=0, le=3600, description="seconds before that in which the listener still takes new requests"
+    )
     rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
     upstream: Upstream = Upstream()
     batch: Batch = Batch()

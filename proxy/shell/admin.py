@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
 
 from aiohttp import web
 
+from proxy.core.guarding import MIN_TOKEN, Access, Caller, Guard, Refusal, refusal
 
-def admin(is_ready: Callable[[], bool], stats: Callable[[], dict[str, object]]) -> web.Application:
-    """Probes that do not depend on Meta being up, and the counts."""
+_log = logging.getLogger("graph_sidecar.admin")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Rows = Mapping[Access, Iterable[web.RouteDef]]
+
+BODY_LIMIT = 1024**2
+"""Bytes of a POST."""
+
+_SAFE = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""What a browser needs to be told of everything here; a row may say otherwise of itself."""
+
+_CHALLENGE = 'Bearer realm="graph-sidecar", Basic realm="graph-sidecar", charset="UTF-8"'
+
+
+class TokenFileError(Exception):
+    """The file of the admin token cannot be used; the text says why, and not what is in it."""
+
+
+def rows(
+    is_ready: Callable[[], bool], stats: Callable[[], Mapping[str, object]], quit_now: Callable[[], None]
+) -> dict[Access, list[web.RouteDef]]:
+    """The table of our own paths, by who may come to them; each room that has more adds its rows."""
 
     async def livez(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -19,6 +48,90 @@ def admin(is_ready: Callable[[], bool], stats: Callable[[], dict[str, object]]) 
     async def told(_request: web.Request) -> web.Response:
         return web.json_response(stats())
 
-    app = web.Application()
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/stats", told)])
+    async def end(_request: web.Request) -> web.Response:
+        quit_now()
+        return web.json_response({"draining": True})
+
+    return {
+        Access.ANYONE: [web.get("/livez", livez), web.get("/readyz", readyz)],
+        Access.READ: [web.get("/stats", told)],
+        Access.ACT: [web.post("/quit", end)],
+    }
+
+
+def admin(table: Rows, guard: Callable[[], Guard]) -> web.Application:
+    """An application that answers as *table* says to those whom *guard* lets in."""
+    app = web.Application(middlewares=[_told_in_json], client_max_size=BODY_LIMIT)
+    app.on_response_prepare.append(_made_safe)
+    for access, routes in table.items():
+        app.add_routes([_guarded(route, access, guard) for route in routes])
     return app
+
+
+def _guarded(route: web.RouteDef, access: Access, guard: Callable[[], Guard]) -> web.RouteDef:
+    answer: Handler = route.handler
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if refused := refusal(access, _caller(request), guard()):
+            _log.warning("%s %s was refused: %s", request.method, request.path, refused.reason)
+            return _refused(refused)
+        return await answer(request)
+
+    return web.RouteDef(route.method, route.path, handle, route.kwargs)
+
+
+def read_token(file: Path) -> str:
+    """The token that *file* holds. Raises TokenFileError."""
+    try:
+        token = file.read_text("ascii").strip()
+    except OSError as error:
+        raise TokenFileError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        token = ""
+    if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
+        raise TokenFileError(f"{file}: must hold {MIN_TOKEN} or more letters, digits and signs on one line")
+    return token
+
+
+def _caller(request: web.Request) -> Caller:
+    return Caller(request.method, {name.lower(): value for name, value in request.headers.items()}, _is_near(request))
+
+
+def _is_near(request: web.Request) -> bool:
+    """Whether a loopback address was called; where the call seems to come from is what a mesh made of it."""
+    own = request.transport.get_extra_info("sockname") if request.transport else None
+    return isinstance(own, tuple) and ip_address(own[0]).is_loopback
+
+
+def _refused(refused: Refusal) -> web.Response:
+    response = failure(refused.status, refused.reason)
+    if refused.status == 401:
+        response.headers["WWW-Authenticate"] = _CHALLENGE
+    return response
+
+
+def failure(status: int, reason: str, **more: object) -> web.Response:
+    """What goes wrong on the admin listener is told in JSON, as a program reads it."""
+    return web.json_response(
+        {"error": {"status": status, "message": f"graph-sidecar: {reason}", **more}}, status=status
+    )
+
+
+@web.middleware
+async def _told_in_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = failure(error.status, error.reason.lower())
+        response.headers.update({name: value for name, value in error.headers.items() if name == "Allow"})
+        return response
+    except Exception as fault:  # noqa: BLE001 - its kind is told; its text may hold what nobody should read
+        _log.error("%s %s failed: %s", request.method, request.path, type(fault).__name__)
+        return failure(500, f"a fault of its own ({type(fault).__name__})")
+
+
+async def _made_safe(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _SAFE.items():
+        response.headers.setdefault(name, value)

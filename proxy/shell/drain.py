@@ -49,9 +49,13 @@ class Inside:
             response.force_close()
         return response
 
-    async def leave(self) -> None:
-        """Wait until nothing is being answered; from now on each answer ends its connection."""
+    def say_goodbye(self) -> None:
+        """From now on each answer ends its connection."""
         self._leaving = True
+
+    async def leave(self) -> None:
+        """Wait until nothing is being answered."""
+        self.say_goodbye()
         await self._empty.wait()
 
     async def break_off(self) -> None:
