@@ -297,7 +297,7 @@ async def test_close_ends_what_waits() -> None:
     told_to = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(each) for each in told_to] == [Cut, Cut, Draining, Draining, Draining]
     assert upstream.flights[0].answer.cancelled()
-    assert (len(upstream.flights), layer.queued, layer._groups) == (1, 0, {})
+    assert (len(upstream.flights), layer.queued, layer._companies._companies) == (1, 0, {})
 
 
 async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
@@ -306,7 +306,7 @@ async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
     for number in range(3):
         await layer(ask(token=f"token-{number}"))
     await turns(10)
-    assert layer._groups == {}
+    assert layer._companies._companies == {}
 
 
 # --- what becomes of a batch
