@@ -5,21 +5,24 @@
     shell/      does: a file for each layer of the stack and for what it needs
       listener    connections          server       messages, each to where it belongs     drain   their end
       reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
-      coalescer   twins                cache        what is held (store/)
-      batcher     company              upstream     Graph                  passthrough   what is no plain read
+      coalescer   twins                merger       reads that differ in their fields
+      cache       what is held (store/)                                    company       who waits for it
+      batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
       telemetry   what is counted      admin        our own paths
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
       caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
+      fields      one fetch for many
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
     demo/       the emulator, the sidecar and sample traffic
 
 A read, downwards: `shell.server` lifts the token out and takes the target to its normal form (`core.reading`,
-`core.normal`); `shell.coalescer` joins it to an identical one in flight (`core.keys`); `shell.cache` looks at what is
-held (`core.caching`, `core.rules`); `shell.batcher` gives it company (`core.batching`); `shell.upstream` asks Graph.
+`core.normal`); `shell.coalescer` joins it to an identical one in flight (`core.keys`); `shell.merger` to one that
+differs in its fields (`core.fields`); `shell.cache` looks at what is held (`core.caching`, `core.rules`);
+`shell.batcher` gives it company (`core.batching`); `shell.upstream` asks Graph.
 On the way back the same rooms settle, keep and dress the reply (`core.dressing`).
 
 Imports run cli, app, shell, core and never back.

@@ -1,7 +1,7 @@
 """Builds the stack and owns its lifetimes. Here, and nowhere else, anything is constructed.
 
-application ─► server ─► unbatcher ─► coalescer ─► cache ─► batcher ─► upstream ─► Graph
-                  └────► passthrough ────────────────────────────────────────────► Graph
+application ─► server ─► unbatcher ─► coalescer ─► merger ─► cache ─► batcher ─► upstream ─► Graph
+                  └────► passthrough ───────────────────────────────────────────────────────► Graph
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from proxy.shell.cache import Cache
 from proxy.shell.coalescer import Coalescer
 from proxy.shell.drain import Inside, drain
 from proxy.shell.listener import Listener
+from proxy.shell.merger import Merger
 from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
@@ -212,13 +213,15 @@ async def _build(
 
     batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
     cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
-    coalescer = Coalescer(cache, keys.flight)
-    lifetimes.push_async_callback(batcher.close)
-    lifetimes.push_async_callback(cache.close)
+    merger = Merger(cache, keys=keys, rule=rules.of, limits=_limits(settings), clock=clocks.monotonic)
+    coalescer = Coalescer(merger, keys.flight)
+    for layer in (batcher, cache, merger):
+        lifetimes.push_async_callback(layer.close)
 
     def wrote(nodes: tuple[str, ...]) -> None:
         touches.touch(nodes, clocks.now())
         coalescer.close(nodes)
+        merger.close_flights(nodes)
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
@@ -269,7 +272,13 @@ def _limits(settings: Settings) -> Limits:
 
 def _rules(settings: Settings) -> RuleBook:
     cache = settings.cache
-    default = Rule(cache.fresh_s, cache.stale_if_error_s, cache.stale_while_revalidate_s, batch=settings.batch.enabled)
+    default = Rule(
+        cache.fresh_s,
+        cache.stale_if_error_s,
+        cache.stale_while_revalidate_s,
+        batch=settings.batch.enabled,
+        merge=settings.merge.enabled,
+    )
     matches = []
     for table in settings.rules:
         given = table.model_dump(exclude={"path", "fields", "batch"}, exclude_none=True)

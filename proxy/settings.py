@@ -276,6 +276,15 @@ class Cache(Section):
         return value
 
 
+class Merge(Section):
+    """How reads of one node or edge that differ in their fields share one call."""
+
+    enabled: bool = Field(
+        default=False,
+        description="whether they are asked as one and answered from what is held for more fields or single ids",
+    )
+
+
 class Rule(Section):
     """One of `rules`: what may be done with the reads that it matches; what it leaves out is as in `cache`."""
 
@@ -288,6 +297,7 @@ class Rule(Section):
     )
     batch: bool = Field(default=True, description="false: these reads go to Graph alone")
     cache: bool = Field(default=True, description="false: nothing of these reads is kept")
+    merge: bool | None = Field(default=None, description="as merge.enabled")
 
 
 Rules = Annotated[tuple[Rule, ...], BeforeValidator(_tables)]
@@ -331,6 +341,7 @@ class Settings(Section):
     upstream: Upstream = Upstream()
     batch: Batch = Batch()
     cache: Cache = Field(default_factory=Cache)
+    merge: Merge = Merge()
     paging: Paging = Paging()
     log: Log = Log()
 

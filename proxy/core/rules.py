@@ -21,6 +21,7 @@ class Rule:
     stale_while_revalidate_s: float = 0
     batch: bool = True
     cache: bool = True
+    merge: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ class Config:
     report_polls: int = 3
     """How many polls an insights job answers with an unfinished status."""
 
+    field_order: str = "asked"
+    """In which order an object's fields stand: as `asked`, or in the object's `own`, whatever was asked."""
     edge_order: str = "newest"
     """Where created objects stand on their edge: `newest` first, or by `id`, whatever the order of the writes."""
 

@@ -75,7 +75,7 @@ class Nodes:
             if value is not None:
                 values[field.alias] = value
         values.setdefault("id", node.id)
-        return values
+        return dict(sorted(values.items(), reverse=True)) if view.config.field_order == "own" else values
 
     def _value(self, node: Node, field: Field, view: View) -> Any:
         name = field.name

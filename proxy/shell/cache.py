@@ -89,12 +89,18 @@ class Cache:
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, caching.Ask):
             return await self._ask(self._inquiry(request, plan.validator, key, terms, found))
-        entry = await found.entry()
-        if entry is None:
-            return await self._ask(self._inquiry(request, "", key, terms, NOTHING))
-        if plan.behind:
-            self._ask_behind(self._inquiry(request, caching.validator_for(entry.held, request), key, terms, found))
-        return caching.reuse(entry, terms.rule, self._now(), behind=plan.behind)
+        reply = await self._reuse(request, plan, key, terms, found)
+        return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING))
+
+    async def answer_held(self, request: Request) -> Reply | None:
+        """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+        key, terms = self._keys.entry(request), self._terms(request)
+        held = self._store.held(key)
+        if held is not None and not isinstance(caching.plan(request, held, terms, self._now()), caching.Reuse):
+            return None
+        found = await self._find(key, request, terms)
+        plan = caching.plan(request, found.held, terms, self._now())
+        return await self._reuse(request, plan, key, terms, found) if isinstance(plan, caching.Reuse) else None
 
     async def inquire(self, request: Request) -> Inquiry:
         """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
@@ -140,6 +146,17 @@ class Cache:
             return _Found(held, None, asyncio.ensure_future(loading))
         entry = await loading
         return _Found(entry.held if entry else None, entry)
+
+    async def _reuse(
+        self, request: Request, plan: caching.Reuse, key: bytes, terms: caching.Terms, found: _Found
+    ) -> Reply | None:
+        """What is held as a reply; None if its body is gone."""
+        entry = await found.entry()
+        if entry is None:
+            return None
+        if plan.behind:
+            self._ask_behind(self._inquiry(request, caching.validator_for(entry.held, request), key, terms, found))
+        return caching.reuse(entry, terms.rule, self._now(), behind=plan.behind)
 
     def _inquiry(self, request: Request, validator: str, key: bytes, terms: caching.Terms, found: _Found) -> Inquiry:
         return Inquiry(request.asking(validator), key, terms, found, self._now())

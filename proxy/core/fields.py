@@ -1,0 +1,266 @@
+"""One fetch for many fields: which reads may be asked as one, what that one asks, and what of its answer is whose.
+
+Only names at the top level of `fields`, without arguments or sub-selections, of one node or edge. Graph answers with
+the asked fields in the asked order, leaves out those that are empty, and puts `id` last where nobody asked for it
+(developers.facebook.com/docs/graph-api/guides/field-expansion, …/docs/graph-api/results).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import inf
+
+import msgspec
+
+from proxy.core import headers
+from proxy.core.errors import UNREADABLE, is_clean, is_trouble
+from proxy.core.lasting import is_poll
+from proxy.core.messages import NO_WISHES, Reply, Request
+from proxy.core.normal import join_pairs, php_name, split_pairs
+
+Names = frozenset[str]
+_Text = bytes | msgspec.Raw
+
+MOST = 100
+"""Fields that are asked together at most: what nobody reads costs bytes."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHAPING = frozenset({"id", "ids", "metadata", "debug"})
+"""Parameters that say of which objects, or add to a body what is no field."""
+_APART = frozenset({"insights"})
+"""Edges whose rows come and go with the fields: a report leaves out rows in which all that was asked for is zero."""
+_UNASKED = "id"
+_ROUND_A_LIST = frozenset({"data", "paging", "summary"})
+_ETAG = frozenset({"etag"})
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a read asks of what: plain field names, and its query without them."""
+
+    names: Names
+    rest: str
+
+
+def selection(request: Request) -> Selection | None:
+    """The fields that *request* may ask together with others; None for a read that stays by itself."""
+    segments = request.path[1:].split("/")
+    if not segments[0] or len(segments) > 2 or segments[-1] in _APART or is_poll(request):
+        return None
+    return _read(request.query)
+
+
+@lru_cache(maxsize=4096)
+def _read(query: str) -> Selection | None:
+    pairs = split_pairs(query)
+    named = [php_name(name) for name, _ in pairs]
+    if named.count("fields") != 1 or not _SHAPING.isdisjoint(named):
+        return None
+    names = dict(pairs).get("fields", "").split(",")
+    if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
+        return None
+    return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
+
+
+def asking(request: Request, names: Names) -> Request:
+    """*request* with *names* in place of its fields, in normal form."""
+    text = ",".join(sorted(names))
+    pairs = tuple((name, text if name == "fields" else value) for name, value in split_pairs(request.query))
+    return replace(request, query=join_pairs(pairs))
+
+
+def may_share(request: Request) -> bool:
+    """Whether the caller of *request* takes any answer that Graph gives now, as its own headers tell."""
+    return replace(request.wishes, if_none_match="") == NO_WISHES
+
+
+# --- together ---
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Reads, by their places in a row, that are asked as one; and what that one asks."""
+
+    names: Names
+    places: tuple[int, ...]
+
+
+def together(selections: Sequence[Names], known: Names, may: Callable[[Names], bool]) -> list[Together]:
+    """Put *selections* together into as few as *may* be asked.
+
+    Each is widened by what is *known* to be asked of the same, so that all come to ask one thing, which has one ETag.
+    """
+    groups: list[Together] = []
+    for place, names in enumerate(selections):
+        at = next((at for at, group in enumerate(groups) if may(group.names | names)), None) if may(names) else None
+        if at is None:
+            groups.append(Together(names, (place,)))
+        else:
+            groups[at] = Together(groups[at].names | names, (*groups[at].places, place))
+    return [replace(group, names=group.names | known) if may(group.names | known) else group for group in groups]
+
+
+# --- apart ---
+
+
+def cut(reply: Reply, asked: Names, own: Names) -> Reply | None:
+    """Of Graph's *reply* to *asked* what it would have said to *own*; None where that cannot be told.
+
+    Graph has given no ETag for it, so it has none.
+    """
+    if own == asked:
+        return reply
+    body = project(reply.body, asked, own) if reply.status == 200 else None
+    return None if body is None else replace(reply, body=body, headers=headers.without(reply.headers, _ETAG))
+
+
+def project(body: bytes, asked: Names, own: Names) -> bytes | None:
+    """The JSON of *body*, which answers *asked*, less what *own* did not ask for; None if it is not understood.
+
+    Values stay byte for byte as they are.
+    """
+    try:
+        whole = _object.decode(body)
+        if "data" not in asked and "data" in whole and memoryview(whole["data"])[0] == ord("["):
+            return _write(_list(whole, asked, own))
+        return _write(_fields(whole, asked, own))
+    except (_Strange, *UNREADABLE):
+        return None
+
+
+class _Strange(Exception):  # noqa: N818 - it never leaves this room
+    """A body in which there is what nobody asked for: nobody here knows whose it is."""
+
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def _fields(found: Mapping[str, _Text], asked: Names, own: Names) -> dict[str, _Text]:
+    """The fields of one object, in the order in which Graph gave them; `id` last if only others asked for it."""
+    if not found.keys() <= asked | {_UNASKED}:
+        raise _Strange
+    kept = {name: value for name, value in found.items() if name in own or name not in asked}
+    return {**kept, _UNASKED: found[_UNASKED]} if _UNASKED in found else kept
+
+
+def _list(whole: Mapping[str, _Text], asked: Names, own: Names) -> dict[str, _Text]:
+    """An edge: its objects one by one, and links to further pages of the same fields."""
+    if not whole.keys() <= _ROUND_A_LIST:
+        raise _Strange
+    rows = [_write(_fields(row, asked, own)) for row in _rows.decode(whole["data"])]
+    made = {**whole, "data": b"[" + b",".join(rows) + b"]"}
+    if "paging" in whole:
+        paging = _object.decode(whole["paging"])
+        links: dict[str, _Text] = {
+            name: _linked(paging[name], asked, own) for name in ("previous", "next") if name in paging
+        }
+        made["paging"] = _write({**paging, **links})
+    return made
+
+
+_COMMA = re.compile(rb",|%2[Cc]|\\u0025(?:2[Cc])|\\u002[Cc]")
+_ASKED = re.compile(rb"(?<=[?&6])fields=((?:\w|" + _COMMA.pattern + rb")*)")
+
+
+def _linked(link: _Text, asked: Names, own: Names) -> bytes:
+    r"""A link that asks for *own*, its commas spelled as Graph spelled them: `,`, `%2C`, or `\u00252C`."""
+    return _ASKED.sub(lambda found: b"fields=" + _listed(found[1], asked, own), bytes(link))
+
+
+def _listed(text: bytes, asked: Names, own: Names) -> bytes:
+    names = [name.decode() for name in _COMMA.split(text)]
+    if set(names) != asked:
+        raise _Strange
+    comma = _COMMA.search(text)
+    return (comma.group() if comma else b"").join(name.encode() for name in names if name in own)
+
+
+def _write(fields: Mapping[str, _Text]) -> bytes:
+    return b"{" + b",".join(b'"%b":%b' % (name.encode(), bytes(value)) for name, value in fields.items()) + b"}"
+
+
+# --- what is remembered ---
+
+
+@dataclass(slots=True)
+class _Family:
+    """What is known of the reads of one thing that differ in their fields alone."""
+
+    known: Names = frozenset()  # the widest that Graph answered
+    shared: float = -inf  # when it last answered more than one of them
+    refused: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # until when it is not tried again
+
+
+class Lore:
+    """What was asked together of late, and what was refused, for a bounded number of families."""
+
+    PLACES = 4096
+    REFUSED_PLACES = 16
+    REST_S = 300
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._families: OrderedDict[Hashable, _Family] = OrderedDict()
+
+    def known(self, family: Hashable) -> Names:
+        """The widest selection that is known to have an answer."""
+        found = self._families.get(family)
+        return found.known if found else frozenset()
+
+    def wanted(self, family: Hashable, now: float, *, is_kept: bool) -> Names:
+        """By what a selection is worth widening: others ask for it too, or will be answered from it as it *is_kept*."""
+        found = self._families.get(family)
+        is_wanted = found is not None and (is_kept or now - found.shared < self.REST_S)
+        return found.known if found and is_wanted else frozenset()
+
+    def may(self, family: Hashable, names: Names, now: float) -> bool:
+        """Whether *names* can be asked together: they are not too many, and none of them were refused of late."""
+        found = self._families.get(family)
+        refused = found.refused.items() if found else ()
+        return len(names) <= MOST and not any(bad <= names and now < until for bad, until in refused)
+
+    def landed(
+        self, family: Hashable, names: Names, answer: Reply, selections: Collection[Names], now: float, *, is_kept: bool
+    ) -> None:
+        """Graph's *answer* to *names* was the answer to all *selections*; it *is_kept* or not."""
+        if not _is_good(answer):
+            self._refuse(family, [names] if not is_trouble(answer) else [], now)
+        elif is_kept or len(selections) > 1:
+            found = self._find(family)
+            found.known = max(found.known, names, key=len)
+            found.shared = now if len(selections) > 1 else found.shared
+
+    def failed(self, family: Hashable, names: Names, alone: Mapping[Names, Reply | None], now: float) -> None:
+        """There was no answer to *names* that could be taken apart; asked *alone* the selections were told this.
+
+        Those that are bad by themselves are to blame; if all are good it is their company; trouble teaches nothing.
+        """
+        bad = [own for own, reply in alone.items() if reply and not _is_good(reply) and not is_trouble(reply)]
+        is_company = all(reply and _is_good(reply) for reply in alone.values())
+        self._refuse(family, [names] if is_company else bad, now)
+
+    def _refuse(self, family: Hashable, combinations: Iterable[Names], now: float) -> None:
+        for names in combinations:
+            found = self._find(family)
+            found.refused[names] = now + self.REST_S
+            found.refused.move_to_end(names)
+            if len(found.refused) > self.REFUSED_PLACES:
+                found.refused.popitem(last=False)
+            if names <= found.known:
+                found.known = frozenset()
+
+    def _find(self, family: Hashable) -> _Family:
+        found = self._families.setdefault(family, _Family())
+        self._families.move_to_end(family)
+        if len(self._families) > self.PLACES:
+            self._families.popitem(last=False)
+        return found
+
+
+def _is_good(reply: Reply) -> bool:
+    return reply.status == 200 and is_clean(reply.body)

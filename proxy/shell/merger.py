@@ -1,0 +1,244 @@
+"""Reads of one thing that differ in their fields share one answer: what one caller's read told, another is not asked.
+
+A read is answered from what is held for more fields; else it joins a flight that asks for more; else it waits for
+company, as a batch does, and leaves with it as one read of all their fields, which is held and revalidated like any
+other. Each caller gets its own part. Where Graph refuses such a read, or says what is not understood, each is asked
+alone: one caller's bad field is its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from proxy.core import fields
+from proxy.core.batching import GRAPH_LIMIT, Limits
+from proxy.core.errors import Cut, SidecarError
+from proxy.core.keys import Keys
+from proxy.core.messages import Mode, Reply, Request
+from proxy.core.normal import nodes
+from proxy.core.rules import Rule
+from proxy.shell.company import Companies, Waiting, fail_all
+
+
+class Cache(Protocol):
+    """What the merger needs of the next layer."""
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises a SidecarError."""
+
+    async def answer_held(self, request: Request) -> Reply | None:
+        """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    """One read for all those *aboard*; who asks for no more than it does may still get on."""
+
+    family: Hashable
+    request: Request
+    names: fields.Names
+    answer: asyncio.Task[Reply]
+    aboard: list[Waiting] = field(default_factory=list)
+
+    def board(self, one: Waiting) -> None:
+        """Take *one* aboard. The flight belongs to none of them: it ends early if all have left."""
+        self.aboard.append(one)
+        one.reply.add_done_callback(self._left)
+
+    @property
+    def is_left(self) -> bool:
+        return all(one.reply.cancelled() for one in self.aboard)
+
+    def _left(self, _reply: asyncio.Future[Reply]) -> None:
+        if self.is_left:
+            self.answer.cancel()
+
+
+class Merger:
+    """A layer: makes one read of many, where a rule lets it."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        keys: Keys,
+        rule: Callable[[Request], Rule],
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        """Ask through *cache*; wait for company as *limits* say; *clock* gives monotonic seconds."""
+        self._cache = cache
+        self._keys = keys
+        self._rule = rule
+        self._clock = clock
+        self._lore = fields.Lore()
+        everybody = replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)  # none waits for another's landing
+        self._companies = Companies(everybody, self._fly, clock)
+        self._flights: dict[Hashable, list[_Flight]] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises what the cache raises, and Overloaded."""
+        chosen = fields.selection(request) if self._rule(request).merge else None
+        if chosen is None:
+            return await self._cache(request)
+        if reply := await self._cache.answer_held(request):
+            return reply
+        family = self._family(request)
+        if reply := await self._answer_from_more(request, family):
+            return reply
+        if not fields.may_share(request):
+            return await self._cache(request)
+        return await self._join(request, family)
+
+    def close_flights(self, touched: Iterable[str]) -> None:
+        """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""
+        named = set(touched)
+        for family, flights in list(self._flights.items()):
+            if not named or not named.isdisjoint(nodes(flights[0].request.path, flights[0].request.query)):
+                del self._flights[family]
+
+    async def close(self) -> None:
+        """End what waits or is in the air."""
+        await self._companies.close()
+
+    def _family(self, request: Request) -> Hashable:
+        """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
+        bare = fields.asking(request, frozenset())
+        return self._keys.entry(bare), self._keys.proof(request.credential), request.channel, self._rule(request)
+
+    # --- what is held, and what is in the air ---
+
+    async def _answer_from_more(self, request: Request, family: Hashable) -> Reply | None:
+        """The part of what is held for more fields than *request* asks for."""
+        own, held = _names(request), self._lore.known(family)
+        more = fields.asking(request, held)
+        is_allowed = own < held and self._rule(more) == self._rule(request)
+        whole = await self._cache.answer_held(more) if is_allowed else None
+        reply = fields.cut(whole, held, own) if whole else None
+        return replace(reply, detail="superset") if reply and reply.mode is Mode.REUSED else reply
+
+    async def _join(self, request: Request, family: Hashable) -> Reply:
+        own = _names(request)
+        flight = next((flight for flight in self._flights.get(family, ()) if own <= flight.names), None)
+        if flight is None:
+            return await self._companies.join(family, request)
+        now = self._clock()
+        one = Waiting(request, asyncio.get_running_loop().create_future(), since=now, left=now)
+        flight.board(one)
+        return await one.reply
+
+    # --- one read for many ---
+
+    async def _fly(self, waiting: Sequence[Waiting]) -> None:
+        """Ask for *waiting* until each has a reply or an error: nobody is left hanging."""
+        flights: list[_Flight] = []
+        try:
+            flights += self._take_off(waiting)
+            await asyncio.gather(*(self._land(flight) for flight in flights))
+        except BaseException as fault:
+            everybody = [*waiting, *(one for flight in flights for one in flight.aboard)]
+            is_ours = isinstance(fault, Exception)
+            fail_all(everybody, fault if is_ours else Cut("the read ended unanswered"))
+            if not is_ours:
+                raise
+
+    def _take_off(self, waiting: Sequence[Waiting]) -> list[_Flight]:
+        """As few reads as may be for *waiting*, on their way."""
+        first, now = waiting[0].request, self._clock()
+        family, rule = self._family(first), self._rule(first)
+
+        def may(names: fields.Names) -> bool:
+            return self._lore.may(family, names, now) and self._rule(fields.asking(first, names)) == rule
+
+        known = self._lore.wanted(family, now, is_kept=_is_kept(rule))
+        flights = []
+        for group in fields.together([_names(one.request) for one in waiting], known, may):
+            request = fields.asking(waiting[group.places[0]].request, group.names)
+            flight = _Flight(family, request, group.names, asyncio.ensure_future(self._cache(request)))
+            for place in group.places:
+                flight.board(waiting[place])
+            flights.append(flight)
+        self._flights.setdefault(family, []).extend(flights)
+        return flights
+
+    async def _land(self, flight: _Flight) -> None:
+        try:
+            answer: Reply | SidecarError = await flight.answer
+        except SidecarError as error:
+            answer = error
+        except asyncio.CancelledError:
+            if flight.is_left:
+                return
+            raise
+        finally:
+            self._forget(flight)
+        if left := self._hand_out(flight, answer):
+            self._lore.failed(flight.family, flight.names, await self._take_apart(left), self._clock())
+        elif isinstance(answer, Reply):
+            selections, is_kept = {_names(one.request) for one in flight.aboard}, _is_kept(self._rule(flight.request))
+            self._lore.landed(flight.family, flight.names, answer, selections, self._clock(), is_kept=is_kept)
+
+    def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[Waiting]:
+        """Give each its part of *answer*; those are returned for whom there is none."""
+        left, is_paid = [], False
+        for one in flight.aboard:
+            if one.reply.done():
+                continue
+            part = _part(answer, flight.names, _names(one.request))
+            if part is None:
+                left.append(one)
+            elif isinstance(part, SidecarError):
+                one.fail(part)
+            else:
+                one.answer(_unpaid(part) if is_paid else part)
+                is_paid = True
+        return left
+
+    async def _take_apart(self, left: Sequence[Waiting]) -> dict[fields.Names, Reply | None]:
+        """Ask each for itself; Graph's answer to each selection, None where there is none."""
+        replies = await asyncio.gather(*(self._ask_alone(one) for one in left))
+        return {_names(one.request): reply for one, reply in zip(left, replies, strict=True)}
+
+    async def _ask_alone(self, one: Waiting) -> Reply | None:
+        if one.reply.done():
+            return None
+        try:
+            reply = await self._cache(one.request)
+        except SidecarError as error:
+            one.fail(error)
+            return None
+        one.answer(reply)
+        return reply
+
+    def _forget(self, flight: _Flight) -> None:
+        """Nobody gets on any more."""
+        flights = self._flights.get(flight.family, [])
+        if flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._flights[flight.family]
+
+
+def _names(request: Request) -> fields.Names:
+    chosen = fields.selection(request)
+    return chosen.names if chosen else frozenset()
+
+
+def _is_kept(rule: Rule) -> bool:
+    """Whether an answer can answer others later."""
+    return rule.cache and rule.fresh_s > 0
+
+
+def _part(answer: Reply | SidecarError, asked: fields.Names, own: fields.Names) -> Reply | SidecarError | None:
+    if isinstance(answer, Reply):
+        return fields.cut(answer, asked, own)
+    return answer if own == asked else None
+
+
+def _unpaid(reply: Reply) -> Reply:
+    """The part of one whose read another's paid for, if it was paid for at all."""
+    is_asked = reply.ttl is None or reply.detail == "stale-if-error"
+    return replace(reply, mode=Mode.COALESCED, joined=reply.mode, detail="merged") if is_asked else reply

@@ -1,0 +1,236 @@
+"""Which reads are asked as one, what that one asks, and what of its answer is whose."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.fields import MOST, Lore, asking, cut, may_share, project, selection, together
+from proxy.core.messages import Wishes
+from proxy.core.normal import read_target
+from tests.core.samples import reply, request
+
+
+def names(text: str) -> frozenset[str]:
+    """The names in *text*."""
+    return frozenset(text.split())
+
+
+# --- which reads
+
+
+@pytest.mark.parametrize("path", ["/1", "/me", "/act_1/campaigns", "/search"])
+def test_plain_fields_of_a_node_or_an_edge(path: str) -> None:
+    """Names at the top level can be asked together with others'."""
+    chosen = selection(request("fields=id,name&limit=2", path=path))
+    assert chosen is not None
+    assert (chosen.names, chosen.rest) == (names("id name"), "limit=2")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "limit=2", "fields=", "fields=id,", "fields=a.limit(2)", "fields=a{id}", "fields=a.as(b)", "fields=a,a",
+     "fields=[%22a%22]", "fields=a:b", "fields=a%20b", "fields=a&fields=b", "fields[]=a", "fields[0]=a&fields=b",
+     "%20fields=a&fields=b", "fields=a&metadata=1", "fields=a&debug=all", "fields=a&ids=1,2", "fields=a&id=1",
+     "fields=a&ids[]=1", "fields=is_completed", "fields=n%C3%A6vn"],
+)  # fmt: skip
+def test_other_fields_stay_by_themselves(query: str) -> None:
+    """Arguments, sub-selections, aliases, lists in JSON, what is polled, and what adds to a body."""
+    assert selection(request(query)) is None
+
+
+@pytest.mark.parametrize("path", ["/", "/1/insights", "/1/asyncadrequestsets", "/1/a/b"])
+def test_other_paths_stay_by_themselves(path: str) -> None:
+    """Rows of a report come and go with the fields; what is polled is never held; deeper paths are not understood."""
+    assert selection(request("fields=name", path=path)) is None
+
+
+def test_what_is_asked_is_in_normal_form() -> None:
+    """A union is spelled as the same read of one caller would be."""
+    asked = asking(request("after=x&fields=name&limit=2"), names("name id"))
+    assert asked.query == "after=x&fields=id,name&limit=2" == read_target(f"/1?{asked.query}").query
+
+
+def test_who_may_share() -> None:
+    """Whoever asks something special of a cache is asked for alone; a validator of one's own is nothing special."""
+    special = [Wishes(no_cache=True), Wishes(max_age=0), Wishes(no_store=True), Wishes(only_if_cached=True)]
+    assert not any(may_share(request(wishes=wishes)) for wishes in special)
+    assert may_share(request(wishes=Wishes(if_none_match='"e"')))
+
+
+SOME = st.frozensets(st.sampled_from("abcdef"), min_size=1, max_size=4)
+
+
+# --- together
+
+
+@given(st.lists(SOME, max_size=8), st.frozensets(st.sampled_from("abcdefgh")), st.lists(SOME, max_size=3))
+def test_everybody_is_asked_for_once(
+    selections: list[frozenset[str]], known: frozenset[str], refused: list[frozenset[str]]
+) -> None:
+    """Each is in one group that asks for all it wants; nobody is put in refused company."""
+    groups = together(selections, known, lambda names: not any(bad <= names for bad in refused))
+    assert sorted(place for group in groups for place in group.places) == list(range(len(selections)))
+    for group in groups:
+        assert all(selections[place] <= group.names for place in group.places)
+        if len(group.places) > 1:
+            assert not any(bad <= group.names for bad in refused)
+
+
+def test_as_few_as_may_be() -> None:
+    """With nothing refused all are one, widened by what is known."""
+    (group,) = together([names("a b"), names("b c")], names("z"), lambda _names: True)
+    assert (group.names, group.places) == (names("a b c z"), (0, 1))
+
+
+def test_a_selection_that_was_refused_is_asked_for_alone() -> None:
+    """What is bad by itself spoils nobody's read, and is still asked."""
+    groups = together([names("bad a"), names("b"), names("c")], names("z"), lambda names: "bad" not in names)
+    assert [(group.names, group.places) for group in groups] == [(names("bad a"), (0,)), (names("b c z"), (1, 2))]
+
+
+# --- apart
+
+
+def test_a_node_is_cut_to_its_fields() -> None:
+    """Values stay byte for byte; what Graph left out stays out; `id` is last for who did not ask for it."""
+    body = rb'{"id":"1","link":"https:\/\/a\u0040b","name":"\u00e6", "x" : { "a" : [ 1 , 2 ] }}'
+    asked = names("id link name spend x")
+    assert project(body, asked, names("link name")) == rb'{"link":"https:\/\/a\u0040b","name":"\u00e6","id":"1"}'
+    assert project(body, asked, names("id spend")) == b'{"id":"1"}'
+    assert project(body, asked, names("x")) == b'{"x":{ "a" : [ 1 , 2 ] },"id":"1"}'
+
+
+def test_an_id_that_nobody_asked_for_keeps_its_place() -> None:
+    """It is where Graph puts it."""
+    assert project(b'{"b":1,"a":2,"id":"1"}', names("a b"), names("a")) == b'{"a":2,"id":"1"}'
+
+
+@pytest.mark.parametrize("comma", [",", "%2C", r"\u00252C", r"\u002c"])
+def test_an_edge_is_cut_row_by_row(comma: str) -> None:
+    """Paging and summary stay; links ask for the caller's own fields, spelled as Graph spelled them."""
+
+    def page(rows: str, *asked: str) -> bytes:
+        link = r"https:\/\/g\/v25.0\/1\/feed?access_token=x&fields=" + comma.join(asked) + "&limit=1&after=Q"
+        paging = '{"cursors":{"after":"Q"},"next":"' + link + '"}'
+        return ('{"data":[' + rows + '],"paging":' + paging + ',"summary":{}}').encode()
+
+    whole = page('{"a":1,"b":2,"id":"5"},{"id":"6"}', "a", "b", "c")
+    assert project(whole, names("a b c"), names("a c")) == page('{"a":1,"id":"5"},{"id":"6"}', "a", "c")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"1", b'{"a":1,"z":2}', b'{"error":{}}', b'{"data":{"a":1}}', b'{"data":["a"]}', b'{"data":[{"z":1}]}',
+     b'{"data":[],"z":1}', b'{"data":[],"paging":[]}', b'{"data":[],"paging":{"next":"?fields=a"}}', b'{"a":1',
+     b'{"data":[],"paging":{"next":"?fields="}}'],
+)  # fmt: skip
+def test_what_is_not_understood_is_nobodys(body: bytes) -> None:
+    """In a body in which there is what nobody asked for, nobody knows whose it is."""
+    assert project(body, names("a b"), names("a")) is None
+
+
+def test_a_field_may_be_called_data() -> None:
+    """Then it is a field like any other."""
+    assert project(b'{"data":[1],"a":2}', names("a data"), names("data")) == b'{"data":[1]}'
+
+
+def test_a_part_has_no_etag() -> None:
+    """Graph has given none for it; the whole keeps its own, whatever it is."""
+    whole = reply(body=b'{"a":1,"b":2}')
+    part = cut(whole, names("a b"), names("a"))
+    assert part is not None
+    assert (part.header("etag"), part.body) == (None, b'{"a":1}')
+    assert cut(whole, names("a b"), names("a b")) is whole
+    error = reply(400, b'{"error":{"code":100}}')
+    assert (cut(error, names("a"), names("a")), cut(error, names("a b"), names("a"))) == (error, None)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"), st.text() | st.floats(allow_nan=False, allow_infinity=False) | st.lists(st.text())
+    ),
+    SOME,
+)
+def test_a_part_is_the_whole_with_less(values: dict[str, object], own: frozenset[str]) -> None:
+    """As any reader of JSON sees it, order included."""
+    body = json.dumps({**values, "id": "1"}).encode()
+    part = project(body, frozenset("abcdef"), own)
+    assert part is not None
+    assert list(json.loads(part).items()) == [item for item in values.items() if item[0] in own] + [("id", "1")]
+
+
+# --- what is remembered
+
+GOOD, BAD, TROUBLE = reply(), reply(400, b'{"error":{"code":100}}'), reply(500, b"")
+AB, A, B = names("a b"), names("a"), names("b")
+
+
+def test_what_was_shared_is_asked_again_for_a_while() -> None:
+    """Where answers are kept they serve later callers, too; elsewhere only company is a reason to ask for more."""
+    lore = Lore()
+    lore.landed("f", A, GOOD, {A}, 0, is_kept=False)
+    assert lore.known("f") == frozenset()
+    lore.landed("f", AB, GOOD, {A, B}, 0, is_kept=False)
+    assert lore.known("f") == lore.wanted("f", Lore.REST_S - 1, is_kept=False) == AB
+    assert lore.wanted("f", Lore.REST_S, is_kept=False) == frozenset()
+    assert lore.wanted("f", Lore.REST_S, is_kept=True) == AB
+    assert lore.wanted("g", 0, is_kept=True) == frozenset()
+
+
+def test_the_bad_one_is_to_blame() -> None:
+    """Of those that were asked alone; where all are good it is their company; trouble teaches nothing."""
+    for alone, refused in (
+        ({A: BAD, B: GOOD}, [A, AB]),
+        ({A: GOOD, B: GOOD}, [AB]),
+        ({A: TROUBLE, B: GOOD}, []),
+        ({A: None, B: GOOD}, []),
+    ):
+        lore = Lore()
+        lore.failed("f", AB, alone, 0)
+        assert [names for names in (A, B, AB) if not lore.may("f", names, Lore.REST_S - 1)] == refused
+        assert lore.may("f", AB, Lore.REST_S)
+
+
+def test_one_that_is_refused_alone_is_remembered_too() -> None:
+    """So that it never spoils a union; trouble is nobody's fault."""
+    lore = Lore()
+    lore.landed("f", A, BAD, {A}, 0, is_kept=True)
+    lore.landed("f", B, TROUBLE, {B}, 0, is_kept=True)
+    assert (lore.may("f", A, 0), lore.may("f", B, 0)) == (False, True)
+
+
+def test_a_union_has_bounds() -> None:
+    """More than so many fields are not asked together."""
+    many = frozenset(f"f{number}" for number in range(MOST))
+    assert (Lore().may("f", many, 0), Lore().may("f", many | A, 0)) == (True, False)
+
+
+def test_what_is_refused_is_no_longer_known() -> None:
+    """A field may go: nobody is widened by what is refused."""
+    lore = Lore()
+    lore.landed("f", AB, GOOD, {A, B}, 0, is_kept=True)
+    lore.failed("f", AB, {A: GOOD}, 1)
+    assert lore.known("f") == frozenset()
+
+
+def test_memory_is_bounded() -> None:
+    """What was used longest ago is forgotten first."""
+    lore = Lore()
+    for number in range(Lore.PLACES + 1):
+        lore.landed(number, A, GOOD, {A}, 0, is_kept=True)
+    assert (lore.known(0), lore.known(1)) == (frozenset(), A)
+    for number in range(Lore.REFUSED_PLACES + 1):
+        lore.landed("f", names(f"a{number}"), BAD, set(), 0, is_kept=True)
+    assert [lore.may("f", names(f"a{number}"), 0) for number in (0, 1)] == [True, False]
+
+
+def test_reads_that_differ_otherwise_are_not_confused() -> None:
+    """A selection is cached by its text alone; the path decides beside it."""
+    plain = request("fields=name")
+    assert selection(plain) is not None
+    assert selection(replace(plain, path="/1/insights")) is None

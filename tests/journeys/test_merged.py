@@ -1,0 +1,350 @@
+"""One fetch for many fields: what is asked together, answered from more, and told to each as Graph itself would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxy import app, emulator
+from tests.journeys.conftest import MakeGate, MakeScene, SidecarSettings
+from tests.journeys.talking import Ask, Heard, Scene, Twins
+
+MERGE: dict[str, Any] = {"merge": {"enabled": True}, "batch": {"window_ms": 100}}
+FRESH: dict[str, Any] = {**MERGE, "cache": {"fresh_s": 3600}}
+NOW = 1_790_000_000.0
+
+
+def ordered(heard: Heard) -> Any:
+    """The JSON of a reply, the order of its keys included; what differs in any two replies left out."""
+    found = json.loads(heard.body, object_pairs_hook=lambda pairs: pairs)
+    return [pair for pair in found if pair[0] != "error"], heard.json.get("error", {}).get("code")
+
+
+def plain(heard: Heard) -> Any:
+    """The same, whatever the order of its keys."""
+    return {name: value for name, value in heard.json.items() if name != "error"}, ordered(heard)[1]
+
+
+def read(path: str, *names: str, **more: str) -> str:
+    """The target that reads *names* of *path*, in the form in which the sidecar asks."""
+    query = {**more, "fields": ",".join(sorted(names))}
+    return f"/v25.0{path}?" + "&".join(f"{name}={query[name]}" for name in sorted(query))
+
+
+# --- the judge: what is told is what Graph would tell
+
+NAMES = ("id", "name", "status", "link", "message", "from", "objective", "created_time", "email")
+ODD = ("no_such_field", "spend_cap", "adsets", "viewer")  # refused by all, empty, an edge, who asks
+PATHS = ("/111", "/1201000000007", "/act_1", "/act_1/campaigns", "/111/feed", "/me", "/me/accounts", "/111/insights",
+         "/404001", "/act_1/adsets")  # fmt: skip
+SELECTIONS = st.sets(st.sampled_from(NAMES + NAMES + ODD), min_size=1, max_size=4).map(
+    lambda names: tuple(sorted(names))
+)
+MORE = st.sampled_from([{}, {}, {"limit": "2"}, {"limit": "3", "summary": "1"}, {"date_format": "U"}, {"limit": "x"}])
+
+
+Judge = Callable[[int], tuple[Twins, Callable[[Any], Any]]]
+
+
+@pytest.fixture
+def judge(sidecar_settings: SidecarSettings) -> Iterator[Judge]:
+    """Twins whose clocks stand still, and what runs a coroutine on their loop; answers stay fresh for a time."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        lifetimes = AsyncExitStack()
+
+        async def made(fresh_s: int) -> Twins:
+            alone, behind = [
+                await lifetimes.enter_async_context(emulator.running(emulator.Config(), clock=lambda: NOW))
+                for _ in range(2)
+            ]
+            held = {"disk_mb": 0, "fresh_s": fresh_s}
+            ours = sidecar_settings(behind.url, merge=MERGE["merge"], cache=held, paging={"rewrite": False})
+            front = await lifetimes.enter_async_context(app.sidecar(ours))
+            asks = [await lifetimes.enter_async_context(Ask(url)) for url in (alone.url, front.url)]
+            return Twins(alone, behind, front, *asks)
+
+        yield lambda fresh_s: (runner.run(made(fresh_s)), runner.run)
+        runner.run(lifetimes.aclose())
+
+
+@pytest.mark.parametrize(
+    "order, fresh_s, ways", [("asked", 0, {"merged"}), ("own", 0, {"merged"}), ("asked", 3600, {"merged", "superset"})]
+)
+def test_each_is_told_what_graph_would_tell(judge: Judge, order: str, fresh_s: int, ways: set[str]) -> None:
+    """Whatever is asked together or held for more, each body is Graph's own for its fields: the order of keys, links.
+
+    Where Graph has an order of its own, the place of an `id` that only others asked for may differ.
+    """
+    here, run = judge(fresh_s)
+    for graph in (here.alone, here.behind):
+        graph.settings.change({"field_order": order})
+    seen, taken = ordered if order == "asked" else plain, set()
+
+    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(PATHS), st.lists(SELECTIONS, min_size=2, max_size=6), MORE)
+    def same(path: str, selections: list[tuple[str, ...]], more: dict[str, str]) -> None:
+        reads = [read(path, *names, **more) for names in selections]
+        direct, through = run(said(here.direct, *reads)), run(said(here.through, *reads))
+        for theirs, ours in zip(direct, through, strict=True):
+            taken.add(ours.cache.partition("detail=")[2])
+            assert ours.status == theirs.status
+            assert seen(ours) == seen(theirs)
+
+    same()
+    assert taken >= ways
+
+
+async def said(ask: Ask, *reads: str) -> list[Heard]:
+    """What a crowd hears, and after it each for itself."""
+    crowd = await asyncio.gather(*(ask.say(each, token="ann") for each in reads))
+    return crowd + [await ask.say(each, token="ann") for each in reads]
+
+
+# --- in one window
+
+NAME, STATUS, LINK = (read("/111", name) for name in ("name", "status", "link"))
+
+
+def fields_asked(here: Scene) -> list[str]:
+    """The fields of all that Graph was asked."""
+    reads = [slot for slot in here.asked if "relative_url" in slot]
+    return [slot["relative_url"].partition("fields=")[2].partition("&")[0] for slot in reads]
+
+
+async def crowd(here: Scene, shut: Any, *paths: str) -> list[Heard]:
+    """What *paths* hear that wait while another read of the same node is in the air."""
+    first = await here.caller.start(here.say(read("/111", "about"), token="ann"))
+    await shut.has(1)
+    others = await here.caller.start(*(here.say(path, token="ann") for path in paths))
+    await shut.has(2)
+    shut.open()
+    return (await asyncio.gather(*first, *others))[1:]
+
+
+async def test_reads_in_one_window_are_one_call(scene: MakeScene, gate: MakeGate) -> None:
+    """Reads of one node that differ in their fields become one slot that asks for all; each gets its own."""
+    here = await scene(MERGE)
+    heard = await crowd(here, gate(here.graph), NAME, STATUS, LINK)
+    assert fields_asked(here) == ["about", "link,name,status"]
+    assert [list(each.json) for each in heard] == [["name", "id"], ["status", "id"], ["link", "id"]]
+    assert [each.cache for each in heard] == [
+        "fwd=uri-miss; stored",
+        *["fwd=uri-miss; stored; collapsed; detail=merged"] * 2,
+    ]
+    assert [each.etag for each in heard] == [""] * 3
+
+
+async def test_as_delivered_each_is_asked_for_itself(scene: MakeScene, gate: MakeGate) -> None:
+    """Off by default: nobody's read depends on another's."""
+    here = await scene()
+    heard = await crowd(here, gate(here.graph), NAME, STATUS, LINK)
+    assert sorted(fields_asked(here)) == ["about", "link", "name", "status"]
+    assert all(each.etag for each in heard)
+
+
+async def test_a_rule_says_what_is_merged(scene: MakeScene, gate: MakeGate) -> None:
+    """`merge` of a rule beats `merge.enabled`, either way."""
+    here = await scene({**MERGE, "rules": [{"path": "/111", "merge": False}]})
+    await crowd(here, gate(here.graph), NAME, STATUS)
+    assert len(here.asked) == 3
+    here = await scene({"batch": MERGE["batch"], "rules": [{"path": "/111", "merge": True}]})
+    await crowd(here, gate(here.graph), NAME, STATUS)
+    assert len(here.asked) == 2
+
+
+async def test_a_lone_read_is_as_it_ever_was(scene: MakeScene) -> None:
+    """With nothing to merge a read goes on unchanged: its ETag is Graph's, and it is revalidated."""
+    here = await scene(MERGE)
+    first = await here.say(NAME, token="ann")
+    assert (first.cache, bool(first.etag)) == ("fwd=uri-miss; stored", True)
+    assert (await here.say(NAME, token="ann")).cache == "fwd=stale; fwd-status=304"
+    assert (await here.say(STATUS, token="ann")).cache == "fwd=uri-miss; stored"
+    assert fields_asked(here) == ["name", "name", "status"]
+
+
+async def test_what_was_asked_together_is_revalidated_together(scene: MakeScene, gate: MakeGate) -> None:
+    """The next round asks for the same union, whoever comes first: one call, one ETag, no body."""
+    here = await scene(MERGE)
+    await crowd(here, gate(here.graph), NAME, STATUS, LINK)
+    heard = await here.crowd(LINK, NAME, STATUS, token="ann")
+    assert fields_asked(here)[2:] == ["link,name,status"]
+    assert sorted(each.cache for each in heard) == [
+        "fwd=stale; fwd-status=304",
+        *["fwd=stale; fwd-status=304; collapsed; detail=merged"] * 2,
+    ]
+
+
+APART = [
+    pytest.param({"token": "bob"}, "", id="another token"),
+    pytest.param({"token": "ann"}, "&appsecret_proof=1", id="another proof"),
+    pytest.param({"token": "ann"}, "&limit=3", id="another parameter"),
+    pytest.param({"token": "ann", "headers": {"Accept-Language": "da"}}, "", id="another language"),
+    pytest.param({"token": "ann"}, "&metadata=1", id="metadata"),
+    pytest.param({"token": "ann", "headers": {"Cache-Control": "no-cache"}}, "", id="no-cache"),
+    pytest.param({"token": "ann", "headers": {"Cache-Control": "max-age=5"}}, "", id="max-age"),
+]
+
+
+@pytest.mark.parametrize("said, more", APART)
+async def test_what_is_not_alike_is_asked_apart(
+    scene: MakeScene, gate: MakeGate, said: dict[str, Any], more: str
+) -> None:
+    """Who asks, how, and with what else: all but the fields is the same, or each is asked for itself."""
+    here = await scene(MERGE, app_secret="")
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say(read("/111", "about"), token="ann"))
+    await shut.has(1)
+    others = await here.caller.start(here.say(NAME, token="ann"), here.say(STATUS + more, **said))
+    async with asyncio.timeout(10):
+        while len(here.asked) < 3:
+            await here.caller.settle()
+    shut.open()
+    await asyncio.gather(*first, *others)
+    assert sorted(fields_asked(here)) == ["about", "name", "status"]
+
+
+# --- one caller's bad field is its own
+
+
+async def test_a_bad_field_hurts_nobody_else(scene: MakeScene, gate: MakeGate) -> None:
+    """A union that Graph refuses is taken apart: each gets what Graph says to its own; it is not tried again."""
+    here = await scene(MERGE)
+    bad = read("/111", "name", "no_such_field")
+    heard = await crowd(here, gate(here.graph), bad, STATUS, LINK)
+    assert [each.status for each in heard] == [400, 200, 200]
+    assert heard[0].json["error"]["code"] == 100
+    assert sorted(fields_asked(here)[1:]) == sorted(
+        ["link,name,no_such_field,status", "name,no_such_field", "status", "link"]
+    )
+    here.graph.ledger.clear()
+    heard = await crowd(here, gate(here.graph), bad, STATUS, LINK)
+    assert [each.status for each in heard] == [400, 200, 200]
+    assert sorted(fields_asked(here)) == sorted(["about", "name,no_such_field", "link,status"])
+
+
+async def test_a_combination_that_graph_refuses_is_asked_apart(scene: MakeScene, gate: MakeGate) -> None:
+    """Where each is good and both together are not, each is asked alone, then and for a while."""
+    here = await scene(MERGE)
+    here.graph.faults.add({"kind": "error", "code": 100, "status": 400, "after": 1, "count": 1})
+    for union in (["link,name"], []):
+        here.graph.ledger.clear()
+        heard = await crowd(here, gate(here.graph), NAME, LINK)
+        assert [each.status for each in heard] == [200, 200]
+        assert sorted(fields_asked(here)) == sorted(["about", *union, "name", "link"])
+
+
+# --- held for more
+
+
+async def test_what_is_held_for_more_answers_for_less(scene: MakeScene) -> None:
+    """A fresh entry that holds all the asked fields costs no call; an absent field stays absent."""
+    here = await scene(FRESH)
+    await here.say(read("/act_1", "name", "currency", "spend_cap"), token="ann")
+    heard = await here.say(read("/act_1", "name", "spend_cap"), token="ann")
+    assert list(heard.json) == ["name", "id"]
+    assert heard.cache.startswith("hit; ttl=35")
+    assert heard.cache.endswith("; detail=superset")
+    assert len(here.asked) == 1
+
+
+async def test_what_is_asked_widens_until_one_call_answers_all(scene: MakeScene) -> None:
+    """Where answers are kept, a read asks for what others ask, too: from then on one call serves them all."""
+    here = await scene(FRESH)
+    for path in (NAME, STATUS, LINK):
+        await here.say(path, token="ann")
+    assert fields_asked(here) == ["name", "name,status", "link,name,status"]
+    await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
+    for path in (STATUS, NAME, LINK):
+        await here.say(path, token="ann")
+    assert fields_asked(here)[3:] == ["link,name,status"]
+
+
+async def test_ones_own_fresh_entry_comes_first(scene: MakeScene) -> None:
+    """What is held for just these fields is served with its ETag."""
+    here = await scene(FRESH)
+    first = await here.say(NAME, token="ann")
+    await here.say(STATUS, token="ann")
+    again = await here.say(NAME, token="ann")
+    assert (again.etag, again.body) == (first.etag, first.body)
+    assert "detail" not in again.cache
+
+
+async def test_client_directives_are_honoured_on_what_is_held_for_more(scene: MakeScene) -> None:
+    """`no-cache` asks, `only-if-cached` takes the part of what is held."""
+    here = await scene(FRESH)
+    await here.say(read("/111", "name", "status"), token="ann")
+    heard = await here.say(NAME, token="ann", headers={"Cache-Control": "only-if-cached"})
+    assert (heard.status, heard.cache.partition("; detail=")[2]) == (200, "superset")
+    heard = await here.say(LINK, token="ann", headers={"Cache-Control": "only-if-cached"})
+    assert heard.status == 504
+    heard = await here.say(NAME, token="ann", headers={"Cache-Control": "no-cache"})
+    assert heard.cache.startswith("fwd=")
+    assert fields_asked(here) == ["name,status", "name"]
+
+
+async def test_nobody_else_is_answered_from_it(scene: MakeScene) -> None:
+    """What one token holds is no other's, nor under a proof that Graph has not seen."""
+    here = await scene(FRESH)
+    await here.say(read("/111", "name", "status"), token="ann")
+    for path, token in ((NAME, "bob"), (NAME + "&appsecret_proof=1", "ann")):
+        assert (await here.say(path, token=token)).cache.startswith("fwd=")
+
+
+# --- writes and leaving
+
+
+async def test_a_read_after_a_write_gets_on_no_flight_from_before_it(scene: MakeScene, gate: MakeGate) -> None:
+    """A write closes unions in the air: who reads after it sees it."""
+    here = await scene(MERGE)
+    shut = gate(here.graph)
+    shut.holds = lambda request: request.path == "/"  # batches of reads wait, the write does not
+    wide = await here.caller.start(here.say(read("/111", "name", "status"), token="ann"))
+    await shut.has(1)
+    before = await here.caller.start(here.say(STATUS, token="ann"))
+    await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
+    after = await here.caller.start(here.say(NAME, token="ann"))
+    await shut.has(2)
+    shut.open()
+    old, joined, new = await asyncio.gather(*wide, *before, *after)
+    assert (old.json["name"] == "new", new.json["name"] == "new") == (False, True)
+    assert joined.cache.endswith("collapsed; detail=merged")
+
+
+async def test_who_leaves_hurts_nobody(scene: MakeScene, gate: MakeGate) -> None:
+    """The one that came first may hang up: the others are answered."""
+    here = await scene(MERGE)
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say(read("/111", "name", "status", "link"), token="ann"))
+    await shut.has(1)
+    others = await here.caller.start(here.say(NAME, token="ann"), here.say(STATUS, token="ann"))
+    await here.leave(*first)
+    shut.open()
+    heard = await asyncio.gather(*others)
+    assert [list(each.json) for each in heard] == [["name", "id"], ["status", "id"]]
+    assert len(here.asked) == 1
+
+
+async def test_pages_of_an_edge_go_on_with_the_callers_own_fields(scene: MakeScene, gate: MakeGate) -> None:
+    """A link to the next page asks for what its reader asked for."""
+    here = await scene(MERGE, edge_length=5)
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say(read("/111/feed", "id", limit="2"), token="ann"))
+    await shut.has(1)
+    others = [here.say(read("/111/feed", name, limit="2"), token="ann") for name in ("message", "link")]
+    tasks = await here.caller.start(*others)
+    await shut.has(2)
+    shut.open()
+    await asyncio.gather(*first, *tasks)
+    page = tasks[0].result()
+    assert len(here.asked) == 2
+    assert [list(row) for row in page.json["data"]] == [["message", "id"]] * 2
+    following = await here.say(page.json["paging"]["next"])
+    assert [list(row) for row in following.json["data"]] == [["message", "id"]] * 2
