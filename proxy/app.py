@@ -43,7 +43,7 @@ from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.store import KeyFileError, Store, load_or_make
-from proxy.shell.telemetry import Telemetry
+from proxy.shell.telemetry import Gauges, Telemetry
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import Upstream, Way
 
@@ -148,14 +148,11 @@ async def sidecar(
     ending = ending or asyncio.Event()
     async with contextlib.AsyncExitStack() as last, contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
-        telemetry, ready = Telemetry(clocks.monotonic), asyncio.Event()
+        telemetry, ready = Telemetry(clocks.monotonic, clocks.now), asyncio.Event()
         listener, inside, batcher = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
-
-        def stats() -> dict[str, object]:
-            return {**telemetry.stats(), "queued": batcher.queued, "store": store.stats()}
-
+        telemetry.gauges = Gauges(queued=lambda: batcher.queued, store=store.stats)
         guard = _guard(settings)
-        table = rows(ready.is_set, stats, ending.set)
+        table = rows(ready.is_set, telemetry.stats, ending.set)
         ours = web.AppRunner(admin(table, lambda: guard), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.

@@ -121,8 +121,8 @@ def test_the_demo_counts_the_savings_honestly(marked: Callable[[], list[Path]]) 
     asked = row("GETs asked")[0] + row("changes posted")[0]
     direct, through = row("calls Graph counted")
     assert direct == asked
-    # Collapsed and reused are the sidecar's word; what they leave is the emulator's.
-    assert through == asked - row("avoided: collapsed")[0] - row("avoided: reused *")[0]
+    # Collapsed and fresh are the sidecar's word; what they leave is the emulator's.
+    assert through == asked - row("avoided: collapsed")[0] - row("avoided: fresh *")[0]
     assert row("HTTP calls made")[0] == asked
     assert row("HTTP calls made")[1] < through
     assert "failed" not in done.stdout

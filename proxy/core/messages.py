@@ -95,6 +95,8 @@ class Reply:
     detail: str = ""  # a word for Cache-Status
     window_s: float | None = None  # waited for company
     upstream_s: float | None = None  # waited for Graph
+    batch: str = ""  # the call that it came in, by the name that log and traces give it
+    avoided: tuple[tuple[str, int], ...] = ()  # calls avoided, by cause, where the mode does not tell
 
     @property
     def origin_mode(self) -> Mode:

@@ -143,8 +143,9 @@ def _rows(scene: Scene, direct: Way, through: Way, avoided: Mapping[str, int]) -
         yield Text("failed", style="bold red"), f"{direct.seen.failed:,}", f"{through.seen.failed:,}", ""
     yield _GAP
     yield _headline("calls Graph counted", direct.counted, through.counted)
-    yield " avoided: collapsed", "", f"{avoided['collapsed']:,}", ""
-    yield " avoided: reused *", "", f"{avoided['reused']:,}", ""
+    for cause, calls in avoided.items():
+        if calls:
+            yield f" avoided: {cause}{' *' * (cause == 'fresh')}", "", f"{calls:,}", ""
     yield _GAP
     yield _headline("HTTP calls made", direct.http_calls, through.http_calls)
     yield " slots per batch", "", _slots(through.slots), ""

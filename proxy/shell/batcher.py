@@ -5,32 +5,53 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from proxy.core import batching
 from proxy.core.errors import Cut, SidecarError
+from proxy.core.ledger import Bill, calls_of
 from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
+from proxy.shell.upstream import Left
 
 
 class Upstream(Protocol):
     """What the batcher needs of the way to Graph."""
 
-    async def batch(self, requests: Sequence[Request], top: Credential) -> Reply | batching.Call:
+    async def batch(self, requests: Sequence[Request], top: Credential, left: Left) -> Reply | batching.Call:
         """Graph's answer to a batch. Raises Unreachable."""
 
-    async def single(self, request: Request) -> Reply:
+    async def single(self, request: Request, left: Left) -> Reply:
         """Graph's answer to one read. Raises a SidecarError."""
+
+
+class Sending(Protocol):
+    """A call while it is on its way, as the witness sees it."""
+
+    @property
+    def id(self) -> str:
+        """The name that log and traces give it."""
+
+    def __enter__(self) -> Self:
+        """It is made ready."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """It was answered, or will not be."""
+
+    def left(self) -> None:
+        """It has left."""
 
 
 class Witness(Protocol):
     """Who is told what the batcher did."""
 
-    def sent(self, slots: int) -> None:
-        """A batch of *slots* left."""
+    def batch(self, loads: Sequence[tuple[Bill | None, int]]) -> Sending:
+        """A batch is made ready, a load for each of its slots."""
 
-    def sent_alone(self) -> None:
-        """A read left in a call of its own."""
+    def single(self, bill: Bill | None, calls: int) -> Sending:
+        """A read is made ready to leave in a call of its own."""
 
     def asked_again(self, slots: int, cause: str) -> None:
         """*slots* reads of a batch have to be asked again."""
@@ -53,7 +74,7 @@ class Batcher:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
-            return await self._alone(request)
+            return await self._alone(request, bills.current())
         return await self._companies.join(batching.group_of(request, self._limits), request)
 
     async def close(self) -> None:
@@ -81,13 +102,13 @@ class Batcher:
         if top is None:
             await self._all_alone(waiting)
             return
-        self._witness.sent(len(requests))
-        answer = await self._upstream.batch(requests, top)
+        with self._witness.batch([(one.bill, calls_of(one.request.query)) for one in waiting]) as sending:
+            answer = await self._upstream.batch(requests, top, sending.left)
         fates = batching.sort_out(requests, top, answer, attempt)
         if fates.refused_top:
             self._tops.refuse(top, fates.refused_top, self._clock())
         for at, reply in fates.replies.items():
-            waiting[at].answer(reply)
+            waiting[at].answer(reply, sending.id)
         if fates.cause:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
         parts = [self._fly([waiting[at] for at in part], attempt + 1) for part in fates.again]
@@ -101,10 +122,10 @@ class Batcher:
         if one.reply.done():
             return
         try:
-            one.answer(await self._alone(replace(one.request, channel=Channel.DIRECT, validator="")))
+            one.answer(await self._alone(replace(one.request, channel=Channel.DIRECT, validator=""), one.bill))
         except SidecarError as error:
             one.fail(error)
 
-    async def _alone(self, request: Request) -> Reply:
-        self._witness.sent_alone()
-        return await self._upstream.single(request)
+    async def _alone(self, request: Request, bill: Bill | None) -> Reply:
+        with self._witness.single(bill, calls_of(request.query)) as sending:
+            return await self._upstream.single(request, sending.left)

@@ -14,7 +14,7 @@ from proxy.core.messages import Entry, Held, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
-from proxy.shell import Layer
+from proxy.shell import Layer, bills
 
 
 class Store(Protocol):
@@ -183,7 +183,9 @@ class Cache:
     def _ask_behind(self, inquiry: Inquiry) -> None:
         """Ask for the next caller; one such question at a time is enough, and its failure is nobody's."""
         if inquiry.key not in self._behind:
-            task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
+            bill = bills.current()
+            with bills.charged_to(bill and bill.behind()):
+                task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
             task.add_done_callback(lambda done: self._landed(inquiry.key, done))
 
     def _landed(self, key: bytes, done: asyncio.Task[Reply]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from proxy.core import batching
 from proxy.core.errors import Draining, Overloaded
+from proxy.core.ledger import Bill
 from proxy.core.messages import Reply, Request
+from proxy.shell import bills
 
 
 @dataclass(eq=False, slots=True)
@@ -20,12 +22,13 @@ class Waiting:
     reply: asyncio.Future[Reply]
     since: float
     left: float = 0.0
+    bill: Bill | None = field(default_factory=bills.current)
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: Reply, batch: str = "") -> None:
         """Hand over *reply*, if anybody still waits; what was waited for company here and further on adds up."""
         if not self.reply.done():
             waited = self.left - self.since + (reply.window_s or 0.0)
-            self.reply.set_result(replace(reply, window_s=waited))
+            self.reply.set_result(replace(reply, window_s=waited, batch=batch or reply.batch))
 
     def fail(self, error: BaseException) -> None:
         """Tell of *error* instead."""

@@ -20,6 +20,7 @@ from proxy.core.keys import Keys
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.rules import Rule
+from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
 
 
@@ -157,7 +158,8 @@ class Merger:
         flights = []
         for group in fields.together([_names(one.request) for one in waiting], known, may):
             request = fields.asking(waiting[group.places[0]].request, group.names)
-            flight = _Flight(family, request, group.names, asyncio.ensure_future(self._cache(request)))
+            with bills.charged_to(waiting[group.places[0]].bill):
+                flight = _Flight(family, request, group.names, asyncio.ensure_future(self._cache(request)))
             for place in group.places:
                 flight.board(waiting[place])
             flights.append(flight)
@@ -206,7 +208,8 @@ class Merger:
         if one.reply.done():
             return None
         try:
-            reply = await self._cache(one.request)
+            with bills.charged_to(one.bill):
+                reply = await self._cache(one.request)
         except SidecarError as error:
             one.fail(error)
             return None

@@ -7,7 +7,7 @@ and what a part answered is filled into the next one here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,19 +16,31 @@ import aiohttp
 from proxy.core import batching, errors, operations, unbatching
 from proxy.core.headers import passed_out
 from proxy.core.jsonpath import BadPath
+from proxy.core.ledger import Bill, calls_of
 from proxy.core.messages import Reply
 from proxy.core.reading import Read
 from proxy.core.unbatching import Slot
+from proxy.shell.batcher import Sending
 from proxy.shell.cache import Cache, Inquiry
 from proxy.shell.forms import File, write_form
 from proxy.shell.slots import Slots
+from proxy.shell.upstream import Left
 
 
 class Post(Protocol):
     """A call of the application's own, sent once."""
 
-    async def __call__(self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter) -> Reply:
+    async def __call__(
+        self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter, left: Left
+    ) -> Reply:
         """Graph's answer. Raises a SidecarError."""
+
+
+class Witness(Protocol):
+    """Who is told of the application's own batches."""
+
+    def carried(self, loads: Iterable[tuple[Bill | None, int]]) -> Sending:
+        """A batch of the application's own is made ready, a load for each of its operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +54,11 @@ class _Ready:
     read: Read | None = None
     inquiry: Inquiry | None = None
 
+    @property
+    def calls(self) -> int:
+        """As how many calls it counts, as far as can be seen before it is performed."""
+        return calls_of(str(self.item["relative_url"]).partition("?")[2])
+
 
 class Ordered:
     """Performs operations of one batch in their order."""
@@ -53,6 +70,7 @@ class Ordered:
         *,
         cache: Cache,
         post: Post,
+        witness: Witness,
         clock: Callable[[], float],
         wrote: Callable[[tuple[str, ...]], None],
     ) -> None:
@@ -61,6 +79,7 @@ class Ordered:
         self._files = files
         self._cache = cache
         self._post = post
+        self._witness = witness
         self._clock = clock
         self._wrote = wrote
 
@@ -144,7 +163,9 @@ class Ordered:
         files = [self._files[name] for name in names if name in self._files]
         body = write_form(unbatching.top_level(envelope, [one.item for one in ready]), files)
         try:
-            return await self._post(envelope.host, envelope.path, envelope.language, body)
+            with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
+                answer = await self._post(envelope.host, envelope.path, envelope.language, body, sending.left)
+                return replace(answer, batch=sending.id)
         finally:
             for one in ready:
                 if one.writes:
@@ -176,7 +197,7 @@ class Ordered:
         if settled is None:
             self._slots.tell(one.at, told if reply is None else None)
             return False
-        self._slots.fill(one.at, one.read, settled, seconds)
+        self._slots.fill(one.at, one.read, replace(settled, batch=answer.batch), seconds)
         return True
 
     async def _ask_again(self, one: _Ready) -> None:

@@ -14,7 +14,7 @@ from yarl import URL
 from proxy.core import headers
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
-from proxy.shell.upstream import HEAD_SIZE, Way, connector, fields_of, translated
+from proxy.shell.upstream import HEAD_SIZE, Left, Way, connector, departures, fields_of, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length"})
 _SPELT_BY_CALLER = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -38,6 +38,7 @@ class Passthrough:
             skip_auto_headers=_SPELT_BY_CALLER,
             max_line_size=HEAD_SIZE,
             max_field_size=HEAD_SIZE,
+            trace_configs=[departures()],
         )
         # aiohttp repeats PUT, DELETE and GET on its own when a connection is cut, fresh ones included, and
         # `GET ?method=delete` is a write too. There is no public switch; tests/journeys/test_writes.py counts arrivals.
@@ -56,32 +57,38 @@ class Passthrough:
         target: str,
         looked_at: bytes,
         extra: Headers,
+        left: Left,
         answered: Callable[[Headers], None],
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
-        *looked_at* is what was read of the body already. *answered* is told the fields of Graph's answer, or () where
-        there was none, before the caller hears anything. Raises SidecarError while nothing has been answered yet.
+        *looked_at* is what was read of the body already. *left* is called when the message is on its way; *answered* is
+        told the fields of Graph's answer, or () where there was none, before the caller hears anything. Raises
+        SidecarError while nothing has been answered yet.
         """
         url = URL(f"{self._way.scheme}://{host}{target}", encoded=True)
         told: Headers = ()
         async with translated(), _patience(self._way.reply_timeout_s) as patience:
             try:
-                answer = await self._send(message, url, patience.watched(_body(message, looked_at)))
+                answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
                 told = fields_of(answer)
             finally:
                 answered(told)
             async with answer:
                 return await _send_on(message, answer, extra, patience)
 
-    async def _send(self, message: web.BaseRequest, url: URL, body: AsyncIterator[bytes]) -> aiohttp.ClientResponse:
+    async def _send(
+        self, message: web.BaseRequest, url: URL, body: AsyncIterator[bytes], left: Left
+    ) -> aiohttp.ClientResponse:
         assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         fields = CIMultiDict(headers.passed_through(message.headers.items(), but=_SET_HERE))
         fields["User-Agent"] = self._way.user_agent
         if message.content_length is not None:
             fields["Content-Length"] = str(message.content_length)
         data = body if message.body_exists else None
-        return await self._session.request(message.method, url, data=data, headers=fields, allow_redirects=False)
+        return await self._session.request(
+            message.method, url, data=data, headers=fields, allow_redirects=False, trace_request_ctx=left
+        )
 
 
 class _Patience:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from proxy.core import dressing, errors, normal
 from proxy.core.keys import Keys
-from proxy.core.messages import Channel, Reply
+from proxy.core.ledger import Bill, calls_of
+from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.core.operations import Envelope, Operation
 from proxy.core.quota import Usage
 from proxy.core.reading import Read
-from proxy.shell import Layer
+from proxy.shell import Layer, bills
 from proxy.shell.telemetry import Telemetry
+from proxy.shell.upstream import Left
 
 _log = logging.getLogger("graph_sidecar.server")
 
@@ -23,7 +26,7 @@ class Reader:
     """What stands between a caller and the stack; the same for a GET and for a read inside a batch."""
 
     stack: Layer
-    last_resort: Layer  # Graph itself, should the stack have a fault
+    last_resort: Callable[[Request, Left], Awaitable[Reply]]  # Graph itself, should the stack have a fault
     keys: Keys
     usage: Usage
     telemetry: Telemetry
@@ -32,31 +35,52 @@ class Reader:
 
     async def answer(self, read: Read, way_in: dressing.WayIn) -> Reply:
         """The dressed reply to *read*; an error of ours is a reply, too."""
-        began = self.clock()
-        return self.dress(read, await self.ask(read), way_in, self.clock() - began)
+        began, bill = self.clock(), self.bill(read.request)
+        return self.dress(read, await self.ask(read, bill), bill, way_in, self.clock() - began)
 
-    def dress(self, read: Read, reply: Reply, way_in: dressing.WayIn, seconds: float) -> Reply:
-        """*reply* as the caller of *read* gets it, counted."""
+    def bill(self, request: Request) -> Bill:
+        """The bill of the caller of *request*."""
+        return self.telemetry.asked(request.path, request.query, self.keys.fingerprint(request.credential))
+
+    def message_bill(self, target: normal.Target, who: Credential | str | None) -> Bill:
+        """The bill of a message that passes through; of one that names nobody, or two, on no application's line."""
+        fingerprint = b"" if isinstance(who, str) else self.keys.fingerprint(who)
+        return self.telemetry.asked(target.path, target.query, fingerprint)
+
+    def operation_bill(self, operation: Operation, envelope: Envelope) -> Bill:
+        """The bill of one *operation* of the application's own batch."""
+        target = normal.read_target(f"/{operation.relative_url.removeprefix('/')}")
+        token = target.last("access_token") or envelope.credential.token
+        return self.telemetry.asked(target.path, target.query, self.keys.fingerprint(Credential(token)))
+
+    def dress(self, read: Read, reply: Reply, bill: Bill, way_in: dressing.WayIn, seconds: float) -> Reply:
+        """*reply* as the caller of *read* gets it, counted and on its *bill*."""
         request, now = read.request, self.now()
         fingerprint = self.keys.fingerprint(request.credential)
         node = next(iter(normal.nodes(request.path, request.query)), "")
         if reply.upstream_s is not None:
             self.usage.note(fingerprint, node, reply.headers, now)
-        self.telemetry.replied(request, reply, fingerprint, seconds)
-        return dressing.dress(read, reply, way_in, self.usage.newest(fingerprint, node, now))
+        dressed = dressing.dress(read, reply, way_in, self.usage.newest(fingerprint, node, now))
+        self.telemetry.replied(request, reply, bill, seconds, dressed.status)
+        return dressed
 
-    async def ask(self, read: Read) -> Reply:
-        """The reply to *read* as it is shared and held, an error of ours included."""
+    async def ask(self, read: Read, bill: Bill) -> Reply:
+        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included."""
         try:
             try:
-                return await self.stack(read.request)
+                with bills.charged_to(bill):
+                    return await self.stack(read.request)
             except errors.SidecarError:
                 raise
             except Exception as fault:  # noqa: BLE001 - trouble here makes a reply slower, never an error
                 tell(fault)
-                return await self.last_resort(replace(read.request, channel=Channel.DIRECT, validator=""))
+                return await self._ask_graph(replace(read.request, channel=Channel.DIRECT, validator=""), bill)
         except errors.SidecarError as error:
             return errors.reply_of(error)
+
+    async def _ask_graph(self, request: Request, bill: Bill) -> Reply:
+        with self.telemetry.single(bill, calls_of(request.query)) as sending:
+            return await self.last_resort(request, sending.left)
 
 
 def tell(fault: Exception) -> None:

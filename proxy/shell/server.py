@@ -75,7 +75,7 @@ class Server:
     async def _pass(self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes) -> web.StreamResponse:
         target, reader = normal.read_target(head.target), self.reader
         nodes, who = normal.nodes(target.path, target.query), credential(head)
-        began = reader.clock()
+        began, bill = reader.clock(), reader.message_bill(target, who)
 
         def answered(fields: Headers) -> None:
             if found.writes:
@@ -84,22 +84,24 @@ class Server:
                 reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
         try:
-            response = await self.passthrough.stream(
-                message,
-                host=self.hosts.of(head),
-                target=normal.origin_form(head.target),
-                looked_at=looked_at,
-                extra=dressing.skipped(found.reason, writes=found.writes),
-                answered=answered,
-            )
+            with reader.telemetry.stream(bill) as sending:
+                response = await self.passthrough.stream(
+                    message,
+                    host=self.hosts.of(head),
+                    target=normal.origin_form(head.target),
+                    looked_at=looked_at,
+                    extra=dressing.skipped(found.reason, writes=found.writes),
+                    left=sending.left,
+                    answered=answered,
+                )
         except errors.SidecarError as error:
-            return self._broken_off(error, found)
-        reader.telemetry.passed(found.reason, response.status, reader.clock() - began)
+            return self._broken_off(error, found, target.path)
+        reader.telemetry.passed(target.path, found.reason, response.status, reader.clock() - began)
         return response
 
-    def _broken_off(self, error: errors.SidecarError, found: Skip) -> web.Response:
+    def _broken_off(self, error: errors.SidecarError, found: Skip, path: str) -> web.Response:
         """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
-        self.reader.telemetry.failed(error)
+        self.reader.telemetry.failed(error, path)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
         told = dressing.skipped(found.reason, writes=found.writes, trouble=reply.detail)
         return respond(replace(reply, headers=(*reply.headers, *told)))

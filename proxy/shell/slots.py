@@ -25,6 +25,7 @@ class Slots:
     def __init__(self, envelope: Envelope, reader: Reader, way_in: WayIn, hosts: Hosts, rules: RuleBook) -> None:
         self.envelope = envelope
         self.referred = envelope.referred
+        self.bills = [reader.operation_bill(each, envelope) for each in envelope.operations]
         self._quoted = envelope.quoted
         self._reader = reader
         self._way_in = way_in
@@ -70,13 +71,13 @@ class Slots:
     async def ask(self, at: int, read: Read) -> Reply:
         """Answer the operation through the stack, as any GET."""
         began = self._reader.clock()
-        reply = await self._reader.ask(read)
+        reply = await self._reader.ask(read, self.bills[at])
         self.fill(at, read, reply, self._reader.clock() - began)
         return reply
 
     def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
         """The slot of a read that got *reply*."""
-        dressed = self._reader.dress(read, reply, self._way_in, seconds)
+        dressed = self._reader.dress(read, reply, self.bills[at], self._way_in, seconds)
         self._told[at] = unbatching.slot(dressed, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)

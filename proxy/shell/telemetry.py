@@ -1,95 +1,265 @@
-"""Counts what happened, in the words of `Mode` and in Meta's units; at debug, one log line for each reply."""
+"""Counts what happens, in the words of `Mode` and in Meta's units; `/stats` and `/metrics` are read off here."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from secrets import token_hex
+from types import TracebackType
+from typing import Any, Self
 
-from proxy.core.errors import SidecarError
+from proxy.core import ledger
+from proxy.core.errors import SidecarError, read_error, word
+from proxy.core.histogram import Histogram
+from proxy.core.ledger import Bill, Ledger, Line
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
+from proxy.core.routes import Routes, account
 
 _log = logging.getLogger("graph_sidecar.reply")
 
+WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
+SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
+
+TOP = 20
+"""Routes and accounts that `/stats` tells of."""
+
+ERRORS = 50
+"""Errors that `/stats` tells of."""
+
+
+@dataclass(slots=True)
+class Gauges:
+    """What others know, asked when it is told."""
+
+    queued: Callable[[], int] = lambda: 0
+    store: Callable[[], Mapping[str, Any]] = dict
+    usage: Callable[[], Sequence[Mapping[str, Any]]] = list
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """One call to Graph; with it as a context while it is on its way."""
+
+    telemetry: Telemetry
+    loads: Sequence[tuple[Bill | None, int]]  # what it carries: on whose bill, and as how many calls
+    tally: Callable[[], None]
+    id: str = ""  # of a batch
+
+    def __enter__(self) -> Self:
+        """It is made ready."""
+        self.telemetry.in_flight += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """It was answered, or will not be."""
+        self.telemetry.in_flight -= 1
+
+    def left(self) -> None:
+        """Its head has been written: from here on it counts, whatever becomes of it."""
+        self.tally()
+        for bill, calls in self.loads:
+            (bill or self.telemetry.nobody).send(calls)
+
 
 class Telemetry:
-    """What `/stats` tells. Calls, bytes and round trips avoided are three numbers and are never added up."""
+    """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """Begin at nothing; *clock* gives monotonic seconds."""
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
+        """Begin at nothing; *clock* gives monotonic, *now* epoch seconds."""
+        self.gauges = Gauges()
+        self.ledger = Ledger()
+        self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
+        self.slots: Counter[int] = Counter()
+        self.again: Counter[str] = Counter()
+        self.alone = self.streamed = self.in_flight = 0
+        self.client_batches = self.client_operations = 0
+        self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
+        self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
+        self.took: dict[str, Histogram] = {}  # whole replies, by route
+        self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
+        self._clock, self._now = clock, now
         self._began = clock()
-        self._replies: Counter[Mode] = Counter()
-        self._slots: Counter[int] = Counter()
-        self._again: Counter[str] = Counter()
-        self._calls_avoided: Counter[str] = Counter()
-        self._alone = 0
-        self._client_batches = 0
-        self._client_operations = 0
-        self._bytes_avoided = 0
+        self._routes = Routes()
+        self._errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
+        self._prefix, self._batches = token_hex(3), count(1)
 
-    def replied(self, request: Request, reply: Reply, fingerprint: bytes, seconds: float) -> None:
-        """A read was answered, *seconds* after it came in."""
-        self._replies[reply.mode] += 1
-        self._save(request, reply)
-        if _log.isEnabledFor(logging.DEBUG):
-            route = f"{request.version}/{'{id}' if request.path[1:2].isdigit() else request.path[1:].partition('/')[0]}"
-            _log.debug(
-                "%s %s %s %.1f ms token %s", reply.mode, reply.status, route, seconds * 1000, fingerprint.hex()[:12]
-            )
+    # --- what callers ask, and what they get ---
 
-    def passed(self, reason: str, status: int, seconds: float) -> None:
+    def asked(self, path: str, query: str, fingerprint: bytes) -> Bill:
+        """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
+        return self.ledger.open(
+            ledger.calls_of(query),
+            route=self._routes.of(path),
+            app=fingerprint.hex()[:12],
+            account=account(next(iter(nodes(path, query)), "")),
+        )
+
+    def replied(self, request: Request, reply: Reply, bill: Bill, seconds: float, status: int) -> None:
+        """A read was answered with *status*, *seconds* after it came in."""
+        route = self._routes.of(request.path)
+        self._ended(reply.mode, route, status, seconds)
+        bill.spare(ledger.avoided(reply, bill.owed))
+        if reply.mode is Mode.REVALIDATED:
+            bill.spare_bytes(len(reply.body))
+        if reply.window_s is not None and reply.mode is not Mode.COALESCED:
+            self.window.observe(reply.window_s)
+        if reply.upstream_s is not None and reply.mode is not Mode.COALESCED:
+            self.upstream.observe(reply.upstream_s)
+        if reply.age is not None:
+            self.age.observe(reply.age)
+        if reply.status >= 400:
+            self._note(reply.mode, reply.status, route, reply.body, reply.detail)
+        _log.debug("%s %s %s %.1f ms", reply.mode, status, route, seconds * 1000)
+
+    def passed(self, path: str, reason: str, status: int, seconds: float) -> None:
         """A message passed through for *reason*, and ended *seconds* after it came in."""
-        self._replies[Mode.SKIPPED] += 1
-        _log.debug("%s %s %s %.1f ms", Mode.SKIPPED, status, reason, seconds * 1000)
+        route = self._routes.of(path)
+        self._ended(Mode.SKIPPED, route, status, seconds)
+        if status >= 400:
+            self._note(Mode.SKIPPED, status, route, b"", reason)
+        _log.debug("%s %s %s %.1f ms", Mode.SKIPPED, status, route, seconds * 1000)
 
-    def failed(self, error: SidecarError) -> None:
-        """A message got an error of ours before it was anything's business."""
-        self._replies[Mode.FAILED] += 1
-        _log.debug("%s %s", Mode.FAILED, type(error).__name__)
+    def failed(self, error: SidecarError, path: str = "") -> None:
+        """A message got an error of ours, before or beside anything that is counted as a read."""
+        route = self._routes.of(path) if path else ""
+        self.replies[Mode.FAILED, route, error.status] += 1
+        self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
+        _log.debug("%s %s", Mode.FAILED, word(type(error)))
 
     def unbatched(self, operations: int) -> None:
         """The application sent a batch of *operations* itself."""
-        self._client_batches += 1
-        self._client_operations += operations
+        self.client_batches += 1
+        self.client_operations += operations
 
-    def sent(self, slots: int) -> None:
-        """A batch of *slots* left."""
-        self._slots[slots] += 1
+    # --- what goes to Graph ---
 
-    def sent_alone(self) -> None:
-        """A read left in a call of its own."""
-        self._alone += 1
+    def batch(self, loads: Sequence[tuple[Bill | None, int]]) -> Sending:
+        """A batch of ours is made ready, a load for each of its slots."""
+        return Sending(self, loads, lambda: self.slots.update((len(loads),)), self._batch_id())
+
+    def single(self, bill: Bill | None, calls: int) -> Sending:
+        """A read is made ready to leave in a call of its own."""
+        return Sending(self, ((bill, calls),), self._count_alone)
+
+    def carried(self, loads: Iterable[tuple[Bill | None, int]]) -> Sending:
+        """A batch of the application's own is made ready to leave as it is."""
+        return Sending(self, tuple(loads), lambda: None, self._batch_id())
+
+    def stream(self, bill: Bill) -> Sending:
+        """A message is about to be passed through."""
+        return Sending(self, ((bill, bill.asked),), self._count_stream)
 
     def asked_again(self, slots: int, cause: str) -> None:
         """*slots* reads of a batch have to be asked again."""
-        self._again[cause] += slots
+        self.again[cause] += slots
+
+    # --- the process ---
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop came so much later to something than it was due."""
+        self.lag.observe(seconds)
+
+    def rotate(self) -> None:
+        """A minute has passed: quantiles are about the last one or two."""
+        for histogram in (self.window, self.upstream, self.lag, *self.took.values()):
+            histogram.rotate()
+
+    # --- what is told ---
 
     def stats(self) -> dict[str, object]:
         """All of it, as JSON has it."""
-        batches, slots = sum(self._slots.values()), sum(size * count for size, count in self._slots.items())
+        batches, slots = sum(self.slots.values()), sum(size * number for size, number in self.slots.items())
+        modes: Counter[Mode] = Counter()
+        for (mode, _, _), number in self.replies.items():
+            modes[mode] += number
+        sums = self.ledger
         return {
+            "version": VERSION,
             "uptime_s": round(self._clock() - self._began, 1),
-            "replies": {mode.value: self._replies[mode] for mode in Mode},
-            "calls": {"batches": batches, "slots": slots, "alone": self._alone},
-            "client_batches": {"batches": self._client_batches, "operations": self._client_operations},
-            "slots_per_batch": {str(size): self._slots[size] for size in sorted(self._slots)},
-            "asked_again": dict(sorted(self._again.items())),
-            "calls_avoided": {"collapsed": self._calls_avoided["collapsed"], "reused": self._calls_avoided["reused"]},
-            "bytes_avoided": self._bytes_avoided,
+            "now": round(self._now(), 3),
+            "replies": {mode.value: modes[mode] for mode in Mode},
+            "calls": {
+                "asked": sums.asked,
+                "counted": sums.counted,
+                "unsent": sums.unsent,
+                "own": sums.own,
+                "batches": batches,
+                "slots": slots,
+                "alone": self.alone,
+                "passed": self.streamed,
+            },
+            "calls_avoided": {cause: sums.avoided[cause] for cause in ledger.CAUSES},
+            "bytes_avoided": sums.bytes_avoided,
             "round_trips_avoided": slots - batches,
+            "slots_per_batch": {str(size): self.slots[size] for size in sorted(self.slots)},
+            "asked_again": dict(sorted(self.again.items())),
+            "client_batches": {"batches": self.client_batches, "operations": self.client_operations},
+            "queued": self.gauges.queued(),
+            "in_flight": self.in_flight,
+            "store": dict(self.gauges.store()),
+            "window_ms": _quantiles(self.window, 50, 90, 99),
+            "upstream_ms": _quantiles(self.upstream, 50, 90, 99),
+            "loop_lag_ms": _quantiles(self.lag, 50, 99),
+            "usage": list(self.gauges.usage()),
+            "routes": [self._shown_route(route, line) for route, line in _top(sums.routes)],
+            "apps": [{"app": name, **_shown(line)} for name, line in _top(sums.apps)],
+            "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],
+            "errors": list(reversed(self._errors)),
         }
 
-    def _save(self, request: Request, reply: Reply) -> None:
-        if reply.mode is Mode.COALESCED:
-            self._calls_avoided["collapsed"] += _calls(request)
-        elif reply.mode is Mode.REUSED:
-            self._calls_avoided["reused"] += _calls(request)
-        elif reply.mode is Mode.REVALIDATED:
-            self._bytes_avoided += len(reply.body)
+    def _shown_route(self, route: str, line: Line) -> dict[str, object]:
+        took = self.took.get(route)
+        p50 = round(took.quantile(0.5) * 1000, 1) if took else 0.0
+        return {"route": route, **_shown(line), "bytes_avoided": line.bytes_avoided, "p50_ms": p50}
+
+    def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
+        self.replies[mode, route, status] += 1
+        if (took := self.took.get(route)) is None:
+            took = self.took[route] = Histogram(TIMES_S)
+        took.observe(seconds)
+
+    def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
+        """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""
+        error = read_error(body) if body and mode is not Mode.FAILED else None
+        told = {"at": round(self._now(), 3), "mode": mode.value, "status": status, "route": route}
+        self._errors.append({**told, "code": error.code if error else None, "what": detail or "answered by Graph"})
+
+    def _batch_id(self) -> str:
+        """A name that no other batch has, of this process or of another."""
+        return f"{self._prefix}-{next(self._batches)}"
+
+    def _count_alone(self) -> None:
+        self.alone += 1
+
+    def _count_stream(self) -> None:
+        self.streamed += 1
 
 
-def _calls(request: Request) -> int:
-    """What Meta would have counted for it: of `ids=` each is a call."""
-    return max(1, len(nodes(request.path, request.query)))
+def _version() -> str:
+    try:
+        return version("graph-sidecar")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+VERSION = _version()
+
+
+def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
+    """In milliseconds, by their usual names."""
+    return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
+
+
+def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:
+    return sorted(lines.items(), key=lambda item: item[1].asked, reverse=True)[:TOP]
+
+
+def _shown(line: Line) -> dict[str, int]:
+    return {"asked": line.asked, "counted": line.counted, "avoided": line.avoided}

@@ -43,7 +43,15 @@ class Unbatcher:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""
         self.reader.telemetry.unbatched(len(envelope.operations))
         slots = Slots(envelope, self.reader, way_in, self.hosts, self.rules)
-        ordered = Ordered(slots, files, cache=self.cache, post=self.post, clock=self.reader.clock, wrote=self.wrote)
+        ordered = Ordered(
+            slots,
+            files,
+            cache=self.cache,
+            post=self.post,
+            witness=self.reader.telemetry,
+            clock=self.reader.clock,
+            wrote=self.wrote,
+        )
         try:
             whole = await self._fill(slots, ordered)
         except errors.SidecarError as error:

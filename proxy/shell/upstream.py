@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
@@ -17,6 +18,14 @@ from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+
+
+Left = Callable[[], None]
+"""Told each time that the head of a call has been written; a GET may be sent twice."""
+
+
+def ignored() -> None:
+    """For calls whose leaving nobody counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Upstream:
             cookie_jar=aiohttp.DummyCookieJar(),
             max_line_size=HEAD_SIZE,
             max_field_size=HEAD_SIZE,
+            trace_configs=[departures()],
         )
 
     async def close(self) -> None:
@@ -57,29 +67,32 @@ class Upstream:
         if self._session is not None:
             await self._session.close()
 
-    async def batch(self, requests: Sequence[Request], top: Credential) -> Reply | batching.Call:
+    async def batch(self, requests: Sequence[Request], top: Credential, left: Left = ignored) -> Reply | batching.Call:
         """Ask *requests* in one call. Raises Unreachable."""
+        form = batching.encode(requests, top)
         try:
-            return await self.post(requests[0].host, "/", requests[0].language, batching.encode(requests, top))
+            return await self.post(requests[0].host, "/", requests[0].language, form, left)
         except (Cut, Nonsense):
             return batching.Call.CUT
         except Late:
             return batching.Call.LATE
 
-    async def post(self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter) -> Reply:
+    async def post(
+        self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter, left: Left = ignored
+    ) -> Reply:
         """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense."""
         fields = _language(language)
         if isinstance(body, bytes):
             fields["Content-Type"] = "application/x-www-form-urlencoded"
-        return await self._exchange("POST", self._url(host, path), fields, body, Channel.BATCH)
+        return await self._exchange("POST", self._url(host, path), fields, body, Channel.BATCH, left=left)
 
-    async def single(self, request: Request) -> Reply:
+    async def single(self, request: Request, left: Left = ignored) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
         url = self._url(request.host, f"/{batching.relative_url(request)}")
-        answer = await self._exchange("GET", url, fields, None, Channel.DIRECT)
+        answer = await self._exchange("GET", url, fields, None, Channel.DIRECT, left=left)
         if answer.status == 304 and not request.validator:
             raise Nonsense("Graph answered 304 to a request without If-None-Match")
         return replace(answer, headers=headers.passed_out(answer.headers))
@@ -94,16 +107,29 @@ class Upstream:
         fields: Mapping[str, str],
         body: bytes | aiohttp.MultipartWriter | None,
         channel: Channel,
+        *,
+        left: Left,
     ) -> Reply:
         assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         clock = asyncio.get_running_loop().time
         async with self._places, translated(), asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
             began = clock()
             async with self._session.request(
-                verb, url, data=_pieces(body), headers=fields, allow_redirects=False
+                verb, url, data=_pieces(body), headers=fields, allow_redirects=False, trace_request_ctx=left
             ) as answer:
                 told = await answer.read()
                 return Reply(answer.status, fields_of(answer), told, channel=channel, upstream_s=clock() - began)
+
+
+def departures() -> aiohttp.TraceConfig:
+    """Calls each request's `trace_request_ctx` when its head is written: from there on it may have reached Graph."""
+
+    async def left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_request_headers_sent.append(left)
+    return config
 
 
 def connector() -> aiohttp.TCPConnector:

@@ -12,8 +12,10 @@ import pytest
 
 from proxy.core.batching import Call, Limits
 from proxy.core.errors import Cut, Draining, Late, Overloaded, Unreachable
+from proxy.core.ledger import Bill
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.shell.batcher import Batcher
+from proxy.shell.telemetry import Sending, Telemetry
 from tests.shell.fakes import JSON, Clock, ask, told, turns
 
 Answer = Reply | Call | BaseException
@@ -48,7 +50,8 @@ class FakeUpstream:
         self._lands = lands
         self.asked = asyncio.Event()
 
-    async def batch(self, requests: Sequence[Request], top: Credential) -> Reply | Call:
+    async def batch(self, requests: Sequence[Request], top: Credential, left: Callable[[], None]) -> Reply | Call:
+        left()
         flight = Flight(requests, top)
         self.flights.append(flight)
         self.asked.set()
@@ -56,24 +59,28 @@ class FakeUpstream:
             flight.land(self._lands(flight))
         return await flight.answer
 
-    async def single(self, request: Request) -> Reply:
+    async def single(self, request: Request, left: Callable[[], None]) -> Reply:
+        left()
         self.singles.append(request)
         if trouble := self.single_trouble.get(request.path):
             raise trouble
         return told(f"alone {request.path}".encode())
 
 
-class FakeWitness:
+class FakeWitness(Telemetry):
     """Notes what it is told."""
 
     def __init__(self) -> None:
+        super().__init__(Clock(), Clock())
         self.told: list[tuple[object, ...]] = []
 
-    def sent(self, slots: int) -> None:
-        self.told.append(("sent", slots))
+    def batch(self, loads: Sequence[tuple[Bill | None, int]]) -> Sending:
+        self.told.append(("batch", len(loads)))
+        return super().batch(loads)
 
-    def sent_alone(self) -> None:
-        self.told.append(("alone",))
+    def single(self, bill: Bill | None, calls: int) -> Sending:
+        self.told.append(("single",))
+        return super().single(bill, calls)
 
     def asked_again(self, slots: int, cause: str) -> None:
         self.told.append(("again", slots, cause))
@@ -206,7 +213,7 @@ async def test_a_read_that_must_go_alone_does() -> None:
     upstream, witness = FakeUpstream(), FakeWitness()
     request = replace(ask(), channel=Channel.DIRECT)
     assert (await batcher(upstream, witness)(request)).body == b"alone /111"
-    assert (upstream.singles, upstream.flights, witness.told) == ([request], [], [("alone",)])
+    assert (upstream.singles, upstream.flights, witness.told) == ([request], [], [("single",)])
 
 
 async def test_times_are_told() -> None:
@@ -405,4 +412,5 @@ async def test_the_witness_hears_of_every_call() -> None:
     witness = FakeWitness()
     upstream = FakeUpstream(lambda flight: Call.LATE if len(flight.requests) == 2 else None)
     await asyncio.gather(*start(batcher(upstream, witness), ask("/1"), ask("/2")))
-    assert witness.told == [("sent", 2), ("again", 2, "late"), ("alone",), ("alone",)]
+    assert witness.told == [("batch", 2), ("again", 2, "late"), ("single",), ("single",)]
+    assert (witness.ledger.counted, witness.in_flight) == (4, 0)

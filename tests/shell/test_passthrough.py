@@ -29,8 +29,12 @@ class Stand:
     url: str
     at: Listener
     answered: list[Headers] = field(default_factory=list)
+    departures: list[None] = field(default_factory=list)
     raised: list[BaseException] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def left(self) -> None:
+        self.departures.append(None)
 
 
 Stands = Callable[..., Awaitable[Stand]]
@@ -61,6 +65,7 @@ async def _standing(at: Listener, way: Way, looked_at: bytes) -> AsyncIterator[S
                 target=message.raw_path,
                 looked_at=looked_at,
                 extra=(("Cache-Status", "graph-sidecar; fwd=method"),),
+                left=here.left,
                 answered=here.answered.append,
             )
         except SidecarError as error:

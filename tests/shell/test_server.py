@@ -97,8 +97,16 @@ async def stand() -> AsyncIterator[Stands]:
 @asynccontextmanager
 async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Stand]:
     passthrough, wrote, last_resort = FakePassthrough(), list[tuple[str, ...]](), Onward(told(b"graph itself"))
-    unbatcher = FakeUnbatcher()
-    reader = Reader(onward, last_resort, Keys(bytes(32)), Usage(), Telemetry(Clock()), Clock(), Clock())
+    unbatcher, clock = FakeUnbatcher(), Clock()
+    reader = Reader(
+        onward,
+        lambda request, _left: last_resort(request),
+        Keys(bytes(32)),
+        Usage(),
+        Telemetry(clock, clock),
+        clock,
+        clock,
+    )
     server = Server(
         reader=reader,
         passthrough=passthrough,  # type: ignore[arg-type]
