@@ -12,8 +12,9 @@
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
-      caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
-      fields      one fetch for many   ledger       calls in Meta's units             routes · histogram
+      caching     what is held         sealing      how it lies on the disk             lasting · quota
+      touching    what was changed     kin          which reads show it
+      fields      one fetch for many   ledger       calls in Meta's units               routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
