@@ -12,6 +12,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/.installed
+BROWSER := .venvs/browser/.installed
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -46,7 +47,7 @@ clean:
 	@rm -rf $(VENV) .venvs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-environments: $(VENV)/.tools $(CLIENTS)
+environments: $(VENV)/.tools $(CLIENTS) $(BROWSER)
 
 # The product alone: this is all that `make run` waits for.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml scripts/environment
@@ -65,3 +66,7 @@ $(VENV)/.tools: $(VENV)/.installed requirements/test.txt
 
 .venvs/node/.installed: requirements/node/package-lock.json requirements/node/package.json scripts/node-environment
 	@scripts/node-environment .venvs/node requirements/node
+
+# The dashboard is tested in the Chromium that the system has.
+.venvs/browser/.installed: scripts/browser-environment
+	@scripts/browser-environment .venvs/browser

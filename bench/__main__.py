@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.harness import VERDICTS, show_verdicts
 
-SCRIPTS = ("lone_get", "thousand_gets", "identical_gets", "split_batch", "beside_nginx", "memory")
+SCRIPTS = ("lone_get", "thousand_gets", "identical_gets", "split_batch", "beside_nginx", "memory", "first_paint")
 
 
 def main(named):

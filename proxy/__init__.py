@@ -8,16 +8,17 @@
       coalescer   twins                merger       reads that differ in their fields
       cache       what is held (store/)                                    company       who waits for it
       batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
-      telemetry   what is counted      bills        on whose account     admin          our own paths
+      telemetry   what is counted      bills        on whose account
+      admin       our own paths        dashboard    for who looks on     history        an hour of it
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
-      caching     what is held         sealing      how it lies on the disk             lasting · quota
-      touching    what was changed     kin          which reads show it
-      fields      one fetch for many   ledger       calls in Meta's units               routes · histogram
+      caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
+      fields      one fetch for many   ledger       calls in Meta's units             routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
+    dashboard/  the page for who looks on, as the browser loads it                top/   the same in a terminal
     demo/       the emulator, the sidecar and sample traffic
 
 A read, downwards: `shell.server` lifts the token out and takes the target to its normal form (`core.reading`,

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,6 @@ from proxy import logs
 from proxy.core.batching import Limits
 from proxy.core.guarding import Guard
 from proxy.core.keys import Keys
-from proxy.core.messages import Credential, Request
 from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
@@ -37,7 +37,9 @@ from proxy.shell.admin import TokenFileError, admin, read_token, rows
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.coalescer import Coalescer
+from proxy.shell.dashboard import Dashboard
 from proxy.shell.drain import Inside, drain
+from proxy.shell.history import Watch
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
 from proxy.shell.passthrough import Passthrough
@@ -153,15 +155,18 @@ async def sidecar(
         listener, inside, batcher = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
         telemetry.gauges = Gauges(queued=lambda: batcher.queued, store=store.stats)
         guard = _guard(settings)
-        table = rows(ready.is_set, telemetry.stats, ending.set)
-        ours = web.AppRunner(admin(table, lambda: guard), access_log=None, shutdown_timeout=0)
+        watch = Watch(telemetry.stats, clocks.monotonic, run=secrets.token_hex(4))
+        tables = (rows(ready.is_set, telemetry.stats, ending.set), Dashboard(watch).rows())
+        ours = web.AppRunner(admin(tables, lambda: guard), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
         last.push_async_callback(drain, ours, ADMIN_DRAIN_S)
+        await last.enter_async_context(watch.looking())
         theirs = web.ServerRunner(listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
         lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
         lifetimes.push_async_callback(_grace, inside, settings.drain_grace_s)
+        watch.listen = f"http://{listen_at}"
         ready.set()
         lifetimes.callback(ready.clear)
         yield Running(listen_at, admin_at, telemetry)
@@ -201,7 +206,7 @@ async def _build(
     lifetimes: contextlib.AsyncExitStack,
 ) -> tuple[Listener, Inside, Batcher]:
     """The stack of the drawing, from right to left."""
-    way, hosts, rules = _way(settings), _hosts(settings), rules_of(settings)
+    way, hosts, rules = _way(settings), _hosts(settings), _rules(settings)
     keys, touches = Keys(master), Touches()
 
     upstream, passthrough = Upstream(way), Passthrough(way)
@@ -209,20 +214,17 @@ async def _build(
         await end.open()
         lifetimes.push_async_callback(end.close)
 
-    def names(read: Request) -> tuple[str, ...]:
-        return touches.names(read, keys.fingerprint(read.credential))
-
     batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
     cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
-    merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=_limits(settings), clock=clocks.monotonic)
-    coalescer = Coalescer(merger, keys.flight, names)
+    merger = Merger(cache, keys=keys, rule=rules.of, limits=_limits(settings), clock=clocks.monotonic)
+    coalescer = Coalescer(merger, keys.flight)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
 
-    def wrote(nodes: tuple[str, ...], who: Credential | None) -> None:
-        changed = touches.wrote(nodes, keys.fingerprint(who), clocks.now())
-        coalescer.close(changed)
-        merger.close_flights(changed)
+    def wrote(nodes: tuple[str, ...]) -> None:
+        touches.touch(nodes, clocks.now())
+        coalescer.close(nodes)
+        merger.close_flights(nodes)
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
@@ -271,8 +273,7 @@ def _limits(settings: Settings) -> Limits:
     return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token=batch.group == "token")
 
 
-def rules_of(settings: Settings) -> RuleBook:
-    """The rules that *settings* come to."""
+def _rules(settings: Settings) -> RuleBook:
     cache = settings.cache
     default = Rule(
         cache.fresh_s,
@@ -283,7 +284,7 @@ def rules_of(settings: Settings) -> RuleBook:
     )
     matches = []
     for table in settings.rules:
-        given = table.model_dump(exclude={"path", "fields", "version", "batch"}, exclude_none=True)
+        given = table.model_dump(exclude={"path", "fields", "batch"}, exclude_none=True)
         rule = replace(default, **given, batch=table.batch and default.batch)
-        matches.append(RuleMatch(table.path, frozenset(table.fields), rule, table.version))
+        matches.append(RuleMatch(table.path, frozenset(table.fields), rule))
     return RuleBook(matches, default)

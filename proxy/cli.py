@@ -172,6 +172,38 @@ def run_demo(options: argparse.Namespace) -> int:
     return demo.run(options)
 
 
+def add_top(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is; the rest are its own flags."""
+    from proxy import top
+
+    add_settings(parser)
+    top.add_arguments(parser)
+
+
+def run_top(options: argparse.Namespace) -> int:
+    """Show a sidecar that runs; `--admin` may be a whole URL here."""
+    from proxy import top
+    from proxy.shell.admin import TokenFileError, read_token
+
+    urls = [text for flag, text in options.flags if flag == "--admin" and "://" in text]
+    options.flags = [(flag, text) for flag, text in options.flags if text not in urls]
+    settings = load(options).settings
+    url = urls[-1].rstrip("/") if urls else f"http://{_from_here(settings.admin)}"
+    file = settings.admin_token_file
+    try:
+        token = read_token(file) if isinstance(file, Path) else ""
+        return top.run(url, token, once=options.once, interval=options.interval)
+    except TokenFileError as error:
+        raise SettingsError([f"admin_token_file: {error}"]) from None
+    except top.FollowError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def _from_here(address: Address) -> Address:
+    """Where to reach what listens on *address*, on this machine."""
+    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)  # noqa: S104
+
+
 def add_emulate(parser: argparse.ArgumentParser) -> None:
     """The emulator's common knobs by name, the others through --set."""
     from proxy.emulator import Config
@@ -277,5 +309,6 @@ COMMANDS = {
     "serve": Command("runs the sidecar until SIGTERM", add_settings, serve),
     "demo": Command("shows the savings: offline Graph, sidecar and sample traffic in one go", add_demo, run_demo),
     "emulate": Command("runs the offline Graph alone", add_emulate, emulate),
+    "top": Command("shows a sidecar that runs, live in a terminal", add_top, run_top),
     "check": Command("prints the settings in force and where each comes from, or what is wrong", add_settings, check),
 }

@@ -26,12 +26,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One `[[rules]]` table: a glob over the unversioned path, the fields and version it is for, and what it sets."""
+    """One `[[rules]]` table: a glob over the unversioned path, the fields it is for, and what it sets."""
 
     path: str
     fields: frozenset[str]  # empty: any
     rule: Rule
-    version: str = ""  # as it is asked for; empty: any, and none
 
 
 class RuleBook:
@@ -39,31 +38,27 @@ class RuleBook:
 
     def __init__(self, rules: Iterable[RuleMatch], default: Rule) -> None:
         """Compile the globs once; remember what recent reads came to."""
-        self._rules = [(globbed(match.path), match) for match in rules]
+        self._rules = [(re.compile(_glob(match.path)), match) for match in rules]
         self._default = default
-        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda *_read: default
+        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda _path, _fields: default
 
-    def rule(self, path: str, fields: str, version: str = "") -> Rule:
-        """The rule for a read of *path* that asks for *fields* (its normal form) in *version*."""
-        return self._find(path, fields, version)
+    def rule(self, path: str, fields: str) -> Rule:
+        """The rule for a read of *path* that asks for *fields* (its normal form)."""
+        return self._find(path, fields)
 
     def of(self, request: Request) -> Rule:
         """The rule for *request*."""
-        if not self._rules:
-            return self._default
-        return self.rule(request.path, fields_in(request.query), request.version)
+        return self.rule(request.path, fields_in(request.query)) if self._rules else self._default
 
-    def _search(self, path: str, fields: str, version: str) -> Rule:
+    def _search(self, path: str, fields: str) -> Rule:
         asked = set(field_names(fields))
         for pattern, match in self._rules:
-            if match.version not in {"", version} or not pattern.match(path):
-                continue
-            if not match.fields or (asked and asked <= match.fields):
+            if pattern.match(path) and (not match.fields or (asked and asked <= match.fields)):
                 return match.rule
         return self._default
 
 
-def globbed(path: str) -> re.Pattern[str]:
+def _glob(path: str) -> str:
     """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
     plain = path.rstrip("/")
-    return re.compile(fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}"))
+    return fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}")

@@ -129,6 +129,7 @@ def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
         "twice: first Cache-Status says uri-miss, then fwd-status=304": f"curl -si '{graph}/{campaign}?{token}'",
         "a change goes straight through; the first line shows it": f"curl -s '{graph}/{campaign}?{token}' -d name=Me",
         "what the sidecar has counted": f"curl -s {where['admin']}/stats",
+        "the same live, for a browser; graph-sidecar top --admin shows it here": f"{where['admin']}/",
     }
 
 

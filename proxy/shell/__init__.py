@@ -2,9 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-from proxy.core.messages import Credential, Reply, Request
+from proxy.core.messages import Reply, Request
 
 Layer = Callable[[Request], Awaitable[Reply]]
-
-Wrote = Callable[[tuple[str, ...], Credential | None], None]
-"""Told of a write: the objects that it named, () for any, and with whose token."""

@@ -59,12 +59,13 @@ def rows(
     }
 
 
-def admin(table: Rows, guard: Callable[[], Guard]) -> web.Application:
-    """An application that answers as *table* says to those whom *guard* lets in."""
+def admin(tables: Iterable[Rows], guard: Callable[[], Guard]) -> web.Application:
+    """An application that answers as *tables* say to those whom *guard* lets in."""
     app = web.Application(middlewares=[_told_in_json], client_max_size=BODY_LIMIT)
     app.on_response_prepare.append(_made_safe)
-    for access, routes in table.items():
-        app.add_routes([_guarded(route, access, guard) for route in routes])
+    for table in tables:
+        for access, routes in table.items():
+            app.add_routes([_guarded(route, access, guard) for route in routes])
     return app
 
 

@@ -1,0 +1,171 @@
+// What /stats tells of now: gauges, tables and facts.
+
+import { find, make } from './dom.js';
+import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
+
+const STAGES = {
+  calm: ['○', 'calm', 'nothing is held back'],
+  watch: ['◔', 'watch', 'kept an eye on'],
+  spare: ['◑', 'spare', 'what can wait waits'],
+  stop: ['●', 'stop', 'Graph is not asked'],
+};
+const KINDS = { app: 'App', page: 'Page', account: 'Ad account', business: 'Business' };
+const FEW_ERRORS = 10;
+
+/** The most used first, each with its stage, where it is going and when it is free again. */
+export function gauges(usage) {
+  const shown = usage.toSorted((one, other) => other.percent - one.percent);
+  find('gauges').replaceChildren(...shown.map(gauge));
+  find('gauges-none').hidden = shown.length > 0;
+}
+
+function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, stage, age_s: age }) {
+  const [sign, word, meaning] = STAGES[stage] ?? STAGES.calm;
+  const name = `${KINDS[kind] ?? kind} ${id}`;
+  const bar = make('span', {
+    class: 'track', role: 'meter', 'aria-label': `${name}${type && `, ${type}`}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': used, 'aria-valuetext': `${amount(used)} %, ${word}`,
+  }, make('span', { class: 'filled' }));
+  bar.firstChild.style.width = `${Math.min(100, Math.max(0, used))}%`;
+  return make('li', { class: `gauge ${stage}`, 'data-pool': `${kind} ${id} ${type}` },
+    make('span', { class: 'name' }, make('b', {}, KINDS[kind] ?? kind), ` ${id}`, type ? make('small', {}, type.replaceAll('_', ' ')) : null),
+    make('span', { class: 'used' }, `${amount(used)} %`),
+    bar,
+    make('span', { class: 'stage', title: meaning }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word),
+    make('span', { class: 'future' }, ...future(used, trend, regain, age)));
+}
+
+function future(used, trend, regain, age) {
+  const told = `told ${duration(age)} ago`;
+  if (regain) return [make('b', {}, `regains in ${duration(regain)}`), ` · ${told}`];
+  if (trend >= 0.05 && used < 100) return [`+${amount(trend)} %/min, full in ${duration(((100 - used) / trend) * 60, 1)} · ${told}`];
+  if (trend <= -0.05) return [`−${amount(-trend)} %/min · ${told}`];
+  return [`steady · ${told}`];
+}
+
+/** A table whose columns sort it: `{ key, head, cell, text }`, text for columns of words. */
+class Sorted {
+  constructor(table, columns, by) {
+    Object.assign(this, { table, columns, by, down: true, rows: [] });
+    this.heads = columns.map((column) => this.head(column));
+    this.body = make('tbody');
+    table.replaceChildren(make('thead', {}, make('tr', {}, this.heads)), this.body);
+  }
+
+  head({ key, head, text }) {
+    const button = make('button', { type: 'button' }, head);
+    button.addEventListener('click', () => {
+      this.down = this.by === key ? !this.down : !text;
+      this.by = key;
+      this.show(this.rows);
+    });
+    return make('th', { scope: 'col', class: text ? false : 'number' }, button);
+  }
+
+  show(rows) {
+    this.rows = rows;
+    const value = this.columns.find(({ key }) => key === this.by).value ?? ((row) => row[this.by]);
+    const sign = this.down ? -1 : 1;
+    const order = (one, other) => sign * (typeof value(one) === 'string' ? value(one).localeCompare(value(other)) : value(one) - value(other));
+    this.columns.forEach(({ key }, at) => (
+      key === this.by ? this.heads[at].setAttribute('aria-sort', this.down ? 'descending' : 'ascending') : this.heads[at].removeAttribute('aria-sort')
+    ));
+    this.body.replaceChildren(...rows.toSorted(order).map((row) => (
+      make('tr', {}, this.columns.map(({ cell, text }, at) => make(at ? 'td' : 'th', { class: text ? 'text' : 'number', scope: at ? false : 'row' }, cell(row))))
+    )));
+  }
+}
+
+const SHARE = { key: 'share', head: 'Avoided %', value: ({ avoided, asked }) => (asked ? avoided / asked : 0), cell: ({ avoided, asked }) => share(avoided, asked) };
+const CALLS = [
+  { key: 'asked', head: 'Asked', cell: ({ asked }) => count(asked) },
+  { key: 'counted', head: 'Counted by Meta', cell: ({ counted }) => count(counted) },
+  { key: 'avoided', head: 'Avoided', cell: ({ avoided }) => count(avoided) },
+  SHARE,
+];
+const COSTS = {
+  routes: [
+    { key: 'route', head: 'Route', text: true, cell: ({ route }) => route },
+    ...CALLS,
+    { key: 'bytes_avoided', head: 'Bytes avoided', cell: (row) => bytes(row.bytes_avoided) },
+    { key: 'p50_ms', head: 'Median', value: (row) => row.p50_ms ?? 0, cell: (row) => (row.p50_ms ? milliseconds(row.p50_ms) : '–') },
+  ],
+  apps: [{ key: 'app', head: 'App', text: true, cell: ({ app }) => app }, ...CALLS],
+  accounts: [{ key: 'account', head: 'Ad account', text: true, cell: ({ account }) => account }, ...CALLS],
+};
+
+/** What each route, app or account costs and saves, in calls as Meta counts them. */
+export class Costs {
+  constructor() {
+    this.stats = {};
+    find('costs-by').addEventListener('change', () => this.list());
+    this.list();
+  }
+
+  list() {
+    this.by = document.querySelector('input[name=by]:checked').value;
+    this.table = new Sorted(find('costs'), COSTS[this.by], 'asked');
+    this.show(this.stats);
+  }
+
+  show(stats) {
+    this.stats = stats;
+    const rows = stats[this.by] ?? [];
+    find('costs').hidden = !rows.length;
+    find('costs-none').hidden = rows.length > 0;
+    this.table.show(rows);
+  }
+}
+
+/** The newest errors; all of them when asked. */
+export class Errors {
+  constructor() {
+    this.errors = [];
+    this.all = false;
+    this.more = find('errors-more');
+    this.more.addEventListener('click', () => {
+      this.all = !this.all;
+      this.show(this.errors);
+    });
+  }
+
+  show(errors) {
+    this.errors = errors;
+    const rows = (this.all ? errors : errors.slice(0, FEW_ERRORS)).map(error);
+    const heads = ['At', 'Mode', 'Status', 'Code', 'What', 'Route'].map((head) => make('th', { scope: 'col' }, head));
+    find('errors').replaceChildren(make('thead', {}, make('tr', {}, heads)), make('tbody', {}, rows));
+    find('errors').hidden = !errors.length;
+    find('errors-none').hidden = errors.length > 0;
+    this.more.hidden = errors.length <= FEW_ERRORS;
+    this.more.textContent = this.all ? 'Show fewer' : `Show all ${errors.length}`;
+    this.more.setAttribute('aria-expanded', String(this.all));
+  }
+}
+
+const error = ({ at, mode, status, code, what, route }) => make('tr', {},
+  make('th', { scope: 'row', class: 'text' }, make('time', { datetime: new Date(at * 1000).toISOString() }, clock(at))),
+  make('td', {}, make('span', { class: `mode ${mode}` }, mode)),
+  make('td', {}, String(status)),
+  make('td', {}, code === null ? '–' : String(code)),
+  make('td', {}, what),
+  make('td', { class: 'text' }, route));
+
+/** The rest: what is held, what waits, what went wrong on the way. */
+export function facts(stats) {
+  const { store, calls, client_batches: theirs, asked_again: again, loop_lag_ms: lag } = stats;
+  const cards = {
+    'Held in memory': [['Entries', count(store.memory_entries)], ['Size', bytes(store.memory_bytes)], ['Evicted', count(store.memory_evictions)]],
+    'Held on disk': [
+      ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
+      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['Breaker', store.breaker],
+    ],
+    'Under way': [['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Loop lag, median', milliseconds(lag.p50 ?? 0)], ['Loop lag, p99', milliseconds(lag.p99 ?? 0)]],
+    'Calls to Graph': [
+      ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Batches', count(calls.batches)],
+      ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
+    ],
+    'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
+    'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
+  };
+  find('facts').replaceChildren(...Object.entries(cards).map(([name, rows]) => make('article', { class: 'card' }, make('h3', {}, name),
+    rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'Nothing had to be.'))));
+}
