@@ -5,8 +5,9 @@
     shell/      does: a file for each layer of the stack and for what it needs
       listener    connections          server       messages, each to where it belongs     drain   their end
       reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
-      coalescer   twins                merger       reads that differ in their fields
-      cache       what is held (store/)                                    company       who waits for it
+      coalescer   twins                several      reads of several objects
+      merger      many fields, one read             company      those who wait for it
+      cache       what is held (store/)
       batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
       telemetry   what is counted      bills        on whose account
       admin       our own paths        dashboard    for who looks on     history        an hour of it
@@ -14,7 +15,8 @@
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
       caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
-      fields      one fetch for many   ledger       calls in Meta's units             routes · histogram
+      fields      one fetch for many   several      many objects in one read
+      ledger      calls in Meta's units                                    routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes

@@ -45,6 +45,7 @@ from proxy.shell.merger import Merger
 from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
+from proxy.shell.several import Several
 from proxy.shell.store import KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Gauges, Telemetry
 from proxy.shell.unbatcher import Unbatcher
@@ -217,7 +218,7 @@ async def _build(
     batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
     cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
     merger = Merger(cache, keys=keys, rule=rules.of, limits=_limits(settings), clock=clocks.monotonic)
-    coalescer = Coalescer(merger, keys.flight)
+    coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
 

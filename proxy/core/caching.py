@@ -86,7 +86,12 @@ class Settled:
 def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled | None:
     """What Graph's *answer*, asked for at *asked*, makes of *entry*; None for a 304 whose body is gone: ask again."""
     if answer.status == 304:
-        if entry is None or entry.held.etag != request.validator or not _confirms(answer, request.validator):
+        if (
+            entry is None
+            or not request.validator
+            or entry.held.etag != request.validator
+            or not _confirms(answer, request.validator)
+        ):
             return None
         return _confirmed(entry, answer, terms, asked)
     if entry is not None and is_trouble(answer) and may_cover(entry.held, request.wishes, terms, asked):
@@ -97,6 +102,18 @@ def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, a
     if request.wishes.no_store or not terms.rule.cache:
         return Settled(reply)
     return Settled(replace(reply, stored=True), _entry(request, answer, (terms.proof,), asked))
+
+
+def learn(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled:
+    """What is held once Graph has said *answer* of *request* in its answer to another read: there is no ETag for it.
+
+    So it is good for as long as it is fresh, and never for a validator, unless the very body is held that has one.
+    """
+    if not is_clean(answer.body) or (entry is not None and entry.held.asked > asked):
+        return Settled(answer)
+    if entry is not None and entry.body == answer.body:
+        return replace(_confirmed(entry, answer, terms, asked), reply=answer)
+    return Settled(answer, _entry(request, answer, (terms.proof,), asked))
 
 
 def reuse(entry: Entry, rule: Rule, now: float, *, behind: bool) -> Reply:

@@ -125,6 +125,14 @@ class Cache:
             reply = replace(reply, stored=reply.stored and is_held)
         return reply
 
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+        key, terms = self._keys.entry(request), self._terms(request)
+        found = await self._find(key, request, terms)
+        settled = caching.learn(request, await found.entry(), answer, terms, asked)
+        if settled.keep is not None:
+            self._store.keep(key, _token(request), settled.keep, write=settled.write)
+
     async def close(self) -> None:
         """End the revalidations that nobody waits for."""
         for task in self._behind.values():

@@ -36,7 +36,7 @@ class Coalescer:
         if flight is None:
             return await self._wait(key, self._start(key, request))
         reply = await self._wait(key, flight)
-        return replace(reply, mode=Mode.COALESCED, joined=reply.mode)
+        return replace(reply, mode=Mode.COALESCED, joined=reply.mode, avoided=())
 
     def close(self, touched: Iterable[str]) -> None:
         """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""

@@ -36,7 +36,7 @@ class Cache(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Flight:
-    """One read for all those *aboard*; who asks for no more than it does may still get on."""
+    """One read for all those *aboard*, on the first one's bill; who asks for no more than it does may still get on."""
 
     family: Hashable
     request: Request
@@ -82,17 +82,15 @@ class Merger:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the cache raises, and Overloaded."""
-        chosen = fields.selection(request) if self._rule(request).merge else None
-        if chosen is None:
+        if not self._merges(request):
             return await self._cache(request)
-        if reply := await self._cache.answer_held(request):
+        if reply := await self.answer_held(request):
             return reply
-        family = self._family(request)
-        if reply := await self._answer_from_more(request, family):
-            return reply
-        if not fields.may_share(request):
-            return await self._cache(request)
-        return await self._join(request, family)
+        return await (self._join(request) if fields.may_share(request) else self._cache(request))
+
+    async def answer_held(self, request: Request) -> Reply | None:
+        """The reply to *request* for which nobody waits for Graph: its own, else a part of what is held for more."""
+        return await self._cache.answer_held(request) or await self._answer_from_more(request)
 
     def close_flights(self, touched: Iterable[str]) -> None:
         """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""
@@ -105,6 +103,9 @@ class Merger:
         """End what waits or is in the air."""
         await self._companies.close()
 
+    def _merges(self, request: Request) -> bool:
+        return self._rule(request).merge and fields.selection(request) is not None
+
     def _family(self, request: Request) -> Hashable:
         """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
         bare = fields.asking(request, frozenset())
@@ -112,17 +113,17 @@ class Merger:
 
     # --- what is held, and what is in the air ---
 
-    async def _answer_from_more(self, request: Request, family: Hashable) -> Reply | None:
-        """The part of what is held for more fields than *request* asks for."""
-        own, held = _names(request), self._lore.known(family)
+    async def _answer_from_more(self, request: Request) -> Reply | None:
+        own = _names(request)
+        held = self._lore.known(self._family(request)) if own else own
         more = fields.asking(request, held)
         is_allowed = own < held and self._rule(more) == self._rule(request)
         whole = await self._cache.answer_held(more) if is_allowed else None
         reply = fields.cut(whole, held, own) if whole else None
         return replace(reply, detail="superset") if reply and reply.mode is Mode.REUSED else reply
 
-    async def _join(self, request: Request, family: Hashable) -> Reply:
-        own = _names(request)
+    async def _join(self, request: Request) -> Reply:
+        own, family = _names(request), self._family(request)
         flight = next((flight for flight in self._flights.get(family, ()) if own <= flight.names), None)
         if flight is None:
             return await self._companies.join(family, request)
@@ -185,18 +186,15 @@ class Merger:
 
     def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[Waiting]:
         """Give each its part of *answer*; those are returned for whom there is none."""
-        left, is_paid = [], False
-        for one in flight.aboard:
-            if one.reply.done():
-                continue
+        left = []
+        for place, one in enumerate(flight.aboard):
             part = _part(answer, flight.names, _names(one.request))
             if part is None:
                 left.append(one)
             elif isinstance(part, SidecarError):
                 one.fail(part)
             else:
-                one.answer(_unpaid(part) if is_paid else part)
-                is_paid = True
+                one.answer(_unpaid(part) if place else part)
         return left
 
     async def _take_apart(self, left: Sequence[Waiting]) -> dict[fields.Names, Reply | None]:

@@ -197,18 +197,6 @@ async def test_a_flight_ends_early_only_if_all_leave() -> None:
     assert (layer._flights, layer._companies._companies) == ({}, {})
 
 
-async def test_who_is_left_pays() -> None:
-    """If the first has gone, the next one's reply is the one that tells of the call."""
-    answer = later()
-    layer = merger(FakeCache(answer))
-    waiting = [asyncio.ensure_future(layer(read(name))) for name in "abc"]
-    await turns()
-    waiting[0].cancel()
-    answer.set_result(told_all(read("a", "b", "c")))
-    replies = await asyncio.gather(*waiting[1:])
-    assert [reply.mode for reply in replies] == [Mode.MISS, Mode.COALESCED]
-
-
 async def test_what_nobody_paid_for_is_not_merged() -> None:
     """If the next layer had the whole without asking, each is told just that."""
     whole = replace(told_all(read("a", "b")), mode=Mode.REUSED, ttl=5.0)

@@ -1,0 +1,86 @@
+"""Several objects in one read: `?ids=a,b,c` answers each under its id, and Graph counts each as a call.
+
+(developers.facebook.com/docs/graph-api/overview/rate-limiting; one bad id fails the whole.) So such a read is taken
+apart into reads of each, and put together again from their answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import msgspec
+
+from proxy.core import headers, ledger
+from proxy.core.errors import UNREADABLE
+from proxy.core.messages import Mode, Reply, Request
+from proxy.core.normal import join_pairs, php_name, split_pairs
+
+_ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
+_OTHER = frozenset({"id", "debug"})
+"""Parameters that name another object, or add to the whole what belongs to no object."""
+_VALIDATOR = frozenset({"etag"})
+_bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def parts(request: Request) -> dict[str, Request] | None:
+    """The read of each object that *request* names, by id; None for one that is not understood as such a read."""
+    found = _read(request.query) if request.path.count("/") == 1 else None
+    if found is None:
+        return None
+    ids, rest = found
+    edge = request.path.removesuffix("/")
+    return {each: replace(request, path=f"/{each}{edge}", query=rest) for each in ids}
+
+
+@lru_cache(maxsize=1024)
+def _read(query: str) -> tuple[tuple[str, ...], str] | None:
+    pairs = split_pairs(query)
+    named = [php_name(name) for name, _ in pairs]
+    ids = tuple(dict(pairs).get("ids", "").split(","))
+    if named.count("ids") != 1 or not _OTHER.isdisjoint(named):
+        return None
+    if len(set(ids)) < len(ids) or not all(map(_ID.fullmatch, ids)):
+        return None
+    return ids, join_pairs(tuple(pair for pair in pairs if pair[0] != "ids"))
+
+
+def asking(request: Request, ids: Collection[str]) -> Request:
+    """*request* for no other objects than *ids*."""
+    pairs = tuple((name, ",".join(ids) if name == "ids" else value) for name, value in split_pairs(request.query))
+    return replace(request, query=join_pairs(pairs))
+
+
+def taken_apart(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
+    """What *answer* says of each of *ids*; None if it is not an answer to just these.
+
+    Graph gave an ETag for the whole, and for none of them.
+    """
+    try:
+        bodies = _bodies.decode(answer.body)
+    except UNREADABLE:
+        return None
+    if answer.status != 200 or bodies.keys() != set(ids):
+        return None
+    fields = headers.without(answer.headers, _VALIDATOR)
+    return {each: replace(answer, headers=fields, body=bytes(bodies[each])) for each in ids}
+
+
+def put_together(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping[str, Reply]) -> Reply:
+    """One reply for all *ids*, of what was *held* for some and of what Graph, *asked* for the others, said of them."""
+    found = {**held, **asked}
+    body = b"{" + b",".join(b'"%b":%b' % (each.encode(), found[each].body) for each in ids) + b"}"
+    avoided = Counter[str]()
+    for part in found.values():
+        avoided.update(ledger.avoided(part, 1))
+    whole = next(iter(asked.values()), None) or min(held.values(), key=lambda part: part.ttl or 0.0)
+    return replace(
+        whole,
+        headers=headers.without(whole.headers, _VALIDATOR),
+        body=body,
+        detail="" if whole.mode is Mode.REUSED else whole.detail,
+        avoided=tuple(avoided.items()),
+    )

@@ -1,0 +1,57 @@
+"""Reads of several objects at once: each id is a call, so only those are asked of Graph that are not held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.core import several
+from proxy.core.errors import is_trouble
+from proxy.core.messages import Mode, Reply, Request
+from proxy.core.rules import Rule
+from proxy.shell.merger import Merger
+
+_ASKED = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
+
+
+class Cache(Protocol):
+    """What is needed of the store of replies."""
+
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+
+
+class Several:
+    """A layer: answers id by id what `?ids=` asks for, where rules let each of them be fresh."""
+
+    def __init__(self, onward: Merger, cache: Cache, rule: Callable[[Request], Rule], now: Callable[[], float]) -> None:
+        """Ask *onward*; keep in *cache* what is learnt of each; *now* gives epoch seconds."""
+        self._onward = onward
+        self._cache = cache
+        self._rule = rule
+        self._now = now
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises what the next layer raises."""
+        parts = several.parts(request) if "ids=" in request.query else None
+        if parts is None or not all(self._may_be_held(part) for part in parts.values()):
+            return await self._onward(request)
+        looked = {each: await self._onward.answer_held(part) for each, part in parts.items()}
+        held = {each: reply for each, reply in looked.items() if reply is not None}
+        missing = {each: part for each, part in parts.items() if each not in held}
+        if not missing:
+            return several.put_together(parts, held, {})
+        asked_at = self._now()
+        answer = await self._onward(several.asking(request, missing) if held else request)
+        found = several.taken_apart(answer, missing)
+        if found is None:
+            is_final = not held or is_trouble(answer)  # else Graph shall say to the whole what is wrong with it
+            return answer if is_final else await self._onward(request)
+        if answer.mode in _ASKED:
+            for each, part in missing.items():
+                await self._cache.learn(part, found[each], asked_at)
+        return several.put_together(parts, held, found) if held else answer
+
+    def _may_be_held(self, part: Request) -> bool:
+        rule, wishes = self._rule(part), part.wishes
+        return rule.merge and rule.cache and rule.fresh_s > 0 and not (wishes.no_cache or wishes.no_store)
