@@ -14,7 +14,8 @@
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
-      caching     what is held         sealing      how it lies on the disk             lasting · touching · quota
+      caching     what is held         sealing      how it lies on the disk             lasting · quota
+      touching    what was changed     kin          which reads show it
       fields      one fetch for many   several      many objects in one read
       ledger      calls in Meta's units                                    routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching

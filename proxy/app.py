@@ -27,6 +27,7 @@ from proxy import logs
 from proxy.core.batching import Limits
 from proxy.core.guarding import Guard
 from proxy.core.keys import Keys
+from proxy.core.messages import Credential, Request
 from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
@@ -207,7 +208,7 @@ async def _build(
     lifetimes: contextlib.AsyncExitStack,
 ) -> tuple[Listener, Inside, Batcher]:
     """The stack of the drawing, from right to left."""
-    way, hosts, rules = _way(settings), _hosts(settings), _rules(settings)
+    way, hosts, rules = _way(settings), _hosts(settings), rules_of(settings)
     keys, touches = Keys(master), Touches()
 
     upstream, passthrough = Upstream(way), Passthrough(way)
@@ -215,17 +216,20 @@ async def _build(
         await end.open()
         lifetimes.push_async_callback(end.close)
 
+    def names(read: Request) -> tuple[str, ...]:
+        return touches.names(read, keys.fingerprint(read.credential))
+
     batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
     cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
-    merger = Merger(cache, keys=keys, rule=rules.of, limits=_limits(settings), clock=clocks.monotonic)
-    coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight)
+    merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=_limits(settings), clock=clocks.monotonic)
+    coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
 
-    def wrote(nodes: tuple[str, ...]) -> None:
-        touches.touch(nodes, clocks.now())
-        coalescer.close(nodes)
-        merger.close_flights(nodes)
+    def wrote(nodes: tuple[str, ...], who: Credential | None) -> None:
+        changed = touches.wrote(nodes, keys.fingerprint(who), clocks.now())
+        coalescer.close(changed)
+        merger.close_flights(changed)
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
@@ -274,7 +278,8 @@ def _limits(settings: Settings) -> Limits:
     return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token=batch.group == "token")
 
 
-def _rules(settings: Settings) -> RuleBook:
+def rules_of(settings: Settings) -> RuleBook:
+    """The rules that *settings* come to."""
     cache = settings.cache
     default = Rule(
         cache.fresh_s,
@@ -285,7 +290,7 @@ def _rules(settings: Settings) -> RuleBook:
     )
     matches = []
     for table in settings.rules:
-        given = table.model_dump(exclude={"path", "fields", "batch"}, exclude_none=True)
+        given = table.model_dump(exclude={"path", "fields", "version", "batch"}, exclude_none=True)
         rule = replace(default, **given, batch=table.batch and default.batch)
-        matches.append(RuleMatch(table.path, frozenset(table.fields), rule))
+        matches.append(RuleMatch(table.path, frozenset(table.fields), rule, table.version))
     return RuleBook(matches, default)

@@ -136,6 +136,12 @@ def _glob(value: str) -> str:
     return value
 
 
+def _version(value: str) -> str:
+    if value and not re.fullmatch(r"v[0-9]{1,4}\.[0-9]{1,4}", value):
+        raise ValueError("must be a version of Graph's, such as v25.0")
+    return value
+
+
 def _strings(value: object) -> object:
     """A list, or text with commas, as the tuple that the model keeps."""
     if isinstance(value, str):
@@ -162,6 +168,7 @@ Folder = Annotated[Path, BeforeValidator(_path)]
 TokenFile = Annotated[Path | Literal[""], BeforeValidator(_token_file)]
 KeyFile = Annotated[Path | Literal["ephemeral"], BeforeValidator(_key_file)]
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_strings)]
+RuleVersion = Annotated[str, AfterValidator(_version)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_strings)]
 # An empty value is how a compose file or a chart says "none".
 Size = Annotated[int, BeforeValidator(lambda value: 0 if value == "" else value)]
@@ -290,6 +297,9 @@ class Rule(Section):
 
     path: Glob = Field(description="a glob over the path without its version, such as /act_*/insights")
     fields: Names = Field(default=(), description="only reads that ask for no other fields than these; none: any read")
+    version: RuleVersion = Field(
+        default="", description="only reads that ask for this version, such as v25.0; none: any"
+    )
     fresh_s: float | None = Field(default=None, ge=0, le=YEAR_S, description="as cache.fresh_s")
     stale_if_error_s: float | None = Field(default=None, ge=0, le=YEAR_S, description="as cache.stale_if_error_s")
     stale_while_revalidate_s: float | None = Field(

@@ -14,7 +14,7 @@ import msgspec
 
 from proxy.core import headers
 from proxy.core.errors import is_clean, is_trouble
-from proxy.core.lasting import is_final
+from proxy.core.lasting import expiry, is_final
 from proxy.core.messages import Channel, Entry, Held, Mode, Reply, Request, Wishes
 from proxy.core.rules import Rule
 
@@ -35,9 +35,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Serve what is held; *behind*: ask Graph as well, for the next caller."""
+    """Serve what is held; *behind*: ask Graph as well, for the next caller; *detail*: why, if it is not fresh."""
 
     behind: bool = False
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,31 @@ def plan(request: Request, held: Held | None, terms: Terms, now: float) -> Plan:
     """What to do with *request* at *now*, knowing what is *held*."""
     if held is None or not terms.rule.cache:
         return Refuse() if request.wishes.only_if_cached else Ask()
-    ttl = _ttl(held, request.wishes, terms, now)
-    if ttl is not None and ttl > 0:
-        return Reuse()
-    if ttl is not None and -ttl < terms.rule.stale_while_revalidate_s and request.wishes.max_age is None:
-        return Reuse(behind=True)
+    if is_certain(held, request.wishes, terms, now) and (use := _use(held, request.wishes, terms, now)):
+        return use
     if request.wishes.only_if_cached:
         return Refuse()
     return Ask(validator_for(held, request))
+
+
+def _use(held: Held, wishes: Wishes, terms: Terms, now: float) -> Reuse | None:
+    """How what is *held* may be served without asking: fresh, or as stale as the rule or the caller allows.
+
+    A caller owns its token, and so may take what is older than the rule has it (RFC 9111 section 5.2.1.2), or only what
+    is younger. A link that has ended is of no use to anyone.
+    """
+    age, ttl = now - held.asked, _life(held, terms) - (now - held.asked)
+    if wishes.max_age is not None and age >= wishes.max_age:
+        return None
+    if ttl > 0 and ttl >= (wishes.min_fresh or 0):
+        return Reuse()
+    if wishes.min_fresh is not None or (held.expires and held.expires <= now):
+        return None
+    if wishes.max_stale is not None and -ttl > wishes.max_stale:
+        return None
+    if -ttl < terms.rule.stale_while_revalidate_s and (wishes.max_age is None or wishes.max_stale is not None):
+        return Reuse(behind=True, detail="stale-while-revalidate")
+    return Reuse(detail="max-stale") if wishes.max_stale is not None else None
 
 
 def validator_for(held: Held, request: Request) -> str:
@@ -93,15 +111,15 @@ def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, a
             or not _confirms(answer, request.validator)
         ):
             return None
-        return _confirmed(entry, answer, terms, asked)
+        return _confirmed(request, entry, answer, terms, asked)
     if entry is not None and is_trouble(answer) and may_cover(entry.held, request.wishes, terms, asked):
-        return Settled(cover(entry, terms.rule, asked))
+        return Settled(cover(entry, terms, asked))
     reply = replace(answer, mode=Mode.MISS if entry is None else Mode.CHANGED)
     if not _storable(answer):
         return Settled(reply, None if entry is None or is_trouble(answer) else _doubted(entry, terms.proof))
     if request.wishes.no_store or not terms.rule.cache:
         return Settled(reply)
-    return Settled(replace(reply, stored=True), _entry(request, answer, (terms.proof,), asked))
+    return Settled(replace(reply, stored=True), _entry(request, answer, _proofs(request, terms), asked))
 
 
 def learn(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled:
@@ -112,36 +130,43 @@ def learn(request: Request, entry: Entry | None, answer: Reply, terms: Terms, as
     if not is_clean(answer.body) or (entry is not None and entry.held.asked > asked):
         return Settled(answer)
     if entry is not None and entry.body == answer.body:
-        return replace(_confirmed(entry, answer, terms, asked), reply=answer)
-    return Settled(answer, _entry(request, answer, (terms.proof,), asked))
+        return replace(_confirmed(request, entry, answer, terms, asked), reply=answer)
+    return Settled(answer, _entry(request, answer, _proofs(request, terms), asked))
 
 
-def reuse(entry: Entry, rule: Rule, now: float, *, behind: bool) -> Reply:
+def reuse(entry: Entry, use: Reuse, terms: Terms, now: float) -> Reply:
     """The reply that *entry* gives without asking."""
-    mode = Mode.STALE if behind else Mode.REUSED
-    return _held_reply(entry, mode, rule, now, "stale-while-revalidate" if behind else "")
+    return _held_reply(entry, Mode.STALE if use.detail else Mode.REUSED, terms, now, use.detail)
 
 
 def may_cover(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
-    """Whether what is held may stand in for an answer that Graph could not give (RFC 5861 section 4)."""
-    ttl = _ttl(held, wishes, terms, now)
-    is_young_enough = wishes.max_age is None or now - held.asked <= wishes.max_age
-    return ttl is not None and is_young_enough and -ttl < terms.rule.stale_if_error_s
+    """Whether what is held may stand in for an answer that Graph could not give (RFC 5861 section 4).
+
+    The caller's own `stale-if-error` takes the place of the rule's.
+    """
+    allowed = terms.rule.stale_if_error_s if wishes.stale_if_error is None else wishes.stale_if_error
+    age = now - held.asked
+    if not allowed or not is_certain(held, wishes, terms, now) or (wishes.max_age is not None and age > wishes.max_age):
+        return False
+    return age - _life(held, terms) < allowed
 
 
-def cover(entry: Entry, rule: Rule, now: float) -> Reply:
+def cover(entry: Entry, terms: Terms, now: float) -> Reply:
     """The reply that *entry* gives where Graph could not."""
-    return _held_reply(entry, Mode.STALE, rule, now, "stale-if-error")
+    return _held_reply(entry, Mode.STALE, terms, now, "stale-if-error")
 
 
-def _ttl(held: Held, wishes: Wishes, terms: Terms, now: float) -> float | None:
-    """Seconds for which *held* is fresh, below zero if it was; None if only Graph can say."""
-    if wishes.no_cache or wishes.no_store or not held.lasting:
-        return None
-    if terms.proof not in held.proofs or not terms.touched < held.asked <= now:  # a clock may be set back
-        return None
-    life = terms.rule.fresh_s if wishes.max_age is None else min(terms.rule.fresh_s, wishes.max_age)
-    return life - (now - held.asked)
+def is_certain(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
+    """Whether anyone but Graph can say what *held* is worth: final, vouched for, not touched since it was asked."""
+    if wishes.no_cache or wishes.no_store or not held.lasting or terms.proof not in held.proofs:
+        return False
+    return terms.touched < held.asked <= now  # a clock may be set back
+
+
+def _life(held: Held, terms: Terms) -> float:
+    """Seconds from the asking for which *held* is fresh: those of the rule, or until the first of its links ends."""
+    life = terms.rule.fresh_s
+    return min(life, held.expires - held.asked) if held.expires else life
 
 
 def _confirms(answer: Reply, validator: str) -> bool:
@@ -150,12 +175,12 @@ def _confirms(answer: Reply, validator: str) -> bool:
     return told is None or told.removeprefix("W/") == validator.removeprefix("W/")
 
 
-def _confirmed(entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
+def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
     """A 304 confirms the one validator that was sent, whether it repeats the ETag or not (RFC 9111 section 4.3.4)."""
     fields = headers.refreshed(headers.from_held(entry.headers), answer.headers)
-    held = entry.held
-    proofs = (terms.proof, *(known for known in held.proofs if known != terms.proof))[:PROOFS_KEPT]
-    now_held = Held(held.etag, held.channel, asked, held.lasting, proofs)
+    new = _proofs(request, terms)
+    proofs = (*new, *(known for known in entry.held.proofs if known not in new))[:PROOFS_KEPT]
+    now_held = msgspec.structs.replace(entry.held, asked=asked, proofs=proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
     return Settled(reply, Entry(now_held, headers.held(fields), entry.body), write=False)
 
@@ -171,16 +196,20 @@ def _doubted(entry: Entry, proof: bytes) -> Entry | None:
     return Entry(msgspec.structs.replace(entry.held, proofs=left), entry.headers, entry.body)
 
 
-def _held_reply(entry: Entry, mode: Mode, rule: Rule, now: float, detail: str) -> Reply:
+def _proofs(request: Request, terms: Terms) -> tuple[bytes, ...]:
+    """What may vouch for the token again; a proof with an `appsecret_time` was for that time, and is always asked."""
+    return () if request.credential is not None and request.credential.time else (terms.proof,)
+
+
+def _held_reply(entry: Entry, mode: Mode, terms: Terms, now: float, detail: str) -> Reply:
     age = max(0.0, now - entry.held.asked)
-    fields = headers.from_held(entry.headers)
-    return Reply(
-        200, fields, entry.body, mode, Channel(entry.held.channel), ttl=rule.fresh_s - age, age=age, detail=detail
-    )
+    fields, ttl = headers.from_held(entry.headers), _life(entry.held, terms) - age
+    return Reply(200, fields, entry.body, mode, Channel(entry.held.channel), ttl=ttl, age=age, detail=detail)
 
 
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
-    held = Held(answer.header("etag") or "", answer.channel.value, asked, is_final(request, answer.body), proofs)
+    final, expires = is_final(request, answer.body), expiry(answer.body)
+    held = Held(answer.header("etag") or "", answer.channel.value, asked, final, proofs, expires)
     return Entry(held, headers.held(answer.headers), answer.body)
 
 

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from proxy.core.messages import Credential, Request
 
-Twins = tuple[bytes, bytes, int | None]
+Twins = tuple[bytes, bytes, tuple[int | None, ...]]
 """What two requests must have in common to share one flight."""
 
 
@@ -40,7 +40,7 @@ class Keys:
 
     def flight(self, request: Request) -> Twins:
         """What tells the twins of *request*: they read the same, are vouched for alike and take an answer as old."""
-        return self.entry(request), self.proof(request.credential), request.wishes.max_age
+        return self.entry(request), self.proof(request.credential), request.wishes.ages
 
     def _hash_token(self, token: str | None) -> bytes:
         text = b"" if token is None else b"\1" + token.encode("utf-8", "surrogateescape")

@@ -1,7 +1,7 @@
-"""Bodies that are not final: of a job, an async set or a media container that Graph still works on.
+"""Bodies that do not last: of a job, an async set or a media container that Graph still works on, and signed links.
 
-They say so themselves, or what was asked for does; none of them is ever fresh, so that nobody polls an old answer.
-(developers.facebook.com/docs/marketing-api/asyncrequests)
+The first say so themselves, or what was asked for does; none of them is ever fresh, so that nobody polls an old answer
+(developers.facebook.com/docs/marketing-api/asyncrequests). The links of Meta's CDN tell when they end.
 """
 
 from __future__ import annotations
@@ -52,6 +52,16 @@ _UNFINISHED = frozenset(
 )
 
 
+def _stamp(name: str, digits: str) -> re.Pattern[bytes]:
+    """The parameter *name* of a link inside JSON, which may be escaped there, or be a link within a link."""
+    before = "|".join(f"(?<={mark}{name})" for mark in ("[?&;]", r"\\u0026", r"\\u003[fF]", "%26", "%3[fF]"))
+    return re.compile(rf"{name}(?:{before})(?:=|%3[dD]|\\u003[dD])({digits})(?![0-9A-Za-z])".encode())
+
+
+_ENDS = ((_stamp("oe", "[0-9A-Fa-f]{8}"), 16), (_stamp("ext", "[0-9]{10}"), 10))
+"""When a signed link ends: `oe=` holds epoch seconds as hexadecimal digits, `ext=` as decimal ones."""
+
+
 def is_final(request: Request, body: bytes) -> bool:
     """Whether *body*, the answer to *request*, may ever be fresh.
 
@@ -76,6 +86,11 @@ def is_lasting(body: bytes) -> bool:
         if word in _UNFINISHED if name == b"status" else word not in _FINAL[name]:
             return False
     return True
+
+
+def expiry(body: bytes) -> float:
+    """Epoch seconds at which the first of the signed links in *body* ends; 0 if it has none."""
+    return float(min((int(digits, base) for stamp, base in _ENDS for digits in stamp.findall(body)), default=0))
 
 
 def _edge(request: Request) -> str:

@@ -54,7 +54,15 @@ class Wishes:
     no_store: bool = False
     only_if_cached: bool = False
     max_age: int | None = None
+    min_fresh: int | None = None
+    max_stale: int | None = None
+    stale_if_error: int | None = None  # RFC 5861 section 4
     if_none_match: str = ""
+
+    @property
+    def ages(self) -> tuple[int | None, ...]:
+        """How old an answer may be, in each way in which a caller can say so."""
+        return self.max_age, self.min_fresh, self.max_stale, self.stale_if_error
 
 
 NO_WISHES = Wishes()
@@ -117,6 +125,7 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True):
     asked: float  # epoch seconds at which the ask that this answers was sent
     lasting: bool  # False for a body that says of itself that it is not final
     proofs: tuple[bytes, ...]  # digests of the proofs under which Graph has answered this, newest first
+    expires: float = 0.0  # epoch seconds at which the first of its signed links ends; 0 if it has none
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -7,7 +7,7 @@ collects.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
@@ -188,10 +188,12 @@ def is_authority(text: str) -> bool:
 def nodes(path: str, query: str) -> tuple[str, ...]:
     """The objects that a call is about: the first segment of its path, else its `ids` or `id`; () if it names none."""
     first = path[1:].partition("/")[0]
-    if first:
-        return (first,)
-    named = dict(split_pairs(query))
-    return tuple(_ID.findall(f"{named.get('ids', '')},{named.get('id', '')}"))
+    return (first,) if first else named(dict(split_pairs(query)))
+
+
+def named(given: Mapping[str, object]) -> tuple[str, ...]:
+    """The objects that the parameters *given* name: `ids=1,2`, `ids=["1","2"]` or `id=1`."""
+    return tuple(_ID.findall(f"{given.get('ids', '')},{given.get('id', '')}"))
 
 
 def fields_in(query: str) -> str:

@@ -16,7 +16,7 @@ import pyjson5
 
 from proxy.core.errors import UNREADABLE
 from proxy.core.messages import Channel, Credential
-from proxy.core.normal import LIFTED, join_pairs, nodes, origin_form, read_target, split_pairs, version_of
+from proxy.core.normal import LIFTED, join_pairs, named, nodes, origin_form, read_target, split_pairs, version_of
 from proxy.core.reading import Head, Hosts, Read, Skip, checked_callback, credential, read
 from proxy.core.references import names_in, paths_in
 from proxy.core.rules import RuleBook
@@ -286,7 +286,16 @@ def _pair(given: object) -> tuple[str, str]:
     return name, value
 
 
-def written_nodes(relative_url: str) -> tuple[str, ...]:
+def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
     """The objects that a write changes; () if that depends on what another operation answers."""
     target = read_target(f"/{relative_url.removeprefix('/')}")
-    return () if names_in(relative_url) else nodes(target.path, target.query)
+    if names_in(relative_url):
+        return ()
+    return nodes(target.path, target.query) or (() if names_in(body) else named(dict(split_pairs(body))))
+
+
+def asking(relative_url: str, body: str, envelope: Envelope) -> Credential:
+    """Whose token a write is done with: its own, in its URL or its body, or the batch's."""
+    given = dict((*split_pairs(relative_url.partition("?")[2]), *split_pairs(body)))
+    token = given.get("access_token")
+    return Credential(token) if token else envelope.credential

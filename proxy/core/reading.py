@@ -33,6 +33,8 @@ _SECRET_SEGMENTS = frozenset({"oauth", "debug_token", "access_token", "refresh_a
 _SECRET_NAMES = frozenset({"client_secret", "input_token", "fb_exchange_token"})
 _EMPTY_BODIES = frozenset({b"", b"{}", b"[]", b"null", b'""'})
 _MOST_SECONDS = 2**31
+_AGES = {"max-age": 0, "min-fresh": _MOST_SECONDS, "max-stale": 0, "stale-if-error": 0}
+"""Directives that say how old an answer may be, and what each comes to when its number cannot be read."""
 _MAY_WRITE = frozenset({"batch", "parameter-name", "text"})
 """What is passed through for these reasons may be a write, for all that can be seen of it."""
 
@@ -116,7 +118,7 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     who = credential(head)
     if reason or isinstance(who, str):
         return Skip(reason or str(who), writes=reason in _MAY_WRITE)
-    may_ride = hosts.takes_batches(host) and rules.rule(target.path, target.get("fields")).batch
+    may_ride = hosts.takes_batches(host) and rules.rule(target.path, target.get("fields"), target.version).batch
     channel = Channel.BATCH if may_ride and who and _means_the_same(target, who) else Channel.DIRECT
     return Read(_request(head, target, host, who, channel), checked_callback(target.last("callback")))
 
@@ -150,11 +152,17 @@ def wishes(headers: Mapping[str, str]) -> Wishes:
         return NO_WISHES
     given = dict(reversed(list(_directives(control))))  # the first of several counts (RFC 9111 section 4.2.1)
     pragma = "cache-control" not in headers and "no-cache" in headers.get("pragma", "").lower()
+    if given.get("max-stale") == "":  # without a value: however stale (RFC 9111 section 5.2.1.2)
+        given["max-stale"] = str(_MOST_SECONDS)
+    ages = {name: _seconds(given[name], strictest) for name, strictest in _AGES.items() if name in given}
     return Wishes(
         no_cache="no-cache" in given or pragma,
         no_store="no-store" in given,
         only_if_cached="only-if-cached" in given,
-        max_age=_seconds(given["max-age"]) if "max-age" in given else None,
+        max_age=ages.get("max-age"),
+        min_fresh=ages.get("min-fresh"),
+        max_stale=ages.get("max-stale"),
+        stale_if_error=ages.get("stale-if-error"),
         if_none_match=tags,
     )
 
@@ -240,9 +248,9 @@ def _directives(control: str) -> Iterable[tuple[str, str]]:
         yield name.strip().lower(), value.strip().strip('"')
 
 
-def _seconds(text: str) -> int:
+def _seconds(text: str, strictest: int) -> int:
     """A number of seconds, at most 2^31 (RFC 9111 section 1.2.2); one that cannot be read wants nothing old."""
     digits = text.lstrip("0")
     if not (text.isascii() and text.isdecimal()):
-        return 0
+        return strictest
     return min(int(digits or "0"), _MOST_SECONDS) if len(digits) <= 10 else _MOST_SECONDS

@@ -26,11 +26,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One `[[rules]]` table: a glob over the unversioned path, the fields it is for, and what it sets."""
+    """One `[[rules]]` table: a glob over the unversioned path, the fields and version it is for, and what it sets."""
 
     path: str
     fields: frozenset[str]  # empty: any
     rule: Rule
+    version: str = ""  # as it is asked for; empty: any, and none
 
 
 class RuleBook:
@@ -38,27 +39,31 @@ class RuleBook:
 
     def __init__(self, rules: Iterable[RuleMatch], default: Rule) -> None:
         """Compile the globs once; remember what recent reads came to."""
-        self._rules = [(re.compile(_glob(match.path)), match) for match in rules]
+        self._rules = [(globbed(match.path), match) for match in rules]
         self._default = default
-        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda _path, _fields: default
+        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda *_read: default
 
-    def rule(self, path: str, fields: str) -> Rule:
-        """The rule for a read of *path* that asks for *fields* (its normal form)."""
-        return self._find(path, fields)
+    def rule(self, path: str, fields: str, version: str = "") -> Rule:
+        """The rule for a read of *path* that asks for *fields* (its normal form) in *version*."""
+        return self._find(path, fields, version)
 
     def of(self, request: Request) -> Rule:
         """The rule for *request*."""
-        return self.rule(request.path, fields_in(request.query)) if self._rules else self._default
+        if not self._rules:
+            return self._default
+        return self.rule(request.path, fields_in(request.query), request.version)
 
-    def _search(self, path: str, fields: str) -> Rule:
+    def _search(self, path: str, fields: str, version: str) -> Rule:
         asked = set(field_names(fields))
         for pattern, match in self._rules:
-            if pattern.match(path) and (not match.fields or (asked and asked <= match.fields)):
+            if match.version not in {"", version} or not pattern.match(path):
+                continue
+            if not match.fields or (asked and asked <= match.fields):
                 return match.rule
         return self._default
 
 
-def _glob(path: str) -> str:
+def globbed(path: str) -> re.Pattern[str]:
     """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
     plain = path.rstrip("/")
-    return fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}")
+    return re.compile(fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}"))

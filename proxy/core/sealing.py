@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from proxy.core.messages import Entry, Held
 
-FORMAT = b"GSC1"
+FORMAT = b"GSC2"
 """The layout's name; a change of layout changes it, and everything older becomes a miss."""
 MASTER_BYTES = 32
 NONCE_BYTES = 12

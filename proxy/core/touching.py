@@ -1,32 +1,78 @@
-"""When a write last went to an object through the sidecar: what was read before it is not fresh after it."""
+"""When something was last changed, through the sidecar or as Meta's webhooks tell: what was read before is not fresh.
+
+The one index of changes. Writes and events name objects; `kin` knows which reads show them.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from proxy.core.kin import Kin, Names
+from proxy.core.messages import Request
+
+EAGERLY = 65_536
+"""Bytes of the largest body that is learned from as it is kept; larger ones only when something was changed since."""
+
 
 class Touches:
-    """The times of writes by object, for a bounded number of objects; of what was forgotten the safe thing is said."""
+    """The times of changes by name, for a bounded number of names; of what was forgotten the safe thing is said."""
 
     PLACES = 10_000
 
     def __init__(self) -> None:
-        """Know of no write."""
+        """Know of no change."""
         self._times: OrderedDict[str, float] = OrderedDict()
         self._floor = 0.0
+        self._latest = 0.0
+        self._kin = Kin()
 
-    def touch(self, nodes: Iterable[str], now: float) -> None:
-        """A write to *nodes* was answered at *now*; without a node it may have been to anything."""
-        named = tuple(nodes)
-        for node in named:
-            self._times[node] = now
-            self._times.move_to_end(node)
+    def wrote(self, nodes: Iterable[str], fingerprint: bytes, now: float) -> Names:
+        """A write to *nodes* was answered at *now*; the names that it changed, () for any."""
+        names = self._kin.written(nodes, fingerprint)
+        self.touch(names, now)
+        return names
+
+    def names(self, request: Request, fingerprint: bytes) -> Names:
+        """The names whose change is a change of what *request* reads."""
+        return self._kin.read(request, fingerprint)
+
+    def of(self, request: Request, fingerprint: bytes) -> float:
+        """The latest change that may have been one of what *request* reads, epoch seconds; 0 for never."""
+        return self.last(self._kin.read(request, fingerprint)) if self._latest else 0.0
+
+    def may_concern(self, key: bytes, asked: float) -> bool:
+        """Whether the body held under *key*, asked for at *asked*, may list what was changed since: then learn from it.
+
+        Without a change there is nothing to look for: an idle sidecar pays nothing.
+        """
+        return self._latest >= asked and not self._kin.knows(key)
+
+    def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
+        """Learn which objects *body* lists; one that was changed since it was *asked* for touches the whole list."""
+        listed, place = self._kin.learn(key, request, fingerprint, body)
+        if self._latest >= asked and (when := self.last(listed)) >= asked:
+            self.touch((place,), when)
+
+    def kept(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
+        """A new *body* is held under *key*."""
+        if len(body) <= EAGERLY:
+            self.learn(key, request, fingerprint, body, asked)
+        else:
+            self._kin.forget(key)
+
+    def touch(self, names: Iterable[str], now: float) -> None:
+        """What goes by *names* changed at *now*; without a name it may have been anything."""
+        named = tuple(names)
+        self._latest = max(self._latest, now)
+        for name in named:
+            self._times[name] = max(now, self._times.get(name, 0.0))
+            self._times.move_to_end(name)
         if not named:
             self._floor = max(self._floor, now)
         while len(self._times) > self.PLACES:
             self._floor = max(self._floor, self._times.popitem(last=False)[1])
 
-    def last(self, nodes: Iterable[str]) -> float:
-        """The latest write that may have gone to any of *nodes*, epoch seconds; 0 for never."""
-        return max([self._floor, *(self._times.get(node, 0.0) for node in nodes)])
+    def last(self, names: Iterable[str]) -> float:
+        """The latest change of any of *names*, epoch seconds; 0 for never."""
+        return max([self._floor, *(self._times.get(name, 0.0) for name in names)])

@@ -2,6 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 
-from proxy.core.messages import Reply, Request
+from proxy.core.messages import Credential, Reply, Request
 
 Layer = Callable[[Request], Awaitable[Reply]]
+
+Wrote = Callable[[tuple[str, ...], Credential | None], None]
+"""Told of a write: the objects that it named, () for any, and with whose token."""

@@ -11,7 +11,6 @@ from proxy.core import caching
 from proxy.core.errors import NotHeld, SidecarError
 from proxy.core.keys import Keys
 from proxy.core.messages import Entry, Held, Reply, Request
-from proxy.core.normal import nodes
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
 from proxy.shell import Layer, bills
@@ -82,9 +81,9 @@ class Cache:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
-        key, terms = self._keys.entry(request), self._terms(request)
-        found = await self._find(key, request, terms)
-        plan = caching.plan(request, found.held, terms, self._now())
+        key = self._keys.entry(request)
+        found = await self._find(key, request)
+        plan, terms = await self._plan(request, key, found)
         if isinstance(plan, caching.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, caching.Ask):
@@ -94,18 +93,18 @@ class Cache:
 
     async def answer_held(self, request: Request) -> Reply | None:
         """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
-        key, terms = self._keys.entry(request), self._terms(request)
+        key = self._keys.entry(request)
         held = self._store.held(key)
-        if held is not None and not isinstance(caching.plan(request, held, terms, self._now()), caching.Reuse):
+        if held and not isinstance(caching.plan(request, held, self._terms(request), self._now()), caching.Reuse):
             return None
-        found = await self._find(key, request, terms)
-        plan = caching.plan(request, found.held, terms, self._now())
+        found = await self._find(key, request)
+        plan, terms = await self._plan(request, key, found)
         return await self._reuse(request, plan, key, terms, found) if isinstance(plan, caching.Reuse) else None
 
     async def inquire(self, request: Request) -> Inquiry:
         """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
         key, terms = self._keys.entry(request), self._terms(request)
-        found = await self._find(key, request, terms)
+        found = await self._find(key, request)
         validator = caching.validator_for(found.held, request) if found.held else ""
         return self._inquiry(request, validator, key, terms, found)
 
@@ -116,22 +115,23 @@ class Cache:
     async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
         """The reply that *answer* makes; None where it confirms a body that is gone: then it is asked again."""
         entry = await inquiry.found.entry()
-        settled = caching.settle(inquiry.request, entry, answer, self._terms(inquiry.request), inquiry.asked)
+        terms = self._terms_of(inquiry.request, inquiry.key, entry)
+        settled = caching.settle(inquiry.request, entry, answer, terms, inquiry.asked)
         if settled is None:
             return None
         reply = settled.reply
         if settled.keep is not None:
-            is_held = self._store.keep(inquiry.key, _token(inquiry.request), settled.keep, write=settled.write)
+            is_held = self._keep(inquiry, settled)
             reply = replace(reply, stored=reply.stored and is_held)
         return reply
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
         """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
         key, terms = self._keys.entry(request), self._terms(request)
-        found = await self._find(key, request, terms)
+        found = await self._find(key, request)
         settled = caching.learn(request, await found.entry(), answer, terms, asked)
         if settled.keep is not None:
-            self._store.keep(key, _token(request), settled.keep, write=settled.write)
+            self._keep(Inquiry(request, key, terms, found, asked), settled)
 
     async def close(self) -> None:
         """End the revalidations that nobody waits for."""
@@ -140,20 +140,23 @@ class Cache:
         await asyncio.gather(*self._behind.values(), return_exceptions=True)
 
     def _terms(self, request: Request) -> caching.Terms:
-        touched = self._touches.last(nodes(request.path, request.query))
+        touched = self._touches.of(request, self._keys.fingerprint(request.credential))
         return caching.Terms(self._rule(request), self._keys.proof(request.credential), touched)
 
-    async def _find(self, key: bytes, request: Request, terms: caching.Terms) -> _Found:
-        """A validator that is known leaves at once, while its body is read from the disk."""
-        if not terms.rule.cache:
-            return NOTHING
-        if entry := self._store.hot(key):
-            return _Found(entry.held, entry)
-        loading = self._store.load(key, _token(request))
-        if held := self._store.held(key):
-            return _Found(held, None, asyncio.ensure_future(loading))
-        entry = await loading
-        return _Found(entry.held if entry else None, entry)
+    def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> caching.Terms:
+        """What bears on *request* where it may be answered from *entry*: it may list what was changed."""
+        if entry is not None and self._touches.may_concern(key, entry.held.asked):
+            fingerprint = self._keys.fingerprint(request.credential)
+            self._touches.learn(key, request, fingerprint, entry.body, entry.held.asked)
+        return self._terms(request)
+
+    async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[caching.Plan, caching.Terms]:
+        terms = self._terms(request)
+        plan = caching.plan(request, found.held, terms, self._now())
+        if isinstance(plan, caching.Reuse) and found.held and self._touches.may_concern(key, found.held.asked):
+            terms = self._terms_of(request, key, await found.entry())
+            plan = caching.plan(request, found.held, terms, self._now())
+        return plan, terms
 
     async def _reuse(
         self, request: Request, plan: caching.Reuse, key: bytes, terms: caching.Terms, found: _Found
@@ -164,7 +167,28 @@ class Cache:
             return None
         if plan.behind:
             self._ask_behind(self._inquiry(request, caching.validator_for(entry.held, request), key, terms, found))
-        return caching.reuse(entry, terms.rule, self._now(), behind=plan.behind)
+        return caching.reuse(entry, plan, terms, self._now())
+
+    def _keep(self, inquiry: Inquiry, settled: caching.Settled) -> bool:
+        """Hold what *settled* says is to be kept, and learn from a body that is new; whether it is held."""
+        entry, request = settled.keep, inquiry.request
+        assert entry is not None  # noqa: S101 - the caller has looked
+        if settled.write:
+            fingerprint = self._keys.fingerprint(request.credential)
+            self._touches.kept(inquiry.key, request, fingerprint, entry.body, entry.held.asked)
+        return self._store.keep(inquiry.key, _token(request), entry, write=settled.write)
+
+    async def _find(self, key: bytes, request: Request) -> _Found:
+        """A validator that is known leaves at once, while its body is read from the disk."""
+        if not self._rule(request).cache:
+            return NOTHING
+        if entry := self._store.hot(key):
+            return _Found(entry.held, entry)
+        loading = self._store.load(key, _token(request))
+        if held := self._store.held(key):
+            return _Found(held, None, asyncio.ensure_future(loading))
+        entry = await loading
+        return _Found(entry.held if entry else None, entry)
 
     def _inquiry(self, request: Request, validator: str, key: bytes, terms: caching.Terms, found: _Found) -> Inquiry:
         return Inquiry(request.asking(validator), key, terms, found, self._now())
@@ -183,9 +207,10 @@ class Cache:
 
     async def _cover(self, inquiry: Inquiry) -> Reply | None:
         """What is held, where a rule lets it stand in for an answer that Graph could not give."""
-        entry, now, terms = await inquiry.found.entry(), self._now(), self._terms(inquiry.request)
+        entry, now = await inquiry.found.entry(), self._now()
+        terms = self._terms_of(inquiry.request, inquiry.key, entry)
         if entry and caching.may_cover(entry.held, inquiry.request.wishes, terms, now):
-            return caching.cover(entry, terms.rule, now)
+            return caching.cover(entry, terms, now)
         return None
 
     def _ask_behind(self, inquiry: Inquiry) -> None:

@@ -7,24 +7,26 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 
 from proxy.core.messages import Mode, Reply, Request
-from proxy.core.normal import nodes
 from proxy.shell import Layer
 
 
 @dataclass(eq=False, slots=True)
 class _Flight:
     task: asyncio.Task[Reply]
-    nodes: tuple[str, ...]
+    names: tuple[str, ...]
     waiting: int = 0
 
 
 class Coalescer:
     """A layer: joins a request to the flight of its twin, or starts one."""
 
-    def __init__(self, onward: Layer, key: Callable[[Request], Hashable]) -> None:
-        """Tell twins by *key*; ask *onward* once for all of them."""
+    def __init__(
+        self, onward: Layer, key: Callable[[Request], Hashable], names: Callable[[Request], tuple[str, ...]]
+    ) -> None:
+        """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them."""
         self._onward = onward
         self._key = key
+        self._names = names
         self._flights: dict[Hashable, _Flight] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -42,12 +44,12 @@ class Coalescer:
         """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
         named = set(touched)
         for key, flight in list(self._flights.items()):
-            if not named or not flight.nodes or not named.isdisjoint(flight.nodes):
+            if not named or not flight.names or not named.isdisjoint(flight.names):
                 del self._flights[key]
 
     def _start(self, key: Hashable, request: Request) -> _Flight:
         task = asyncio.ensure_future(self._onward(request))
-        flight = self._flights[key] = _Flight(task, nodes(request.path, request.query))
+        flight = self._flights[key] = _Flight(task, self._names(request))
         task.add_done_callback(lambda _done: self._forget(key, flight))
         return flight
 

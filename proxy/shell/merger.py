@@ -18,7 +18,6 @@ from proxy.core.batching import GRAPH_LIMIT, Limits
 from proxy.core.errors import Cut, SidecarError
 from proxy.core.keys import Keys
 from proxy.core.messages import Mode, Reply, Request
-from proxy.core.normal import nodes
 from proxy.core.rules import Rule
 from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
@@ -67,13 +66,15 @@ class Merger:
         *,
         keys: Keys,
         rule: Callable[[Request], Rule],
+        touched_by: Callable[[Request], tuple[str, ...]],
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
-        """Ask through *cache*; wait for company as *limits* say; *clock* gives monotonic seconds."""
+        """Ask through *cache*; wait for company as *limits* say; *touched_by* names what it reads."""
         self._cache = cache
         self._keys = keys
         self._rule = rule
+        self._touched_by = touched_by
         self._clock = clock
         self._lore = fields.Lore()
         everybody = replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)  # none waits for another's landing
@@ -96,7 +97,7 @@ class Merger:
         """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""
         named = set(touched)
         for family, flights in list(self._flights.items()):
-            if not named or not named.isdisjoint(nodes(flights[0].request.path, flights[0].request.query)):
+            if not named or not named.isdisjoint(self._touched_by(flights[0].request)):
                 del self._flights[family]
 
     async def close(self) -> None:

@@ -17,9 +17,10 @@ from proxy.core import batching, errors, operations, unbatching
 from proxy.core.headers import passed_out
 from proxy.core.jsonpath import BadPath
 from proxy.core.ledger import Bill, calls_of
-from proxy.core.messages import Reply
+from proxy.core.messages import Credential, Reply
 from proxy.core.reading import Read
 from proxy.core.unbatching import Slot
+from proxy.shell import Wrote
 from proxy.shell.batcher import Sending
 from proxy.shell.cache import Cache, Inquiry
 from proxy.shell.forms import File, write_form
@@ -50,7 +51,8 @@ class _Ready:
     at: int
     item: Mapping[str, Any] = field(repr=False)  # may hold a token
     writes: bool
-    wrote: tuple[str, ...]
+    written: tuple[str, ...] = ()
+    who: Credential | None = None
     read: Read | None = None
     inquiry: Inquiry | None = None
 
@@ -72,7 +74,7 @@ class Ordered:
         post: Post,
         witness: Witness,
         clock: Callable[[], float],
-        wrote: Callable[[tuple[str, ...]], None],
+        wrote: Wrote,
     ) -> None:
         """Fill *slots*; tell *wrote* what writes have changed."""
         self._slots = slots
@@ -143,7 +145,10 @@ class Ordered:
         if isinstance(read, Read):
             return await self._ready_read(at, read, names)
         item = unbatching.as_asked(operation, url, body, names=names, named=at in slots.referred)
-        return _Ready(at, item, read.writes, operations.written_nodes(url) if read.writes else ())
+        if not read.writes:
+            return _Ready(at, item, writes=False)
+        who = operations.asking(url, body, slots.envelope)
+        return _Ready(at, item, writes=True, written=operations.written_nodes(url, body), who=who)
 
     async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready:
         """A plain read goes in normal form, with its validator unless others need its body from Graph."""
@@ -152,7 +157,7 @@ class Ordered:
         if named:
             inquiry = replace(inquiry, request=inquiry.request.asking(""))
         item = unbatching.as_read(operation, inquiry.request, names=names, named=named)
-        return _Ready(at, item, writes=False, wrote=(), read=read, inquiry=inquiry)
+        return _Ready(at, item, writes=False, read=read, inquiry=inquiry)
 
     # --- the call ---
 
@@ -169,7 +174,7 @@ class Ordered:
         finally:
             for one in ready:
                 if one.writes:
-                    self._wrote(one.wrote)
+                    self._wrote(one.written, one.who)
 
     # --- after the call ---
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from aiohttp import web
 
 from proxy.core import dressing, errors, normal
 from proxy.core.batching import GRAPH_LIMIT
-from proxy.core.messages import Headers, Reply
+from proxy.core.messages import Credential, Headers, Reply
 from proxy.core.operations import Unresolved, may_hold_batch, read_envelope
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
+from proxy.shell import Wrote
 from proxy.shell.forms import LARGEST_BODY, read_form
 from proxy.shell.listener import respond
 from proxy.shell.passthrough import Passthrough, go_on
@@ -33,7 +33,7 @@ class Server:
     hosts: Hosts
     rules: RuleBook
     rewrite_links: bool
-    wrote: Callable[[tuple[str, ...]], None]
+    wrote: Wrote
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
@@ -55,7 +55,8 @@ class Server:
         found = read(head, whole, self.hosts, self.rules)
         if isinstance(found, Read):
             return respond(await self.reader.answer(found, self._way_in(message, head)))
-        return await self._pass(message, head, found, looked_at)
+        written = await _written(head, whole) if found.writes else ()
+        return await self._pass(message, head, found, looked_at, written)
 
     async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
         """The answer to a batch of the application's own; None for anything that is not understood as one."""
@@ -72,14 +73,16 @@ class Server:
             return None
         return await self.unbatcher.answer(envelope, form.files, self._way_in(message, head))
 
-    async def _pass(self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes) -> web.StreamResponse:
+    async def _pass(
+        self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes, written: tuple[str, ...]
+    ) -> web.StreamResponse:
         target, reader = normal.read_target(head.target), self.reader
         nodes, who = normal.nodes(target.path, target.query), credential(head)
         began, bill = reader.clock(), reader.message_bill(target, who)
 
         def answered(fields: Headers) -> None:
             if found.writes:
-                self.wrote(nodes)
+                self.wrote(written, who if isinstance(who, Credential) else None)
             if not isinstance(who, str):
                 reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
@@ -125,6 +128,15 @@ def _fields(message: web.BaseRequest) -> dict[str, str]:
         key = name.lower()
         fields[key] = f"{fields[key]}, {value}" if key in fields else value
     return fields
+
+
+async def _written(head: Head, body: bytes | None) -> tuple[str, ...]:
+    """The objects that a write changes: those in its target, else in the form in its body; () for who knows what."""
+    target = normal.read_target(head.target)
+    if about := normal.nodes(target.path, target.query):
+        return about
+    form = await read_form(body, head.headers) if body else None
+    return normal.named(form.parameters) if form and normal.BATCHES.isdisjoint(form.parameters) else ()
 
 
 def _worth_looking_at(head: Head) -> int:

@@ -8,7 +8,7 @@ parents are held is resolved here, so that chains of reads are revalidated too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from proxy.core import errors, unbatching
@@ -19,6 +19,7 @@ from proxy.core.operations import Envelope
 from proxy.core.reading import Hosts, Read, Skip
 from proxy.core.references import can_be_followed
 from proxy.core.rules import RuleBook
+from proxy.shell import Wrote
 from proxy.shell.cache import Cache
 from proxy.shell.forms import File
 from proxy.shell.ordered import Ordered, Post
@@ -37,7 +38,7 @@ class Unbatcher:
     post: Post
     hosts: Hosts
     rules: RuleBook
-    wrote: Callable[[tuple[str, ...]], None]
+    wrote: Wrote
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""

@@ -47,10 +47,11 @@ def entry(
     lasting: bool = True,
     proofs: tuple[bytes, ...] = (b"",),
     body: bytes = BODY,
+    expires: float = 0.0,
 ) -> Entry:
     """What is held of it."""
     fields = (*TYPED, ("ETag", etag), ("Facebook-API-Version", "v25.0"))
-    return Entry(Held(etag, channel.value, asked, lasting, proofs), headers.held(fields), body)
+    return Entry(Held(etag, channel.value, asked, lasting, proofs, expires), headers.held(fields), body)
 
 
 def head(target: str, method: str = "GET", **fields: str) -> Head:

@@ -27,6 +27,8 @@ from tests.core.samples import BODY, ETAG, TYPED, entry, reply, request
 FRESH = Rule(fresh_s=60)
 LENIENT = Rule(fresh_s=60, stale_if_error_s=600, stale_while_revalidate_s=30)
 OTHER = b"another proof"
+BEHIND = Reuse(behind=True, detail="stale-while-revalidate")
+STALE = Reuse(detail="max-stale")
 
 
 def terms(rule: Rule = FRESH, proof: bytes = b"", touched: float = 0.0) -> Terms:
@@ -62,12 +64,29 @@ def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None
         (1001, FRESH, Wishes(only_if_cached=True), Reuse()),
         (1061, FRESH, Wishes(only_if_cached=True), Refuse()),
         (1001, FRESH, Wishes(only_if_cached=True, no_cache=True), Refuse()),
-        (1060, LENIENT, Wishes(), Reuse(behind=True)),
-        (1089, LENIENT, Wishes(), Reuse(behind=True)),
+        (1060, LENIENT, Wishes(), BEHIND),
+        (1089, LENIENT, Wishes(), BEHIND),
         (1090, LENIENT, Wishes(), Ask(ETAG)),
         (1061, LENIENT, Wishes(max_age=3600), Ask(ETAG)),
         (1061, LENIENT, Wishes(no_cache=True), Ask(ETAG)),
-        (1061, LENIENT, Wishes(only_if_cached=True), Reuse(behind=True)),
+        (1061, LENIENT, Wishes(only_if_cached=True), BEHIND),
+        (1029, FRESH, Wishes(min_fresh=31), Reuse()),
+        (1030, FRESH, Wishes(min_fresh=31), Ask(ETAG)),
+        (1061, LENIENT, Wishes(min_fresh=0), Ask(ETAG)),  # who wants it fresh for a while takes nothing stale
+        (1061, LENIENT, Wishes(min_fresh=0, max_stale=100), Ask(ETAG)),
+        (1000, Rule(), Wishes(max_stale=10), STALE),  # a caller owns its token: what it takes as old, it gets
+        (1010, Rule(), Wishes(max_stale=10), STALE),
+        (1011, Rule(), Wishes(max_stale=10), Ask(ETAG)),
+        (1070, FRESH, Wishes(max_stale=10), STALE),
+        (1071, FRESH, Wishes(max_stale=10), Ask(ETAG)),
+        (1061, FRESH, Wishes(max_stale=10, only_if_cached=True), STALE),
+        (1061, FRESH, Wishes(max_stale=10, no_cache=True), Ask(ETAG)),
+        (1061, FRESH, Wishes(max_stale=2**31, max_age=3600), STALE),
+        (1061, FRESH, Wishes(max_stale=2**31, max_age=61), Ask(ETAG)),
+        (1065, LENIENT, Wishes(max_stale=10), BEHIND),
+        (1065, LENIENT, Wishes(max_stale=10, max_age=3600), BEHIND),
+        (1075, LENIENT, Wishes(max_stale=10), Ask(ETAG)),  # it also says what is too old
+        (1001, Rule(fresh_s=60, cache=False), Wishes(max_stale=10), Ask()),
         (1001, Rule(fresh_s=60, cache=False), Wishes(), Ask()),
         (1001, Rule(fresh_s=60, cache=False), Wishes(only_if_cached=True), Refuse()),
     ],
@@ -100,6 +119,43 @@ def test_never_without_asking(held: Entry, given: Terms) -> None:
     assert plan(request(wishes=Wishes(only_if_cached=True)), held.held, given, 1001) == Refuse()
     assert not may_cover(held.held, Wishes(), given, 1001)
     assert settled(reply(500), held, given).reply.status == 500
+
+
+@pytest.mark.parametrize(
+    "now, rule, wishes, expected",
+    [
+        (1019, FRESH, Wishes(), Reuse()),
+        (1020, FRESH, Wishes(), Ask(ETAG)),
+        (1060, Rule(fresh_s=30), Wishes(), Ask(ETAG)),
+        (1020, LENIENT, Wishes(), Ask(ETAG)),
+        (1020, FRESH, Wishes(max_stale=100), Ask(ETAG)),
+    ],
+)
+def test_a_signed_link_ends_freshness(now: float, rule: Rule, wishes: Wishes, expected: Plan) -> None:
+    """The earlier counts: the rule's seconds, or the end of the first link in the body; a dead link is no use stale."""
+    assert plan(request(wishes=wishes), entry(asked=1000, expires=1020).held, terms(rule), now) == expected
+
+
+def test_the_end_of_a_link_is_kept() -> None:
+    """It is read once, when the body comes in, and stays known when Graph confirms the body."""
+    linked = b'{"picture":"https:\\/\\/scontent.xx.fbcdn.net\\/a.jpg?oh=1&oe=%08X"}' % 2000
+    kept = settled(reply(body=linked.replace(b"000007D0", b"65A1B2C3"))).keep
+    assert kept is not None
+    assert kept.held.expires == 0x65A1B2C3
+    again = settled(Reply(304, (), b""), kept).keep
+    assert again is not None
+    assert (again.held.expires, again.held.asked) == (0x65A1B2C3, 1030)
+
+
+def test_a_proof_with_a_time_is_always_asked() -> None:
+    """`appsecret_time` makes a proof good for its time: Graph checks each, however fresh what is held."""
+    timed = request(credential=Credential("t", "p", "1700000000"))
+    for answer, held in ((reply(), None), (Reply(304, (), b""), entry(proofs=(b"",)))):
+        made = settle(replace(timed, validator=ETAG), held, answer, terms(proof=OTHER), 1030)
+        assert made is not None
+        assert made.keep is not None
+        assert OTHER not in made.keep.held.proofs
+        assert plan(timed, made.keep.held, terms(LENIENT, proof=OTHER), 1031) == Ask(ETAG)
 
 
 def test_after_a_write_what_is_newer_is_fresh() -> None:
@@ -293,6 +349,11 @@ def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa:
         (1700, Wishes(max_age=10_000), False),
         (1010, Wishes(max_age=10), True),
         (1011, Wishes(max_age=10), False),  # nothing older than the caller takes, whatever befell Graph
+        (1700, Wishes(stale_if_error=1000), True),  # its own word counts, whether it widens or narrows
+        (1069, Wishes(stale_if_error=10), True),
+        (1070, Wishes(stale_if_error=10), False),
+        (1001, Wishes(stale_if_error=0), False),
+        (1001, Wishes(stale_if_error=10, no_cache=True), False),
     ],
 )
 def test_how_long_it_may_stand_in(now: float, wishes: Wishes, allowed: bool) -> None:  # noqa: FBT001
@@ -302,12 +363,14 @@ def test_how_long_it_may_stand_in(now: float, wishes: Wishes, allowed: bool) -> 
 
 def test_what_a_reused_body_says() -> None:
     """A reply without asking tells its age and how long it stays fresh, and brings no usage of former days."""
-    fresh = reuse(entry(asked=1000, channel=Channel.DIRECT), FRESH, 1010, behind=False)
+    fresh = reuse(entry(asked=1000, channel=Channel.DIRECT), Reuse(), terms(), 1010)
     assert (fresh.status, fresh.body, fresh.mode, fresh.channel) == (200, BODY, Mode.REUSED, Channel.DIRECT)
     assert (fresh.age, fresh.ttl, fresh.detail, fresh.upstream_s) == (10, 50, "", None)
-    stale = reuse(entry(asked=1000), FRESH, 1070, behind=True)
+    stale = reuse(entry(asked=1000), BEHIND, terms(), 1070)
     assert (stale.mode, stale.age, stale.ttl, stale.detail) == (Mode.STALE, 70, -10, "stale-while-revalidate")
-    assert cover(entry(asked=1000), FRESH, 999).age == 0
+    assert cover(entry(asked=1000), terms(), 999).age == 0
+    linked = reuse(entry(asked=1000, expires=1020), Reuse(), terms(), 1010)
+    assert (linked.age, linked.ttl) == (10, 10)
 
 
 def test_what_is_not_final_is_never_fresh() -> None:
@@ -327,25 +390,31 @@ def test_a_304_makes_nothing_final() -> None:
 
 
 @given(
-    st.builds(Wishes, *[st.booleans()] * 3, st.none() | st.integers(0, 100)),
+    st.builds(Wishes, *[st.booleans()] * 3, *[st.none() | st.integers(0, 100)] * 4),
     st.builds(Rule, *[st.integers(0, 100)] * 3, cache=st.booleans()),
-    st.sampled_from([(), (b"",), (OTHER,)]),
+    st.builds(entry, proofs=st.sampled_from([(), (b"",), (OTHER,)]), expires=st.sampled_from([0, 1050, 1100])),
     st.integers(900, 1300),
     st.integers(900, 1300),
 )
-def test_no_plan_serves_what_may_not_be(
-    wishes: Wishes, rule: Rule, proofs: tuple[bytes, ...], touched: int, now: int
-) -> None:
+def test_no_plan_serves_what_may_not_be(wishes: Wishes, rule: Rule, kept: Entry, touched: int, now: int) -> None:
     """Whatever is configured and wished for, nothing is served unasked that is doubted, touched, or too old."""
-    made = plan(request(wishes=wishes), entry(proofs=proofs).held, terms(rule, touched=touched), now)
+    proofs, expires = kept.held.proofs, kept.held.expires
+    made = plan(request(wishes=wishes), kept.held, terms(rule, touched=touched), now)
     if isinstance(made, Reuse):
         assert rule.cache
         assert b"" in proofs
         assert touched < 1000 <= now
         assert not wishes.no_cache
         assert not wishes.no_store
-        assert now - 1000 < rule.fresh_s + rule.stale_while_revalidate_s
-        assert wishes.max_age is None or now - 1000 < min(wishes.max_age, rule.fresh_s)
+        age = now - 1000
+        assert wishes.max_age is None or age < wishes.max_age
+        assert wishes.max_stale is None or age <= rule.fresh_s + wishes.max_stale or age < rule.fresh_s
+        assert wishes.min_fresh is None or age + wishes.min_fresh <= rule.fresh_s
+        assert not expires or now < expires
+        if wishes.max_stale is None:
+            assert age < rule.fresh_s + rule.stale_while_revalidate_s
+            assert wishes.max_age is None or age < rule.fresh_s
+        assert (made.detail == "") == (age < rule.fresh_s)
     if wishes.only_if_cached:
         assert not isinstance(made, Ask)
 

@@ -53,6 +53,9 @@ def test_what_tells_entries_apart(other: dict[str, Any]) -> None:
         {"credential": Credential("another")},
         {"credential": Credential(TOKEN, "proof")},
         {"wishes": Wishes(max_age=0)},
+        {"wishes": Wishes(min_fresh=0)},
+        {"wishes": Wishes(max_stale=0)},
+        {"wishes": Wishes(stale_if_error=0)},
     ],
 )
 def test_what_tells_flights_apart(other: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from proxy.core.operations import (
     Envelope,
     Operation,
     Unresolved,
+    asking,
     depends_on,
     is_true,
     may_hold_batch,
@@ -376,12 +377,30 @@ def test_a_read_with_an_empty_body() -> None:
 
 
 @pytest.mark.parametrize(
-    "url, nodes",
-    [("1/feed", ("1",)), ("/v25.0/act_1/ads", ("act_1",)), ("?id=7", ("7",)), ("{result=a:$.id}", ()), ("", ())],
+    "url, body, nodes",
+    [
+        ("1/feed", "id=2", ("1",)),
+        ("/v25.0/act_1/ads", "", ("act_1",)),
+        ("?id=7", "", ("7",)),
+        ("", "name=x&id=7", ("7",)),
+        ("v25.0/", "ids=7,8", ("7", "8")),
+        ("{result=a:$.id}", "", ()),
+        ("", "id={result=a:$.id}", ()),
+        ("", "", ()),
+    ],
 )
-def test_what_a_write_changes(url: str, nodes: tuple[str, ...]) -> None:
+def test_what_a_write_changes(url: str, body: str, nodes: tuple[str, ...]) -> None:
     """A write is known by its object; one whose object is not known yet may have changed anything."""
-    assert written_nodes(url) == nodes
+    assert written_nodes(url, body) == nodes
+
+
+@pytest.mark.parametrize(
+    "url, body, token",
+    [("1", "a=b", "TOP"), ("1?access_token=", "", "TOP"), ("1?access_token=A", "", "A"), ("1", "access_token=B", "B")],
+)
+def test_whose_write_it_is(url: str, body: str, token: str) -> None:
+    """An operation writes with its own token, wherever that stands, or with the batch's."""
+    assert asking(url, body, envelope(ONE)).token == token
 
 
 ITEMS = st.fixed_dictionaries(

@@ -64,6 +64,13 @@ def test_the_first_that_matches_wins() -> None:
     assert book().rule("/me", "id") is DEFAULT
 
 
+def test_a_rule_for_one_version() -> None:
+    """A rule that names a version holds where that one is asked for, and nowhere else."""
+    rules = RuleBook([RuleMatch("/*", frozenset(), FIRST, "v25.0"), RuleMatch("/*", frozenset(), SECOND)], DEFAULT)
+    assert [rules.rule("/1", "", version) for version in ("v25.0", "v24.0", "")] == [FIRST, SECOND, SECOND]
+    assert [rules.of(request()), rules.of(request(version="v24.0"))] == [FIRST, SECOND]
+
+
 def test_the_rule_of_a_request() -> None:
     """A request's path and the fields in its query say which rule it is under."""
     rules = book(("/1", {"name"}, FIRST))

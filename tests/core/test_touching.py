@@ -1,14 +1,46 @@
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.touching import Touches
+from proxy.core.kin import Kin
+from proxy.core.messages import Request
+from proxy.core.touching import EAGERLY, Touches
+from tests.core.samples import request
+
+ANN = b"a" * 16
 
 
 class Few(Touches):
     PLACES = 3
 
 
+class Forgetful(Touches):
+    """Everything that is bounded is bounded to almost nothing."""
+
+    PLACES = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kin = FewKin()
+
+
+class FewKin(Kin):
+    PLACES = 3
+    NAMES = 1
+
+
 writes = st.lists(st.tuples(st.lists(st.sampled_from("abcdef"), max_size=3), st.integers(1, 50)), max_size=20)
+
+
+def page(*ids: str) -> bytes:
+    """A body that lists *ids*."""
+    return json.dumps({"data": [{"id": each} for each in ids]}).encode()
+
+
+def edge(number: int) -> Request:
+    """A read of one of some edges."""
+    return request(f"limit={number}", path=f"/act_{number % 3}/ads")
 
 
 def test_a_write_is_remembered() -> None:
@@ -17,12 +49,8 @@ def test_a_write_is_remembered() -> None:
     assert touches.last(("1",)) == 0
     touches.touch(("1", "2"), 10)
     touches.touch(("2",), 20)
-    assert [touches.last(("1",)), touches.last(("2",)), touches.last(("1", "2")), touches.last(("3",))] == [
-        10,
-        20,
-        20,
-        0,
-    ]
+    touches.touch(("2",), 15)  # of two changes the later counts, whichever is told first
+    assert [touches.last(names) for names in (("1",), ("2",), ("1", "2"), ("3",))] == [10, 20, 20, 0]
 
 
 def test_a_write_to_who_knows_what() -> None:
@@ -34,6 +62,40 @@ def test_a_write_to_who_knows_what() -> None:
     assert [touches.last(("1",)), touches.last(("3",)), touches.last(())] == [20, 20, 20]
 
 
+def test_lists_change_with_what_they_list() -> None:
+    """A list that was learned from is touched by a write to what it lists."""
+    touches = Touches()
+    touches.kept(b"k", edge(1), ANN, page("11"), asked=5)
+    assert touches.wrote(("11",), ANN, 10) == ("11", "/act_1/ads")
+    assert touches.of(edge(1), ANN) == 10
+    assert not touches.may_concern(b"k", 5)
+
+
+def test_a_list_of_an_earlier_run() -> None:
+    """What was never learned from is looked at once something has changed since it was asked for, and not before."""
+    touches = Touches()
+    assert not touches.may_concern(b"k", 5)
+    touches.wrote(("99",), ANN, 4)
+    assert not touches.may_concern(b"k", 5)
+    touches.wrote(("11",), ANN, 10)
+    assert touches.may_concern(b"k", 5)
+    assert touches.of(edge(1), ANN) == 0
+    touches.learn(b"k", edge(1), ANN, page("11"), asked=5)
+    assert touches.of(edge(1), ANN) == 10
+    assert not touches.may_concern(b"k", 5)
+    touches.learn(b"l", edge(2), ANN, page("12"), asked=5)
+    assert touches.of(edge(2), ANN) == 0
+
+
+def test_a_large_body_is_learned_from_later() -> None:
+    """A body that is long to read is not read as it comes in, and what its forerunner taught no longer counts."""
+    touches = Touches()
+    touches.kept(b"k", edge(1), ANN, page("11"), asked=5)
+    touches.wrote(("11",), ANN, 10)
+    touches.kept(b"k", edge(1), ANN, page("12") + b" " * EAGERLY, asked=10)
+    assert touches.may_concern(b"k", 10)
+
+
 @given(writes)
 def test_what_is_forgotten_is_assumed(made: list[tuple[list[str], int]]) -> None:
     """With bounded memory a read is never called newer than a write to its object that went before."""
@@ -41,6 +103,38 @@ def test_what_is_forgotten_is_assumed(made: list[tuple[list[str], int]]) -> None
     for nodes, now in made:
         touches.touch(nodes, now)
         for node in nodes or latest:
-            latest[node] = max(now, latest[node] if not nodes else 0)
+            latest[node] = max(now, latest[node])
         assert all(touches.last((node,)) >= latest[node] for node in latest)
         assert len(touches._times) <= Few.PLACES
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("keep"), st.integers(0, 5), st.lists(st.sampled_from(["11", "12", "13"]), max_size=3)),
+            st.tuples(st.just("write"), st.sampled_from(["11", "12", "13", "act_1", "act_2"])),
+        ),
+        max_size=40,
+    )
+)
+def test_a_touched_object_is_never_fresh(steps: list[tuple[object, ...]]) -> None:
+    """However little is remembered, what shows a changed object is known to be old; answers may be late by a write."""
+    touches, held = Forgetful(), dict[int, tuple[float, tuple[str, ...]]]()
+    changed: dict[str, float] = {}
+    for now, (what, *about) in enumerate(steps, 1):
+        if what == "write":
+            (node,) = about
+            touches.wrote((str(node),), ANN, now)
+            changed[str(node)] = now
+        else:
+            number, ids = about
+            assert isinstance(number, int)
+            assert isinstance(ids, list)
+            asked = now - 1.5  # before the write of the step before was answered
+            held[number] = asked, (f"act_{number % 3}", *ids)
+            touches.kept(b"%d" % number, edge(number), ANN, page(*ids), asked)
+        for number, (asked, shown) in held.items():
+            if touches.may_concern(b"%d" % number, asked):
+                touches.learn(b"%d" % number, edge(number), ANN, page(*shown[1:]), asked)
+            since = max(changed.get(node, 0.0) for node in shown)
+            assert since < asked or touches.of(edge(number), ANN) >= asked

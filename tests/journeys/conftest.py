@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -85,13 +86,32 @@ def sidecar_settings(tmp_path: Path) -> SidecarSettings:
     return make
 
 
+class Clock:
+    """The sidecar's time of day: the machine's, and what it is told to be ahead."""
+
+    def __init__(self) -> None:
+        """Be on time."""
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        """Epoch seconds."""
+        return time.time() + self.ahead
+
+
 @pytest.fixture
-def sidecar(lifetimes: AsyncExitStack, sidecar_settings: SidecarSettings) -> MakeSidecar:
+def clock() -> Clock:
+    """The time of day of every sidecar here; a journey may move it."""
+    return Clock()
+
+
+@pytest.fixture
+def sidecar(lifetimes: AsyncExitStack, sidecar_settings: SidecarSettings, clock: Clock) -> MakeSidecar:
     """Start the whole application in front of a Graph, with these settings laid over the tests' own."""
+    clocks = app.Clocks(now=clock)
 
     async def make(graph: emulator.Running | str, **tables: Any) -> app.Running:
         origin = graph if isinstance(graph, str) else graph.url
-        return await lifetimes.enter_async_context(app.sidecar(sidecar_settings(origin, **tables)))
+        return await lifetimes.enter_async_context(app.sidecar(sidecar_settings(origin, **tables), clocks))
 
     return make
 

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from functools import partial
 from typing import Any
 
 import pytest
 
-from proxy import app
-from tests.journeys.conftest import MakeGate, MakeScene
+from tests.journeys.conftest import Clock, MakeGate, MakeScene
 from tests.journeys.talking import Scene
 
 READ = "/v25.0/111?fields=id,name"
 FRESH: dict[str, Any] = {"cache": {"fresh_s": 3600}}
 CONFIRMED = "fwd=stale; fwd-status=304"
-
-
-class Clock:
-    """The sidecar's time of day, which moves when told."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return time.time() + self.ahead
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock in the place of the machine's, for sidecars that start after it."""
-    made = Clock()
-    monkeypatch.setattr("proxy.app.sidecar", partial(app.sidecar, clocks=app.Clocks(now=made)))
-    return made
 
 
 async def name_of(here: Scene, path: str = READ, token: str = "ann") -> tuple[str, str]:

@@ -19,11 +19,17 @@ def path_of(request: Request) -> str:
     return request.path
 
 
+def names_of(request: Request) -> tuple[str, ...]:
+    """What a flight reads: the object in its path."""
+    first = request.path[1:].partition("/")[0]
+    return (first,) if first else ()
+
+
 async def test_twins_share_one_call() -> None:
     """A hundred callers with one question cost one call, and each has the whole answer."""
     answer = later()
     onward = Onward(answer)
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     waiting = [asyncio.ensure_future(coalescer(ask())) for _ in range(100)]
     await turns()
     answer.set_result(told(b"the answer"))
@@ -37,7 +43,7 @@ async def test_twins_share_one_call() -> None:
 async def test_others_have_flights_of_their_own() -> None:
     """Different questions are never answered by one answer."""
     onward = Onward(lambda request: told(request.path.encode()))
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     replies = await asyncio.gather(coalescer(ask("/1")), coalescer(ask("/2")))
     assert [reply.body for reply in replies] == [b"/1", b"/2"]
 
@@ -45,7 +51,7 @@ async def test_others_have_flights_of_their_own() -> None:
 async def test_a_flight_that_landed_is_joined_by_nobody() -> None:
     """An answer is shared only while it is on its way: afterwards it is the cache's business."""
     onward = Onward()
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     assert [(await coalescer(ask())).mode for _ in range(2)] == [Mode.MISS, Mode.MISS]
     assert len(onward.asked) == 2
 
@@ -56,7 +62,7 @@ async def test_who_wants_graphs_own_word_shares_with_nobody(wishes: Wishes) -> N
     answers = [later() for _ in range(3)]
     left = iter(answers)
     onward = Onward(lambda _request: next(left))
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     plain, special = ask(), replace(ask(), wishes=wishes)
     waiting = [asyncio.ensure_future(coalescer(request)) for request in (plain, special, special)]
     await turns()
@@ -70,7 +76,7 @@ async def test_a_failure_is_told_to_all_and_kept_for_nobody() -> None:
     """All who waited for a call that failed hear of it; whoever asks next gets a new call."""
     answer = later()
     onward = Onward(answer)
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     waiting = [asyncio.ensure_future(coalescer(ask())) for _ in range(3)]
     await turns()
     answer.set_exception(Late("too late"))
@@ -84,7 +90,7 @@ async def test_who_leaves_takes_nobody_along(leaver: int) -> None:
     """The one who asked first may leave as well as the one who joined: the other gets the answer."""
     answer = later()
     onward = Onward(answer)
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     waiting = [asyncio.ensure_future(coalescer(ask())) for _ in range(2)]
     await turns()
     waiting[leaver].cancel()
@@ -98,7 +104,7 @@ async def test_a_flight_ends_when_nobody_waits() -> None:
     """A call that nobody waits for any more is given up, and a newcomer gets one of its own."""
     answer = later()
     onward = Onward(answer)
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     waiting = [asyncio.ensure_future(coalescer(ask())) for _ in range(2)]
     await turns()
     for caller in waiting:
@@ -112,7 +118,7 @@ async def test_a_flight_ends_when_nobody_waits() -> None:
 async def test_a_newcomer_does_not_join_a_flight_that_was_given_up() -> None:
     """Between giving up and ending there is a moment; who comes then is not told of somebody else's leaving."""
     onward = Onward(later())
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     first = asyncio.ensure_future(coalescer(ask()))
     await turns()
     first.cancel()
@@ -132,7 +138,7 @@ async def test_a_failure_that_everybody_left_is_not_reported_as_forgotten() -> N
         except asyncio.CancelledError:
             raise Late("ended otherwise") from None
 
-    coalescer = Coalescer(stubborn, path_of)  # type: ignore[arg-type]
+    coalescer = Coalescer(stubborn, path_of, names_of)  # type: ignore[arg-type]
     caller = asyncio.ensure_future(coalescer(ask()))
     await turns()
     caller.cancel()
@@ -158,7 +164,7 @@ async def test_a_write_closes_the_flights_it_may_have_changed(
     """Who reads after a write never joins a read that was sent before it; those who did get their answer."""
     answer = later()
     onward = Onward(answer)
-    coalescer = Coalescer(onward, path_of)
+    coalescer = Coalescer(onward, path_of, names_of)
     before = asyncio.ensure_future(coalescer(ask(flying)))
     await turns()
     coalescer.close(touched)

@@ -48,6 +48,7 @@ def merger(cache: FakeCache, clock: Clock | None = None, **rule: float | bool) -
     return Merger(
         cache,
         keys=Keys(bytes(32)),
+        touched_by=lambda request: (request.path[1:],),
         rule=lambda _request: Rule(**{"merge": True, **rule}),  # type: ignore[arg-type]
         limits=Limits(window_s=0),
         clock=clock or Clock(),
@@ -81,6 +82,7 @@ async def test_a_union_of_another_rule_is_not_asked() -> None:
     layer = Merger(
         cache,
         keys=Keys(bytes(32)),
+        touched_by=lambda request: (request.path[1:],),
         rule=lambda request: wide if "," in request.query else narrow,
         limits=Limits(window_s=0),
         clock=Clock(),

@@ -114,7 +114,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         hosts=Hosts("graph.test", frozenset({"other.test"})),
         rules=RuleBook([], Rule()),
         rewrite_links=rewrite_links,
-        wrote=wrote.append,
+        wrote=lambda nodes, _who: wrote.append(nodes),
     )
     runner = web.ServerRunner(
         web.Server(server.handle, handler_cancellation=True, auto_decompress=False, access_log=None),
@@ -298,6 +298,23 @@ async def test_what_is_no_plain_read_passes_through(stand: Stands) -> None:
     assert reply.fields["Cache-Status"] == "graph-sidecar; fwd=method"
     assert here.wrote == [("111",)]
     assert here.reader.telemetry.stats()["replies"]["SKIPPED"] == 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "body, nodes",
+    [
+        (b"id=111&name=x", ("111",)),
+        (b"ids=111,222", ("111", "222")),
+        (b"name=x", ()),
+        (b"id=111&batch=nonsense", ()),
+        (b"", ()),
+    ],
+)
+async def test_a_write_may_name_its_object_in_its_body(stand: Stands, body: bytes, nodes: tuple[str, ...]) -> None:
+    """A POST to the root says in its form what it changes; one that says nothing may have changed anything."""
+    here = await stand()
+    await here.say("/v25.0/", "Content-Type: application/x-www-form-urlencoded", method="POST", body=body)
+    assert here.wrote == [nodes]
 
 
 async def test_a_batch_of_the_callers_own_is_understood(stand: Stands) -> None:

@@ -1,0 +1,167 @@
+"""Which reads show an object: the edges that list it, `me`, and other names that it goes by. Learned from bodies.
+
+A *name* stands for something that can change: an object's id, or a *place*, the path of reads that list objects.
+What is learned is bounded; a read that is no longer known is learned again before it is called fresh (`touching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from proxy.core.errors import UNREADABLE
+from proxy.core.messages import Request
+from proxy.core.normal import named, nodes, split_pairs
+
+Names = tuple[str, ...]
+
+
+class Kin:
+    """What reads and writes have to do with each other beyond the objects in their paths."""
+
+    PLACES = 10_000
+    """Pairs of an object and a place in one generation; of two, the older is forgotten."""
+    NAMES = 4096
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self._young, self._old = _Generation(), _Generation()
+        self._ids: dict[str, str] = {}  # by a name that is no id; of `me`, by whose it is
+
+    def read(self, request: Request, fingerprint: bytes) -> Names:
+        """The names whose change is one of what *request* reads for the credential with *fingerprint*; () for any."""
+        about, ids = nodes(request.path, request.query), _ids_of(request)
+        about = (*about, *ids) if ids else about
+        if not about:
+            return ()
+        place = _place(request, fingerprint)
+        if all(map(_is_id, about)):
+            return (*about, place)
+        return (*(name for node in about for name in self._read_names(node, fingerprint)), place)
+
+    def written(self, written: Iterable[str], fingerprint: bytes) -> Names:
+        """The names that a write to the objects *written* changes: theirs, and the places where they are listed."""
+        own = dict.fromkeys(name for node in written for name in self._written_names(node, fingerprint))
+        return tuple(dict.fromkeys((*own, *(place for name in own for place in self._places(name)))))
+
+    def knows(self, key: bytes) -> bool:
+        """Whether the body that is held under *key* was learned from."""
+        return key in self._young.known or key in self._old.known
+
+    def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes) -> tuple[Names, str]:
+        """Learn from *body*, held under *key*; the objects that it lists, and the place that they are listed in."""
+        self._learn_id(request, fingerprint, body)
+        listed = tuple(dict.fromkeys(_listed(body)))
+        place = _place(request, fingerprint)
+        if self._young.size >= self.PLACES:
+            self._young, self._old = _Generation(), self._young
+        self._young.add(key, listed, place)
+        return listed, place
+
+    def forget(self, key: bytes) -> None:
+        """What is held under *key* is another body now."""
+        self._young.known.discard(key)
+        self._old.known.discard(key)
+
+    def _places(self, name: str) -> Iterator[str]:
+        yield from self._young.places.get(name, ())
+        yield from self._old.places.get(name, ())
+
+    def _read_names(self, node: str, fingerprint: bytes) -> Iterator[str]:
+        if _is_id(node):
+            yield node
+            return
+        own = _own(node, fingerprint)
+        yield from dict.fromkeys((own, node))
+        if own in self._ids:
+            yield self._ids[own]
+
+    def _written_names(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
+        """One who writes to a `me` that nobody has heard the id of may be anyone."""
+        if _is_id(node):
+            return (node,)
+        own = _own(node, fingerprint)
+        return own, self._ids.get(own, node)
+
+    def _learn_id(self, request: Request, fingerprint: bytes, body: bytes) -> None:
+        node = request.path[1:]
+        if "/" in node or not node or _is_id(node):
+            return
+        try:
+            found = _decode_self(body).id
+        except UNREADABLE:
+            return
+        if len(self._ids) >= self.NAMES:
+            self._ids.clear()
+        if found:
+            self._ids[_own(node, fingerprint)] = found
+
+
+class _Generation:
+    """What was learned in one stretch of time."""
+
+    __slots__ = ("known", "places", "size")
+
+    def __init__(self) -> None:
+        self.known: set[bytes] = set()
+        self.places: dict[str, set[str]] = {}
+        self.size = 0
+
+    def add(self, key: bytes, listed: Names, place: str) -> None:
+        self.known.add(key)
+        self.size += 1 + len(listed)
+        for node in listed:
+            self.places.setdefault(node, set()).add(place)
+
+
+class _Self(msgspec.Struct, gc=False):
+    id: str = ""
+
+
+_decode_self = msgspec.json.Decoder(_Self).decode
+
+
+def _is_id(node: str) -> bool:
+    """Whether *node* names one object for everybody, and has no other name that is learned here."""
+    return node[:1].isdigit() or node.startswith("act_")
+
+
+def _own(node: str, fingerprint: bytes) -> str:
+    return f"me@{fingerprint.hex()}" if node == "me" else node
+
+
+def _ids_of(request: Request) -> Names:
+    """The objects of an `ids=` read, wherever its path leads."""
+    if "ids=" not in request.query:
+        return ()
+    return named({"ids": dict(split_pairs(request.query)).get("ids", "")})
+
+
+def _place(request: Request, fingerprint: bytes) -> str:
+    """Where *request* looks: an edge, whatever is asked of it, or an object with all that is asked of it."""
+    path = request.path
+    if path == "/me" or path.startswith("/me/"):
+        path = f"{path}@{fingerprint.hex()}"
+    return path if "/" in path[1:] else f"{path}?{request.query}"
+
+
+def _listed(body: bytes) -> Iterator[str]:
+    """The ids of what stands in the lists of *body*, on its top level and below."""
+    if b'"data"' not in body:
+        return
+    try:
+        waiting: list[Any] = [msgspec.json.decode(body)]
+    except UNREADABLE:
+        return
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            rows = value.get("data")
+            for row in rows if isinstance(rows, list) else ():
+                if isinstance(row, dict) and isinstance(row.get("id"), str):
+                    yield row["id"]
+            waiting.extend(below for below in value.values() if isinstance(below, dict | list))
+        else:
+            waiting.extend(below for below in value if isinstance(below, dict | list))
