@@ -11,7 +11,16 @@ from pathlib import Path
 
 from bench.harness import VERDICTS, show_verdicts
 
-SCRIPTS = ("lone_get", "thousand_gets", "identical_gets", "split_batch", "beside_nginx", "memory", "first_paint")
+SCRIPTS = (
+    "lone_get",
+    "thousand_gets",
+    "identical_gets",
+    "split_batch",
+    "beside_nginx",
+    "memory",
+    "first_paint",
+    "metrics_scrape",
+)
 
 
 def main(named):

@@ -54,6 +54,7 @@ class Proxy:
     url: str
     pid: int
     stats: Callable[[], dict] = dict
+    admin: str = ""
 
     def cpu_s(self):
         """Processor seconds that it has used so far, its threads included."""
@@ -66,10 +67,17 @@ class Proxy:
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+class _Uninterrupted:
+    """In the place of the demo's `Ending`: here Ctrl-C is the event loop's affair."""
+
+    def wait(self, stream):
+        """Let the reading wait."""
+
+
 @contextmanager
 def graph(**config) -> Iterator[Graph]:
     """Run the emulator with these settings of its own."""
-    with Part("graph", config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
+    with Part("graph", _Uninterrupted(), config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
         url = part.hear()["url"]
         yield Graph(url, Ledger(url))
 
@@ -94,8 +102,9 @@ def sidecar(origin: Graph, **settings) -> Iterator[Proxy]:
             if _ALONE:
                 os.sched_setaffinity(process.pid, _ALONE)
             _await_port(listen, process)
-            ours = Control(f"http://127.0.0.1:{admin}")
-            yield Proxy(f"http://127.0.0.1:{listen}", process.pid, lambda: ours.read("/stats"))
+            at = f"http://127.0.0.1:{admin}"
+            ours = Control(at)
+            yield Proxy(f"http://127.0.0.1:{listen}", process.pid, lambda: ours.read("/stats"), at)
         finally:
             process.terminate()
             process.wait()

@@ -9,8 +9,9 @@
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)
       batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
-      telemetry   what is counted      bills        on whose account
+      telemetry   what is counted      bills        on whose account     pulse          how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
+      metrics     for Prometheus
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing

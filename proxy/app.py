@@ -43,7 +43,9 @@ from proxy.shell.drain import Inside, drain
 from proxy.shell.history import Watch
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
+from proxy.shell.metrics import rows as metrics_rows
 from proxy.shell.passthrough import Passthrough
+from proxy.shell.pulse import pulse
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.several import Several
@@ -158,7 +160,7 @@ async def sidecar(
         telemetry.gauges = Gauges(queued=lambda: batcher.queued, store=store.stats)
         guard = _guard(settings)
         watch = Watch(telemetry.stats, clocks.monotonic, run=secrets.token_hex(4))
-        tables = (rows(ready.is_set, telemetry.stats, ending.set), Dashboard(watch).rows())
+        tables = (rows(ready.is_set, telemetry.stats, ending.set), metrics_rows(telemetry), Dashboard(watch).rows())
         ours = web.AppRunner(admin(tables, lambda: guard), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
@@ -169,6 +171,7 @@ async def sidecar(
         lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
         lifetimes.push_async_callback(_grace, inside, settings.drain_grace_s)
         watch.listen = f"http://{listen_at}"
+        await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()
         lifetimes.callback(ready.clear)
         yield Running(listen_at, admin_at, telemetry)

@@ -50,8 +50,8 @@ def account(node: str) -> str:
 class Routes:
     """At most so many routes; later ones are `other`, for a label that anybody may invent must not grow a metric."""
 
-    def __init__(self, limit: int = 200) -> None:
-        """Know no route yet."""
+    def __init__(self, limit: int = 64) -> None:
+        """Know no route yet; a program uses a few dozen, and each is many lines of a scrape."""
         self._limit = limit
         self._known: set[str] = set()
         self._template = lru_cache(maxsize=4096)(template)

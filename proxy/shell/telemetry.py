@@ -76,16 +76,18 @@ class Telemetry:
         self.gauges = Gauges()
         self.ledger = Ledger()
         self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
-        self.slots: Counter[int] = Counter()
+        self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
-        self.alone = self.streamed = self.in_flight = 0
+        self.alone = self.carries = self.streamed = self.in_flight = 0
         self.client_batches = self.client_operations = 0
         self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
         self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
+        self.slots = Histogram(SLOTS)
         self.took: dict[str, Histogram] = {}  # whole replies, by route
+        self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
         self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
         self._clock, self._now = clock, now
-        self._began = clock()
+        self._began, self.start_time = clock(), now()
         self._routes = Routes()
         self._errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
@@ -142,7 +144,7 @@ class Telemetry:
 
     def batch(self, loads: Sequence[tuple[Bill | None, int]]) -> Sending:
         """A batch of ours is made ready, a load for each of its slots."""
-        return Sending(self, loads, lambda: self.slots.update((len(loads),)), self._batch_id())
+        return Sending(self, loads, lambda: self._count_batch(len(loads)), self._batch_id())
 
     def single(self, bill: Bill | None, calls: int) -> Sending:
         """A read is made ready to leave in a call of its own."""
@@ -150,7 +152,7 @@ class Telemetry:
 
     def carried(self, loads: Iterable[tuple[Bill | None, int]]) -> Sending:
         """A batch of the application's own is made ready to leave as it is."""
-        return Sending(self, tuple(loads), lambda: None, self._batch_id())
+        return Sending(self, tuple(loads), self._count_carried, self._batch_id())
 
     def stream(self, bill: Bill) -> Sending:
         """A message is about to be passed through."""
@@ -173,9 +175,18 @@ class Telemetry:
 
     # --- what is told ---
 
+    @property
+    def batches(self) -> int:
+        """Batches of ours that left."""
+        return self.sizes.total()
+
+    @property
+    def packed(self) -> int:
+        """Reads that left in them."""
+        return sum(size * number for size, number in self.sizes.items())
+
     def stats(self) -> dict[str, object]:
         """All of it, as JSON has it."""
-        batches, slots = sum(self.slots.values()), sum(size * number for size, number in self.slots.items())
         modes: Counter[Mode] = Counter()
         for (mode, _, _), number in self.replies.items():
             modes[mode] += number
@@ -190,15 +201,15 @@ class Telemetry:
                 "counted": sums.counted,
                 "unsent": sums.unsent,
                 "own": sums.own,
-                "batches": batches,
-                "slots": slots,
+                "batches": self.batches,
+                "slots": self.packed,
                 "alone": self.alone,
                 "passed": self.streamed,
             },
             "calls_avoided": {cause: sums.avoided[cause] for cause in ledger.CAUSES},
             "bytes_avoided": sums.bytes_avoided,
-            "round_trips_avoided": slots - batches,
-            "slots_per_batch": {str(size): self.slots[size] for size in sorted(self.slots)},
+            "round_trips_avoided": self.packed - self.batches,
+            "slots_per_batch": {str(size): self.sizes[size] for size in sorted(self.sizes)},
             "asked_again": dict(sorted(self.again.items())),
             "client_batches": {"batches": self.client_batches, "operations": self.client_operations},
             "queued": self.gauges.queued(),
@@ -221,6 +232,7 @@ class Telemetry:
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self.replies[mode, route, status] += 1
+        self.took_by_mode[mode].observe(seconds)
         if (took := self.took.get(route)) is None:
             took = self.took[route] = Histogram(TIMES_S)
         took.observe(seconds)
@@ -234,6 +246,13 @@ class Telemetry:
     def _batch_id(self) -> str:
         """A name that no other batch has, of this process or of another."""
         return f"{self._prefix}-{next(self._batches)}"
+
+    def _count_batch(self, slots: int) -> None:
+        self.sizes[slots] += 1
+        self.slots.observe(slots)
+
+    def _count_carried(self) -> None:
+        self.carries += 1
 
     def _count_alone(self) -> None:
         self.alone += 1
