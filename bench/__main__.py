@@ -16,10 +16,17 @@ SCRIPTS = (
     "thousand_gets",
     "identical_gets",
     "split_batch",
+SCRIPTS = (
+    "lone_get",
+    "thousand_gets",
+    "identical_gets",
+    "split_batch",
+    "merged_fields",
+    "dashboard_trace",
+    "first_paint",
     "beside_nginx",
     "memory",
-    "first_paint",
-    "metrics_scrape",
+)
 )
 
 

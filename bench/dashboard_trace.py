@@ -20,7 +20,7 @@ from bench.harness import show, table, verdict
 from bench.trace import LOW, Look, Trace, Versions, dashboard, fewest_calls, unavoidable
 from bench.virtual import Loop
 from proxy.app import Clocks, sidecar
-from proxy.demo.client import open_connection, request
+from proxy.demo.client import Answer, open_connection, request
 from proxy.emulator import Config, running
 from proxy.settings import Settings
 
@@ -32,7 +32,6 @@ class Seen:
     """What came of the half hour."""
 
     counted: int = 0
-    replies: Counter[str] = field(default_factory=Counter)
     oldest_s: float = 0.0
     throttled: Counter[bool] = field(default_factory=Counter)  # by whether the caller can wait
 
@@ -58,48 +57,57 @@ async def _play(loop: Loop, trace: Trace, budget: int | None, rule: dict) -> See
                 rules=[{"path": "/*", **rule}],
             )
             async with sidecar(settings, Clocks(loop.wall, loop.time)) as ours:
-                seen, began = Seen(), loop.time()
-                versions = Versions(trace.changes)
-                changing = asyncio.ensure_future(_change(loop, origin.world, trace, began))
-                by_caller: dict[int, list[Look]] = {}
-                for look in trace.looks:
-                    by_caller.setdefault(look.caller, []).append(look)
-                await asyncio.gather(
-                    *(_call(loop, ours.url, looks, began, versions, seen) for looks in by_caller.values())
-                )
-                changing.cancel()
-                seen.counted = origin.ledger.described()["counted_calls"]
-                return seen
+                play = Play(loop, trace, ours.url)
+                await asyncio.gather(play.change(origin.world), *map(play.call, _by_caller(trace.looks)))
+                play.seen.counted = origin.ledger.described()["counted_calls"]
+                return play.seen
 
 
-async def _change(loop: Loop, world, trace: Trace, began: float) -> None:
-    versions: Counter[str] = Counter()
-    for change in trace.changes:
-        await asyncio.sleep(began + change.at - loop.time())
-        versions[change.node] += 1
-        world.touch(change.node, {"name": f"version {versions[change.node]}"})
-
-
-async def _call(loop: Loop, url: str, looks: Sequence[Look], began: float, versions: Versions, seen: Seen) -> None:
-    """One caller: each look at its time, or as soon as the one before has been answered."""
-    connection = await open_connection(url)
+def _by_caller(looks: Sequence[Look]) -> list[list[Look]]:
+    found: dict[int, list[Look]] = {}
     for look in looks:
-        await asyncio.sleep(began + look.at - loop.time())
-        asked = request(url, "GET", f"/v25.0/{look.node}?fields=name", token=look.token)
-        head, _, rest = asked.partition(b"\r\n\r\n")
-        answer = await connection.ask(head + f"\r\nPriority: u={look.urgency}".encode() + b"\r\n\r\n" + rest)
-        _note(json.loads(answer.text), answer, look, versions, seen, loop.time() - began)
-    connection.close()
+        found.setdefault(look.caller, []).append(look)
+    return list(found.values())
 
 
-def _note(body, answer, look: Look, versions: Versions, seen: Seen, now: float) -> None:
-    if answer.status != 200:
-        seen.throttled[look.urgency == LOW] += 1
-        return
-    name = body["name"]
-    version = int(name.rpartition(" ")[2]) if name.startswith("version") else 0
-    seen.oldest_s = max(seen.oldest_s, versions.age(look.node, version, now))
-    seen.replies[answer.field("cache-status").partition("; ")[2]] += 1
+class Play:
+    """One playing of a trace, from its beginning."""
+
+    def __init__(self, loop: Loop, trace: Trace, url: str) -> None:
+        """Send the looks of *trace* to *url*."""
+        self._loop, self._trace, self._url, self._began = loop, trace, url, loop.time()
+        self._versions = Versions(trace.changes)
+        self.seen = Seen()
+
+    async def change(self, world) -> None:
+        """Change the objects of *world* as they do: each name tells which version of the object it is."""
+        versions: Counter[str] = Counter()
+        for change in self._trace.changes:
+            await self._until(change.at)
+            versions[change.node] += 1
+            world.touch(change.node, {"name": f"version {versions[change.node]}"})
+
+    async def call(self, looks: Sequence[Look]) -> None:
+        """One caller: each look at its time, or as soon as the one before has been answered."""
+        connection = await open_connection(self._url)
+        for look in looks:
+            await self._until(look.at)
+            asked = request(self._url, "GET", f"/v25.0/{look.node}?fields=name", token=look.token)
+            urgent = f"\r\nPriority: u={look.urgency}\r\n\r\n".encode()
+            self._note(look, await connection.ask(asked.replace(b"\r\n\r\n", urgent, 1)))
+        connection.close()
+
+    async def _until(self, at: float) -> None:
+        await asyncio.sleep(self._began + at - self._loop.time())
+
+    def _note(self, look: Look, answer: Answer) -> None:
+        if answer.status != 200:
+            self.seen.throttled[look.urgency == LOW] += 1
+            return
+        name = json.loads(answer.text)["name"]
+        version = int(name.rpartition(" ")[2]) if name.startswith("version") else 0
+        age = self._versions.age(look.node, version, self._loop.time() - self._began)
+        self.seen.oldest_s = max(self.seen.oldest_s, age)
 
 
 def main(minutes: float) -> None:

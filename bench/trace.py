@@ -7,7 +7,7 @@ of all objects changes each minute.
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -111,8 +111,3 @@ class Versions:
         """Seconds since *version* of *node* was last the current one; 0 if it still is."""
         times = self._times.get(node, [])
         return max(0.0, now - times[version]) if version < len(times) else 0.0
-
-
-def counted(looks: Iterable[Look]) -> Counter[str]:
-    """How often each object is looked at."""
-    return Counter(look.node for look in looks)
