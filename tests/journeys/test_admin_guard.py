@@ -57,7 +57,7 @@ async def test_a_fault_is_told_without_its_text(near: Ask, monkeypatch: pytest.M
     def fail(_self: object) -> dict[str, object]:
         raise ValueError("sesame")
 
-    monkeypatch.setattr("proxy.shell.telemetry.Telemetry.stats", fail)
+    monkeypatch.setattr("proxy.shell.batcher.Batcher.queued", property(fail))
     heard = await near.say("/stats")
     refused(heard, 500)
     assert b"sesame" not in heard.body
