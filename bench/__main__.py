@@ -16,17 +16,11 @@ SCRIPTS = (
     "thousand_gets",
     "identical_gets",
     "split_batch",
-SCRIPTS = (
-    "lone_get",
-    "thousand_gets",
-    "identical_gets",
-    "split_batch",
-    "merged_fields",
     "dashboard_trace",
+    "metrics_scrape",
     "first_paint",
     "beside_nginx",
     "memory",
-)
 )
 
 
