@@ -14,7 +14,7 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,8 @@ from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.core.sealing import Sealer
 from proxy.core.touching import Touches
+from proxy.loading import SettingsError
+from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
 from proxy.shell.admin import TokenFileError, admin, read_token, rows
 from proxy.shell.batcher import Batcher
@@ -77,6 +79,7 @@ class Running:
     listen: Address
     admin: Address
     telemetry: Telemetry
+    live: Reloader
 
     @property
     def url(self) -> str:
@@ -89,12 +92,15 @@ class Running:
         return f"http://{self.admin}"
 
 
-def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; the exit status. Raises StartError."""
+def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Raises StartError and SettingsError.
+
+    At SIGHUP, what *reread* gives is taken; it raises SettingsError.
+    """
     logs.set_up(settings.log)
     _keep_the_heap_small()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return runner.run(_serve(settings, reread))
 
 
 def _keep_the_heap_small() -> None:
@@ -105,7 +111,7 @@ def _keep_the_heap_small() -> None:
             mallopt(option, value)
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, reread: Callable[[], Settings]) -> int:
     """Serve until a signal, then drain; a second signal does not wait for those inside."""
     ending, task = asyncio.Event(), asyncio.current_task()
 
@@ -114,26 +120,46 @@ async def _serve(settings: Settings) -> int:
             task.cancel()
         ending.set()
 
+    loop, hung_up = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told)
+        loop.add_signal_handler(number, told)
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     try:
-        return await _serve_until(ending, settings)
+        return await _serve_until(ending, hung_up, settings, reread)
     except asyncio.CancelledError:
         _log.warning("told to stop again: requests that were open are broken off")
         return 1
 
 
-async def _serve_until(ending: asyncio.Event, settings: Settings) -> int:
-    async with sidecar(settings, ending=ending) as running:
+async def _serve_until(
+    ending: asyncio.Event, hung_up: asyncio.Event, settings: Settings, reread: Callable[[], Settings]
+) -> int:
+    async with sidecar(settings, ending=ending, reread=reread) as running, _reloading(hung_up, running.live.reload):
         _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
         gc.collect()
         gc.freeze()
         if not running.admin.is_loopback and not settings.admin_token_file:
             _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
         await ending.wait()
-        _log.info("draining for at most %g s", settings.drain_grace_s + settings.drain_s)
+        _log.info("draining for at most %g s", running.live.settings.drain_s)
     _log.info("done")
     return 0
+
+
+@asynccontextmanager
+async def _reloading(hung_up: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Reload whenever *hung_up* is set; whoever sends the signal reads in the log what came of it."""
+
+    async def listen() -> None:
+        while await hung_up.wait():
+            hung_up.clear()
+            await reload()
+
+    task = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,41 +172,58 @@ class Clocks:
 
 @asynccontextmanager
 async def sidecar(
-    settings: Settings, clocks: Clocks = Clocks(), *, ending: asyncio.Event | None = None
+    settings: Settings,
+    clocks: Clocks = Clocks(),
+    *,
+    ending: asyncio.Event | None = None,
+    reread: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Running]:
-    """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError.
+    """A whole sidecar, from its listeners to its store; leaving it drains. Raises StartError and SettingsError.
 
-    *ending* is set when somebody asks for its end.
+    *ending* is set when somebody asks for its end; *reread* is what a reload asks.
     """
     ending = ending or asyncio.Event()
     async with contextlib.AsyncExitStack() as last, contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
         telemetry, ready = Telemetry(clocks.monotonic, clocks.now), asyncio.Event()
-        listener, inside, batcher = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
-        telemetry.gauges = Gauges(queued=lambda: batcher.queued, store=store.stats)
+        stack = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
+        telemetry.gauges = Gauges(queued=lambda: stack.batcher.queued, store=store.stats)
         guard = _guard(settings)
+
+        def take(new: Settings) -> None:
+            nonlocal guard
+            guard = _guard(new)  # first, for it alone can be refused
+            stack.take(new)
+            if new.log != live.settings.log:
+                logs.set_up(new.log)
+
+        live = Reloader(settings, reread or (lambda: settings), take)
         watch = Watch(telemetry.stats, clocks.monotonic, run=secrets.token_hex(4))
-        tables = (rows(ready.is_set, telemetry.stats, ending.set), metrics_rows(telemetry), Dashboard(watch).rows())
+        tables = (
+            rows(ready.is_set, telemetry.stats, ending.set, live.reload),
+            metrics_rows(telemetry),
+            Dashboard(watch).rows(),
+        )
         ours = web.AppRunner(admin(tables, lambda: guard), access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
         last.push_async_callback(drain, ours, ADMIN_DRAIN_S)
         await last.enter_async_context(watch.looking())
-        theirs = web.ServerRunner(listener, shutdown_timeout=0)
+        theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
-        lifetimes.push_async_callback(drain, theirs, settings.drain_s, inside)
-        lifetimes.push_async_callback(_grace, inside, settings.drain_grace_s)
+        lifetimes.push_async_callback(_leave, theirs, stack.inside, live)
         watch.listen = f"http://{listen_at}"
         await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Running(listen_at, admin_at, telemetry)
+        yield Running(listen_at, admin_at, telemetry, live)
 
 
-async def _grace(inside: Inside, seconds: float) -> None:
-    """Take what still comes from those who have not heard that we leave; each answer tells one of them."""
+async def _leave(theirs: web.ServerRunner, inside: Inside, live: Reloader) -> None:
+    """Take what still comes from those who have not heard, each answer telling one of them; then drain."""
     inside.say_goodbye()
-    await asyncio.sleep(seconds)
+    await asyncio.sleep(live.settings.drain_grace_s)
+    await drain(theirs, live.settings.drain_s, inside)
 
 
 async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) -> tuple[Store, bytes]:
@@ -201,6 +244,16 @@ async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) 
     return store, master
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What of the stack is spoken to from outside."""
+
+    listener: Listener
+    inside: Inside
+    batcher: Batcher
+    take: Callable[[Settings], None]  # lets what may change of new settings hold from now on, in every layer at once
+
+
 async def _build(
     settings: Settings,
     master: bytes,
@@ -209,9 +262,9 @@ async def _build(
     *,
     clocks: Clocks,
     lifetimes: contextlib.AsyncExitStack,
-) -> tuple[Listener, Inside, Batcher]:
+) -> Stack:
     """The stack of the drawing, from right to left."""
-    way, hosts, rules = _way(settings), _hosts(settings), rules_of(settings)
+    way, hosts, rules, limits = _way(settings), _hosts(settings), rules_of(settings), _limits(settings)
     keys, touches = Keys(master), Touches()
 
     upstream, passthrough = Upstream(way), Passthrough(way)
@@ -222,9 +275,9 @@ async def _build(
     def names(read: Request) -> tuple[str, ...]:
         return touches.names(read, keys.fingerprint(read.credential))
 
-    batcher = Batcher(upstream, _limits(settings), telemetry, clocks.monotonic)
+    batcher = Batcher(upstream, limits, telemetry, clocks.monotonic)
     cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
-    merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=_limits(settings), clock=clocks.monotonic)
+    merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=limits, clock=clocks.monotonic)
     coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
@@ -239,7 +292,13 @@ async def _build(
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
     inside = Inside(server.handle)
     listener = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
-    return listener, inside, batcher
+
+    def take(new: Settings) -> None:
+        rules.take(rules_of(new))
+        limits.take(_limits(new))
+        server.rewrite_links = new.paging.rewrite
+
+    return Stack(listener, inside, batcher, take)
 
 
 async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
@@ -257,7 +316,7 @@ def _guard(settings: Settings) -> Guard:
     try:
         token = read_token(file) if isinstance(file, Path) else ""
     except TokenFileError as error:
-        raise StartError(f"admin_token_file: {error}") from None
+        raise SettingsError([f"admin_token_file: {error}"]) from None
     return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), token)
 
 

@@ -130,7 +130,7 @@ def serve(options: argparse.Namespace) -> int:
     from proxy import app
 
     try:
-        return app.serve(settings)
+        return app.serve(settings, lambda: load(options).settings)
     except app.StartError as error:
         raise SettingsError([str(error)]) from None
 

@@ -364,6 +364,30 @@ class Settings(Section):
         return value
 
 
+LIVE = frozenset(
+    {
+        "admin_hosts",
+        "admin_token_file",
+        "batch",
+        "cache.fresh_s",
+        "cache.stale_if_error_s",
+        "cache.stale_while_revalidate_s",
+        "drain_grace_s",
+        "drain_s",
+        "log",
+        "merge",
+        "paging",
+        "rules",
+    }
+)
+"""Settings, and whole sections, that a reload changes while the sidecar runs; the others wait for its next start."""
+
+
+def is_live(name: str) -> bool:
+    """Whether a reload changes the setting."""
+    return name in LIVE or name.partition(".")[0] in LIVE
+
+
 def section(field: FieldInfo) -> type[BaseModel] | None:
     """The model of the settings below *field*, if it has any."""
     kind = field.annotation

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -45,7 +45,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that an application in place of ours was started with."""
     seen: list[Settings] = []
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
         seen.append(settings)
         if settings.log.level == "error":
             raise StartError("the store is broken")
@@ -269,7 +269,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_an_interrupt_is_no_traceback(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends a command with the status that shells expect."""
 
-    def interrupt(_settings: Settings) -> int:
+    def interrupt(_settings: Settings, _reread: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("proxy.app.serve", interrupt)

@@ -29,15 +29,20 @@ TOPS_TRIED = 3
 _OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Limits:
-    """What holds for every group; the window in seconds."""
+    """What holds for every group; the window in seconds. A reload changes them where they are."""
 
     slots: int = GRAPH_LIMIT
     window_s: float = 0.005
     in_flight: int = 8
     queue: int = 10_000
     by_token: bool = False  # a batch holds one token
+
+    def take(self, other: Limits) -> None:
+        """From now on let *other* hold."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(other, name))
 
 
 def group_of(request: Request, limits: Limits) -> Hashable:

@@ -35,9 +35,15 @@ class TokenFileError(Exception):
 
 
 def rows(
-    is_ready: Callable[[], bool], stats: Callable[[], Mapping[str, object]], quit_now: Callable[[], None]
+    is_ready: Callable[[], bool],
+    stats: Callable[[], Mapping[str, object]],
+    quit_now: Callable[[], None],
+    reload: Callable[[], Awaitable[Mapping[str, object]]],
 ) -> dict[Access, list[web.RouteDef]]:
-    """The table of our own paths, by who may come to them; each room that has more adds its rows."""
+    """The table of our own paths, by who may come to them; each room that has more adds its rows.
+
+    *reload* tells what came of it: what is wrong under `problems`.
+    """
 
     async def livez(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -52,10 +58,16 @@ def rows(
         quit_now()
         return web.json_response({"draining": True})
 
+    async def read_again(_request: web.Request) -> web.Response:
+        told = await reload()
+        if "problems" in told:
+            return failure(422, "the settings are not taken, all is as it was", **told)
+        return web.json_response(told)
+
     return {
         Access.ANYONE: [web.get("/livez", livez), web.get("/readyz", readyz)],
         Access.READ: [web.get("/stats", told)],
-        Access.ACT: [web.post("/quit", end)],
+        Access.ACT: [web.post("/quit", end), web.post("/reload", read_again)],
     }
 
 

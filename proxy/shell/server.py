@@ -23,7 +23,7 @@ BODY_LOOKED_AT = 65_536
 """Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Server:
     """The end towards the application: every path belongs to Graph. What it works with is made by `app`."""
 

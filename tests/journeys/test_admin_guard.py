@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import app
+from proxy.loading import SettingsError
 from tests.journeys.conftest import MakeAsk, MakeScene, MakeSidecar
 from tests.journeys.talking import Ask, Heard
 
@@ -51,14 +51,16 @@ async def test_what_is_not_there_is_said_in_json(near: Ask) -> None:
     assert wrong.headers["Allow"] == "POST"
 
 
-async def test_a_fault_is_told_without_its_text(near: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_is_told_without_its_text(
+    sidecar: MakeSidecar, ask: MakeAsk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What goes wrong within is told by its kind."""
 
     def fail(_self: object) -> dict[str, object]:
         raise ValueError("sesame")
 
-    monkeypatch.setattr("proxy.shell.batcher.Batcher.queued", property(fail))
-    heard = await near.say("/stats")
+    monkeypatch.setattr("proxy.shell.telemetry.Telemetry.stats", fail)
+    heard = await (await ask((await sidecar(NOBODY)).admin_url)).say("/stats")
     refused(heard, 500)
     assert b"sesame" not in heard.body
 
@@ -103,7 +105,7 @@ async def test_a_token_that_is_none_is_said(sidecar: MakeSidecar, tmp_path: Path
     """A file that is not there, or holds what could be guessed, ends the start, and is not quoted."""
     if content is not None:
         (tmp_path / "token").write_text(content)
-    with pytest.raises(app.StartError, match="admin_token_file") as caught:
+    with pytest.raises(SettingsError, match="admin_token_file") as caught:
         await sidecar(NOBODY, admin_token_file=str(tmp_path / "token"))
     assert not content or content not in str(caught.value)
 
