@@ -71,6 +71,13 @@ def test_pools_routes_and_errors_are_listed() -> None:
     assert any("MISS 400 code 17 throttled" in each for each in lines)
 
 
+def test_errors_of_a_kind_are_one_line() -> None:
+    """Which says how many there were; the time is that of the newest."""
+    lines = shown(seen(errors=STATS["errors"] * 20))
+    assert any(each.endswith("FAILED 504 late /{id} (x20)") for each in lines)
+    assert sum("late" in each for each in lines) == 1
+
+
 @pytest.mark.parametrize("height, width", [(24, 80), (24, 60), (50, 120), (20, 200)])
 def test_a_frame_fits_its_terminal(height: int, width: int) -> None:
     """However much there is to list: no line too many, none too long."""

@@ -197,7 +197,7 @@ export class TimeChart extends Chart {
     if (!this.bins?.length) return [];
     const [from, to] = [this.bins[0].start, this.bins.at(-1).end];
     const steps = [60, 180, 300, 600, 900, 1800];
-    const step = steps.find((each) => ((to - from) / each) * 64 < width - EDGE.left) ?? 3600;
+    const step = steps.find((each) => ((to - from) / each) * 52 < width - EDGE.left) ?? 3600;
     const found = [];
     for (let at = Math.ceil(from / step) * step; at < to; at += step) {
       const x = EDGE.left + ((at - from) / (to - from)) * (width - EDGE.left);

@@ -116,36 +116,66 @@ export class Costs {
   }
 }
 
-/** The newest errors; all of them when asked. */
+/** The newest errors; all kinds of them when asked. */
 export class Errors {
   constructor() {
-    this.errors = [];
+    this.told = [];
     this.all = false;
     this.more = find('errors-more');
     this.more.addEventListener('click', () => {
       this.all = !this.all;
-      this.show(this.errors);
+      this.show(this.told);
     });
   }
 
-  show(errors) {
-    this.errors = errors;
+  show(told) {
+    this.told = told;
+    const errors = alike(told);
     const rows = (this.all ? errors : errors.slice(0, FEW_ERRORS)).map(error);
-    const heads = ['At', 'Mode', 'Status', 'Code', 'What', 'Route'].map((head) => make('th', { scope: 'col' }, head));
+    const heads = ['Last', 'Times', 'Mode', 'Status', 'Code', 'What', 'Route'].map((head) => make('th', { scope: 'col', class: head === 'Times' && 'number' }, head));
     find('errors').replaceChildren(make('thead', {}, make('tr', {}, heads)), make('tbody', {}, rows));
     find('errors').hidden = !errors.length;
     find('errors-none').hidden = errors.length > 0;
     this.more.hidden = errors.length <= FEW_ERRORS;
-    this.more.textContent = this.all ? 'Show fewer' : `Show all ${errors.length}`;
+    this.more.textContent = this.all ? 'Show fewer' : `Show all ${errors.length} kinds`;
     this.more.setAttribute('aria-expanded', String(this.all));
   }
 }
 
-const error = ({ at, mode, status, code, what, route }) => make('tr', {},
+// What Graph's codes are about (developers.facebook.com, "Handle Errors" and "Rate Limits").
+const CODES = [
+  ['limit reached', [4, 17, 32, 341, 368, 613, 130429]],
+  ['limit reached', Array.from({ length: 15 }, (_, at) => 80_000 + at)],
+  ['token refused', [102, 104, 190, 450, 452, 2500]],
+  ['permission missing', [3, 10, ...Array.from({ length: 100 }, (_, at) => 200 + at)]],
+  ['passing trouble', [1, 2]],
+  ['bad parameter', [100]],
+  ['no such object', [803]],
+];
+
+function about(code) {
+  if (code === null) return ['–'];
+  const found = CODES.find(([, codes]) => codes.includes(code));
+  return found ? [String(code), make('small', {}, found[0])] : [String(code)];
+}
+
+/** Errors that differ in nothing but their time as one, the newest first. */
+function alike(errors) {
+  const found = new Map();
+  for (const { at, ...what } of errors) {
+    const name = JSON.stringify(what);
+    const same = found.get(name);
+    found.set(name, { ...what, at: Math.max(at, same?.at ?? 0), times: (same?.times ?? 0) + 1 });
+  }
+  return [...found.values()];
+}
+
+const error = ({ at, times, mode, status, code, what, route }) => make('tr', {},
   make('th', { scope: 'row', class: 'text' }, make('time', { datetime: new Date(at * 1000).toISOString() }, clock(at))),
+  make('td', { class: 'number' }, String(times)),
   make('td', {}, make('span', { class: `mode ${mode}` }, mode)),
   make('td', {}, String(status)),
-  make('td', {}, code === null ? '–' : String(code)),
+  make('td', {}, about(code)),
   make('td', {}, what),
   make('td', { class: 'text' }, route));
 

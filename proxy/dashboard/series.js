@@ -102,12 +102,13 @@ export class Series {
     return found.map(({ seconds, grown }) => (seconds < 1 ? null : grown.map((each) => Math.max(0, each / seconds))));
   }
 
-  /** The highest that *columns* stood at in each of *bins*; null where nobody looked. */
+  /** The highest that *columns* stood at in each of *bins*; null where there was nothing to measure, which is told as 0. */
   peaks(columns, bins) {
     const found = bins.map(() => null);
     const places = columns.map((column) => this.places.get(column));
     for (let number = 0; number < this.rows.length; number += 1) {
       const row = this.rows[number];
+      if (!places.some((each) => row[each])) continue;
       for (const place of this.touched(bins, this.now(row) - this.step, this.now(row))) {
         found[place] = places.map((each, at) => Math.max(row[each] ?? 0, found[place]?.[at] ?? 0));
       }

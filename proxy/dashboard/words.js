@@ -16,7 +16,7 @@ export function bytes(n) {
   return `${few.format(n / size)} ${unit}`;
 }
 
-export const milliseconds = (n) => (n >= 1000 ? `${few.format(n / 1000)} s` : `${few.format(n)} ms`);
+export const milliseconds = (n) => (n >= 1000 ? `${few.format(n / 1000)} s` : `${n >= 10 ? Math.round(n) : tenths.format(n)} ms`);
 
 const SPANS = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]];
 

@@ -53,7 +53,7 @@ def frame(seen: Seen, console: Console, height: int | None = -1) -> RenderableTy
         "",
         *_routes(seen.stats["routes"][:routes], console),
         "",
-        *_errors(seen.stats["errors"][:errors], console),
+        *_errors(_alike(seen.stats["errors"])[:errors], console),
     ]
     console.width = min(console.width, _WIDEST)
     return Group(*parts)
@@ -64,7 +64,7 @@ def _shares(stats: Mapping[str, Any], lines: int | None) -> tuple[int, int, int]
     if lines is None:
         return 10, 20, 10
     pools = min(len(stats["usage"]), max(1, lines // 3))
-    errors = min(len(stats["errors"]), max(1, lines // 4))
+    errors = min(len(_alike(stats["errors"])), max(1, lines // 4))
     return pools, max(1, lines - max(1, pools) - max(1, errors)), errors
 
 
@@ -218,16 +218,25 @@ def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[R
     yield table
 
 
-def _errors(errors: Sequence[Mapping[str, Any]], console: Console) -> Iterator[RenderableType]:
+def _alike(errors: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Errors that differ in nothing but their time as one, the newest first, and how many they are."""
+    kinds: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for error in errors:
+        kinds.setdefault(tuple(error[name] for name in ("mode", "status", "code", "what", "route")), []).append(error)
+    return [(same[0], len(same)) for same in kinds.values()]
+
+
+def _errors(errors: Sequence[tuple[Mapping[str, Any], int]], console: Console) -> Iterator[RenderableType]:
     if not errors:
         yield Text("errors: none", style="dim")
-    for error in errors:
+    for error, times in errors:
         at = time.strftime("%H:%M:%S", time.localtime(error["at"]))
         code = "" if error["code"] is None else f" code {error['code']}"
         yield Text.assemble(
             (f"{at} ", "dim"),
             (f"{error['mode']} ", _MODES.get(error["mode"], "")),
             f"{error['status']}{code} {error['what']} {error['route']}",
+            f" (x{times})" if times > 1 else "",
             overflow=_cut(console),
             no_wrap=True,
         )
@@ -254,8 +263,8 @@ def size(number: float) -> str:
 
 
 def milliseconds(number: float | None) -> str:
-    """Milliseconds, or seconds where there are many."""
-    if number is None:
+    """Milliseconds, or seconds where there are many; nothing measured is told as 0."""
+    if not number:
         return "-"
     return f"{number / 1000:.1f} s" if number >= 1000 else f"{number:.{0 if number >= 10 else 1}f} ms"
 

@@ -90,7 +90,11 @@ async def test_pools_errors_and_costs_are_listed(look: Look, board: Board) -> No
     pools = page.locator("#gauges li")
     await expect(pools).to_have_text([re.compile(r"act_1.*100 %.*stop.*regains in 21 min"), re.compile("9f3c.*41 %")])
     await expect(pools.first.get_by_role("meter")).to_have_attribute("aria-valuenow", "100")
-    await expect(page.locator("#errors tbody tr")).to_have_text([re.compile("FAILED504.late"), re.compile("MISS40017")])
+    await expect(page.locator("#errors tbody tr")).to_have_text(
+        [re.compile("1FAILED504.late"), re.compile("1MISS40017limit reached")]
+    )
+    board.tell(errors=STATS["errors"] * 3)
+    await expect(page.locator("#errors tbody tr").first).to_have_text(re.compile("3FAILED504.late"))
     await page.get_by_role("radio", name="Ad accounts").check()
     await expect(page.locator("#costs tbody tr")).to_have_text(re.compile("^act_1900"))
 
