@@ -16,6 +16,7 @@ SCRIPTS = (
     "thousand_gets",
     "identical_gets",
     "split_batch",
+    "merged_fields",
     "dashboard_trace",
     "metrics_scrape",
     "first_paint",
