@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy import app, emulator
-from tests.journeys.conftest import MakeGate, MakeScene, MakeTwins, SidecarSettings
+from tests.journeys.conftest import Clock, MakeGate, MakeScene, MakeTwins, SidecarSettings
 from tests.journeys.talking import Ask, Heard, Scene, Twins
 
 MERGE: dict[str, Any] = {"merge": {"enabled": True}, "batch": {"window_ms": 100}}
@@ -412,6 +412,18 @@ async def test_a_write_ends_the_freshness_of_what_was_learnt(scene: MakeScene) -
     heard = await here.say("/v25.0/?ids=111,222&fields=name", token="ann")
     assert heard.json["111"]["name"] == "new"
     assert nodes_asked(here)[-1] == "?fields=name&ids=111"
+
+
+async def test_a_body_that_has_an_etag_keeps_it(scene: MakeScene, clock: Clock) -> None:
+    """What several objects' answer confirms of one is fresh anew, under the ETag that it had."""
+    here = await scene(FRESH)
+    first = await here.say(NAME, token="ann")
+    clock.ahead += 3601
+    await here.say("/v25.0/?fields=name&ids=111,222", token="ann")
+    again = await here.say(NAME, token="ann")
+    assert (again.cache[:4], again.etag) == ("hit;", first.etag)
+    clock.ahead += 3601
+    assert (await here.say(NAME, token="ann")).cache == "fwd=stale; fwd-status=304"
 
 
 # --- the ledger
