@@ -1,6 +1,7 @@
 """graph-sidecar: the proxy beside a program that talks to Meta's Graph API.
 
     cli         reads flags, environment and file (`loading`, `settings`), looks at the machine (`preflight`)
+    control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)
     app         builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
       listener    connections          server       messages, each to where it belongs     drain   their end

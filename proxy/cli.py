@@ -182,26 +182,79 @@ def add_top(parser: argparse.ArgumentParser) -> None:
 
 def run_top(options: argparse.Namespace) -> int:
     """Show a sidecar that runs; `--admin` may be a whole URL here."""
-    from proxy import top
-    from proxy.shell.admin import TokenFileError, read_token
+    from proxy import control, top
 
     urls = [text for flag, text in options.flags if flag == "--admin" and "://" in text]
     options.flags = [(flag, text) for flag, text in options.flags if text not in urls]
     settings = load(options).settings
-    url = urls[-1].rstrip("/") if urls else f"http://{_from_here(settings.admin)}"
-    file = settings.admin_token_file
+    url = urls[-1].rstrip("/") if urls else f"http://{control.from_here(settings.admin)}"
     try:
-        token = read_token(file) if isinstance(file, Path) else ""
-        return top.run(url, token, once=options.once, interval=options.interval)
-    except TokenFileError as error:
-        raise SettingsError([f"admin_token_file: {error}"]) from None
+        return top.run(url, control.token_of(settings), once=options.once, interval=options.interval)
     except top.FollowError as error:
         raise SettingsError([str(error)]) from None
 
 
-def _from_here(address: Address) -> Address:
-    """Where to reach what listens on *address*, on this machine."""
-    return Address({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host), address.port)  # noqa: S104
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is."""
+    add_settings(parser)
+    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to wait (default: 60)")
+
+
+def add_quit(parser: argparse.ArgumentParser) -> None:
+    """The same."""
+    add_settings(parser)
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds to wait (default: drain_grace_s and drain_s, and 5)"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("must be a number of seconds from 0 to 86400")
+    return value
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Return when a sidecar takes requests."""
+    from proxy import control
+
+    return _told(lambda: control.wait(load(options).settings, options.timeout))
+
+
+def end(options: argparse.Namespace) -> int:
+    """End a sidecar, and return when it has ended."""
+    from proxy import control
+
+    return _told(lambda: control.end(load(options).settings, options.timeout))
+
+
+def _told(work: Callable[[], None]) -> int:
+    """The status of *work*: 1, and a line, where a sidecar that runs did not do as it was asked."""
+    from proxy.control import ControlError
+
+    try:
+        work()
+    except ControlError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """What is to be done comes first."""
+    parser.add_argument("what", choices=("stats", "purge", "verify"), help="count, remove or check what is held")
+    add_settings(parser)
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Count, remove or check what is held: by asking the sidecar that runs, else in its folder."""
+    from proxy import holdings
+
+    return _told(lambda: holdings.WHAT[options.what](load(options).settings))
 
 
 def add_emulate(parser: argparse.ArgumentParser) -> None:
@@ -310,5 +363,8 @@ COMMANDS = {
     "demo": Command("shows the savings: offline Graph, sidecar and sample traffic in one go", add_demo, run_demo),
     "emulate": Command("runs the offline Graph alone", add_emulate, emulate),
     "top": Command("shows a sidecar that runs, live in a terminal", add_top, run_top),
+    "wait": Command("returns when a sidecar takes requests", add_wait, wait),
+    "quit": Command("drains and ends a sidecar, and returns when it has ended", add_quit, end),
+    "cache": Command("counts, removes or checks what is held", add_cache, cache),
     "check": Command("prints the settings in force and where each comes from, or what is wrong", add_settings, check),
 }
