@@ -113,7 +113,7 @@ class Bill:
 
     def turn_out(self, calls: int) -> None:
         """What was asked for is *calls* in all, as is known only now: a list of ids may be another read's answer."""
-        self.ask(calls - self.asked)
+        self.ask(max(0, calls - self.asked))
 
     def send(self, calls: int) -> None:
         """So many calls have left for Graph."""

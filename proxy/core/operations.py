@@ -166,6 +166,11 @@ def read_operations(batch: object) -> tuple[Operation, ...] | None:
     return tuple(operations)
 
 
+def how_many(batch: object) -> int:
+    """As how many calls a `batch` parameter counts that is not understood otherwise; one if it is no array."""
+    return max(1, len(_array(batch) or ()))
+
+
 def is_true(value: object, *, default: bool) -> bool:
     """A switch as PHP reads it, from a query, a form or JSON."""
     return default if value is None else str(value).lower() not in _FALSE

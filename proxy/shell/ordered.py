@@ -7,6 +7,7 @@ and what a part answered is filled into the next one here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -141,6 +142,7 @@ class Ordered:
         except BadPath as path:
             slots.tell(at, unbatching.bad_path(str(path)))
             return None
+        slots.bills[at].turn_out(calls_of(url.partition("?")[2]))
         read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
         if isinstance(read, Read):
             return await self._ready_read(at, read, names)
@@ -183,11 +185,23 @@ class Ordered:
         missing = [
             one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
         ]
+        for one in ready:
+            self._count_ids(one)
         while missing:
             waiting = {one.at for one in missing}
             free = [one for one in missing if waiting.isdisjoint(self._slots.operation(one.at).parents)]
             await asyncio.gather(*(self._ask_again(one) for one in free))
             missing = [one for one in missing if one not in free]
+
+    def _count_ids(self, one: _Ready) -> None:
+        """Ids that another operation's answer named are calls as well; how many is known only now."""
+        operation = self._slots.operation(one.at)
+        if not operation.has_references or self._slots.any_failed(operation.parents):
+            return
+        with contextlib.suppress(BadPath):
+            more = calls_of(self._slots.texts(one.at)[0].partition("?")[2]) - one.calls
+            self._slots.bills[one.at].ask(more)
+            self._slots.bills[one.at].send(more)
 
     async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
         """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.

@@ -9,7 +9,7 @@ from aiohttp import web
 from proxy.core import dressing, errors, normal
 from proxy.core.batching import GRAPH_LIMIT
 from proxy.core.messages import Credential, Headers, Reply
-from proxy.core.operations import Unresolved, may_hold_batch, read_envelope
+from proxy.core.operations import Unresolved, how_many, may_hold_batch, read_envelope
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.shell import Wrote
@@ -79,6 +79,7 @@ class Server:
         target, reader = normal.read_target(head.target), self.reader
         nodes, who = normal.nodes(target.path, target.query), credential(head)
         began, bill = reader.clock(), reader.message_bill(target, who)
+        bill.turn_out(max(bill.asked, await _operations(head, looked_at)))
 
         def answered(fields: Headers) -> None:
             if found.writes:
@@ -137,6 +138,15 @@ async def _written(head: Head, body: bytes | None) -> tuple[str, ...]:
         return about
     form = await read_form(body, head.headers) if body else None
     return normal.named(form.parameters) if form and normal.BATCHES.isdisjoint(form.parameters) else ()
+
+
+async def _operations(head: Head, body: bytes) -> int:
+    """How many operations a message holds that passes through: a batch in terms that are not known here is one, too."""
+    in_query = normal.read_target(head.target).get("batch")
+    if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
+        return 1
+    form = await read_form(body, head.headers)
+    return how_many(form.parameters.get("batch", in_query) if form else in_query)
 
 
 def _worth_looking_at(head: Head) -> int:

@@ -10,6 +10,7 @@ import msgspec
 from proxy.core import paging, unbatching
 from proxy.core.dressing import WayIn
 from proxy.core.errors import UNREADABLE
+from proxy.core.ledger import calls_of
 from proxy.core.messages import Reply
 from proxy.core.operations import Envelope, Operation, is_normal, plain_read
 from proxy.core.reading import Hosts, Read, Skip
@@ -71,6 +72,7 @@ class Slots:
     async def ask(self, at: int, read: Read) -> Reply:
         """Answer the operation through the stack, as any GET."""
         began = self._reader.clock()
+        self.bills[at].turn_out(calls_of(read.request.query))
         reply = await self._reader.ask(read, self.bills[at])
         self.fill(at, read, reply, self._reader.clock() - began)
         return reply
