@@ -12,12 +12,13 @@
       batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
       telemetry   what is counted      bills        on whose account     pulse          how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
+      changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders
       metrics     for Prometheus
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
       caching     what is held         sealing      how it lies on the disk             lasting · quota
-      touching    what was changed     kin          which reads show it
+      touching    what was changed     kin          which reads show it                  webhooks · purging
       fields      one fetch for many   several      many objects in one read
       ledger      calls in Meta's units                                    routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching

@@ -25,20 +25,23 @@ from aiohttp import web
 
 from proxy import logs
 from proxy.core.batching import Limits
-from proxy.core.guarding import Guard
+from proxy.core.guarding import Access, Guard
 from proxy.core.keys import Keys
-from proxy.core.messages import Credential, Request
+from proxy.core.messages import Request
+from proxy.core.purging import Purges
 from proxy.core.quota import Usage
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.core.sealing import Sealer
 from proxy.core.touching import Touches
+from proxy.core.webhooks import Subscriptions
 from proxy.loading import SettingsError
 from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
-from proxy.shell.admin import TokenFileError, admin, read_token, rows
+from proxy.shell.admin import Rows, TokenFileError, admin, read_token, rows
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
+from proxy.shell.changes import Changes
 from proxy.shell.coalescer import Coalescer
 from proxy.shell.dashboard import Dashboard
 from proxy.shell.drain import Inside, drain
@@ -48,6 +51,7 @@ from proxy.shell.merger import Merger
 from proxy.shell.metrics import rows as metrics_rows
 from proxy.shell.passthrough import Passthrough
 from proxy.shell.pulse import pulse
+from proxy.shell.purge import purge_row
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.several import Several
@@ -55,6 +59,7 @@ from proxy.shell.store import KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Gauges, Telemetry
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import Upstream, Way
+from proxy.shell.webhooks import Webhooks
 
 _log = logging.getLogger("graph_sidecar")
 
@@ -80,6 +85,7 @@ class Running:
     admin: Address
     telemetry: Telemetry
     live: Reloader
+    webhooks: Address  # where Meta tells of changes
 
     @property
     def url(self) -> str:
@@ -199,16 +205,27 @@ async def sidecar(
 
         live = Reloader(settings, reread or (lambda: settings), take)
         watch = Watch(telemetry.stats, clocks.monotonic, run=secrets.token_hex(4))
-        tables = (
+        webhooks = _webhooks(settings, stack.changes, telemetry)
+        tables: list[Rows] = [
             rows(ready.is_set, telemetry.stats, ending.set, live.reload),
             metrics_rows(telemetry),
             Dashboard(watch).rows(),
-        )
-        ours = web.AppRunner(admin(tables, lambda: guard), access_log=None, shutdown_timeout=0)
+            {Access.ACT: [purge_row(stack.changes.purge)]},
+        ]
+        if not settings.webhooks.listen:
+            tables.append(webhooks)
+        ours = web.AppRunner(admin(tables, lambda: guard), auto_decompress=False, access_log=None, shutdown_timeout=0)
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
         last.push_async_callback(drain, ours, ADMIN_DRAIN_S)
         await last.enter_async_context(watch.looking())
+        webhooks_at = admin_at
+        if settings.webhooks.listen:
+            world = web.AppRunner(
+                admin([webhooks], lambda: guard), auto_decompress=False, access_log=None, shutdown_timeout=0
+            )
+            webhooks_at = await _listen("webhooks.listen", world, settings.webhooks.listen)
+            lifetimes.push_async_callback(drain, world, ADMIN_DRAIN_S)
         theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
         lifetimes.push_async_callback(_leave, theirs, stack.inside, live)
@@ -216,7 +233,7 @@ async def sidecar(
         await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Running(listen_at, admin_at, telemetry, live)
+        yield Running(listen_at, admin_at, telemetry, live, webhooks_at)
 
 
 async def _leave(theirs: web.ServerRunner, inside: Inside, live: Reloader) -> None:
@@ -251,6 +268,7 @@ class Stack:
     listener: Listener
     inside: Inside
     batcher: Batcher
+    changes: Changes
     take: Callable[[Settings], None]  # lets what may change of new settings hold from now on, in every layer at once
 
 
@@ -265,7 +283,8 @@ async def _build(
 ) -> Stack:
     """The stack of the drawing, from right to left."""
     way, hosts, rules, limits = _way(settings), _hosts(settings), rules_of(settings), _limits(settings)
-    keys, touches = Keys(master), Touches()
+    keys, touches, purges = Keys(master), Touches(), Purges()
+    subscriptions = Subscriptions(settings.webhooks.extend_s)
 
     upstream, passthrough = Upstream(way), Passthrough(way)
     for end in (upstream, passthrough):
@@ -276,20 +295,26 @@ async def _build(
         return touches.names(read, keys.fingerprint(read.credential))
 
     batcher = Batcher(upstream, limits, telemetry, clocks.monotonic)
-    cache = Cache(batcher, store=store, keys=keys, rule=rules.of, touches=touches, now=clocks.now)
+    cache = Cache(
+        batcher,
+        store=store,
+        keys=keys,
+        rule=lambda read: subscriptions.extended(rules.of(read), read),
+        touches=touches,
+        purges=purges,
+        now=clocks.now,
+    )
     merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=limits, clock=clocks.monotonic)
     coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
 
-    def wrote(nodes: tuple[str, ...], who: Credential | None) -> None:
-        changed = touches.wrote(nodes, keys.fingerprint(who), clocks.now())
-        coalescer.close(changed)
-        merger.close_flights(changed)
+    flights = (coalescer.close, merger.close_flights)
+    changes = Changes(touches, purges, subscriptions, keys, store, clocks.now, flights)
 
     reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
-    unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, wrote)
-    server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, wrote)
+    unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote)
+    server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, changes.wrote)
     inside = Inside(server.handle)
     listener = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
 
@@ -298,7 +323,7 @@ async def _build(
         limits.take(_limits(new))
         server.rewrite_links = new.paging.rewrite
 
-    return Stack(listener, inside, batcher, take)
+    return Stack(listener, inside, batcher, changes, take)
 
 
 async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
@@ -309,6 +334,22 @@ async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
         await runner.cleanup()
         raise StartError(f"{name} = {at}: {error.strerror or error}") from None
     return Address(at.host, runner.addresses[0][1])
+
+
+def _webhooks(settings: Settings, changes: Changes, telemetry: Telemetry) -> Rows:
+    """The rows of `/webhooks`, for any listener. Raises SettingsError."""
+    given, problems = settings.webhooks, []
+    files = {"verify_token_file": given.verify_token_file, "secret_file": given.secret_file}
+    found = {name: file for name, file in files.items() if isinstance(file, Path)}
+    for name, file in found.items():
+        try:
+            read_token(file)
+        except TokenFileError as error:
+            problems.append(f"webhooks.{name}: {error}")
+    if problems:
+        raise SettingsError(problems)
+    answers = Webhooks(found.get("verify_token_file"), found.get("secret_file"), changes.heard, telemetry.pushed)
+    return {Access.ANYONE: answers.routes}
 
 
 def _guard(settings: Settings) -> Guard:

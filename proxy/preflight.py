@@ -21,9 +21,10 @@ def problems(settings: Settings) -> list[str]:
     return [
         *port("listen", settings.listen),
         *port("admin", settings.admin),
+        *(port("webhooks.listen", settings.webhooks.listen) if settings.webhooks.listen else ()),
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
-        *(_token(settings.admin_token_file) if isinstance(settings.admin_token_file, Path) else ()),
+        *(line for name, file in token_files(settings).items() for line in _token(name, file)),
     ]
 
 
@@ -76,8 +77,19 @@ def _key(file: Path) -> Iterator[str]:
         yield f"cache.key_file: {error}"
 
 
-def _token(file: Path) -> Iterator[str]:
+def token_files(settings: Settings) -> dict[str, Path]:
+    """The files that hold what is shown to us, by the setting that names each."""
+    webhooks = settings.webhooks
+    named = {
+        "admin_token_file": settings.admin_token_file,
+        "webhooks.verify_token_file": webhooks.verify_token_file,
+        "webhooks.secret_file": webhooks.secret_file,
+    }
+    return {name: file for name, file in named.items() if isinstance(file, Path)}
+
+
+def _token(name: str, file: Path) -> Iterator[str]:
     try:
         read_token(file)
     except TokenFileError as error:
-        yield f"admin_token_file: {error}"
+        yield f"{name}: {error}"

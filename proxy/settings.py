@@ -160,6 +160,7 @@ def _items(value: object, otherwise: str) -> object:
 
 
 Listen = Annotated[Address, BeforeValidator(parse_address)]
+MaybeListen = Annotated[Address | Literal[""], BeforeValidator(lambda value: value and parse_address(value))]
 Origin = Annotated[str, AfterValidator(_origin)]
 Host = Annotated[str, AfterValidator(_host)]
 UserAgent = Annotated[str, AfterValidator(_user_agent)]
@@ -328,6 +329,27 @@ class Log(Section):
     )
 
 
+class Webhooks(Section):
+    """Where Meta tells of changes, so that what is held ends with them."""
+
+    listen: MaybeListen = Field(
+        default="",
+        description="host and port of their own, where /webhooks is all there is; empty: /webhooks on admin",
+    )
+    verify_token_file: TokenFile = Field(
+        default="", description="holds the token that was given to Meta with the address; for the handshake"
+    )
+    secret_file: TokenFile = Field(
+        default="", description="holds the app's secret, with which Meta signs what it tells; none: nothing is taken"
+    )
+    extend_s: float = Field(
+        default=0,
+        ge=0,
+        le=YEAR_S,
+        description="seconds that what Meta tells of may be fresh, where a rule calls it fresh at all; 0 for no longer",
+    )
+
+
 class Settings(Section):
     """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
 
@@ -353,6 +375,7 @@ class Settings(Section):
     cache: Cache = Field(default_factory=Cache)
     merge: Merge = Merge()
     paging: Paging = Paging()
+    webhooks: Webhooks = Webhooks()
     log: Log = Log()
 
     @field_validator("admin")

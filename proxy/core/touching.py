@@ -33,6 +33,10 @@ class Touches:
         self.touch(names, now)
         return names
 
+    def shown_by(self, node: str) -> Names:
+        """The names of *node* and of the lists that were seen to show it."""
+        return self._kin.written((node,), b"")
+
     def names(self, request: Request, fingerprint: bytes) -> Names:
         """The names whose change is a change of what *request* reads."""
         return self._kin.read(request, fingerprint)

@@ -13,6 +13,7 @@ It shares no code with the rest of the package, so that a mistake there meets a 
       later         request sets and sessions  laterviews · laterwrites · notices
       dressing      text and its ETag          headers · jsonstyle
     world       the objects: generated, and changed by what is written      kinds
+    pushes      webhooks: what was changed, told to whoever subscribed
     faults      trouble on purpose, as slots (graph) and whole replies (sabotage)
     ledger      what happened, counted as Meta counts
     control     the paths under /__emulator__/

@@ -86,6 +86,11 @@ class Config:
     require_proof: bool = False
     """When set with `app_secret`, a missing `appsecret_proof` is refused too."""
 
+    webhook_url: str = ""
+    """Where changes are told of, signed with `app_secret`: an address of this machine; empty for nowhere."""
+    webhook_verify_token: str = ""
+    """What the handshake with `webhook_url` shows; `POST /__emulator__/subscribe` performs it."""
+
     budget: int | None = None
     """Calls allowed within the window; None means no limit."""
     budget_scope: str = "app"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from inspect import isawaitable
 from typing import Any
 
 from aiohttp.web import BaseRequest, Response
 
-from proxy.emulator import notices
+from proxy.emulator import notices, pushes
 from proxy.emulator.parts import Parts
 
 PREFIX = "/__emulator__/"
 
-_HIDDEN = ("app_secret", "refused_tokens", "refused_on_top")
+_HIDDEN = ("app_secret", "webhook_verify_token", "refused_tokens", "refused_on_top")
 
 
 async def answer(parts: Parts, request: BaseRequest) -> Response:
@@ -25,7 +26,9 @@ async def answer(parts: Parts, request: BaseRequest) -> Response:
     try:
         text = await request.text()
         said = action(parts, json.loads(text) if text.strip() else {})
+        said = await said if isawaitable(said) else said
         await notices.deliver(parts.graph.later)
+        await pushes.deliver(parts)
         return _json(said)
     except (ValueError, TypeError, KeyError) as error:
         return _json({"error": str(error)}, 400)
@@ -80,6 +83,15 @@ def _advance(parts: Parts, asked: Any) -> Any:
     return {"moved": {group.id: group.is_completed for group in moved}}
 
 
+def _subscribe(parts: Parts, _asked: Any) -> Any:
+    """Shake hands with `webhook_url`."""
+    return pushes.subscribe(parts)
+
+
+def _pushed(parts: Parts, _asked: Any) -> Any:
+    return {"pushed": list(parts.pushed)}
+
+
 def _settings(parts: Parts, _asked: Any) -> Any:
     """Show the settings in force, without what is secret in them."""
     shown = asdict(parts.settings.config)
@@ -106,6 +118,8 @@ _ACTIONS: dict[tuple[str, str], Callable[[Parts, Any], Any]] = {
     ("POST", "touch"): _touch,
     ("GET", "world"): _world,
     ("POST", "advance"): _advance,
+    ("POST", "subscribe"): _subscribe,
+    ("GET", "pushed"): _pushed,
     ("GET", "settings"): _settings,
     ("POST", "settings"): _change_settings,
 }

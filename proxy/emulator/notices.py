@@ -12,8 +12,8 @@ from yarl import URL
 
 from proxy.emulator.later import STATUSES, Group, Later
 
-_LOCAL = ("127.0.0.1", "localhost", "::1")
-_PATIENCE = ClientTimeout(total=2)
+LOCAL = ("127.0.0.1", "localhost", "::1")
+PATIENCE = 2.0
 
 
 async def deliver(later: Later) -> None:
@@ -29,9 +29,9 @@ async def deliver(later: Later) -> None:
 
 async def _sent(group: Group) -> str:
     uri = URL(group.uri)
-    if uri.host not in _LOCAL:
+    if uri.host not in LOCAL:
         raise ValueError("The emulator calls no other machine")
-    async with ClientSession(timeout=_PATIENCE) as session, session.post(uri, json=_told(group)) as reply:
+    async with ClientSession(timeout=ClientTimeout(PATIENCE)) as session, session.post(uri, json=_told(group)) as reply:
         return f"HTTP {reply.status}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ class Parts:
         self.ledger = Ledger(self.settings)
         self.faults = Faults(self.settings.config.seed)
         self.world = World(self.settings, clock)
+        self.pushed: deque[str] = deque(maxlen=1000)  # what was said to each webhook call, oldest first
         self.graph = Graph(self.settings, self.world, self.ledger, self.faults, clock)
         for fault in self.settings.config.faults:
             self.faults.add(fault)

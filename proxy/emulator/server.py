@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.web import BaseRequest, StreamResponse
 from multidict import CIMultiDict
 
-from proxy.emulator import batch, control, headers, notices, operations, sabotage
+from proxy.emulator import batch, control, headers, notices, operations, pushes, sabotage
 from proxy.emulator.bodies import Body, body_of
 from proxy.emulator.calls import Call, Reply, call_from
 from proxy.emulator.config import Config
@@ -66,6 +66,7 @@ class Emulator(Parts):
             return await self._send(request, reply, fault)
         reply = self._reply(call)
         await notices.deliver(self.graph.later)
+        await pushes.deliver(self)
         fault = self._draw("after", target)
         return await self._send(request, sabotage.spoiled(fault, reply) if fault else reply, fault)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import insort
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from proxy.emulator.kinds import KINDS, Kind, child_id, children, kind_of, owner
 
 _MISSING_NUMBERS = range(404_000, 405_000)
 _YEAR_S = 31_536_000
+_NEWS = 10_000
 _BORN = 1_704_164_645
 """2024-01-02T03:04:05+0000."""
 
@@ -33,6 +34,17 @@ class Node:
     written: dict[str, Any]
     owner: str = ""
     """For an object that was created: the digits by which children know what owns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that was changed in an object, as webhooks tell it."""
+
+    node: str
+    field: str
+    """A field of the object, or an edge of it."""
+    value: Any
+    at: float
 
 
 class World:
@@ -56,6 +68,7 @@ class World:
         self._deleted: set[str] = set()
         self._alike: Counter[str] = Counter()
         self._notes: Counter[str] = Counter()
+        self._news: deque[Change] = deque(maxlen=_NEWS)
 
     def node(self, node_id: str) -> Node | None:
         """The object with this id, or None if there is none."""
@@ -72,6 +85,10 @@ class World:
         """Change an object now, to *values* where they are given."""
         self._revisions[node_id] = self._revisions.get(node_id, 0) + 1
         self._changed[node_id] = self._clock()
+        for name, value in (values or {"name": None}).items():
+            self._news.append(Change(node_id, name, value, self._clock()))
+        if node_id in self._homes:
+            self._tell_home(node_id, "edited")
         if values:
             self._written.setdefault(node_id, {}).update(values)
 
@@ -88,6 +105,7 @@ class World:
             made.insert(0, node_id)
         else:
             insort(made, node_id)
+        self._tell_home(node_id, "add")
         return node_id
 
     def fresh(self, prefix: str, *content: Any) -> str:
@@ -118,9 +136,18 @@ class World:
         writes = [{"method": method, "path": path, "values": values, "count": n} for (path, method, values), n in noted]
         return {"created": created, "updated": updated, "deleted": sorted(self._deleted), "writes": writes}
 
+    def news(self) -> list[Change]:
+        """What has changed since this was asked last; what nobody asks for is forgotten."""
+        told = list(self._news)
+        self._news.clear()
+        return told
+
     def delete(self, node_id: str) -> None:
         """Take an object away for good."""
         self._deleted.add(node_id)
+        self._news.append(Change(node_id, "status", "deleted", self._clock()))
+        if node_id in self._homes:
+            self._tell_home(node_id, "remove")
 
     def total(self, parent: str, edge: str) -> int:
         """How many objects the edge holds."""
@@ -138,6 +165,14 @@ class World:
     def places(self, parent: str, edge: str) -> int:
         """How many places the edge has, deleted objects included."""
         return len(self._made.get((parent, edge), ())) + self._generated(self._edge_kind(parent, edge))
+
+    def _tell_home(self, node_id: str, verb: str) -> None:
+        """Tell of a change to what was created as one to the edge that it stands on."""
+        parent, edge = self._homes[node_id]
+        item = kind_of(node_id)
+        name = item.name.lower() if item else "item"
+        value = {"item": name, "verb": verb, f"{name}_id": node_id}
+        self._news.append(Change(parent, edge, value, self._clock()))
 
     def _edge_kind(self, parent: str, edge: str) -> Kind:
         kind = kind_of(parent)

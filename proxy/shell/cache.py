@@ -11,6 +11,7 @@ from proxy.core import caching
 from proxy.core.errors import NotHeld, SidecarError
 from proxy.core.keys import Keys
 from proxy.core.messages import Entry, Held, Reply, Request
+from proxy.core.purging import Purges, Subject
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
 from proxy.shell import Layer, bills
@@ -30,6 +31,9 @@ class Store(Protocol):
 
     def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Hold *entry*, on disk too, behind the reply, if *write*; whether it is held."""
+
+    def drop(self, key: bytes) -> None:
+        """Forget *key* everywhere."""
 
 
 class _Found:
@@ -68,6 +72,7 @@ class Cache:
         keys: Keys,
         rule: Callable[[Request], Rule],
         touches: Touches,
+        purges: Purges,
         now: Callable[[], float],
     ) -> None:
         """Hold replies of *onward* in *store*; *now* gives epoch seconds."""
@@ -76,6 +81,7 @@ class Cache:
         self._keys = keys
         self._rule = rule
         self._touches = touches
+        self._purges = purges
         self._now = now
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
@@ -176,19 +182,35 @@ class Cache:
         if settled.write:
             fingerprint = self._keys.fingerprint(request.credential)
             self._touches.kept(inquiry.key, request, fingerprint, entry.body, entry.held.asked)
+            self._purges.note(inquiry.key, self._subject(request))
         return self._store.keep(inquiry.key, _token(request), entry, write=settled.write)
 
+    def _subject(self, request: Request) -> Subject:
+        fingerprint = self._keys.fingerprint(request.credential)
+        return Subject(request.path, self._touches.names(request, fingerprint), fingerprint)
+
     async def _find(self, key: bytes, request: Request) -> _Found:
-        """A validator that is known leaves at once, while its body is read from the disk."""
+        """What is held, unless an order was to forget it: of what an earlier run left, only its reader can tell."""
         if not self._rule(request).cache:
             return NOTHING
+        found = await self._look(key, request)
+        if found.held and self._purges.any and self._purges.has_forgotten(self._subject(request), found.held.asked):
+            self._store.drop(key)
+            return NOTHING
+        return found
+
+    async def _look(self, key: bytes, request: Request) -> _Found:
+        """A validator that is known leaves at once, while its body is read from the disk."""
         if entry := self._store.hot(key):
             return _Found(entry.held, entry)
         loading = self._store.load(key, _token(request))
         if held := self._store.held(key):
+            self._purges.note(key, self._subject(request))
             return _Found(held, None, asyncio.ensure_future(loading))
-        entry = await loading
-        return _Found(entry.held if entry else None, entry)
+        if (entry := await loading) is None:
+            return NOTHING
+        self._purges.note(key, self._subject(request))
+        return _Found(entry.held, entry)
 
     def _inquiry(self, request: Request, validator: str, key: bytes, terms: caching.Terms, found: _Found) -> Inquiry:
         return Inquiry(request.asking(validator), key, terms, found, self._now())

@@ -30,6 +30,9 @@ SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 TOP = 20
 """Routes and accounts that `/stats` tells of."""
 
+PUSHED = ("heard", "forged", "refused")
+"""What becomes of a notification of Meta's."""
+
 ERRORS = 50
 """Errors that `/stats` tells of."""
 
@@ -80,6 +83,8 @@ class Telemetry:
         self.again: Counter[str] = Counter()
         self.alone = self.carries = self.streamed = self.in_flight = 0
         self.client_batches = self.client_operations = 0
+        self.notifications: Counter[str] = Counter()
+        self.events = 0  # told by Meta's webhooks
         self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
         self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
         self.slots = Histogram(SLOTS)
@@ -134,6 +139,11 @@ class Telemetry:
         self.replies[Mode.FAILED, route, error.status] += 1
         self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
         _log.debug("%s %s", Mode.FAILED, word(type(error)))
+
+    def pushed(self, outcome: str, events: int) -> None:
+        """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""
+        self.notifications[outcome] += 1
+        self.events += events
 
     def unbatched(self, operations: int) -> None:
         """The application sent a batch of *operations* itself."""
@@ -212,6 +222,7 @@ class Telemetry:
             "slots_per_batch": {str(size): self.sizes[size] for size in sorted(self.sizes)},
             "asked_again": dict(sorted(self.again.items())),
             "client_batches": {"batches": self.client_batches, "operations": self.client_operations},
+            "webhooks": {**{word: self.notifications[word] for word in PUSHED}, "events": self.events},
             "queued": self.gauges.queued(),
             "in_flight": self.in_flight,
             "store": dict(self.gauges.store()),

@@ -10,6 +10,7 @@ import pytest
 from proxy.core.errors import Cut, NotHeld, Unreachable
 from proxy.core.keys import Keys
 from proxy.core.messages import Channel, Entry, Held, Mode, Wishes
+from proxy.core.purging import Order, Purges
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
 from proxy.shell.cache import Cache
@@ -45,8 +46,18 @@ class FakeStore:
         self.in_memory = entry
         return True
 
+    def drop(self, key: bytes) -> None:
+        self.in_memory = self.on_disk = self.known = None
 
-def cache(onward: Onward, store: FakeStore, *, touches: Touches | None = None, **rule: float | bool) -> Cache:
+
+def cache(
+    onward: Onward,
+    store: FakeStore,
+    *,
+    touches: Touches | None = None,
+    purges: Purges | None = None,
+    **rule: float | bool,
+) -> Cache:
     """A cache with one rule for everything."""
     return Cache(
         onward,
@@ -54,6 +65,7 @@ def cache(onward: Onward, store: FakeStore, *, touches: Touches | None = None, *
         keys=KEYS,
         rule=lambda _request: Rule(**rule),  # type: ignore[arg-type]
         touches=touches or Touches(),
+        purges=purges or Purges(),
         now=Clock(),
     )
 
@@ -242,3 +254,29 @@ async def test_what_nobody_read_is_kept_as_nobodys() -> None:
     assert store.kept[0][1] == ""
     assert store.kept[0][0] != KEYS.entry(ask())
     assert store.kept[0][2].headers.decode().startswith(f"{JSON[0]}: {JSON[1]}")
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_what_was_to_be_forgotten_is_dropped_when_it_is_met(*, hot: bool) -> None:
+    """Of what an earlier run left, only its reader can tell that an order was about it: then it is a miss, and gone."""
+    old = entry(asked=900)
+    store = FakeStore(old) if hot else FakeStore(disk=old, known=old.held)
+    purges = Purges()
+    layer = cache(Onward(), store, purges=purges, fresh_s=600)
+    assert (await layer(ask())).mode is Mode.REUSED
+    assert purges.order(Order(path="/222"), (), 1000) == []
+    assert (await layer(ask())).mode is Mode.REUSED
+    purges.order(Order(path="/11*"), (), 950)
+    store.kept.clear()
+    assert (await layer(ask())).mode is Mode.MISS
+    assert store.kept[0][2].held.asked == 1000
+    assert (await layer(ask())).mode is Mode.REUSED
+
+
+async def test_what_is_held_is_known_by_what_it_is_about() -> None:
+    """Once kept, or read from the disk, an entry is found by an order."""
+    purges, old = Purges(), entry(asked=900)
+    await cache(Onward(), FakeStore(), purges=purges)(ask("/1"))
+    await cache(Onward(), FakeStore(disk=old, known=old.held), purges=purges)(ask("/2"))
+    await cache(Onward(told(status=500)), FakeStore(), purges=purges)(ask("/3"))
+    assert purges.order(Order(path="/?"), (), 1000) == [KEYS.entry(ask("/1")), KEYS.entry(ask("/2"))]

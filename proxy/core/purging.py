@@ -1,0 +1,136 @@
+"""Orders to forget what is held: which reads they are about, and how what is not in sight is forgotten when it is met.
+
+An entry's key tells nothing of what it is about. Those that this process has kept or loaded are listed; of those that
+an earlier run left on disk only the read that would use them tells, so an order stays in force for all that is older.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from proxy.core.errors import UNREADABLE, BadRequest
+from proxy.core.kin import Names
+from proxy.core.rules import globbed
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{12,32}")
+_ID = re.compile(r"""[^\s,"'\[\]/?#]{1,200}""")
+_SHAPES = (
+    'one of {"path": "/act_*/ads"}, {"id": "123"}, {"fingerprint": "12 or more hexadecimal digits"}, {"all": true}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to forget; exactly one of these is said."""
+
+    path: str = ""  # a glob over the path without its version
+    id: str = ""
+    fingerprint: str = ""  # the first digits are enough, as logs show them
+    all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a read is about, as far as orders go by it."""
+
+    path: str
+    names: Names
+    fingerprint: bytes
+
+
+def read_order(body: bytes) -> Order:
+    """The order that *body* is. Raises BadRequest, which says what is allowed."""
+    try:
+        given = msgspec.json.decode(body)
+    except UNREADABLE:
+        given = None
+    if not isinstance(given, dict) or len(given) != 1:
+        raise BadRequest(f"must be JSON: {_SHAPES}")
+    ((name, value),) = given.items()
+    if name not in _ALLOWED or not _ALLOWED[name](value):
+        raise BadRequest(f"must be {_SHAPES}")
+    return Order(**{name: value})
+
+
+def _is_glob(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 1000 and re.search(r"[\s#?]|//", value) is None
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+_ALLOWED: Mapping[str, Any] = {
+    "path": _is_glob,
+    "id": lambda value: _matches(_ID, value),
+    "fingerprint": lambda value: _matches(_FINGERPRINT, value),
+    "all": lambda value: value is True,
+}
+
+
+class _Mark:
+    """An order in force for what was asked for up to *when*."""
+
+    def __init__(self, order: Order, names: Names, when: float) -> None:
+        self.when = when
+        self._order = order
+        self._names = frozenset(names)
+        self._glob = globbed(order.path) if order.path else None
+
+    def covers(self, subject: Subject) -> bool:
+        if self._order.all:
+            return True
+        if self._glob is not None:
+            return self._glob.match(subject.path) is not None
+        if self._order.fingerprint:
+            return subject.fingerprint.hex().startswith(self._order.fingerprint)
+        return not self._names.isdisjoint(subject.names)
+
+
+class Purges:
+    """What is held and known by what it is about, and the orders that were given; both bounded."""
+
+    SUBJECTS = 20_000
+    MARKS = 256
+
+    def __init__(self) -> None:
+        """Know of nothing."""
+        self._subjects: OrderedDict[bytes, Subject] = OrderedDict()
+        self._marks: list[_Mark] = []
+        self._floor = 0.0  # of orders that were forgotten the safe thing is said: they were about everything
+
+    @property
+    def any(self) -> bool:
+        """Whether an order was ever given."""
+        return bool(self._marks)
+
+    def note(self, key: bytes, subject: Subject) -> None:
+        """What is held under *key* is about *subject*."""
+        self._subjects[key] = subject
+        self._subjects.move_to_end(key)
+        if len(self._subjects) > self.SUBJECTS:
+            self._subjects.popitem(last=False)
+
+    def order(self, order: Order, names: Names, now: float) -> list[bytes]:
+        """The keys that *order* is about, as far as they are known; *names* are those of its `id`."""
+        mark = _Mark(order, names, now)
+        keys = [key for key, subject in self._subjects.items() if mark.covers(subject)]
+        for key in keys:
+            del self._subjects[key]
+        self._marks.append(mark)
+        if len(self._marks) > self.MARKS:
+            self._floor = max(self._floor, self._marks.pop(0).when)
+        return keys
+
+    def has_forgotten(self, subject: Subject, asked: float) -> bool:
+        """Whether what is held of *subject*, asked for at *asked*, was to be forgotten."""
+        return asked <= self._floor or any(mark.covers(subject) for mark in self._since(asked))
+
+    def _since(self, asked: float) -> Iterator[_Mark]:
+        return (mark for mark in self._marks if asked <= mark.when)

@@ -1,0 +1,73 @@
+"""What was changed, whoever tells of it: writes through the sidecar, Meta's webhooks, an operator's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core.keys import Keys
+from proxy.core.messages import Credential, Held
+from proxy.core.purging import Order, Purges
+from proxy.core.touching import Touches
+from proxy.core.webhooks import Event, Subscriptions
+
+
+class Store(Protocol):
+    """What forgetting needs of a store."""
+
+    def held(self, key: bytes) -> Held | None:
+        """What is known of the entry without reading the disk."""
+
+    def drop(self, key: bytes) -> None:
+        """Forget *key* everywhere."""
+
+    def purge(self) -> None:
+        """Forget everything."""
+
+    def stats(self) -> dict[str, int | float | str]:
+        """The numbers of now, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Ends freshness and flights; everything it works with is made by `app`."""
+
+    touches: Touches
+    purges: Purges
+    subscriptions: Subscriptions
+    keys: Keys
+    store: Store
+    now: Callable[[], float]
+    flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
+
+    def wrote(self, nodes: tuple[str, ...], who: Credential | None) -> None:
+        """A write to *nodes* (() for any) with the token of *who* was answered, or will not be."""
+        self._close(self.touches.wrote(nodes, self.keys.fingerprint(who), self.now()))
+
+    def heard(self, events: Sequence[Event]) -> None:
+        """Meta told of *events*."""
+        changed: set[str] = set()
+        for event in events:
+            self.subscriptions.heard(event)
+            changed.update(self.touches.wrote(event.nodes, self.keys.fingerprint(None), self.now()))
+        if changed:
+            self._close(changed)
+
+    def purge(self, order: Order) -> dict[str, object]:
+        """Forget what *order* is about; how much went at once, and whether the rest goes when it is met."""
+        names = self.touches.shown_by(order.id) if order.id else ()
+        keys = self.purges.order(order, names, self.now())
+        self._close(names)
+        if order.all:
+            numbers = self.store.stats()
+            self.store.purge()
+            return {"dropped": max(numbers["memory_entries"], numbers["disk_entries"]), "marked": False}
+        dropped = sum(self.store.held(key) is not None for key in keys)
+        for key in keys:
+            self.store.drop(key)
+        return {"dropped": dropped, "marked": self.store.stats()["disk_entries"] != 0}
+
+    def _close(self, names: Iterable[str]) -> None:
+        for close in self.flights:
+            close(names)

@@ -1,0 +1,104 @@
+"""`/webhooks`: where Meta tells of changes; on the admin listener, or on one of its own that the world may reach.
+
+Whoever comes brings a proof: the verify token, or a signature over the raw bytes. The secrets are read from their files
+each time, so that a changed file needs no restart, and are never told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from proxy.core.webhooks import LARGEST_BODY, Event, challenge, is_authentic, is_signature, read_events
+from proxy.shell.admin import TokenFileError, failure, read_token
+
+PATH = "/webhooks"
+
+PATIENCE_S = 20
+"""Seconds in which a notification has to be here: the world may reach this path."""
+
+_log = logging.getLogger("graph_sidecar.webhooks")
+
+
+@dataclass(frozen=True, slots=True)
+class Webhooks:
+    """Answers Meta; *heard* is told what is authentic, *counted* how each notification ended, and its events."""
+
+    verify_token_file: Path | None
+    secret_file: Path | None
+    heard: Callable[[Sequence[Event]], None]
+    counted: Callable[[str, int], None]
+
+    @property
+    def routes(self) -> list[web.RouteDef]:
+        """Its rows of a listener's table: those for which there is a secret."""
+        rows = [web.get(PATH, self._shake_hands, allow_head=False)] if self.verify_token_file else []
+        return [*rows, web.post(PATH, self._take)] if self.secret_file else rows
+
+    async def _shake_hands(self, request: web.Request) -> web.StreamResponse:
+        """Meta asks whether somebody here knows the token (GET with `hub.*`)."""
+        token = _read(self.verify_token_file)
+        if token is None:
+            return failure(503, "the verify token cannot be read")
+        echo = challenge(request.query, token)
+        if echo is None:
+            self.counted("refused", 0)
+            return failure(403, "this is not the handshake of anybody who knows the verify token")
+        return web.Response(text=echo)
+
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        """A notification: nothing is believed before its signature is checked."""
+        signature = request.headers.get("X-Hub-Signature-256", "")
+        if not is_signature(signature):
+            return self._refuse(403, "forged", "no signature in X-Hub-Signature-256")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return self._refuse(415, "refused", "only bytes as they were signed")
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                body = await _body(request)
+        except TimeoutError:
+            return self._refuse(408, "refused", "too slow")
+        if body is None:
+            return self._refuse(413, "refused", f"at most {LARGEST_BODY} bytes")
+        secret = _read(self.secret_file)
+        if secret is None:
+            return failure(503, "the app secret cannot be read")
+        if not is_authentic(signature, body, secret):
+            return self._refuse(403, "forged", "the signature is not that of these bytes")
+        events = read_events(body)
+        if events is None:
+            return self._refuse(400, "refused", "not a notification")
+        self.heard(events)
+        self.counted("heard", len(events))
+        return web.Response(text="ok\n")
+
+    def _refuse(self, status: int, outcome: str, reason: str) -> web.Response:
+        self.counted(outcome, 0)
+        _log.warning("a notification was refused: %s", reason)
+        return failure(status, reason)
+
+
+def _read(file: Path | None) -> str | None:
+    try:
+        return read_token(file) if file else None
+    except TokenFileError as error:
+        _log.error("%s", error)
+        return None
+
+
+async def _body(request: web.Request) -> bytes | None:
+    """The raw bytes; None if they are too many."""
+    if (request.content_length or 0) > LARGEST_BODY:
+        return None
+    pieces, size = [], 0
+    async for piece in request.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size > LARGEST_BODY:
+            return None
+    return b"".join(pieces)

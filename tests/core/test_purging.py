@@ -1,0 +1,104 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.errors import BadRequest
+from proxy.core.purging import Order, Purges, Subject, read_order
+
+ANN, BOB = b"\xaa" * 16, b"\xbb" * 16
+ADS = Subject("/act_1/ads", ("act_1", "/act_1/ads"), ANN)
+AD = Subject("/11", ("11", "/11?"), BOB)
+
+
+class Few(Purges):
+    SUBJECTS = 2
+    MARKS = 2
+
+
+@pytest.mark.parametrize(
+    "body, order",
+    [
+        (b'{"path":"/act_*/ads"}', Order(path="/act_*/ads")),
+        (b'{"id":"act_1"}', Order(id="act_1")),
+        (b'{"id":"1_2"}', Order(id="1_2")),
+        (b'{"fingerprint":"aabbccddeeff"}', Order(fingerprint="aabbccddeeff")),
+        (b'{"all":true}', Order(all=True)),
+    ],
+)
+def test_orders(body: bytes, order: Order) -> None:
+    """Exactly one thing is said."""
+    assert read_order(body) == order
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b"{}",
+        b'{"all":false}',
+        b'{"all":1}',
+        b'{"path":""}',
+        b'{"path":"/a b"}',
+        b'{"path":"//a"}',
+        b'{"path":"/a?b"}',
+        b'{"path":3}',
+        b'{"id":""}',
+        b'{"id":3}',
+        b'{"id":"1/feed"}',
+        b'{"fingerprint":"abc"}',
+        b'{"fingerprint":"AABBCCDDEEFF"}',
+        b'{"token":"EAAB"}',
+        b'{"id":"1","all":true}',
+    ],
+)
+def test_what_is_no_order(body: bytes) -> None:
+    """Anything else is refused, with what is allowed, and without repeating what was said: it may be a token."""
+    with pytest.raises(BadRequest) as refused:
+        read_order(body)
+    assert '"all": true' in refused.value.detail
+    assert "EAAB" not in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    "order, names, keys",
+    [
+        (Order(path="/act_*/ads"), (), [b"ads"]),
+        (Order(path="/*"), (), [b"ads", b"ad"]),
+        (Order(path="/12"), (), []),
+        (Order(id="11"), ("11", "/act_1/ads"), [b"ads", b"ad"]),
+        (Order(id="act_1"), ("act_1",), [b"ads"]),
+        (Order(fingerprint="aaaaaaaaaaaa"), (), [b"ads"]),
+        (Order(fingerprint="bb" * 16), (), [b"ad"]),
+        (Order(all=True), (), [b"ads", b"ad"]),
+    ],
+)
+def test_what_an_order_is_about(order: Order, names: tuple[str, ...], keys: list[bytes]) -> None:
+    """What is known to be held is named at once; what is not is met later, and older than the order."""
+    known = Purges()
+    known.note(b"ads", ADS)
+    known.note(b"ad", AD)
+    given = [known.any, known.order(order, names, 10), known.any]
+    assert given == [False, keys, True]
+    for key, subject in ((b"ads", ADS), (b"ad", AD)):
+        assert known.has_forgotten(subject, 10) is (key in keys)
+        assert not known.has_forgotten(subject, 10.5)
+    assert known.order(order, names, 11) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["/a", "/b", "/c", "/d"]), st.integers(1, 50)), max_size=12))
+def test_what_is_forgotten_of_orders_is_assumed(orders: list[tuple[str, Any]]) -> None:
+    """With bounded memory nothing that was to be forgotten is ever served."""
+    known = Few()
+    for number in range(9):
+        known.note(b"%d" % number, ADS)
+    latest = dict.fromkeys(["/a", "/b", "/c", "/d"], 0)
+    for path, now in sorted(orders, key=lambda order: order[1]):
+        known.order(Order(path=path), (), now)
+        latest[path] = now
+        assert all(known.has_forgotten(Subject(each, (), ANN), when) for each, when in latest.items() if when)
+        assert len(known._marks) <= Few.MARKS
+    assert len(known._subjects) <= Few.SUBJECTS
