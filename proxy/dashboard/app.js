@@ -5,7 +5,7 @@ import { find, make, say } from './dom.js';
 import { Costs, Errors, facts, gauges } from './panels.js';
 import { Series } from './series.js';
 import { follow } from './stream.js';
-import { amount, bytes, count, duration, milliseconds, share } from './words.js';
+import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
 
 const MODES = ['REUSED', 'COALESCED', 'STALE', 'REVALIDATED', 'CHANGED', 'MISS', 'SKIPPED', 'FAILED'];
 const MEANINGS = {
@@ -78,6 +78,7 @@ function later(work) {
 // --- charts
 
 function drawCharts() {
+  if (!series.rows.length) return;
   const bins = series.bins(seconds);
   const summed = (rates) => rates.map((each) => each && [60 * each.reduce((sum, rate) => sum + rate, 0)]);
   charts.calls.update(bins, summed(series.rates(avoided, bins)));
@@ -188,7 +189,7 @@ let key = kept('token', 'sessionStorage');
 function state(word) {
   connection = word;
   find('connection').dataset.state = word;
-  say('connection-text', STATES[word]);
+  say('connection-text', stats && word !== 'live' ? `${STATES[word]} these are the numbers of ${clock(stats.now)}` : STATES[word]);
 }
 
 /** The admin token, from the reader if the one at hand was refused. */
