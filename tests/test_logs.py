@@ -47,11 +47,11 @@ def _raised(text: str) -> Any:
 
 
 async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> None:
-    """A request line with a stray byte is refused, and the token in it stays out of the log."""
+    """A request line with a stray space is refused, and the token in it stays out of the log."""
     settings = Settings(listen=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0), cache={"disk_mb": 0})  # type: ignore[arg-type] # pydantic takes a table
     async with sidecar(settings) as running:
         reader, writer = await asyncio.open_connection(running.listen.host, running.listen.port)
-        writer.write(b"GET /v25.0/me?access_token=sesame&name=\xc3\x28 HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"GET /v25.0/me?access_token=sesame&name=a b HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
     assert "sesame" not in told.getvalue()

@@ -31,6 +31,8 @@ _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[
 _OPEN = {"{": "}", "(": ")", "[": "]"}
 _MARK = re.compile(r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[,{}()\[\]"']""", re.DOTALL)
 _ID = re.compile(r"""[^\s,"'\[\]]+""")
+_REQUEST_LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.[01]\r?\n")
+_NO_ASCII = re.compile(rb"[\x80-\xff]")
 _AS_PHP_NAMES = str.maketrans(" .[", "___")
 
 
@@ -167,6 +169,18 @@ def _normal_pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
     kept.reverse()
     kept.sort(key=lambda pair: php_name(pair[0]))
     return tuple(kept)
+
+
+def escaped(head: bytes) -> bytes:
+    """*head*, the beginning of a message, with the bytes of its target that are no ASCII percent-encoded.
+
+    curl sends them as they were typed; RFC 3987 section 3.1 says what is meant.
+    """
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        return head
+    target = _NO_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line[1])
+    return head[: line.start(1)] + target + head[line.end(1) :]
 
 
 def origin_form(target: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 DOCS = "https://developers.facebook.com/docs/graph-api"
+
+_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class GraphError(Exception):
@@ -42,7 +45,7 @@ class GraphError(Exception):
 
     def challenge(self) -> str:
         """The value of WWW-Authenticate, in which no character can end the header."""
-        said = "".join(char if " " <= char <= "~" else "?" for char in self.message)
+        said = _UNPRINTABLE.sub("?", self.message)
         return f'OAuth "Facebook Platform" "{self._challenge}" "{said}"'
 
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 from multidict import CIMultiDict
 
-from proxy.core import dressing, errors
+from proxy.core import dressing, errors, normal
 from proxy.core.messages import Reply
 
 _log = logging.getLogger("graph_sidecar.listener")
@@ -35,6 +35,11 @@ def respond(reply: Reply) -> web.Response:
 
 class _Connection(web.RequestHandler):
     """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take *data* in; a target with bytes that aiohttp would refuse, and Graph would not, is escaped first."""
+        is_between_messages = self._current_request is None and not self._messages
+        super().data_received(normal.escaped(data) if is_between_messages and not data.isascii() else data)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

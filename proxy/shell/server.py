@@ -84,7 +84,7 @@ class Server:
         def answered(fields: Headers) -> None:
             if found.writes:
                 self.wrote(written, who if isinstance(who, Credential) else None)
-            if not isinstance(who, str):
+            if isinstance(who, Credential) or (who is None and not message.body_exists):  # a body may name another
                 reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
 
         try:

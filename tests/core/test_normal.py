@@ -330,3 +330,18 @@ def test_target_is_a_value() -> None:
     """What was read once may be shared, for nobody can change it."""
     with pytest.raises(AttributeError):
         Target("", "", "/", "", (), {}, "").path = "/other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "head, escaped",
+    [
+        (b"GET /\xc3\xb8?q=\xe9&z=%C3 HTTP/1.1\r\nX: \xc3\r\n", b"GET /%C3%B8?q=%E9&z=%C3 HTTP/1.1\r\nX: \xc3\r\n"),
+        (b"GET /a HTTP/1.1\r\nX: \xc3\xb8\r\n", None),
+        (b"GET /s\xc3\xb8g", None),
+        (b"GET /s\xc3\xb8 g HTTP/1.1\r\n", None),
+        (b"\x16\x03\x01\xfa", None),
+    ],
+)
+def test_a_target_as_it_was_typed_is_escaped(head: bytes, escaped: bytes | None) -> None:
+    """What is no ASCII in a target is escaped where it stands; what is no whole request line is left alone."""
+    assert normal.escaped(head) == (head if escaped is None else escaped)

@@ -43,7 +43,6 @@ UNREADABLE = {
     "thousands of fields": get(TARGET, *(f"X-{number}: 1" for number in range(5000))),
     "NUL in the target": get(f"{TARGET}\0"),
     "a space in the target": get(f"/v25.0/1 11?access_token={SECRET}"),
-    "letters that are not escaped": get(f"{TARGET}&x=\xe9"),
     "no slash": get(TARGET[1:]),
     "no path": get(f"?access_token={SECRET}"),
     "a star": get("*"),
@@ -65,6 +64,7 @@ SERVED = {
     "an empty line in front": b"\r\n" + get(),
     "HTTP/1.0": f"GET {TARGET} HTTP/1.0\r\n\r\n".encode(),
     "escapes that are none": get(f"{TARGET}&x=%zz&y=%"),
+    "letters that are not escaped": get(f"{TARGET}&x=\xc3\xb8\xe9"),
     "bytes that are no UTF-8": get(f"{TARGET}&x=%ff%fe"),
     "a token that is no UTF-8": get("/v25.0/111?access_token=%ff"),
     "a token in the header that is no UTF-8": get("/v25.0/111", "Authorization: Bearer \xff\xfe"),
@@ -180,6 +180,23 @@ async def test_several_in_one_go_are_answered_in_their_order(scene: MakeScene) -
         await wire.send(*(f"GET /v25.0/{number}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n" for number in range(1, 40)))
         heard = [json.loads((await wire.message()).body)["id"] for _ in range(1, 40)]
     assert heard == [str(number) for number in range(1, 40)]
+
+
+async def test_only_what_is_typed_into_a_target_is_escaped(scripted: MakeScripted) -> None:
+    """The bytes that curl leaves as they were typed reach Graph escaped; a body's own first line stays as it is."""
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        at.arrived.append(await wire.message())
+        await wire.send(ok("{}"))
+
+    at, front = await scripted(serve)
+    body = b"GET /\xc3\xb8 HTTP/1.1\r\n\r\n"
+    async with calling(front.url) as wire:
+        await wire.send(f"POST /v25.0/s\xf8g/feed HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        await wire.send(body)
+        assert (await wire.message()).status == 200
+    (arrived,) = at.arrived
+    assert (arrived.target, arrived.body) == ("/v25.0/s%C3%B8g/feed", body)
 
 
 async def test_a_message_may_come_letter_by_letter(scene: MakeScene) -> None:

@@ -64,6 +64,17 @@ async def test_what_passes_through_is_heard_too(scene: MakeScene) -> None:
     assert used(await here.say("/v25.0/111/feed", token="ann")) == 2
 
 
+async def test_usage_of_a_token_in_a_body_is_told_to_nobody_else(scene: MakeScene) -> None:
+    """Whose usage came with a call that names its token in the body is not known; those without one do not get it."""
+    here = await scene(FRESH, budget_scope="token", public_ids=("111",), **HALF)
+    await here.say(READ)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for _time in range(3):
+        await here.say("/v25.0/222/feed", method="POST", data="access_token=ann&message=a", headers=form)
+    heard = await here.say(READ)
+    assert (used(heard), heard.cache.startswith("hit")) == (1, True)
+
+
 async def test_an_account_hears_only_of_itself(scene: MakeScene) -> None:
     """The usage of one ad account is never told with a read of another."""
     here = await scene(FRESH, **HALF)
