@@ -10,16 +10,17 @@
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)
       batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
-      telemetry   what is counted      bills        on whose account     pulse          how late the loop is
+      governor    the quota            telemetry    what is counted               pulse         how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
       changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders
-      metrics     for Prometheus
+      metrics     for Prometheus       bills        on whose account
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
-      caching     what is held         sealing      how it lies on the disk             lasting · quota
+      caching     what is held         sealing      how it lies on the disk             lasting
       touching    what was changed     kin          which reads show it                  webhooks · purging
       fields      one fetch for many   several      many objects in one read
+      quota       whether to ask now   pools        how much is left              usage
       ledger      calls in Meta's units                                    routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths
@@ -30,7 +31,8 @@
 A read, downwards: `shell.server` lifts the token out and takes the target to its normal form (`core.reading`,
 `core.normal`); `shell.coalescer` joins it to an identical one in flight (`core.keys`); `shell.merger` to one that
 differs in its fields (`core.fields`); `shell.cache` looks at what is held (`core.caching`, `core.rules`);
-`shell.batcher` gives it company (`core.batching`); `shell.upstream` asks Graph.
+`shell.governor` spares the quota (`core.quota`); `shell.batcher` gives it company (`core.batching`);
+`shell.upstream` asks Graph.
 On the way back the same rooms settle, keep and dress the reply (`core.dressing`).
 
 Imports run cli, app, shell, core and never back.

@@ -1,7 +1,7 @@
 """Builds the stack and owns its lifetimes. Here, and nowhere else, anything is constructed.
 
-application ─► server ─► unbatcher ─► coalescer ─► merger ─► cache ─► batcher ─► upstream ─► Graph
-                  └────► passthrough ───────────────────────────────────────────────────────► Graph
+application ─► server ─► unbatcher ─► coalescer ─► merger ─► cache ─► governor ─► batcher ─► upstream ─► Graph
+                  └────► passthrough ────────────────────────────────────────────────────────────────────► Graph
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from proxy import logs
 from proxy.core.batching import Limits
 from proxy.core.guarding import Access, Guard
 from proxy.core.keys import Keys
-from proxy.core.messages import Request
+from proxy.core.messages import Credential, Reply, Request
+from proxy.core.pools import Stages
 from proxy.core.purging import Purges
-from proxy.core.quota import Usage
+from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.core.sealing import Sealer
@@ -45,6 +46,7 @@ from proxy.shell.changes import Changes
 from proxy.shell.coalescer import Coalescer
 from proxy.shell.dashboard import Dashboard
 from proxy.shell.drain import Inside, drain
+from proxy.shell.governor import Governor, Listening
 from proxy.shell.history import Watch
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
@@ -192,8 +194,11 @@ async def sidecar(
     async with contextlib.AsyncExitStack() as last, contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
         telemetry, ready = Telemetry(clocks.monotonic, clocks.now), asyncio.Event()
-        stack = await _build(settings, master, store, telemetry, clocks=clocks, lifetimes=lifetimes)
-        telemetry.gauges = Gauges(queued=lambda: stack.batcher.queued, store=store.stats)
+        quota = Quota(_stages(settings), shared=settings.quota.group == "shared")
+        stack = await _build(settings, master, store, telemetry, quota=quota, clocks=clocks, lifetimes=lifetimes)
+        telemetry.gauges = Gauges(
+            queued=lambda: stack.batcher.queued, store=store.stats, usage=lambda: quota.pools.shown(clocks.now())
+        )
         guard = _guard(settings)
 
         def take(new: Settings) -> None:
@@ -278,6 +283,7 @@ async def _build(
     store: Store,
     telemetry: Telemetry,
     *,
+    quota: Quota,
     clocks: Clocks,
     lifetimes: contextlib.AsyncExitStack,
 ) -> Stack:
@@ -294,26 +300,34 @@ async def _build(
     def names(read: Request) -> tuple[str, ...]:
         return touches.names(read, keys.fingerprint(read.credential))
 
-    batcher = Batcher(upstream, limits, telemetry, clocks.monotonic)
+    def pressure(request: Request) -> float:
+        return quota.pressure(Asker(keys.fingerprint(request.credential), request.path, request.query), clocks.now())
+
+    def told_by_batch(top: Credential, answer: Reply) -> None:
+        quota.note(Asker(keys.fingerprint(top), "/", ""), answer.headers, clocks.now())
+
+    batcher = Batcher(Listening(upstream, told_by_batch), limits, telemetry, clocks.monotonic)
+    governor = Governor(batcher, quota=quota, keys=keys, witness=telemetry, now=clocks.now)
     cache = Cache(
-        batcher,
+        governor,
         store=store,
         keys=keys,
         rule=lambda read: subscriptions.extended(rules.of(read), read),
         touches=touches,
         purges=purges,
         now=clocks.now,
+        pressure=pressure,
     )
     merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=limits, clock=clocks.monotonic)
-    coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names)
+    coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names, governor.urge)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
 
     flights = (coalescer.close, merger.close_flights)
     changes = Changes(touches, purges, subscriptions, keys, store, clocks.now, flights)
 
-    reader = Reader(coalescer, upstream.single, keys, Usage(), telemetry, clocks.now, clocks.monotonic)
-    unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote)
+    reader = Reader(coalescer, upstream.single, keys, quota, telemetry, clocks.now, clocks.monotonic)
+    unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote, governor.heard)
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, changes.wrote)
     inside = Inside(server.handle)
     listener = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
@@ -321,6 +335,7 @@ async def _build(
     def take(new: Settings) -> None:
         rules.take(rules_of(new))
         limits.take(_limits(new))
+        quota.take(_stages(new))
         server.rewrite_links = new.paging.rewrite
 
     return Stack(listener, inside, batcher, changes, take)
@@ -381,6 +396,10 @@ def _limits(settings: Settings) -> Limits:
     return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token=batch.group == "token")
 
 
+def _stages(settings: Settings) -> Stages:
+    return Stages(**settings.quota.model_dump(exclude={"group"}))
+
+
 def rules_of(settings: Settings) -> RuleBook:
     """The rules that *settings* come to."""
     cache = settings.cache
@@ -390,6 +409,7 @@ def rules_of(settings: Settings) -> RuleBook:
         cache.stale_while_revalidate_s,
         batch=settings.batch.enabled,
         merge=settings.merge.enabled,
+        stretch_s=cache.stretch_s,
     )
     matches = []
     for table in settings.rules:

@@ -273,6 +273,9 @@ class Cache(Section):
     stale_while_revalidate_s: float = Field(
         default=0, ge=0, le=YEAR_S, description="seconds beyond fresh_s that an entry is served while Graph is asked"
     )
+    stretch_s: float = Field(
+        default=0, ge=0, le=YEAR_S, description="seconds up to which fresh_s is stretched as limits come near; 0 never"
+    )
 
     @field_validator("key_file")
     @classmethod
@@ -281,6 +284,48 @@ class Cache(Section):
         folder = info.data.get("dir")
         if folder and isinstance(value, Path) and _real(value).is_relative_to(_real(folder)):
             raise ValueError("must lie outside cache.dir")
+        return value
+
+
+class Quota(Section):
+    """How calls are spared as Graph's limits come near."""
+
+    enabled: bool = Field(default=True, description="whether anything is done about limits, besides telling of them")
+    group: Literal["token", "shared"] = Field(
+        default="token",
+        description="token: each token's limits are its own; shared: all tokens are of one app and share its limits",
+    )
+    watch_pct: float = Field(
+        default=60, ge=1, le=100, description="percent used from which freshness is stretched, where stretch_s allows"
+    )
+    spare_pct: float = Field(
+        default=80, ge=1, le=100, description="percent used from which reads of low priority wait their turn"
+    )
+    stop_pct: float = Field(
+        default=100, ge=1, le=100, description="percent used from which what is held answers, where a rule allows"
+    )
+    probe_s: float = Field(
+        default=30,
+        ge=0.1,
+        le=3600,
+        description="seconds until a stopped limit is tried again, if Graph does not say; doubled by each failure",
+    )
+    longest_wait_s: float = Field(
+        default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"
+    )
+
+    @field_validator("spare_pct")
+    @classmethod
+    def _spare_after_watch(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("watch_pct", 0):
+            raise ValueError("must not lie below quota.watch_pct")
+        return value
+
+    @field_validator("stop_pct")
+    @classmethod
+    def _stop_after_both(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("spare_pct", 0) or value <= info.data.get("watch_pct", 0):
+            raise ValueError("must lie above quota.watch_pct, and not below quota.spare_pct")
         return value
 
 
@@ -305,6 +350,10 @@ class Rule(Section):
     stale_if_error_s: float | None = Field(default=None, ge=0, le=YEAR_S, description="as cache.stale_if_error_s")
     stale_while_revalidate_s: float | None = Field(
         default=None, ge=0, le=YEAR_S, description="as cache.stale_while_revalidate_s"
+    )
+    stretch_s: float | None = Field(default=None, ge=0, le=YEAR_S, description="as cache.stretch_s")
+    priority: int | None = Field(
+        default=None, ge=0, le=7, description="the urgency of reads that name none: 0 first, 5 to 7 have time"
     )
     batch: bool = Field(default=True, description="false: these reads go to Graph alone")
     cache: bool = Field(default=True, description="false: nothing of these reads is kept")
@@ -373,6 +422,7 @@ class Settings(Section):
     upstream: Upstream = Upstream()
     batch: Batch = Batch()
     cache: Cache = Field(default_factory=Cache)
+    quota: Quota = Quota()
     merge: Merge = Merge()
     paging: Paging = Paging()
     webhooks: Webhooks = Webhooks()
@@ -395,11 +445,18 @@ LIVE = frozenset(
         "cache.fresh_s",
         "cache.stale_if_error_s",
         "cache.stale_while_revalidate_s",
+        "cache.stretch_s",
         "drain_grace_s",
         "drain_s",
         "log",
         "merge",
         "paging",
+        "quota.enabled",
+        "quota.longest_wait_s",
+        "quota.probe_s",
+        "quota.spare_pct",
+        "quota.stop_pct",
+        "quota.watch_pct",
         "rules",
     }
 )

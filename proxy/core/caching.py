@@ -31,6 +31,7 @@ class Terms:
     rule: Rule
     proof: bytes = b""  # the digest of what vouches for the token
     touched: float = 0.0  # when a write last went to the object that is read, epoch seconds
+    pressure: float = 0.0  # how scarce the calls are that it would take: 0 calm, 1 not to be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,10 @@ def _use(held: Held, wishes: Wishes, terms: Terms, now: float) -> Reuse | None:
         return Reuse()
     if wishes.min_fresh is not None or (held.expires and held.expires <= now):
         return None
+    if age < _stretched(held, terms):
+        return Reuse(detail="stretched")
+    if terms.pressure >= 1 and may_cover(held, wishes, terms, now):
+        return Reuse(detail="throttled")
     if wishes.max_stale is not None and -ttl > wishes.max_stale:
         return None
     if -ttl < terms.rule.stale_while_revalidate_s and (wishes.max_age is None or wishes.max_stale is not None):
@@ -136,7 +141,9 @@ def learn(request: Request, entry: Entry | None, answer: Reply, terms: Terms, as
 
 def reuse(entry: Entry, use: Reuse, terms: Terms, now: float) -> Reply:
     """The reply that *entry* gives without asking."""
-    return _held_reply(entry, Mode.STALE if use.detail else Mode.REUSED, terms, now, use.detail)
+    if use.detail == "stretched":
+        return _held_reply(entry, Mode.REUSED, _stretched(entry.held, terms), now, use.detail)
+    return _held_reply(entry, Mode.STALE if use.detail else Mode.REUSED, _life(entry.held, terms), now, use.detail)
 
 
 def may_cover(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
@@ -151,9 +158,9 @@ def may_cover(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
     return age - _life(held, terms) < allowed
 
 
-def cover(entry: Entry, terms: Terms, now: float) -> Reply:
-    """The reply that *entry* gives where Graph could not."""
-    return _held_reply(entry, Mode.STALE, terms, now, "stale-if-error")
+def cover(entry: Entry, terms: Terms, now: float, detail: str = "stale-if-error") -> Reply:
+    """The reply that *entry* gives where Graph could not, or is not to be asked."""
+    return _held_reply(entry, Mode.STALE, _life(entry.held, terms), now, detail)
 
 
 def is_certain(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
@@ -165,7 +172,16 @@ def is_certain(held: Held, wishes: Wishes, terms: Terms, now: float) -> bool:
 
 def _life(held: Held, terms: Terms) -> float:
     """Seconds from the asking for which *held* is fresh: those of the rule, or until the first of its links ends."""
-    life = terms.rule.fresh_s
+    return _until_links_end(held, terms.rule.fresh_s)
+
+
+def _stretched(held: Held, terms: Terms) -> float:
+    """The same while calls are scarce: from `fresh_s` of the rule towards its `stretch_s`, the scarcer the further."""
+    fresh = terms.rule.fresh_s
+    return _until_links_end(held, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
+
+
+def _until_links_end(held: Held, life: float) -> float:
     return min(life, held.expires - held.asked) if held.expires else life
 
 
@@ -201,10 +217,10 @@ def _proofs(request: Request, terms: Terms) -> tuple[bytes, ...]:
     return () if request.credential is not None and request.credential.time else (terms.proof,)
 
 
-def _held_reply(entry: Entry, mode: Mode, terms: Terms, now: float, detail: str) -> Reply:
+def _held_reply(entry: Entry, mode: Mode, life: float, now: float, detail: str) -> Reply:
     age = max(0.0, now - entry.held.asked)
-    fields, ttl = headers.from_held(entry.headers), _life(entry.held, terms) - age
-    return Reply(200, fields, entry.body, mode, Channel(entry.held.channel), ttl=ttl, age=age, detail=detail)
+    fields = headers.from_held(entry.headers)
+    return Reply(200, fields, entry.body, mode, Channel(entry.held.channel), ttl=life - age, age=age, detail=detail)
 
 
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:

@@ -89,8 +89,8 @@ def cache_status(reply: Reply, wishes: Wishes) -> str:
     parts = [NAME, *_how(reply, wishes)]
     if reply.stored:
         parts.append("stored")
-    if reply.mode is Mode.COALESCED and reply.ttl is None:  # it speaks of a call to Graph, and a hit made none
-        parts.append("collapsed")
+    if reply.mode is Mode.COALESCED and reply.ttl is None and reply.joined is not Mode.REUSED:
+        parts.append("collapsed")  # it speaks of a call to Graph, and a hit made none
     if reply.detail:
         parts.append(f"detail={reply.detail}")
     return "; ".join(parts)
@@ -100,6 +100,8 @@ def _how(reply: Reply, wishes: Wishes) -> list[str]:
     if reply.ttl is not None:
         return ["hit", f"ttl={math.floor(reply.ttl)}"]
     if reply.mode is Mode.FAILED and reply.detail in _NEVER_SENT:
+        return []
+    if reply.origin_mode is Mode.REUSED:  # what Graph said when it was asked last: nothing was sent, nothing is held
         return []
     wanted = "fwd=request" if wishes.no_cache or wishes.no_store else ""
     match reply.origin_mode:

@@ -91,6 +91,15 @@ class Fault(SidecarError):
     status, code = 500, 1
 
 
+class Throttled(Exception):
+    """No error of ours: Graph is not asked, for it has said that a limit is reached, and *reply* is what it said."""
+
+    def __init__(self, reply: Reply) -> None:
+        """Hold Graph's own words."""
+        super().__init__("a limit of Graph's is reached")
+        self.reply = reply
+
+
 def unsure(error: SidecarError) -> SidecarError:
     """*error* where it befell a write that had left, and may have happened: clients repeat what is called transient."""
     error.transient, error.retry_after_s = False, None
@@ -149,6 +158,7 @@ class GraphError(msgspec.Struct, frozen=True):
     code: int = 0
     message: str | None = ""
     is_transient: bool = False
+    error_subcode: int | None = 0
 
     def __repr__(self) -> str:
         """Without the message: Graph's may quote a token."""

@@ -10,6 +10,9 @@ import msgspec
 Headers = tuple[tuple[str, str], ...]
 """Header fields in the order they came, names as they were spelled."""
 
+LOW_PRIORITY = 5
+"""The urgency (RFC 9218 section 4.1: 0 first, 7 last) from which on a read has time."""
+
 
 class Mode(StrEnum):
     """How a reply came about; the same word in headers, logs, metrics and docs."""
@@ -80,7 +83,13 @@ class Request:
     credential: Credential | None = None
     channel: Channel = Channel.BATCH
     wishes: Wishes = NO_WISHES
+    priority: int = 3  # urgency, from 0 first to 7 last (RFC 9218 section 4.1)
     validator: str = ""  # the ETag that goes to Graph; the cache sets it
+
+    @property
+    def has_time(self) -> bool:
+        """Whether it may wait where calls are scarce."""
+        return self.priority >= LOW_PRIORITY
 
     def asking(self, validator: str) -> Request:
         """The same read, conditional on *validator*; unconditional if that is empty."""

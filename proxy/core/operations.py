@@ -29,7 +29,7 @@ TOP_LEVEL = frozenset(
 _READ_MEMBERS = frozenset(
     {"method", "relative_url", "body", "name", "headers", "omit_response_on_success", "depends_on"}
 )
-_READ_HEADERS = frozenset({"if-none-match", "cache-control", "accept-language"})
+_READ_HEADERS = frozenset({"if-none-match", "cache-control", "accept-language", "priority"})
 _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
@@ -62,6 +62,7 @@ class Envelope:
     path: str  # where it was posted to, version and all: operations without a version inherit that one
     language: str = ""
     control: str = ""  # the call's own Cache-Control, for operations without one
+    priority: str = ""  # the call's own Priority, likewise
     include_headers: bool = True
     callback: str = ""
 
@@ -134,6 +135,7 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: Hosts) -> Envelope
         path=origin_form(head.target).partition("?")[0],
         language=head.headers.get("accept-language", "").strip(),
         control=head.headers.get("cache-control", ""),
+        priority=head.headers.get("priority", ""),
         include_headers=is_true(given.get("include_headers"), default=True),
         callback=checked_callback(str(given.get("callback") or "")),
     )
@@ -192,7 +194,12 @@ def plain_read(
         return Skip("reference", writes=_may_write(relative_url, ""))
     if not _READ_HEADERS.issuperset(operation.headers) or "://" in relative_url.partition("?")[0]:
         return Skip("operation", writes=False)
-    given = {"host": envelope.host, "accept-language": envelope.language, "cache-control": envelope.control}
+    given = {
+        "host": envelope.host,
+        "accept-language": envelope.language,
+        "cache-control": envelope.control,
+        "priority": envelope.priority,
+    }
     fields = {**{name: value for name, value in given.items() if value}, **operation.headers}
     found = read(Head("GET", _target(relative_url, envelope), fields), b"", hosts, rules)
     return Skip("operation", writes=False) if isinstance(found, Read) and not _rides(found, rules) else found
@@ -222,6 +229,13 @@ def _target(relative_url: str, envelope: Envelope) -> str:
     if not any(piece.startswith("access_token=") for piece in query.split("&")):
         query = "&".join(filter(None, (query, join_pairs(tuple(envelope.credential.parameters.items())))))
     return f"/{path}?{query}" if query or mark else f"/{path}"
+
+
+def asked_by(relative_url: str, body: str, envelope: Envelope) -> tuple[Credential, str, str]:
+    """Whose call an operation is, and what it is about: a path and a query; its token may stand in its body."""
+    target = read_target(_target(relative_url, envelope))
+    token = dict(split_pairs(body)).get("access_token") or target.last("access_token")
+    return Credential(token) if token else envelope.credential, target.path, target.query
 
 
 def _array(batch: object) -> list[Any] | None:

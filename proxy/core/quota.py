@@ -1,39 +1,328 @@
-"""What Graph last said of its limits. Usage is news about an app or an account, never a part of what was read."""
+"""Which pools a read belongs to, what Graph's answers say of them, and whether a read is asked now, later or not.
+
+A pool belongs to one token, because nobody can tell which tokens are of one app, and because no caller receives what
+Graph said to another; where the operator says that all are of one app (`quota.group = "shared"`), they share.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from proxy.core import headers
-from proxy.core.messages import Headers
+from proxy.core.errors import GraphError, read_error
+from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply
+from proxy.core.normal import nodes
+from proxy.core.pools import Name, Pools, Stage, Stages
+from proxy.core.usage import ADS, Gauge, Usage, gauges
 
-FORGOTTEN_S = 300
-"""Usage decays within minutes; clients that sleep on a high value must not be made to sleep on an old one."""
+STOPPED_BY = {
+    4: "app",
+    341: "app",
+    17: "token",
+    32: "page",
+    613: "account",
+    **dict.fromkeys(range(80000, 80015), "account"),
+}
+"""Whose limit a code speaks of (…/docs/graph-api/overview/rate-limiting); the HTTP status differs from call to call."""
+
+_OF_INSIGHTS = frozenset({1504022, 1504039})
+"""Subcodes of 4: the app's limit for insights alone (…/docs/marketing-api/insights/best-practices)."""
+
+_USES = {"insights": "ads_insights", "customaudiences": "custom_audience"}
+"""Edges that have a limit of their own within an ad account."""
+
+_TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenger"}
+"""The business use cases that codes name, where an object has several."""
+
+_SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
+_NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
+_HOMES = 10_000
 
 
-class Usage:
-    """The newest usage headers: an app's by credential, those of an account or a business by the object as well."""
+class Asker(NamedTuple):
+    """Who asks, by fingerprint, and for what."""
 
-    PLACES = 1024
+    fingerprint: bytes
+    path: str
+    query: str
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
-        self._newest: OrderedDict[tuple[bytes, str], tuple[float, Headers]] = OrderedDict()
 
-    def note(self, fingerprint: bytes, node: str, fields: Headers, now: float) -> None:
-        """Remember the usage headers among *fields*, of a reply about *node* to the credential with *fingerprint*."""
-        self._put((fingerprint, ""), headers.pick(fields, headers.APP_USAGE), now)
-        self._put((fingerprint, node), headers.pick(fields, headers.USAGE - headers.APP_USAGE), now)
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not yet: it is this read's turn in so many *seconds*."""
 
-    def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
+    seconds: float
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Do not ask: *reply* is what Graph said of this pool."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Ask, for the sake of the stopped pools in *probes* too."""
+
+    probes: tuple[Name, ...] = ()
+
+
+GO = Go()
+Verdict = Go | Wait | Halt
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an answer changed: the pools that it stopped, and whether any came to another stage."""
+
+    stopped: tuple[Name, ...] = ()
+    moved: bool = False
+
+
+NO_NEWS = News()
+
+
+class Quota:
+    """Everything known of limits; `heard` takes Graph's answers, `admit` decides before Graph is asked."""
+
+    def __init__(self, stages: Stages, *, shared: bool = False) -> None:
+        """Decide by *stages*; *shared*: all tokens are of one app."""
+        self._shared = shared
+        self._usage = Usage()
+        self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
+        self.pools = Pools(stages)
+
+    @property
+    def stages(self) -> Stages:
+        """What is decided by."""
+        return self.pools.stages
+
+    def take(self, stages: Stages) -> None:
+        """Decide by *stages* from now on."""
+        self.pools.stages = stages
+
+    # --- before Graph is asked ---
+
+    def newest(self, asker: Asker, now: float) -> Headers:
         """The usage headers for a reply that Graph did not give now; none rather than old ones."""
-        places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
-        told = (self._newest.get(place, (0.0, ())) for place in places)
-        return tuple(field for then, fields in told if now - then < FORGOTTEN_S for field in fields)
+        return self._usage.newest(asker.fingerprint, _first_node(asker), now)
 
-    def _put(self, place: tuple[bytes, str], told: Headers, now: float) -> None:
-        if told:
-            self._newest[place] = (now, told)
-            self._newest.move_to_end(place)
-            if len(self._newest) > self.PLACES:
-                self._newest.popitem(last=False)
+    def pressure(self, asker: Asker, now: float) -> float:
+        """How scarce the calls are that *asker* would need: 0 calm, 1 not to be had."""
+        if self.pools.are_calm or not self.stages.enabled:
+            return 0.0
+        return self.pools.pressure(self._names(asker), now)
+
+    def admit(self, asker: Asker, priority: int, now: float, *, has_waited: bool = False) -> Verdict:
+        """Whether a read that Graph would have to answer is asked now; a read that *has_waited* waits no more."""
+        if self.pools.are_calm or not self.stages.enabled:
+            return GO
+        names = self._names(asker)
+        halts = [
+            stop for pool in self.pools.known(names) if (stop := pool.stop) and stop.error and not stop.is_due(now)
+        ]
+        if halts:
+            last = max(halts, key=lambda stop: stop.until)
+            return Halt(_said_again(last.error or Reply(400, (), b""), asker, last.until - now))
+        due = [name for name in names for pool in self.pools.known((name,)) if pool.stop and pool.stop.is_due(now)]
+        for pool in self.pools.known(due):
+            if pool.stop is not None:
+                pool.stop.is_probed = True
+        if due:
+            return Go(tuple(due))
+        if priority < LOW_PRIORITY or has_waited:
+            return GO
+        return self._turn(names, now)
+
+    def _turn(self, names: Sequence[Name], now: float) -> Verdict:
+        """A patient read takes its place in each pool that is to be spared; the longest wait holds."""
+        waits = [
+            (pool.turn(self.stages, now), name.label)
+            for name in names
+            for pool in self.pools.known((name,))
+            if self.pools.stage(pool, now) >= Stage.SPARE
+        ]
+        seconds, pool_label = max(waits, default=(0.0, ""))
+        return Wait(seconds, pool_label) if seconds > 0 else GO
+
+    # --- when Graph has answered ---
+
+    def heard(self, asker: Asker, reply: Reply, now: float, probes: Iterable[Name] = ()) -> News:
+        """Take what Graph's *reply* says of limits; *probes* are the stopped pools for whose sake it was asked."""
+        told, moved = self._note(asker, reply.headers, now)
+        error = throttle(reply)
+        if not self.stages.enabled:
+            return News()
+        names = self._stopped(asker, error) if error is not None else ()
+        regain = max((gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)), default=0.0)
+        kept = _kept(reply, asker) if error is not None else None
+        probed = tuple(probes)
+        for name in probed:
+            self._conclude(name, reply, kept if name in names else None, regain, now, is_throttled=error is not None)
+        stopped = tuple(
+            name for name in names if name not in probed and kept and self.pools.stop(name, kept, regain, now)
+        )
+        return News(stopped, moved or bool(stopped) or bool(probed))
+
+    def note(self, asker: Asker, fields: Headers, now: float) -> None:
+        """Take what the usage headers among *fields* say, of a reply whose body nobody here looks at."""
+        self._note(asker, fields, now)
+
+    def unheard(self, probes: Iterable[Name], now: float, *, again_s: float) -> None:
+        """A read that was to probe these pools got no answer of Graph's."""
+        for name in probes:
+            self.pools.unprobed(name, now, again_s=again_s)
+
+    def _conclude(
+        self, name: Name, reply: Reply, error: Reply | None, regain_s: float, now: float, *, is_throttled: bool
+    ) -> None:
+        """Trouble of another sort tells nothing of this pool."""
+        if error is None and (is_throttled or reply.status >= 500):
+            self.pools.unprobed(name, now, again_s=self.stages.probe_s)
+        else:
+            self.pools.probed(name, error, regain_s, now)
+
+    def _note(self, asker: Asker, fields: Headers, now: float) -> tuple[list[tuple[Name, Gauge]], bool]:
+        usage = headers.pick(fields, headers.USAGE)
+        if not usage:
+            return [], False
+        node = _first_node(asker)
+        self._usage.note(asker.fingerprint, node, usage, now)
+        told = gauges(usage)
+        self._learn(asker, told)
+        named = [(name, gauge) for gauge in told if (name := self._name(asker, node, gauge)) is not None]
+        calls = max(1, len(nodes(asker.path, asker.query)))
+        tightest = dict(sorted(named, key=lambda pair: pair[1].percent))
+        moved = [self.pools.tell(name, gauge, calls, now) for name, gauge in tightest.items()]
+        return named, any(moved)
+
+    # --- which pools ---
+
+    def _owner(self, asker: Asker) -> bytes:
+        return b"" if self._shared else asker.fingerprint
+
+    def _name(self, asker: Asker, node: str, gauge: Gauge) -> Name | None:
+        """The pool that *gauge* speaks of; None where it leaves that open and the read names nothing."""
+        owner = self._owner(asker)
+        if gauge.kind == "app" or gauge.id:
+            return Name(gauge.kind, owner, gauge.id, gauge.type)
+        if gauge.kind == "page":
+            return Name("page", owner, _page(node), "") if node else None
+        accounts = self._accounts(owner, nodes(asker.path, asker.query))
+        return Name("account", owner, accounts[0], gauge.type) if len(accounts) == 1 else None
+
+    def _names(self, asker: Asker) -> list[Name]:
+        """Every pool that a read of *asker*'s draws on, as far as that is known."""
+        owner, use = self._owner(asker), _use(asker.path)
+        found = [Name("app", owner, "", ""), Name("app", owner, "", use), Name("app", asker.fingerprint, "", "")]
+        asked = nodes(asker.path, asker.query)
+        for node in asked:
+            found += self._names_of(owner, node, use)
+        if len(asked) > 1:
+            found.append(Name("business", owner, ",".join(asked), ""))
+        return list(dict.fromkeys(found))
+
+    def _names_of(self, owner: bytes, node: str, use: str) -> Iterable[Name]:
+        for account in self._accounts(owner, (node,)):
+            yield Name("account", owner, account, "")
+            yield Name("account", owner, account, use or "ads_management")
+        yield from self._businesses(owner, (node,))
+        yield Name("page", owner, _page(node), "")
+        yield Name("business", owner, node, "")
+
+    def _accounts(self, owner: bytes, asked: Iterable[str]) -> list[str]:
+        """The ad accounts of the objects that are *asked* for: by their own names, or as Graph has told."""
+        found: dict[str, None] = {}
+        for node in asked:
+            if node.startswith("act_"):
+                found[node.removeprefix("act_")] = None
+            found |= {ident: None for kind, ident, _ in self._homes.get((owner, node), ()) if kind == "account"}
+        return list(found)
+
+    def _businesses(self, owner: bytes, asked: Iterable[str]) -> list[Name]:
+        """The pools, other than ad accounts, that Graph has told of with the objects that are *asked* for."""
+        homes = [home for node in asked for home in sorted(self._homes.get((owner, node), ()))]
+        return [Name(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
+
+    def _learn(self, asker: Asker, told: Iterable[Gauge]) -> None:
+        """An object belongs to the account or business that Graph names with it, if that is one alone."""
+        homes = {(gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type) for gauge in told if gauge.id}
+        asked = nodes(asker.path, asker.query)
+        if len({ident for _, ident, _ in homes}) != 1 or len(asked) != 1:
+            return
+        if all(asked[0] == f"act_{ident}" for _, ident, _ in homes):
+            return
+        place = (self._owner(asker), asked[0])
+        self._homes[place] = frozenset(homes)
+        self._homes.move_to_end(place)
+        if len(self._homes) > _HOMES:
+            self._homes.popitem(last=False)
+
+    def _stopped(self, asker: Asker, error: GraphError) -> tuple[Name, ...]:
+        """The pool that *error* speaks of: the narrowest that the read names."""
+        owner, asked = self._owner(asker), nodes(asker.path, asker.query)
+        token = Name("app", asker.fingerprint, "", "")
+        match STOPPED_BY[error.code]:
+            case "app":
+                return (Name("app", owner, "", "ads_insights" if error.error_subcode in _OF_INSIGHTS else ""),)
+            case "token":
+                return (token,)
+            case "page":
+                return (Name("page", owner, _page(asked[0]), ""),) if len(asked) == 1 else (token,)
+        accounts = self._accounts(owner, asked)
+        if len(accounts) == 1 and len(asked) == 1:
+            return (Name("account", owner, accounts[0], _use(asker.path) or "ads_management"),)
+        if (businesses := self._businesses(owner, asked)) and len(asked) == 1:
+            meant = [name for name in businesses if name.type == _TYPES.get(error.code)]
+            return tuple(meant or businesses[:1])
+        return (Name("business", owner, ",".join(asked), ""),) if asked else (token,)
+
+
+def throttle(reply: Reply) -> GraphError | None:
+    """Graph's word that a limit is reached, whatever the status; None for any other reply."""
+    if reply.status < 400 and b'"error"' not in reply.body[:_SEEN_IN]:
+        return None
+    error = read_error(reply.body)
+    return error if error is not None and error.code in STOPPED_BY else None
+
+
+def _kept(reply: Reply, asker: Asker) -> Reply:
+    """Graph's refusal without what belonged to that one call; `suppress_http_code` had asked for another status."""
+    status = 400 if reply.status == 200 and _wants_no_code(asker) else reply.status
+    fields = headers.without(reply.headers, _NEVER_AGAIN)
+    return Reply(status, fields, reply.body, Mode.REUSED, reply.channel, detail="throttled")
+
+
+def _said_again(error: Reply, asker: Asker, seconds: float) -> Reply:
+    """*error* for one more caller, and when to come back (RFC 9110 section 10.2.3)."""
+    status = 200 if _wants_no_code(asker) else error.status
+    return replace(error, status=status, headers=(*error.headers, ("Retry-After", str(max(1, math.ceil(seconds))))))
+
+
+def _wants_no_code(asker: Asker) -> bool:
+    return "suppress_http_code" in asker.query
+
+
+def _is_of(name: Name, gauge: Gauge, stopped: Iterable[Name], stages: Stages) -> bool:
+    """Whether *gauge* says when a stopped pool is open again; an account's own reset counts once it is used up."""
+    is_told = bool(gauge.type) or gauge.percent >= stages.stop_pct
+    return is_told and any(name[:3] == other[:3] for other in stopped)
+
+
+def _use(path: str) -> str:
+    return _USES.get(path.rpartition("/")[2], "")
+
+
+def _page(node: str) -> str:
+    """The page of a post: their ids are `page_post`."""
+    return node.partition("_")[0] if node[:1].isdigit() else node
+
+
+def _first_node(asker: Asker) -> str:
+    return next(iter(nodes(asker.path, asker.query)), "")

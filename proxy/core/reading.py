@@ -28,6 +28,7 @@ _SAFE = _READING | {"OPTIONS"}
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*|\[\d{1,9}\])*\Z", re.ASCII)
 _REFERENCE = re.compile(r"%7B(?:%20)*result", re.IGNORECASE)
 _PLAIN_FORM = re.compile(rb"[\w.~+&=,:()-]*")
+_URGENCY = re.compile(r"(?:^|,)[ \t]*u=([0-7])[ \t]*(?=[;,]|$)", re.ASCII)
 _DEFAULT_PORTS = re.compile(r":(?:80|443)\Z")
 _SECRET_SEGMENTS = frozenset({"oauth", "debug_token", "access_token", "refresh_access_token"})
 _SECRET_NAMES = frozenset({"client_secret", "input_token", "fb_exchange_token"})
@@ -118,9 +119,11 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     who = credential(head)
     if reason or isinstance(who, str):
         return Skip(reason or str(who), writes=reason in _MAY_WRITE)
-    may_ride = hosts.takes_batches(host) and rules.rule(target.path, target.get("fields"), target.version).batch
+    rule = rules.rule(target.path, target.get("fields"), target.version)
+    may_ride = hosts.takes_batches(host) and rule.batch
     channel = Channel.BATCH if may_ride and who and _means_the_same(target, who) else Channel.DIRECT
-    return Read(_request(head, target, host, who, channel), checked_callback(target.last("callback")))
+    urgency = priority(head.headers.get("priority", ""), rule.priority)
+    return Read(_request(head, target, host, who, channel, urgency=urgency), checked_callback(target.last("callback")))
 
 
 def may_write(verb: str, target: str, *, has_body: bool) -> bool:
@@ -207,7 +210,17 @@ def _is_field(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
-def _request(head: Head, target: Target, host: str, who: Credential | None, channel: Channel) -> Request:
+def priority(told: str, ruled: int | None) -> int:
+    """The urgency that the caller's Priority field names (RFC 9218 section 4.1), else the rule's, else the usual 3."""
+    named = _URGENCY.findall(told)
+    if named:
+        return int(named[-1])  # of several members of one name the last counts (RFC 9651 section 4.2.2)
+    return 3 if ruled is None else ruled
+
+
+def _request(
+    head: Head, target: Target, host: str, who: Credential | None, channel: Channel, *, urgency: int
+) -> Request:
     return Request(
         host=host,
         version=target.version,
@@ -217,6 +230,7 @@ def _request(head: Head, target: Target, host: str, who: Credential | None, chan
         credential=who,
         channel=channel,
         wishes=wishes(head.headers),
+        priority=urgency,
     )
 
 

@@ -22,6 +22,8 @@ class Rule:
     batch: bool = True
     cache: bool = True
     merge: bool = False
+    stretch_s: float = 0  # up to which fresh_s is stretched as quota runs out
+    priority: int | None = None  # the urgency of reads that name none (RFC 9218)
 
 
 @dataclass(frozen=True, slots=True)

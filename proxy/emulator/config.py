@@ -103,6 +103,13 @@ class Config:
     """The code of a call beyond the budget."""
     throttle_status: int = 400
     """The HTTP status of a call beyond the budget."""
+    account_budget: int | None = None
+    """Calls allowed on each ad account within the window, insights and the rest apart; None means no such limit."""
+    account_code: int = 0
+    """The code of a call beyond an account's budget; 0 means 80000 for insights and 80004 for the rest."""
+    block_s: float = 0.0
+    """How long one who went over a budget is refused; each call made meanwhile begins that time anew. 0 means that
+    calls are refused only while the window is full."""
 
     batch_limit: int = 50
     """Operations that one batch takes."""

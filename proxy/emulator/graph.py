@@ -54,10 +54,17 @@ class Graph:
         if fault and fault.kind == "null":
             return None
         try:
-            self.quota.spend(call, calls)
+            self._spend(call, calls)
             return self._good(call, self._admitted(call, fault))
         except GraphError as error:
             return self.refusal(call, error)
+
+    def _spend(self, call: Call, calls: int) -> None:
+        try:
+            self.quota.spend(call, calls)
+        except GraphError:
+            self.ledger.throttled_calls += calls
+            raise
 
     def carry_out(self, call: Call) -> Any:
         """Do a write that was asked for earlier, and counted with the call that asked; one that fails raises."""

@@ -42,6 +42,7 @@ class Ledger:
         self.bytes_in = 0
         self.bytes_out = 0
         self.connections = 0
+        self.throttled_calls = 0
         self.faults = 0
         self.floods = 0
         self.user_agents: Counter[str] = Counter()
@@ -83,6 +84,7 @@ class Ledger:
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
             "connections": self.connections,
+            "throttled_calls": self.throttled_calls,
             "faults": self.faults,
             "floods": self.floods,
             "user_agents": dict(self.user_agents),

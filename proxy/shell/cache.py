@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from proxy.core import caching
-from proxy.core.errors import NotHeld, SidecarError
+from proxy.core.errors import NotHeld, SidecarError, Throttled
 from proxy.core.keys import Keys
-from proxy.core.messages import Entry, Held, Reply, Request
+from proxy.core.messages import LOW_PRIORITY, Entry, Held, Reply, Request
 from proxy.core.purging import Purges, Subject
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
@@ -74,8 +74,9 @@ class Cache:
         touches: Touches,
         purges: Purges,
         now: Callable[[], float],
+        pressure: Callable[[Request], float] = lambda _request: 0.0,
     ) -> None:
-        """Hold replies of *onward* in *store*; *now* gives epoch seconds."""
+        """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are."""
         self._onward = onward
         self._store = store
         self._keys = keys
@@ -83,6 +84,7 @@ class Cache:
         self._touches = touches
         self._purges = purges
         self._now = now
+        self._pressure = pressure
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -147,7 +149,8 @@ class Cache:
 
     def _terms(self, request: Request) -> caching.Terms:
         touched = self._touches.of(request, self._keys.fingerprint(request.credential))
-        return caching.Terms(self._rule(request), self._keys.proof(request.credential), touched)
+        proof, pressure = self._keys.proof(request.credential), self._pressure(request)
+        return caching.Terms(self._rule(request), proof, touched, pressure)
 
     def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> caching.Terms:
         """What bears on *request* where it may be answered from *entry*: it may list what was changed."""
@@ -218,8 +221,10 @@ class Cache:
     async def _ask(self, inquiry: Inquiry) -> Reply:
         try:
             answer = await self._onward(inquiry.request)
+        except Throttled as throttled:
+            return await self._cover(inquiry, "throttled") or throttled.reply
         except SidecarError:
-            if covered := await self._cover(inquiry):
+            if covered := await self._cover(inquiry, "stale-if-error"):
                 return covered
             raise
         reply = await self.settle(inquiry, answer)
@@ -227,17 +232,19 @@ class Cache:
             return await self._ask(self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING))
         return reply
 
-    async def _cover(self, inquiry: Inquiry) -> Reply | None:
-        """What is held, where a rule lets it stand in for an answer that Graph could not give."""
+    async def _cover(self, inquiry: Inquiry, detail: str) -> Reply | None:
+        """What is held, where a rule lets it stand in for an answer that Graph could not give, or was not asked for."""
         entry, now = await inquiry.found.entry(), self._now()
         terms = self._terms_of(inquiry.request, inquiry.key, entry)
         if entry and caching.may_cover(entry.held, inquiry.request.wishes, terms, now):
-            return caching.cover(entry, terms, now)
+            return caching.cover(entry, terms, now, detail)
         return None
 
     def _ask_behind(self, inquiry: Inquiry) -> None:
         """Ask for the next caller; one such question at a time is enough, and its failure is nobody's."""
         if inquiry.key not in self._behind:
+            patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
+            inquiry = replace(inquiry, request=patient)
             bill = bills.current()
             with bills.charged_to(bill and bill.behind()):
                 task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))

@@ -14,6 +14,7 @@ from proxy.shell import Layer
 class _Flight:
     task: asyncio.Task[Reply]
     names: tuple[str, ...]
+    has_time: bool
     waiting: int = 0
 
 
@@ -21,12 +22,20 @@ class Coalescer:
     """A layer: joins a request to the flight of its twin, or starts one."""
 
     def __init__(
-        self, onward: Layer, key: Callable[[Request], Hashable], names: Callable[[Request], tuple[str, ...]]
+        self,
+        onward: Layer,
+        key: Callable[[Request], Hashable],
+        names: Callable[[Request], tuple[str, ...]],
+        urge: Callable[[Request], None] = lambda _request: None,
     ) -> None:
-        """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them."""
+        """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them.
+
+        *urge* is told of a flight that waits somewhere and no longer has time.
+        """
         self._onward = onward
         self._key = key
         self._names = names
+        self._urge = urge
         self._flights: dict[Hashable, _Flight] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -37,6 +46,9 @@ class Coalescer:
         flight = self._flights.get(key)
         if flight is None:
             return await self._wait(key, self._start(key, request))
+        if flight.has_time and not request.has_time:  # nobody waits behind a read of lower priority
+            flight.has_time = False
+            self._urge(request)
         reply = await self._wait(key, flight)
         return replace(reply, mode=Mode.COALESCED, joined=reply.mode, avoided=())
 
@@ -49,7 +61,7 @@ class Coalescer:
 
     def _start(self, key: Hashable, request: Request) -> _Flight:
         task = asyncio.ensure_future(self._onward(request))
-        flight = self._flights[key] = _Flight(task, self._names(request))
+        flight = self._flights[key] = _Flight(task, self._names(request), request.has_time)
         task.add_done_callback(lambda _done: self._forget(key, flight))
         return flight
 

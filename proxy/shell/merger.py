@@ -110,7 +110,8 @@ class Merger:
     def _family(self, request: Request) -> Hashable:
         """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
         bare = fields.asking(request, frozenset())
-        return self._keys.entry(bare), self._keys.proof(request.credential), request.channel, self._rule(request)
+        vouched = self._keys.proof(request.credential)
+        return self._keys.entry(bare), vouched, request.channel, request.has_time, self._rule(request)
 
     # --- what is held, and what is in the air ---
 

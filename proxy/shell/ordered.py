@@ -45,6 +45,13 @@ class Witness(Protocol):
         """A batch of the application's own is made ready, a load for each of its operations."""
 
 
+class Heard(Protocol):
+    """Who listens to what Graph says of limits."""
+
+    def __call__(self, who: Credential, reply: Reply, path: str = "/", query: str = "") -> None:
+        """Graph's *reply* to *who*, about *path* and *query*."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """An operation that goes on, and the question that it is if it is a plain read."""
@@ -76,8 +83,9 @@ class Ordered:
         witness: Witness,
         clock: Callable[[], float],
         wrote: Wrote,
+        heard: Heard,
     ) -> None:
-        """Fill *slots*; tell *wrote* what writes have changed."""
+        """Fill *slots*; tell *wrote* what writes have changed, and *heard* what Graph said."""
         self._slots = slots
         self._files = files
         self._cache = cache
@@ -85,6 +93,7 @@ class Ordered:
         self._witness = witness
         self._clock = clock
         self._wrote = wrote
+        self._heard = heard
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
         """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
@@ -124,6 +133,7 @@ class Ordered:
             if any(one.writes for one in ready):
                 raise errors.unsure(error) from None
             answer = errors.reply_of(errors.Cut("the batch ended unanswered"))
+        self._heard(self._slots.envelope.credential, answer)
         if unbatching.is_refusal(answer) or (any(one.writes for one in ready) and not batching.is_array(answer)):
             return replace(answer, headers=passed_out(answer.headers))
         told = batching.slots_of(answer, len(ready)) or [_lost(one) for one in ready]
@@ -182,6 +192,8 @@ class Ordered:
 
     async def _settle_all(self, ready: Sequence[_Ready], told: Sequence[object], answer: Reply, seconds: float) -> None:
         """Fill the slots, then ask those reads again that got no answer: each once those that it names have one."""
+        for one, slot in zip(ready, told, strict=True):
+            self._listen(one, slot, answer)
         missing = [
             one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
         ]
@@ -202,6 +214,13 @@ class Ordered:
             more = calls_of(self._slots.texts(one.at)[0].partition("?")[2]) - one.calls
             self._slots.bills[one.at].ask(more)
             self._slots.bills[one.at].send(more)
+
+    def _listen(self, one: _Ready, told: object, answer: Reply) -> None:
+        reply = batching.reply_of(told, answer, conditional=True)
+        if reply is not None:
+            url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
+            who, path, query = operations.asked_by(url, body, self._slots.envelope)
+            self._heard(who, reply, path, query)
 
     async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
         """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.

@@ -12,7 +12,7 @@ from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, calls_of
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.core.operations import Envelope, Operation
-from proxy.core.quota import Usage
+from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Read
 from proxy.shell import Layer, bills
 from proxy.shell.telemetry import Telemetry
@@ -28,7 +28,7 @@ class Reader:
     stack: Layer
     last_resort: Callable[[Request, Left], Awaitable[Reply]]  # Graph itself, should the stack have a fault
     keys: Keys
-    usage: Usage
+    quota: Quota
     telemetry: Telemetry
     now: Callable[[], float]
     clock: Callable[[], float]
@@ -57,10 +57,8 @@ class Reader:
         """*reply* as the caller of *read* gets it, counted and on its *bill*."""
         request, now = read.request, self.now()
         fingerprint = self.keys.fingerprint(request.credential)
-        node = next(iter(normal.nodes(request.path, request.query)), "")
-        if reply.upstream_s is not None:
-            self.usage.note(fingerprint, node, reply.headers, now)
-        dressed = dressing.dress(read, reply, way_in, self.usage.newest(fingerprint, node, now))
+        asker = Asker(fingerprint, request.path, request.query)
+        dressed = dressing.dress(read, reply, way_in, self.quota.newest(asker, now))
         self.telemetry.replied(request, reply, bill, seconds, dressed.status)
         return dressed
 

@@ -10,6 +10,7 @@ from proxy.core import dressing, errors, normal
 from proxy.core.batching import GRAPH_LIMIT
 from proxy.core.messages import Credential, Headers, Reply
 from proxy.core.operations import Unresolved, how_many, may_hold_batch, read_envelope
+from proxy.core.quota import Asker
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.shell import Wrote
@@ -77,7 +78,7 @@ class Server:
         self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes, written: tuple[str, ...]
     ) -> web.StreamResponse:
         target, reader = normal.read_target(head.target), self.reader
-        nodes, who = normal.nodes(target.path, target.query), credential(head)
+        who = credential(head)
         began, bill = reader.clock(), reader.message_bill(target, who)
         bill.turn_out(max(bill.asked, await _operations(head, looked_at)))
 
@@ -85,7 +86,8 @@ class Server:
             if found.writes:
                 self.wrote(written, who if isinstance(who, Credential) else None)
             if isinstance(who, Credential) or (who is None and not message.body_exists):  # a body may name another
-                reader.usage.note(reader.keys.fingerprint(who), next(iter(nodes), ""), fields, reader.now())
+                asker = Asker(reader.keys.fingerprint(who), target.path, target.query)
+                reader.quota.note(asker, fields, reader.now())
 
         try:
             with reader.telemetry.stream(bill) as sending:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -93,6 +93,9 @@ class Telemetry:
         self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
         self._clock, self._now = clock, now
         self._began, self.start_time = clock(), now()
+        self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
+        self.waited_s: defaultdict[str, float] = defaultdict(float)
+        self.stops: Counter[str] = Counter()
         self._routes = Routes()
         self._errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
@@ -195,6 +198,15 @@ class Telemetry:
         """Reads that left in them."""
         return sum(size * number for size, number in self.sizes.items())
 
+    def paced(self, seconds: float, pool: str) -> None:
+        """A read that has time waited so many seconds for the sake of a *pool* of this sort."""
+        self.waited[pool] += 1
+        self.waited_s[pool] += seconds
+
+    def stopped(self, pool: str) -> None:
+        """Graph's refusal stopped a *pool* of this sort."""
+        self.stops[pool] += 1
+
     def stats(self) -> dict[str, object]:
         """All of it, as JSON has it."""
         modes: Counter[Mode] = Counter()
@@ -230,6 +242,10 @@ class Telemetry:
             "upstream_ms": _quantiles(self.upstream, 50, 90, 99),
             "loop_lag_ms": _quantiles(self.lag, 50, 99),
             "usage": list(self.gauges.usage()),
+            "paced": {
+                pool: {"reads": self.waited[pool], "s": round(self.waited_s[pool], 3)} for pool in sorted(self.waited)
+            },
+            "stopped": dict(sorted(self.stops.items())),
             "routes": [self._shown_route(route, line) for route, line in _top(sums.routes)],
             "apps": [{"app": name, **_shown(line)} for name, line in _top(sums.apps)],
             "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],

@@ -22,7 +22,7 @@ from proxy.core.rules import RuleBook
 from proxy.shell import Wrote
 from proxy.shell.cache import Cache
 from proxy.shell.forms import File
-from proxy.shell.ordered import Ordered, Post
+from proxy.shell.ordered import Heard, Ordered, Post
 from proxy.shell.reader import Reader
 from proxy.shell.slots import Slots
 
@@ -39,6 +39,7 @@ class Unbatcher:
     hosts: Hosts
     rules: RuleBook
     wrote: Wrote
+    heard: Heard
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""
@@ -52,6 +53,7 @@ class Unbatcher:
             witness=self.reader.telemetry,
             clock=self.reader.clock,
             wrote=self.wrote,
+            heard=self.heard,
         )
         try:
             whole = await self._fill(slots, ordered)

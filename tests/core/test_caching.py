@@ -361,6 +361,59 @@ def test_how_long_it_may_stand_in(now: float, wishes: Wishes, allowed: bool) -> 
     assert may_cover(entry(asked=1000).held, wishes, terms(LENIENT), now) is allowed
 
 
+@pytest.mark.parametrize(
+    "now, pressure, wishes, expected",
+    [
+        (1061, 0.0, Wishes(), Ask(ETAG)),
+        (1061, 0.1, Wishes(), Reuse(detail="stretched")),  # fresh for 60 + 24 s
+        (1084, 0.1, Wishes(), Ask(ETAG)),
+        (1299, 1.0, Wishes(), Reuse(detail="stretched")),
+        (1300, 0.9, Wishes(), Ask(ETAG)),
+        (1300, 1.0, Wishes(), Reuse(detail="throttled")),
+        (1659, 1.0, Wishes(), Reuse(detail="throttled")),
+        (1660, 1.0, Wishes(), Ask(ETAG)),
+        (1200, 1.0, Wishes(max_age=100), Ask(ETAG)),  # nothing older than the caller takes
+        (1200, 1.0, Wishes(max_age=300), Reuse(detail="stretched")),
+        (1061, 1.0, Wishes(min_fresh=1), Ask(ETAG)),
+        (1061, 1.0, Wishes(no_cache=True), Ask(ETAG)),
+    ],
+)
+def test_what_is_scarce_is_spared(now: float, pressure: float, wishes: Wishes, expected: Plan) -> None:
+    """The scarcer the calls the longer an entry is fresh; where there are none to be had, what is old answers."""
+    rule = Rule(fresh_s=60, stale_if_error_s=600, stretch_s=300)
+    scarce = Terms(rule, pressure=pressure)
+    assert plan(request(wishes=wishes), entry(asked=1000).held, scarce, now) == expected
+
+
+def test_without_stretch_s_nothing_is_stretched() -> None:
+    """However scarce, freshness is what the rule says; a `stretch_s` below `fresh_s` takes nothing from it."""
+    for stretch in (0, 30):
+        scarce = Terms(Rule(fresh_s=60, stretch_s=stretch), pressure=1.0)
+        assert plan(request(), entry(asked=1000).held, scarce, 1059) == Reuse()
+        assert plan(request(), entry(asked=1000).held, scarce, 1061) == Ask(ETAG)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 400))
+def test_more_pressure_never_asks_more(one: float, other: float, age: float) -> None:
+    """What is served at some pressure is served at every higher one."""
+    low, high = sorted((one, other))
+    plans = [
+        plan(request(), entry(asked=1000).held, Terms(Rule(fresh_s=60, stretch_s=300), pressure=pressure), 1000 + age)
+        for pressure in (low, high)
+    ]
+    assert isinstance(plans[1], Reuse) or not isinstance(plans[0], Reuse)
+
+
+def test_what_a_stretched_body_says() -> None:
+    """Its time is the stretched one."""
+    stretched = reuse(
+        entry(asked=1000), Reuse(detail="stretched"), Terms(Rule(fresh_s=60, stretch_s=300), pressure=0.5), 1100
+    )
+    assert (stretched.mode, stretched.ttl, stretched.detail) == (Mode.REUSED, 80, "stretched")
+    throttled = reuse(entry(asked=1000), Reuse(detail="throttled"), terms(), 1100)
+    assert (throttled.mode, throttled.ttl) == (Mode.STALE, -40)
+
+
 def test_what_a_reused_body_says() -> None:
     """A reply without asking tells its age and how long it stays fresh, and brings no usage of former days."""
     fresh = reuse(entry(asked=1000, channel=Channel.DIRECT), Reuse(), terms(), 1010)

@@ -1,61 +1,282 @@
-from proxy.core.quota import FORGOTTEN_S, Usage
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.messages import Headers, Mode, Reply
+from proxy.core.pools import Name, Stages
+from proxy.core.quota import GO, STOPPED_BY, Asker, Go, Halt, Quota, Wait, throttle
 
 ANN, BOB = b"a" * 16, b"b" * 16
-HIGH = (("x-app-usage", '{"call_count":90}'),)
-LOW = (("X-App-Usage", '{"call_count":9}'),)
-ACCOUNT = (("X-Ad-Account-Usage", '{"acc_id_util_pct":9.67}'),)
-NEWER = (("X-Ad-Account-Usage", '{"acc_id_util_pct":10}'),)
+TYPED = ("Content-Type", "application/json; charset=UTF-8")
 
 
-def test_the_newest_is_told() -> None:
-    """A reply that Graph did not give now shows what Graph last said, not what it said when the body was fetched."""
-    usage = Usage()
-    usage.note(ANN, "act_1", (*HIGH, ("ETag", '"e"')), 100)
-    assert usage.newest(ANN, "act_1", 101) == HIGH
-    usage.note(ANN, "act_1", LOW, 102)
-    assert usage.newest(ANN, "act_1", 103) == LOW
+def refusal(code: int, status: int = 400, *, subcode: int | None = None, fields: Headers = ()) -> Reply:
+    """Graph's word that a limit is reached."""
+    error = {"message": f"(#{code}) too many", "type": "OAuthException", "code": code, "error_subcode": subcode}
+    return Reply(status, (TYPED, *fields), json.dumps({"error": error}).encode())
 
 
-def test_silence_is_no_news() -> None:
-    """A reply without usage headers leaves the newest known as it is."""
-    usage = Usage()
-    usage.note(ANN, "act_1", HIGH, 100)
-    usage.note(ANN, "act_1", (("ETag", '"e"'),), 101)
-    assert usage.newest(ANN, "act_1", 102) == HIGH
+def good(*fields: tuple[str, str], status: int = 200) -> Reply:
+    """An answer of Graph's."""
+    return Reply(status, (TYPED, *fields), b'{"id":"1"}')
 
 
-def test_usage_is_ones_own() -> None:
-    """Nobody sees the usage of another credential, nor one account's on another."""
-    usage = Usage()
-    usage.note(ANN, "act_1", (*HIGH, *ACCOUNT), 100)
-    assert usage.newest(ANN, "act_1", 100) == (*HIGH, *ACCOUNT)
-    assert usage.newest(BOB, "act_1", 100) == ()
-    assert usage.newest(ANN, "act_2", 100) == HIGH
+def app_usage(percent: float) -> tuple[str, str]:
+    """The app's usage."""
+    return "X-App-Usage", json.dumps({"call_count": percent})
 
 
-def test_an_apps_usage_is_told_whatever_was_read() -> None:
-    """What Graph said of the app with one object is the newest for every other, and for a call that names none."""
-    usage = Usage()
-    usage.note(ANN, "111", HIGH, 100)
-    usage.note(ANN, "222", LOW, 101)
-    assert usage.newest(ANN, "111", 102) == usage.newest(ANN, "", 102) == LOW
+def business(ident: str, use: str, percent: float, minutes: int = 0) -> tuple[str, str]:
+    """The usage of one use of an account's or a business'."""
+    told = {"type": use, "call_count": percent, "estimated_time_to_regain_access": minutes}
+    return "X-Business-Use-Case-Usage", json.dumps({ident: [told]})
 
 
-def test_old_news_is_forgotten() -> None:
-    """A client that sleeps on a high value is not made to sleep on one that has long decayed."""
-    usage = Usage()
-    usage.note(ANN, "act_1", HIGH, 100)
-    assert usage.newest(ANN, "act_1", 100 + FORGOTTEN_S - 1) == HIGH
-    assert usage.newest(ANN, "act_1", 100 + FORGOTTEN_S) == ()
+def asks(path: str, query: str = "", who: bytes = ANN) -> Asker:
+    """A read of *who*'s."""
+    return Asker(who, path, query)
 
 
-def test_memory_is_bounded() -> None:
-    """However many accounts are read, only so many usages are remembered: those told longest ago go."""
-    usage = Usage()
-    for number in range(Usage.PLACES):
-        usage.note(ANN, str(number), ACCOUNT, 100)
-    usage.note(ANN, "0", NEWER, 101)
-    usage.note(ANN, "one more", ACCOUNT, 102)
-    assert usage.newest(ANN, "0", 102) == NEWER
-    assert usage.newest(ANN, "1", 102) == ()
-    assert usage.newest(ANN, "2", 102) == ACCOUNT
+def is_halted(quota: Quota, asker: Asker, now: float = 1001) -> bool:
+    """Whether Graph is not asked."""
+    return isinstance(quota.admit(asker, 3, now), Halt)
+
+
+@pytest.mark.parametrize(
+    "code, subcode, asked, stopped, open_",
+    [
+        (4, None, "/act_1", ["/act_1", "/act_2", "/111", "/me/accounts", "/"], []),
+        (341, None, "/111/feed", ["/act_1", "/111"], []),
+        (4, 1504022, "/act_1/insights", ["/act_2/insights", "/111/insights"], ["/act_1", "/111"]),
+        (17, None, "/act_1", ["/act_1", "/act_2", "/111"], []),
+        (32, None, "/77/feed", ["/77", "/77/posts", "/77_5/comments"], ["/78", "/act_1"]),
+        (613, 1487742, "/act_1/ads", ["/act_1", "/act_1/campaigns"], ["/act_1/insights", "/act_2", "/111"]),
+        (80000, None, "/act_1/insights", ["/act_1/insights"], ["/act_1/ads", "/act_2/insights", "/111"]),
+        (80003, None, "/act_1/customaudiences", ["/act_1/customaudiences"], ["/act_1/ads", "/act_2"]),
+        (80004, None, "/act_1/ads", ["/act_1/adsets"], ["/act_1/insights", "/act_2/ads"]),
+        (80001, None, "/77/feed", ["/77/feed", "/77"], ["/78/feed", "/act_1"]),
+        (80004, None, "/?ids=act_1,act_2", ["/?ids=act_1,act_2"], ["/act_1", "/act_2"]),
+        (32, None, "/?ids=77,78", ["/77", "/?ids=77,78"], []),
+        (613, None, "/", ["/", "/77"], []),
+    ],
+)
+def test_each_code_stops_the_pool_that_it_speaks_of(
+    code: int, subcode: int | None, asked: str, stopped: list[str], open_: list[str]
+) -> None:
+    """The narrowest that the read names; nothing else of this token's, and nothing of another's."""
+    quota = Quota(Stages())
+    news = quota.heard(_split(asked), refusal(code, subcode=subcode), 1000)
+    assert len(news.stopped) == 1
+    assert {path: is_halted(quota, _split(path)) for path in [*stopped, *open_]} == {
+        **dict.fromkeys(stopped, True),
+        **dict.fromkeys(open_, False),
+    }
+    assert not any(is_halted(quota, _split(path, BOB)) for path in [asked, *stopped])
+
+
+def _split(target: str, who: bytes = ANN) -> Asker:
+    path, _, query = target.partition("?")
+    return Asker(who, path, query)
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 429])
+@pytest.mark.parametrize("code", sorted(STOPPED_BY))
+def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
+    """Statuses of refusals differ from call to call."""
+    error = throttle(refusal(code, status))
+    assert error is not None
+    assert error.code == code
+
+
+@pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), refusal(368), Reply(400, (), b"<html>")])
+def test_nothing_else_is_a_refusal(reply: Reply) -> None:
+    """Trouble, bad tokens and policy blocks stop no pool."""
+    quota = Quota(Stages())
+    assert quota.heard(asks("/1"), reply, 1000).stopped == ()
+    assert quota.admit(asks("/1"), 3, 1001) is GO
+
+
+def test_what_is_said_again() -> None:
+    """Graph's own status, body and fields, less what belonged to that one call, and when to come back."""
+    quota = Quota(Stages())
+    trace, challenge = ("x-fb-trace-id", "A"), ("WWW-Authenticate", "OAuth")
+    quota.heard(asks("/1"), refusal(4, 403, fields=(trace, challenge, app_usage(100))), 1000)
+    verdict = quota.admit(asks("/2"), 3, 1010.5)
+    assert isinstance(verdict, Halt)
+    again = verdict.reply
+    assert again.headers == (TYPED, challenge, ("Retry-After", "20"))
+    assert (again.status, again.body, again.mode, again.detail) == (403, refusal(4).body, Mode.REUSED, "throttled")
+    assert (again.upstream_s, again.ttl) == (None, None)
+
+
+def test_who_wanted_no_code_gets_none() -> None:
+    """`suppress_http_code` is one caller's wish: the others get the status that goes with the error."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1", "suppress_http_code=1"), refusal(4, 200), 1000)
+    statuses = {}
+    for query in ("", "suppress_http_code=1"):
+        verdict = quota.admit(asks("/1", query), 3, 1001)
+        assert isinstance(verdict, Halt)
+        statuses[query] = verdict.reply.status
+    assert statuses == {"": 400, "suppress_http_code=1": 200}
+
+
+def test_graphs_own_time_to_regain_is_kept() -> None:
+    """Minutes of the business usage beside the refusal, of that very account alone."""
+    quota = Quota(Stages())
+    asker = asks("/act_1/insights")
+    quota.heard(asker, refusal(80000, fields=(business("1", "ads_insights", 100, 5), app_usage(100))), 1000)
+    assert is_halted(quota, asker, 1299)
+    assert isinstance(quota.admit(asker, 3, 1300), Go)
+
+
+def test_one_probe_at_a_time() -> None:
+    """When its time is up one read goes, the others get the last answer, until the probe has told."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1"), refusal(4), 1000)
+    probe = quota.admit(asks("/1"), 3, 1030)
+    assert isinstance(probe, Go)
+    assert len(probe.probes) == 1
+    assert is_halted(quota, asks("/2"), 1030)
+    quota.heard(asks("/1"), good(), 1031, probe.probes)
+    assert isinstance(quota.admit(asks("/2"), 3, 1031), Go)
+
+
+@pytest.mark.parametrize(
+    "answer, opens",
+    [(good(), True), (good(status=304), True), (refusal(100), True), (refusal(1, 500), False), (refusal(4), False)],
+)
+def test_what_a_probe_tells(answer: Reply, opens: bool) -> None:  # noqa: FBT001
+    """Whatever Graph answers as ever opens; a refusal or trouble does not."""
+    quota = Quota(Stages())
+    quota.heard(asks("/act_1"), refusal(80004), 1000)
+    probe = quota.admit(asks("/act_1"), 3, 1030)
+    assert isinstance(probe, Go)
+    quota.heard(asks("/act_1"), answer, 1031, probe.probes)
+    assert is_halted(quota, asks("/act_1"), 1032) is not opens
+
+
+def test_a_probe_that_was_lost_is_sent_again() -> None:
+    """A caller that left, or a broken connection, leaves no pool stopped for ever."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1"), refusal(4), 1000)
+    probe = quota.admit(asks("/1"), 3, 1030)
+    assert isinstance(probe, Go)
+    quota.unheard(probe.probes, 1031, again_s=0)
+    again = quota.admit(asks("/1"), 3, 1031)
+    assert isinstance(again, Go)
+    assert again.probes == probe.probes
+
+
+def test_answers_to_reads_that_had_left_open_nothing() -> None:
+    """Only a probe's answer speaks of now."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1"), refusal(4), 1000)
+    quota.heard(asks("/1"), good(app_usage(3)), 1001)
+    assert is_halted(quota, asks("/1"), 1002)
+
+
+def test_objects_belong_to_what_graph_names_with_them() -> None:
+    """A campaign's usage names its account; from then on it is stopped and open with it."""
+    quota = Quota(Stages())
+    for campaign in ("501", "502"):
+        quota.heard(asks(f"/{campaign}"), good(business("1", "ads_management", 10)), 1000)
+    quota.heard(asks("/501"), refusal(80004), 1001)
+    assert is_halted(quota, asks("/502"))
+    assert is_halted(quota, asks("/act_1"))
+    assert not is_halted(quota, asks("/502/insights"))
+    assert not is_halted(quota, asks("/503"))
+
+
+def test_a_page_and_its_use() -> None:
+    """What is not an ad account is stopped by business and use, for every object that was told to be of it."""
+    quota = Quota(Stages())
+    for node in ("77", "88"):
+        quota.heard(asks(f"/{node}"), good(business("9", "pages", 10)), 1000)
+    quota.heard(asks("/77"), refusal(80001), 1001)
+    assert [is_halted(quota, asks(path)) for path in ("/88/feed", "/99")] == [True, False]
+
+
+def test_what_names_several_teaches_nothing() -> None:
+    """Of a reply that tells of two accounts nobody knows which one the object is of."""
+    quota = Quota(Stages())
+    both = json.dumps({one: [{"type": "ads_management", "call_count": 5}] for one in ("1", "2")})
+    quota.heard(asks("/501"), good(("X-Business-Use-Case-Usage", both)), 1000)
+    quota.heard(asks("/501"), refusal(80004), 1001)
+    assert is_halted(quota, asks("/501"))
+    assert not is_halted(quota, asks("/act_1"))
+
+
+def test_what_has_time_waits_where_it_must_and_only_there() -> None:
+    """From the spare stage on, by urgency, and never twice."""
+    quota = Quota(Stages())
+    quota.note(asks("/1"), (app_usage(79),), 1000)
+    assert [quota.admit(asks("/1"), 7, 1001) for _ in range(2)] == [GO, GO]
+    quota.note(asks("/1"), (app_usage(90),), 1002)
+    assert quota.admit(asks("/1"), 5, 1003) is GO  # the first turn is free
+    wait = quota.admit(asks("/1"), 5, 1003)
+    assert isinstance(wait, Wait)
+    assert (wait.pool, 0 < wait.seconds <= 30) == ("app", True)
+    assert quota.admit(asks("/1"), 5, 1003, has_waited=True) is GO
+    assert quota.admit(asks("/1"), 4, 1003) is GO
+    assert quota.admit(asks("/1", who=BOB), 7, 1003) is GO
+
+
+def test_a_hundred_percent_holds_nothing_back_that_only_graph_can_answer() -> None:
+    """Without a refusal there is none to give; what may be old is told by the pressure."""
+    quota = Quota(Stages())
+    quota.note(asks("/1"), (app_usage(100),), 1000)
+    assert quota.pressure(asks("/1"), 1001) == 1
+    assert isinstance(quota.admit(asks("/1"), 3, 1001), Go)
+
+
+def test_one_app_for_all_tokens_if_so_set() -> None:
+    """Then what one token was told of app and accounts holds for all, but not of the user."""
+    quota = Quota(Stages(), shared=True)
+    quota.heard(asks("/act_1"), refusal(80004), 1000)
+    assert is_halted(quota, asks("/act_1", who=BOB))
+    quota.heard(asks("/1"), refusal(17), 1000)
+    assert (is_halted(quota, asks("/2")), is_halted(quota, asks("/2", who=BOB))) == (True, False)
+
+
+def test_disabled_it_only_tells() -> None:
+    """Usage is known, nothing is done."""
+    quota = Quota(Stages(enabled=False))
+    quota.heard(asks("/1"), refusal(4, fields=(app_usage(100),)), 1000)
+    assert quota.admit(asks("/1"), 7, 1001) is GO
+    assert quota.pressure(asks("/1"), 1001) == 0
+    assert [row["percent"] for row in quota.pools.shown(1001)] == [100]
+    assert quota.newest(asks("/1"), 1001) == (app_usage(100),)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["/1", "/act_1", "/act_1/insights", "/me/feed", "/"]),
+            st.sampled_from([good(), good(app_usage(85)), good(app_usage(100)), refusal(4), refusal(80004)]),
+            st.floats(0, 200),
+        ),
+        max_size=20,
+    )
+)
+def test_nobody_is_left_behind(story: list[tuple[str, Reply, float]]) -> None:
+    """Whatever Graph says in whatever order, once every limit's longest time is up a read is asked again."""
+    quota, now = Quota(Stages()), 1000.0
+    for path, reply, later in story:
+        now += later
+        verdict = quota.admit(asks(path), 3, now)
+        if isinstance(verdict, Go):
+            quota.heard(asks(path), reply, now, verdict.probes)
+    for path in ("/1", "/act_1", "/act_1/insights"):
+        verdict = quota.admit(asks(path), 3, now + 1000)
+        assert isinstance(verdict, Go)
+        quota.heard(asks(path), good(), now + 1000, verdict.probes)
+
+
+def test_a_name_tells_no_token() -> None:
+    """For counting it is a sort of pool."""
+    assert Name("app", ANN, "", "").label == "app"
+    assert Name("account", ANN, "1", "ads_insights").label == "account/ads_insights"
+    assert Name("business", ANN, "1", "never heard of").label == "business/other"

@@ -60,6 +60,8 @@ def telemetry() -> Telemetry:
     other = made.asked(request.path, request.query, b"f" * 16)
     made.replied(request, Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0), other, 0.001, 200)
     made.asked_again(1, "slot")
+    made.paced(1.5, "app")
+    made.stopped("account/ads_insights")
     made.lagged(0.002)
     return made
 

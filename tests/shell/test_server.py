@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +16,14 @@ from aiohttp import web
 from proxy.core.errors import Late, NotHeld, Overloaded, SidecarError, Unreachable
 from proxy.core.keys import Keys
 from proxy.core.messages import Channel, Credential, Headers, Mode, Reply
-from proxy.core.quota import Usage
+from proxy.core.pools import Stages
+from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.telemetry import Telemetry
-from tests.shell.fakes import JSON, Clock, Onward, later, told
+from tests.shell.fakes import Clock, Onward, later, told
 from tests.wires import Message, calling
 
 USAGE = ("X-App-Usage", '{"call_count":7}')
@@ -102,7 +103,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         onward,
         lambda request, _left: last_resort(request),
         Keys(bytes(32)),
-        Usage(),
+        Quota(Stages()),
         Telemetry(clock, clock),
         clock,
         clock,
@@ -211,9 +212,9 @@ async def test_links_stay_if_so_set(stand: Stands) -> None:
 
 async def test_usage_is_news_and_never_history(stand: Stands) -> None:
     """A reply from the store carries the newest usage that Graph told of that token, and of no other's."""
-    fresh = replace(told(), headers=(JSON, USAGE), upstream_s=0.1)
-    here = await stand(fresh)
-    assert (await here.say("/1?access_token=a")).fields["X-App-Usage"] == USAGE[1]
+    here = await stand()
+    asker = Asker(here.reader.keys.fingerprint(Credential("a")), "/1", "")
+    here.reader.quota.note(asker, (USAGE,), here.reader.now())
     here.onward.answer = told(mode=Mode.REUSED, ttl=5.0, age=1.0)
     again = await here.say("/1?access_token=a")
     assert again.fields["X-App-Usage"] == USAGE[1]

@@ -1,0 +1,172 @@
+"""What Graph says of its limits, read (`gauges`) and word for word (`Usage`): news, never a part of what was read.
+
+Source of the shapes: developers.facebook.com/docs/graph-api/overview/rate-limiting, and for the insights header
+…/docs/marketing-api/insights/best-practices.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from proxy.core import headers
+from proxy.core.errors import UNREADABLE
+from proxy.core.messages import Headers
+
+FORGOTTEN_S = 300
+"""Usage decays within minutes; clients that sleep on a high value must not be made to sleep on an old one."""
+
+ADS = frozenset({"ads_insights", "ads_management", "custom_audience"})
+"""The business use cases that are limited by ad account; the others belong to a page or a business."""
+
+USES = ADS | {"pages", "instagram", "leadgen", "messenger"}
+"""Those that Meta's page lists."""
+
+_OTHER_USAGE = headers.USAGE - headers.APP_USAGE
+_COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time")
+_MOST_GAUGES = 64  # Graph says of itself that it tells of at most 32
+_MOST_PERCENT = 1000.0
+_YEAR_S = 365 * 86400.0
+
+
+class Gauge(NamedTuple):
+    """How much of one limit is used."""
+
+    kind: str  # app, page, account or business
+    id: str  # "" where the header names none: it speaks of who asked, or of what was read
+    type: str  # the business use case, "" for none
+    percent: float
+    lasts_s: float = 0.0  # seconds until there is allowance again; 0 where Graph does not say
+
+
+def gauges(fields: Headers) -> tuple[Gauge, ...]:
+    """What the usage headers among *fields* say; unknown members say nothing, and neither does garbage."""
+    found = [
+        gauge for name, value in fields if (read := _READERS.get(name.lower())) is not None for gauge in read(value)
+    ]
+    return tuple(found[:_MOST_GAUGES])
+
+
+def _app(text: str) -> Iterable[Gauge]:
+    return _counted("app", _object(text))
+
+
+def _page(text: str) -> Iterable[Gauge]:
+    return _counted("page", _object(text))
+
+
+def _counted(kind: str, told: dict[str, Any]) -> Iterable[Gauge]:
+    percent = _highest(told, _COUNTS)
+    return () if percent is None else (Gauge(kind, "", "", percent),)
+
+
+def _ad_account(text: str) -> Iterable[Gauge]:
+    """`reset_time_duration` is in seconds."""
+    told = _object(text)
+    percent = _number(told.get("acc_id_util_pct"), _MOST_PERCENT)
+    return () if percent is None else (Gauge("account", "", "", percent, _seconds(told.get("reset_time_duration"))),)
+
+
+def _insights(text: str) -> Iterable[Gauge]:
+    told = _object(text)
+    for name, kind in (("app_id_util_pct", "app"), ("acc_id_util_pct", "account")):
+        percent = _number(told.get(name), _MOST_PERCENT)
+        if percent is not None:
+            yield Gauge(kind, "", "ads_insights", percent)
+
+
+def _business(text: str) -> Iterable[Gauge]:
+    """`estimated_time_to_regain_access` is in minutes."""
+    for name, uses in _members(text):
+        for told in uses if isinstance(uses, list) else [uses]:
+            percent = _highest(told, _COUNTS) if isinstance(told, dict) else None
+            if percent is None or not name:
+                continue
+            use = told.get("type") if isinstance(told.get("type"), str) else ""
+            minutes = _seconds(told.get("estimated_time_to_regain_access"))
+            yield Gauge("account" if use in ADS else "business", name, use[:64], percent, minutes * 60)
+
+
+_READERS: dict[str, Callable[[str], Iterable[Gauge]]] = {
+    "x-app-usage": _app,
+    "x-page-usage": _page,
+    "x-ad-account-usage": _ad_account,
+    "x-business-use-case-usage": _business,
+    "x-fb-ads-insights-throttle": _insights,
+}
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        told = msgspec.json.decode(text)
+    except (*UNREADABLE, UnicodeEncodeError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _members(text: str) -> list[tuple[str, Any]]:
+    """The members of an object, of several with one name all: Meta's sample repeats them."""
+    told = _object(text)
+    if len(told) >= text.count("["):
+        return list(told.items())
+    pairs: list[tuple[str, Any]] = []
+
+    def keep(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        pairs[:] = members  # the outermost object ends last
+        return dict(members)
+
+    try:
+        json.loads(text, object_pairs_hook=keep)
+    except (ValueError, RecursionError):
+        return list(told.items())
+    return pairs
+
+
+def _highest(told: dict[str, Any], names: tuple[str, ...]) -> float | None:
+    """The limit that is nearest is the one that counts."""
+    numbers = [number for name in names if (number := _number(told.get(name), _MOST_PERCENT)) is not None]
+    return max(numbers, default=None)
+
+
+def _seconds(value: Any) -> float:
+    return _number(value, _YEAR_S) or 0.0
+
+
+def _number(value: Any, most: float) -> float | None:
+    """*value* as a number from 0 to *most*; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(min(value, most)):
+        return None
+    return float(max(0, min(value, most)))
+
+
+class Usage:
+    """The newest usage headers: an app's by credential, those of an account or a business by the object as well."""
+
+    PLACES = 1024
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._newest: OrderedDict[tuple[bytes, str], tuple[float, Headers]] = OrderedDict()
+
+    def note(self, fingerprint: bytes, node: str, fields: Headers, now: float) -> None:
+        """Remember the usage headers among *fields*, of a reply about *node* to the credential with *fingerprint*."""
+        self._put((fingerprint, ""), headers.pick(fields, headers.APP_USAGE), now)
+        self._put((fingerprint, node), headers.pick(fields, _OTHER_USAGE), now)
+
+    def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
+        """The usage headers for a reply that Graph did not give now; none rather than old ones."""
+        places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
+        told = (self._newest.get(place, (0.0, ())) for place in places)
+        return tuple(field for then, fields in told if now - then < FORGOTTEN_S for field in fields)
+
+    def _put(self, place: tuple[bytes, str], told: Headers, now: float) -> None:
+        if told:
+            self._newest[place] = (now, told)
+            self._newest.move_to_end(place)
+            if len(self._newest) > self.PLACES:
+                self._newest.popitem(last=False)

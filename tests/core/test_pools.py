@@ -1,0 +1,203 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.messages import Reply
+from proxy.core.pools import LONGEST_PROBE_S, Name, Pool, Pools, Stage, Stages
+from proxy.core.usage import FORGOTTEN_S, Gauge
+
+STAGES = Stages()
+APP = Name("app", b"a" * 16, "", "")
+ACCOUNT = Name("account", b"a" * 16, "1", "ads_insights")
+ERROR = Reply(400, (), b"{}")
+PERCENTS = st.floats(0, 1000)
+
+
+def told(percent: float, *, lasts_s: float = 0.0, at: float = 1000.0, name: Name = APP) -> Pools:
+    """Pools of which one was told of."""
+    pools = Pools(STAGES)
+    pools.tell(name, Gauge("app", "", "", percent, lasts_s), 1, at)
+    return pools
+
+
+@pytest.mark.parametrize(
+    "percent, stage",
+    [(0, Stage.CALM), (59.9, Stage.CALM), (60, Stage.WATCH), (80, Stage.SPARE), (99, Stage.SPARE), (100, Stage.STOP)],
+)
+def test_the_stages(percent: float, stage: Stage) -> None:
+    """Each begins at its own percent."""
+    assert STAGES.at(percent) is stage
+
+
+@given(PERCENTS, PERCENTS)
+def test_stages_and_pressure_only_rise_with_use(one: float, other: float) -> None:
+    """More used is never a calmer stage nor less pressure, and no percent makes a pressure outside 0 to 1."""
+    low, high = sorted((one, other))
+    assert STAGES.at(low) <= STAGES.at(high)
+    pressures = [told(percent).pressure([APP], 1001) for percent in (low, high)]
+    assert 0 <= pressures[0] <= pressures[1] <= 1
+
+
+def test_pressure_rises_from_watch_to_stop() -> None:
+    """Nothing is scarce before watch; at stop nothing is to be had."""
+    assert [told(percent).pressure([APP], 1001) for percent in (59, 60, 80, 100)] == [0, 0, 0.5, 1]
+    assert told(100).pressure([ACCOUNT], 1001) == 0
+
+
+@pytest.mark.parametrize("lasts_s, until", [(0, FORGOTTEN_S), (60, 60), (1200, 1200)])
+def test_usage_is_forgotten(lasts_s: float, until: float) -> None:
+    """A value is no news after five minutes, or when the time that Graph named has come."""
+    pool = Pool()
+    pool.tell(90, lasts_s, 1, 1000)
+    assert pool.used(1000 + until - 0.1) == 90
+    assert pool.used(1000 + until) == 0
+
+
+@given(st.lists(st.tuples(PERCENTS, st.floats(0, 600)), min_size=1, max_size=12))
+def test_percent_and_turn_are_never_below_zero(news: list[tuple[float, float]]) -> None:
+    """Whatever Graph tells in whatever rhythm, waits stay within their bounds."""
+    pool, now = Pool(), 1000.0
+    for percent, later in news:
+        now += later
+        pool.tell(percent, 0, 3, now)
+        assert pool.used(now) >= 0
+        assert 0 <= pool.turn(STAGES, now) <= STAGES.longest_wait_s
+
+
+def test_the_trend_is_measured_over_some_time() -> None:
+    """Percent per minute, between values far enough apart that whole percents say something."""
+    pool = Pool()
+    for second in range(0, 61, 5):
+        pool.tell(10 + second / 6, 0, 10, 1000 + second)
+    assert pool.trend_per_min(1060) == pytest.approx(10, abs=0.5)
+    assert pool.trend_per_min(1060 + FORGOTTEN_S) == 0
+
+
+def turns(pool: Pool, count: int, now: float) -> list[float]:
+    """The waits of so many reads that come at once."""
+    return [pool.turn(STAGES, now) for _ in range(count)]
+
+
+def test_turns_are_spread_over_the_time_that_what_is_left_must_last() -> None:
+    """The first goes at once, the next one later, the less is left and the longer it must last."""
+    gaps = []
+    for percent, lasts_s in ((80, 0.0), (90, 0.0), (90, 300.0), (90, 600.0)):
+        pool = Pool()
+        pool.tell(percent, lasts_s, 1, 1000)
+        first, second = turns(pool, 2, 1000)
+        assert first == 0
+        gaps.append(second)
+    assert gaps == pytest.approx([18, 30, 3, 6])  # 36 s would be longer than anyone waits
+
+
+def test_turns_follow_the_trend() -> None:
+    """While use rises faster than the rest allows they come slower, while it falls faster."""
+    waits = []
+    for step in (-2, 0, 2):
+        pool = Pool()
+        for number in range(4):
+            pool.tell(88 + step * number, 600, 100, 1000 + 10 * number)
+        pool.turn(STAGES, 1030)
+        waits.append(pool.turn(STAGES, 1030))
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_a_used_up_pool_has_no_turns() -> None:
+    """With nothing left everyone waits as long as anyone may."""
+    pool = Pool()
+    pool.tell(100, 0, 1, 1000)
+    assert turns(pool, 2, 1000) == [STAGES.longest_wait_s] * 2
+
+
+def test_a_refusal_stops_until_its_time_is_up() -> None:
+    """Graph's own time to regain counts, else the first wait; then exactly one read is due."""
+    pools = told(50)
+    assert pools.stop(APP, ERROR, 0, 1000) is True
+    (pool,) = pools.known([APP])
+    assert pool.stop is not None
+    assert not pool.stop.is_due(1029)
+    assert pool.stop.is_due(1030)
+    pools.stop(APP, ERROR, 120, 1001)  # the answer to a read that had left before
+    assert not pool.stop.is_due(1120)
+    assert pool.stop.is_due(1121)
+    pool.stop.is_probed = True
+    assert not pool.stop.is_due(5000)
+
+
+def test_refused_probes_come_ever_rarer_and_an_answer_opens() -> None:
+    """Each refusal doubles the wait, up to a bound; after the first answer all is as before."""
+    pools, now, waits = told(50), 1000.0, []
+    pools.stop(APP, ERROR, 0, now)
+    for _probe in range(8):
+        (pool,) = pools.known([APP])
+        assert pool.stop is not None
+        waits.append(pool.stop.until - now)
+        now = pool.stop.until
+        pools.probed(APP, ERROR, 0, now)
+    assert waits == [30, 60, 120, 240, 480, 900, 900, LONGEST_PROBE_S]
+    pools.probed(APP, None, 0, now)
+    (pool,) = pools.known([APP])
+    assert pool.stop is None
+
+
+def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
+    """Trouble on the way is no refusal and no answer: another probe goes later."""
+    pools = told(50)
+    pools.stop(APP, ERROR, 0, 1000)
+    (pool,) = pools.known([APP])
+    assert pool.stop is not None
+    pool.stop.is_probed = True
+    pools.unprobed(APP, 1030, again_s=30)
+    assert (pool.stop.is_due(1059), pool.stop.is_due(1060)) == (False, True)
+
+
+def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() -> None:
+    """Such a stop has no error to give, and ends with the first value below."""
+    pools = told(100)
+    assert [pool.stop.error for pool in pools.known([APP]) if pool.stop] == [None]
+    pools.tell(APP, Gauge("app", "", "", 99), 1, 1001)
+    assert [pool.stop for pool in pools.known([APP])] == [None]
+
+
+def test_better_news_does_not_undo_a_refusal() -> None:
+    """Users report refusals while a header reads nought: the code decides."""
+    pools = told(0)
+    pools.stop(APP, ERROR, 0, 1000)
+    pools.tell(APP, Gauge("app", "", "", 0), 1, 1001)
+    assert pools.pressure([APP], 1002) == 1
+
+
+def test_calm_costs_nothing() -> None:
+    """As long as no pool is past watch nobody looks further."""
+    pools, seen = told(59), []
+    for percent in (59, 61, 59):
+        pools.tell(APP, Gauge("app", "", "", percent), 1, 1001)
+        seen.append(pools.are_calm)
+    assert seen == [True, False, True]
+
+
+def test_memory_is_bounded() -> None:
+    """Pools told of longest ago go, stopped ones too."""
+    pools = told(100)
+    for number in range(Pools.PLACES):
+        pools.tell(Name("account", b"", str(number), ""), Gauge("account", "", "", 1), 1, 1001)
+    assert pools.are_calm
+    assert len(pools.shown(1002)) == Pools.PLACES
+
+
+def test_what_is_shown() -> None:
+    """Every pool that is news, of several tokens' for one account the tightest; an app by its fingerprint."""
+    pools = told(70, lasts_s=600)
+    for owner, percent in ((b"a" * 16, 20), (b"b" * 16, 90), (b"c" * 16, 30)):
+        pools.tell(Name("account", owner, "1", "ads_insights"), Gauge("account", "1", "ads_insights", percent), 1, 1000)
+    assert pools.shown(1010) == [
+        {
+            "kind": "app", "id": "616161616161", "type": "", "percent": 70, "trend_per_min": 0, "regain_s": 590,
+            "age_s": 10, "stage": "watch",
+        },
+        {
+            "kind": "account", "id": "1", "type": "ads_insights", "percent": 90, "trend_per_min": 0, "regain_s": None,
+            "age_s": 10, "stage": "spare",
+        },
+    ]  # fmt: skip
+    assert pools.shown(5000) == []

@@ -1,0 +1,294 @@
+"""Calls are spared as a limit comes near, and a stopped limit is left alone: Graph's own ledger is the witness."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from proxy import emulator
+from tests.journeys.conftest import Clock, MakeAsk, MakeSidecar
+from tests.journeys.talking import Heard, Scene
+
+READ = "/v25.0/111?fields=id"
+LOW = {"Priority": "u=6"}
+OLD_IS_GOOD: dict[str, Any] = {"cache": {"stale_if_error_s": 86_400}}
+
+MakeLimited = Callable[..., Awaitable[Scene]]
+
+
+@pytest.fixture
+def limited(lifetimes: AsyncExitStack, sidecar: MakeSidecar, ask: MakeAsk, clock: Clock) -> MakeLimited:
+    """A Graph with limits, a sidecar and a caller, all on one clock."""
+
+    async def make(settings: dict[str, Any] | None = None, **config: Any) -> Scene:
+        graph = await lifetimes.enter_async_context(emulator.running(emulator.Config(**config), clock=clock))
+        front = await sidecar(graph, **(settings or {}))
+        return Scene(graph, front, await ask(front.url))
+
+    return make
+
+
+async def use(here: Scene, calls: int, path: str = "/v25.0/9{}", token: str = "ann") -> list[Heard]:
+    """So many calls of *token*'s, each for another object."""
+    return [await here.say(path.format(number), token=token) for number in range(calls)]
+
+
+def is_again(heard: Heard, first: Heard) -> bool:
+    """Whether *heard* repeats Graph's refusal *first*, says when to come back, and that nothing was asked."""
+    same = (heard.status, heard.body, heard.headers["Content-Type"]) == (
+        first.status,
+        first.body,
+        first.headers["Content-Type"],
+    )
+    return same and int(heard.headers["Retry-After"]) > 0 and heard.cache == "detail=throttled"
+
+
+# --- watch
+
+
+async def test_freshness_stretches_as_a_limit_comes_near(limited: MakeLimited, clock: Clock) -> None:
+    """Between watch and stop an entry stays fresh longer and longer, as far as its rule says, and says why."""
+    here = await limited({"cache": {"fresh_s": 10, "stretch_s": 110}}, budget=10)
+    await here.say(READ, token="ann")
+    clock.ahead += 20
+    assert (await here.say(READ, token="ann")).cache == "fwd=stale; fwd-status=304"  # 2 of 10: calm
+    await use(here, 5)
+    clock.ahead += 20  # 7 of 10: fresh for 10 + 25
+    heard = await here.say(READ, token="ann")
+    assert (heard.cache.rpartition("; ")[2], heard.headers["Age"]) == ("detail=stretched", "20")
+    assert heard.cache.startswith("hit; ttl=14;") or heard.cache.startswith("hit; ttl=15;")
+    clock.ahead += 20
+    assert (await here.say(READ, token="ann")).cache == "fwd=stale; fwd-status=304"
+
+
+async def test_without_a_rule_nothing_is_stretched(limited: MakeLimited) -> None:
+    """As delivered, every read is confirmed by Graph up to the last call."""
+    here = await limited(budget=10)
+    await use(here, 8)
+    for _time in range(2):
+        await here.say(READ, token="ann")
+    assert here.graph.ledger.counted_calls == 10
+
+
+# --- spare
+
+
+async def test_what_has_time_waits_and_the_rest_goes_first(limited: MakeLimited) -> None:
+    """Near the limit a read of low priority waits its turn; others pass it, and one that joins it takes it along."""
+    here = await limited({"quota": {"longest_wait_s": 3600}}, budget=100)
+    await use(here, 85)
+    await here.say("/v25.0/201", token="ann", headers=LOW)  # the first takes the turn that is free
+    (patient,) = await here.caller.start(here.say("/v25.0/202", token="ann", headers=LOW))
+    assert (await here.say("/v25.0/203", token="ann")).status == 200
+    assert not patient.done()
+    hasty = await here.say("/v25.0/202", token="ann")
+    assert (hasty.status, (await patient).body) == (200, hasty.body)
+    assert here.graph.ledger.counted_calls == 88
+    assert "app" in (await here.stats())["paced"]
+
+
+async def test_nobody_waits_longer_than_the_setting(limited: MakeLimited) -> None:
+    """After `quota.longest_wait_s` a read goes, whatever is left."""
+    here = await limited({"quota": {"longest_wait_s": 0.05}}, budget=100)
+    await use(here, 85)
+    heard = [await here.say(f"/v25.0/20{number}", token="ann", headers=LOW) for number in range(3)]
+    assert [each.status for each in heard] == [200] * 3
+
+
+async def test_a_rule_gives_a_priority_and_the_caller_another(limited: MakeLimited) -> None:
+    """`priority` of a rule holds for reads that name none themselves."""
+    rules = [{"path": "/20*", "priority": 7}]
+    here = await limited({"quota": {"longest_wait_s": 3600}, "rules": rules}, budget=100)
+    await use(here, 85)
+    await here.say("/v25.0/201", token="ann")
+    (patient,) = await here.caller.start(here.say("/v25.0/202", token="ann"))
+    assert (await here.say("/v25.0/203", token="ann", headers={"Priority": "i, u=1"})).status == 200
+    assert not patient.done()
+    patient.cancel()
+
+
+async def test_reads_of_a_batch_have_the_priority_of_its_call(limited: MakeLimited) -> None:
+    """A batch of the application's own that has time waits like its reads."""
+    here = await limited({"quota": {"longest_wait_s": 3600}}, budget=100)
+    await use(here, 85)
+    await here.say("/v25.0/201", token="ann", headers=LOW)
+    form = {"access_token": "ann", "batch": json.dumps([{"method": "GET", "relative_url": "202"}])}
+    (patient,) = await here.caller.start(here.say("/v25.0/", method="POST", data=form, headers=LOW))
+    assert (await here.say("/v25.0/203", token="ann")).status == 200
+    assert not patient.done()
+    patient.cancel()
+
+
+# --- stop
+
+
+async def test_a_stopped_limit_is_left_alone_until_one_probe_finds_it_open(limited: MakeLimited, clock: Clock) -> None:
+    """After Graph's refusal nothing is asked until its time is up; then one read is, and its answer is for all."""
+    here = await limited({"quota": {"probe_s": 30}}, budget=3, window_s=100_000.0)
+    await use(here, 3)
+    first = await here.say(READ, token="ann")
+    assert (first.status, first.json["error"]["code"], "Retry-After" in first.headers) == (400, 4, False)
+    paths = [f"/v25.0/{number}" for number in range(300, 310)]
+    assert all(is_again(heard, first) for heard in await here.crowd(READ, *paths, token="ann"))
+    assert here.graph.ledger.counted_calls == 4
+    clock.ahead += 31
+    again = await here.crowd(*paths, token="ann")
+    assert here.graph.ledger.counted_calls == 5
+    assert [("Retry-After" in heard.headers) for heard in again].count(False) == 1
+    clock.ahead += 31  # a refused probe doubles the wait
+    await here.crowd(*paths, token="ann")
+    assert here.graph.ledger.counted_calls == 5
+    here.graph.settings.change({"budget": 1000})
+    clock.ahead += 31
+    statuses = [heard.status for heard in await here.crowd(*paths, token="ann")]
+    assert statuses.count(200) == 1
+    assert {heard.status for heard in await here.crowd(*paths, token="ann")} == {200}
+    assert (await here.stats())["stopped"] == {"app": 1}
+
+
+async def test_what_is_held_answers_for_a_stopped_limit(limited: MakeLimited) -> None:
+    """Where a rule allows something old, callers get it instead of the refusal, and no call is made."""
+    here = await limited(OLD_IS_GOOD, budget=2)
+    old = await here.say(READ, token="ann")
+    await use(here, 2)
+    for _time in range(3):
+        heard = await here.say(READ, token="ann")
+        assert (heard.status, heard.body) == (200, old.body)
+        assert heard.cache.startswith("hit; ttl=-")
+        assert heard.cache.endswith("detail=throttled")
+    assert here.graph.ledger.counted_calls == 3
+    wanted = await here.say(READ, token="ann", headers={"Cache-Control": "no-cache"})
+    assert (wanted.status, wanted.cache) == (400, "detail=throttled")
+
+
+async def test_at_a_hundred_percent_what_is_held_answers_and_the_rest_is_asked(limited: MakeLimited) -> None:
+    """Before Graph has refused anything there is no error to give: only Graph can say what it would answer."""
+    here = await limited(OLD_IS_GOOD, budget=2)
+    await here.say(READ, token="ann")
+    await use(here, 1)
+    assert (await here.say(READ, token="ann")).cache.endswith("detail=throttled")
+    assert here.graph.ledger.counted_calls == 2
+    assert (await here.say("/v25.0/333", token="ann")).json["error"]["code"] == 4
+    assert here.graph.ledger.counted_calls == 3
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 429])
+@pytest.mark.parametrize("code", [4, 17, 32, 341, 613, 80000, 80001, 80004, 80014])
+async def test_every_code_stops_its_own_limit_and_no_other(limited: MakeLimited, code: int, status: int) -> None:
+    """Whatever the status, the code decides; another token is never touched, another account only by app or user."""
+    here = await limited()
+    here.graph.faults.add({"kind": "error", "code": code, "status": status, "id": "act_1"})
+    first = await here.say("/v25.0/act_1?fields=id", token="ann")
+    assert (first.status, first.json["error"]["code"]) == (status, code)
+    here.graph.faults.clear()
+    assert is_again(await here.say("/v25.0/act_1?fields=name", token="ann"), first)
+    assert here.graph.ledger.counted_calls == 1
+    assert (await here.say("/v25.0/act_1", token="bob")).json["id"] == "act_1"
+    other = await here.say("/v25.0/act_2", token="ann")
+    assert is_again(other, first) if code in {4, 17, 341} else other.json["id"] == "act_2"
+
+
+async def test_accounts_and_uses_have_limits_of_their_own(limited: MakeLimited, clock: Clock) -> None:
+    """One account's insights are stopped, for as long as Graph says; its campaigns and another's insights are not."""
+    here = await limited(account_budget=2, window_s=60.0, block_s=150.0)
+    path = "/v25.0/act_1/insights?fields=spend&date_preset={}"
+    for preset in ("today", "yesterday"):
+        assert (await here.say(path.format(preset), token="ann")).status == 200
+    first = await here.say(path.format("last_7d"), token="ann")
+    assert first.json["error"]["code"] == 80000
+    again = await here.say(path.format("last_30d"), token="ann")
+    assert is_again(again, first)
+    assert 170 <= int(again.headers["Retry-After"]) <= 180  # three minutes are what Graph told
+    for free in ("/v25.0/act_1/campaigns", "/v25.0/act_2/insights", "/v25.0/111"):
+        assert (await here.say(free, token="ann")).status == 200
+    usage = {(row["kind"], row["id"], row["type"]): row for row in _usage(await here.stats())}
+    assert usage["account", "1", "ads_insights"]["stage"] == "stop"
+    assert usage["account", "1", "ads_management"]["stage"] == "calm"
+    clock.ahead += 181
+    assert (await here.say(path.format("last_7d"), token="ann")).status == 200
+
+
+def _usage(stats: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = stats["usage"]
+    return rows
+
+
+async def test_leaving_a_limit_alone_ends_its_block_and_calling_prolongs_it(
+    limited: MakeLimited, ask: MakeAsk, clock: Clock
+) -> None:
+    """A program that asks every ten seconds never gets out of a block; through the sidecar it does."""
+    behind = await limited({"quota": {"probe_s": 70}}, budget=1, window_s=30.0, block_s=60.0)
+    alone = await limited(budget=1, window_s=30.0, block_s=60.0)
+    direct = await ask(alone.graph.url)
+    heard = []
+    for second in range(0, 90, 10):
+        clock.ahead += 10
+        path = f"/v25.0/4{second}"
+        answers = await asyncio.gather(behind.say(path, token="ann"), direct.say(path, token="ann"))
+        heard.append([answer.status for answer in answers])
+    assert heard[0] == [200, 200]
+    assert heard[-1] == [200, 400]
+    assert behind.graph.ledger.throttled_calls == 1
+    assert alone.graph.ledger.throttled_calls == 8
+
+
+async def test_writes_are_never_held_back_nor_answered_for_graph(limited: MakeLimited) -> None:
+    """A write to a stopped account goes to Graph, which says what it says."""
+    here = await limited()
+    here.graph.faults.add({"kind": "error", "code": 4, "status": 400, "method": "GET"})
+    await here.say(READ, token="ann")
+    batch = json.dumps([{"method": "POST", "relative_url": "111/feed", "body": "message=a"}])
+    for form in ({"message": "b"}, {"batch": batch}):
+        path = "/v25.0/" if "batch" in form else "/v25.0/111/feed"
+        heard = await here.say(path, method="POST", data={"access_token": "ann", **form})
+        assert heard.status == 200
+    assert here.graph.ledger.writes == {("POST", "/111/feed"): 2}
+    assert (await here.say(READ, token="ann")).cache == "detail=throttled"
+
+
+async def test_what_is_in_flight_when_a_limit_stops_is_answered_by_graph(limited: MakeLimited) -> None:
+    """Reads that have left are not called back: each gets what Graph says to it."""
+    here = await limited(budget=2)
+    heard = await here.crowd(*(f"/v25.0/{number}" for number in range(500, 504)), token="ann")
+    assert sorted(each.status for each in heard) == [200, 200, 400, 400]
+    assert not any("Retry-After" in each.headers for each in heard)
+    assert here.graph.ledger.counted_calls == 4
+
+
+async def test_batches_of_the_application_are_listened_to(limited: MakeLimited) -> None:
+    """The refusal of a slot stops its limit, a write beside it or not; slots answered since say when to come back."""
+    here = await limited()
+    here.graph.faults.add({"kind": "error", "code": 80004, "status": 400, "id": "act_1"})
+    items = [
+        {"method": "POST", "relative_url": "111/feed", "body": "message=a"},
+        {"method": "GET", "relative_url": "act_1"},
+    ]
+    form = {"access_token": "ann", "batch": json.dumps(items)}
+    slots = (await here.say("/v25.0/", method="POST", data=form)).json
+    assert [slot["code"] for slot in slots] == [200, 400]
+    assert (await here.say("/v25.0/act_1?fields=name", token="ann")).cache == "detail=throttled"
+    reads = [{"method": "GET", "relative_url": each} for each in ("act_1", "act_2")]
+    slots = (await here.say("/v25.0/", method="POST", data={**form, "batch": json.dumps(reads)})).json
+    assert [slot["code"] for slot in slots] == [400, 200]
+    assert "Retry-After" in {field["name"] for field in slots[0]["headers"]}
+
+
+async def test_tokens_of_one_app_share_its_limits_if_so_set(limited: MakeLimited) -> None:
+    """With `quota.group = "shared"` what Graph says to one token holds for all."""
+    here = await limited({"quota": {"group": "shared"}}, budget=2)
+    first = [await here.say(READ, token=token) for token in ("ann", "bob", "eve")][-1]
+    assert is_again(await here.say("/v25.0/112", token="pat"), first)
+    assert here.graph.ledger.counted_calls == 3
+
+
+async def test_nothing_is_done_about_limits_unless_wanted(limited: MakeLimited) -> None:
+    """With `quota.enabled` off every read is asked, and Graph's refusals are told as they come."""
+    here = await limited({"quota": {"enabled": False}, "cache": {"fresh_s": 0, "stretch_s": 3600}}, budget=2)
+    heard = [await here.say(READ, token="ann", headers=LOW) for _time in range(5)][-1]
+    assert (heard.status, "Retry-After" in heard.headers) == (400, False)
+    assert here.graph.ledger.counted_calls == 5
