@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import inf
+from typing import Any
 
 import msgspec
 
@@ -89,10 +89,10 @@ class Together:
     places: tuple[int, ...]
 
 
-def together(selections: Sequence[Names], known: Names, may: Callable[[Names], bool]) -> list[Together]:
+def together(selections: Sequence[Names], wanted: Names, may: Callable[[Names], bool]) -> list[Together]:
     """Put *selections* together into as few as *may* be asked.
 
-    Each is widened by what is *known* to be asked of the same, so that all come to ask one thing, which has one ETag.
+    Each is widened by what is *wanted* of the same by others, so that all come to ask one thing, which has one ETag.
     """
     groups: list[Together] = []
     for place, names in enumerate(selections):
@@ -101,7 +101,7 @@ def together(selections: Sequence[Names], known: Names, may: Callable[[Names], b
             groups.append(Together(names, (place,)))
         else:
             groups[at] = Together(groups[at].names | names, (*groups[at].places, place))
-    return [replace(group, names=group.names | known) if may(group.names | known) else group for group in groups]
+    return [replace(group, names=group.names | wanted) if may(group.names | wanted) else group for group in groups]
 
 
 # --- apart ---
@@ -191,8 +191,8 @@ def _write(fields: Mapping[str, _Text]) -> bytes:
 class _Family:
     """What is known of the reads of one thing that differ in their fields alone."""
 
-    known: Names = frozenset()  # the widest that Graph answered
-    shared: float = -inf  # when it last answered more than one of them
+    asked: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # when somebody last wanted just these
+    answered: OrderedDict[Names, None] = field(default_factory=OrderedDict)  # what Graph was asked for them
     refused: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # until when it is not tried again
 
 
@@ -200,23 +200,27 @@ class Lore:
     """What was asked together of late, and what was refused, for a bounded number of families."""
 
     PLACES = 4096
-    REFUSED_PLACES = 16
+    ASKED, ANSWERED, REFUSED = 32, 4, 16
+    """Selections of each family."""
     REST_S = 300
 
     def __init__(self) -> None:
         """Know nothing."""
         self._families: OrderedDict[Hashable, _Family] = OrderedDict()
 
-    def known(self, family: Hashable) -> Names:
-        """The widest selection that is known to have an answer."""
+    def answers(self, family: Hashable, own: Names, now: float) -> list[Names]:
+        """The selections with an answer that may hold *own* and more, the newest first: *own* is wanted again."""
         found = self._families.get(family)
-        return found.known if found else frozenset()
+        more = [names for names in reversed(found.answered) if own < names] if found else []
+        if found and more and own in found.asked:
+            found.asked[own] = now
+        return more
 
-    def wanted(self, family: Hashable, now: float, *, is_kept: bool) -> Names:
-        """By what a selection is worth widening: others ask for it too, or will be answered from it as it *is_kept*."""
+    def wanted(self, family: Hashable, now: float, fresh_s: float) -> Names:
+        """What others want, by which a read is worth widening: their reads may come while its answer is fresh."""
         found = self._families.get(family)
-        is_wanted = found is not None and (is_kept or now - found.shared < self.REST_S)
-        return found.known if found and is_wanted else frozenset()
+        asked = found.asked.items() if found else ()
+        return frozenset().union(*(names for names, at in asked if now - at < max(self.REST_S, 2 * fresh_s)))
 
     def may(self, family: Hashable, names: Names, now: float) -> bool:
         """Whether *names* can be asked together: they are not too many, and none of them were refused of late."""
@@ -225,15 +229,23 @@ class Lore:
         return len(names) <= MOST and not any(bad <= names and now < until for bad, until in refused)
 
     def landed(
-        self, family: Hashable, names: Names, answer: Reply, selections: Collection[Names], now: float, *, is_kept: bool
+        self,
+        family: Hashable,
+        names: Names,
+        answer: Reply,
+        selections: Collection[Names],
+        now: float,
+        *,
+        fresh_s: float,
     ) -> None:
-        """Graph's *answer* to *names* was the answer to all *selections*; it *is_kept* or not."""
+        """Graph's *answer* to *names* was the answer to all *selections*, and is *fresh_s* of use to others."""
         if not _is_good(answer):
             self._refuse(family, [names] if not is_trouble(answer) else [], now)
-        elif is_kept or len(selections) > 1:
+        elif fresh_s or len(selections) > 1:
             found = self._find(family)
-            found.known = max(found.known, names, key=len)
-            found.shared = now if len(selections) > 1 else found.shared
+            _put(found.answered, names, None, self.ANSWERED)
+            for own in selections:
+                _put(found.asked, own, now, self.ASKED)
 
     def failed(self, family: Hashable, names: Names, alone: Mapping[Names, Reply | None], now: float) -> None:
         """There was no answer to *names* that could be taken apart; asked *alone* the selections were told this.
@@ -247,12 +259,9 @@ class Lore:
     def _refuse(self, family: Hashable, combinations: Iterable[Names], now: float) -> None:
         for names in combinations:
             found = self._find(family)
-            found.refused[names] = now + self.REST_S
-            found.refused.move_to_end(names)
-            if len(found.refused) > self.REFUSED_PLACES:
-                found.refused.popitem(last=False)
-            if names <= found.known:
-                found.known = frozenset()
+            _put(found.refused, names, now + self.REST_S, self.REFUSED)
+            if not self.may(family, frozenset().union(*found.asked), now):
+                found.asked.clear()
 
     def _find(self, family: Hashable) -> _Family:
         found = self._families.setdefault(family, _Family())
@@ -260,6 +269,14 @@ class Lore:
         if len(self._families) > self.PLACES:
             self._families.popitem(last=False)
         return found
+
+
+def _put(known: OrderedDict[Names, Any], names: Names, value: Any, places: int) -> None:
+    """Note *names* as the newest; the oldest make room."""
+    known[names] = value
+    known.move_to_end(names)
+    if len(known) > places:
+        known.popitem(last=False)
 
 
 def _is_good(reply: Reply) -> bool:

@@ -117,12 +117,12 @@ class Merger:
 
     async def _answer_from_more(self, request: Request) -> Reply | None:
         own = _names(request)
-        held = self._lore.known(self._family(request)) if own else own
-        more = fields.asking(request, held)
-        is_allowed = own < held and self._rule(more) == self._rule(request)
-        whole = await self._cache.answer_held(more) if is_allowed else None
-        reply = fields.cut(whole, held, own) if whole else None
-        return replace(reply, detail="superset") if reply and reply.mode is Mode.REUSED else reply
+        for names in self._lore.answers(self._family(request), own, self._clock()) if own else ():
+            more = fields.asking(request, names)
+            whole = await self._cache.answer_held(more) if self._rule(more) == self._rule(request) else None
+            if whole and (reply := fields.cut(whole, names, own)):
+                return replace(reply, detail="superset") if reply.mode is Mode.REUSED else reply
+        return None
 
     async def _join(self, request: Request) -> Reply:
         own, family = _names(request), self._family(request)
@@ -157,9 +157,9 @@ class Merger:
         def may(names: fields.Names) -> bool:
             return self._lore.may(family, names, now) and self._rule(fields.asking(first, names)) == rule
 
-        known = self._lore.wanted(family, now, is_kept=_is_kept(rule))
+        wanted = self._lore.wanted(family, now, _fresh_s(rule))
         flights = []
-        for group in fields.together([_names(one.request) for one in waiting], known, may):
+        for group in fields.together([_names(one.request) for one in waiting], wanted, may):
             request = fields.asking(waiting[group.places[0]].request, group.names)
             with bills.charged_to(waiting[group.places[0]].bill):
                 flight = _Flight(family, request, group.names, asyncio.ensure_future(self._cache(request)))
@@ -183,8 +183,8 @@ class Merger:
         if left := self._hand_out(flight, answer):
             self._lore.failed(flight.family, flight.names, await self._take_apart(left), self._clock())
         elif isinstance(answer, Reply):
-            selections, is_kept = {_names(one.request) for one in flight.aboard}, _is_kept(self._rule(flight.request))
-            self._lore.landed(flight.family, flight.names, answer, selections, self._clock(), is_kept=is_kept)
+            selections, fresh_s = {_names(one.request) for one in flight.aboard}, _fresh_s(self._rule(flight.request))
+            self._lore.landed(flight.family, flight.names, answer, selections, self._clock(), fresh_s=fresh_s)
 
     def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[Waiting]:
         """Give each its part of *answer*; those are returned for whom there is none."""
@@ -230,9 +230,9 @@ def _names(request: Request) -> fields.Names:
     return chosen.names if chosen else frozenset()
 
 
-def _is_kept(rule: Rule) -> bool:
-    """Whether an answer can answer others later."""
-    return rule.cache and rule.fresh_s > 0
+def _fresh_s(rule: Rule) -> float:
+    """Seconds for which an answer can answer others."""
+    return rule.fresh_s if rule.cache else 0
 
 
 def _part(answer: Reply | SidecarError, asked: fields.Names, own: fields.Names) -> Reply | SidecarError | None:

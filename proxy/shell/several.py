@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,8 +37,8 @@ class Several:
         parts = several.parts(request) if "ids=" in request.query else None
         if parts is None or not all(self._may_be_held(part) for part in parts.values()):
             return await self._onward(request)
-        looked = {each: await self._onward.answer_held(part) for each, part in parts.items()}
-        held = {each: reply for each, reply in looked.items() if reply is not None}
+        looked = await asyncio.gather(*(self._onward.answer_held(part) for part in parts.values()))
+        held = {each: reply for each, reply in zip(parts, looked, strict=True) if reply is not None}
         missing = {each: part for each, part in parts.items() if each not in held}
         if not missing:
             return several.put_together(parts, held, {})
