@@ -21,6 +21,7 @@ STATS: dict[str, Any] = {
     "slots_per_batch": {"1": 20, "2": 30, "12": 60, "50": 10},
     "asked_again": {"slot": 3},
     "client_batches": {"batches": 2, "operations": 60},
+    "webhooks": {"heard": 7, "forged": 0, "refused": 0, "events": 9},
     "queued": 3,
     "in_flight": 2,
     "store": {

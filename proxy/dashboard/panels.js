@@ -89,7 +89,7 @@ const COSTS = {
     { key: 'bytes_avoided', head: 'Bytes avoided', cell: (row) => bytes(row.bytes_avoided) },
     { key: 'p50_ms', head: 'Median', value: (row) => row.p50_ms ?? 0, cell: (row) => (row.p50_ms ? milliseconds(row.p50_ms) : '–') },
   ],
-  apps: [{ key: 'app', head: 'App', text: true, cell: ({ app }) => app }, ...CALLS],
+  apps: [{ key: 'app', head: 'App, by fingerprint', text: true, cell: ({ app }) => app }, ...CALLS],
   accounts: [{ key: 'account', head: 'Ad account', text: true, cell: ({ account }) => account }, ...CALLS],
 };
 
@@ -179,6 +179,8 @@ const error = ({ at, times, mode, status, code, what, route }) => make('tr', {},
   make('td', {}, what),
   make('td', { class: 'text' }, route));
 
+const WEBHOOKS = { heard: 'Heard', forged: 'Forged', refused: 'Refused', events: 'Changes in them' };
+
 /** The rest: what is held, what waits, what went wrong on the way. */
 export function facts(stats) {
   const { store, calls, client_batches: theirs, asked_again: again, loop_lag_ms: lag } = stats;
@@ -194,6 +196,7 @@ export function facts(stats) {
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
     ],
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
+    Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
     'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
   };
   find('facts').replaceChildren(...Object.entries(cards).map(([name, rows]) => make('article', { class: 'card' }, make('h3', {}, name),
