@@ -2,7 +2,7 @@
 
 import { BarChart, TimeChart } from './charts.js';
 import { find, make, say } from './dom.js';
-import { Costs, Errors, facts, gauges } from './panels.js';
+import { Costs, Errors, facts, Gauges } from './panels.js';
 import { Series } from './series.js';
 import { follow } from './stream.js';
 import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
@@ -27,6 +27,7 @@ const modes = MODES.map((mode) => `replies.${mode}`);
 const series = new Series();
 const costs = new Costs();
 const errors = new Errors();
+const gauges = new Gauges();
 let stats = null;
 let origin = '';
 let seconds = 900;
@@ -123,7 +124,7 @@ function showNumbers() {
   say('slots-since', batches ? `${count(batches)} batches since the start, ${amount(slots / batches)} slots each` : 'No batch yet');
 
   showModes(grown, total);
-  gauges(stats.usage);
+  gauges.show(stats.usage);
   costs.show(stats);
   errors.show(stats.errors);
   facts(stats);

@@ -10,14 +10,44 @@ const STAGES = {
   stop: ['●', 'stop', 'Graph is not asked'],
 };
 const KINDS = { app: 'App', page: 'Page', account: 'Ad account', business: 'Business' };
-const FEW_ERRORS = 10;
+
+/** A list of which only the first few are shown until the rest is asked for. */
+class Unfolding {
+  constructor(button, few, noun, show) {
+    Object.assign(this, { button, few, noun, all: false });
+    button.addEventListener('click', () => {
+      this.all = !this.all;
+      show();
+    });
+  }
+
+  /** Those of *items* that are to be shown. */
+  of(items) {
+    this.button.hidden = items.length <= this.few;
+    this.button.textContent = this.all ? 'Show fewer' : `Show all ${items.length} ${this.noun}`;
+    this.button.setAttribute('aria-expanded', String(this.all));
+    return this.all ? items : items.slice(0, this.few);
+  }
+}
 
 /** The most used first, each with its stage, where it is going and when it is free again. */
-export function gauges(usage) {
-  const shown = usage.toSorted((one, other) => other.percent - one.percent);
-  find('gauges').replaceChildren(...shown.map(gauge));
-  find('gauges-none').hidden = shown.length > 0;
+export class Gauges {
+  constructor() {
+    this.usage = [];
+    this.shown = new Unfolding(find('gauges-more'), 8, 'limits', () => this.show(this.usage));
+  }
+
+  show(usage) {
+    this.usage = usage;
+    // In steps of five, so that they do not change places at each look.
+    const rank = ({ percent }) => Math.round(percent / 5);
+    const ordered = usage.toSorted((one, other) => rank(other) - rank(one) || pool(one).localeCompare(pool(other)));
+    find('gauges').replaceChildren(...this.shown.of(ordered).map(gauge));
+    find('gauges-none').hidden = usage.length > 0;
+  }
 }
+
+const pool = ({ kind, id, type }) => `${kind} ${id} ${type}`;
 
 function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, stage, age_s: age }) {
   const [sign, word, meaning] = STAGES[stage] ?? STAGES.calm;
@@ -26,7 +56,7 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
     class: 'track', role: 'meter', 'aria-label': `${name}${type && `, ${type}`}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': used, 'aria-valuetext': `${amount(used)} %, ${word}`,
   }, make('span', { class: 'filled' }));
   bar.firstChild.style.width = `${Math.min(100, Math.max(0, used))}%`;
-  return make('li', { class: `gauge ${stage}`, 'data-pool': `${kind} ${id} ${type}` },
+  return make('li', { class: `gauge ${stage}`, 'data-pool': pool({ kind, id, type }) },
     make('span', { class: 'name' }, make('b', {}, KINDS[kind] ?? kind), ` ${id}`, type ? make('small', {}, type.replaceAll('_', ' ')) : null),
     make('span', { class: 'used' }, `${amount(used)} %`),
     bar,
@@ -119,26 +149,17 @@ export class Costs {
 /** The newest errors; all kinds of them when asked. */
 export class Errors {
   constructor() {
-    this.told = [];
-    this.all = false;
-    this.more = find('errors-more');
-    this.more.addEventListener('click', () => {
-      this.all = !this.all;
-      this.show(this.told);
-    });
+    this.errors = [];
+    this.shown = new Unfolding(find('errors-more'), 10, 'kinds', () => this.show(this.errors));
   }
 
-  show(told) {
-    this.told = told;
-    const errors = alike(told);
-    const rows = (this.all ? errors : errors.slice(0, FEW_ERRORS)).map(error);
+  show(errors) {
+    this.errors = errors;
     const heads = ['Last', 'Times', 'Mode', 'Status', 'Code', 'What', 'Route'].map((head) => make('th', { scope: 'col', class: head === 'Times' && 'number' }, head));
+    const rows = this.shown.of(alike(errors)).map(error);
     find('errors').replaceChildren(make('thead', {}, make('tr', {}, heads)), make('tbody', {}, rows));
     find('errors').hidden = !errors.length;
     find('errors-none').hidden = errors.length > 0;
-    this.more.hidden = errors.length <= FEW_ERRORS;
-    this.more.textContent = this.all ? 'Show fewer' : `Show all ${errors.length} kinds`;
-    this.more.setAttribute('aria-expanded', String(this.all));
   }
 }
 

@@ -93,7 +93,10 @@ async def test_pools_errors_and_costs_are_listed(look: Look, board: Board) -> No
     await expect(page.locator("#errors tbody tr")).to_have_text(
         [re.compile("1FAILED504.late"), re.compile("1MISS40017limit reached")]
     )
-    board.tell(errors=STATS["errors"] * 3)
+    board.tell(errors=STATS["errors"] * 3, usage=[{**STATS["usage"][0], "id": f"app{each}"} for each in range(20)])
+    await expect(pools).to_have_count(8)
+    await page.get_by_role("button", name="Show all 20 limits").click()
+    await expect(pools).to_have_count(20)
     await expect(page.locator("#errors tbody tr").first).to_have_text(re.compile("3FAILED504.late"))
     await page.get_by_role("radio", name="Ad accounts").check()
     await expect(page.locator("#costs tbody tr")).to_have_text(re.compile("^act_1900"))
