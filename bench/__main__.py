@@ -18,6 +18,7 @@ SCRIPTS = (
     "split_batch",
     "merged_fields",
     "dashboard_trace",
+    "core_cost",
     "metrics_scrape",
     "first_paint",
     "beside_nginx",

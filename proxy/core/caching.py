@@ -55,6 +55,7 @@ class Refuse:
 
 
 Plan = Reuse | Ask | Refuse
+_FRESH = Reuse()
 
 
 def plan(request: Request, held: Held | None, terms: Terms, now: float) -> Plan:
@@ -78,7 +79,7 @@ def _use(held: Held, wishes: Wishes, terms: Terms, now: float) -> Reuse | None:
     if wishes.max_age is not None and age >= wishes.max_age:
         return None
     if ttl > 0 and ttl >= (wishes.min_fresh or 0):
-        return Reuse()
+        return _FRESH
     if wishes.min_fresh is not None or (held.expires and held.expires <= now):
         return None
     if age < _stretched(held, terms):

@@ -7,13 +7,14 @@ What is learned is bounded; a read that is no longer known is learned again befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from proxy.core.errors import UNREADABLE
 from proxy.core.messages import Request
-from proxy.core.normal import named, nodes, split_pairs
+from proxy.core.normal import WORTH_KEEPING, named, nodes, split_pairs
 
 Names = tuple[str, ...]
 
@@ -32,14 +33,10 @@ class Kin:
 
     def read(self, request: Request, fingerprint: bytes) -> Names:
         """The names whose change is one of what *request* reads for the credential with *fingerprint*; () for any."""
-        about, ids = nodes(request.path, request.query), _ids_of(request)
-        about = (*about, *ids) if ids else about
-        if not about:
-            return ()
-        place = _place(request, fingerprint)
-        if all(map(_is_id, about)):
-            return (*about, place)
-        return (*(name for node in about for name in self._read_names(node, fingerprint)), place)
+        about, are_ids = _about(request.path, request.query)
+        if are_ids or not about:
+            return about
+        return (*(name for node in about for name in self._read_names(node, fingerprint)), _place(request, fingerprint))
 
     def written(self, written: Iterable[str], fingerprint: bytes) -> Names:
         """The names that a write to the objects *written* changes: theirs, and the places where they are listed."""
@@ -132,11 +129,20 @@ def _own(node: str, fingerprint: bytes) -> str:
     return f"me@{fingerprint.hex()}" if node == "me" else node
 
 
-def _ids_of(request: Request) -> Names:
-    """The objects of an `ids=` read, wherever its path leads."""
-    if "ids=" not in request.query:
-        return ()
-    return named({"ids": dict(split_pairs(request.query)).get("ids", "")})
+def _about(path: str, query: str) -> tuple[Names, bool]:
+    """The objects that a read is about, those of `ids=` too; with its place, if they all go by their ids."""
+    return _about_again(path, query) if len(query) <= WORTH_KEEPING else _about_first(path, query)
+
+
+def _about_first(path: str, query: str) -> tuple[Names, bool]:
+    ids = named({"ids": dict(split_pairs(query)).get("ids", "")}) if "ids=" in query else ()
+    about = (*nodes(path, query), *ids)
+    are_ids = bool(about) and all(map(_is_id, about))
+    return ((*about, _spot(path, query)) if are_ids else about), are_ids
+
+
+_about_again = lru_cache(maxsize=2048)(_about_first)
+"""Programs repeat themselves."""
 
 
 def _place(request: Request, fingerprint: bytes) -> str:
@@ -144,7 +150,11 @@ def _place(request: Request, fingerprint: bytes) -> str:
     path = request.path
     if path == "/me" or path.startswith("/me/"):
         path = f"{path}@{fingerprint.hex()}"
-    return path if "/" in path[1:] else f"{path}?{request.query}"
+    return _spot(path, request.query)
+
+
+def _spot(path: str, query: str) -> str:
+    return path if "/" in path[1:] else f"{path}?{query}"
 
 
 def _listed(body: bytes) -> Iterator[str]:

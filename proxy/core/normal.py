@@ -25,7 +25,7 @@ BATCHES = frozenset({"batch", "asyncbatch"})
 _DECIDING = LIFTED | BATCHES
 
 _SAFE = "-._~,:()/"
-_WORTH_KEEPING = 2048  # characters; with 1,024 of them the memory of targets stays within a few MiB
+WORTH_KEEPING = 2048  # characters; with 1,024 of them the memory of targets stays within a few MiB
 _VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OPEN = {"{": "}", "(": ")", "[": "]"}
@@ -60,7 +60,7 @@ class Target:
 
 def read_target(target: str) -> Target:
     """Take *target*, as it stood in the request line, to its normal form."""
-    return _read_again(target) if len(target) <= _WORTH_KEEPING else _read(target)
+    return _read_again(target) if len(target) <= WORTH_KEEPING else _read(target)
 
 
 def _read(target: str) -> Target:

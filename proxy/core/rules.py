@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from proxy.core.messages import Request
-from proxy.core.normal import field_names, fields_in
+from proxy.core.normal import WORTH_KEEPING, field_names, fields_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +44,12 @@ class RuleBook:
         self._rules = [(globbed(match.path), match) for match in rules]
         self._default = default
         self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda *_read: default
+        self._read = lru_cache(maxsize=2048)(self._look)
 
     def take(self, other: RuleBook) -> None:
         """From now on say what *other* says."""
-        self._rules, self._default, self._find = other._rules, other._default, other._find
+        self._rules, self._default = other._rules, other._default
+        self._find, self._read = other._find, other._read
 
     def rule(self, path: str, fields: str, version: str = "") -> Rule:
         """The rule for a read of *path* that asks for *fields* (its normal form) in *version*."""
@@ -57,7 +59,11 @@ class RuleBook:
         """The rule for *request*."""
         if not self._rules:
             return self._default
-        return self.rule(request.path, fields_in(request.query), request.version)
+        look = self._read if len(request.query) <= WORTH_KEEPING else self._look
+        return look(request.path, request.query, request.version)
+
+    def _look(self, path: str, query: str, version: str) -> Rule:
+        return self._find(path, fields_in(query), version)
 
     def _search(self, path: str, fields: str, version: str) -> Rule:
         asked = set(field_names(fields))

@@ -145,6 +145,10 @@ class Subscriptions:
 
     def _covers(self, request: Request) -> bool:
         node, _, edge = request.path[1:].partition("/")
-        known = self._fields.get(self._kinds.get(node, ""), frozenset[str]())
-        asked = {edge} if edge else set(field_names(fields_in(request.query))) - {"id"}
+        known = self._fields.get(self._kinds.get(node, ""))
+        if not known:
+            return False
+        if edge:
+            return edge in known
+        asked = set(field_names(fields_in(request.query))) - {"id"}
         return bool(asked) and asked <= known

@@ -12,6 +12,9 @@ from proxy.core.purging import Order, Purges
 from proxy.core.touching import Touches
 from proxy.core.webhooks import Event, Subscriptions
 
+UNSURE_S = 60
+"""Seconds in which Graph may still be at a write whose answer never came: what is asked meanwhile is not fresh."""
+
 
 class Store(Protocol):
     """What forgetting needs of a store."""
@@ -41,9 +44,10 @@ class Changes:
     now: Callable[[], float]
     flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
 
-    def wrote(self, nodes: tuple[str, ...], who: Credential | None) -> None:
-        """A write to *nodes* (() for any) with the token of *who* was answered, or will not be."""
-        self._close(self.touches.wrote(nodes, self.keys.fingerprint(who), self.now()))
+    def wrote(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
+        """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
+        when = self.now() if answered else self.now() + UNSURE_S
+        self._close(self.touches.wrote(nodes, self.keys.fingerprint(who), when))
 
     def heard(self, events: Sequence[Event]) -> None:
         """Meta told of *events*."""

@@ -179,14 +179,16 @@ class Ordered:
         names = dict.fromkeys(name for one in ready for name in unbatching.files_of(one.item))
         files = [self._files[name] for name in names if name in self._files]
         body = write_form(unbatching.top_level(envelope, [one.item for one in ready]), files)
+        answered = False
         try:
             with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
                 answer = await self._post(envelope.host, envelope.path, envelope.language, body, sending.left)
+                answered = True
                 return replace(answer, batch=sending.id)
         finally:
             for one in ready:
                 if one.writes:
-                    self._wrote(one.written, one.who)
+                    self._wrote(one.written, one.who, answered=answered)
 
     # --- after the call ---
 

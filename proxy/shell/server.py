@@ -84,7 +84,7 @@ class Server:
 
         def answered(fields: Headers) -> None:
             if found.writes:
-                self.wrote(written, who if isinstance(who, Credential) else None)
+                self.wrote(written, who if isinstance(who, Credential) else None, answered=bool(fields))
             if isinstance(who, Credential) or (who is None and not message.body_exists):  # a body may name another
                 asker = Asker(reader.keys.fingerprint(who), target.path, target.query)
                 reader.quota.note(asker, fields, reader.now())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy import app
-from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, SidecarSettings
+from tests.journeys.conftest import Clock, MakeAsk, MakeGate, MakeGraph, MakeScene, SidecarSettings
 from tests.journeys.talking import Scene
 
 FRESH: dict[str, Any] = {"cache": {"fresh_s": 3600, "stale_while_revalidate_s": 3600}}
@@ -73,7 +73,7 @@ async def test_the_list_that_shows_an_object_ends_with_it(scene: MakeScene, writ
         assert await fresh(here, path) == [True, True], path
 
 
-async def test_a_write_that_succeeded_unreadably(scene: MakeScene) -> None:
+async def test_a_write_that_succeeded_unreadably(scene: MakeScene, clock: Clock) -> None:
     """A write answered by `error.original_response` was done, and one whose answer was lost may have been."""
     here = await scene(FRESH)
     ad = await first_ad(here)
@@ -90,6 +90,22 @@ async def test_a_write_that_succeeded_unreadably(scene: MakeScene) -> None:
         await here.say(f"/v25.0/{ad}", method="POST", data={"name": f"new {count}"}, token="ann")
         here.graph.faults.clear()
         assert await fresh(here, ADS) == [False, False]
+        clock.ahead += 61
+
+
+@pytest.mark.parametrize("path", ["/v25.0/111", "/v25.0/"])
+async def test_a_write_of_unknown_fate_may_be_done_yet(scene: MakeScene, clock: Clock, path: str) -> None:
+    """Nobody knows whether Graph is still at it: for a minute what is asked for is not fresh, then it is."""
+    here = await scene(FRESH)
+    data = {"name": "new"} if path.endswith("111") else batch("POST", "111", "name=new")["data"]
+    here.graph.faults.add({"kind": "lost", "method": "POST"} if path.endswith("111") else {"kind": "lost"})
+    assert (await here.say(path, method="POST", data=data, token="eve")).status == 502
+    here.graph.faults.clear()
+    for _time in range(2):
+        assert await fresh(here, "/v25.0/111") == [False, False]
+    clock.ahead += 61
+    assert await fresh(here, "/v25.0/111") == [False, False]
+    assert await fresh(here, "/v25.0/111") == [True, True]
 
 
 async def test_what_is_created_shows_at_once(scene: MakeScene) -> None:

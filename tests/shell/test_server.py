@@ -35,7 +35,7 @@ class FakePassthrough:
 
     def __init__(self) -> None:
         self.streamed: list[dict[str, Any]] = []
-        self.answer: Headers = ()
+        self.answer: Headers = (("Date", "now"),)
         self.trouble: BaseException | None = None
 
     async def stream(
@@ -43,7 +43,7 @@ class FakePassthrough:
     ) -> web.StreamResponse:
         rest = await message.content.read()
         self.streamed.append(said | {"rest": rest})
-        answered(self.answer)
+        answered(() if self.trouble else self.answer)
         if self.trouble:
             raise self.trouble
         return web.Response(text="streamed", headers=dict(said["extra"]))
@@ -71,6 +71,7 @@ class Stand:
     unbatcher: FakeUnbatcher
     reader: Reader
     wrote: list[tuple[str, ...]]
+    unsure: list[tuple[str, ...]]
 
     async def say(self, target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Message:
         """One message on a connection of its own, and its answer."""
@@ -97,7 +98,12 @@ async def stand() -> AsyncIterator[Stands]:
 
 @asynccontextmanager
 async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Stand]:
-    passthrough, wrote, last_resort = FakePassthrough(), list[tuple[str, ...]](), Onward(told(b"graph itself"))
+    passthrough, last_resort = FakePassthrough(), Onward(told(b"graph itself"))
+    wrote, unsure = list[tuple[str, ...]](), list[tuple[str, ...]]()
+
+    def note(nodes: tuple[str, ...], who: object, *, answered: bool) -> None:
+        (wrote if answered else unsure).append(nodes)
+
     unbatcher, clock = FakeUnbatcher(), Clock()
     reader = Reader(
         onward,
@@ -115,7 +121,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         hosts=Hosts("graph.test", frozenset({"other.test"})),
         rules=RuleBook([], Rule()),
         rewrite_links=rewrite_links,
-        wrote=lambda nodes, _who: wrote.append(nodes),
+        wrote=note,
     )
     runner = web.ServerRunner(
         web.Server(server.handle, handler_cancellation=True, auto_decompress=False, access_log=None),
@@ -125,7 +131,14 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
         yield Stand(
-            f"http://127.0.0.1:{runner.addresses[0][1]}", onward, last_resort, passthrough, unbatcher, reader, wrote
+            f"http://127.0.0.1:{runner.addresses[0][1]}",
+            onward,
+            last_resort,
+            passthrough,
+            unbatcher,
+            reader,
+            wrote,
+            unsure,
         )
     finally:
         await runner.cleanup()
@@ -346,7 +359,7 @@ async def test_a_write_that_fails_has_touched_all_the_same(stand: Stands) -> Non
     here = await stand()
     here.passthrough.trouble = Unreachable("gone")
     reply = await here.say("/111?access_token=a", method="DELETE")
-    assert (reply.status, here.wrote) == (502, [("111",)])
+    assert (reply.status, here.wrote, here.unsure) == (502, [], [("111",)])
 
 
 @pytest.mark.parametrize("size,seen", [(65_536, 65_536), (65_537, 65_537), (400_000, None)])
