@@ -16,7 +16,7 @@ import msgspec
 
 from proxy.core import headers, ledger
 from proxy.core.errors import UNREADABLE
-from proxy.core.messages import Mode, Reply, Request
+from proxy.core.messages import Reply, Request
 from proxy.core.normal import join_pairs, php_name, split_pairs
 
 _ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
@@ -81,6 +81,6 @@ def put_together(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping
         whole,
         headers=headers.without(whole.headers, _VALIDATOR),
         body=body,
-        detail="" if whole.mode is Mode.REUSED else whole.detail,
+        detail="" if whole.detail == "superset" else whole.detail,
         avoided=tuple(avoided.items()),
     )

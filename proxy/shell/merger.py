@@ -33,11 +33,15 @@ class Cache(Protocol):
         """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
 
 
+_Lane = tuple[Hashable, bool]
+"""A family, and whether its reads have time: nobody waits behind a read of lower priority (RFC 9218)."""
+
+
 @dataclass(eq=False, slots=True)
 class _Flight:
     """One read for all those *aboard*, on the first one's bill; who asks for no more than it does may still get on."""
 
-    family: Hashable
+    lane: _Lane
     request: Request
     names: fields.Names
     answer: asyncio.Task[Reply]
@@ -79,7 +83,7 @@ class Merger:
         self._lore = fields.Lore()
         everybody = replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)  # none waits for another's landing
         self._companies = Companies(everybody, self._fly, clock)
-        self._flights: dict[Hashable, list[_Flight]] = {}
+        self._flights: dict[_Lane, list[_Flight]] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the cache raises, and Overloaded."""
@@ -96,9 +100,9 @@ class Merger:
     def close_flights(self, touched: Iterable[str]) -> None:
         """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""
         named = set(touched)
-        for family, flights in list(self._flights.items()):
+        for lane, flights in list(self._flights.items()):
             if not named or not named.isdisjoint(self._touched_by(flights[0].request)):
-                del self._flights[family]
+                del self._flights[lane]
 
     async def close(self) -> None:
         """End what waits or is in the air."""
@@ -110,8 +114,7 @@ class Merger:
     def _family(self, request: Request) -> Hashable:
         """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
         bare = fields.asking(request, frozenset())
-        vouched = self._keys.proof(request.credential)
-        return self._keys.entry(bare), vouched, request.channel, request.has_time, self._rule(request)
+        return self._keys.entry(bare), self._keys.proof(request.credential), request.channel, self._rule(request)
 
     # --- what is held, and what is in the air ---
 
@@ -126,9 +129,11 @@ class Merger:
 
     async def _join(self, request: Request) -> Reply:
         own, family = _names(request), self._family(request)
-        flight = next((flight for flight in self._flights.get(family, ()) if own <= flight.names), None)
+        lanes = [(family, False), (family, True)] if request.has_time else [(family, False)]
+        flights = (flight for lane in lanes for flight in self._flights.get(lane, ()) if own <= flight.names)
+        flight = next(flights, None)
         if flight is None:
-            return await self._companies.join(family, request)
+            return await self._companies.join(lanes[-1], request)
         now = self._clock()
         one = Waiting(request, asyncio.get_running_loop().create_future(), since=now, left=now)
         flight.board(one)
@@ -153,6 +158,7 @@ class Merger:
         """As few reads as may be for *waiting*, on their way."""
         first, now = waiting[0].request, self._clock()
         family, rule = self._family(first), self._rule(first)
+        lane = family, first.has_time
 
         def may(names: fields.Names) -> bool:
             return self._lore.may(family, names, now) and self._rule(fields.asking(first, names)) == rule
@@ -162,11 +168,11 @@ class Merger:
         for group in fields.together([_names(one.request) for one in waiting], wanted, may):
             request = fields.asking(waiting[group.places[0]].request, group.names)
             with bills.charged_to(waiting[group.places[0]].bill):
-                flight = _Flight(family, request, group.names, asyncio.ensure_future(self._cache(request)))
+                flight = _Flight(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
             for place in group.places:
                 flight.board(waiting[place])
             flights.append(flight)
-        self._flights.setdefault(family, []).extend(flights)
+        self._flights.setdefault(lane, []).extend(flights)
         return flights
 
     async def _land(self, flight: _Flight) -> None:
@@ -181,10 +187,10 @@ class Merger:
         finally:
             self._forget(flight)
         if left := self._hand_out(flight, answer):
-            self._lore.failed(flight.family, flight.names, await self._take_apart(left), self._clock())
+            self._lore.failed(flight.lane[0], flight.names, await self._take_apart(left), self._clock())
         elif isinstance(answer, Reply):
             selections, fresh_s = {_names(one.request) for one in flight.aboard}, _fresh_s(self._rule(flight.request))
-            self._lore.landed(flight.family, flight.names, answer, selections, self._clock(), fresh_s=fresh_s)
+            self._lore.landed(flight.lane[0], flight.names, answer, selections, self._clock(), fresh_s=fresh_s)
 
     def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[Waiting]:
         """Give each its part of *answer*; those are returned for whom there is none."""
@@ -218,11 +224,11 @@ class Merger:
 
     def _forget(self, flight: _Flight) -> None:
         """Nobody gets on any more."""
-        flights = self._flights.get(flight.family, [])
+        flights = self._flights.get(flight.lane, [])
         if flight in flights:
             flights.remove(flight)
             if not flights:
-                del self._flights[flight.family]
+                del self._flights[flight.lane]
 
 
 def _names(request: Request) -> fields.Names:

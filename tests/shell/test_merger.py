@@ -122,6 +122,25 @@ async def test_who_asks_for_no_more_gets_on() -> None:
     assert (second.mode, json.loads(second.body)) == (Mode.COALESCED, {"a": "a", "id": "1"})
 
 
+async def test_nobody_waits_behind_a_read_of_lower_priority() -> None:
+    """Who has time gets on any flight; who has none gets on no flight that may be held back."""
+    answers: dict[str, asyncio.Future[Reply]] = {}
+    cache = FakeCache(lambda request: answers.setdefault(request.query, later()))
+    layer = merger(cache)
+    patient, urgent = (replace(read("a", "b"), priority=priority) for priority in (6, 2))
+    waiting = [asyncio.ensure_future(layer(patient))]
+    await turns()
+    waiting += [asyncio.ensure_future(layer(replace(urgent, query="fields=a")))]
+    await turns()
+    waiting += [asyncio.ensure_future(layer(replace(patient, query=query))) for query in ("fields=a", "fields=b")]
+    await turns()
+    assert cache.queries == ["a,b", "a"]
+    for query, answer in answers.items():
+        answer.set_result(told_all(ask(query=query)))
+    replies = await asyncio.gather(*waiting)
+    assert [reply.mode for reply in replies] == [Mode.MISS, Mode.MISS, Mode.COALESCED, Mode.COALESCED]
+
+
 @pytest.mark.parametrize("touched, asks", [(("111",), 2), ((), 2), (("222",), 1)])
 async def test_a_write_closes_flights(touched: tuple[str, ...], asks: int) -> None:
     """After a write to the object, or to nobody knows what, no read gets on a flight from before it."""
