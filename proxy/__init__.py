@@ -4,7 +4,7 @@
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)
     app         builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
-      listener    connections          server       messages, each to where it belongs     drain   their end
+      listener    connections (patience)  server       messages, each to where it belongs     drain   their end
       reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
       coalescer   twins                several      reads of several objects
       merger      many fields, one read             company      those who wait for it

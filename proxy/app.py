@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import resource
 import secrets
 import signal
 import time
@@ -39,7 +40,7 @@ from proxy.core.webhooks import Subscriptions
 from proxy.loading import SettingsError
 from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
-from proxy.shell.admin import Rows, TokenFileError, admin, read_token, rows
+from proxy.shell.admin import AdminRunner, Rows, TokenFileError, admin, read_token, rows
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.changes import Changes
@@ -52,6 +53,7 @@ from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
 from proxy.shell.metrics import rows as metrics_rows
 from proxy.shell.passthrough import Passthrough
+from proxy.shell.patience import Patience
 from proxy.shell.pulse import pulse
 from proxy.shell.purge import purge_row
 from proxy.shell.reader import Reader
@@ -107,6 +109,7 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
     """
     logs.set_up(settings.log)
     _keep_the_heap_small()
+    _take_all_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, reread))
 
@@ -117,6 +120,13 @@ def _keep_the_heap_small() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in MALLOPT.items():
             mallopt(option, value)
+
+
+def _take_all_files() -> None:
+    """Connections are files: as many as this process may ever open."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(settings: Settings, reread: Callable[[], Settings]) -> int:
@@ -219,16 +229,14 @@ async def sidecar(
         ]
         if not settings.webhooks.listen:
             tables.append(webhooks)
-        ours = web.AppRunner(admin(tables, lambda: guard), auto_decompress=False, access_log=None, shutdown_timeout=0)
+        ours = AdminRunner(admin(tables, lambda: guard), _patience(settings))
         admin_at = await _listen("admin", ours, settings.admin)
         # Last of all, so that whoever waits for the end knows that all is written when nobody answers any more.
         last.push_async_callback(drain, ours, ADMIN_DRAIN_S)
         await last.enter_async_context(watch.looking())
         webhooks_at = admin_at
         if settings.webhooks.listen:
-            world = web.AppRunner(
-                admin([webhooks], lambda: guard), auto_decompress=False, access_log=None, shutdown_timeout=0
-            )
+            world = AdminRunner(admin([webhooks], lambda: guard), _patience(settings))
             webhooks_at = await _listen("webhooks.listen", world, settings.webhooks.listen)
             lifetimes.push_async_callback(drain, world, ADMIN_DRAIN_S)
         theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
@@ -330,7 +338,9 @@ async def _build(
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote, governor.heard)
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, changes.wrote)
     inside = Inside(server.handle)
-    listener = Listener(inside.handle, handler_cancellation=True, auto_decompress=False, access_log=None)
+    listener = Listener(
+        inside.handle, patience=_patience(settings), handler_cancellation=True, auto_decompress=False, access_log=None
+    )
 
     def take(new: Settings) -> None:
         rules.take(rules_of(new))
@@ -374,6 +384,11 @@ def _guard(settings: Settings) -> Guard:
     except TokenFileError as error:
         raise SettingsError([f"admin_token_file: {error}"]) from None
     return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), token)
+
+
+def _patience(settings: Settings) -> Patience:
+    listener = settings.listener
+    return Patience(listener.head_timeout_s, listener.stall_timeout_s, listener.idle_timeout_s, listener.connections)
 
 
 def _way(settings: Settings) -> Way:

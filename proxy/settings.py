@@ -179,6 +179,21 @@ class Section(BaseModel, frozen=True, extra="forbid", strict=True, validate_defa
     """Settings that belong together. Strict: `slots = true` is a mistake, not a one."""
 
 
+class Listener(Section):
+    """What a caller's connection may take."""
+
+    connections: int = Field(default=10_000, ge=1, le=1_000_000, description="open at once; one more is told 503")
+    head_timeout_s: float = Field(
+        default=10, ge=0.1, le=3600, description="seconds from a message's first byte to the end of its head, then 408"
+    )
+    stall_timeout_s: float = Field(
+        default=60, ge=0.1, le=3600, description="seconds in which a body may not go on, or an answer not be taken"
+    )
+    idle_timeout_s: float = Field(
+        default=75, ge=0.1, le=86_400, description="seconds that a connection is kept open for its next message"
+    )
+
+
 class Upstream(Section):
     """Graph, as the sidecar asks it."""
 
@@ -419,6 +434,7 @@ class Settings(Section):
         default=0, ge=0, le=3600, description="seconds before that in which the listener still takes new requests"
     )
     rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
+    listener: Listener = Listener()
     upstream: Upstream = Upstream()
     batch: Batch = Batch()
     cache: Cache = Field(default_factory=Cache)

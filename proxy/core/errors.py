@@ -9,6 +9,7 @@ SidecarError             answers a caller; its text starts with "graph-sidecar:"
 ├── Late           504   Graph did not answer in time
 ├── NotHeld        504   only-if-cached, and nothing fresh is held (RFC 9111 section 5.2.1.7)
 ├── BadRequest     400   the request cannot be read
+├── Slow           408   the request took too long to come (RFC 9110 section 15.5.9)
 └── Fault          500   a fault of the sidecar's own
 """
 
@@ -83,6 +84,12 @@ class BadRequest(SidecarError):
     """The request cannot be read."""
 
     status, code, transient = 400, 100, False
+
+
+class Slow(SidecarError):
+    """The request took too long to come."""
+
+    status, code = 408, 2
 
 
 class Fault(SidecarError):

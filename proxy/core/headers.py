@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 from proxy.core.messages import Headers
@@ -133,3 +133,17 @@ def _listed(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
     """The names that the reply's own Connection field makes hop-by-hop."""
     lists = (value for name, value in headers if name.lower() == "connection")
     return frozenset(item.strip().lower() for value in lists for item in value.split(","))
+
+
+def framing_fault(version: tuple[int, int], codings: Sequence[str]) -> str:
+    """What is wrong with how a request says where it ends, or nothing: others might read another end from it.
+
+    Source: RFC 9112 sections 6.1 and 6.3; *codings* are the values of its Transfer-Encoding.
+    """
+    if version < (1, 0):
+        return "this version of HTTP is not spoken here"
+    if codings and version < (1, 1):
+        return "HTTP/1.0 knows no Transfer-Encoding (RFC 9112 section 6.1)"
+    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+        return "no Transfer-Encoding but chunked is known here (RFC 9112 section 6.1)"
+    return ""

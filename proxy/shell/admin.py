@@ -10,6 +10,8 @@ from pathlib import Path
 from aiohttp import web
 
 from proxy.core.guarding import MIN_TOKEN, Access, Caller, Guard, Refusal, refusal
+from proxy.shell.listener import Listener
+from proxy.shell.patience import Patience
 
 _log = logging.getLogger("graph_sidecar.admin")
 
@@ -91,6 +93,21 @@ def _guarded(route: web.RouteDef, access: Access, guard: Callable[[], Guard]) ->
         return await answer(request)
 
     return web.RouteDef(route.method, route.path, handle, route.kwargs)
+
+
+class AdminRunner(web.AppRunner):
+    """Runs an application on our own kind of listener, which is patient within bounds and quotes nobody."""
+
+    def __init__(self, app: web.Application, patience: Patience) -> None:
+        """Be as patient as *patience*."""
+        super().__init__(app, auto_decompress=False, access_log=None, shutdown_timeout=0)
+        self._patience = patience
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return Listener(
+            made.request_handler, request_factory=made.request_factory, patience=self._patience, **self._kwargs
+        )
 
 
 def read_token(file: Path) -> str:

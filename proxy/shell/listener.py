@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -10,9 +11,13 @@ from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 from multidict import CIMultiDict
 
 from proxy.core import dressing, errors, normal
+from proxy.core.headers import framing_fault
 from proxy.core.messages import Reply
+from proxy.shell.patience import Patience, Sweeper, Watched
 
 _log = logging.getLogger("graph_sidecar.listener")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 HEAD_LIMIT = 65_536
 """Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
@@ -21,9 +26,27 @@ HEAD_LIMIT = 65_536
 class Listener(web.Server):
     """Takes connections and hands their messages to a handler."""
 
+    def __init__(self, handler: Handler, *, patience: Patience, **options: Any) -> None:
+        """Hand messages that are framed as they should be to *handler*."""
+        super().__init__(_framed(handler), **options)
+        self._sweeper = Sweeper(patience, lambda: self.connections)
+
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
-        return _Connection(self, loop=self._loop, max_line_size=HEAD_LIMIT, max_field_size=HEAD_LIMIT, **self._kwargs)
+        limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT}
+        return _Connection(self, loop=self._loop, sweeper=self._sweeper, **limits, **self._kwargs)
+
+
+def _framed(handler: Handler) -> Handler:
+    async def handle(message: web.BaseRequest) -> web.StreamResponse:
+        version = (message.version.major, message.version.minor)
+        if fault := framing_fault(version, message.headers.getall("Transfer-Encoding", ())):
+            response = respond(dressing.bare(errors.reply_of(errors.BadRequest(fault))))
+            response.force_close()
+            return response
+        return await handler(message)
+
+    return handle
 
 
 def respond(reply: Reply) -> web.Response:
@@ -33,7 +56,7 @@ def respond(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=fields, body=reply.body)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(Watched):
     """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
 
     def data_received(self, data: bytes) -> None:

@@ -100,3 +100,23 @@ def test_pick_and_without() -> None:
     chosen = frozenset({"etag", "age"})
     assert lower(headers.pick(FROM_GRAPH, chosen)) == chosen
     assert lower(headers.without(FROM_GRAPH, chosen)) == lower(FROM_GRAPH) - chosen
+
+
+@pytest.mark.parametrize(
+    "version, codings, is_fine",
+    [
+        ((1, 1), (), True),
+        ((1, 0), (), True),
+        ((1, 1), ("chunked",), True),
+        ((1, 1), (" Chunked ",), True),
+        ((0, 9), (), False),
+        ((1, 0), ("chunked",), False),
+        ((1, 1), ("gzip, chunked",), False),
+        ((1, 1), ("gzip", "chunked"), False),
+        ((1, 1), ("identity",), False),
+        ((1, 1), ("",), False),
+    ],
+)
+def test_framing(version: tuple[int, int], codings: tuple[str, ...], is_fine: bool) -> None:  # noqa: FBT001
+    """A message ends where everybody would see its end, or it is not taken."""
+    assert (headers.framing_fault(version, codings) == "") is is_fine

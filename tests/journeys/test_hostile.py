@@ -59,6 +59,48 @@ UNREADABLE = {
     "an endless length": post("Content-Length: 99999999999999999999999"),
     "a chunk without a size": post("Transfer-Encoding: chunked", rest="zz\r\nhello\r\n"),
     "a coding that is not chunked": post("Transfer-Encoding: gzip"),
+    "HTTP/0.9": f"GET {TARGET}\r\n\r\n".encode(),
+    "another protocol behind ours": f"GET {TARGET} HTTP/1.1x\r\n{HOST}\r\n".encode(),
+    "140 fields": get(TARGET, *(f"X-{number}: 1" for number in range(140))),
+    "a field before any": f"GET {TARGET} HTTP/1.1\r\n {HOST}\r\n".encode(),
+    "a field without a name": get(TARGET, ": 1"),
+    "a tab in a name": get(TARGET, "X\t: 1"),
+    "brackets in a name": get(TARGET, "X(y): 1"),
+    "a bare CR in a field": get(TARGET, "X: a\rb"),
+    "a field behind a bare CR": get(TARGET, "X: a\rContent-Length: 5"),
+    "a field behind a bare LF": get(TARGET, "X: a\nContent-Length: 5"),
+    "bare LF for ends of lines": f"GET {TARGET} HTTP/1.1\nHost: a\nConnection: close\n\n".encode(),
+    "a bare CR in the target": f"GET {TARGET}\r HTTP/1.1\r\n{HOST}\r\n".encode(),
+    "chunks and length": post("Transfer-Encoding: chunked", "Content-Length: 5", rest="0\r\n\r\n"),
+    "length and chunks of a read": get(TARGET, "Content-Length: 3", "Transfer-Encoding: chunked", rest="0\r\n\r\n"),
+    "a length told twice": post("Content-Length: 5", "Content-Length: 5"),
+    "a list of lengths": post("Content-Length: 5, 5"),
+    "a length with a sign": post("Content-Length: +5"),
+    "a length in hexadecimal": post("Content-Length: 0x5"),
+    "a length with an underscore": post("Content-Length: 1_0", rest="hellohello"),
+    "a length of nothing": post("Content-Length:"),
+    "chunks of an old client": f"POST {TARGET} HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(),
+    "chunked twice": post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", rest="0\r\n\r\n"),
+    "chunked within chunked": post("Transfer-Encoding: chunked, chunked", rest="0\r\n\r\n"),
+    "identity": post("Transfer-Encoding: identity"),
+    "chunked, then identity": post("Transfer-Encoding: chunked, identity", rest="0\r\n\r\n"),
+    "identity, then chunked": post("Transfer-Encoding: identity, chunked", rest="0\r\n\r\n"),
+    "gzip, then chunked": post("Transfer-Encoding: gzip, chunked", rest="0\r\n\r\n"),
+    "almost chunked": post("Transfer-Encoding: xchunked", rest="0\r\n\r\n"),
+    "chunked behind a vertical tab": post("Transfer-Encoding: \x0bchunked", rest="0\r\n\r\n"),
+    "chunked in quotes": post('Transfer-Encoding: "chunked"', rest="0\r\n\r\n"),
+    "chunked on a folded line": post("Transfer-Encoding:\r\n chunked", rest="0\r\n\r\n"),
+    "chunked with a space before the colon": post("Transfer-Encoding : chunked", rest="0\r\n\r\n"),
+    "no coding at all": post("Transfer-Encoding:"),
+    "a chunk's size with 0x": post("Transfer-Encoding: chunked", rest="0x5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk's size with a sign": post("Transfer-Encoding: chunked", rest="-5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk's size beyond all bounds": post(
+        "Transfer-Encoding: chunked", rest="fffffffffffffffff\r\nhello\r\n0\r\n\r\n"
+    ),
+    "a chunk's size and a space": post("Transfer-Encoding: chunked", rest="5 \r\nhello\r\n0\r\n\r\n"),
+    "a chunk longer than its size": post("Transfer-Encoding: chunked", rest="5\r\nhelloX\r\n0\r\n\r\n"),
+    "chunks with bare LF": post("Transfer-Encoding: chunked", rest="5\nhello\n0\n\n"),
+    "a bare LF in a chunk's extension": post("Transfer-Encoding: chunked", rest="5;a\nb\r\nhello\r\n0\r\n\r\n"),
 }
 SERVED = {
     "an empty line in front": b"\r\n" + get(),
@@ -216,6 +258,35 @@ async def test_half_a_message_holds_up_nobody(scene: MakeScene) -> None:
         async with calling(here.front.url) as wire:
             await wire.send(half)
             await assert_served(here)
+    await assert_served(here)
+
+
+def to(host: str, target: str = TARGET, fields: str = "") -> str:
+    """A GET of *target* by the name *host*."""
+    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n"
+
+
+NO_WAY = {
+    "an absolute target": to("elsewhere.test", f"http://elsewhere.test{TARGET}"),
+    "an absolute target behind Graph's name": to("elsewhere.test", f"http://graph.facebook.com@elsewhere.test{TARGET}"),
+    "another port": to("graph.facebook.com:22"),
+    "a name below Graph's": to("graph.facebook.com.elsewhere.test"),
+    "this machine": to("127.0.0.1:9180"),
+    "a cloud's metadata": to("169.254.169.254"),
+    "several names": to("graph.facebook.com, elsewhere.test"),
+    "a name that is forwarded": to(
+        "a", fields="X-Forwarded-Host: elsewhere.test\r\nForwarded: host=elsewhere.test\r\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NO_WAY)
+async def test_no_way_leads_to_another_host(scene: MakeScene, what: str) -> None:
+    """Whatever names a host that is in no list goes to Graph or nowhere, and never says that name upstream."""
+    here = await scene()
+    heard = parsed(await said(here.front.url, NO_WAY[what].encode()))
+    assert heard.status in {200, 400, 403, 421}
+    assert here.graph.ledger.http_calls == (heard.status == 200)
     await assert_served(here)
 
 

@@ -1,0 +1,124 @@
+"""How long a connection may keep others waiting, and how many there may be: slow callers end by themselves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, cast
+
+from aiohttp import web
+
+from proxy.core import errors
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+_LOOK_EVERY_S = 1.0
+_HEARD_OUT_S = 1.0
+"""Seconds in which one that is sent away may read why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What is allowed to a connection, in seconds, and how many connections there may be."""
+
+    head_s: float = 10  # from the first byte of a message's head, or the connection's beginning, to its last
+    stall_s: float = 60  # in which nothing comes of a body, or nothing of an answer is taken
+    idle_s: float = 75  # from one message to the next
+    connections: int = 10_000
+
+
+class Sweeper:
+    """Looks at all connections of a listener about once a second, as long as there are any."""
+
+    def __init__(self, patience: Patience, connections: Any) -> None:
+        """Look at what *connections* gives."""
+        self.patience = patience
+        self._connections = connections
+        self._every = min(_LOOK_EVERY_S, patience.head_s / 4, patience.stall_s / 4)
+        self._next: asyncio.Handle | None = None
+
+    def start(self) -> None:
+        """Look from now on."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_later(self._every, self._look)
+
+    def _look(self) -> None:
+        self._next = None
+        now = asyncio.get_running_loop().time()
+        connections = self._connections()
+        for each in connections:
+            each.hurry(now)
+        if connections:
+            self.start()
+
+
+class Watched(web.RequestHandler):
+    """A connection that knows what it waits for, and since when."""
+
+    def __init__(self, manager: web.Server, *, sweeper: Sweeper, **options: Any) -> None:
+        """Be swept by *sweeper*."""
+        super().__init__(manager, keepalive_timeout=sweeper.patience.idle_s, **options)
+        self._sweeper = sweeper
+        self._heard = self._stuck = self._loop.time()
+        self._half: float | None = self._heard  # since when a head is incomplete
+        self._is_silent = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; one too many is told so, and ends."""
+        assert self._manager is not None  # noqa: S101 - nobody has lost it yet
+        if len(self._manager.connections) < self._sweeper.patience.connections:
+            super().connection_made(transport)
+            self._sweeper.start()
+            return
+        _log.warning(
+            "a connection was refused: there are %d (listener.connections)", self._sweeper.patience.connections
+        )
+        self._force_close = True  # what comes is not read
+        line = cast("asyncio.Transport", transport)
+        line.write(_raw(errors.Overloaded("too many connections are open (setting listener.connections)")))
+        self._loop.call_later(_HEARD_OUT_S, line.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Note what has come, and whether it leaves a head incomplete."""
+        before = self._request_count
+        self._heard, self._is_silent = self._loop.time(), False
+        super().data_received(data)
+        if self._request_count != before:
+            self._half = None
+        elif self._half is None and self._waiter is not None and not self._waiter.done():
+            self._half = self._heard
+
+    def pause_writing(self) -> None:
+        """Note that the caller takes no more for now."""
+        super().pause_writing()
+        self._stuck = self._loop.time()
+
+    def hurry(self, now: float) -> None:
+        """End if the caller has been waited for too long."""
+        patience, transport = self._sweeper.patience, self.transport
+        if transport is None:
+            return
+        if self._half is not None and now - self._half > patience.head_s:
+            if not self._is_silent:
+                _log.info("a connection was closed: its message took longer than %g s", patience.head_s)
+                transport.write(_raw(errors.Slow(f"the head of the message took longer than {patience.head_s:g} s")))
+            self.force_close()
+        elif self._is_stalled(now, patience.stall_s):
+            _log.info("a connection was closed: nothing moved on it for %g s", patience.stall_s)
+            transport.abort()
+
+    def _is_stalled(self, now: float, stall_s: float) -> bool:
+        if self._paused:
+            return now - self._stuck > stall_s
+        request, is_held_back = self._current_request, self._reading_paused or self._buffer_paused
+        return request is not None and not request.content.is_eof() and not is_held_back and now - self._heard > stall_s
+
+
+def _raw(error: errors.SidecarError) -> bytes:
+    """*error* as it goes over the wire where no message has been read that it would answer."""
+    reply = errors.reply_of(error)
+    fields = (*reply.headers, ("Content-Length", str(len(reply.body))), ("Connection", "close"))
+    start = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"
+    return "\r\n".join([start, *(f"{name}: {value}" for name, value in fields), "", ""]).encode() + reply.body

@@ -1,0 +1,121 @@
+"""Callers that take their time, and too many of them: they end by themselves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+from tests.journeys.conftest import MakeScene, MakeScripted
+from tests.wires import Listener, Message, Wire, calling
+
+HEAD = "GET /v25.0/111?access_token=EAABsecret HTTP/1.1\r\nHost: a\r\n"
+POST = "POST /v25.0/111?access_token=EAABsecret HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"
+LONG = {"head_timeout_s": 3600, "stall_timeout_s": 3600, "idle_timeout_s": 3600}
+
+
+def listener(**changed: Any) -> dict[str, Any]:
+    """Settings of a sidecar that waits for everything but what is *changed*."""
+    return {"listener": LONG | changed}
+
+
+async def test_half_a_head_is_waited_for_and_no_longer(scene: MakeScene) -> None:
+    """A head that comes drop by drop is told 408, and its line ends (slowloris); another caller hears nothing of it."""
+    here = await scene(listener(head_timeout_s=0.1))
+    async with calling(here.front.url) as wire:
+        await wire.send(HEAD)
+        heard = await wire.message()
+        assert (heard.status, json.loads(heard.body)["error"]["message"][:15]) == (408, "graph-sidecar: ")
+        assert await wire.everything() == b""
+    assert (await here.say("/v25.0/111", token="ann")).status == 200
+
+
+async def test_who_says_nothing_is_let_go(scene: MakeScene) -> None:
+    """A connection on which no message begins ends without a word."""
+    here = await scene(listener(head_timeout_s=0.1))
+    async with calling(here.front.url) as wire:
+        assert await wire.everything() == b""
+
+
+async def test_half_a_next_head_is_no_better(scene: MakeScene) -> None:
+    """The same holds for a second message on a connection that is kept."""
+    here = await scene(listener(head_timeout_s=0.1))
+    async with calling(here.front.url) as wire:
+        await wire.send(HEAD, "\r\n")
+        assert (await wire.message()).status == 200
+        await wire.send(HEAD)
+        assert (await wire.message()).status == 408
+
+
+async def test_a_body_that_stalls_ends_its_line(scene: MakeScene) -> None:
+    """Half a body holds nothing for ever; Graph has no whole message of it."""
+    here = await scene(listener(stall_timeout_s=0.1))
+    async with calling(here.front.url) as wire:
+        await wire.send(POST)
+        await wire.ended()
+    assert here.graph.ledger.writes.total() == 0
+    assert (await here.say("/v25.0/111", token="ann")).status == 200
+
+
+async def test_graphs_own_slowness_is_not_the_callers(scene: MakeScene) -> None:
+    """Who has said all and waits for Graph is not cut off, however long Graph takes."""
+    here = await scene(listener(stall_timeout_s=0.1, head_timeout_s=0.1), latency_ms=600)
+    async with calling(here.front.url) as wire:
+        await wire.send(HEAD, "\r\n")
+        assert (await wire.message()).status == 200
+
+
+async def test_who_takes_nothing_is_let_go(scripted: MakeScripted) -> None:
+    """An answer that nobody reads is not held for ever: Graph's line of it ends as well."""
+    over = asyncio.Event()
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        at.arrived.append(await wire.message())
+        await wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        try:
+            while True:
+                await wire.send(bytes(2**20))
+        finally:
+            over.set()
+
+    _at, front = await scripted(serve, **listener(stall_timeout_s=0.1))
+    async with calling(front.url) as wire:
+        await wire.send("GET /v25.0/111/picture?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
+        await over.wait()
+
+
+async def test_an_idle_connection_is_not_kept_for_ever(scene: MakeScene) -> None:
+    """Between two messages a connection may rest for a while."""
+    here = await scene(listener(idle_timeout_s=0.1))
+    async with calling(here.front.url) as wire:
+        await wire.send(HEAD, "\r\n")
+        assert (await wire.message()).status == 200
+        assert await wire.everything() == b""
+
+
+async def test_one_connection_too_many_is_told(scene: MakeScene) -> None:
+    """Over the cap a caller reads 503 and may come again; those inside go on, and when one leaves there is room."""
+    here = await scene(listener(connections=2))
+    async with AsyncExitStack() as stack:
+        first, second, third = [await stack.enter_async_context(calling(here.front.url)) for _ in range(3)]
+        refused: Message = await third.message()
+        assert (refused.status, refused.fields["Retry-After"]) == (503, "1")
+        assert "listener.connections" in json.loads(refused.body)["error"]["message"]
+        for wire in (first, second):
+            await wire.send(HEAD, "\r\n")
+            assert (await wire.message()).status == 200
+        second.cut()
+        while True:
+            async with calling(here.front.url) as again:
+                await again.send(HEAD, "\r\n")
+                if (await again.message()).status == 200:
+                    break
+
+
+async def test_our_own_paths_are_as_patient(scene: MakeScene) -> None:
+    """The admin listener holds no half message for ever either."""
+    here = await scene(listener(head_timeout_s=0.1))
+    async with calling(here.front.admin_url) as wire:
+        await wire.send("GET /livez HTTP/1.1\r\n")
+        assert (await wire.message()).status == 408
