@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -16,6 +20,7 @@ from proxy.shell import dashboard
 from proxy.shell.admin import admin
 from proxy.shell.dashboard import PAGE, Dashboard
 from proxy.shell.history import Watch
+from tests.conftest import ROOT
 from tests.told import STATS
 
 Ask = Callable[..., Awaitable[aiohttp.ClientResponse]]
@@ -66,6 +71,15 @@ def test_what_the_page_loads_is_there() -> None:
     for path in PAGE.glob("*.js"):
         named |= set(re.findall(r"from '\./([^']+)'", path.read_text()))
     assert named == set(FILES) - {"index.html"}
+
+
+def test_the_wheel_has_it_all(tmp_path: Path) -> None:
+    """What is installed from the wheel shows the same page."""
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        assert {f"proxy/dashboard/{name}" for name in FILES} <= set(packed.namelist())
 
 
 async def test_what_the_browser_holds_is_not_sent_again(ask: Ask) -> None:
