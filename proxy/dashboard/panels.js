@@ -67,7 +67,10 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
 function future(used, trend, regain, age) {
   const told = `told ${duration(age)} ago`;
   if (regain) return [make('b', {}, `regains in ${duration(regain)}`), ` · ${told}`];
-  if (trend >= 0.05 && used < 100) return [`+${amount(trend)} %/min, full in ${duration(((100 - used) / trend) * 60, 1)} · ${told}`];
+  if (trend >= 0.05 && used < 100) {
+    const left = ((100 - used) / trend) * 60 - age;
+    return [`+${amount(trend)} %/min, ${left < 60 ? 'nearly full' : `full in ${duration(left, 1)}`} · ${told}`];
+  }
   if (trend <= -0.05) return [`−${amount(-trend)} %/min · ${told}`];
   return [`steady · ${told}`];
 }
