@@ -4,12 +4,13 @@
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)
     app         builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
+      intercept   CONNECT and TLS      authority    who signs for Graph   tunnel     other hosts' bytes
       listener    connections (patience)  server       messages, each to where it belongs     drain   their end
       reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
       coalescer   twins                several      reads of several objects
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)
-      batcher     reads in batches     upstream     Graph                  passthrough   what is no plain read
+      batcher     reads in batches     upstream     Graph (dialing)        passthrough   what is no plain read
       governor    the quota            telemetry    what is counted               pulse         how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
       changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders
@@ -23,7 +24,8 @@
       quota       whether to ask now   pools        how much is left              usage
       ledger      calls in Meta's units                                    routes · histogram
       batching    reads into batches   operations   the application's own batches       references · unbatching
-      guarding    who may come to our own paths
+      guarding    who may come to our own paths     intercepting  who may go where      looping  calls that come back
+    wrapping    `run`: one command behind a sidecar of its own (`trust`: what it is told); `keeping`: `ca`
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes
     dashboard/  the page for who looks on, as the browser loads it                top/   the same in a terminal
     demo/       the emulator, the sidecar and sample traffic

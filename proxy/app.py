@@ -26,7 +26,9 @@ from aiohttp import web
 
 from proxy import logs
 from proxy.core.batching import Limits
+from proxy.core.errors import Uncertified
 from proxy.core.guarding import Access, Guard
+from proxy.core.intercepting import Gate, is_loopback
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply, Request
 from proxy.core.pools import Stages
@@ -41,14 +43,17 @@ from proxy.loading import SettingsError
 from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
 from proxy.shell.admin import AdminRunner, Rows, TokenFileError, admin, read_token, rows
+from proxy.shell.authority import Authority
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.changes import Changes
 from proxy.shell.coalescer import Coalescer
 from proxy.shell.dashboard import Dashboard
+from proxy.shell.dialing import Lookup
 from proxy.shell.drain import Inside, drain
 from proxy.shell.governor import Governor, Listening
 from proxy.shell.history import Watch
+from proxy.shell.intercept import Door, Intercept
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
 from proxy.shell.metrics import rows as metrics_rows
@@ -90,6 +95,7 @@ class Running:
     telemetry: Telemetry
     live: Reloader
     webhooks: Address  # where Meta tells of changes
+    tls: Address | None = None  # where programs come in that a hosts file leads here
 
     @property
     def url(self) -> str:
@@ -241,19 +247,42 @@ async def sidecar(
             lifetimes.push_async_callback(drain, world, ADMIN_DRAIN_S)
         theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
         listen_at = await _listen("listen", theirs, settings.listen)
-        lifetimes.push_async_callback(_leave, theirs, stack.inside, live)
+        doors: list[web.BaseRunner] = []
+        lifetimes.push_async_callback(_leave, theirs, doors, stack, live)
+        tls_at = await _open_door(stack, settings, doors, lifetimes)
+        stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, tls_at) if at)
         watch.listen = f"http://{listen_at}"
         await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Running(listen_at, admin_at, telemetry, live, webhooks_at)
+        yield Running(listen_at, admin_at, telemetry, live, webhooks_at, tls_at)
 
 
-async def _leave(theirs: web.ServerRunner, inside: Inside, live: Reloader) -> None:
+async def _open_door(
+    stack: Stack, settings: Settings, doors: list[web.BaseRunner], lifetimes: contextlib.AsyncExitStack
+) -> Address | None:
+    """Listen for TLS, if that is set, with a leaf for each host of Graph's at hand."""
+    at, hosts = settings.intercept.listen, names(settings)
+    if not at:
+        return None
+    try:
+        await stack.door.mint(hosts)
+    except Uncertified as error:
+        raise StartError(f"intercept.listen = {at}: {error}") from None
+    keeping = asyncio.ensure_future(stack.door.keep(hosts))
+    lifetimes.callback(keeping.cancel)
+    doors.append(web.ServerRunner(stack.door, shutdown_timeout=0))
+    return await _listen("intercept.listen", doors[0], at)
+
+
+async def _leave(theirs: web.ServerRunner, doors: list[web.BaseRunner], stack: Stack, live: Reloader) -> None:
     """Take what still comes from those who have not heard, each answer telling one of them; then drain."""
-    inside.say_goodbye()
+    stack.inside.say_goodbye()
     await asyncio.sleep(live.settings.drain_grace_s)
-    await drain(theirs, live.settings.drain_s, inside)
+    for door in doors:
+        await drain(door, ADMIN_DRAIN_S)
+    seconds = live.settings.drain_s
+    await asyncio.gather(drain(theirs, seconds, stack.inside), stack.intercept.leave(seconds))
 
 
 async def _open_store(settings: Settings, lifetimes: contextlib.AsyncExitStack) -> tuple[Store, bytes]:
@@ -279,6 +308,8 @@ class Stack:
     """What of the stack is spoken to from outside."""
 
     listener: Listener
+    door: Door
+    intercept: Intercept
     inside: Inside
     batcher: Batcher
     changes: Changes
@@ -336,11 +367,19 @@ async def _build(
 
     reader = Reader(coalescer, upstream.single, keys, quota, telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote, governor.heard)
-    server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, changes.wrote)
+    server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, way.trail, changes.wrote)
     inside = Inside(server.handle)
+    gate = _gate(settings)
+    authority = Authority(settings.intercept.ca_dir, gate.names)
+    intercept = Intercept(inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s)
     listener = Listener(
-        inside.handle, patience=_patience(settings), handler_cancellation=True, auto_decompress=False, access_log=None
+        intercept.handle,
+        patience=_patience(settings),
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
     )
+    door = Door(intercept, authority, way.own, listener)
 
     def take(new: Settings) -> None:
         rules.take(rules_of(new))
@@ -348,7 +387,7 @@ async def _build(
         quota.take(_stages(new))
         server.rewrite_links = new.paging.rewrite
 
-    return Stack(listener, inside, batcher, changes, take)
+    return Stack(listener, door, intercept, inside, batcher, changes, take)
 
 
 async def _listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
@@ -392,14 +431,29 @@ def _patience(settings: Settings) -> Patience:
 
 
 def _way(settings: Settings) -> Way:
-    upstream = settings.upstream
+    upstream, origin = settings.upstream, urlsplit(settings.upstream.origin)
     return Way(
-        scheme=urlsplit(upstream.origin).scheme,
+        in_clear=frozenset({origin.netloc} if origin.scheme == "http" else ()),
         user_agent=upstream.user_agent,
         connections=upstream.connections,
         connect_timeout_s=upstream.connect_timeout_s,
         reply_timeout_s=upstream.reply_timeout_s,
+        lookup=Lookup(upstream.nameservers, upstream.address),
     )
+
+
+def names(settings: Settings) -> frozenset[str]:
+    """The hosts that the sidecar speaks for where TLS ends here."""
+    return _gate(settings).names
+
+
+def _gate(settings: Settings) -> Gate:
+    """What CONNECT may reach; an origin that is asked in clear cannot be spoken to through TLS."""
+    origin = urlsplit(settings.upstream.origin)
+    graph = {"graph.facebook.com", *settings.upstream.hosts}
+    if origin.scheme == "https":
+        graph.add(origin.netloc.removesuffix(":443"))
+    return Gate(frozenset(graph), settings.intercept.tunnel, is_loopback(settings.listen.host))
 
 
 def _hosts(settings: Settings) -> Hosts:

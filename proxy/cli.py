@@ -51,15 +51,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"{NAME} {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
+    own, words = _cut(arguments) if chosen == "run" else (list(arguments), [])
     for name, command in COMMANDS.items():
         below = commands.add_parser(name, help=command.summary, description=command.summary)
         below.set_defaults(run=command.run)
         if name == chosen:
             command.arguments(below)
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(own)
     if rest:
         parser.error(f"no such argument: {' '.join(shown(word.partition('=')[0]) for word in rest)}")
+    options.words = words
     return options
+
+
+def _cut(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before `--`, and the words of the command behind it, which are none of ours."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:at]), list(arguments[at + 1 :])
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,6 +141,63 @@ def serve(options: argparse.Namespace) -> int:
         return app.serve(settings, lambda: load(options).settings)
     except app.StartError as error:
         raise SettingsError([str(error)]) from None
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The flags of serve, then the command."""
+    add_settings(parser)
+    parser.usage = "graph-sidecar run [FLAGS OF serve] -- COMMAND ..."
+
+
+FOR_ONE_COMMAND = [
+    ("--listen", "127.0.0.1:0"),
+    ("--admin", "127.0.0.1:0"),
+    ("--set", "intercept.listen="),
+    ("--set", "webhooks.listen="),
+]
+"""What `run` puts in the place of file and environment: ports that are free, and that no other program can reach."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command behind a sidecar of its own."""
+    if not options.words:
+        raise SettingsError(["run takes a command behind --, such as: graph-sidecar run -- tap-facebook --help"])
+    options.flags = [*FOR_ONE_COMMAND, *options.flags]
+    settings, origins = load(options)
+    if origins["log.level"] == "default":  # standard error is the command's
+        settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "warning"})})
+    refuse_if(preflight.problems(settings))
+    from proxy import app, wrapping
+
+    try:
+        return wrapping.run(settings, options.words, os.environ)
+    except app.StartError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def add_ca(parser: argparse.ArgumentParser) -> None:
+    """What to do with the authority, and the settings that say where it is and for whom it speaks."""
+    parser.add_argument(
+        "action",
+        choices=["init", "show", "bundle", "env"],
+        help="init: makes the authority; show: prints it; bundle: prints it with the system's roots, for clients; "
+        "env: writes that bundle beside it and prints the variables that name it",
+    )
+    parser.add_argument("--force", action="store_true", help="init: puts a new authority in the place of the old one")
+    add_settings(parser)
+
+
+def ca(options: argparse.Namespace) -> int:
+    """Make the authority of transparent mode, or tell of it."""
+    settings = load(options).settings
+    from proxy import keeping
+    from proxy.shell.authority import AuthorityError
+
+    try:
+        print(keeping.ACTIONS[options.action](settings, os.environ, options.force), end="")
+    except AuthorityError as error:
+        raise SettingsError([f"intercept.ca_dir: {error}"]) from None
+    return 0
 
 
 def refuse_if(problems: list[str]) -> None:
@@ -360,6 +425,8 @@ class Command:
 
 COMMANDS = {
     "serve": Command("runs the sidecar until SIGTERM", add_settings, serve),
+    "run": Command("runs a command whose calls to Graph go through a sidecar of its own", add_run, run),
+    "ca": Command("makes and shows the authority of transparent mode", add_ca, ca),
     "demo": Command("shows the savings: offline Graph, sidecar and sample traffic in one go", add_demo, run_demo),
     "emulate": Command("runs the offline Graph alone", add_emulate, emulate),
     "top": Command("shows a sidecar that runs, live in a terminal", add_top, run_top),

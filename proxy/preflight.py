@@ -22,6 +22,7 @@ def problems(settings: Settings) -> list[str]:
         *port("listen", settings.listen),
         *port("admin", settings.admin),
         *(port("webhooks.listen", settings.webhooks.listen) if settings.webhooks.listen else ()),
+        *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
         *(line for name, file in token_files(settings).items() for line in _token(name, file)),

@@ -130,6 +130,38 @@ def _token_file(value: object) -> Path | str:
     return "" if value == "" else _path(value)
 
 
+def _server(value: str) -> str:
+    """An address of a machine: IP, or IP and port."""
+    host, colon, port = (
+        value.rpartition(":") if re.fullmatch(r"\[.+\]:[0-9]+|[^:]+:[0-9]+", value) else (value, "", "0")
+    )
+    bare = host.removeprefix("[").removesuffix("]")
+    if not (_is_ip(bare, 4) or _is_ip(bare, 6)) or not 0 <= int(port) <= 65535 or (colon and not int(port)):
+        raise ValueError(
+            "must be an IP address and perhaps a port, such as 1.1.1.1, 10.0.0.2:5353 or [2606:4700::1]:53"
+        )
+    ip = f"[{bare}]" if ":" in bare else bare
+    return f"{ip}:{port}" if colon else ip
+
+
+def _no_server(value: str) -> str:
+    return _server(value) if value else ""
+
+
+def _reachable(value: str) -> str:
+    if value == "any":
+        return value
+    host, _, port = value.rpartition(":") if re.search(r":[0-9]{1,5}$", value) else (value, "", "443")
+    if not _is_host(host) or not 1 <= int(port) <= 65535:
+        raise ValueError("must be any, none, or hosts such as api.example.com and perhaps their ports")
+    return value.lower()
+
+
+def _tunnels(value: object) -> object:
+    found = _strings(value)
+    return () if found == ("none",) else found
+
+
 def _glob(value: str) -> str:
     if not value or re.search(r"[\s#]", value) or "//" in value:
         raise ValueError("must be a glob over the path without its version, such as /act_*/insights")
@@ -165,6 +197,11 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Host = Annotated[str, AfterValidator(_host)]
 UserAgent = Annotated[str, AfterValidator(_user_agent)]
 Glob = Annotated[str, AfterValidator(_glob)]
+Server = Annotated[str, AfterValidator(_server)]
+NoServer = Annotated[str, AfterValidator(_no_server)]
+Servers = Annotated[tuple[Server, ...], BeforeValidator(_strings)]
+Reachable = Annotated[str, AfterValidator(_reachable)]
+Tunnels = Annotated[tuple[Reachable, ...], BeforeValidator(_tunnels)]
 Folder = Annotated[Path, BeforeValidator(_path)]
 TokenFile = Annotated[Path | Literal[""], BeforeValidator(_token_file)]
 KeyFile = Annotated[Path | Literal["ephemeral"], BeforeValidator(_key_file)]
@@ -212,6 +249,13 @@ class Upstream(Section):
             "graph.threads.com",
         ),
         description="the other hosts that an application may ask for by Host",
+    )
+    nameservers: Servers = Field(
+        default=(),
+        description="DNS servers that are asked for Graph's addresses, past the hosts file; none: as the system does",
+    )
+    address: NoServer = Field(
+        default="", description="an IP address, perhaps with a port, where Graph is reached whatever its name says"
     )
     user_agent: UserAgent = Field(
         default=NAME,
@@ -384,6 +428,24 @@ class Paging(Section):
     rewrite: bool = Field(default=True, description="whether paging links to Graph come back pointing at the sidecar")
 
 
+class Intercept(Section):
+    """The ways in of programs that know no other address for Graph than its own."""
+
+    listen: MaybeListen = Field(
+        default="",
+        description="host and port for programs that a hosts file or iptables leads here; they begin with TLS",
+    )
+    tunnel: Tunnels = Field(
+        default=("any",),
+        description="hosts besides Graph's that CONNECT may reach, unseen: any (while listening on loopback), none, or "
+        "a list",
+    )
+    ca_dir: Folder = Field(
+        default_factory=lambda: _user_folder(platformdirs.user_state_path) / "ca",
+        description="the folder of the authority that signs in Graph's name, made when first wanted",
+    )
+
+
 class Log(Section):
     """What is told on standard error."""
 
@@ -442,6 +504,7 @@ class Settings(Section):
     merge: Merge = Merge()
     paging: Paging = Paging()
     webhooks: Webhooks = Webhooks()
+    intercept: Intercept = Field(default_factory=Intercept)
     log: Log = Log()
 
     @field_validator("admin")
@@ -450,6 +513,15 @@ class Settings(Section):
         """Every path of the first listener belongs to Graph, so ours need another."""
         if value.port and value == info.data.get("listen"):
             raise ValueError("must differ from listen")
+        return value
+
+    @field_validator("intercept")
+    @classmethod
+    def _intercept_apart(cls, value: Intercept, info: ValidationInfo) -> Intercept:
+        """What begins with TLS cannot share a port with what does not."""
+        others = (info.data.get("listen"), info.data.get("admin"))
+        if isinstance(value.listen, Address) and value.listen.port and value.listen in others:
+            raise ValueError("listen must differ from the listen and admin of the whole")
         return value
 
 

@@ -273,5 +273,5 @@ def test_a_user_without_home_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     found = problems()
-    assert [line.split(" ")[0] for line in found] == ["cache.dir", "cache.key_file"]
+    assert [line.split(" ")[0] for line in found] == ["cache.dir", "cache.key_file", "intercept.ca_dir"]
     assert all("no home directory" in line for line in found)

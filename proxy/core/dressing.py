@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from proxy.core import headers, paging
-from proxy.core.errors import BadRequest, Draining, NotHeld, Overloaded, word
+from proxy.core.errors import BadRequest, Draining, Looping, Misdirected, NotHeld, Overloaded, Unwelcome, word
 from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
 from proxy.core.reading import Read, matches
 
@@ -14,7 +14,7 @@ NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
 _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
-_NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest)))
+_NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest, Unwelcome, Misdirected, Looping)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,18 @@
 
 SidecarError             answers a caller; its text starts with "graph-sidecar:"
 ├── Unreachable    502   no connection to Graph
+│   └── Looping    508   the way to Graph leads back here
 ├── Cut            502   the connection ended before the reply did
 ├── Nonsense       502   Graph's reply makes no sense
+├── Uncertified    502   TLS cannot be ended here in Graph's name
 ├── Overloaded     503   too many requests wait here
 ├── Draining       503   the sidecar is stopping
 ├── Late           504   Graph did not answer in time
 ├── NotHeld        504   only-if-cached, and nothing fresh is held (RFC 9111 section 5.2.1.7)
 ├── BadRequest     400   the request cannot be read
 ├── Slow           408   the request took too long to come (RFC 9110 section 15.5.9)
+├── Unwelcome      403   the way to this host is closed
+├── Misdirected    421   the request is for another host than its connection (RFC 9110 section 15.5.20)
 └── Fault          500   a fault of the sidecar's own
 """
 
@@ -44,6 +48,12 @@ class Unreachable(SidecarError):
     status, code = 502, 2
 
 
+class Looping(Unreachable):
+    """The way to Graph leads back here."""
+
+    status, transient = 508, False
+
+
 class Cut(SidecarError):
     """The connection ended before the reply did."""
 
@@ -54,6 +64,12 @@ class Nonsense(SidecarError):
     """Graph's reply makes no sense."""
 
     status, code, has_left = 502, 1, True
+
+
+class Uncertified(SidecarError):
+    """TLS cannot be ended here in Graph's name."""
+
+    status, code, transient = 502, 2, False
 
 
 class Overloaded(SidecarError):
@@ -90,6 +106,18 @@ class Slow(SidecarError):
     """The request took too long to come."""
 
     status, code = 408, 2
+
+
+class Unwelcome(SidecarError):
+    """The way to this host is closed."""
+
+    status, code, transient = 403, 10, False
+
+
+class Misdirected(SidecarError):
+    """The request is for another host than its connection."""
+
+    status, code, transient = 421, 100, False
 
 
 class Fault(SidecarError):

@@ -85,6 +85,10 @@ class Hosts:
         named = _named_host(head)
         return named if named in self.others else self.origin
 
+    def knows(self, head: Head) -> bool:
+        """Whether *head* names an authority of Graph's."""
+        return _named_host(head) in self.linked
+
     def by_name(self, head: Head) -> bool:
         """Whether the caller spoke to Graph by Graph's own name, so that links to it come back here by themselves."""
         named = _named_host(head)
@@ -102,12 +106,8 @@ class Hosts:
 def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read | Skip:
     """The plain read that *head* asks for, or why it is none; *body* is None where it is too large to be looked at.
 
-    Raises BadRequest for a `callback` that is not a path of JavaScript identifiers, and for CONNECT.
+    Raises BadRequest for a `callback` that is not a path of JavaScript identifiers.
     """
-    if head.method == "CONNECT":
-        raise BadRequest(
-            "CONNECT is not served here: put the sidecar's own address in place of https://graph.facebook.com"
-        )
     target = read_target(head.target)
     method = target.last("method").upper() or head.method  # `method=` in the query beats the verb
     if method not in _READING or head.method not in _READING:

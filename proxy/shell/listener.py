@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -34,7 +36,7 @@ class Listener(web.Server):
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT}
-        return _Connection(self, loop=self._loop, sweeper=self._sweeper, **limits, **self._kwargs)
+        return Connection(self, loop=self._loop, sweeper=self._sweeper, **limits, **self._kwargs)
 
 
 def _framed(handler: Handler) -> Handler:
@@ -56,13 +58,37 @@ def respond(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, headers=fields, body=reply.body)
 
 
-class _Connection(Watched):
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a connection leaves behind when its messages are over and something else begins on it."""
+
+    transport: asyncio.Transport
+    early: bytes  # what has come in after the last message
+    fresh: Callable[[], web.RequestHandler]  # makes the protocol of another connection of the same listener
+
+
+class Connection(Watched):
     """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
 
     def data_received(self, data: bytes) -> None:
         """Take *data* in; a target with bytes that aiohttp would refuse, and Graph would not, is escaped first."""
         is_between_messages = self._current_request is None and not self._messages
         super().data_received(normal.escaped(data) if is_between_messages and not data.isascii() else data)
+
+    def hand_over(self) -> Left | None:
+        """Give the connection to whoever calls, in the handler of a CONNECT; None where its caller has gone.
+
+        What the handler answers after this goes nowhere: to this protocol the connection is lost.
+        """
+        transport, manager = self.transport, self._manager
+        if transport is None or manager is None or transport.is_closing():
+            return None
+        transport.pause_reading()
+        early, self._message_tail, self._upgraded = self._message_tail, b"", False
+        self.keep_alive(False)
+        self.transport = None
+        manager.connection_lost(self)
+        return Left(transport, early, manager)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -11,12 +11,13 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from proxy.core import headers
+from proxy.core import headers, looping
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
-from proxy.shell.upstream import HEAD_SIZE, Left, Way, connector, departures, fields_of, translated
+from proxy.shell.dialing import connector
+from proxy.shell.upstream import HEAD_SIZE, Left, Way, departures, fields_of, translated
 
-_SET_HERE = frozenset({"host", "user-agent", "expect", "content-length"})
+_SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _SPELT_BY_CALLER = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 
@@ -31,7 +32,7 @@ class Passthrough:
     async def open(self) -> None:
         """Make a connection pool that never sends anything twice by itself."""
         self._session = aiohttp.ClientSession(
-            connector=connector(),
+            connector=connector(self._way.lookup, self._way.own),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._way.connect_timeout_s),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,9 +67,9 @@ class Passthrough:
         told the fields of Graph's answer, or () where there was none, before the caller hears anything. Raises
         SidecarError while nothing has been answered yet.
         """
-        url = URL(f"{self._way.scheme}://{host}{target}", encoded=True)
+        url = self._way.url(host, target)
         told: Headers = ()
-        async with translated(), _patience(self._way.reply_timeout_s) as patience:
+        async with translated(self._way.own), _patience(self._way.reply_timeout_s) as patience:
             try:
                 answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
                 told = fields_of(answer)
@@ -83,6 +84,7 @@ class Passthrough:
         assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         fields = CIMultiDict(headers.passed_through(message.headers.items(), but=_SET_HERE))
         fields["User-Agent"] = self._way.user_agent
+        fields[looping.FIELD] = ", ".join([*message.headers.getall(looping.FIELD, ()), self._way.trail.signed])
         if message.content_length is not None:
             fields["Content-Length"] = str(message.content_length)
         data = body if message.body_exists else None

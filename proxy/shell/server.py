@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from proxy.core import dressing, errors, normal
+from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
+from proxy.core.intercepting import misplaced
 from proxy.core.messages import Credential, Headers, Reply
 from proxy.core.operations import Unresolved, how_many, may_hold_batch, read_envelope
 from proxy.core.quota import Asker
@@ -15,10 +16,12 @@ from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.shell import Wrote
 from proxy.shell.forms import LARGEST_BODY, read_form
+from proxy.shell.intercept import our_address, spoken_for
 from proxy.shell.listener import respond
 from proxy.shell.passthrough import Passthrough, go_on
 from proxy.shell.reader import Reader, tell
 from proxy.shell.unbatcher import Unbatcher
+from proxy.shell.upstream import LOOP
 
 BODY_LOOKED_AT = 65_536
 """Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
@@ -34,18 +37,28 @@ class Server:
     hosts: Hosts
     rules: RuleBook
     rewrite_links: bool
+    trail: looping.Trail
     wrote: Wrote
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
-        head = Head(message.method, message.raw_path, _fields(message))
+        name = spoken_for(message)
+        head = Head(message.method, message.raw_path, _fields(message, name))
         try:
+            self._check(message, head, name)
             return await self._answer(message, head)
         except errors.SidecarError as error:
             return self._failed(error)
         except Exception as fault:  # noqa: BLE001 - a fault of ours is told, its text, which may hold a token, is not
             tell(fault)
             return self._failed(errors.Fault(f"a fault of its own ({type(fault).__name__})"))
+
+    def _check(self, message: web.BaseRequest, head: Head, name: str) -> None:
+        """Raises SidecarError where *head* is not for us to answer."""
+        if self.trail.is_back(head.headers.get("cdn-loop", "")):
+            raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
+        if wrong := misplaced(head, name, self.hosts, our_address(message)):
+            raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
         limit = _worth_looking_at(head)
@@ -124,12 +137,17 @@ class Server:
         return dressing.WayIn(f"{message.scheme}://{host}", self.hosts.linked)
 
 
-def _fields(message: web.BaseRequest) -> dict[str, str]:
-    """Header fields by lower-case name; of one that came several times the values in a row (RFC 9110 section 5.3)."""
+def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:
+    """Header fields by lower-case name; of one that came several times the values in a row (RFC 9110 section 5.3).
+
+    A message of HTTP/1.0 may say no host; inside TLS it is for the *name* that this was made to.
+    """
     fields: dict[str, str] = {}
-    for name, value in message.headers.items():
-        key = name.lower()
+    for spelled, value in message.headers.items():
+        key = spelled.lower()
         fields[key] = f"{fields[key]}, {value}" if key in fields else value
+    if name:
+        fields.setdefault("host", name)
     return fields
 
 

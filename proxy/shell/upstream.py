@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import aiohttp
 from yarl import URL
 
-from proxy.core import batching, headers
-from proxy.core.errors import Cut, Late, Nonsense, Unreachable
+from proxy.core import batching, headers, looping
+from proxy.core.errors import Cut, Late, Looping, Nonsense, Unreachable
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
+from proxy.shell.dialing import Lookup, OwnSockets, connector
 
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+
+LOOP = "the way to Graph leads back to the sidecar"
+"""What is said of it, with what to do."""
 
 
 Left = Callable[[], None]
@@ -32,11 +37,18 @@ def ignored() -> None:
 class Way:
     """How Graph is reached; times in seconds."""
 
-    scheme: str
+    in_clear: frozenset[str]  # authorities that are asked without TLS: an origin whose URL says so
     user_agent: str
     connections: int
     connect_timeout_s: float
     reply_timeout_s: float
+    lookup: Lookup = field(default_factory=Lookup)
+    own: OwnSockets = field(default_factory=OwnSockets)
+    trail: looping.Trail = field(default_factory=lambda: looping.Trail(os.urandom(8).hex()))
+
+    def url(self, host: str, rest: str) -> URL:
+        """Where *rest*, a path and perhaps a query, is on *host*."""
+        return URL(f"{'http' if host in self.in_clear else 'https'}://{host}{rest}", encoded=True)
 
 
 class Upstream:
@@ -51,7 +63,7 @@ class Upstream:
     async def open(self) -> None:
         """Make the connection pool."""
         self._session = aiohttp.ClientSession(
-            connector=connector(),
+            connector=connector(self._way.lookup, self._way.own),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=self._way.connect_timeout_s, sock_read=self._way.reply_timeout_s
             ),
@@ -84,21 +96,18 @@ class Upstream:
         fields = _language(language)
         if isinstance(body, bytes):
             fields["Content-Type"] = "application/x-www-form-urlencoded"
-        return await self._exchange("POST", self._url(host, path), fields, body, Channel.BATCH, left=left)
+        return await self._exchange("POST", self._way.url(host, path), fields, body, Channel.BATCH, left=left)
 
     async def single(self, request: Request, left: Left = ignored) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
-        url = self._url(request.host, f"/{batching.relative_url(request)}")
+        url = self._way.url(request.host, f"/{batching.relative_url(request)}")
         answer = await self._exchange("GET", url, fields, None, Channel.DIRECT, left=left)
         if answer.status == 304 and not request.validator:
             raise Nonsense("Graph answered 304 to a request without If-None-Match")
         return replace(answer, headers=headers.passed_out(answer.headers))
-
-    def _url(self, host: str, rest: str) -> URL:
-        return URL(f"{self._way.scheme}://{host}{rest}", encoded=True)
 
     async def _exchange(
         self,
@@ -112,10 +121,15 @@ class Upstream:
     ) -> Reply:
         assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         clock = asyncio.get_running_loop().time
-        async with self._places, translated(), asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
+        signed = {**fields, looping.FIELD: self._way.trail.signed}
+        async with (
+            self._places,
+            translated(self._way.own),
+            asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s),
+        ):
             began = clock()
             async with self._session.request(
-                verb, url, data=_pieces(body), headers=fields, allow_redirects=False, trace_request_ctx=left
+                verb, url, data=_pieces(body), headers=signed, allow_redirects=False, trace_request_ctx=left
             ) as answer:
                 told = await answer.read()
                 return Reply(answer.status, fields_of(answer), told, channel=channel, upstream_s=clock() - began)
@@ -132,25 +146,23 @@ def departures() -> aiohttp.TraceConfig:
     return config
 
 
-def connector() -> aiohttp.TCPConnector:
-    """A pool of connections to Graph; who may use how many at once is counted outside of it."""
-    return aiohttp.TCPConnector(limit=0, keepalive_timeout=30, ttl_dns_cache=60)
-
-
 @asynccontextmanager
-async def translated() -> AsyncIterator[None]:
+async def translated(own: OwnSockets) -> AsyncIterator[None]:
     """Errors of aiohttp's as ours, said once and without a URL, for that holds a token."""
+    came_back = own.came_back
     try:
         yield
     except TimeoutError as late:
         if isinstance(late, aiohttp.ConnectionTimeoutError):
             raise Unreachable("no connection to Graph in time") from None
         raise Late("Graph did not answer in time") from None
-    except aiohttp.ClientConnectorError as refused:
-        raise Unreachable(f"no connection to Graph ({type(refused.os_error).__name__})") from None
     except aiohttp.ClientPayloadError:
         raise Cut("the connection to Graph ended in the middle of its reply") from None
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as gone:
+        if own.came_back > came_back:
+            raise Looping(f"{LOOP}: set upstream.nameservers or upstream.address") from None
+        if isinstance(gone, aiohttp.ClientConnectorError):
+            raise Unreachable(f"no connection to Graph ({type(gone.os_error).__name__})") from None
         raise Cut("the connection to Graph ended before its reply") from None
     except aiohttp.ClientError as strange:
         raise Nonsense(f"Graph's reply cannot be read ({type(strange).__name__})") from None

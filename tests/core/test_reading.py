@@ -164,12 +164,6 @@ def test_heads_that_ask_for_something_else(fields: dict[str, str], reason: str) 
     assert asked_with(fields) == Skip(reason, writes=False)
 
 
-def test_connect_is_refused() -> None:
-    """A proxy's CONNECT gets a Graph-shaped 400 that says what to do instead."""
-    with pytest.raises(BadRequest, match="in place of https"):
-        asked("graph.facebook.com:443", "CONNECT")
-
-
 @given(
     st.sampled_from(["GET", "HEAD", "POST"]),
     st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape")),

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from proxy.emulator import token_hash
 from proxy.emulator.values import user_of
@@ -209,7 +210,8 @@ async def test_a_host_of_graphs_may_be_asked_for_by_name(
         "graph.instagram.com": int(insta.url.rpartition(":")[2]),
     })  # fmt: skip
     for module in ("upstream", "passthrough"):
-        monkeypatch.setattr(f"proxy.shell.{module}.connector", lambda: aiohttp.TCPConnector(resolver=names))
+        monkeypatch.setattr(f"proxy.shell.{module}.connector", lambda *_: aiohttp.TCPConnector(resolver=names))
+    monkeypatch.setattr("proxy.shell.upstream.Way.url", lambda _, host, rest: URL(f"http://{host}{rest}", encoded=True))
     caller = await ask((await sidecar(main, cache={"fresh_s": 3600})).url)
 
     async def say(host: str, **said: Any) -> str:

@@ -17,7 +17,7 @@ from proxy.shell.passthrough import Passthrough
 from proxy.shell.upstream import Way
 from tests.wires import Listener, Wire, calling, listening, ok
 
-WAY = Way("http", "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
+WAY = Way(frozenset(), "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
 HELLO = b"GET /x HTTP/1.1\r\nHost: caller\r\n\r\n"
 Script = Callable[[Wire, Listener], Awaitable[None]]
 
@@ -47,7 +47,9 @@ async def stand() -> AsyncIterator[Stands]:
 
         async def make(script: Script, *, looked_at: bytes = b"", **way: object) -> Stand:
             at = await lifetimes.enter_async_context(listening(script))
-            return await lifetimes.enter_async_context(_standing(at, replace(WAY, **way), looked_at))  # type: ignore[arg-type]
+            clear = frozenset({f"127.0.0.1:{at.port}"})
+            here = replace(WAY, in_clear=clear, **way)  # type: ignore[arg-type]
+            return await lifetimes.enter_async_context(_standing(at, here, looked_at))
 
         yield make
 
@@ -115,6 +117,7 @@ async def test_a_message_goes_on_as_it_came(stand: Stands) -> None:
     seen = here.at.arrived[0]
     assert (seen.start, seen.body) == ("POST /v25.0/1/feed?b=2&a=%2f HTTP/1.1", b"hello")
     assert sorted((name.lower(), value) for name, value in seen.fields.items()) == [
+        ("cdn-loop", WAY.trail.signed),
         ("content-length", "5"),
         ("content-type", "text/plain"),
         ("host", f"127.0.0.1:{here.at.port}"),
@@ -135,7 +138,7 @@ async def test_nothing_is_added_that_the_caller_did_not_say(stand: Stands) -> No
     async with calling(here.url) as wire:
         await wire.send(HELLO)
         await wire.message()
-    assert {name.lower() for name in here.at.arrived[0].fields} == {"host", "user-agent"}
+    assert {name.lower() for name in here.at.arrived[0].fields} == {"host", "user-agent", "cdn-loop"}
 
 
 async def test_what_was_looked_at_goes_first(stand: Stands) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from proxy.core.errors import Late, NotHeld, Overloaded, SidecarError, Unreachable
 from proxy.core.keys import Keys
+from proxy.core.looping import Trail
 from proxy.core.messages import Channel, Credential, Headers, Mode, Reply
 from proxy.core.pools import Stages
 from proxy.core.quota import Asker, Quota
@@ -119,6 +120,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         passthrough=passthrough,  # type: ignore[arg-type]
         unbatcher=unbatcher,  # type: ignore[arg-type]
         hosts=Hosts("graph.test", frozenset({"other.test"})),
+        trail=Trail("0123456789abcdef"),
         rules=RuleBook([], Rule()),
         rewrite_links=rewrite_links,
         wrote=note,
@@ -382,16 +384,6 @@ async def test_two_credentials_are_graphs_to_judge(stand: Stands) -> None:
     here.onward.answer = told(mode=Mode.REUSED, ttl=5.0)
     for token in "ab":
         assert "X-App-Usage" not in (await here.say(f"/1?access_token={token}")).fields
-
-
-async def test_connect_is_refused_in_graphs_shape(stand: Stands) -> None:
-    """A client that takes the sidecar for a forward proxy is told what to do instead."""
-    here = await stand()
-    async with calling(here.url) as wire:
-        await wire.send(b"CONNECT graph.facebook.com:443 HTTP/1.1\r\nHost: graph.facebook.com:443\r\n\r\n")
-        reply = await wire.message()
-    assert reply.status == 400
-    assert "put the sidecar's own address" in json.loads(reply.body)["error"]["message"]
 
 
 async def test_the_channel_follows_the_route(stand: Stands) -> None:

@@ -20,7 +20,7 @@ from tests.shell.fakes import ask
 from tests.wires import Listener, Wire, listening, ok
 
 Script = Callable[[Wire, Listener], Awaitable[None]]
-WAY = Way("http", "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
+WAY = Way(frozenset(), "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
 TOKEN = "EAABsecret"
 
 
@@ -50,10 +50,12 @@ async def stand() -> AsyncIterator[Stands]:
     async with AsyncExitStack() as lifetimes:
 
         async def make(script: Script, **way: object) -> Stand:
-            upstream = Upstream(replace(WAY, **way))  # type: ignore[arg-type]
+            at = await lifetimes.enter_async_context(listening(script))
+            clear = frozenset({f"127.0.0.1:{at.port}"})
+            upstream = Upstream(replace(WAY, in_clear=clear, **way))  # type: ignore[arg-type]
             await upstream.open()
             lifetimes.push_async_callback(upstream.close)
-            return Stand(upstream, await lifetimes.enter_async_context(listening(script)))
+            return Stand(upstream, at)
 
         yield make
 
@@ -80,6 +82,7 @@ async def test_a_single_read_as_graph_sees_it(stand: Stands) -> None:
     seen = here.at.arrived[0]
     assert seen.start == f"GET /v25.0/111?fields=id&access_token={TOKEN} HTTP/1.1"
     assert dict(seen.fields) == {
+        "CDN-Loop": WAY.trail.signed,
         "Host": f"127.0.0.1:{here.at.port}",
         "User-Agent": "graph-sidecar",
         "Accept": "*/*",

@@ -1,0 +1,99 @@
+"""`graph-sidecar run -- COMMAND`: a sidecar for one program, which knows nothing of it, and as long as that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+
+from proxy import app, logs, trust
+from proxy.settings import Settings
+from proxy.shell import certificates
+from proxy.shell.authority import AuthorityError, load_or_make, write
+from proxy.shell.certificates import Pair
+
+_log = logging.getLogger("graph_sidecar.run")
+
+NOT_FOUND, NOT_EXECUTABLE, SIGNALLED = 127, 126, 128
+"""Exit statuses as shells give them."""
+
+_OURS_AND_ITS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""What a terminal tells all of its foreground at once."""
+_ITS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run *command* with its calls to Graph led through a sidecar; its exit status. Raises StartError."""
+    logs.set_up(settings.log)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(settings, command, environ))
+
+
+async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
+    names = app.names(settings)
+    authority = await asyncio.to_thread(_authority, settings.intercept.ca_dir, names)
+    for name in trust.replaced(environ):
+        _log.warning("%s of this environment is not used while the command runs", name)
+    with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-") as folder:
+        path = Path(folder, "bundle.pem")
+        await asyncio.to_thread(write, path, await asyncio.to_thread(trust.bundle, authority.public_pem, environ))
+        async with app.sidecar(settings) as running:
+            return await _wait(command, {**environ, **trust.variables(path, running.url, names, environ)})
+
+
+def _authority(folder: Path, names: frozenset[str]) -> Pair:
+    """The authority in *folder*, made for *names*. Raises StartError where its word would not be taken for them."""
+    now = datetime.now(UTC)
+    try:
+        found = load_or_make(folder, names, now)
+    except AuthorityError as error:
+        raise app.StartError(f"intercept.ca_dir: {error}") from None
+    if why := certificates.unfit(found, names, now):
+        raise app.StartError(f"intercept.ca_dir = {folder}: {why}; `graph-sidecar ca init --force` makes a new one")
+    return found
+
+
+async def _wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environ)
+    except FileNotFoundError:
+        _log.error("%s: not found", command[0])
+        return NOT_FOUND
+    except OSError as error:
+        _log.error("%s: %s", command[0], error.strerror)
+        return NOT_EXECUTABLE
+    _forward(process)
+    status = await process.wait()
+    return status if status >= 0 else SIGNALLED - status
+
+
+def _forward(process: asyncio.subprocess.Process) -> None:
+    """Pass on what this process is told. A terminal tells the command itself, and would tell it twice."""
+    loop = asyncio.get_running_loop()
+
+    def tell(number: int) -> None:
+        if process.returncode is None:
+            process.send_signal(number)
+
+    for number in _ITS:
+        loop.add_signal_handler(number, tell, number)
+    for number in _OURS_AND_ITS:
+        if _is_in_foreground():
+            loop.add_signal_handler(number, lambda: None)
+        else:
+            loop.add_signal_handler(number, tell, number)
+
+
+def _is_in_foreground() -> bool:
+    try:
+        with open("/dev/tty") as terminal:  # noqa: PTH123 - a device
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
