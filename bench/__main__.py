@@ -13,6 +13,7 @@ from bench.harness import VERDICTS, show_verdicts
 
 SCRIPTS = (
     "lone_get",
+    "transparent",
     "thousand_gets",
     "identical_gets",
     "split_batch",

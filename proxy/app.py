@@ -95,6 +95,7 @@ class Running:
     telemetry: Telemetry
     live: Reloader
     webhooks: Address  # where Meta tells of changes
+    mint: Callable[[frozenset[str]], Awaitable[None]]  # has leaves at hand; raises Uncertified
     tls: Address | None = None  # where programs come in that a hosts file leads here
 
     @property
@@ -255,7 +256,7 @@ async def sidecar(
         await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Running(listen_at, admin_at, telemetry, live, webhooks_at, tls_at)
+        yield Running(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.mint, tls_at)
 
 
 async def _open_door(

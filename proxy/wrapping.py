@@ -45,6 +45,7 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
         path = Path(folder, "bundle.pem")
         await asyncio.to_thread(write, path, await asyncio.to_thread(trust.bundle, authority.public_pem, environ))
         async with app.sidecar(settings) as running:
+            await running.mint(names)
             return await _wait(command, {**environ, **trust.variables(path, running.url, names, environ)})
 
 

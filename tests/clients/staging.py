@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,17 +113,26 @@ class Stage:
         """Run a program with the sidecar's address."""
         return await self._run(self.behind, self.front.url, program, arguments)
 
+    async def unaware(self, program: str, *arguments: str) -> Run:
+        """Run a program with Graph's own name under `graph-sidecar run`; one that is installed needs no name at all."""
+        self.behind.ledger.clear()
+        installed = self._runner.with_name(program)
+        told: tuple[str | Path, ...] = (installed, *arguments)
+        if not installed.exists():
+            told = (PROGRAMS / program, GRAPH, *arguments)
+        ours = [sys.executable, "-m", "proxy", "run", "--upstream", self.behind.url, "--"]
+        text = await self._output(program, *ours, self._runner, *told)
+        return Run(text, self.behind.ledger.described())
+
     async def _run(self, graph: emulator.Running, url: str, program: str, arguments: tuple[str, ...]) -> Run:
         graph.ledger.clear()
-        text = await self._output(program, url, *arguments)
+        text = await self._output(program, self._runner, PROGRAMS / program, url, *arguments)
         return Run(text.replace(url, GRAPH), graph.ledger.described())
 
-    async def _output(self, program: str, *arguments: str) -> str:
+    async def _output(self, program: str, *command: str | Path) -> str:
         """What the program prints; one that fails, or does not end, fails the test with what it said last."""
         process = await asyncio.create_subprocess_exec(
-            self._runner,
-            PROGRAMS / program,
-            *arguments,
+            *command,
             cwd=self._home,
             env=self._environment(),
             stdin=asyncio.subprocess.DEVNULL,
