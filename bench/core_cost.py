@@ -1,4 +1,4 @@
-"""What freshness adds to a read in `core`: the rules, what was changed, webhooks, and the decision. At most 5 us.
+"""What freshness and quota add to a read in `core`: rules, changes, webhooks, limits, decisions. At most 5 us.
 
 Microseconds of one CPU for each read, the best of several rounds, on reads of the shipped rules for an ads dashboard.
 """
@@ -13,6 +13,8 @@ from proxy.app import rules_of
 from proxy.core.caching import Terms, plan
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Held
+from proxy.core.pools import Stages
+from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Head, Hosts, Read, read
 from proxy.core.rules import Rule, RuleBook
 from proxy.core.touching import Touches
@@ -23,6 +25,7 @@ MOST_US = 5
 READS, ROUNDS = 2000, 15
 SHIPPED = Path(__file__).parent.parent / "config" / "rules" / "ads-dashboard.toml"
 NOW = 1_800_000_000.0
+USAGE = (("x-app-usage", '{"call_count":70,"total_time":1,"total_cputime":1}'),)
 
 
 async def main():
@@ -33,13 +36,21 @@ async def main():
     idle, busy = Touches(), Touches()
     for number in range(1000):
         busy.wrote((f"12010000{number}",), b"", NOW - 10)
+    calm, watched = Quota(Stages()), Quota(Stages())
+    watched.note(Asker(keys.fingerprint(asked[0].credential), "/act_1", ""), USAGE, NOW)
     quiet, pushed = Subscriptions(0), Subscriptions(3600)
     pushed.heard(Event("ad_account", "1", ("name",), ("act_1",)))
 
-    def decide(rules, touches, webhooks):
+    def limits(quota, one):
+        asker = Asker(keys.fingerprint(one.credential), one.path, one.query)
+        return quota.pressure(asker, NOW), quota.admit(asker, 3, NOW)
+
+    def decide(rules, touches, webhooks, quota):
         def step(one):
             rule = webhooks.extended(rules.of(one), one)
-            return plan(one, held, Terms(rule, b"", touches.of(one, keys.fingerprint(one.credential))), NOW)
+            pressure, _ = limits(quota, one)
+            touched = touches.of(one, keys.fingerprint(one.credential))
+            return plan(one, held, Terms(rule, b"", touched, pressure), NOW)
 
         return step
 
@@ -47,11 +58,13 @@ async def main():
         "the rule, of those shipped": shipped.of,
         "what was changed, 1000 writes": lambda one: busy.of(one, keys.fingerprint(one.credential)),
         "what webhooks extend": lambda one: pushed.extended(shipped.of(one), one),
+        "limits, calm": lambda one: limits(calm, one),
+        "limits, watched": lambda one: limits(watched, one),
     }
     whole = {
-        "all, no rules, nothing changed": decide(none, idle, quiet),
-        "all, shipped rules, nothing changed": decide(shipped, idle, quiet),
-        "all, shipped rules, webhooks, 1000 writes": decide(shipped, busy, pushed),
+        "all, no rules, nothing changed": decide(none, idle, quiet, calm),
+        "all, shipped rules, nothing changed": decide(shipped, idle, quiet, calm),
+        "all, shipped rules, webhooks, 1000 writes, limits watched": decide(shipped, busy, pushed, watched),
     }
     made = table("in core", "us for a read")
     took = {name: _best(step, asked) for name, step in (steps | whole).items()}
@@ -59,7 +72,9 @@ async def main():
         made.add_row(name, f"{us:.2f}")
     show(made)
     idle_us = took["all, shipped rules, nothing changed"]
-    verdict("freshness in core, for a read, idle", f"<= {MOST_US} us", f"{idle_us:.2f} us", met=idle_us <= MOST_US)
+    verdict(
+        "freshness and quota in core, for a read, idle", f"<= {MOST_US} us", f"{idle_us:.2f} us", met=idle_us <= MOST_US
+    )
 
 
 def _reads():

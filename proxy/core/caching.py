@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,9 +25,8 @@ PROOFS_KEPT = 4
 _ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What bears on one read besides what is held."""
+class Terms(NamedTuple):
+    """What bears on one read besides what is held; made for each, and so of the cheapest sort."""
 
     rule: Rule
     proof: bytes = b""  # the digest of what vouches for the token

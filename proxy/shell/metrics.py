@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from proxy.core.guarding import Access
 from proxy.core.histogram import Histogram
 from proxy.core.ledger import CAUSES
-from proxy.shell.telemetry import VERSION, Telemetry
+from proxy.shell.telemetry import PUSHED, VERSION, Telemetry
 
 Value = float | Mapping[str | tuple[str, ...], float]
 """A number, or one for each combination of labels."""
@@ -48,6 +48,9 @@ COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Telemetry], Value]], 
     ("client_batches", "Batches that applications sent themselves.", (), lambda told: told.client_batches),
     ("client_operations", "Operations in batches that applications sent themselves.", (),
      lambda told: told.client_operations),
+    ("webhooks", "Notifications of Meta's, by what became of them.", ("outcome",),
+     lambda told: {outcome: told.notifications[outcome] for outcome in PUSHED}),
+    ("webhook_events", "Changes that Meta told of.", (), lambda told: told.events),
     ("store_evictions", "Entries that gave way to others.", ("tier",),
      lambda told: {tier: told.gauges.store()[f"{tier}_evictions"] for tier in ("memory", "disk")}),
     ("store_writes_dropped", "Entries that were not written, for the disk was too slow or in trouble.", (),

@@ -122,7 +122,9 @@ async def test_stale_if_error_stands_in_for_graph(scene: MakeScene) -> None:
     """Within `stale_if_error_s` callers get what is held while Graph is down, and Graph's word once it is back."""
     here = await scene({"cache": {"stale_if_error_s": 3600}})
     old = await here.say(READ, token="ann")
-    for fault in ({"kind": "unavailable"}, {"kind": "cut"}, {"kind": "html"}):
+    troubles: list[dict[str, Any]] = [{"kind": kind} for kind in ("unavailable", "cut", "html")]
+    troubles += [{"kind": "refused", "code": code, "status": 400} for code in (1, 2)]
+    for fault in troubles:
         here.graph.faults.clear()
         here.graph.faults.add(fault)
         heard = await here.say(READ, token="ann")
