@@ -42,6 +42,8 @@ STATS: dict[str, Any] = {
             "regain_s": 1260.0, "stage": "stop", "age_s": 31.0,
         },
     ],
+    "paced": {"app": {"reads": 3, "s": 1.5}},
+    "stopped": {"app": 1},
     "routes": [
         {
             "route": "/act_{id}/campaigns", "asked": 900, "counted": 800, "avoided": 100, "bytes_avoided": 40_000_000,

@@ -220,6 +220,10 @@ export function facts(stats) {
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
     ],
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
+    'Held back for quota': [
+      ...Object.entries(stats.paced).map(([pools, { reads, s }]) => [`Paced, ${KINDS[pools] ?? pools}`, `${count(reads)} reads, ${duration(s)}`]),
+      ...Object.entries(stats.stopped).map(([pools, many]) => [`Stopped, ${KINDS[pools] ?? pools}`, `${count(many)} times`]),
+    ],
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
     'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
   };

@@ -36,6 +36,9 @@ PUSHED = ("heard", "forged", "refused")
 ERRORS = 50
 """Errors that `/stats` tells of."""
 
+LIMITS = 100
+"""Limits of Graph's that it tells of, the tightest: each token may have some, and lookers-on are told each second."""
+
 
 @dataclass(slots=True)
 class Gauges:
@@ -241,7 +244,7 @@ class Telemetry:
             "window_ms": _quantiles(self.window, 50, 90, 99),
             "upstream_ms": _quantiles(self.upstream, 50, 90, 99),
             "loop_lag_ms": _quantiles(self.lag, 50, 99),
-            "usage": list(self.gauges.usage()),
+            "usage": sorted(self.gauges.usage(), key=lambda pool: -pool["percent"])[:LIMITS],
             "paced": {
                 pool: {"reads": self.waited[pool], "s": round(self.waited_s[pool], 3)} for pool in sorted(self.waited)
             },

@@ -66,6 +66,7 @@ async def test_traffic_shows_while_it_is_looked_at(look: Look, sidecar: Real) ->
     await sidecar.read(*(f"/{number}" for number in range(100, 110)))
     await expect(page.locator("[data-mode=MISS] data")).to_have_attribute("value", "10")
     await expect(page.locator("#empty")).to_be_hidden()
+    await expect(page.get_by_role("meter").first).to_have_attribute("aria-valuetext", re.compile("1 %, calm"))
 
 
 # --- numbers that the test writes
