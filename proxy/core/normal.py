@@ -212,7 +212,8 @@ def named(given: Mapping[str, object]) -> tuple[str, ...]:
 
 def fields_in(query: str) -> str:
     """The `fields` list of a query in normal form, "" for none."""
-    return dict(split_pairs(query)).get("fields", "")
+    _, found, value = f"&{query}".rpartition("&fields=")
+    return _decode(value.partition("&")[0]) if found else ""
 
 
 def normal_fields(text: str) -> str:

@@ -103,8 +103,10 @@ class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
 
 def may_hold_batch(head: Head) -> bool:
     """Whether a message may carry a batch: a POST to a root or to an object, or one that says so in its query."""
+    if head.method != "POST":
+        return False
     target = read_target(head.target)
-    return head.method == "POST" and (target.path.count("/") == 1 or target.get("batch") != "")
+    return target.path.count("/") == 1 or target.get("batch") != ""
 
 
 def read_envelope(head: Head, form: Mapping[str, Any], hosts: Hosts) -> Envelope | None:

@@ -272,6 +272,14 @@ def test_pairs_there_and_back() -> None:
     assert normal.split_pairs("&&a") == (("a", ""),)
 
 
+@pytest.mark.parametrize(
+    "query", ["", "a=1", "fields=", "a=1&fields=b,c%7Bd%7D&z=1", "fields=a&fields=b", "xfields=a", "a=fields%3Db"]
+)
+def test_fields_in_a_query(query: str) -> None:
+    """The fields that a query asks for are those that Graph would read in it."""
+    assert normal.fields_in(query) == dict(normal.split_pairs(query)).get("fields", "")
+
+
 # --- fields -----------------------------------------------------------------------------------------------------------
 
 words = st.text("abc_0", min_size=1, max_size=3)
