@@ -156,6 +156,8 @@ async def translated(own: OwnSockets) -> AsyncIterator[None]:
         if isinstance(late, aiohttp.ConnectionTimeoutError):
             raise Unreachable("no connection to Graph in time") from None
         raise Late("Graph did not answer in time") from None
+    except aiohttp.ClientConnectorDNSError:
+        raise Unreachable("no connection to Graph: its host name cannot be resolved here") from None
     except aiohttp.ClientPayloadError:
         raise Cut("the connection to Graph ended in the middle of its reply") from None
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as gone:

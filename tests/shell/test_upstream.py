@@ -215,9 +215,9 @@ async def test_a_refused_connection_is_unreachable(stand: Stands) -> None:
 
 
 async def test_a_name_that_means_nothing_is_unreachable(stand: Stands) -> None:
-    """A host that has no address is the same to a caller as one that refuses."""
+    """A host that has no address is the same to a caller as one that refuses, and the operator reads what is wrong."""
     here = await stand(_silence)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match="host name"):
         await here.single(host="no-such-host.invalid")
 
 
