@@ -1,6 +1,8 @@
 """What freshness and quota add to a read in `core`: rules, changes, webhooks, limits, decisions. At most 5 us.
 
-Microseconds of one CPU for each read, the best of several rounds, on reads of the shipped rules for an ads dashboard.
+Freshness is the rules, what was changed, webhooks, and the decision; quota is the decision and what the usage headers
+of the answer say. Microseconds of one CPU for each read, the best of several rounds, on reads of the shipped rules for
+an ads dashboard.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from bench.harness import run, show, table, verdict
 from proxy.app import rules_of
 from proxy.core.caching import Terms, plan
 from proxy.core.keys import Keys
-from proxy.core.messages import Credential, Held
+from proxy.core.messages import Credential, Held, Reply
 from proxy.core.pools import Stages
 from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Head, Hosts, Read, read
@@ -66,6 +68,11 @@ async def main():
         "all, shipped rules, nothing changed": decide(shipped, idle, quiet, calm),
         "all, shipped rules, webhooks, 1000 writes, limits watched": decide(shipped, busy, pushed, watched),
     }
+    told = _quota(keys)
+    whole |= {
+        "quota, usage in whole percents": told(spread=100),
+        "quota, each reply says something new": told(spread=1),
+    }
     made = table("in core", "us for a read")
     took = {name: _best(step, asked) for name, step in (steps | whole).items()}
     for name, us in took.items():
@@ -75,6 +82,33 @@ async def main():
     verdict(
         "freshness and quota in core, for a read, idle", f"<= {MOST_US} us", f"{idle_us:.2f} us", met=idle_us <= MOST_US
     )
+    calm_us = took["quota, usage in whole percents"]
+    verdict("quota in core, answers heard, calm", f"<= {MOST_US} us", f"{calm_us:.2f} us", met=calm_us <= MOST_US)
+
+
+def _quota(keys):
+    """A step that decides and hears; the app's usage rises by a percent every *spread* reads of 1,000 a second."""
+    fixed = (("Content-Type", "application/json; charset=UTF-8"), ("ETag", '"e"'), ("Facebook-API-Version", "v25.0"))
+
+    def told(spread):
+        quota, reads = Quota(Stages()), iter(range(10**9))
+        replies = [
+            Reply(
+                200, (*fixed, ("X-App-Usage", f'{{"call_count":{n},"total_time":5,"total_cputime":5}}')), b'{"id":"1"}'
+            )
+            for n in range(50)
+        ]
+
+        def step(one):
+            number = next(reads)
+            now, asker = NOW + number / 1000, Asker(keys.fingerprint(one.credential), one.path, one.query)
+            quota.pressure(asker, now)
+            quota.admit(asker, one.priority, now)
+            quota.heard(asker, replies[number // spread % 50], now)
+
+        return step
+
+    return told
 
 
 def _reads():

@@ -173,14 +173,18 @@ class Pools:
     def tell(self, name: Name, gauge: Gauge, calls: int, now: float) -> bool:
         """Graph says *gauge* of a pool *now*, after *calls*; whether that moves it to another stage."""
         pool = self._pool(name)
+        if name not in self._tight and gauge.percent < self.stages.watch_pct:
+            pool.tell(gauge.percent, min(gauge.lasts_s, DAY_S), calls, now)
+            return False
         before = self.stage(pool, now)
         pool.tell(gauge.percent, min(gauge.lasts_s, DAY_S), calls, now)
         self._stop_by_percent(pool, now)
-        if self.stage(pool, now) > Stage.CALM:
-            self._tight.add(name)
-        else:
+        after = self.stage(pool, now)
+        if after is Stage.CALM:
             self._tight.discard(name)
-        return self.stage(pool, now) is not before
+        else:
+            self._tight.add(name)
+        return after is not before
 
     def stage(self, pool: Pool, now: float) -> Stage:
         """The stage that *pool* is in."""

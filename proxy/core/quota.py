@@ -17,7 +17,7 @@ from proxy.core.errors import GraphError, read_error
 from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply
 from proxy.core.normal import nodes
 from proxy.core.pools import Name, Pools, Stage, Stages
-from proxy.core.usage import ADS, Gauge, Usage, gauges
+from proxy.core.usage import ADS, Gauge, Usage, gauges, usage_in
 
 STOPPED_BY = {
     4: "app",
@@ -40,7 +40,8 @@ _TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenge
 
 _SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
 _NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
-_HOMES = 10_000
+_HOMES, _SAID = 10_000, 1024
+_MOMENT_S = 1.0
 
 
 class Asker(NamedTuple):
@@ -49,6 +50,15 @@ class Asker(NamedTuple):
     fingerprint: bytes
     path: str
     query: str
+
+
+@dataclass(slots=True)
+class _Said:
+    """What was last said, when, and how many calls it was since said with again."""
+
+    at: float
+    usage: Headers
+    calls: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ class News:
     moved: bool = False
 
 
-NO_NEWS = News()
+NO_NEWS, MOVED = News(), News(moved=True)
 
 
 class Quota:
@@ -95,6 +105,7 @@ class Quota:
         """Decide by *stages*; *shared*: all tokens are of one app."""
         self._shared = shared
         self._usage = Usage()
+        self._said: OrderedDict[tuple[bytes, str], _Said] = OrderedDict()
         self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
         self.pools = Pools(stages)
 
@@ -153,26 +164,27 @@ class Quota:
 
     # --- when Graph has answered ---
 
-    def heard(self, asker: Asker, reply: Reply, now: float, probes: Iterable[Name] = ()) -> News:
+    def heard(self, asker: Asker, reply: Reply, now: float, probes: tuple[Name, ...] = ()) -> News:
         """Take what Graph's *reply* says of limits; *probes* are the stopped pools for whose sake it was asked."""
-        told, moved = self._note(asker, reply.headers, now)
-        error = throttle(reply)
-        if not self.stages.enabled:
-            return News()
+        error, usage = throttle(reply), usage_in(reply.headers)
+        if error is None and not probes and self._is_old_news(asker, usage, now):
+            return NO_NEWS
+        told, moved = self._note(asker, usage, now)
+        if (error is None and not probes) or not self.stages.enabled:
+            return MOVED if moved else NO_NEWS
         names = self._stopped(asker, error) if error is not None else ()
         regain = max((gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)), default=0.0)
         kept = _kept(reply, asker) if error is not None else None
-        probed = tuple(probes)
-        for name in probed:
+        for name in probes:
             self._conclude(name, reply, kept if name in names else None, regain, now, is_throttled=error is not None)
         stopped = tuple(
-            name for name in names if name not in probed and kept and self.pools.stop(name, kept, regain, now)
+            name for name in names if name not in probes and kept and self.pools.stop(name, kept, regain, now)
         )
-        return News(stopped, moved or bool(stopped) or bool(probed))
+        return News(stopped, moved or bool(stopped) or bool(probes))
 
     def note(self, asker: Asker, fields: Headers, now: float) -> None:
         """Take what the usage headers among *fields* say, of a reply whose body nobody here looks at."""
-        self._note(asker, fields, now)
+        self._note(asker, usage_in(fields), now)
 
     def unheard(self, probes: Iterable[Name], now: float, *, again_s: float) -> None:
         """A read that was to probe these pools got no answer of Graph's."""
@@ -188,33 +200,47 @@ class Quota:
         else:
             self.pools.probed(name, error, regain_s, now)
 
-    def _note(self, asker: Asker, fields: Headers, now: float) -> tuple[list[tuple[Name, Gauge]], bool]:
-        usage = headers.pick(fields, headers.USAGE)
+    def _is_old_news(self, asker: Asker, usage: Headers, now: float) -> bool:
+        """Whether the same was said a moment ago: percents are whole, and most replies repeat them."""
+        if not usage:
+            return True
+        said = self._said.get(_subject(asker, usage))
+        if said is not None and said.usage == usage and 0 <= now - said.at < _MOMENT_S:
+            said.calls += 1
+            return True
+        return False
+
+    def _note(self, asker: Asker, usage: Headers, now: float) -> tuple[list[tuple[Name, Gauge]], bool]:
         if not usage:
             return [], False
-        node = _first_node(asker)
-        self._usage.note(asker.fingerprint, node, usage, now)
+        asked = nodes(asker.path, asker.query)
+        self._usage.note(asker.fingerprint, asked[0] if asked else "", usage, now)
         told = gauges(usage)
-        self._learn(asker, told)
-        named = [(name, gauge) for gauge in told if (name := self._name(asker, node, gauge)) is not None]
-        calls = max(1, len(nodes(asker.path, asker.query)))
-        tightest = dict(sorted(named, key=lambda pair: pair[1].percent))
-        moved = [self.pools.tell(name, gauge, calls, now) for name, gauge in tightest.items()]
-        return named, any(moved)
+        self._learn(asker, asked, told)
+        named = [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
+        calls, moved = max(1, len(asked)), False
+        if said := self._said.pop(subject := _subject(asker, usage), None):
+            calls += said.calls
+        self._said[subject] = _Said(now, usage)
+        if len(self._said) > _SAID:
+            self._said.popitem(last=False)
+        for name, gauge in _tightest(named) if len(named) > 1 else named:
+            moved |= self.pools.tell(name, gauge, calls, now)
+        return named, moved
 
     # --- which pools ---
 
     def _owner(self, asker: Asker) -> bytes:
         return b"" if self._shared else asker.fingerprint
 
-    def _name(self, asker: Asker, node: str, gauge: Gauge) -> Name | None:
+    def _name(self, asker: Asker, asked: Sequence[str], gauge: Gauge) -> Name | None:
         """The pool that *gauge* speaks of; None where it leaves that open and the read names nothing."""
         owner = self._owner(asker)
         if gauge.kind == "app" or gauge.id:
             return Name(gauge.kind, owner, gauge.id, gauge.type)
         if gauge.kind == "page":
-            return Name("page", owner, _page(node), "") if node else None
-        accounts = self._accounts(owner, nodes(asker.path, asker.query))
+            return Name("page", owner, _page(asked[0]), "") if asked else None
+        accounts = self._accounts(owner, asked)
         return Name("account", owner, accounts[0], gauge.type) if len(accounts) == 1 else None
 
     def _names(self, asker: Asker) -> list[Name]:
@@ -250,10 +276,9 @@ class Quota:
         homes = [home for node in asked for home in sorted(self._homes.get((owner, node), ()))]
         return [Name(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
 
-    def _learn(self, asker: Asker, told: Iterable[Gauge]) -> None:
+    def _learn(self, asker: Asker, asked: Sequence[str], told: Iterable[Gauge]) -> None:
         """An object belongs to the account or business that Graph names with it, if that is one alone."""
         homes = {(gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type) for gauge in told if gauge.id}
-        asked = nodes(asker.path, asker.query)
         if len({ident for _, ident, _ in homes}) != 1 or len(asked) != 1:
             return
         if all(asked[0] == f"act_{ident}" for _, ident, _ in homes):
@@ -282,6 +307,15 @@ class Quota:
             meant = [name for name in businesses if name.type == _TYPES.get(error.code)]
             return tuple(meant or businesses[:1])
         return (Name("business", owner, ",".join(asked), ""),) if asked else (token,)
+
+
+def _tightest(named: Iterable[tuple[Name, Gauge]]) -> Iterable[tuple[Name, Gauge]]:
+    """Of several gauges of one pool the one that counts."""
+    found: dict[Name, Gauge] = {}
+    for name, gauge in named:
+        if name not in found or found[name].percent < gauge.percent:
+            found[name] = gauge
+    return found.items()
 
 
 def throttle(reply: Reply) -> GraphError | None:
@@ -313,6 +347,13 @@ def _is_of(name: Name, gauge: Gauge, stopped: Iterable[Name], stages: Stages) ->
     """Whether *gauge* says when a stopped pool is open again; an account's own reset counts once it is used up."""
     is_told = bool(gauge.type) or gauge.percent >= stages.stop_pct
     return is_told and any(name[:3] == other[:3] for other in stopped)
+
+
+def _subject(asker: Asker, usage: Headers) -> tuple[bytes, str]:
+    """What *usage* is about: the app whatever was read, if it tells of nothing else; else the very read."""
+    if len(usage) == 1 and usage[0][0].lower() == "x-app-usage":
+        return asker.fingerprint, ""
+    return asker.fingerprint, asker.path if len(asker.path) > 1 else asker.query
 
 
 def _use(path: str) -> str:

@@ -10,6 +10,7 @@ import json
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,9 +28,10 @@ ADS = frozenset({"ads_insights", "ads_management", "custom_audience"})
 USES = ADS | {"pages", "instagram", "leadgen", "messenger"}
 """Those that Meta's page lists."""
 
-_OTHER_USAGE = headers.USAGE - headers.APP_USAGE
+_INITIALS = ("X", "x")  # looked at first, for this is done with every reply
 _COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time")
 _MOST_GAUGES = 64  # Graph says of itself that it tells of at most 32
+_WORTH_KEEPING = 1024  # characters
 _MOST_PERCENT = 1000.0
 _YEAR_S = 365 * 86400.0
 
@@ -46,10 +48,24 @@ class Gauge(NamedTuple):
 
 def gauges(fields: Headers) -> tuple[Gauge, ...]:
     """What the usage headers among *fields* say; unknown members say nothing, and neither does garbage."""
-    found = [
-        gauge for name, value in fields if (read := _READERS.get(name.lower())) is not None for gauge in read(value)
-    ]
+    told = [(name.lower(), value) for name, value in fields]
+    found = [gauge for name, value in told if name in _READERS for gauge in _read(name, value)]
     return tuple(found[:_MOST_GAUGES])
+
+
+def usage_in(fields: Headers) -> Headers:
+    """The usage headers among *fields*."""
+    return tuple([field for field in fields if field[0][:1] in _INITIALS and field[0].lower() in headers.USAGE])
+
+
+def _read(name: str, text: str) -> tuple[Gauge, ...]:
+    return _read_again(name, text) if len(text) <= _WORTH_KEEPING else tuple(_READERS[name](text))
+
+
+@lru_cache(maxsize=1024)
+def _read_again(name: str, text: str) -> tuple[Gauge, ...]:
+    """Whole percents stay the same over many calls: what is said again is read once."""
+    return tuple(_READERS[name](text))
 
 
 def _app(text: str) -> Iterable[Gauge]:
@@ -153,10 +169,11 @@ class Usage:
         """Know nothing yet."""
         self._newest: OrderedDict[tuple[bytes, str], tuple[float, Headers]] = OrderedDict()
 
-    def note(self, fingerprint: bytes, node: str, fields: Headers, now: float) -> None:
-        """Remember the usage headers among *fields*, of a reply about *node* to the credential with *fingerprint*."""
-        self._put((fingerprint, ""), headers.pick(fields, headers.APP_USAGE), now)
-        self._put((fingerprint, node), headers.pick(fields, _OTHER_USAGE), now)
+    def note(self, fingerprint: bytes, node: str, told: Headers, now: float) -> None:
+        """Remember the usage headers *told*, of a reply about *node* to the credential with *fingerprint*."""
+        of_app = headers.pick(told, headers.APP_USAGE)
+        self._put((fingerprint, ""), of_app, now)
+        self._put((fingerprint, node), told if not of_app else headers.without(told, headers.APP_USAGE), now)
 
     def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
         """The usage headers for a reply that Graph did not give now; none rather than old ones."""

@@ -21,7 +21,7 @@ NEWER = (("X-Ad-Account-Usage", '{"acc_id_util_pct":10}'),)
 def test_the_newest_is_told() -> None:
     """A reply that Graph did not give now shows what Graph last said, not what it said when the body was fetched."""
     usage = Usage()
-    usage.note(ANN, "act_1", (*HIGH, ("ETag", '"e"')), 100)
+    usage.note(ANN, "act_1", HIGH, 100)
     assert usage.newest(ANN, "act_1", 101) == HIGH
     usage.note(ANN, "act_1", LOW, 102)
     assert usage.newest(ANN, "act_1", 103) == LOW
@@ -31,7 +31,7 @@ def test_silence_is_no_news() -> None:
     """A reply without usage headers leaves the newest known as it is."""
     usage = Usage()
     usage.note(ANN, "act_1", HIGH, 100)
-    usage.note(ANN, "act_1", (("ETag", '"e"'),), 101)
+    usage.note(ANN, "act_1", (), 101)
     assert usage.newest(ANN, "act_1", 102) == HIGH
 
 

@@ -67,6 +67,31 @@ async def test_usage_grows_until_calls_are_refused(opening: Opening) -> None:
     assert (await asker.get("/1")).status == 200
 
 
+async def test_an_account_has_a_budget_for_each_use(opening: Opening) -> None:
+    """Its insights are refused with one code and the rest with another; neither takes anything from the other."""
+    asker = await opening(account_budget=1)
+    for path, code in (("/act_1/insights", 80000), ("/act_1/ads", 80004)):
+        assert (await asker.get(path)).status == 200
+        refused = await asker.get(path)
+        assert refused.error["code"] == code
+        assert json.loads(refused.headers["X-Business-Use-Case-Usage"])["1"][0]["call_count"] == 100
+    assert (await asker.get("/act_2/ads")).status == 200
+    assert (asker.graph.ledger.counted_calls, asker.graph.ledger.throttled_calls) == (5, 2)
+
+
+async def test_calls_prolong_a_block(opening: Opening) -> None:
+    """Who goes over a budget is refused for `block_s`, anew with each call; the header says how many minutes."""
+    now = [1_000_000.0]
+    asker = await opening(clock=lambda: now[0], account_budget=1, window_s=30.0, block_s=90.0)
+    seen = []
+    for later in (0, 0, 60, 60, 91):
+        now[0] += later
+        reply = await asker.get("/act_1/ads")
+        (usage,) = json.loads(reply.headers["X-Business-Use-Case-Usage"])["1"]
+        seen.append((reply.status, usage["estimated_time_to_regain_access"]))
+    assert seen == [(200, 0), (400, 2), (400, 2), (400, 2), (200, 0)]
+
+
 async def test_account_usage_rides_on_account_calls(asker: Asker) -> None:
     """Alone and in slots."""
     alone = await asker.get("/act_1/ads?limit=1")
