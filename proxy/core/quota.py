@@ -40,7 +40,7 @@ _TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenge
 
 _SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
 _NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
-_HOMES, _SAID = 10_000, 1024
+_HOMES, _SAID, _NAMED = 10_000, 1024, 1024
 _MOMENT_S = 1.0
 
 
@@ -105,6 +105,7 @@ class Quota:
         """Decide by *stages*; *shared*: all tokens are of one app."""
         self._shared = shared
         self._usage = Usage()
+        self._named: dict[Asker, list[Name]] = {}  # what was found of reads that came lately
         self._said: OrderedDict[tuple[bytes, str], _Said] = OrderedDict()
         self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
         self.pools = Pools(stages)
@@ -245,6 +246,13 @@ class Quota:
 
     def _names(self, asker: Asker) -> list[Name]:
         """Every pool that a read of *asker*'s draws on, as far as that is known."""
+        if (names := self._named.get(asker)) is None:
+            if len(self._named) >= _NAMED:
+                self._named.clear()
+            names = self._named[asker] = self._find_names(asker)
+        return names
+
+    def _find_names(self, asker: Asker) -> list[Name]:
         owner, use = self._owner(asker), _use(asker.path)
         found = [Name("app", owner, "", ""), Name("app", owner, "", use), Name("app", asker.fingerprint, "", "")]
         asked = nodes(asker.path, asker.query)
@@ -278,13 +286,15 @@ class Quota:
 
     def _learn(self, asker: Asker, asked: Sequence[str], told: Iterable[Gauge]) -> None:
         """An object belongs to the account or business that Graph names with it, if that is one alone."""
-        homes = {(gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type) for gauge in told if gauge.id}
+        homes = frozenset((gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type) for gauge in told if gauge.id)
         if len({ident for _, ident, _ in homes}) != 1 or len(asked) != 1:
             return
         if all(asked[0] == f"act_{ident}" for _, ident, _ in homes):
             return
         place = (self._owner(asker), asked[0])
-        self._homes[place] = frozenset(homes)
+        if self._homes.get(place) != homes:
+            self._named.clear()
+        self._homes[place] = homes
         self._homes.move_to_end(place)
         if len(self._homes) > _HOMES:
             self._homes.popitem(last=False)
