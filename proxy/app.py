@@ -42,7 +42,7 @@ from proxy.core.webhooks import Subscriptions
 from proxy.loading import SettingsError
 from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
-from proxy.shell.admin import AdminRunner, Rows, TokenFileError, admin, read_token, rows
+from proxy.shell.admin import AdminRunner, Rows, TokenFileError, admin, log_rows, read_token, rows
 from proxy.shell.authority import Authority
 from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
@@ -66,6 +66,7 @@ from proxy.shell.server import Server
 from proxy.shell.several import Several
 from proxy.shell.store import KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Gauges, Telemetry
+from proxy.shell.telling import Telling
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import Upstream, Way
 from proxy.shell.webhooks import Webhooks
@@ -231,6 +232,7 @@ async def sidecar(
         tables: list[Rows] = [
             rows(ready.is_set, telemetry.stats, ending.set, live.reload),
             metrics_rows(telemetry),
+            log_rows(logs.change),
             Dashboard(watch).rows(),
             {Access.ACT: [purge_row(stack.changes.purge)]},
         ]
@@ -366,6 +368,7 @@ async def _build(
     flights = (coalescer.close, merger.close_flights)
     changes = Changes(touches, purges, subscriptions, keys, store, clocks.now, flights)
 
+    telemetry.telling = Telling(keys)
     reader = Reader(coalescer, upstream.single, keys, quota, telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote, governor.heard)
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, way.trail, changes.wrote)

@@ -453,6 +453,7 @@ class Log(Section):
     format: Literal["auto", "text", "json"] = Field(
         default="auto", description="auto: text on a terminal, JSON lines elsewhere"
     )
+    replies: bool = Field(default=True, description="whether each reply is a line, at info")
 
 
 class Webhooks(Section):

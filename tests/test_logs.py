@@ -3,6 +3,8 @@ import io
 import json
 import logging
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from proxy import logs
 from proxy.app import sidecar
+from proxy.core.telling import Told
 from proxy.settings import Address, Log, Settings
 
 
@@ -22,7 +25,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     logs.set_up(Log(level="debug", format="text"))
     yield sys.stderr  # type: ignore[misc] # it is the one put there above
     root.handlers[:], root.level = before
-    for name in ("aiohttp", "asyncio"):
+    for name in ("aiohttp", "asyncio", "graph_sidecar.reply"):
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
@@ -54,4 +57,49 @@ async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> 
         writer.write(b"GET /v25.0/me?access_token=sesame&name=a b HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 400 " in await reader.readline()
         writer.close()
+    logging.getLogger().handlers[0].flush()
+    assert "a message was refused" in told.getvalue()
     assert "sesame" not in told.getvalue()
+
+
+def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is full holds nobody up: what does not fit is lost, and how much that was is told."""
+    monkeypatch.setattr(logs, "MOST_LINES", 3)
+    stream, may_go = io.StringIO(), threading.Event()
+    monkeypatch.setattr(stream, "flush", may_go.wait)
+    handler = logs._Behind(stream)
+    handler.emit(_line("first"))
+    while not stream.getvalue():  # it is being written, and the flush takes long
+        time.sleep(0.001)
+    for number in range(10):
+        handler.emit(_line(f"number {number}"))
+    may_go.set()
+    handler.close()
+    assert [line for line in stream.getvalue().splitlines() if "number" in line] == [f"number {n}" for n in range(3)]
+    assert '"lost_lines": 7' in stream.getvalue()
+
+
+def _line(text: str) -> logging.LogRecord:
+    return logging.LogRecord("graph_sidecar", logging.INFO, __file__, 1, text, (), None)
+
+
+def test_a_reply_is_one_flat_object(told: io.StringIO) -> None:
+    """In JSON its words stand beside time and level; in text it is one short line."""
+    line = Told("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14, batch="a-1", size=7)
+    record = _line("%s")
+    record.args, record.told = (line,), line
+    found = json.loads(logs._JsonLines().format(record))
+    assert {"time", "level", "logger", "mode", "status", "route", "app", "batch"} <= found.keys()
+    assert (found["mode"], found["total_ms"], found["size"]) == ("MISS", 83.14, 7)
+    assert "detail" not in found
+    assert record.getMessage() == "MISS 200 GET /{id} 83.1 ms app 0123456789ab batch a-1"
+    del told
+
+
+def test_levels_change_while_it_runs(told: io.StringIO) -> None:
+    """`POST /log` ends here: the level of all, and whether replies are told."""
+    del told
+    assert logs.change(level="warning") == {"level": "warning", "replies": False}
+    assert logs.change(level="info") == {"level": "info", "replies": True}
+    assert logs.change(replies=False) == {"level": "info", "replies": False}
+    assert logs.change() == {"level": "info", "replies": False}

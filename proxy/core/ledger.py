@@ -85,7 +85,7 @@ class Ledger:
     def open(self, calls: int, *, route: str = "", app: str = "", account: str = "") -> Bill:
         """The bill of a caller who asks for so many *calls*; what has no name is on no line."""
         named = ((self.routes, route), (self.apps, app), (self.accounts, account))
-        bill = Bill(self, tuple(_line(lines, name) for lines, name in named if name))
+        bill = Bill(self, tuple(_line(lines, name) for lines, name in named if name), app)
         bill.ask(calls)
         return bill
 
@@ -93,12 +93,15 @@ class Ledger:
 class Bill:
     """What one caller asked for, until each call of it was sent or avoided; what is sent beyond that is our own."""
 
-    __slots__ = ("_ledger", "_lines", "asked", "owed")
+    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "span", "spared")
 
-    def __init__(self, ledger: Ledger, lines: tuple[Line, ...]) -> None:
+    def __init__(self, ledger: Ledger, lines: tuple[Line, ...], app: str = "") -> None:
         """Owe nothing yet."""
         self._ledger = ledger
         self._lines = lines
+        self.app = app
+        self.spared = 0
+        self.span: object = None  # what traces hang on it
         self.asked = 0
         self.owed = 0
 
@@ -126,6 +129,7 @@ class Bill:
         """Calls were avoided; not those that were sent all the same."""
         for cause, calls in causes.items():
             spared = self._cover(calls)
+            self.spared += spared
             self._ledger.avoided[cause] += spared
             for line in self._lines:
                 line.avoided += spared
@@ -138,7 +142,7 @@ class Bill:
 
     def behind(self) -> Bill:
         """The bill of what is asked behind this one's reply: on the same lines, and nobody's."""
-        return Bill(self._ledger, self._lines)
+        return Bill(self._ledger, self._lines, self.app)
 
     def _cover(self, calls: int) -> int:
         covered = max(0, min(calls, self.owed))

@@ -29,6 +29,12 @@ _SAFE = {
 }
 """What a browser needs to be told of everything here; a row may say otherwise of itself."""
 
+_LOG: Mapping[str, Mapping[str, object]] = {
+    "level": {level: level for level in ("debug", "info", "warning", "error")},
+    "replies": {"true": True, "false": False},
+}
+"""What `POST /log` takes."""
+
 _CHALLENGE = 'Bearer realm="graph-sidecar", Basic realm="graph-sidecar", charset="UTF-8"'
 
 
@@ -71,6 +77,20 @@ def rows(
         Access.READ: [web.get("/stats", told)],
         Access.ACT: [web.post("/quit", end), web.post("/reload", read_again)],
     }
+
+
+def log_rows(change: Callable[..., Mapping[str, object]]) -> dict[Access, list[web.RouteDef]]:
+    """`POST /log`: what is told from now on, `level` and `replies` as JSON or in the query; *change* does it."""
+
+    async def log(request: web.Request) -> web.Response:
+        try:
+            given = {**request.query, **(await request.json() if request.can_read_body else {})}
+            wanted = {name: _LOG[name][str(value).lower()] for name, value in given.items()}
+        except (KeyError, TypeError, ValueError):
+            return failure(400, "level is debug, info, warning or error, replies is true or false")
+        return web.json_response(change(**wanted))
+
+    return {Access.ACT: [web.post("/log", log)]}
 
 
 def admin(tables: Iterable[Rows], guard: Callable[[], Guard]) -> web.Application:

@@ -231,7 +231,10 @@ class Ordered:
         """
         if one.inquiry is None or one.read is None:
             self._slots.tell(one.at, told)
-            return one.writes or not unbatching.is_unanswered(told)
+            is_answered = one.writes or not unbatching.is_unanswered(told)
+            if is_answered:
+                self._slots.passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
+            return is_answered
         reply = batching.reply_of(told, answer, conditional=bool(one.inquiry.request.validator))
         settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
         if settled is None:

@@ -59,7 +59,7 @@ class Reader:
         fingerprint = self.keys.fingerprint(request.credential)
         asker = Asker(fingerprint, request.path, request.query)
         dressed = dressing.dress(read, reply, way_in, self.quota.newest(asker, now))
-        self.telemetry.replied(request, reply, bill, seconds, dressed.status)
+        self.telemetry.replied(request, reply, bill, seconds, dressed)
         return dressed
 
     async def ask(self, read: Read, bill: Bill) -> Reply:

@@ -14,6 +14,7 @@ from proxy.core.operations import Unresolved, how_many, may_hold_batch, read_env
 from proxy.core.quota import Asker
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
+from proxy.core.telling import Passage
 from proxy.shell import Wrote
 from proxy.shell.forms import LARGEST_BODY, read_form
 from proxy.shell.intercept import our_address, spoken_for
@@ -115,7 +116,10 @@ class Server:
                 )
         except errors.SidecarError as error:
             return self._broken_off(error, found, target.path)
-        reader.telemetry.passed(target.path, found.reason, response.status, reader.clock() - began)
+        passage = Passage(
+            head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
+        )
+        reader.telemetry.passed(passage, bill, response.status, reader.clock() - began)
         return response
 
     def _broken_off(self, error: errors.SidecarError, found: Skip, path: str) -> web.Response:

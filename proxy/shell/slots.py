@@ -12,10 +12,12 @@ from proxy.core.dressing import WayIn
 from proxy.core.errors import UNREADABLE
 from proxy.core.ledger import calls_of
 from proxy.core.messages import Reply
+from proxy.core.normal import read_target
 from proxy.core.operations import Envelope, Operation, is_normal, plain_read
 from proxy.core.reading import Hosts, Read, Skip
 from proxy.core.references import fill
 from proxy.core.rules import RuleBook
+from proxy.core.telling import Passage
 from proxy.core.unbatching import Slot
 from proxy.shell.reader import Reader
 
@@ -83,6 +85,18 @@ class Slots:
         self._told[at] = unbatching.slot(dressed, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
+
+    def passed(self, at: int, told: object, seconds: float, *, writes: bool, batch: str) -> None:
+        """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""
+        operation = self.operation(at)
+        target = read_target(f"/{operation.relative_url.removeprefix('/')}")
+        version = target.version or self.envelope.version
+        passage = Passage(
+            operation.method, self.envelope.host, version, target.path, target.query, "operation", writes=writes
+        )
+        code = told.get("code") if isinstance(told, dict) else 0
+        status = code if isinstance(code, int) else 0
+        self._reader.telemetry.passed(passage, self.bills[at], status, seconds, batch)
 
     def tell(self, at: int, told: object) -> None:
         """The slot as Graph itself *told* it; anything but an object is null."""

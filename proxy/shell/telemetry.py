@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from proxy.core.ledger import Bill, Ledger, Line
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.routes import Routes, account
-
-_log = logging.getLogger("graph_sidecar.reply")
+from proxy.core.telling import Outcome, Passage
+from proxy.shell.telling import Telling
 
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -80,6 +79,7 @@ class Telemetry:
     def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
         """Begin at nothing; *clock* gives monotonic, *now* epoch seconds."""
         self.gauges = Gauges()
+        self.telling: Telling | None = None
         self.ledger = Ledger()
         self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
@@ -114,10 +114,10 @@ class Telemetry:
             account=account(next(iter(nodes(path, query)), "")),
         )
 
-    def replied(self, request: Request, reply: Reply, bill: Bill, seconds: float, status: int) -> None:
-        """A read was answered with *status*, *seconds* after it came in."""
+    def replied(self, request: Request, reply: Reply, bill: Bill, seconds: float, dressed: Reply) -> None:
+        """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
         route = self._routes.of(request.path)
-        self._ended(reply.mode, route, status, seconds)
+        self._ended(reply.mode, route, dressed.status, seconds)
         bill.spare(ledger.avoided(reply, bill.owed))
         if reply.mode is Mode.REVALIDATED:
             bill.spare_bytes(len(reply.body))
@@ -129,22 +129,26 @@ class Telemetry:
             self.age.observe(reply.age)
         if reply.status >= 400:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
-        _log.debug("%s %s %s %.1f ms", reply.mode, status, route, seconds * 1000)
+        if self.telling:
+            outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared)
+            self.telling.replied(request, reply, outcome, route, bill)
 
-    def passed(self, path: str, reason: str, status: int, seconds: float) -> None:
-        """A message passed through for *reason*, and ended *seconds* after it came in."""
-        route = self._routes.of(path)
+    def passed(self, passage: Passage, bill: Bill, status: int, seconds: float, batch: str = "") -> None:
+        """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
+        route = self._routes.of(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
         if status >= 400:
-            self._note(Mode.SKIPPED, status, route, b"", reason)
-        _log.debug("%s %s %s %.1f ms", Mode.SKIPPED, status, route, seconds * 1000)
+            self._note(Mode.SKIPPED, status, route, b"", passage.reason)
+        if self.telling:
+            self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked), route, bill, batch)
 
     def failed(self, error: SidecarError, path: str = "") -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.of(path) if path else ""
         self.replies[Mode.FAILED, route, error.status] += 1
         self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
-        _log.debug("%s %s", Mode.FAILED, word(type(error)))
+        if self.telling:
+            self.telling.failed(word(type(error)), error.status, route)
 
     def pushed(self, outcome: str, events: int) -> None:
         """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""

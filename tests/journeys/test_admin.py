@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from typing import Any
 
@@ -139,6 +140,27 @@ async def test_the_stores_numbers_are_there(scene: MakeScene) -> None:
     store = (await numbers(here))["store"]
     assert store["memory_entries"] == len(TOKENS) * len(PATHS)
     assert store["breaker"] != "none"
+
+
+async def test_the_log_is_turned_up_and_down(scene: MakeScene) -> None:
+    """By query or JSON; what makes no sense changes nothing, and a page from elsewhere may not."""
+    here, root = await scene(), logging.getLogger()
+    before = root.level
+    try:
+        for said, level in (("?level=debug", "debug"), ("?level=WARNING&replies=true", "warning")):
+            heard = await here.say(f"{here.front.admin_url}/log{said}", method="POST")
+            assert (heard.status, heard.json["level"], root.level) == (200, level, getattr(logging, level.upper()))
+        heard = await here.say(f"{here.front.admin_url}/log", method="POST", data='{"level": "info", "replies": false}')
+        assert heard.json == {"level": "info", "replies": False}
+        for said in ("?level=loud", "?volume=1", "?replies=perhaps"):
+            assert (await here.say(f"{here.front.admin_url}/log{said}", method="POST")).status == 400
+        assert (await here.say(f"{here.front.admin_url}/log", method="POST", data="[1]")).status == 400
+        assert root.level == logging.INFO
+        abroad = {"Origin": "https://elsewhere.example"}
+        assert (await here.say(f"{here.front.admin_url}/log?level=debug", method="POST", headers=abroad)).status == 403
+    finally:
+        root.setLevel(before)
+        logging.getLogger("graph_sidecar.reply").setLevel(logging.NOTSET)
 
 
 async def test_no_token_is_told(scene: MakeScene) -> None:

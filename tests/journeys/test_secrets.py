@@ -118,11 +118,15 @@ async def test_no_secret_is_ever_written(graph: MakeGraph, ask: MakeAsk, tmp_pat
             with contextlib.suppress(aiohttp.ClientError):  # a reply that is cut off is handed on cut off
                 await caller.say("/v25.0/111", method="POST", data={"name": INSIDE}, token=TOKEN)
         await nonsense(front)
-        pages = [(await caller.say(f"{front.admin_url}{path}")).body for path in ("/stats", "/metrics", "/", "/readyz")]
+        heard = [await caller.say(f"{front.admin_url}{path}") for path in ("/stats", "/metrics", "/", "/readyz")]
+        assert [each.status for each in heard] == [200] * 4
+        pages = [each.body for each in heard]
         front.signal(signal.SIGTERM)
         assert await front.ended() == 0
         said = "".join(front.lines).encode()
     assert len(front.lines) > 100
+    assert sum("/{id}" in line and "SKIPPED" in line for line in front.lines) > 10
+    assert sum("MISS" in line for line in front.lines) > 10
     written = files_of(tmp_path)
     assert sum(map(len, written)) > 10_000
     for heap in (said, *pages, *written):

@@ -56,10 +56,13 @@ def telemetry() -> Telemetry:
     bill = made.asked(request.path, request.query, b"f" * 16)
     with made.batch([(bill, 1), (bill, 1)]) as sending:
         sending.left()
-    made.replied(request, Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08), bill, 0.09, 200)
+    confirmed = Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08)
+    made.replied(request, confirmed, bill, 0.09, confirmed)
     other = made.asked(request.path, request.query, b"f" * 16)
-    made.replied(request, Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0), other, 0.001, 200)
+    fresh = Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0)
+    made.replied(request, fresh, other, 0.001, fresh)
     made.asked_again(1, "slot")
+    made.pushed("heard", 2)
     made.paced(1.5, "app")
     made.stopped("account/ads_insights")
     made.lagged(0.002)
@@ -79,6 +82,7 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Telemetry) -> 
         ("batch_slots_bucket", "le=1.0"): 0, ("batch_slots_bucket", "le=2.0"): 1, ("batch_slots_sum",): 2,
         ("window_seconds_bucket", "le=0.005"): 1, ("upstream_seconds_bucket", "le=0.1"): 1,
         ("entry_age_seconds_bucket", "le=15.0"): 0, ("entry_age_seconds_bucket", "le=60.0"): 1,
+        ("webhooks_total", "outcome=heard"): 1,
         ("event_loop_lag_seconds_count",): 1, ("reply_seconds_count", "mode=REUSED"): 1,
         ("store_entries", "tier=memory"): 1, ("store_evictions_total", "tier=disk"): 2,
         ("store_writes_dropped_total",): 7, ("start_time_seconds",): 1_700_000_000.0,
@@ -103,7 +107,7 @@ async def test_labels_are_bounded(telemetry: Telemetry) -> None:
     for number in range(1000):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
         bill = telemetry.asked(f"/1/{name}", "", number.to_bytes(16, "big"))
-        telemetry.replied(ask(f"/1/{name}"), Reply(200, (), b""), bill, 0.1, 200)
+        telemetry.replied(ask(f"/1/{name}"), Reply(200, (), b""), bill, 0.1, Reply(200, (), b""))
     told = await series(telemetry)
     assert len({key[2] for key in told if key[0] == "graph_sidecar_replies_total"}) <= 65
     assert sum(told[key] for key in told if key[0] == "graph_sidecar_replies_total") == 1002

@@ -1,0 +1,44 @@
+"""Tells of each reply: a line in the log, and a span where traces are wanted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from proxy.core import telling
+from proxy.core.keys import Keys
+from proxy.core.ledger import Bill
+from proxy.core.messages import Reply, Request
+from proxy.core.telling import Outcome, Passage, Told
+
+LOG = "graph_sidecar.reply"
+"""The logger of the lines that tell of replies."""
+
+_log = logging.getLogger(LOG)
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Makes what is told only where somebody listens."""
+
+    keys: Keys
+
+    def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str, bill: Bill) -> None:
+        """A read was answered."""
+        del bill
+        if _log.isEnabledFor(logging.INFO):
+            _tell(telling.of_read(request, reply, outcome, route, self.keys))
+
+    def passed(self, passage: Passage, outcome: Outcome, route: str, bill: Bill, batch: str) -> None:
+        """A message passed through."""
+        if _log.isEnabledFor(logging.INFO):
+            _tell(telling.of_passage(passage, outcome, route, bill.app, batch))
+
+    def failed(self, word: str, status: int, route: str) -> None:
+        """A message got an error of ours, and nothing more is known of it."""
+        if _log.isEnabledFor(logging.INFO):
+            _tell(telling.of_failure(word, status, route))
+
+
+def _tell(told: Told) -> None:
+    _log.info("%s", told, extra={"told": told})
