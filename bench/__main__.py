@@ -23,6 +23,7 @@ SCRIPTS = (
     "metrics_scrape",
     "first_paint",
     "beside_nginx",
+    "reload_drain",
     "memory",
 )
 
