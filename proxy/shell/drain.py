@@ -10,7 +10,7 @@ from aiohttp import web
 
 from proxy.core import dressing, errors
 from proxy.core.reading import may_write
-from proxy.shell.listener import respond
+from proxy.shell.listener import LEAVING, respond
 
 _log = logging.getLogger("graph_sidecar.drain")
 
@@ -32,6 +32,7 @@ class Inside:
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; near the end its connection is not kept."""
         task = asyncio.current_task()
+        message[LEAVING] = lambda: self._leaving
         self._open.add(task)
         self._empty.clear()
         try:
@@ -45,7 +46,7 @@ class Inside:
             self._open.discard(task)
             if not self._open:
                 self._empty.set()
-        if self._leaving:
+        if self._leaving and not response.prepared:  # else its head has promised another answer
             response.force_close()
         return response
 

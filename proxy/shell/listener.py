@@ -21,6 +21,9 @@ _log = logging.getLogger("graph_sidecar.listener")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+LEAVING: web.RequestKey[Callable[[], bool]] = web.RequestKey("leaving", object)  # type: ignore[arg-type] # of any kind
+"""Of a message: whether the sidecar is about to end."""
+
 HEAD_LIMIT = 65_536
 """Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
 
@@ -49,6 +52,11 @@ def _framed(handler: Handler) -> Handler:
         return await handler(message)
 
     return handle
+
+
+def is_last(message: web.BaseRequest) -> bool:
+    """Whether the connection of *message* ends with its answer, which has to say so in its head."""
+    return LEAVING in message and message[LEAVING]()
 
 
 def respond(reply: Reply) -> web.Response:

@@ -15,6 +15,7 @@ from proxy.core import headers, looping
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
 from proxy.shell.dialing import connector
+from proxy.shell.listener import is_last
 from proxy.shell.upstream import HEAD_SIZE, Left, Way, departures, fields_of, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
@@ -148,6 +149,8 @@ async def _send_on(
     fields = CIMultiDict((*headers.passed_through(answer.headers.items()), *extra))
     fields.setdefault("Server", NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
+    if is_last(message):
+        response.force_close()
     try:
         patience.wait_for_caller()
         await response.prepare(message)

@@ -112,6 +112,29 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         assert "Traceback" not in sidecar.said
 
 
+async def test_goodbye_is_said_in_the_head(graph: MakeGraph, ask: MakeAsk, tmp_path: Path) -> None:
+    """Within the grace new requests are taken; whatever way they go, their answers say that the connection ends."""
+    behind = await graph()
+    async with serving(behind.url, tmp_path, "drain_grace_s=3600") as sidecar:
+        probe = await ask(sidecar.admin_url)
+        async with calling(sidecar.url) as reading, calling(sidecar.url) as writing:
+            for wire in (reading, writing):
+                await wire.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert "close" not in (await wire.message()).fields.get("Connection", "")
+            sidecar.signal(signal.SIGTERM)
+            await sidecar.says("draining")
+            assert (await probe.say("/readyz")).status == 503
+            await reading.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
+            await writing.send(f"POST {READ}?access_token=t&name=x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+            for wire in (reading, writing):
+                heard = await wire.message()
+                assert (heard.status, heard.fields["Connection"]) == (200, "close")
+                assert await wire.everything() == b""
+        async with calling(sidecar.url) as late:
+            await late.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await late.message()).status == 200
+
+
 async def test_idle_connections_do_not_hold_up_the_end(graph: MakeGraph, ask: MakeAsk, tmp_path: Path) -> None:
     """Clients keep connections open for a next request; nobody waits for those."""
     behind = await graph()
