@@ -15,7 +15,7 @@
       admin       our own paths        dashboard    for who looks on     history        an hour of it
       changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders
       metrics     for Prometheus       bills        on whose account
-      telling     a line for each reply
+      telling     a line for each reply             tracing      spans, an extra
     core/       decides: values in, values out; no clock, no socket, no log
       messages    the nouns            errors       ours, and how to read Graph's       headers · paging · jsonpath
       reading     what a message asks  normal       its normal form                     keys · rules · dressing

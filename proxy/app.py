@@ -65,7 +65,7 @@ from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.several import Several
 from proxy.shell.store import KeyFileError, Store, load_or_make
-from proxy.shell.telemetry import Gauges, Telemetry
+from proxy.shell.telemetry import VERSION, Gauges, Telemetry
 from proxy.shell.telling import Telling
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import Upstream, Way
@@ -212,6 +212,10 @@ async def sidecar(
     async with contextlib.AsyncExitStack() as last, contextlib.AsyncExitStack() as lifetimes:
         store, master = await _open_store(settings, lifetimes)
         telemetry, ready = Telemetry(clocks.monotonic, clocks.now), asyncio.Event()
+        if settings.traces.endpoint:
+            from proxy.shell.tracing import tracing
+
+            telemetry.tracer = await lifetimes.enter_async_context(tracing(settings.traces.endpoint, VERSION))
         quota = Quota(_stages(settings), shared=settings.quota.group == "shared")
         stack = await _build(settings, master, store, telemetry, quota=quota, clocks=clocks, lifetimes=lifetimes)
         telemetry.gauges = Gauges(

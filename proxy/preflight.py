@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import tempfile
@@ -25,8 +26,15 @@ def problems(settings: Settings) -> list[str]:
         *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
+        *(_extra("traces.endpoint", "opentelemetry", "traces") if settings.traces.endpoint else ()),
         *(line for name, file in token_files(settings).items() for line in _token(name, file)),
     ]
+
+
+def _extra(name: str, package: str, extra: str) -> Iterator[str]:
+    """What a setting needs that is not installed with the rest."""
+    if importlib.util.find_spec(package) is None:
+        yield f"{name} is set, but its extra is not installed: pip install 'graph-sidecar[{extra}]'"
 
 
 def port(name: str, address: Address) -> Iterator[str]:

@@ -477,6 +477,20 @@ class Webhooks(Section):
     )
 
 
+def _collector(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._/-]*)?", value):
+        raise ValueError("must be http:// or https://, a host and a path, such as http://127.0.0.1:4318/v1/traces")
+    return value
+
+
+class Traces(Section):
+    """Where spans go; needs the extra `traces`."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] = Field(
+        default="", description="an OTLP/HTTP collector, such as http://127.0.0.1:4318/v1/traces; empty: no traces"
+    )
+
+
 class Settings(Section):
     """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
 
@@ -507,6 +521,7 @@ class Settings(Section):
     webhooks: Webhooks = Webhooks()
     intercept: Intercept = Field(default_factory=Intercept)
     log: Log = Log()
+    traces: Traces = Traces()
 
     @field_validator("admin")
     @classmethod

@@ -45,6 +45,8 @@ class Server:
         """Answer one message of an application's; never raises but when its caller has left."""
         name = spoken_for(message)
         head = Head(message.method, message.raw_path, _fields(message, name))
+        if tracer := self.reader.telemetry.tracer:
+            tracer.hear(head.headers)
         try:
             self._check(message, head, name)
             return await self._answer(message, head)

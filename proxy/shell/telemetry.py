@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from secrets import token_hex
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from proxy.core import ledger
 from proxy.core.errors import SidecarError, read_error, word
@@ -20,6 +20,11 @@ from proxy.core.normal import nodes
 from proxy.core.routes import Routes, account
 from proxy.core.telling import Outcome, Passage
 from proxy.shell.telling import Telling
+
+if TYPE_CHECKING:  # an extra
+    from opentelemetry.trace import Span
+
+    from proxy.shell.tracing import Tracer
 
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -56,15 +61,20 @@ class Sending:
     loads: Sequence[tuple[Bill | None, int]]  # what it carries: on whose bill, and as how many calls
     tally: Callable[[], None]
     id: str = ""  # of a batch
+    span: Span | None = None
 
     def __enter__(self) -> Self:
         """It is made ready."""
         self.telemetry.in_flight += 1
+        if self.id and self.telemetry.tracer:
+            self.span = self.telemetry.tracer.batch(self.id, (bill for bill, _ in self.loads), len(self.loads))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """It was answered, or will not be."""
         self.telemetry.in_flight -= 1
+        if self.span is not None:
+            self.span.end()
 
     def left(self) -> None:
         """Its head has been written: from here on it counts, whatever becomes of it."""
@@ -80,6 +90,7 @@ class Telemetry:
         """Begin at nothing; *clock* gives monotonic, *now* epoch seconds."""
         self.gauges = Gauges()
         self.telling: Telling | None = None
+        self.tracer: Tracer | None = None
         self.ledger = Ledger()
         self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
@@ -107,12 +118,16 @@ class Telemetry:
 
     def asked(self, path: str, query: str, fingerprint: bytes) -> Bill:
         """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
-        return self.ledger.open(
+        route = self._routes.of(path)
+        bill = self.ledger.open(
             ledger.calls_of(query),
-            route=self._routes.of(path),
+            route=route,
             app=fingerprint.hex()[:12],
             account=account(next(iter(nodes(path, query)), "")),
         )
+        if self.tracer:
+            self.tracer.begin(bill, route)
+        return bill
 
     def replied(self, request: Request, reply: Reply, bill: Bill, seconds: float, dressed: Reply) -> None:
         """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
@@ -129,6 +144,9 @@ class Telemetry:
             self.age.observe(reply.age)
         if reply.status >= 400:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
+        if self.tracer:
+            told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
+            self.tracer.end(bill, dressed.status, told)
         if self.telling:
             outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared)
             self.telling.replied(request, reply, outcome, route, bill)
@@ -139,6 +157,9 @@ class Telemetry:
         self._ended(Mode.SKIPPED, route, status, seconds)
         if status >= 400:
             self._note(Mode.SKIPPED, status, route, b"", passage.reason)
+        if self.tracer:
+            told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
+            self.tracer.end(bill, status, told)
         if self.telling:
             self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked), route, bill, batch)
 
