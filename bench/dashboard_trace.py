@@ -119,7 +119,7 @@ def main(minutes: float) -> None:
     above = calm.counted / len(best) - 1
 
     budget = max(1, round(len(best) / trace.seconds * WINDOW_S / 4))
-    tight = played(trace, budget=budget, fresh_s=FRESH_S, stale_if_error_s=STALE_S)
+    tight = played(trace, budget=budget, fresh_s=FRESH_S, stretch_s=STRETCH_S, stale_if_error_s=STALE_S)
     urgent = [look for look in trace.looks if look.urgency != LOW]
     excused = unavoidable(fewest_calls(urgent, STALE_S), budget, WINDOW_S)
 
