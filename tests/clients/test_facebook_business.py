@@ -15,6 +15,7 @@ SECRET = "SEC"
 READS = ("business_reads.py", TOKEN, f"secret={SECRET}")
 PROVEN = {"app_secret": SECRET, "require_proof": True, "edge_length": 10}
 FRESH: dict[str, Any] = {"cache": {"fresh_s": 60}}
+EACH_ASKED: dict[str, Any] = {"quota": {"enabled": False}}  # a throttle says nothing of what else the token asks
 OURS = {"graph-sidecar"}
 
 pytestmark = pytest.mark.clients
@@ -124,7 +125,7 @@ async def test_a_report_is_polled_until_it_is_done(stage: MakeStage) -> None:
 
 async def test_every_error_is_raised_as_directly(stage: MakeStage) -> None:
     """Missing objects, unknown fields and throttles raise the same exception with the same code, and cost no more."""
-    at = await stage(budget=1000)
+    at = await stage(settings=EACH_ASKED, budget=1000)
     for node, code, status in (("1003", 17, 400), ("1004", 80004, 400), ("1005", 4, 403), ("1006", 613, 400)):
         at.trouble(kind="error", id=node, code=code, status=status)
     program = (
