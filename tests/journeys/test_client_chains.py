@@ -412,7 +412,7 @@ async def test_a_batch_that_writes_and_is_cut(scene: MakeScene, trouble: dict[st
     assert (after.json == read.json) is (trouble["kind"] == "cut")
 
 
-IMPATIENT = {"upstream": {"connect_timeout_s": 0.1, "reply_timeout_s": 0.2}}
+IMPATIENT = {"upstream": {"connect_timeout_s": 1, "reply_timeout_s": 1}}
 SLOW = {"kind": "delay", "where": "batch", "ms": 5000, "count": 1}
 
 
