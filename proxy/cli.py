@@ -322,6 +322,19 @@ def cache(options: argparse.Namespace) -> int:
     return _told(lambda: holdings.WHAT[options.what](load(options).settings))
 
 
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """The log comes first; the rules to try are settings."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the sidecar's log: lines of JSON")
+    add_settings(parser)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Say what other rules would have saved of yesterday's calls, without asking anybody."""
+    from proxy import replay as replaying
+
+    return replaying.run(options.file, load(options).settings)
+
+
 def add_emulate(parser: argparse.ArgumentParser) -> None:
     """The emulator's common knobs by name, the others through --set."""
     from proxy.emulator import Config
@@ -432,6 +445,7 @@ COMMANDS = {
     "top": Command("shows a sidecar that runs, live in a terminal", add_top, run_top),
     "wait": Command("returns when a sidecar takes requests", add_wait, wait),
     "quit": Command("drains and ends a sidecar, and returns when it has ended", add_quit, end),
+    "replay": Command("says what other rules would have saved of the reads in a log", add_replay, replay),
     "cache": Command("counts, removes or checks what is held", add_cache, cache),
     "check": Command("prints the settings in force and where each comes from, or what is wrong", add_settings, check),
 }
