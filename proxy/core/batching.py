@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
@@ -29,8 +29,7 @@ TOPS_TRIED = 3
 _OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
 
 
-@dataclass(slots=True)
-class Limits:
+class Limits(msgspec.Struct):
     """What holds for every group; the window in seconds. A reload changes them where they are."""
 
     slots: int = GRAPH_LIMIT
@@ -41,7 +40,7 @@ class Limits:
 
     def take(self, other: Limits) -> None:
         """From now on let *other* hold."""
-        for name in self.__slots__:
+        for name in self.__struct_fields__:
             setattr(self, name, getattr(other, name))
 
 
@@ -134,8 +133,7 @@ class Call(Enum):
     LATE = "late"  # no reply in time
 
 
-@dataclass(frozen=True, slots=True)
-class Sorted:
+class Sorted(msgspec.Struct, frozen=True, gc=False):
     """What became of a batch: replies by index, the rest to be asked again in smaller batches or each alone."""
 
     replies: dict[int, Reply]

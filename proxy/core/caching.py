@@ -8,10 +8,10 @@ deviation from RFC 9111 section 5.2.2.5 is deliberate and written in the README.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.errors import is_clean, is_trouble
@@ -34,23 +34,20 @@ class Terms(NamedTuple):
     pressure: float = 0.0  # how scarce the calls are that it would take: 0 calm, 1 not to be had
 
 
-@dataclass(frozen=True, slots=True)
-class Reuse:
+class Reuse(msgspec.Struct, frozen=True, gc=False):
     """Serve what is held; *behind*: ask Graph as well, for the next caller; *detail*: why, if it is not fresh."""
 
     behind: bool = False
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """Ask Graph, with the ETag of what is held where that is of use."""
 
     validator: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(msgspec.Struct, frozen=True, gc=False):
     """The caller takes only what is held, and nothing that is held will do."""
 
 
@@ -98,8 +95,7 @@ def validator_for(held: Held, request: Request) -> str:
     return held.etag if held.channel == request.channel and not request.wishes.no_store else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """The caller's reply, and what to do with what is held: *keep* an entry (*write* it to disk too), or nothing."""
 
     reply: Reply
@@ -197,7 +193,7 @@ def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, aske
     fields = headers.refreshed(headers.from_held(entry.headers), answer.headers)
     new = _proofs(request, terms)
     proofs = (*new, *(known for known in entry.held.proofs if known not in new))[:PROOFS_KEPT]
-    now_held = msgspec.structs.replace(entry.held, asked=asked, proofs=proofs)
+    now_held = replace(entry.held, asked=asked, proofs=proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
     return Settled(reply, Entry(now_held, headers.held(fields), entry.body), write=False)
 
@@ -210,7 +206,7 @@ def _doubted(entry: Entry, proof: bytes) -> Entry | None:
     left = tuple(known for known in entry.held.proofs if known != proof)
     if left == entry.held.proofs:
         return None
-    return Entry(msgspec.structs.replace(entry.held, proofs=left), entry.headers, entry.body)
+    return Entry(replace(entry.held, proofs=left), entry.headers, entry.body)
 
 
 def _proofs(request: Request, terms: Terms) -> tuple[bytes, ...]:

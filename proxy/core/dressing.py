@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.core import headers, paging
 from proxy.core.errors import BadRequest, Draining, Looping, Misdirected, NotHeld, Overloaded, Unwelcome, word
@@ -17,8 +19,7 @@ _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
 _NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest, Unwelcome, Misdirected, Looping)))
 
 
-@dataclass(frozen=True, slots=True)
-class WayIn:
+class WayIn(msgspec.Struct, frozen=True, gc=False):
     """How the caller came in, for links that shall lead back here; an empty *origin* leaves them alone."""
 
     origin: str

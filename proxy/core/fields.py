@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.errors import UNREADABLE, is_clean, is_trouble
@@ -81,8 +82,7 @@ def may_share(request: Request) -> bool:
 # --- together ---
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(msgspec.Struct, frozen=True, gc=False):
     """Reads, by their places in a row, that are asked as one; and what that one asks."""
 
     names: Names

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 Headers = tuple[tuple[str, str], ...]
 """Header fields in the order they came, names as they were spelled."""
@@ -34,13 +35,31 @@ class Channel(StrEnum):
     DIRECT = "direct"
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Discreet(msgspec.Struct, frozen=True, gc=False):
+    """A value that may hold tokens: its fields called *hidden* appear in no repr.
+
+    A struct, for one is made or changed at every step of a read, in a tenth of the time that a frozen dataclass takes.
+    """
+
+    hidden: ClassVar[tuple[str, ...]]
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What may be seen of it, by name."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
+
+    def __repr__(self) -> str:
+        """The same as text."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class Credential(Discreet, frozen=True, gc=False):
     """A caller's token and what vouches for it; its text never appears in a repr."""
 
-    token: str = field(repr=False)
-    proof: str = field(default="", repr=False)
-    time: str = field(default="", repr=False)
+    hidden = ("token", "proof", "time")
+
+    token: str
+    proof: str = ""
+    time: str = ""
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -49,8 +68,7 @@ class Credential:
         return {"access_token": self.token, **{name: value for name, value in vouching.items() if value}}
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True, gc=False):
     """What the caller's own headers ask of a cache (RFC 9111 section 5.2.1, RFC 9110 section 13.1.2)."""
 
     no_cache: bool = False
@@ -71,8 +89,7 @@ class Wishes:
 NO_WISHES = Wishes()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True, gc=False):
     """One plain read in normal form: two spellings of the same read are equal but for credential and wishes."""
 
     host: str
@@ -96,13 +113,14 @@ class Request:
         return replace(self, validator=validator)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Discreet, frozen=True, gc=False):
     """What answers a request: Graph's words, and how they were come by."""
 
+    hidden = ("headers", "body")  # links hold tokens
+
     status: int
-    headers: Headers = field(repr=False)  # both may hold tokens: links do
-    body: bytes = field(repr=False)
+    headers: Headers
+    body: bytes
     mode: Mode = Mode.MISS
     channel: Channel = Channel.BATCH
     joined: Mode | None = None  # how the reply of the flight that was joined came about
@@ -137,13 +155,11 @@ class Held(msgspec.Struct, frozen=True, gc=False, array_like=True):
     expires: float = 0.0  # epoch seconds at which the first of its signed links ends; 0 if it has none
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class Entry(Discreet, frozen=True, gc=False):
     """What the store keeps: one 200 reply of Graph's."""
+
+    hidden = ("headers", "body")
 
     held: Held
     headers: bytes  # "Name: value" lines joined by CRLF: one object, not a list, for the collector's sake
     body: bytes
-
-    def __repr__(self) -> str:
-        """Without headers and body, for both may hold tokens."""
-        return f"Entry({self.held!r})"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pyjson5
 
 from proxy.core.errors import UNREADABLE
-from proxy.core.messages import Channel, Credential
+from proxy.core.messages import Channel, Credential, Discreet
 from proxy.core.normal import LIFTED, join_pairs, named, nodes, origin_form, read_target, split_pairs, version_of
 from proxy.core.reading import Head, Hosts, Read, Skip, checked_callback, credential, read
 from proxy.core.references import names_in, paths_in
@@ -33,15 +32,16 @@ _READ_HEADERS = frozenset({"if-none-match", "cache-control", "accept-language", 
 _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation as it was sent, and what it says of itself; its texts may hold tokens, and appear in no repr."""
+class Operation(Discreet, frozen=True, gc=False):
+    """One operation as it was sent, and what it says of itself; its texts may hold tokens."""
 
-    item: Mapping[str, Any] = field(repr=False)
+    hidden = ("item", "relative_url", "body", "headers")
+
+    item: Mapping[str, Any]
     method: str
-    relative_url: str = field(repr=False)
-    body: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    relative_url: str
+    body: str
+    headers: Mapping[str, str]
     name: str
     parents: tuple[int, ...]  # the places of the operations that it names, all before its own
     is_quiet: bool  # its slot is null on success, if another operation names it
@@ -52,8 +52,7 @@ class Operation:
         return bool(names_in(self.relative_url) or names_in(self.body))
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """What a batch call says of the batch as a whole."""
 
     operations: tuple[Operation, ...]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from proxy.core.errors import BadRequest
-from proxy.core.messages import NO_WISHES, Channel, Credential, Request, Wishes
+from proxy.core.messages import NO_WISHES, Channel, Credential, Discreet, Request, Wishes
 from proxy.core.normal import BATCHES, Target, read_target
 from proxy.core.rules import RuleBook
 
@@ -40,28 +42,27 @@ _MAY_WRITE = frozenset({"batch", "parameter-name", "text"})
 """What is passed through for these reasons may be a write, for all that can be seen of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Discreet, frozen=True, gc=False):
     """What of a message's head decides anything here; header names in lower case, several of one name in a row.
 
-    Target and headers hold tokens, and so appear in no repr.
+    Target and headers hold tokens.
     """
 
+    hidden = ("target", "headers")
+
     method: str
-    target: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
+    target: str
+    headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """A plain read: what to ask, and how the answer is dressed."""
 
     request: Request
     callback: str  # JSONP: the function that the body is handed to
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True, gc=False):
     """Not a plain read: it passes through, for the reason in one word."""
 
     reason: str

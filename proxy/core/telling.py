@@ -6,7 +6,6 @@ Ids, words of ours and keyed hashes: no token, no query, no name that somebody c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import msgspec
 
@@ -53,8 +52,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
         return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(msgspec.Struct, frozen=True, gc=False):
     """A message that passes through, or an operation that is no read: what of it is told."""
 
     method: str
@@ -66,8 +64,7 @@ class Passage:
     writes: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of it, as its caller got it."""
 
     status: int

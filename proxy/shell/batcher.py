@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
+
+from msgspec.structs import replace
 
 from proxy.core import batching
 from proxy.core.errors import Cut, SidecarError

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.core import caching
 from proxy.core.errors import NotHeld, SidecarError, Throttled
@@ -50,8 +52,7 @@ class _Found:
         return await self._loading if self._loading is not None else self._entry
 
 
-@dataclass(frozen=True, slots=True)
-class Inquiry:
+class Inquiry(msgspec.Struct, frozen=True):
     """A question that goes to Graph now, and what its answer is to be held against."""
 
     request: Request  # with the validator of what is held, where that is of use

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
+from msgspec.structs import replace
 
 from proxy.core import batching, errors, operations, unbatching
 from proxy.core.headers import passed_out

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT

@@ -7,10 +7,11 @@ import io
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import aiohttp
+from msgspec.structs import replace
 from yarl import URL
 
 from proxy.core import batching, headers, looping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Mode, Reply, Request
@@ -30,13 +30,13 @@ def credential(token: str = TOKEN, proof: str = "", time: str = "") -> Credentia
 def request(query: str = "fields=name", token: str | None = TOKEN, **others: object) -> Request:
     """A plain read of /v25.0/1."""
     who = None if token is None else Credential(token)
-    return replace(Request(GRAPH, "v25.0", "/1", query, "", who, wishes=NO_WISHES), **others)  # type: ignore[arg-type] # any field
+    return replace(Request(GRAPH, "v25.0", "/1", query, "", who, wishes=NO_WISHES), **others)
 
 
 def reply(status: int = 200, body: bytes = BODY, etag: str = ETAG, **others: object) -> Reply:
     """What Graph says to it."""
     fields = (*TYPED, ("ETag", etag)) if etag else TYPED
-    return replace(Reply(status, fields, body), **others)  # type: ignore[arg-type] # any field
+    return replace(Reply(status, fields, body), **others)
 
 
 def entry(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.fields import MOST, Lore, asking, cut, may_share, project, selection, together
 from proxy.core.messages import Wishes

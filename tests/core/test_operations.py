@@ -1,10 +1,10 @@
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.errors import BadRequest
 from proxy.core.messages import Credential

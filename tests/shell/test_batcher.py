@@ -6,9 +6,9 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.batching import Call, Limits
 from proxy.core.errors import Cut, Draining, Late, Overloaded, Unreachable

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.errors import Cut, NotHeld, Unreachable
 from proxy.core.keys import Keys

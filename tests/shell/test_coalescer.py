@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.errors import Late
 from proxy.core.messages import Mode, Request, Wishes

@@ -6,10 +6,10 @@ import asyncio
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.batching import Limits
 from proxy.core.errors import Cut, Late

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.core.errors import Cut
 from proxy.core.messages import Mode, Reply, Request, Wishes

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
 from proxy.core.messages import Entry, Held
 from proxy.core.sealing import BadSeal, Sealer
@@ -234,7 +234,7 @@ class Store:
         known = self._index.get(key)
         if known is not None and known.held.etag == entry.held.etag and known.held.asked > entry.held.asked:
             # Graph has confirmed this body since it was written; only the index has heard.
-            entry = msgspec.structs.replace(entry, held=known.held)
+            entry = replace(entry, held=known.held)
         self._memory.put(key, entry)
         self._index.put(key, entry.held, self._clock() if known is None else known.written)
         return entry
