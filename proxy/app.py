@@ -363,6 +363,7 @@ async def _build(
         purges=purges,
         now=clocks.now,
         pressure=pressure,
+        heard_behind=telemetry.replied_behind,
     )
     merger = Merger(cache, keys=keys, rule=rules.of, touched_by=names, limits=limits, clock=clocks.monotonic)
     coalescer = Coalescer(Several(merger, cache, rules.of, clocks.now), keys.flight, names, governor.urge)
@@ -372,7 +373,7 @@ async def _build(
     flights = (coalescer.close, merger.close_flights)
     changes = Changes(touches, purges, subscriptions, keys, store, clocks.now, flights)
 
-    telemetry.telling = Telling(keys)
+    telemetry.telling = Telling(keys, rules.of)
     reader = Reader(coalescer, upstream.single, keys, quota, telemetry, clocks.now, clocks.monotonic)
     unbatcher = Unbatcher(reader, cache, upstream.post, hosts, rules, changes.wrote, governor.heard)
     server = Server(reader, passthrough, unbatcher, hosts, rules, settings.paging.rewrite, way.trail, changes.wrote)

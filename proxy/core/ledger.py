@@ -93,13 +93,14 @@ class Ledger:
 class Bill:
     """What one caller asked for, until each call of it was sent or avoided; what is sent beyond that is our own."""
 
-    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "span", "spared")
+    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "sent", "span", "spared")
 
     def __init__(self, ledger: Ledger, lines: tuple[Line, ...], app: str = "") -> None:
         """Owe nothing yet."""
         self._ledger = ledger
         self._lines = lines
         self.app = app
+        self.sent = 0
         self.spared = 0
         self.span: object = None  # what traces hang on it
         self.asked = 0
@@ -120,6 +121,7 @@ class Bill:
 
     def send(self, calls: int) -> None:
         """So many calls have left for Graph."""
+        self.sent += calls
         self._ledger.counted += calls
         self._ledger.own += calls - self._cover(calls)
         for line in self._lines:

@@ -11,6 +11,9 @@ from msgspec.structs import replace
 Headers = tuple[tuple[str, str], ...]
 """Header fields in the order they came, names as they were spelled."""
 
+USUAL_PRIORITY = 3
+"""The urgency of a read that names none (RFC 9218 section 4.1)."""
+
 LOW_PRIORITY = 5
 """The urgency (RFC 9218 section 4.1: 0 first, 7 last) from which on a read has time."""
 
@@ -100,7 +103,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     credential: Credential | None = None
     channel: Channel = Channel.BATCH
     wishes: Wishes = NO_WISHES
-    priority: int = 3  # urgency, from 0 first to 7 last (RFC 9218 section 4.1)
+    priority: int = USUAL_PRIORITY  # urgency, from 0 first to 7 last
     validator: str = ""  # the ETag that goes to Graph; the cache sets it
 
     @property

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from proxy.core.errors import BadRequest
-from proxy.core.messages import NO_WISHES, Channel, Credential, Discreet, Request, Wishes
+from proxy.core.messages import NO_WISHES, USUAL_PRIORITY, Channel, Credential, Discreet, Request, Wishes
 from proxy.core.normal import BATCHES, Target, read_target
 from proxy.core.rules import RuleBook
 
@@ -212,11 +212,11 @@ def _is_field(value: str) -> bool:
 
 
 def priority(told: str, ruled: int | None) -> int:
-    """The urgency that the caller's Priority field names (RFC 9218 section 4.1), else the rule's, else the usual 3."""
+    """The urgency that the caller's Priority field names (RFC 9218 section 4.1), else the rule's, else the usual."""
     named = _URGENCY.findall(told)
     if named:
         return int(named[-1])  # of several members of one name the last counts (RFC 9651 section 4.2.2)
-    return 3 if ruled is None else ruled
+    return USUAL_PRIORITY if ruled is None else ruled
 
 
 def _request(

@@ -36,6 +36,12 @@ def parts(request: Request) -> dict[str, Request] | None:
     return {each: replace(request, path=f"/{each}{edge}", query=rest) for each in ids}
 
 
+def ids_in(path: str, query: str) -> tuple[str, ...]:
+    """The objects that such a read names; () for any other read."""
+    found = _read(query) if path.count("/") == 1 and "ids=" in query else None
+    return found[0] if found else ()
+
+
 @lru_cache(maxsize=1024)
 def _read(query: str) -> tuple[tuple[str, ...], str] | None:
     pairs = split_pairs(query)

@@ -6,17 +6,27 @@ Ids, words of ours and keyed hashes: no token, no query, no name that somebody c
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
-from proxy.core import routes
+from proxy.core import fields, routes, several
+from proxy.core.errors import GraphError, read_error
 from proxy.core.keys import Keys
-from proxy.core.messages import Mode, Reply, Request
-from proxy.core.normal import field_names, fields_in, nodes
+from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Request, Wishes
+from proxy.core.normal import WORTH_KEEPING, field_names, fields_in, nodes
+from proxy.core.usage import Gauge, gauges, usage_in
+
+ASKED = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
+"""Modes of replies that Graph gave now."""
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_USE = re.compile(r"[a-z][a-z_]{0,39}")
 _DIGITS = 6
 """Digits that a field's name may hold; a secret in hexadecimal has more."""
+_SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
+_NO_ERROR = GraphError()
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,11 +45,23 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     fields: str = ""  # the top level of `fields`; of what has braces or arguments the name alone, and a mark
     key: str = ""  # the entry's name, its first 16 digits: equal for equal reads
     body: str = ""  # equal for equal answers
+    rest: str = ""  # equal for reads that differ in `ids` and plain `fields` alone; "" in lines of older versions
+    ids: str = ""  # those of `ids=`, where each can be asked for by itself
+    proof: str = ""  # equal for equal proofs that vouch for the token
+    timed: bool = False  # whether the proof was for its time alone
+    wishes: str = ""  # what the caller's own headers ask of a cache
+    priority: int | None = None  # the urgency that the caller itself named
+    etag: bool = True  # whether the answer has an ETag of Graph's
     detail: str = ""
     batch: str = ""
+    behind: bool = False  # asked behind a reply, and nobody's
     calls: int = 1
     avoided: int = 0
+    sent: int | None = None  # calls that left for it, again after trouble too; None in lines of older versions
     writes: bool = False
+    code: int = 0  # of the error that Graph gave
+    subcode: int = 0
+    usage: tuple[Gauge, ...] = ()  # what the answer told of limits
     size: int = 0
     age_s: float | None = None
     window_ms: float | None = None
@@ -72,10 +94,23 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     calls: int
     avoided: int = 0
+    sent: int = 0
 
 
-def of_read(request: Request, reply: Reply, outcome: Outcome, route: str, keys: Keys) -> Told:
-    """What is told of a *reply* to a read."""
+def of_read(
+    request: Request,
+    reply: Reply,
+    outcome: Outcome,
+    route: str,
+    keys: Keys,
+    *,
+    named: int | None = None,
+    behind: bool = False,
+) -> Told:
+    """What is told of a *reply* to a read, whose caller *named* an urgency or none."""
+    look = _look if len(request.query) <= WORTH_KEEPING else _look_first
+    words = look(request.path, request.query, request.language, keys)
+    who, etag, error = request.credential, reply.header("etag") or "", _error(reply)
     return Told(
         mode=reply.mode.value,
         status=outcome.status,
@@ -83,17 +118,29 @@ def of_read(request: Request, reply: Reply, outcome: Outcome, route: str, keys: 
         host=request.host,
         version=request.version,
         route=route,
-        path=routes.shown(request.path),
-        app=keys.fingerprint(request.credential).hex()[:12],
+        path=words.path,
+        app=keys.fingerprint(who).hex()[:12],
         total_ms=_ms(outcome.seconds),
-        node=_node(request.path, request.query),
-        fields=shown_fields(request.query),
+        node=words.node,
+        fields=words.fields,
         key=keys.entry(request).hex()[:16],
-        body=keys.mark((reply.header("etag") or "").encode("utf-8", "surrogateescape") or reply.body).hex(),
+        body=keys.mark(etag.encode("utf-8", "surrogateescape") or reply.body).hex(),
+        rest=words.rest,
+        ids=words.ids,
+        proof=keys.proof(who).hex(),
+        timed=who is not None and who.time != "",
+        wishes=_shown_wishes(request.wishes) if request.wishes is not NO_WISHES else "",
+        priority=named,
+        etag=etag != "",
         detail=reply.detail,
         batch=reply.batch,
+        behind=behind,
         calls=outcome.calls,
         avoided=outcome.avoided,
+        sent=outcome.sent,
+        code=error.code,
+        subcode=error.error_subcode or 0,
+        usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ASKED else (),
         size=outcome.size,
         age_s=None if reply.age is None else round(reply.age, 3),
         window_ms=None if reply.window_s is None else _ms(reply.window_s),
@@ -117,6 +164,7 @@ def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: 
         detail=passage.reason,
         batch=batch,
         calls=outcome.calls,
+        sent=outcome.sent,
         writes=passage.writes,
     )
 
@@ -124,6 +172,32 @@ def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: 
 def of_failure(word: str, status: int, route: str) -> Told:
     """What is told where a message got an error of ours, and nothing more is known of it."""
     return Told(Mode.FAILED.value, status, "", "", "", route, "", "", 0, detail=word, calls=0)
+
+
+class _Words(NamedTuple):
+    """What is told of a read whatever became of it."""
+
+    path: str
+    node: str
+    fields: str
+    ids: str
+    rest: str
+
+
+def _look_first(path: str, query: str, language: str, keys: Keys) -> _Words:
+    shown, ids, read = routes.shown(path), several.ids_in(path, query), Request("", "", path, query)
+    if not all(map(routes.is_id, ids)):
+        ids = ()
+    if ids:
+        read = next(iter((several.parts(read) or {}).values()))
+    chosen = fields.selection(read)
+    rest = "\0".join((language, path if path != shown else "", chosen.rest if chosen else read.query))
+    mark = keys.mark(rest.encode("utf-8", "surrogateescape")).hex()
+    return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
+
+
+_look = lru_cache(maxsize=4096)(_look_first)
+"""Programs repeat themselves."""
 
 
 def shown_fields(query: str) -> str:
@@ -136,6 +210,33 @@ def _shown_field(name: str) -> str:
     if found is None or sum(map(str.isdigit, found.group())) > _DIGITS:
         return "…"
     return found.group() if found.end() == len(name) else f"{found.group()}…"
+
+
+def _shown_wishes(wishes: Wishes) -> str:
+    """As a Cache-Control that asks for the same."""
+    words = {"no-cache": wishes.no_cache, "no-store": wishes.no_store, "only-if-cached": wishes.only_if_cached}
+    ages = dict(zip(("max-age", "min-fresh", "max-stale", "stale-if-error"), wishes.ages, strict=True))
+    told = [name for name, is_wished in words.items() if is_wished]
+    return ", ".join([*told, *(f"{name}={age}" for name, age in ages.items() if age is not None)])
+
+
+@lru_cache(maxsize=1024)
+def _shown_usage(told: Headers) -> tuple[Gauge, ...]:
+    """What *told* says of limits, without names that are no ids and words that are no kind of use."""
+    return tuple(
+        gauge._replace(
+            id=gauge.id if routes.is_id(gauge.id) else "", type=gauge.type if _USE.fullmatch(gauge.type) else ""
+        )
+        for gauge in gauges(told)
+        if not gauge.id or routes.is_id(gauge.id)
+    )
+
+
+def _error(reply: Reply) -> GraphError:
+    """Graph's error in *reply*; errors of ours, and no error, have no code."""
+    if reply.mode is Mode.FAILED or (reply.status < 400 and b'"error"' not in reply.body[:_SEEN_IN]):
+        return _NO_ERROR
+    return read_error(reply.body) or _NO_ERROR
 
 
 def _node(path: str, query: str) -> str:

@@ -10,13 +10,17 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import caching
-from proxy.core.errors import NotHeld, SidecarError, Throttled
+from proxy.core.errors import NotHeld, SidecarError, Throttled, reply_of
 from proxy.core.keys import Keys
+from proxy.core.ledger import Bill
 from proxy.core.messages import LOW_PRIORITY, Entry, Held, Reply, Request
 from proxy.core.purging import Purges, Subject
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
 from proxy.shell import Layer, bills
+
+HeardBehind = Callable[[Request, Reply, Bill, float], None]
+"""Told of the reply to a read that was asked behind another, on whose bill it was, and how many seconds it took."""
 
 
 class Store(Protocol):
@@ -76,8 +80,12 @@ class Cache:
         purges: Purges,
         now: Callable[[], float],
         pressure: Callable[[Request], float] = lambda _request: 0.0,
+        heard_behind: HeardBehind = lambda *_heard: None,
     ) -> None:
-        """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are."""
+        """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are.
+
+        *heard_behind* is told of replies that nobody waits for.
+        """
         self._onward = onward
         self._store = store
         self._keys = keys
@@ -86,6 +94,7 @@ class Cache:
         self._purges = purges
         self._now = now
         self._pressure = pressure
+        self._heard_behind = heard_behind
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -246,15 +255,20 @@ class Cache:
         if inquiry.key not in self._behind:
             patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
             inquiry = replace(inquiry, request=patient)
-            bill = bills.current()
-            with bills.charged_to(bill and bill.behind()):
+            caller = bills.current()
+            bill = caller and caller.behind()
+            with bills.charged_to(bill):
                 task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
-            task.add_done_callback(lambda done: self._landed(inquiry.key, done))
+            task.add_done_callback(lambda done: self._landed(inquiry, bill, done))
 
-    def _landed(self, key: bytes, done: asyncio.Task[Reply]) -> None:
-        del self._behind[key]
-        if not done.cancelled():
-            done.exception()
+    def _landed(self, inquiry: Inquiry, bill: Bill | None, done: asyncio.Task[Reply]) -> None:
+        del self._behind[inquiry.key]
+        if done.cancelled():
+            return
+        error = done.exception()
+        if bill is not None and (error is None or isinstance(error, SidecarError)):
+            reply = reply_of(error) if error else done.result()
+            self._heard_behind(inquiry.request, reply, bill, self._now() - inquiry.asked)
 
 
 NOTHING = _Found(None, None)

@@ -148,8 +148,14 @@ class Telemetry:
             told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
             self.tracer.end(bill, dressed.status, told)
         if self.telling:
-            outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared)
+            outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared, bill.sent)
             self.telling.replied(request, reply, outcome, route, bill)
+
+    def replied_behind(self, request: Request, reply: Reply, bill: Bill, seconds: float) -> None:
+        """A read that was asked behind a reply got *reply*, which no caller waits for."""
+        if self.telling:
+            outcome = Outcome(reply.status, len(reply.body), seconds, 0, sent=bill.sent)
+            self.telling.behind(request, reply, outcome, self._routes.of(request.path))
 
     def passed(self, passage: Passage, bill: Bill, status: int, seconds: float, batch: str = "") -> None:
         """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
@@ -161,7 +167,7 @@ class Telemetry:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)
         if self.telling:
-            self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked), route, bill, batch)
+            self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked, sent=bill.sent), route, bill, batch)
 
     def failed(self, error: SidecarError, path: str = "") -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core import telling
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill
-from proxy.core.messages import Reply, Request
+from proxy.core.messages import USUAL_PRIORITY, Reply, Request
+from proxy.core.rules import Rule
 from proxy.core.telling import Outcome, Passage, Told
 
 LOG = "graph_sidecar.reply"
@@ -22,12 +24,18 @@ class Telling:
     """Makes what is told only where somebody listens."""
 
     keys: Keys
+    rule: Callable[[Request], Rule]
 
     def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str, bill: Bill) -> None:
         """A read was answered."""
         del bill
         if _log.isEnabledFor(logging.INFO):
-            _tell(telling.of_read(request, reply, outcome, route, self.keys))
+            _tell(telling.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
+
+    def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
+        """A read that was asked behind a reply was answered."""
+        if _log.isEnabledFor(logging.INFO):
+            _tell(telling.of_read(request, reply, outcome, route, self.keys, behind=True))
 
     def passed(self, passage: Passage, outcome: Outcome, route: str, bill: Bill, batch: str) -> None:
         """A message passed through."""
@@ -38,6 +46,11 @@ class Telling:
         """A message got an error of ours, and nothing more is known of it."""
         if _log.isEnabledFor(logging.INFO):
             _tell(telling.of_failure(word, status, route))
+
+    def _named(self, request: Request) -> int | None:
+        """The urgency that no rule has given *request*, so that its caller must have."""
+        ruled = self.rule(request).priority
+        return None if request.priority == (USUAL_PRIORITY if ruled is None else ruled) else request.priority
 
 
 def _tell(told: Told) -> None:

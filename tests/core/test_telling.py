@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.keys import Keys
 from proxy.core.messages import Channel, Credential, Mode, Reply, Request
-from proxy.core.telling import Outcome, Passage, of_passage, of_read, shown_fields
+from proxy.core.reading import wishes
+from proxy.core.telling import Outcome, Passage, Told, of_passage, of_read, shown_fields
+from proxy.core.usage import Gauge
 
 KEYS = Keys(bytes(32))
 OUTCOME = Outcome(200, 11, 0.0841, 1)
@@ -68,11 +73,65 @@ def test_fields_are_told_by_name_alone(query: str, told: str) -> None:
 @given(st.text(), st.text(), st.sampled_from(["GET", "POST", TOKEN, "P\x00ST"]))
 def test_no_token_gets_into_a_line(path: str, query: str, method: str) -> None:
     """Wherever a caller puts it."""
-    asked = request(f"/{path}/{TOKEN}", f"fields={TOKEN},{query}&x={TOKEN}")
+    asked = request(f"/{path}/{TOKEN}", f"fields={TOKEN},{query}&ids=1,{TOKEN}&x={TOKEN}")
+    usage = ("X-Business-Use-Case-Usage", json.dumps({TOKEN: [{"type": TOKEN, "call_count": 1}]}))
+    answer = Reply(200, (usage, ("X-App-Usage", TOKEN)), TOKEN.encode())
     passage = Passage(method, "graph.test", "", f"/{TOKEN}{path}", query, "method", writes=True)
-    for told in (of_read(asked, reply(TOKEN.encode()), OUTCOME, "", KEYS), of_passage(passage, OUTCOME, "", "ab", "")):
-        assert TOKEN.encode() not in msgspec.json.encode(told)
-        assert TOKEN not in str(told)
+    for line in (of_read(asked, answer, OUTCOME, "", KEYS), of_passage(passage, OUTCOME, "", "ab", "")):
+        assert TOKEN.encode() not in msgspec.json.encode(line)
+        assert TOKEN not in str(line)
+
+
+def told(path: str = "/1", query: str = "", answer: Reply | None = None) -> Told:
+    """The line about a read of *path* with *query*."""
+    return of_read(request(path, query), answer or reply(), OUTCOME, "", KEYS)
+
+
+def test_what_may_be_asked_together_has_the_same_rest() -> None:
+    """Whatever their plain fields, and whether by an id of their own or among others; nothing else may differ."""
+    alike = [("/1", "fields=a&limit=2"), ("/1", "fields=b,c&limit=2"), ("/", "fields=a&ids=1,2&limit=2")]
+    assert len({told(*each).rest for each in alike}) == 1
+    others = [("/1", "limit=2"), ("/1", "limit=3"), ("/1", "fields=a{b}&limit=2"), ("/me_too", "limit=2")]
+    others += [("/me_three", "limit=2"), ("/", "fields=a&ids=1,x")]
+    rests = {told(*each).rest for each in [*alike[:2], *others]}
+    assert len(rests) == 6
+
+
+def test_several_objects_are_told_by_their_ids() -> None:
+    """Where each can be asked for by itself."""
+    assert told("/", "ids=1,act_2").ids == "1,act_2"
+    assert told("/", "ids=1,name_of_a_page").ids == ""
+
+
+def test_graphs_error_and_what_it_said_of_limits_are_told() -> None:
+    """Of an answer that Graph gave now: a throttle by its code, usage in percent."""
+    refused = b'{"error":{"message":"(#80000) of EAABsecret","code":80000,"error_subcode":2446079}}'
+    usage = {"1": [{"type": "ads_insights", "call_count": 100, "estimated_time_to_regain_access": 5}]}
+    fields = (("X-Business-Use-Case-Usage", json.dumps(usage)), ("x-app-usage", '{"call_count":28}'))
+    line = told(answer=Reply(400, fields, refused))
+    assert (line.code, line.subcode, line.etag) == (80000, 2446079, False)
+    assert line.usage == (Gauge("account", "1", "ads_insights", 100, 300), Gauge("app", "", "", 28))
+    assert told(answer=Reply(200, fields, b"{}", mode=Mode.REUSED)).usage == ()
+
+
+@pytest.mark.parametrize(
+    "control", ["no-cache", "no-store", "only-if-cached", "max-age=5, min-fresh=1, max-stale=9, stale-if-error=0", ""]
+)
+def test_the_callers_wishes_are_told_as_it_could_have_said_them(control: str) -> None:
+    """So that they are read again by what reads a caller's own."""
+    wished = wishes({"cache-control": control, "if-none-match": '"secret"'})
+    line = of_read(replace(request(), wishes=wished), reply(), OUTCOME, "", KEYS)
+    assert line.wishes == control
+    assert wishes({"cache-control": line.wishes}) == replace(wished, if_none_match="")
+
+
+def test_what_vouches_for_a_token_is_told_by_a_mark() -> None:
+    """The same for the same proof; of one for its time alone that it is."""
+    proofs = [Credential(TOKEN), Credential(TOKEN, "p"), Credential(TOKEN, "q"), Credential(TOKEN, "p", "1")]
+    lines = [of_read(replace(request(), credential=who), reply(), OUTCOME, "", KEYS) for who in proofs]
+    assert lines[0].proof == ""
+    assert len({line.proof for line in lines}) == 4
+    assert [line.timed for line in lines] == [False, False, False, True]
 
 
 def test_a_reused_reply_says_how_old_it_is_and_what_it_saved() -> None:

@@ -9,11 +9,13 @@ from msgspec.structs import replace
 
 from proxy.core.errors import Cut, NotHeld, Unreachable
 from proxy.core.keys import Keys
-from proxy.core.messages import Channel, Entry, Held, Mode, Wishes
+from proxy.core.ledger import Ledger
+from proxy.core.messages import Channel, Entry, Held, Mode, Reply, Wishes
 from proxy.core.purging import Order, Purges
 from proxy.core.rules import Rule
 from proxy.core.touching import Touches
-from proxy.shell.cache import Cache
+from proxy.shell import bills
+from proxy.shell.cache import Cache, HeardBehind
 from tests.shell.fakes import JSON, Clock, Onward, ask, entry, later, told, turns
 
 KEYS = Keys(bytes(32))
@@ -56,6 +58,7 @@ def cache(
     *,
     touches: Touches | None = None,
     purges: Purges | None = None,
+    heard_behind: HeardBehind = lambda *_heard: None,
     **rule: float | bool,
 ) -> Cache:
     """A cache with one rule for everything."""
@@ -67,6 +70,7 @@ def cache(
         touches=touches or Touches(),
         purges=purges or Purges(),
         now=Clock(),
+        heard_behind=heard_behind,
     )
 
 
@@ -167,6 +171,23 @@ async def test_stale_is_served_while_graph_is_asked_once() -> None:
     answer.set_result(told(b'{"new":1}', etag='"e2"'))
     await turns()
     assert (await layer(ask())).body == b'{"new":1}'
+
+
+@pytest.mark.parametrize("answer, mode", [(told(b'{"new":1}', etag='"e2"'), Mode.CHANGED), (GONE, Mode.FAILED)])
+async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable, mode: Mode) -> None:
+    """Nobody gets it, and whoever reads the log knows of the call all the same: it counted."""
+    heard: list[tuple[Mode, str]] = []
+    layer = cache(
+        Onward(answer),
+        FakeStore(entry(asked=985.0)),
+        fresh_s=10,
+        stale_while_revalidate_s=60,
+        heard_behind=lambda _request, reply, bill, _seconds: heard.append((reply.mode, bill.app)),
+    )
+    with bills.charged_to(Ledger().open(1, app="fp")):
+        await layer(ask())
+    await turns()
+    assert heard == [(mode, "fp")]
 
 
 async def test_a_question_behind_may_fail_and_is_asked_again() -> None:
