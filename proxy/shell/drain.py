@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
 from proxy.core import dressing, errors
 from proxy.core.reading import may_write
 from proxy.shell.listener import LEAVING, respond
+from proxy.shell.patience import Watched
 
 _log = logging.getLogger("graph_sidecar.drain")
 
+_LOOK_EVERY_S = 0.02
 _BREAK_OFF_S = 0.05
 """Seconds that aiohttp waits once more for what is open before it cancels it."""
 
@@ -26,15 +31,12 @@ class Inside:
         self._handle = handle
         self._open: set[asyncio.Task[None] | None] = set()
         self._leaving = self._broken_off = False
-        self._empty = asyncio.Event()
-        self._empty.set()
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; near the end its connection is not kept."""
         task = asyncio.current_task()
         message[LEAVING] = lambda: self._leaving
         self._open.add(task)
-        self._empty.clear()
         try:
             response = await self._handle(message)
         except asyncio.CancelledError:
@@ -44,8 +46,6 @@ class Inside:
             response = _broken_off(message)
         finally:
             self._open.discard(task)
-            if not self._open:
-                self._empty.set()
         if self._leaving and not response.prepared:  # else its head has promised another answer
             response.force_close()
         return response
@@ -53,11 +53,6 @@ class Inside:
     def say_goodbye(self) -> None:
         """From now on each answer ends its connection."""
         self._leaving = True
-
-    async def leave(self) -> None:
-        """Wait until nothing is being answered."""
-        self.say_goodbye()
-        await self._empty.wait()
 
     async def break_off(self) -> None:
         """Tell those who still wait for the beginning of an answer that there will be none."""
@@ -79,20 +74,51 @@ def _broken_off(message: web.BaseRequest) -> web.Response:
 async def drain(runner: web.BaseRunner, seconds: float, inside: Inside | None = None) -> None:
     """Stop accepting and finish what is open; what is not finished after *seconds* is broken off.
 
-    aiohttp closes connections first, and then hears no more of a body that is still coming; so it is called last.
-    Its own shutdown_timeout counts twice, so the runner is to be made without one (0).
+    aiohttp's own end of a server hears no more of a body that is still coming, forgets who has just come in, and
+    without a timeout waits for such a one for ever; so it is called when nobody is left.
     """
     server = runner.server
+    if inside is not None:
+        inside.say_goodbye()
+    if server is None:
+        return
+    await _close_door(runner, server)
     try:
         async with asyncio.timeout(seconds):
-            for site in runner.sites:
-                await site.stop()
-            if inside is not None:
-                await inside.leave()
+            await _empty(server)
             await runner.cleanup()
     except TimeoutError:
         _log.warning("requests are still open after %g s and are broken off", seconds)
         if inside is not None:
             await inside.break_off()
-        if server is not None:
-            await server.shutdown(_BREAK_OFF_S)
+        await server.shutdown(_BREAK_OFF_S)
+
+
+async def _close_door(runner: web.BaseRunner, server: web.Server) -> None:
+    """Stop listening, and let in those who have knocked: the system would hang up on them."""
+    listening: list[socket.socket] = []
+    for site in runner.sites:
+        theirs = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp tells its addresses alone
+        listening += [socket.socket(fileno=os.dup(each.fileno())) for each in theirs]
+        await site.stop()
+    waiting = [line for each in listening for line in _knocking(each)]
+    for line in waiting:
+        with contextlib.suppress(OSError):  # that one has left
+            await asyncio.get_running_loop().connect_accepted_socket(server, line)
+
+
+def _knocking(door: socket.socket) -> Iterator[socket.socket]:
+    with door, contextlib.suppress(OSError):  # BlockingIOError: nobody
+        while True:
+            yield door.accept()[0]
+
+
+async def _empty(server: web.Server) -> None:
+    """Wait until every connection has ended: each does as soon as nothing is being said on it."""
+    clock = asyncio.get_running_loop().time
+    await asyncio.sleep(_LOOK_EVERY_S)  # who was let in last is not known before the loop has turned
+    while connections := server.connections:
+        for each in connections:
+            if isinstance(each, Watched):
+                each.leave(clock())
+        await asyncio.sleep(_LOOK_EVERY_S)

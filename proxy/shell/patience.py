@@ -17,6 +17,8 @@ _log = logging.getLogger("graph_sidecar.listener")
 _LOOK_EVERY_S = 1.0
 _HEARD_OUT_S = 1.0
 """Seconds in which one that is sent away may read why."""
+_FIRST_WORD_S = 1.0
+"""Seconds in which one that has just come in may say its first word, though the listener is about to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,13 @@ class Watched(web.RequestHandler):
         elif self._is_stalled(now, patience.stall_s):
             _log.info("a connection was closed: nothing moved on it for %g s", patience.stall_s)
             transport.abort()
+
+    def leave(self, now: float) -> None:
+        """End, unless a message is being answered, or is on its way in."""
+        is_resting = self._waiter is not None and not self._waiter.done() and not self._messages
+        is_on_its_way = self._half is not None and (not self._is_silent or now - self._heard < _FIRST_WORD_S)
+        if is_resting and not is_on_its_way:
+            self.force_close()
 
     def _is_stalled(self, now: float, stall_s: float) -> bool:
         if self._paused:

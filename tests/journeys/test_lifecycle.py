@@ -40,7 +40,7 @@ async def test_what_is_open_is_finished(
 ) -> None:
     """At the end open reads get their answers, those that wait for a batch too, new callers are refused, status 0.
 
-    Who keeps a connection and asks once more is answered, and told that the connection ends.
+    Who is in the middle of asking is answered, and told that the connection ends.
     """
     behind = await graph()
     shut = gate(behind)
@@ -52,6 +52,8 @@ async def test_what_is_open_is_finished(
         queued = await caller.start(caller.say("/v25.0/222", token="ann"), caller.say("/v25.0/333", token="bob"))
         while (await probe.say("/stats")).json["queued"] != 2:
             pass
+        await kept.send("GET /?callback=1 HTTP/1.1\r\n")
+        await probe.say("/livez")  # by now it has heard that
         sidecar.signal(number)
         await sidecar.says("draining")
         ready = await probe.say("/readyz")
@@ -59,7 +61,7 @@ async def test_what_is_open_is_finished(
         assert (await probe.say("/livez")).status == 200
         with pytest.raises(aiohttp.ClientConnectorError):
             await (await ask(sidecar.url)).say(READ)
-        await kept.send("GET /?callback=1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        await kept.send("Host: a\r\n\r\n")
         late = await kept.message()
         assert (late.status, late.fields["Connection"]) == (400, "close")
         shut.open()
