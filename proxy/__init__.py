@@ -2,7 +2,7 @@
 
     cli         reads flags, environment and file (`loading`, `settings`), looks at the machine (`preflight`)
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay  reads its log
-    app         builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
+    app/        builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
       intercept   CONNECT and TLS      authority    who signs for Graph   tunnel     other hosts' bytes
       listener    connections (patience)  server       messages, each to where it belongs     drain   their end

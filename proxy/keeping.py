@@ -21,7 +21,7 @@ Environ = Mapping[str, str]
 def init(settings: Settings, environ: Environ, force: bool) -> str:  # noqa: FBT001 - all actions look alike
     """Make an authority for the hosts that are set; one that serves them already is left alone."""
     del environ
-    folder, hosts, now = settings.intercept.ca_dir, app.names(settings), datetime.now(UTC)
+    folder, hosts, now = settings.intercept.ca_dir, app.graph_hosts(settings), datetime.now(UTC)
     found = None if force else authority.load(folder)
     if found is None:
         found = authority.make(folder, hosts, now, anew=force)

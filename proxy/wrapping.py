@@ -37,7 +37,7 @@ def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) 
 
 
 async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
-    names = app.names(settings)
+    names = app.graph_hosts(settings)
     authority = await asyncio.to_thread(_authority, settings.intercept.ca_dir, names)
     for name in trust.replaced(environ):
         _log.warning("%s of this environment is not used while the command runs", name)

@@ -1,0 +1,108 @@
+"""`graph-sidecar serve`: one process, its signals and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import resource
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+
+from proxy import logs
+from proxy.app.running import sidecar
+from proxy.settings import Settings
+
+_log = logging.getLogger("graph_sidecar")
+
+MALLOPT = {-8: 1, -1: 131_072, -3: 131_072}
+"""glibc's M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD (malloc.h); other C libraries have no such call."""
+
+
+def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Raises StartError and SettingsError.
+
+    At SIGHUP, what *reread* gives is taken; it raises SettingsError.
+    """
+    logs.set_up(settings.log)
+    _keep_the_heap_small()
+    _take_all_files()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings, reread))
+
+
+def _keep_the_heap_small() -> None:
+    """One heap for all threads, and large blocks given back at once: glibc keeps more than it needs."""
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in MALLOPT.items():
+            mallopt(option, value)
+
+
+def _take_all_files() -> None:
+    """Connections are files: as many as this process may ever open."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+    """Serve until a signal, then drain; a second signal does not wait for those inside."""
+    ending, hung_up = _signals()
+    try:
+        return await _serve_until(ending, hung_up, settings, reread)
+    except asyncio.CancelledError:
+        _log.warning("told to stop again: requests that were open are broken off")
+        return 1
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """What is set by SIGTERM and SIGINT, the second of which cancels this task, and what by SIGHUP."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    ending, hung_up = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        if ending.is_set() and task is not None:
+            task.cancel()
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told)
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
+    return ending, hung_up
+
+
+async def _serve_until(
+    ending: asyncio.Event, hung_up: asyncio.Event, settings: Settings, reread: Callable[[], Settings]
+) -> int:
+    async with sidecar(settings, ending=ending, reread=reread) as running, _reloading(hung_up, running.live.reload):
+        _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
+        gc.collect()
+        gc.freeze()
+        if not running.admin.is_loopback and not settings.admin_token_file:
+            _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
+        await ending.wait()
+        _log.info("draining for at most %g s", running.live.settings.drain_s)
+    _log.info("done")
+    return 0
+
+
+@asynccontextmanager
+async def _reloading(hung_up: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Reload whenever *hung_up* is set; whoever sends the signal reads in the log what came of it."""
+
+    async def listen() -> None:
+        while await hung_up.wait():
+            hung_up.clear()
+            await reload()
+
+    task = asyncio.create_task(listen())
+    try:
+        yield
+    finally:
+        task.cancel()
