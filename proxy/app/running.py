@@ -70,7 +70,7 @@ async def sidecar(
         own = Own(ready, ending, telemetry, watch, live, stack.changes)
         admin_at, webhooks_at = await open_own(own, gatekeeper, settings, lifetimes=lifetimes, last=last)
         listen_at, tls_at = await _open_stack(stack, live, lifetimes)
-        stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, tls_at) if at)
+        stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, webhooks_at, tls_at) if at)
         watch.listen = f"http://{listen_at}"
         await lifetimes.enter_async_context(pulse(telemetry))
         ready.set()

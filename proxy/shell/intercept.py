@@ -15,7 +15,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from proxy.core import dressing, errors
-from proxy.core.intercepting import Ended, Gate, Tunnel
+from proxy.core.intercepting import Ended, Gate, Tunnel, is_loopback
 from proxy.shell.authority import Authority, Leaf
 from proxy.shell.dialing import OwnSockets
 from proxy.shell.listener import Connection, Left, respond
@@ -101,7 +101,9 @@ class Intercept:
     def _is_own(self, transport: asyncio.Transport) -> bool:
         """Whether the other end is a listener of this very machine's that is one of ours."""
         here, there = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        return here is not None and there is not None and here[0] == there[0] and there[1] in self.ports
+        if here is None or there is None or there[1] not in self.ports:
+            return False
+        return here[0] == there[0] or is_loopback(there[0])  # 127.0.0.2 is called from 127.0.0.1
 
     async def _join(self, message: web.BaseRequest, far: End) -> None:
         left = _hand_over(message)

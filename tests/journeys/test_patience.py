@@ -7,6 +7,8 @@ import json
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
+
 from tests.journeys.conftest import MakeScene, MakeScripted
 from tests.wires import Listener, Message, Wire, calling
 
@@ -113,9 +115,20 @@ async def test_one_connection_too_many_is_told(scene: MakeScene) -> None:
                     break
 
 
-async def test_our_own_paths_are_as_patient(scene: MakeScene) -> None:
-    """The admin listener holds no half message for ever either."""
-    here = await scene(listener(head_timeout_s=0.1))
-    async with calling(here.front.admin_url) as wire:
-        await wire.send("GET /livez HTTP/1.1\r\n")
+@pytest.mark.parametrize("which", ["admin", "webhooks"])
+async def test_our_own_paths_are_as_patient(scene: MakeScene, which: str) -> None:
+    """Neither the admin listener nor the one that the world may reach holds half a message for ever."""
+    here = await scene({**listener(head_timeout_s=0.1), "webhooks": {"listen": "127.0.0.1:0"}})
+    async with calling(f"http://{getattr(here.front, which)}") as wire:
+        await wire.send("POST /webhooks HTTP/1.1\r\n")
         assert (await wire.message()).status == 408
+
+
+@pytest.mark.parametrize("which", ["admin", "webhooks"])
+async def test_our_own_paths_have_room_for_so_many(scene: MakeScene, which: str) -> None:
+    """Each of them counts its own connections: who fills one up keeps nobody out of another."""
+    here = await scene({**listener(connections=2), "webhooks": {"listen": "127.0.0.1:0"}})
+    url = f"http://{getattr(here.front, which)}"
+    async with calling(url), calling(url), calling(url) as third:
+        assert (await third.message()).status == 503
+        assert (await here.say("/v25.0/111", token="ann")).status == 200

@@ -371,10 +371,13 @@ async def test_a_listener_for_others_is_no_open_proxy(scene: MakeScene) -> None:
 
 
 async def test_no_tunnel_leads_to_the_sidecar_itself(scene: MakeScene) -> None:
-    """Neither to its first listener, which would be a circle, nor to the admin's, which is for others."""
-    here = await scene()
-    for at in (here.front.listen, here.front.admin):
+    """Neither to its first listener, which would be a circle, nor to those that are for others, by whatever address."""
+    here = await scene({"admin": "0.0.0.0:0", "webhooks": {"listen": "0.0.0.0:0"}})
+    for at in (here.front.listen, here.front.admin, here.front.webhooks):
         async with connecting(here.front, f"127.0.0.1:{at.port}") as (_, answer):
+            assert answer.status == 403
+    for at in (here.front.admin, here.front.webhooks):
+        async with connecting(here.front, f"127.0.0.2:{at.port}") as (_, answer):
             assert answer.status == 403
 
 
