@@ -1,7 +1,7 @@
 """What every journey stands on: a Graph, a sidecar in front of it, and callers that speak to either.
 
 `await graph(latency_ms=80)`                   an emulator (its fields: proxy/emulator/config.py)
-`await sidecar(graph, batch={"slots": 5})`     the whole application in front of it (proxy/settings.py)
+`await sidecar(graph, batch={"slots": 5})`     the whole application in front of it (proxy/settings)
 `await ask(running.url)`                       one caller; `say` makes a request, `path` needs no host
 `gate(graph)`                                  holds the graph's replies back until `open`
 `await scene()`                                all three: `say` asks through the sidecar, `graph.ledger` tells what came
