@@ -1,6 +1,6 @@
 """graph-sidecar: the proxy beside a program that talks to Meta's Graph API.
 
-    cli         reads flags, environment and file (`loading`, `settings`), looks at the machine (`preflight`)
+    cli/        reads flags, environment and file (`loading/`, `settings/`), looks at the machine (`preflight`)
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay  reads its log
     app/        builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs

@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from proxy.loading import SettingsError
-from proxy.settings import Settings, is_live, names
+from proxy.settings import Settings, is_live, names, value_of
 
 _log = logging.getLogger("graph_sidecar.reload")
 
@@ -26,14 +25,10 @@ class Difference:
 
 def compare(old: Settings, new: Settings) -> Difference:
     """Of *new*, whatever differs from *old* and may change while it runs."""
-    different = [name for name in names() if _value(old, name) != _value(new, name)]
+    different = [name for name in names() if value_of(old, name) != value_of(new, name)]
     changed = [name for name in different if is_live(name)]
-    in_force: Settings = _taken(old, {name: _value(new, name) for name in changed})
+    in_force: Settings = _taken(old, {name: value_of(new, name) for name in changed})
     return Difference(in_force, tuple(changed), tuple(name for name in different if name not in changed))
-
-
-def _value(settings: Settings, name: str) -> object:
-    return reduce(getattr, name.split("."), settings)
 
 
 def _taken(model: Any, values: Mapping[str, object]) -> Any:

@@ -18,6 +18,7 @@ import pytest
 
 import proxy
 from proxy import cli
+from proxy.cli.offline import fields
 from proxy.emulator import Config
 from proxy.settings import Address, Settings, names
 
@@ -251,7 +252,7 @@ def test_a_slip_at_the_offline_graph_is_one_line(argument: str) -> None:
 )
 def test_lists_of_the_offline_graph(text: str, items: tuple[str, ...]) -> None:
     """Words between commas, JSON lists and single JSON objects are all lists."""
-    assert cli.fields(Config, [("faults", text)]) == {"faults": items}
+    assert fields(Config, [("faults", text)]) == {"faults": items}
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from proxy import cli, loading
+from proxy.cli.serving import serve
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "config" / "kubernetes"
@@ -177,7 +178,7 @@ def test_the_unit_fits_the_command() -> None:
     service = unit["Service"]
     program, *arguments = shlex.split(service["ExecStart"])
     assert Path(program).name == "graph-sidecar"
-    assert cli.parse(arguments).run is cli.serve
+    assert cli.parse(arguments).run is serve
     variables = dict(re.findall(r"^Environment=(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
     settings = loading.load(environ=variables).settings
     assert settings.cache.dir == Path("/var/cache", service["CacheDirectory"])

@@ -15,7 +15,7 @@
 from proxy.settings.addresses import Address, parse_address
 from proxy.settings.graph import Upstream
 from proxy.settings.held import Cache, Rule
-from proxy.settings.naming import LIVE, is_live, names, section
+from proxy.settings.naming import LIVE, is_live, names, section, value_of
 from proxy.settings.section import NAME
 from proxy.settings.telling import Log
 from proxy.settings.whole import Settings
@@ -33,4 +33,5 @@ __all__ = [
     "names",
     "parse_address",
     "section",
+    "value_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -47,6 +48,11 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, F
         below = section(field)
         found |= names(below, f"{prefix}{name}.") if below else {prefix + name: field}
     return found
+
+
+def value_of(settings: Settings, name: str) -> object:
+    """What the setting *name* is in *settings*."""
+    return reduce(getattr, name.split("."), settings)
 
 
 def section(field: FieldInfo) -> type[BaseModel] | None:

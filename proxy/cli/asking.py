@@ -1,0 +1,111 @@
+"""`top`, `wait`, `quit`, `cache` and `replay`: what a sidecar does, or did."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from proxy.cli.flags import add_settings, load
+from proxy.loading import SettingsError
+from proxy.settings import NAME
+
+
+def add_top(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is; the rest are its own flags."""
+    from proxy.top import add_arguments
+
+    add_settings(parser)
+    add_arguments(parser)
+
+
+def top(options: argparse.Namespace) -> int:
+    """Show a sidecar that runs; `--admin` may be a whole URL here."""
+    from proxy import control
+    from proxy.top import FollowError, run
+
+    urls = [text for flag, text in options.flags if flag == "--admin" and "://" in text]
+    options.flags = [(flag, text) for flag, text in options.flags if text not in urls]
+    settings = load(options).settings
+    url = urls[-1].rstrip("/") if urls else f"http://{control.from_here(settings.admin)}"
+    try:
+        return run(url, control.token_of(settings), once=options.once, interval=options.interval)
+    except FollowError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is."""
+    add_settings(parser)
+    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to wait (default: 60)")
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Return when a sidecar takes requests."""
+    from proxy import control
+
+    return _told(lambda: control.wait(load(options).settings, options.timeout))
+
+
+def add_quit(parser: argparse.ArgumentParser) -> None:
+    """The same."""
+    add_settings(parser)
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="seconds to wait (default: drain_grace_s and drain_s, and 5)"
+    )
+
+
+def end(options: argparse.Namespace) -> int:
+    """End a sidecar, and return when it has ended."""
+    from proxy import control
+
+    return _told(lambda: control.end(load(options).settings, options.timeout))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError("must be a number of seconds from 0 to 86400")
+    return value
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """What is to be done comes first."""
+    parser.add_argument("what", choices=("stats", "purge", "verify"), help="count, remove or check what is held")
+    add_settings(parser)
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Count, remove or check what is held: by asking the sidecar that runs, else in its folder."""
+    from proxy import holdings
+
+    return _told(lambda: holdings.WHAT[options.what](load(options).settings))
+
+
+def _told(work: Callable[[], None]) -> int:
+    """The status of *work*: 1, and a line, where a sidecar that runs did not do as it was asked."""
+    from proxy.control import ControlError
+
+    try:
+        work()
+    except ControlError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """The log comes first; the rules to try are settings."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="the sidecar's log: lines of JSON")
+    add_settings(parser)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Say what other rules would have saved of yesterday's calls, without asking anybody."""
+    from proxy.replay import run
+
+    return run(options.file, load(options).settings)

@@ -1,0 +1,34 @@
+"""`ca`: the authority of transparent mode."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from proxy.cli.flags import add_settings, load
+from proxy.loading import SettingsError
+
+
+def add_ca(parser: argparse.ArgumentParser) -> None:
+    """What to do with the authority, and the settings that say where it is and for whom it speaks."""
+    parser.add_argument(
+        "action",
+        choices=["init", "show", "bundle", "env"],
+        help="init: makes the authority; show: prints it; bundle: prints it with the system's roots, for clients; "
+        "env: writes that bundle beside it and prints the variables that name it",
+    )
+    parser.add_argument("--force", action="store_true", help="init: puts a new authority in the place of the old one")
+    add_settings(parser)
+
+
+def ca(options: argparse.Namespace) -> int:
+    """Make the authority of transparent mode, or tell of it."""
+    settings = load(options).settings
+    from proxy import keeping
+    from proxy.shell.authority import AuthorityError
+
+    try:
+        print(keeping.ACTIONS[options.action](settings, os.environ, options.force), end="")
+    except AuthorityError as error:
+        raise SettingsError([f"intercept.ca_dir: {error}"]) from None
+    return 0

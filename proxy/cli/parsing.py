@@ -1,0 +1,20 @@
+"""Argparse with our habits."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from proxy.settings import NAME
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse with our habits: no abbreviated flags, help as it is laid out, one line for an error."""
+
+    def __init__(self, **options: Any) -> None:
+        """Set the habits once, for the commands too."""
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Point at the help in place of the usage."""
+        self.exit(2, f"{NAME}: {message} (see {self.prog} --help)\n")
