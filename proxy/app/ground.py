@@ -76,17 +76,17 @@ class Ground:
 
 async def lay(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Ground:
     """The ground for a stack by *settings*, its store open. Raises StartError."""
-    master = _master(settings.cache)
+    master, purges = _master(settings.cache), Purges()
     return Ground(
         clocks=clocks,
-        store=await _open_store(settings.cache, master, lifetimes),
+        store=await _open_store(settings.cache, master, lambda text: purges.recall(text, clocks.now()), lifetimes),
         telemetry=await _telemetry(settings, clocks, lifetimes),
         keys=Keys(master),
         rules=derived.rules_of(settings),
         limits=derived.limits(settings),
         quota=Quota(derived.stages(settings), shared=settings.quota.group == "shared"),
         touches=Touches(),
-        purges=Purges(),
+        purges=purges,
         subscriptions=Subscriptions(settings.webhooks.extend_s),
     )
 
@@ -99,13 +99,16 @@ def _master(cache: Cache) -> bytes:
         raise StartError(f"cache.key_file: {error}") from None
 
 
-async def _open_store(cache: Cache, master: bytes, lifetimes: AsyncExitStack) -> Store:
+async def _open_store(
+    cache: Cache, master: bytes, noted: Callable[[bytes | None], None], lifetimes: AsyncExitStack
+) -> Store:
     store = Store(
         cache.dir if cache.disk_mb else None,
         Sealer(master, sealed=cache.sealed),
         memory_bytes=cache.memory_mb * 2**20,
         disk_bytes=cache.disk_mb * 2**20,
         max_body_bytes=cache.max_body_kb * 1024,
+        noted=noted,
     )
     await store.open()
     lifetimes.push_async_callback(store.close)

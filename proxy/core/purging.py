@@ -1,7 +1,8 @@
 """Orders to forget what is held: which reads they are about, and how what is not in sight is forgotten when it is met.
 
 An entry's key tells nothing of what it is about. Those that this process has kept or loaded are listed; of those that
-an earlier run left on disk only the read that would use them tells, so an order stays in force for all that is older.
+an earlier run left on disk only the read that would use them tells, so an order stays in force for all that is older,
+in later runs too: `written` is what these are to `recall`.
 """
 
 from __future__ import annotations
@@ -74,23 +75,29 @@ _ALLOWED: Mapping[str, Any] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class _Mark:
     """An order in force for what was asked for up to *when*."""
 
-    def __init__(self, order: Order, names: Names, when: float) -> None:
-        self.when = when
-        self._order = order
-        self._names = frozenset(names)
-        self._glob = globbed(order.path) if order.path else None
+    order: Order
+    names: frozenset[str]
+    when: float
 
     def covers(self, subject: Subject) -> bool:
-        if self._order.all:
+        if self.order.all:
             return True
-        if self._glob is not None:
-            return self._glob.match(subject.path) is not None
-        if self._order.fingerprint:
-            return subject.fingerprint.hex().startswith(self._order.fingerprint)
-        return not self._names.isdisjoint(subject.names)
+        if self.order.path:
+            return globbed(self.order.path).match(subject.path) is not None
+        if self.order.fingerprint:
+            return subject.fingerprint.hex().startswith(self.order.fingerprint)
+        return not self.names.isdisjoint(subject.names)
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """What is written of all orders."""
+
+    floor: float
+    marks: list[_Mark]
 
 
 class Purges:
@@ -108,7 +115,7 @@ class Purges:
     @property
     def any(self) -> bool:
         """Whether an order was ever given."""
-        return bool(self._marks)
+        return bool(self._marks or self._floor)
 
     def note(self, key: bytes, subject: Subject) -> None:
         """What is held under *key* is about *subject*."""
@@ -119,18 +126,42 @@ class Purges:
 
     def order(self, order: Order, names: Names, now: float) -> list[bytes]:
         """The keys that *order* is about, as far as they are known; *names* are those of its `id`."""
-        mark = _Mark(order, names, now)
+        mark = _Mark(order, frozenset(names), now)
         keys = [key for key, subject in self._subjects.items() if mark.covers(subject)]
         for key in keys:
             del self._subjects[key]
-        self._marks.append(mark)
-        if len(self._marks) > self.MARKS:
-            self._floor = max(self._floor, self._marks.pop(0).when)
+        self._put(mark)
         return keys
 
     def has_forgotten(self, subject: Subject, asked: float) -> bool:
         """Whether what is held of *subject*, asked for at *asked*, was to be forgotten."""
         return asked <= self._floor or any(mark.covers(subject) for mark in self._since(asked))
+
+    def written(self) -> bytes:
+        """All orders in force, for a later run."""
+        return msgspec.json.encode(_Written(self._floor, self._marks))
+
+    def recall(self, text: bytes | None, now: float) -> None:
+        """Let the orders in *text*, of an earlier run, be in force; of illegible ones the safe thing is said."""
+        if text is None:
+            return
+        try:
+            found = msgspec.json.decode(text, type=_Written)
+        except UNREADABLE:
+            found = _Written(now, [])
+        self._floor = max(self._floor, found.floor)
+        for mark in found.marks:
+            if mark not in self._marks:
+                self._put(mark)
+
+    def _put(self, mark: _Mark) -> None:
+        self._marks.append(mark)
+        self._marks.sort(key=lambda each: each.when)
+        if mark.order.all:
+            self._floor = max(self._floor, mark.when)
+        if len(self._marks) > self.MARKS:
+            self._floor = max(self._floor, self._marks.pop(0).when)
+        self._marks = [each for each in self._marks if each.when > self._floor]
 
     def _since(self, asked: float) -> Iterator[_Mark]:
         return (mark for mark in self._marks if asked <= mark.when)

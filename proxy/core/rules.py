@@ -75,6 +75,7 @@ class RuleBook:
         return self._default
 
 
+@lru_cache(1024)
 def globbed(path: str) -> re.Pattern[str]:
     """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
     plain = path.rstrip("/")

@@ -28,6 +28,9 @@ class Store(Protocol):
     def purge(self) -> None:
         """Forget everything."""
 
+    async def note(self, text: bytes) -> bool:
+        """Keep *text* beside the rows for a later run; whether that is done."""
+
     def stats(self) -> dict[str, int | float | str]:
         """The numbers of now, by name."""
 
@@ -58,19 +61,27 @@ class Changes:
         if changed:
             self._close(changed)
 
-    def purge(self, order: Order) -> dict[str, object]:
-        """Forget what *order* is about; how much went at once, and whether the rest goes when it is met."""
+    async def purge(self, order: Order) -> dict[str, object]:
+        """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
+
+        It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
+        """
+        dropped, is_marked = self._forget(order)
+        durable = await self.store.note(self.purges.written())
+        return {"dropped": dropped, "marked": is_marked, "durable": durable}
+
+    def _forget(self, order: Order) -> tuple[int | float | str, bool]:
         names = self.touches.shown_by(order.id) if order.id else ()
         keys = self.purges.order(order, names, self.now())
         self._close(names)
         if order.all:
             numbers = self.store.stats()
             self.store.purge()
-            return {"dropped": max(numbers["memory_entries"], numbers["disk_entries"]), "marked": False}
+            return max(numbers["memory_entries"], numbers["disk_entries"]), False
         dropped = sum(self.store.held(key) is not None for key in keys)
         for key in keys:
             self.store.drop(key)
-        return {"dropped": dropped, "marked": self.store.stats()["disk_entries"] != 0}
+        return dropped, self.store.stats()["disk_entries"] != 0
 
     def _close(self, names: Iterable[str]) -> None:
         for close in self.flights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ from proxy.core.purging import Order, read_order
 from proxy.shell.admin import failure
 
 
-def purge_row(purge: Callable[[Order], Mapping[str, object]]) -> web.RouteDef:
+def purge_row(purge: Callable[[Order], Awaitable[Mapping[str, object]]]) -> web.RouteDef:
     """The row of the admin listener's table."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -19,6 +19,6 @@ def purge_row(purge: Callable[[Order], Mapping[str, object]]) -> web.RouteDef:
             order = read_order(await request.read())
         except BadRequest as error:
             return failure(400, error.detail)
-        return web.json_response(purge(order))
+        return web.json_response(await purge(order))
 
     return web.post("/purge", handle)

@@ -89,6 +89,34 @@ def test_what_an_order_is_about(order: Order, names: tuple[str, ...], keys: list
     assert known.order(order, names, 11) == []
 
 
+def test_orders_outlive_a_run() -> None:
+    """What is written of them says the same to whoever recalls it, however often."""
+    given = Purges()
+    for when, (order, names) in enumerate(
+        [(Order(path="/act_*/ads"), ()), (Order(id="11"), ("11",)), (Order(fingerprint="bb" * 6), ())], start=10
+    ):
+        given.order(order, names, when)
+    later = Purges()
+    later.order(Order(path="/12"), (), 20)
+    for _start in range(2):
+        later.recall(given.written(), 30)
+    assert [(later.has_forgotten(ADS, when), later.has_forgotten(AD, when)) for when in (10, 11, 12, 13)] == [
+        (True, True), (False, True), (False, True), (False, False),
+    ]  # fmt: skip
+    assert later.has_forgotten(Subject("/12", ("12",), ANN), 20)
+    assert len(later._marks) == 4
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"nonsense", b'{"floor":0}', b'{"floor":0,"marks":[1]}'])
+def test_orders_that_cannot_be_read_were_about_everything(text: bytes) -> None:
+    """Nothing written means no orders; something that is illegible may have been any."""
+    known = Purges()
+    known.recall(None, 10)
+    assert not known.any
+    known.recall(text, 10)
+    assert (known.has_forgotten(ADS, 10), known.has_forgotten(ADS, 11)) == (True, False)
+
+
 @given(st.lists(st.tuples(st.sampled_from(["/a", "/b", "/c", "/d"]), st.integers(1, 50)), max_size=12))
 def test_what_is_forgotten_of_orders_is_assumed(orders: list[tuple[str, Any]]) -> None:
     """With bounded memory nothing that was to be forgotten is ever served."""

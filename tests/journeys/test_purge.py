@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from proxy import app
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, SidecarSettings
+from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask, Heard
 
 FRESH: dict[str, Any] = {"fresh_s": 3600}
@@ -18,7 +20,7 @@ ADS = "/v25.0/act_1/ads?limit=2"
 READS = (ADS, "/v25.0/act_2/ads?limit=2", "/v25.0/111?fields=id,name", "/v25.0/111/feed?limit=1")
 
 
-async def purge(caller: Ask, front: app.Running, order: Any) -> Heard:
+async def purge(caller: Ask, front: app.Running | Serving, order: Any) -> Heard:
     """Give an order."""
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     return await caller.say(f"{front.admin_url}/purge", method="POST", data=body)
@@ -95,13 +97,40 @@ async def test_what_an_earlier_run_left_is_forgotten_when_it_is_met(
         await read_all(await ask(front.url))
     async with app.sidecar(settings) as front:
         caller = await ask(front.url)
-        assert (await purge(caller, front, {"path": "/act_*/ads"})).json == {"dropped": 0, "marked": True}
+        heard = await purge(caller, front, {"path": "/act_*/ads"})
+        assert heard.json == {"dropped": 0, "marked": True, "durable": True}
         assert await read_all(caller) == [MISS, MISS, HIT, HIT] * 2
     async with app.sidecar(settings) as front:
         caller = await ask(front.url)
         assert await read_all(caller) == [HIT] * 8
-        assert (await purge(caller, front, {"all": True})).json == {"dropped": 8, "marked": False}
+        assert (await purge(caller, front, {"all": True})).json == {"dropped": 8, "marked": False, "durable": True}
         assert await read_all(caller) == [MISS] * 8
+
+
+@pytest.mark.parametrize("spoil", [False, True], ids=["legible", "spoiled"])
+async def test_no_restart_undoes_an_order(graph: MakeGraph, ask: MakeAsk, tmp_path: Path, *, spoil: bool) -> None:
+    """What was purged stays so when the sidecar is killed the moment it has said so, and nobody has asked since.
+
+    Where what was written of orders can no longer be read, none of what is older is served.
+    """
+    behind = await graph()
+    async with serving(behind.url, tmp_path, "cache.fresh_s=3600") as front:
+        await read_all(await ask(front.url))
+        front.signal(signal.SIGTERM)
+        assert await front.ended() == 0
+    async with serving(behind.url, tmp_path, "cache.fresh_s=3600") as front:
+        caller = await ask(front.url)
+        for order in ({"path": "/act_1/*"}, {"id": "111"}):
+            assert (await purge(caller, front, order)).json["durable"]
+        front.signal(signal.SIGKILL)
+        await front.ended()
+    if spoil:
+        (tmp_path / "cache" / "orders").write_bytes(b"no orders")
+    async with serving(behind.url, tmp_path, "cache.fresh_s=3600") as front:
+        caller = await ask(front.url)
+        assert await read_all(caller) == [MISS, MISS if spoil else HIT, MISS, MISS] * 2
+        assert await read_all(caller) == [HIT] * 8
+    assert b"act_" not in (tmp_path / "cache" / "orders").read_bytes()
 
 
 async def test_an_answer_from_before_is_not_held(scene: MakeScene, gate: MakeGate) -> None:

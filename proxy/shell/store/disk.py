@@ -30,7 +30,7 @@ class Disk:
     Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
     """
 
-    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[], None]) -> None:
+    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[bytes | None], None]) -> None:
         self.troubles = 0
         self.shed = 0
         self.entries = 0
@@ -83,6 +83,7 @@ class Disk:
                 await self._on_reader(self._tier.hang_up)
                 report = await self._on_writer(self._tier.open, clear)
                 await self._on_reader(self._tier.read_nothing)
+                noted = await self._on_writer(self._tier.noted)
             except TROUBLE as error:
                 self._owe(clear)
                 self._note(error)
@@ -90,7 +91,7 @@ class Disk:
             self._open = self._clear is Clear.NOTHING  # or a purge came meanwhile, and waits for its turn
             self._bad_reads, self._new = 0, self._tier.quarantines > before
             self._settle(report)
-            self._recovered()
+            self._recovered(noted)
 
     async def close(self) -> None:
         """Let both threads end, each having closed its own connection; the writer's last, as it checkpoints."""
@@ -142,6 +143,18 @@ class Disk:
         self._full, self._new = 0, False
         self._settle(report)
         return report
+
+    async def note(self, text: bytes) -> bool:
+        """Keep *text* beside the rows, once what was begun is done; whether that worked."""
+        await self.settled()
+        if not self.ready:
+            return False
+        try:
+            await self._on_writer(self._tier.note, text)
+        except TROUBLE as error:
+            self._fail(error)
+            return False
+        return True
 
     async def tend(self) -> list[bytes]:
         """One round of housekeeping: try again what was broken, look after what is not; the keys that made room."""
@@ -217,9 +230,9 @@ class Disk:
         if clear is Clear.ERASE or self._clear is Clear.NOTHING:
             self._clear = clear
 
-    def _recovered(self) -> None:
+    def _recovered(self, noted: bytes | None) -> None:
         self._breaker.reset()
-        self._opened()
+        self._opened(noted)
         if self._told:
             _log.info("the cache on disk is back: %s", self._tier.path)
         self._told = ""

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from proxy.shell.store import note
+
 DATABASE = "cache.db"
 LOCK = "lock"
 LIVE = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal"})
 _ASIDE = re.compile(r"cache\.db(?:-wal|-shm|-journal)?\.bad-\d+")
-_OTHERS = frozenset({LOCK, "lost+found"})  # a volume's root has the latter
+_OTHERS = frozenset({LOCK, note.NAME, note.DRAFT, "lost+found"})  # a volume's root has the last
 
 
 class Refused(OSError):  # noqa: N818 - said of a folder

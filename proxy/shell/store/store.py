@@ -50,7 +50,9 @@ class Store:
         rewrite_s: float = 3600.0,
         free_floor_bytes: int = 64 * MIB,
         clock: Callable[[], float] = time.monotonic,
+        noted: Callable[[bytes | None], None] = lambda _text: None,
     ) -> None:
+        """Keep entries; *noted* is told, before a row is read, what was noted beside them, b"" if that is illegible."""
         index_bytes = max(memory_bytes // INDEX_SHARE, MIB // 4) if directory is not None and disk_bytes > 0 else 0
         self._memory = Memory(max(0, memory_bytes - index_bytes))
         self._index = Index(index_bytes)
@@ -67,6 +69,8 @@ class Store:
         self._tend_s = tend_s
         self._rewrite_s = rewrite_s
         self._clock = clock
+        self._noted = noted
+        self._note: bytes | None = None  # that is not on disk yet
         self._timer: asyncio.TimerHandle | None = None
         self._draining: asyncio.Task[None] | None = None
         self._tending: asyncio.Task[None] | None = None
@@ -136,6 +140,18 @@ class Store:
         if self._disk is not None:
             self._forget(self._disk)
 
+    async def note(self, text: bytes) -> bool:
+        """Keep *text* beside the rows, in the place of what was noted before; whether the next run will hear of it.
+
+        While the disk rests it waits for it, and so do the rows.
+        """
+        self._note = text
+        if self._disk is not None and not await self._disk.note(text):
+            return False
+        if self._note is text:
+            self._note = None
+        return True
+
     # --- living ---
 
     async def open(self) -> None:
@@ -163,6 +179,8 @@ class Store:
             return
         for key in await self._disk.tend():
             self._index.drop(key)
+        if self._note is not None:
+            await self.note(self._note)
         self._wake()
 
     async def close(self, seconds: float = 5.0) -> None:
@@ -172,6 +190,8 @@ class Store:
         await self._stop_timers()
         try:
             async with asyncio.timeout(seconds):
+                if self._note is not None:
+                    await self.note(self._note)
                 await self.flush()
                 await self._disk.close()
         except TimeoutError:
@@ -241,8 +261,9 @@ class Store:
 
     # --- writing behind ---
 
-    def _opened(self) -> None:
+    def _opened(self, noted: bytes | None) -> None:
         """The disk is there; of an empty one everything is known, and a miss needs no trip to the reader's thread."""
+        self._noted(noted)
         self._index.is_whole = self._disk is not None and not self._disk.entries
         self._wake()
 

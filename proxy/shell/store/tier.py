@@ -10,8 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from proxy.core.messages import Entry
-from proxy.core.sealing import Sealer
+from proxy.core.messages import Entry, Held
+from proxy.core.sealing import BadSeal, Sealer
+from proxy.shell.store import note
 from proxy.shell.store.folder import LIVE, Folder
 from proxy.shell.store.pending import Write
 from proxy.shell.store.reading import Found, Wanted
@@ -23,6 +24,8 @@ SMALLEST_DISK = 2**20
 SHED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
 FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
+_NOTE = b"note"
+"""What a note is sealed under; no row has a key that short."""
 
 _log = logging.getLogger("graph_sidecar.store")
 
@@ -102,6 +105,22 @@ class Tier:
         if self._folder.moved():
             raise NotOpen("the database was moved or removed")
         return self._report(0, [], self._make_room(0, self._budget))
+
+    def note(self, text: bytes) -> None:
+        """Keep *text* beside the rows, in the place of what was noted before."""
+        self._open_rows()
+        entry = Entry(Held("", "", 0.0, lasting=False, proofs=()), b"", text)
+        note.write(self.path, self._sealer.seal(_NOTE, "", entry, os.urandom(12)))
+
+    def noted(self) -> bytes | None:
+        """What was noted, by an earlier run too: None for nothing, and nothing that can be read is b""."""
+        blob = note.read(self.path)
+        if blob is None:
+            return None
+        try:
+            return self._sealer.unseal(_NOTE, "", blob).body
+        except BadSeal:
+            return b""
 
     def close(self) -> None:
         """Close the writer's connection, the last one, and leave the folder."""
