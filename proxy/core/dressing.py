@@ -48,7 +48,7 @@ def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Rep
 
 def wrap(body: bytes, callback: str) -> bytes:
     """*body* handed to the function *callback*, as Graph writes JSONP."""
-    return b"/**/" + callback.encode() + b"(" + body + b");"
+    return b"/**/ " + callback.encode() + b"(" + body + b");"
 
 
 def bare(reply: Reply) -> Reply:

@@ -24,6 +24,9 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that speak of one connection (RFC 9110 section 7.6.1)."""
 
+ELSEWHERE = frozenset({"alt-svc"})
+"""Where else Graph itself may be asked (RFC 7838): who followed it would go around the sidecar, or find nobody."""
+
 FRAMING = frozenset({"content-length", "content-encoding"})
 """Fields of the bytes on the way from Graph; what we hold is decoded and framed anew."""
 
@@ -53,7 +56,7 @@ SCRIPT_TYPE = "text/javascript; charset=UTF-8"
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_NEVER_OUT = HOP_BY_HOP | {"set-cookie"}
+_NEVER_OUT = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
 _NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
 _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 
@@ -68,7 +71,7 @@ def passed_out(headers: Iterable[tuple[str, str]]) -> Headers:
 def passed_through(headers: Iterable[tuple[str, str]], *, but: frozenset[str] = frozenset()) -> Headers:
     """The fields that a stream keeps on its way in either direction, without those in *but*."""
     fields = tuple(headers)
-    dropped = HOP_BY_HOP | _listed(fields) | but
+    dropped = HOP_BY_HOP | ELSEWHERE | _listed(fields) | but
     return tuple((name, value) for name, value in fields if name.lower() not in dropped)
 
 

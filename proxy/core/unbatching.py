@@ -71,7 +71,7 @@ def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
     told: dict[str, Any] = {"code": reply.status}
     if include_headers:
         fields = headers.without(reply.headers, _OUTER)
-        told["headers"] = [{"name": name, "value": _script_type(name, value)} for name, value in fields]
+        told["headers"] = [{"name": _spelled(name), "value": _script_type(name, value)} for name, value in fields]
     told["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
     return told
 
@@ -136,6 +136,34 @@ _UNCACHED = (
     ("Pragma", "no-cache"),
     ("Expires", "Sat, 01 Jan 2000 00:00:00 GMT"),
 )
+
+
+_SPELLING = {
+    name.lower(): name
+    for name in (
+        "Access-Control-Allow-Origin",
+        "Cache-Control",
+        "Content-Type",
+        "ETag",
+        "Expires",
+        "Facebook-API-Version",
+        "Location",
+        "Pragma",
+        "Strict-Transport-Security",
+        "Vary",
+        "WWW-Authenticate",
+        "X-Ad-Account-Usage",
+        "X-App-Usage",
+        "X-Business-Use-Case-Usage",
+        "X-FB-Ads-Insights-Throttle",
+        "X-Page-Usage",
+    )
+}
+"""How Graph spells names inside a batch, where clients compare them as they stand; on a direct reply it may not."""
+
+
+def _spelled(name: str) -> str:
+    return _SPELLING.get(name.lower(), name)
 
 
 def _script_type(name: str, value: str) -> str:

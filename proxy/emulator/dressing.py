@@ -29,7 +29,7 @@ def text_of(value: Any, call: Call, config: Config) -> str:
 
 def wrapped(text: str, params: Params) -> str:
     """*text* as a call of the JSONP `callback`, if there is one."""
-    return f"/**/{params['callback']}({text});" if is_script(params) else text
+    return f"/**/ {params['callback']}({text});" if is_script(params) else text
 
 
 def is_script(params: Params) -> bool:

@@ -24,6 +24,7 @@ _STRICT = ("Strict-Transport-Security", "max-age=15552000; preload")
 _ANYWHERE = ("Access-Control-Allow-Origin", "*")
 _VARY = ("Vary", "Origin, Accept-Encoding")
 _COOKIE = ("Set-Cookie", "datr=emulated; expires=Wed, 01-Jan-2031 00:00:00 GMT; path=/; domain=.facebook.com; httponly")
+_QUIC = ("Alt-Svc", 'h3=":443"; ma=86400')
 _REVISION = ("x-fb-rev", "1019876543")
 
 
@@ -57,12 +58,13 @@ def of_outer(version: str, content_type: str) -> Headers:
 
 
 def traced(headers: Headers, trace: str) -> Headers:
-    """*headers* with the marks by which Meta finds a call again; items of a batch have none."""
+    """*headers* with what the front end adds, such as the marks by which Meta finds a call again; items have none."""
     marks = [
         ("x-fb-request-id", f"A{trace[:22]}"),
         ("x-fb-trace-id", trace[:11]),
         _REVISION,
         ("x-fb-debug", f"{trace}{trace}=="),
+        _QUIC,
     ]
     return headers + marks
 

@@ -179,8 +179,8 @@ def _pieces(
 
 
 def fields_of(answer: aiohttp.ClientResponse) -> Headers:
-    """The header fields of *answer*; their names come as a kind of str that is no str to an encoder."""
-    return tuple((str(name), value) for name, value in answer.headers.items())
+    """The header fields of *answer*, named as Graph named them: aiohttp would call an ETag Etag."""
+    return tuple((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in answer.raw_headers)
 
 
 def _language(language: str) -> dict[str, str]:

@@ -57,7 +57,7 @@ def test_links_lead_back() -> None:
 def test_jsonp() -> None:
     """The body is handed to the caller's function, links and all, and is called a script."""
     told = dressed(reply(body=LINKED), "/1?callback=app.got%5B0%5D")
-    assert told.body == b'/**/app.got[0]({"paging":{"next":"http://127.0.0.1:8080/v25.0/1?access_token=t"}});'
+    assert told.body == b'/**/ app.got[0]({"paging":{"next":"http://127.0.0.1:8080/v25.0/1?access_token=t"}});'
     assert told.header("content-type") == "text/javascript; charset=UTF-8"
     assert names(told).count("content-type") == 1
 
@@ -75,7 +75,7 @@ def test_jsonp() -> None:
 def test_jsonp_of_json_alone(kind: str | None, wrapped: bool) -> None:  # noqa: FBT001
     """Only JSON becomes a script; errors do, too, for a page could not read them otherwise."""
     told = Reply(400, (("Content-Type", kind),) if kind else (), BODY)
-    assert dressed(told, "/1?callback=cb").body == (b"/**/cb(" + BODY + b");" if wrapped else BODY)
+    assert dressed(told, "/1?callback=cb").body == (b"/**/ cb(" + BODY + b");" if wrapped else BODY)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ FROM_GRAPH = (
     ("Content-Type", "application/json"),
     ("ETag", '"e"'),
     ("Set-Cookie", "a=b"),
+    ("Alt-Svc", 'h3=":443"; ma=86400'),
     ("Connection", "close, X-Hop"),
     ("X-Hop", "1"),
     ("X-Cnection", "close"),
@@ -36,16 +37,18 @@ def lower(found: Headers) -> set[str]:
 
 
 def test_what_a_caller_gets() -> None:
-    """Connection fields, framing and cookies stay behind; the ETag, usage and Graph's own Cache-Control arrive."""
+    """Connection fields, framing, cookies and other ways to Graph stay behind; ETag, usage, Cache-Control arrive."""
     assert lower(headers.passed_out(FROM_GRAPH)) == {
         "content-type", "etag", "x-app-usage", "x-fb-debug", "age", "cache-control",
     }  # fmt: skip
 
 
 def test_what_a_stream_keeps() -> None:
-    """A message that passes through loses only what speaks of one connection, and what its sender sets anew."""
+    """A message that passes through loses what speaks of one connection or another way, and what its sender sets."""
     kept = lower(headers.passed_through(FROM_GRAPH, but=frozenset({"age"})))
-    assert kept == lower(FROM_GRAPH) - {"connection", "x-hop", "x-cnection", "transfer-encoding", "age"}
+    assert kept == lower(FROM_GRAPH) - {
+        "alt-svc", "connection", "x-hop", "x-cnection", "transfer-encoding", "age",
+    }  # fmt: skip
 
 
 def test_what_is_held() -> None:

@@ -101,13 +101,23 @@ def test_the_files_of_an_operation(item: dict[str, Any], files: tuple[str, ...])
 
 
 def test_a_reply_as_a_slot() -> None:
-    """A reply becomes what Graph's item would be: its code, its fields, JSON called as in items, the body a string."""
-    fields = (*samples.TYPED, ("ETag", '"e"'), ("x-fb-trace-id", "t"), ("Date", "now"), ("Content-Length", "3"))
+    """A reply becomes what Graph's item would be: its code, its fields as items spell them, the body a string."""
+    fields = (
+        *samples.TYPED,
+        ("etag", '"e"'),
+        ("x-app-usage", "{}"),
+        ("x-new", "1"),
+        ("x-fb-trace-id", "t"),
+        ("Date", "now"),
+        ("Content-Length", "3"),
+    )
     assert unbatching.slot(Reply(200, fields, b'{"a":"\xc3\xb8"}'), include_headers=True) == {
         "code": 200,
         "headers": [
             {"name": "Content-Type", "value": "text/javascript; charset=UTF-8"},
             {"name": "ETag", "value": '"e"'},
+            {"name": "X-App-Usage", "value": "{}"},
+            {"name": "x-new", "value": "1"},
         ],
         "body": '{"a":"ø"}',
     }
@@ -176,7 +186,7 @@ def test_the_reply_around_the_slots() -> None:
     assert plain.header("content-type") == "application/json; charset=UTF-8"
     assert plain.header("cache-control") == script.header("cache-control")
     assert "no-store" in (plain.header("cache-control") or "")
-    assert script.body == b"/**/app.got(" + plain.body + b");"
+    assert script.body == b"/**/ app.got(" + plain.body + b");"
     assert script.header("content-type") == "text/javascript; charset=UTF-8"
 
 
@@ -198,7 +208,7 @@ def test_a_refusal_as_its_caller_reads_it() -> None:
     plain, script = unbatching.refusal(told, ""), unbatching.refusal(told, "cb")
     assert (plain.status, json.loads(plain.body)) == (400, json.loads(REFUSED))
     assert plain.headers == samples.TYPED
-    assert (script.status, script.body) == (400, b"/**/cb(" + plain.body + b");")
+    assert (script.status, script.body) == (400, b"/**/ cb(" + plain.body + b");")
     assert script.headers == (("Content-Type", "text/javascript; charset=UTF-8"),)
     more = json.dumps({**json.loads(REFUSED), "__debug__": {}}).encode()
     assert unbatching.refusal(Reply(400, samples.TYPED, more), "") == plain

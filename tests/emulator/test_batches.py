@@ -174,7 +174,7 @@ async def test_attached_files_reach_their_operations(asker: Asker) -> None:
 async def test_a_batch_speaks_jsonp(asker: Asker) -> None:
     """The callback wraps the array, not the items."""
     reply = await asker.post("/", batch=json.dumps([ONE]), callback="cb")
-    assert reply.text.startswith("/**/cb([{")
+    assert reply.text.startswith("/**/ cb([{")
     assert reply.headers["Content-Type"].startswith("text/javascript")
 
 

@@ -119,7 +119,7 @@ async def test_modifiers_change_the_bytes(asker: Asker) -> None:
     """pretty, callback, debug, metadata, locale and date_format are honoured."""
     assert (await asker.get("/1?pretty=1")).text.startswith('{\n   "id"')
     wrapped = await asker.get("/1?callback=cb")
-    assert wrapped.text.startswith("/**/cb({")
+    assert wrapped.text.startswith("/**/ cb({")
     assert wrapped.headers["Content-Type"] == "text/javascript; charset=UTF-8"
     assert "messages" in (await asker.get("/1?debug=all")).json["__debug__"]
     assert (await asker.get("/1?metadata=1")).json["metadata"]["type"] == "page"

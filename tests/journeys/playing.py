@@ -299,7 +299,7 @@ def slots(heard: Heard, batch: Case) -> list[Any] | None:
     """The slots of a reply, or None for one that is no array."""
     text = heard.body.decode()
     if callback := batch.get("callback"):
-        text = text.removeprefix(f"/**/{callback}(").removesuffix(");")
+        text = text.removeprefix(f"/**/ {callback}(").removesuffix(");")
     found = _json(text)
     return found if isinstance(found, list) else None
 
@@ -327,7 +327,7 @@ def reply_differences(direct: Heard, through: Heard, bodies: dict[str, Any]) -> 
 def _opened(heard: Heard) -> tuple[str, Any, str]:
     """JSONP taken off."""
     text = heard.body.decode()
-    found = re.fullmatch(r"(/\*\*/[\w.\[\]]+\()(.*)(\);)", text, re.DOTALL)
+    found = re.fullmatch(r"(/\*\*/ [\w.\[\]]+\()(.*)(\);)", text, re.DOTALL)
     return (found[1], _json(found[2]), found[3]) if found else ("", _json(text), "")
 
 

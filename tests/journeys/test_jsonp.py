@@ -15,7 +15,7 @@ async def test_a_callback_gets_what_graph_would_hand_it(twins: MakeTwins, callba
     both = await twins()
     for _time in range(2):
         heard = await both.alike(f"{READ}&callback={callback}", token="ann")
-        assert heard.body.startswith(f"/**/{callback}({{".encode())
+        assert heard.body.startswith(f"/**/ {callback}({{".encode())
         assert heard.headers["Content-Type"] == "text/javascript; charset=UTF-8"
 
 
@@ -26,7 +26,7 @@ async def test_the_plain_body_is_what_is_held(scene: MakeScene) -> None:
     for callback in ("one", "two"):
         heard = await here.say(f"{READ}&callback={callback}", token="ann")
         assert heard.cache == "fwd=stale; fwd-status=304"
-        assert heard.body == f"/**/{callback}(".encode() + plain.body + b");"
+        assert heard.body == f"/**/ {callback}(".encode() + plain.body + b");"
     assert (await here.say(READ, token="ann")).body == plain.body
     assert len({slot["relative_url"] for slot in here.asked}) == 1
     assert "callback" not in here.asked[0]["relative_url"]
@@ -37,7 +37,7 @@ async def test_an_error_is_handed_to_the_callback(twins: MakeTwins, path: str) -
     """A page hears of an error through its callback, as from Graph."""
     both = await twins()
     heard = await both.alike(path, token="ann")
-    assert heard.body.startswith(b'/**/cb({"error":')
+    assert heard.body.startswith(b'/**/ cb({"error":')
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ BATCH_PAGE = [
     Example(
         GRAPH_PAGE,
         "JSONP",
-        lambda heard: heard.body.startswith(b"/**/got([{"),
+        lambda heard: heard.body.startswith(b"/**/ got([{"),
         "POST",
         form={"batch": json.dumps(TWO_PAGES), "callback": "got"},
         files={},

@@ -196,7 +196,7 @@ async def test_jsonp_is_wrapped_here(stand: Stands) -> None:
     here = await stand()
     reply = await here.say("/1?access_token=a&callback=app.got")
     assert (reply.body, reply.fields["Content-Type"]) == (
-        b'/**/app.got({"id":"111"});',
+        b'/**/ app.got({"id":"111"});',
         "text/javascript; charset=UTF-8",
     )
     assert "callback" not in here.onward.asked[0].query
