@@ -176,6 +176,9 @@ THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})
 TOKEN_REFUSED = frozenset({102, 104, 190, 450, 452, 2500})
 """Codes that refuse the token itself (…/docs/graph-api/guides/error-handling)."""
 
+_TOKEN_IS_OVER = frozenset({102, 190, 450, 452})
+"""Those of them that say so of a token that was given, and for whatever it is used."""
+
 ABORTED = 960
 """The code of a slot whose batch ran out of time or whose parent failed; the slot was not answered."""
 
@@ -229,6 +232,12 @@ def read_error(body: bytes) -> GraphError | None:
         return _error.decode(raw)
     except UNREADABLE:
         return GraphError()
+
+
+def ends_token(body: bytes) -> bool:
+    """Whether *body* says that the token of its caller is good for nothing any more."""
+    error = read_error(body)
+    return error is not None and error.code in _TOKEN_IS_OVER
 
 
 class Blame(Enum):

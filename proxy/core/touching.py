@@ -1,5 +1,7 @@
 """When something was last changed, through the sidecar or as Meta's webhooks tell: what was read before is not fresh.
 
+A token that Graph refuses is such a change, too: of all that it may read.
+
 The one index of changes. Writes and events name objects; `kin` knows which reads show them.
 """
 
@@ -33,6 +35,10 @@ class Touches:
         self.touch(names, now)
         return names
 
+    def refused(self, fingerprint: bytes, now: float) -> None:
+        """Graph refused the token with *fingerprint* at *now*: whatever it fetched before is not fresh."""
+        self.touch((_whose(fingerprint),), now)
+
     def shown_by(self, node: str) -> Names:
         """The names of *node* and of the lists that were seen to show it."""
         return self._kin.written((node,), b"")
@@ -43,7 +49,9 @@ class Touches:
 
     def of(self, request: Request, fingerprint: bytes) -> float:
         """The latest change that may have been one of what *request* reads, epoch seconds; 0 for never."""
-        return self.last(self._kin.read(request, fingerprint)) if self._latest else 0.0
+        if not self._latest:
+            return 0.0
+        return self.last((_whose(fingerprint), *self._kin.read(request, fingerprint)))
 
     def may_concern(self, key: bytes, asked: float) -> bool:
         """Whether the body held under *key*, asked for at *asked*, may list what was changed since: then learn from it.
@@ -80,3 +88,7 @@ class Touches:
     def last(self, names: Iterable[str]) -> float:
         """The latest change of any of *names*, epoch seconds; 0 for never."""
         return max([self._floor, *(self._times.get(name, 0.0) for name in names)])
+
+
+def _whose(fingerprint: bytes) -> str:
+    return f"token {fingerprint.hex()}"

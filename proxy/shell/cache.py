@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import caching
-from proxy.core.errors import NotHeld, SidecarError, Throttled, reply_of
+from proxy.core.errors import NotHeld, SidecarError, Throttled, ends_token, reply_of
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill
 from proxy.core.messages import LOW_PRIORITY, Entry, Held, Reply, Request
@@ -138,6 +138,8 @@ class Cache:
         if settled is None:
             return None
         reply = settled.reply
+        if answer.status >= 400 and inquiry.request.credential and ends_token(answer.body):
+            self._touches.refused(self._keys.fingerprint(inquiry.request.credential), self._now())
         if settled.keep is not None:
             is_held = self._keep(inquiry, settled)
             reply = replace(reply, stored=reply.stored and is_held)

@@ -53,6 +53,14 @@ def test_a_write_is_remembered() -> None:
     assert [touches.last(names) for names in (("1",), ("2",), ("1", "2"), ("3",))] == [10, 20, 20, 0]
 
 
+def test_a_refused_token_is_a_change_of_all_that_it_reads() -> None:
+    """What one token fetched is old once Graph refuses it; what others fetched is as it was."""
+    touches = Touches()
+    touches.refused(ANN, 10)
+    assert [touches.of(read, ANN) for read in (edge(1), edge(2))] == [10, 10]
+    assert touches.of(edge(1), b"b" * 16) == 0
+
+
 def test_a_write_to_who_knows_what() -> None:
     """A write that names no object may have been to any of them."""
     touches = Touches()

@@ -156,6 +156,20 @@ async def test_an_error_of_the_callers_own_is_never_covered(scene: MakeScene) ->
 # --- what is not final
 
 
+async def test_a_token_that_graph_refuses_is_answered_from_nothing_fresh(scene: MakeScene) -> None:
+    """One refusal of the token is news of all that it fetched; who has another token is answered as before."""
+    here = await scene(FRESH)
+    for token in ("ann", "bob"):
+        await here.say(READ, token=token)
+        assert (await here.say(READ, token=token)).cache.startswith("hit")
+    here.graph.settings.change({"refused_tokens": ["ann"]})
+    assert (await here.say("/v25.0/222", token="ann")).json["error"]["code"] == 190
+    assert (await here.say(READ, token="ann")).status == 400
+    assert (await here.say(READ, token="bob")).cache.startswith("hit")
+    here.graph.settings.change({"refused_tokens": []})
+    assert (await here.say(READ, token="ann")).status == 200
+
+
 async def test_a_report_is_polled_to_its_end(scene: MakeScene) -> None:
     """A report that is being made is asked for each time, however fresh the rules; once done it is fresh."""
     here = await scene(FRESH, report_polls=3)
