@@ -185,12 +185,7 @@ def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Ren
     if not usage:
         yield Text("quota: Graph has told no usage in the last minutes", style="dim")
         return
-    table = _table()
-    table.add_column("quota", no_wrap=True, ratio=1, overflow=_cut(console))
-    for head in ("used", ""):
-        table.add_column(head, justify="right", no_wrap=True)
-    for head in ("stage", ""):
-        table.add_column(head, no_wrap=True)
+    table = _table(console, "quota", numbers=("used", ""), words=("stage", ""))
     full, empty = ("#", ".") if console.options.ascii_only else ("█", "░")
     for pool in usage:
         filled = min(10, round(pool["percent"] / 10))
@@ -208,10 +203,7 @@ def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[R
     if not routes:
         yield Text("routes: no read has come in yet", style="dim")
         return
-    table = _table()
-    table.add_column("route", no_wrap=True, ratio=1, overflow=_cut(console))
-    for head in ("asked", "counted", "avoided", "bytes saved", "p50"):
-        table.add_column(head, justify="right", no_wrap=True)
+    table = _table(console, "route", numbers=("asked", "counted", "avoided", "bytes saved", "p50"))
     for route in routes:
         told = (count(route[name]) for name in ("asked", "counted", "avoided"))
         table.add_row(route["route"], *told, size(route["bytes_avoided"]), milliseconds(route["p50_ms"]))
@@ -242,8 +234,15 @@ def _errors(errors: Sequence[tuple[Mapping[str, Any], int]], console: Console) -
         )
 
 
-def _table() -> Table:
-    return Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+def _table(console: Console, name: str, *, numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
+    """A table with these heads; its first column gives way to the others."""
+    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column(name, no_wrap=True, ratio=1, overflow=_cut(console))
+    for head in numbers:
+        table.add_column(head, justify="right", no_wrap=True)
+    for head in words:
+        table.add_column(head, no_wrap=True)
+    return table
 
 
 # --- how numbers are written

@@ -113,6 +113,12 @@ class Stage:
         """Run a program with the sidecar's address."""
         return await self._run(self.behind, self.front.url, program, arguments)
 
+    async def alike(self, program: str, *arguments: str) -> tuple[Run, Run]:
+        """Both runs of a program, once they are found to have printed the same."""
+        alone, through = await self.directly(program, *arguments), await self.through(program, *arguments)
+        assert through.said == alone.said
+        return alone, through
+
     async def unaware(self, program: str, *arguments: str) -> Run:
         """Run a program with Graph's own name under `graph-sidecar run`; one that is installed needs no name at all."""
         self.behind.ledger.clear()

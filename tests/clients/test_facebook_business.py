@@ -29,8 +29,7 @@ def raised(run: Run) -> list[tuple[Any, ...]]:
 async def test_an_ad_tool_reads_the_same_objects_pages_and_reports(stage: MakeStage) -> None:
     """Every object, every page and every row comes as directly, for as many calls, under the one pinned name."""
     at = await stage(**PROVEN)
-    alone, through = await at.directly(*READS), await at.through(*READS)
-    assert through.said == alone.said
+    alone, through = await at.alike(*READS)
     assert len(through.said) > 40
     assert sum("after=" in read.target for read in through.reads) >= 4, "paged by cursor"
     assert through.ledger["counted_calls"] == alone.ledger["counted_calls"]
@@ -75,8 +74,7 @@ async def test_a_wrong_proof_is_refused_even_for_what_is_held_and_fresh(stage: M
     program = ("business_errors.py", TOKEN)
     await at.through(*program, SECRET, "1001")
     for secret in ("WRONG", "-"):
-        alone, through = await at.directly(*program, secret, "1001"), await at.through(*program, secret, "1001")
-        assert through.said == alone.said
+        _, through = await at.alike(*program, secret, "1001")
         assert raised(through) == [("FacebookRequestError", 400, 100)]
 
 
@@ -96,8 +94,7 @@ async def test_a_program_reads_its_own_writes(stage: MakeStage, image: str) -> N
     at = await stage(settings=FRESH)
     program = ("business_writes.py", TOKEN, image)
     for _ in range(2):
-        alone, through = await at.directly(*program), await at.through(*program)
-        assert through.said == alone.said
+        alone, through = await at.alike(*program)
         assert through.ledger["writes"] == alone.ledger["writes"], "each write was sent once"
         assert through.agents == OURS
 
@@ -115,8 +112,7 @@ async def test_a_report_is_polled_until_it_is_done(stage: MakeStage) -> None:
     """No poll of an insights job is answered from before, though reads are fresh for a minute: the job goes on."""
     at = await stage(settings=FRESH, report_polls=3)
     for _ in range(2):
-        alone, through = await at.directly("business_report.py", TOKEN), await at.through("business_report.py", TOKEN)
-        assert through.said == alone.said
+        alone, through = await at.alike("business_report.py", TOKEN)
         assert [told[0] for told in through.said[:4]] == [
             "Job Not Started", "Job Running", "Job Running", "Job Completed",
         ]  # fmt: skip
@@ -131,8 +127,7 @@ async def test_every_error_is_raised_as_directly(stage: MakeStage) -> None:
     program = (
         "business_errors.py", TOKEN, "-", "1001", "404001", "1002?nonsense", "1003", "1004", "1005", "1006", "+404001",
     )  # fmt: skip
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    alone, through = await at.alike(*program)
     assert [code for _, _, code in raised(through)] == [None, 100, 100, 17, 80004, 4, 613, 100]
     assert through.ledger["counted_calls"] == alone.ledger["counted_calls"], "asking again prolongs a block"
 
@@ -141,8 +136,7 @@ async def test_an_expired_token_is_told_as_directly(stage: MakeStage) -> None:
     """A token that Graph refuses raises code 190 with its subcode, for reads and for writes."""
     at = await stage(refused_tokens=(TOKEN,))
     program = ("business_errors.py", TOKEN, "-", "1001", "1002", "+1001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    _, through = await at.alike(*program)
     assert raised(through) == [("FacebookRequestError", 400, 190)] * 3
 
 
@@ -150,8 +144,7 @@ async def test_an_exhausted_allowance_is_told_as_directly(stage: MakeStage) -> N
     """At the call where Graph begins to refuse, the program hears the throttle, and the usage that goes with it."""
     at = await stage(budget=3)
     program = ("business_errors.py", TOKEN, "-", "1001", "1002", "1003", "1004", "1005")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    _, through = await at.alike(*program)
     assert [code for _, _, code in raised(through)] == [None, None, None, 4, 4]
 
 
@@ -171,8 +164,7 @@ async def test_nonsense_from_graph_is_heard_as_directly(stage: MakeStage, kind: 
     at = await stage(settings=FRESH)
     at.trouble(kind=kind)
     program = ("business_errors.py", TOKEN, "-", "1001", "+1001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    await at.alike(*program)
     at.behind.faults.clear()
     assert raised(await at.through(*program)) == [(None, None, None)] * 2
 

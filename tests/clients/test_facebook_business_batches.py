@@ -69,8 +69,7 @@ async def test_mistakes_and_writes_come_as_directly_and_writes_once(stage: MakeS
     """Callbacks and failures come in order, a read after a write shows it, and what is held is confirmed by 304."""
     at = await stage(settings=FRESH)
     for calls in (0, 3):
-        alone, through = await at.directly(*BATCH, "mixed"), await at.through(*BATCH, "mixed")
-        assert through.said == alone.said
+        alone, through = await at.alike(*BATCH, "mixed")
         assert [told[:2] for told in through.said] == [
             ["sent", 7],
             ["success", 200], ["failure", 400], ["success", 200], ["success", 200],
@@ -97,8 +96,7 @@ async def test_a_write_that_graph_leaves_out_is_the_programs_to_repeat(stage: Ma
     """Nobody knows whether it was done: the slot stays empty, and the SDK sends it again as it would directly."""
     at = await stage()
     at.trouble(kind="null", method="POST", path="act_1/campaigns", count=1)
-    alone, through = await at.directly(*BATCH, "mixed"), await at.through(*BATCH, "mixed")
-    assert through.said == alone.said
+    alone, through = await at.alike(*BATCH, "mixed")
     assert sent(through) == [7, 1]
     assert through.ledger["writes"] == alone.ledger["writes"]
     directly, behind = at.changes()
@@ -127,8 +125,7 @@ async def test_files_beside_a_batch_arrive_whole(stage: MakeStage, image: str) -
     """Two images attached to two operations, with a read beside them, are the same bytes at Graph as directly."""
     at = await stage()
     for confirmed in (0, 1):
-        alone, through = await at.directly(*BATCH, "files", image), await at.through(*BATCH, "files", image)
-        assert through.said == alone.said
+        _, through = await at.alike(*BATCH, "files", image)
         assert [told[:2] for told in through.said] == [["sent", 3], *[["success", 200]] * 3]
         assert through.ledger["writes"] == [{"method": "POST", "path": "/act_1/adimages", "count": 2}]
         assert through.not_modified == confirmed
@@ -140,8 +137,7 @@ async def test_files_beside_a_batch_arrive_whole(stage: MakeStage, image: str) -
 async def test_its_own_validators_are_answered(stage: MakeStage, settings: dict[str, Any]) -> None:
     """An operation with If-None-Match gets its 304, which the SDK takes for success, until the object changes."""
     at = await stage(settings=settings)
-    alone, through = await at.directly(*BATCH, "validators"), await at.through(*BATCH, "validators")
-    assert through.said == alone.said
+    _, through = await at.alike(*BATCH, "validators")
     assert [told[1] for told in through.said if told[0] != "sent"] == [200, 200, 304, 304, 200, 304]
 
 
@@ -149,8 +145,7 @@ async def test_a_report_polled_in_batches_moves_on(stage: MakeStage) -> None:
     """No poll in a batch is answered from before, while the object beside it is, though both are called fresh."""
     at = await stage(settings=FRESH, report_polls=3)
     for asked in (5, 4):
-        alone, through = await at.directly(*BATCH, "report"), await at.through(*BATCH, "report")
-        assert through.said == alone.said
+        _, through = await at.alike(*BATCH, "report")
         polls = [told[2]["async_status"] for told in through.said if told[0] == "success" and "async_status" in told[2]]
         assert polls == ["Job Not Started", "Job Running", "Job Running", "Job Completed"]
         assert len(through.reads) == asked, "the polls, and the object once"
@@ -160,8 +155,7 @@ async def test_a_report_polled_in_batches_moves_on(stage: MakeStage) -> None:
 async def test_a_refused_token_is_told_of_the_whole_batch(stage: MakeStage, what: tuple[str, ...]) -> None:
     """With a token that Graph refuses the batch as a whole raises code 190, as directly."""
     at = await stage(refused_tokens=("TOK|EN",))
-    alone, through = await at.directly(*BATCH, *what), await at.through(*BATCH, *what)
-    assert through.said == alone.said
+    _, through = await at.alike(*BATCH, *what)
     assert [told[:3] for told in through.said if told[0] != "sent"] == [["refused", 400, 190]]
 
 
@@ -179,8 +173,7 @@ async def test_what_is_carried_out_later_is_watched_as_directly(stage: MakeStage
     at = await stage(settings=settings, async_plain_true=False, async_polls=9)
     program = ("business_async.py", "TOK|EN")
     for _ in range(2):
-        alone, through = await at.directly(*program), await at.through(*program)
-        assert through.said == alone.said
+        alone, through = await at.alike(*program)
         assert through.ledger["writes"] == alone.ledger["writes"], "each was given once"
         states = [told[1]["is_completed"] for told in through.said if told[0] == "set"]
         assert states[0] is False, "what is read at once is not the end"

@@ -16,8 +16,7 @@ pytestmark = pytest.mark.clients
 async def test_a_program_reads_the_same(stage: MakeStage) -> None:
     """Objects, nested edges, several ids and pages, with the header fields that programs look at, come as directly."""
     at = await stage(app_secret="SEC", compress=True)
-    alone, through = await at.directly(*READS), await at.through(*READS)
-    assert through.said == alone.said
+    alone, through = await at.alike(*READS)
     assert through.ledger["counted_calls"] == alone.ledger["counted_calls"]
 
 
@@ -46,8 +45,7 @@ async def test_a_program_reads_its_own_writes(stage: MakeStage, image: str) -> N
     at = await stage(settings={"cache": {"fresh_s": 60}})
     program = ("facepy_writes.py", TOKEN, image)
     for _ in range(2):
-        alone, through = await at.directly(*program), await at.through(*program)
-        assert through.said == alone.said
+        alone, through = await at.alike(*program)
         assert through.ledger["writes"] == alone.ledger["writes"], "each write was sent once"
         assert through.agents == OURS
 
@@ -56,8 +54,7 @@ async def test_its_batches_are_answered_the_same_and_revalidated(stage: MakeStag
     """Reads, mistakes, a write and what names it come in order, as directly; what is held is confirmed by 304."""
     at = await stage(app_secret="SEC")
     for confirmed in (0, 53):
-        alone, through = await at.directly("facepy_batch.py", TOKEN), await at.through("facepy_batch.py", TOKEN)
-        assert through.said == alone.said
+        alone, through = await at.alike("facepy_batch.py", TOKEN)
         assert len(through.said) == 57
         assert through.said[54] is None, "others name it, so it keeps quiet"
         assert through.not_modified == confirmed
@@ -73,8 +70,7 @@ async def test_its_batches_are_answered_the_same_and_revalidated(stage: MakeStag
 async def test_a_refused_token_is_told_of_the_whole_batch(stage: MakeStage) -> None:
     """With a wrong proof of the app the batch as a whole raises, as directly, and nothing is written."""
     at = await stage(app_secret="ANOTHER")
-    alone, through = await at.directly("facepy_batch.py", TOKEN), await at.through("facepy_batch.py", TOKEN)
-    assert through.said == alone.said
+    alone, through = await at.alike("facepy_batch.py", TOKEN)
     assert through.said[0] == "refused"
     assert through.said[1][:2] == ["FacebookError", 100]
     assert through.ledger["writes"] == alone.ledger["writes"] == []
@@ -87,8 +83,7 @@ async def test_every_error_is_raised_as_directly(stage: MakeStage) -> None:
     at.trouble(kind="error", id="1003", code=17, status=400)
     at.trouble(kind="error", id="1004", code=80004, status=400)
     program = ("facepy_errors.py", TOKEN, "1001", "404001", "1002?nonsense", "1003", "1004", "+404001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    alone, through = await at.alike(*program)
     assert [(told.get("raised"), told.get("code")) for told in through.said] == [
         (None, None), ("FacebookError", 100), ("OAuthError", 100), ("OAuthError", 17), ("OAuthError", 80004),
         ("FacebookError", 100),
@@ -100,8 +95,7 @@ async def test_an_expired_token_is_told_as_directly(stage: MakeStage) -> None:
     """A token that Graph refuses raises OAuthError with code 190, for reads and for writes."""
     at = await stage(refused_tokens=(TOKEN,))
     program = ("facepy_errors.py", TOKEN, "1001", "+1001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    _, through = await at.alike(*program)
     assert [(told["raised"], told["code"], told["error_subcode"]) for told in through.said] == [
         ("OAuthError", 190, 463)
     ] * 2

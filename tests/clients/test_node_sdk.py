@@ -24,8 +24,7 @@ def results(run: Run) -> list[tuple[str, int]]:
 async def test_an_ad_tool_reads_the_same_objects_pages_and_reports(stage: MakeStage) -> None:
     """Every object, page and row comes as directly, for as many calls, though each GET carries a body."""
     at = await stage("node", edge_length=10)
-    alone, through = await at.directly(*READS), await at.through(*READS)
-    assert through.said == alone.said
+    alone, through = await at.alike(*READS)
     assert through.ledger["counted_calls"] == alone.ledger["counted_calls"]
 
 
@@ -62,8 +61,7 @@ async def test_names_that_leak_into_operations_do_no_harm(stage: MakeStage) -> N
     """Writes that bear the same odd name, with bodies that nobody has encoded, do what they do directly, and once."""
     at = await stage("node")
     for _ in range(2):
-        alone, through = await at.directly(*BATCH, "mixed"), await at.through(*BATCH, "mixed")
-        assert through.said == alone.said
+        alone, through = await at.alike(*BATCH, "mixed")
         assert through.slots == alone.slots == [10]
         assert through.ledger["writes"] == alone.ledger["writes"]
         assert len(results(through)) == 10
@@ -86,8 +84,7 @@ async def test_a_read_that_graph_leaves_out_is_asked_again_for_the_program(stage
 async def test_a_refused_token_is_told_of_the_whole_batch(stage: MakeStage, what: tuple[str, ...]) -> None:
     """With a token that Graph refuses the batch is rejected as a whole, as directly: no callback is left waiting."""
     at = await stage("node", refused_tokens=(TOKEN,))
-    alone, through = await at.directly(*BATCH, *what), await at.through(*BATCH, *what)
-    assert through.said == alone.said
+    _, through = await at.alike(*BATCH, *what)
     assert [told[:3] for told in through.said if told[0] != "sent"] == [["refused", 400, 190]]
 
 
@@ -104,8 +101,7 @@ async def test_every_error_is_thrown_as_directly(stage: MakeStage) -> None:
     at = await stage("node")
     at.trouble(kind="error", id="1003", code=17, status=400)
     program = ("node_errors.js", TOKEN, "1001", "404001", "1002?nonsense", "1003", "+1001", "+404001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    alone, through = await at.alike(*program)
     assert [told.get("code") for told in through.said] == [None, 100, 100, 17, None, 100]
     assert through.ledger["counted_calls"] == alone.ledger["counted_calls"]
 
@@ -114,8 +110,7 @@ async def test_an_expired_token_is_told_as_directly(stage: MakeStage) -> None:
     """A token that Graph refuses throws code 190 with its subcode, for reads and for writes."""
     at = await stage("node", refused_tokens=(TOKEN,))
     program = ("node_errors.js", TOKEN, "1001", "+1001")
-    alone, through = await at.directly(*program), await at.through(*program)
-    assert through.said == alone.said
+    _, through = await at.alike(*program)
     assert [(told["code"], told["subcode"]) for told in through.said] == [(190, 463)] * 2
 
 

@@ -217,6 +217,11 @@ class Twins:
     direct: Ask
     through: Ask
 
+    def trouble(self, fault: dict[str, Any]) -> None:
+        """Put the same fault in force on both sides."""
+        for graph in (self.alone, self.behind):
+            graph.faults.add(fault)
+
     async def both(self, path: str, **said: Any) -> tuple[Heard, Heard]:
         """The reply to the same request directly and through the sidecar."""
         return await self.direct.say(path, **said), await self.through.say(path, **said)

@@ -571,8 +571,7 @@ async def test_a_throttled_read_after_a_write_of_the_same_batch(twins: MakeTwins
     """What stands in for a read that Graph refuses is never older than the write before it."""
     both = await twins({"cache": {"stale_if_error_s": 3600}})
     await slots(both.through, gets("111?fields=name"))
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"kind": "error", "code": 17, "status": 400, "where": "batch", "method": "GET"})
+    both.trouble({"kind": "error", "code": 17, "status": 400, "where": "batch", "method": "GET"})
     await alike(both, [*posts("111", body="name=new"), *gets("111?fields=name")])
 
 

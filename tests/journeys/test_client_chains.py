@@ -319,8 +319,7 @@ async def test_a_dependant_that_graph_left_out(twins: MakeTwins, trouble: dict[s
 async def test_a_dependant_that_nobody_here_can_ask(twins: MakeTwins, url: str) -> None:
     """A dependant that is no plain read, or whose path is unknown here, stays null where Graph left it out."""
     both = await twins()
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"where": "batch", "kind": "null", "method": "GET", "count": 1})
+    both.trouble({"where": "batch", "kind": "null", "method": "GET", "count": 1})
     assert codes(await alike(both, [{**MADE, **SPEAK}, *gets(url, "7?fields=id")])) in (
         [200, None, 200],
         [200, 400, None],
@@ -331,8 +330,7 @@ async def test_a_dependant_that_nobody_here_can_ask(twins: MakeTwins, url: str) 
 async def test_writes_that_graph_left_out(twins: MakeTwins, trouble: dict[str, Any]) -> None:
     """A write whose slot is null or aborted is told so, with its dependants, and is never sent again."""
     both = await twins()
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"where": "batch", "method": "POST", "count": 1, **trouble})
+    both.trouble({"where": "batch", "method": "POST", "count": 1, **trouble})
     items = [{**MADE, **SPEAK}, *gets("{result=made:$.id}"), created("other", 2), *gets("7?fields=id")]
     found = await alike(both, items)
     assert codes(found)[1:] == [None, 200, 200]
@@ -387,8 +385,7 @@ WRITING = [*gets("1?fields=id"), {**MADE, **SPEAK}, *gets("{result=made:$.id}?fi
 async def test_a_batch_that_writes_and_is_not_answered(twins: MakeTwins, trouble: dict[str, Any]) -> None:
     """Whatever Graph says to a batch that writes as a whole is its answer: nothing of it is sent again."""
     both = await twins()
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"where": "batch", "count": 1, **trouble})
+    both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, WRITING), await batch(both.through, WRITING)
     assert through.status == direct.status
     assert same_words(direct, through)
@@ -445,8 +442,7 @@ async def test_a_batch_that_reads_and_is_not_answered(twins: MakeTwins, trouble:
 async def test_a_chain_that_is_refused(twins: MakeTwins, trouble: dict[str, Any]) -> None:
     """Graph's refusal of a batch that it resolves is the answer."""
     both = await twins()
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"where": "batch", "count": 1, **trouble})
+    both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, LINE), await batch(both.through, LINE)
     assert_alike(both, direct, through)
     await alike(both, LINE)

@@ -386,8 +386,7 @@ async def test_etags_of_a_batch(twins: MakeTwins) -> None:
 async def test_a_partly_completed_batch(twins: MakeTwins) -> None:
     """What the page says to retry, the sidecar has retried: a read that Graph left out comes back filled."""
     both = await twins()
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"kind": "null", "id": "1002", "count": 1})
+    both.trouble({"kind": "null", "id": "1002", "count": 1})
     direct, through = await batch(both.direct, TWO_PAGES), await batch(both.through, TWO_PAGES)
     assert codes(direct.json) == [200, None]
     again = await batch(both.direct, TWO_PAGES)

@@ -141,8 +141,7 @@ async def test_a_refusal_is_graphs_own(twins: MakeTwins, refusal: dict[str, obje
 async def test_trouble_is_told_in_graphs_words(twins: MakeTwins, code: int, status: int) -> None:
     """An error of one object reaches its caller with the status and the body that a direct call has."""
     both = await twins(AS_GIVEN)
-    for graph in (both.alone, both.behind):
-        graph.faults.add({"kind": "error", "id": "111", "code": code, "status": status, "message": "no / „æøå“"})
+    both.trouble({"kind": "error", "id": "111", "code": code, "status": status, "message": "no / „æøå“"})
     heard = await both.alike("/v25.0/111", token="ann")
     assert (heard.status, heard.json["error"]["code"]) == (status, code)
 

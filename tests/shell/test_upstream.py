@@ -143,29 +143,14 @@ async def _close_before(wire: Wire, at: Listener) -> None:
     at.arrived.append(await wire.message())
 
 
-async def _cut_head(wire: Wire, at: Listener) -> None:
-    at.arrived.append(await wire.message())
-    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Ty")
+def _ending_with(said: bytes) -> Script:
+    """A Graph that says so much of a reply, and hangs up."""
 
+    async def serve(wire: Wire, at: Listener) -> None:
+        at.arrived.append(await wire.message())
+        await wire.send(said)
 
-async def _cut_body(wire: Wire, at: Listener) -> None:
-    at.arrived.append(await wire.message())
-    await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{")
-
-
-async def _cut_chunks(wire: Wire, at: Listener) -> None:
-    at.arrived.append(await wire.message())
-    await wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[{\r\n")
-
-
-async def _gibberish(wire: Wire, at: Listener) -> None:
-    at.arrived.append(await wire.message())
-    await wire.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-
-
-async def _bad_gzip(wire: Wire, at: Listener) -> None:
-    at.arrived.append(await wire.message())
-    await wire.send(ok(b"no gzip at all", "Content-Encoding: gzip"))
+    return serve
 
 
 async def _silence(wire: Wire, at: Listener) -> None:
@@ -184,14 +169,15 @@ async def _stall(wire: Wire, at: Listener) -> None:
     [
         (_cut_before, Cut, Call.CUT),
         (_close_before, Cut, Call.CUT),
-        (_cut_head, Cut, Call.CUT),
-        (_cut_body, Cut, Call.CUT),
-        (_cut_chunks, Cut, Call.CUT),
-        (_gibberish, Nonsense, Call.CUT),
-        (_bad_gzip, SidecarError, Call.CUT),
+        (_ending_with(b"HTTP/1.1 200 OK\r\nContent-Ty"), Cut, Call.CUT),
+        (_ending_with(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n[{"), Cut, Call.CUT),
+        (_ending_with(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[{\r\n"), Cut, Call.CUT),
+        (_ending_with(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), Nonsense, Call.CUT),
+        (_ending_with(ok(b"no gzip at all", "Content-Encoding: gzip")), SidecarError, Call.CUT),
         (_silence, Late, Call.LATE),
         (_stall, Late, Call.LATE),
     ],
+    ids=["cut", "closed", "head", "body", "chunks", "gibberish", "gzip", "silence", "stall"],
 )
 async def test_trouble_has_a_name(stand: Stands, script: Script, error: type[SidecarError], call: Call) -> None:
     """Whatever Graph or the network does, it comes out as one of our few errors, without a URL and so a token."""

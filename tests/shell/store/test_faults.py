@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.shell.store import Store
 from tests.shell.store.samples import MIB, ROWS, TOKEN, Clock, Mount, Open, entry, folder_bytes, key, served, works
 
 # --- the breaker ---
@@ -58,6 +59,12 @@ def failing(work: Callable[..., object], *errors: Exception) -> Callable[..., ob
     return fail
 
 
+async def after_a_rest(store: Store, clock: Clock) -> None:
+    """The disk has been left alone as long as trouble asks for, and is tried again."""
+    clock.now += 31
+    await store.tend()
+
+
 def damaged() -> sqlite3.DatabaseError:
     """What SQLite says of a damaged file."""
     error = sqlite3.DatabaseError("database disk image is malformed")
@@ -94,8 +101,7 @@ async def test_a_disk_that_damages_every_file_is_left_alone_for_a_while(
             assert not await works(store)
     assert store.stats()["quarantines"] == 1
     assert store.stats()["breaker"] == "open"
-    clock.now += 31
-    await store.tend()
+    await after_a_rest(store, clock)
     assert store.stats()["quarantines"] == 2
     assert await works(store)
 
@@ -132,12 +138,10 @@ async def test_a_mistake_of_ours_is_a_miss_too(
         for name in ("_read", "write"):
             patch.setattr(tier, name, failing(getattr(tier, name), KeyError("never")))
         assert await store.load(key(1), TOKEN) is None
-        clock.now += 31
-        await store.tend()
+        await after_a_rest(store, clock)
         assert not await works(store)
     assert "Traceback" in caplog.text
-    clock.now += 31
-    await store.tend()
+    await after_a_rest(store, clock)
     assert await works(store)
 
 
@@ -165,8 +169,7 @@ async def test_a_failed_group_is_not_read_in_its_older_form(
     with monkeypatch.context() as patch:
         patch.setattr(tier, "write", failing(tier.write, sqlite3.OperationalError("disk I/O error")))
         await store.flush()
-    clock.now += 31
-    await store.tend()
+    await after_a_rest(store, clock)
     assert await store.load(key(1), TOKEN) is None
     await store.flush()
     assert store.stats()["disk_entries"] == ROWS - 1
@@ -179,8 +182,7 @@ async def test_a_drop_during_a_rest_is_not_forgotten(filled: Path, opened: Open)
     (filled / "lock").unlink()
     await store.tend()
     store.drop(key(1))
-    clock.now += 31
-    await store.tend()
+    await after_a_rest(store, clock)
     assert await store.load(key(1), TOKEN) is None
     await store.flush()
     assert store.stats()["disk_entries"] == ROWS - 1
@@ -193,8 +195,7 @@ async def test_a_purge_during_a_rest_is_not_forgotten(filled: Path, opened: Open
     (filled / "lock").unlink()
     await store.tend()
     store.purge()
-    clock.now += 31
-    await store.tend()
+    await after_a_rest(store, clock)
     assert await served(store) == 0
 
 
@@ -214,8 +215,7 @@ async def test_a_full_disk_costs_writes_only(mounted: Mount, opened: Open) -> No
     assert store.hot(key(3999)) == entry(3999, 1400)
     assert await store.load(key(0), TOKEN) == entry(0, 1400)
     for _ in range(6):
-        clock.now += 31
-        await store.tend()
+        await after_a_rest(store, clock)
         if await works(store):
             break
     assert await works(store)
@@ -231,8 +231,7 @@ async def test_a_disk_filled_by_others_is_waited_for(mounted: Mount, opened: Ope
     assert not await works(store)
     (place / "others").unlink()
     for _ in range(3):
-        clock.now += 31
-        await store.tend()
+        await after_a_rest(store, clock)
     assert await works(store)
 
 
@@ -249,13 +248,11 @@ async def test_a_read_only_file_system_costs_no_time(mounted: Mount, opened: Ope
     for store in stores:
         assert await served(store) == 0
         assert not await works(store)
-        clock.now += 31
-        await store.tend()
+        await after_a_rest(store, clock)
         assert store.stats()["breaker"] == "open"
     assert time.process_time() - spent < 2
     assert time.monotonic() - started < 10
     subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
-    clock.now += 31
-    await stores[0].tend()
+    await after_a_rest(stores[0], clock)
     assert await served(stores[0]) == ROWS
     assert await works(stores[0])
