@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from proxy.core.batching import Limits
 from proxy.core.guarding import Guard
-from proxy.core.intercepting import Gate, is_loopback
+from proxy.core.intercepting import Gate
 from proxy.core.pools import Stages
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
@@ -44,7 +44,7 @@ def gate(settings: Settings) -> Gate:
     graph = {"graph.facebook.com", *settings.upstream.hosts}
     if origin.scheme == "https":
         graph.add(origin.netloc.removesuffix(":443"))
-    return Gate(frozenset(graph), settings.intercept.tunnel, is_loopback(settings.listen.host))
+    return Gate(frozenset(graph), settings.intercept.tunnel, settings.listen.is_loopback)
 
 
 def graph_hosts(settings: Settings) -> frozenset[str]:

@@ -21,7 +21,8 @@ from proxy.core.touching import Touches
 from proxy.core.webhooks import Subscriptions
 from proxy.settings import Cache, Settings
 from proxy.shell.store import KeyFileError, Store, load_or_make
-from proxy.shell.telemetry import VERSION, Telemetry
+from proxy.shell.telemetry import Telemetry
+from proxy.version import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,9 @@ async def _open_store(
 
 
 async def _telemetry(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Telemetry:
-    telemetry = Telemetry(clocks.monotonic, clocks.now)
+    telemetry = Telemetry(clocks.monotonic, clocks.now, version())
     if settings.traces.endpoint:
         from proxy.shell.tracing import tracing
 
-        telemetry.tracer = await lifetimes.enter_async_context(tracing(settings.traces.endpoint, VERSION))
+        telemetry.tracer = await lifetimes.enter_async_context(tracing(settings.traces.endpoint, telemetry.version))
     return telemetry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from proxy.cli.commands import COMMANDS
 from proxy.cli.parsing import Parser
 from proxy.loading import SettingsError, shown
 from proxy.settings import NAME
+from proxy.version import version
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of the command that *arguments* name; `run` among them is the command."""
     parser = Parser(prog=NAME, description="A proxy beside your application, in front of Meta's Graph API.")
-    parser.add_argument("--version", action="version", version=f"{NAME} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{NAME} {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     own, words = _cut(arguments) if chosen == "run" else (list(arguments), [])
@@ -58,10 +58,3 @@ def _cut(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """What stands before `--`, and the words of the command behind it, which are none of ours."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return list(arguments[:at]), list(arguments[at + 1 :])
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(NAME)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -44,6 +44,11 @@ class Limits(msgspec.Struct):
             setattr(self, name, getattr(other, name))
 
 
+def unlanded(limits: Limits) -> Limits:
+    """*limits* for reads that need company but no place in a batch: none waits for another's landing."""
+    return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)
+
+
 def group_of(request: Request, limits: Limits) -> Hashable:
     """What requests must share to ride together: all that the outer call says once for everyone in it."""
     token = request.credential.token if limits.by_token and request.credential else ""

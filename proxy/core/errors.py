@@ -156,18 +156,18 @@ def reply_of(error: SidecarError) -> Reply:
         "is_transient": error.transient,
         "fbtrace_id": "",
     }
-    headers: Headers = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"))
-    if error.retry_after_s is not None:
-        headers = (*headers, ("Retry-After", str(error.retry_after_s)))
-    return Reply(error.status, headers, msgspec.json.encode({"error": told}), Mode.FAILED, detail=word(type(error)))
+    patience: Headers = () if error.retry_after_s is None else (("Retry-After", str(error.retry_after_s)),)
+    body = msgspec.json.encode({"error": told})
+    return Reply(error.status, (*_UNCACHED_JSON, *patience), body, Mode.FAILED, detail=word(type(error)))
 
 
 def batch_refused(message: str) -> Reply:
     """Graph's own refusal of a whole batch, for one that is larger than Graph would look at."""
     error = {"message": message, "type": "GraphBatchException"}
-    return Reply(
-        400, (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store")), msgspec.json.encode({"error": error})
-    )
+    return Reply(400, _UNCACHED_JSON, msgspec.json.encode({"error": error}))
+
+
+_UNCACHED_JSON = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"))
 
 
 THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})

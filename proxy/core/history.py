@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from proxy.core.ledger import CAUSES
 from proxy.core.messages import Mode
 
 STEP_S = 5
@@ -22,7 +23,7 @@ _PLACES: tuple[tuple[str, ...], ...] = (
     ("uptime_s",),
     *(("replies", mode.value) for mode in Mode),
     *(("calls", name) for name in ("asked", "counted", "batches", "slots", "alone", "passed")),
-    *(("calls_avoided", cause) for cause in ("collapsed", "fresh", "stale", "merged", "superset", "throttle")),
+    *(("calls_avoided", cause) for cause in CAUSES),
     ("bytes_avoided",),
     ("round_trips_avoided",),
     *(("window_ms", name) for name in ("p50", "p90", "p99")),

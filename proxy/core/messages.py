@@ -31,6 +31,10 @@ class Mode(StrEnum):
     FAILED = "FAILED"  # the sidecar's own error: Graph gave no usable answer
 
 
+ANSWERED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
+"""Modes of replies that Graph gave now."""
+
+
 class Channel(StrEnum):
     """The form in which Graph is asked; an ETag holds only for the form that it was given in."""
 

@@ -312,10 +312,3 @@ def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
     if names_in(relative_url):
         return ()
     return nodes(target.path, target.query) or (() if names_in(body) else named(dict(split_pairs(body))))
-
-
-def asking(relative_url: str, body: str, envelope: Envelope) -> Credential:
-    """Whose token a write is done with: its own, in its URL or its body, or the batch's."""
-    given = dict((*split_pairs(relative_url.partition("?")[2]), *split_pairs(body)))
-    token = given.get("access_token")
-    return Credential(token) if token else envelope.credential

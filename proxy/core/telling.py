@@ -14,12 +14,9 @@ import msgspec
 from proxy.core import fields, routes, several
 from proxy.core.errors import GraphError, read_error
 from proxy.core.keys import Keys
-from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Request, Wishes
+from proxy.core.messages import ANSWERED_NOW, NO_WISHES, Headers, Mode, Reply, Request, Wishes
 from proxy.core.normal import WORTH_KEEPING, field_names, fields_in, nodes
 from proxy.core.usage import Gauge, gauges, usage_in
-
-ASKED = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
-"""Modes of replies that Graph gave now."""
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _USE = re.compile(r"[a-z][a-z_]{0,39}")
@@ -140,7 +137,7 @@ def of_read(
         sent=outcome.sent,
         code=error.code,
         subcode=error.error_subcode or 0,
-        usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ASKED else (),
+        usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ANSWERED_NOW else (),
         size=outcome.size,
         age_s=None if reply.age is None else round(reply.age, 3),
         window_ms=None if reply.window_s is None else _ms(reply.window_s),

@@ -23,7 +23,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether nobody on another machine can reach it."""
-        return self.host == "localhost" or (is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
+        return self.host.lower() == "localhost" or (is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
 
     def __str__(self) -> str:
         """As it is written: an IPv6 host in brackets."""

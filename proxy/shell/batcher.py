@@ -70,7 +70,7 @@ class Batcher:
         self._witness = witness
         self._clock = clock
         self._tops = batching.Tops()
-        self._companies = Companies(limits, self._fly, clock)
+        self._companies = Companies(lambda: limits, self._fly, clock)
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""

@@ -46,11 +46,14 @@ def fail_all(waiting: Sequence[Waiting], error: BaseException) -> None:
 
 Fly = Callable[[Sequence[Waiting]], Coroutine[None, None, None]]
 
+LimitsNow = Callable[[], batching.Limits]
+"""What holds at this moment: a reload may change it."""
+
 
 class Companies:
     """A Company for each key that somebody waits under: keys come and go with tokens, languages and objects."""
 
-    def __init__(self, limits: batching.Limits, fly: Fly, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: LimitsNow, fly: Fly, clock: Callable[[], float]) -> None:
         """Let those of one key leave together, as *limits* say; *fly* sees to the replies of all that it is given."""
         self._limits = limits
         self._fly = fly
@@ -92,7 +95,7 @@ class Company:
     """One queue; `batching.due` says when those in it leave, *fly* what becomes of them."""
 
     def __init__(
-        self, limits: batching.Limits, fly: Fly, clock: Callable[[], float], landed: Callable[[Company], None]
+        self, limits: LimitsNow, fly: Fly, clock: Callable[[], float], landed: Callable[[Company], None]
     ) -> None:
         """Begin with an empty queue; *landed* hears of each flight's end."""
         self._limits = limits
@@ -115,7 +118,7 @@ class Company:
 
     def add(self, waiting: Waiting) -> None:
         """Queue *waiting*. Raises Overloaded."""
-        if len(self._queue) >= self._limits.queue:
+        if len(self._queue) >= self._limits().queue:
             raise Overloaded(f"{len(self._queue)} requests wait for a place in a batch already (setting batch.queue)")
         self._queue.append(waiting)
         self._set_alarm()
@@ -139,7 +142,7 @@ class Company:
             self._alarm.cancel()
         now = self._clock()
         due = batching.due(
-            len(self._queue), self._queue[0].since if self._queue else now, len(self._flights), self._limits, now
+            len(self._queue), self._queue[0].since if self._queue else now, len(self._flights), self._limits(), now
         )
         loop = asyncio.get_running_loop()
         if due is None:
@@ -155,7 +158,7 @@ class Company:
         self._set_alarm()
 
     def _take_off(self) -> None:
-        count = min(len(self._queue), self._limits.slots)
+        count = min(len(self._queue), self._limits().slots)
         aboard = [self._queue.popleft() for _ in range(count)]
         if not aboard:
             return

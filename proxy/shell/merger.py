@@ -15,8 +15,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from proxy.core import fields
-from proxy.core.batching import GRAPH_LIMIT, Limits
+from proxy.core import batching, fields
 from proxy.core.errors import Cut, SidecarError
 from proxy.core.keys import Keys
 from proxy.core.messages import Mode, Reply, Request
@@ -73,7 +72,7 @@ class Merger:
         keys: Keys,
         rule: Callable[[Request], Rule],
         touched_by: Callable[[Request], tuple[str, ...]],
-        limits: Limits,
+        limits: batching.Limits,
         clock: Callable[[], float],
     ) -> None:
         """Ask through *cache*; wait for company as *limits* say; *touched_by* names what it reads."""
@@ -83,8 +82,7 @@ class Merger:
         self._touched_by = touched_by
         self._clock = clock
         self._lore = fields.Lore()
-        everybody = replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)  # none waits for another's landing
-        self._companies = Companies(everybody, self._fly, clock)
+        self._companies = Companies(lambda: batching.unlanded(limits), self._fly, clock)
         self._flights: dict[_Lane, list[_Flight]] = {}
 
     async def __call__(self, request: Request) -> Reply:

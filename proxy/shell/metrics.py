@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from proxy.core.guarding import Access
 from proxy.core.histogram import Histogram
 from proxy.core.ledger import CAUSES
-from proxy.shell.telemetry import PUSHED, VERSION, Telemetry
+from proxy.shell.telemetry import PUSHED, Telemetry
 
 Value = float | Mapping[str | tuple[str, ...], float]
 """A number, or one for each combination of labels."""
@@ -58,7 +58,7 @@ COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Telemetry], Value]], 
 )  # fmt: skip
 
 GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Telemetry], Value]], ...] = (
-    ("build_info", "The version that runs.", ("version",), lambda _told: {VERSION: 1}),
+    ("build_info", "The version that runs.", ("version",), lambda told: {told.version: 1}),
     ("start_time_seconds", "When it began, in seconds since 1970.", (), lambda told: told.start_time),
     ("calls_unsent", "Calls asked for and neither sent nor avoided: waiting, refused here, given up.", (),
      lambda told: told.ledger.unsent),

@@ -160,7 +160,7 @@ class Ordered:
         item = unbatching.as_asked(operation, url, body, names=names, named=at in slots.referred)
         if not read.writes:
             return _Ready(at, item, writes=False)
-        who = operations.asking(url, body, slots.envelope)
+        who, _, _ = operations.asked_by(url, body, slots.envelope)
         return _Ready(at, item, writes=True, written=operations.written_nodes(url, body), who=who)
 
     async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready:

@@ -13,7 +13,7 @@ from proxy.core import dressing, errors, normal
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, calls_of
 from proxy.core.messages import Channel, Credential, Reply, Request
-from proxy.core.operations import Envelope, Operation
+from proxy.core.operations import Envelope, Operation, asked_by
 from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Read
 from proxy.shell import Layer, bills
@@ -51,9 +51,8 @@ class Reader:
 
     def operation_bill(self, operation: Operation, envelope: Envelope) -> Bill:
         """The bill of one *operation* of the application's own batch."""
-        target = normal.read_target(f"/{operation.relative_url.removeprefix('/')}")
-        token = target.last("access_token") or envelope.credential.token
-        return self.telemetry.asked(target.path, target.query, self.keys.fingerprint(Credential(token)))
+        who, path, query = asked_by(operation.relative_url, operation.body, envelope)
+        return self.telemetry.asked(path, query, self.keys.fingerprint(who))
 
     def dress(self, read: Read, reply: Reply, bill: Bill, way_in: dressing.WayIn, seconds: float) -> Reply:
         """*reply* as the caller of *read* gets it, counted and on its *bill*."""

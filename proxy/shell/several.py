@@ -8,11 +8,9 @@ from typing import Protocol
 
 from proxy.core import several
 from proxy.core.errors import is_trouble
-from proxy.core.messages import Mode, Reply, Request
+from proxy.core.messages import ANSWERED_NOW, Reply, Request
 from proxy.core.rules import Rule
 from proxy.shell.merger import Merger
-
-_ASKED = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
 
 
 class Cache(Protocol):
@@ -48,7 +46,7 @@ class Several:
         if found is None:
             is_final = not held or is_trouble(answer)  # else Graph shall say to the whole what is wrong with it
             return answer if is_final else await self._onward(request)
-        if answer.mode in _ASKED:
+        if answer.mode in ANSWERED_NOW:
             for each, part in missing.items():
                 await self._cache.learn(part, found[each], asked_at)
         return several.put_together(parts, held, found) if held else answer

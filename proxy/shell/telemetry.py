@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from secrets import token_hex
 from types import TracebackType
@@ -86,8 +85,9 @@ class Sending:
 class Telemetry:
     """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
-    def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
-        """Begin at nothing; *clock* gives monotonic, *now* epoch seconds."""
+    def __init__(self, clock: Callable[[], float], now: Callable[[], float], version: str = "") -> None:
+        """Begin at nothing; *clock* gives monotonic, *now* epoch seconds, *version* is what runs."""
+        self.version = version
         self.gauges = Gauges()
         self.telling: Telling | None = None
         self.tracer: Tracer | None = None
@@ -248,7 +248,7 @@ class Telemetry:
             modes[mode] += number
         sums = self.ledger
         return {
-            "version": VERSION,
+            "version": self.version,
             "uptime_s": round(self._clock() - self._began, 1),
             "now": round(self._now(), 3),
             "replies": {mode.value: modes[mode] for mode in Mode},
@@ -320,16 +320,6 @@ class Telemetry:
 
     def _count_stream(self) -> None:
         self.streamed += 1
-
-
-def _version() -> str:
-    try:
-        return version("graph-sidecar")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-VERSION = _version()
 
 
 def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:

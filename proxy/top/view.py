@@ -92,10 +92,9 @@ def _head(seen: Seen, console: Console) -> Text:
 
 def _savings(seen: Seen, console: Console) -> Table:
     """Three savings of three kinds, on lines of their own and never added up."""
-    table = _table()
+    table = _bare_table()
     table.add_column("saved", no_wrap=True)
-    table.add_column("last 5 min", justify="right", no_wrap=True)
-    table.add_column("since start", justify="right", no_wrap=True)
+    _add_numbers(table, "last 5 min", "since start")
     table.add_column("last 15 min", no_wrap=True, ratio=1)
     stats = seen.stats
     for name, columns, total, written in (
@@ -185,7 +184,10 @@ def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Ren
     if not usage:
         yield Text("quota: Graph has told no usage in the last minutes", style="dim")
         return
-    table = _table(console, "quota", numbers=("used", ""), words=("stage", ""))
+    table = _table("quota", console)
+    _add_numbers(table, "used", "")
+    for head in ("stage", ""):
+        table.add_column(head, no_wrap=True)
     full, empty = ("#", ".") if console.options.ascii_only else ("█", "░")
     for pool in usage:
         filled = min(10, round(pool["percent"] / 10))
@@ -203,7 +205,8 @@ def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[R
     if not routes:
         yield Text("routes: no read has come in yet", style="dim")
         return
-    table = _table(console, "route", numbers=("asked", "counted", "avoided", "bytes saved", "p50"))
+    table = _table("route", console)
+    _add_numbers(table, "asked", "counted", "avoided", "bytes saved", "p50")
     for route in routes:
         told = (count(route[name]) for name in ("asked", "counted", "avoided"))
         table.add_row(route["route"], *told, size(route["bytes_avoided"]), milliseconds(route["p50_ms"]))
@@ -234,15 +237,20 @@ def _errors(errors: Sequence[tuple[Mapping[str, Any], int]], console: Console) -
         )
 
 
-def _table(console: Console, name: str, *, numbers: Sequence[str], words: Sequence[str] = ()) -> Table:
-    """A table with these heads; its first column gives way to the others."""
-    table = Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+def _table(name: str, console: Console) -> Table:
+    """A table whose first column, called *name*, gives way to the others."""
+    table = _bare_table()
     table.add_column(name, no_wrap=True, ratio=1, overflow=_cut(console))
-    for head in numbers:
-        table.add_column(head, justify="right", no_wrap=True)
-    for head in words:
-        table.add_column(head, no_wrap=True)
     return table
+
+
+def _bare_table() -> Table:
+    return Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+
+
+def _add_numbers(table: Table, *heads: str) -> None:
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
 
 
 # --- how numbers are written

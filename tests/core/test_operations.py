@@ -12,7 +12,7 @@ from proxy.core.operations import (
     Envelope,
     Operation,
     Unresolved,
-    asking,
+    asked_by,
     depends_on,
     is_true,
     may_hold_batch,
@@ -400,7 +400,7 @@ def test_what_a_write_changes(url: str, body: str, nodes: tuple[str, ...]) -> No
 )
 def test_whose_write_it_is(url: str, body: str, token: str) -> None:
     """An operation writes with its own token, wherever that stands, or with the batch's."""
-    assert asking(url, body, envelope(ONE)).token == token
+    assert asked_by(url, body, envelope(ONE))[0].token == token
 
 
 ITEMS = st.fixed_dictionaries(

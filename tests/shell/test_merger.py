@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.core.batching import Limits
-from proxy.core.errors import Cut, Late
+from proxy.core.errors import Cut, Late, Overloaded
 from proxy.core.keys import Keys
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.rules import Rule
@@ -43,14 +43,16 @@ def told_all(request: Request) -> Reply:
     return told(json.dumps({name: name for name in names} | {"id": "1"}).encode())
 
 
-def merger(cache: FakeCache, clock: Clock | None = None, **rule: float | bool) -> Merger:
+def merger(
+    cache: FakeCache, clock: Clock | None = None, *, limits: Limits | None = None, **rule: float | bool
+) -> Merger:
     """A merger with one rule for everything."""
     return Merger(
         cache,
         keys=Keys(bytes(32)),
         touched_by=lambda request: (request.path[1:],),
         rule=lambda _request: Rule(**{"merge": True, **rule}),  # type: ignore[arg-type]
-        limits=Limits(window_s=0),
+        limits=limits or Limits(window_s=0),
         clock=clock or Clock(),
     )
 
@@ -73,6 +75,16 @@ async def test_a_turn_of_the_loop_is_one_read() -> None:
         (Mode.MISS, None, ""), (Mode.COALESCED, Mode.MISS, "merged"), (Mode.COALESCED, Mode.MISS, "merged"),
     ]  # fmt: skip
     assert [reply.header("etag") for reply in replies] == [None] * 3
+
+
+async def test_limits_may_change() -> None:
+    """A window that a reload sets holds for the next read that waits for company."""
+    cache, limits = FakeCache(), Limits(window_s=0)
+    layer = merger(cache, limits=limits)
+    await layer(read("a"))
+    limits.take(Limits(window_s=0, queue=1))
+    with pytest.raises(Overloaded):
+        await asyncio.gather(layer(read("b")), layer(read("c")))
 
 
 async def test_a_union_of_another_rule_is_not_asked() -> None:
