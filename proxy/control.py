@@ -9,11 +9,11 @@ import http.client
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from proxy.loading import SettingsError
 from proxy.settings import Address, Settings
+from proxy.tokens import admin_token
 
 EVERY_S = 0.05
 """From one look to the next."""
@@ -33,18 +33,6 @@ def from_here(address: Address) -> Address:
     return Address(_HERE.get(address.host, address.host), address.port)
 
 
-def token_of(settings: Settings) -> str:
-    """What the admin listener wants to be shown; empty for nothing. Raises SettingsError."""
-    if not isinstance(settings.admin_token_file, Path):
-        return ""
-    from proxy.shell.admin import TokenFileError, read_token  # late, so that a probe does not wait for a server
-
-    try:
-        return read_token(settings.admin_token_file)
-    except TokenFileError as error:
-        raise SettingsError([f"admin_token_file: {error}"]) from None
-
-
 class Remote:
     """The admin listener of a sidecar that runs."""
 
@@ -53,7 +41,7 @@ class Remote:
         self.at = from_here(settings.admin)
         if not self.at.port:
             raise SettingsError([f"admin = {settings.admin}: port 0 stands for any, so nothing can be found there"])
-        token = token_of(settings)
+        token = admin_token(settings)
         self._fields = {"Authorization": f"Bearer {token}"} if token else {}
 
     def is_there(self) -> bool:

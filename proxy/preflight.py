@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from proxy import tokens
 from proxy.settings import Address, Settings
-from proxy.shell.admin import TokenFileError, read_token
 from proxy.shell.store import KeyFileError, load_or_make
 
 
@@ -27,7 +27,7 @@ def problems(settings: Settings) -> list[str]:
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
         *(_extra("traces.endpoint", "opentelemetry", "traces") if settings.traces.endpoint else ()),
-        *(line for name, file in token_files(settings).items() for line in _token(name, file)),
+        *tokens.problems(settings, tokens.ADMIN, *tokens.OF_WEBHOOKS),
     ]
 
 
@@ -84,21 +84,3 @@ def _key(file: Path) -> Iterator[str]:
         load_or_make(file)
     except KeyFileError as error:
         yield f"cache.key_file: {error}"
-
-
-def token_files(settings: Settings) -> dict[str, Path]:
-    """The files that hold what is shown to us, by the setting that names each."""
-    webhooks = settings.webhooks
-    named = {
-        "admin_token_file": settings.admin_token_file,
-        "webhooks.verify_token_file": webhooks.verify_token_file,
-        "webhooks.secret_file": webhooks.secret_file,
-    }
-    return {name: file for name, file in named.items() if isinstance(file, Path)}
-
-
-def _token(name: str, file: Path) -> Iterator[str]:
-    try:
-        read_token(file)
-    except TokenFileError as error:
-        yield f"{name}: {error}"

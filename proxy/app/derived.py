@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxy.core.batching import Limits
@@ -12,12 +11,11 @@ from proxy.core.intercepting import Gate
 from proxy.core.pools import Stages
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
-from proxy.loading import SettingsError
 from proxy.settings import Settings
-from proxy.shell.admin import TokenFileError, read_token
 from proxy.shell.dialing import Lookup
 from proxy.shell.patience import Patience
 from proxy.shell.upstream import Way
+from proxy.tokens import admin_token
 
 
 def way(settings: Settings) -> Way:
@@ -90,9 +88,4 @@ def rules_of(settings: Settings) -> RuleBook:
 
 def guard(settings: Settings) -> Guard:
     """Who may come to our own paths. Raises SettingsError for a token file that cannot be used."""
-    file = settings.admin_token_file
-    try:
-        token = read_token(file) if isinstance(file, Path) else ""
-    except TokenFileError as error:
-        raise SettingsError([f"admin_token_file: {error}"]) from None
-    return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), token)
+    return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), admin_token(settings))

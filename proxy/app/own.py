@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-from proxy import logs
+from proxy import logs, tokens
 from proxy.app import derived
 from proxy.app.opening import listen
 from proxy.core.guarding import Access
 from proxy.loading import SettingsError
 from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
-from proxy.shell.admin import AdminRunner, Rows, TokenFileError, admin, log_rows, read_token, rows
+from proxy.shell.admin import AdminRunner, Rows, admin, log_rows, rows
 from proxy.shell.changes import Changes
 from proxy.shell.dashboard import Dashboard
 from proxy.shell.drain import drain
@@ -90,17 +89,7 @@ async def open_own(
 
 def _webhooks(own: Own, settings: Settings) -> Rows:
     """The row of `/webhooks`, where its secrets are set. Raises SettingsError."""
-    given, problems = settings.webhooks, []
-    files = {"verify_token_file": given.verify_token_file, "secret_file": given.secret_file}
-    found = {name: file for name, file in files.items() if isinstance(file, Path)}
-    for name, file in found.items():
-        try:
-            read_token(file)
-        except TokenFileError as error:
-            problems.append(f"webhooks.{name}: {error}")
-    if problems:
+    if problems := list(tokens.problems(settings, *tokens.OF_WEBHOOKS)):
         raise SettingsError(problems)
-    answers = Webhooks(
-        found.get("verify_token_file"), found.get("secret_file"), own.changes.heard, own.telemetry.pushed
-    )
-    return {Access.ANYONE: answers.routes}
+    verify, secret = settings.webhooks.verify_token_file or None, settings.webhooks.secret_file or None
+    return {Access.ANYONE: Webhooks(verify, secret, own.changes.heard, own.telemetry.pushed).routes}

@@ -8,21 +8,32 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proxy.cli.flags import add_settings, load
+from proxy.cli.parsing import seconds
 from proxy.loading import SettingsError
 from proxy.settings import NAME
 
+DAY_S = 86_400
+
 
 def add_top(parser: argparse.ArgumentParser) -> None:
-    """The settings say where the sidecar is; the rest are its own flags."""
-    from proxy.top import add_arguments
+    """The settings say where the sidecar is; the rest is how it is shown."""
+    from proxy.top import EVERY_S
 
     add_settings(parser)
-    add_arguments(parser)
+    parser.add_argument("--once", action="store_true", help="print one frame and end, as without a terminal")
+    parser.add_argument(
+        "--interval",
+        type=seconds(EVERY_S, 3600),
+        default=EVERY_S,
+        metavar="S",
+        help=f"seconds from one frame to the next (default: {EVERY_S:g})",
+    )
 
 
 def top(options: argparse.Namespace) -> int:
     """Show a sidecar that runs; `--admin` may be a whole URL here."""
     from proxy import control
+    from proxy.tokens import admin_token
     from proxy.top import FollowError, run
 
     urls = [text for flag, text in options.flags if flag == "--admin" and "://" in text]
@@ -30,7 +41,7 @@ def top(options: argparse.Namespace) -> int:
     settings = load(options).settings
     url = urls[-1].rstrip("/") if urls else f"http://{control.from_here(settings.admin)}"
     try:
-        return run(url, control.token_of(settings), once=options.once, interval=options.interval)
+        return run(url, admin_token(settings), once=options.once, interval=options.interval)
     except FollowError as error:
         raise SettingsError([str(error)]) from None
 
@@ -38,7 +49,9 @@ def top(options: argparse.Namespace) -> int:
 def add_wait(parser: argparse.ArgumentParser) -> None:
     """The settings say where the sidecar is."""
     add_settings(parser)
-    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="S", help="seconds to wait (default: 60)")
+    parser.add_argument(
+        "--timeout", type=seconds(0, DAY_S), default=60.0, metavar="S", help="seconds to wait (default: 60)"
+    )
 
 
 def wait(options: argparse.Namespace) -> int:
@@ -52,7 +65,10 @@ def add_quit(parser: argparse.ArgumentParser) -> None:
     """The same."""
     add_settings(parser)
     parser.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="seconds to wait (default: drain_grace_s and drain_s, and 5)"
+        "--timeout",
+        type=seconds(0, DAY_S),
+        metavar="S",
+        help="seconds to wait (default: drain_grace_s and drain_s, and 5)",
     )
 
 
@@ -61,16 +77,6 @@ def end(options: argparse.Namespace) -> int:
     from proxy import control
 
     return _told(lambda: control.end(load(options).settings, options.timeout))
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 86_400:
-        raise argparse.ArgumentTypeError("must be a number of seconds from 0 to 86400")
-    return value
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:

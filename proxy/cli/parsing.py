@@ -1,8 +1,9 @@
-"""Argparse with our habits."""
+"""Argparse with our habits, and how numbers of seconds are read."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from proxy.settings import NAME
@@ -18,3 +19,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Point at the help in place of the usage."""
         self.exit(2, f"{NAME}: {message} (see {self.prog} --help)\n")
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """What reads a number of seconds between these."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be a number of seconds from {least:g} to {most:.15g}")
+        return value
+
+    return read

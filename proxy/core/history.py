@@ -14,6 +14,7 @@ STEP_S = 5
 """Seconds from one row to the next; the shortest window of the page, five minutes, has sixty."""
 
 ROWS = 3600 // STEP_S
+"""Rows that are kept."""
 
 SIZES = (1, 2, 5, 10, 20, 30, 40, 50)
 """Batches are told apart by these numbers of slots: each stands for all sizes up to the next."""

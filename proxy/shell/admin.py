@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
-from pathlib import Path
 
 from aiohttp import web
 
-from proxy.core.guarding import MIN_TOKEN, Access, Caller, Guard, Refusal, refusal
+from proxy.core.guarding import Access, Caller, Guard, Refusal, refusal
 from proxy.shell.listener import Listener
 from proxy.shell.patience import Patience
 
@@ -36,10 +35,6 @@ _LOG: Mapping[str, Mapping[str, object]] = {
 """What `POST /log` takes."""
 
 _CHALLENGE = 'Bearer realm="graph-sidecar", Basic realm="graph-sidecar", charset="UTF-8"'
-
-
-class TokenFileError(Exception):
-    """The file of the admin token cannot be used; the text says why, and not what is in it."""
 
 
 def rows(
@@ -128,19 +123,6 @@ class AdminRunner(web.AppRunner):
         return Listener(
             made.request_handler, request_factory=made.request_factory, patience=self._patience, **self._kwargs
         )
-
-
-def read_token(file: Path) -> str:
-    """The token that *file* holds. Raises TokenFileError."""
-    try:
-        token = file.read_text("ascii").strip()
-    except OSError as error:
-        raise TokenFileError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        token = ""
-    if len(token) < MIN_TOKEN or not token.isprintable() or " " in token:
-        raise TokenFileError(f"{file}: must hold {MIN_TOKEN} or more letters, digits and signs on one line")
-    return token
 
 
 def _caller(request: web.Request) -> Caller:

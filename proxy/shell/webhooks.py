@@ -15,7 +15,8 @@ from pathlib import Path
 from aiohttp import web
 
 from proxy.core.webhooks import LARGEST_BODY, Event, challenge, is_authentic, is_signature, read_events
-from proxy.shell.admin import TokenFileError, failure, read_token
+from proxy.shell.admin import failure
+from proxy.shell.tokens import TokenFileError, read_token
 
 PATH = "/webhooks"
 

@@ -5,40 +5,18 @@ following   the sidecar's events, over every restart of it     view   how it loo
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from proxy.top.following import FollowError, Seen, follow
 
-__all__ = ["FollowError", "add_arguments", "run"]
+__all__ = ["EVERY_S", "FollowError", "run"]
 
 if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 
-_EVERY_S = 1.0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its own flags."""
-    parser.add_argument("--once", action="store_true", help="print one frame and end, as without a terminal")
-    parser.add_argument(
-        "--interval",
-        type=_seconds,
-        default=_EVERY_S,
-        metavar="S",
-        help=f"seconds from one frame to the next (default: {_EVERY_S:g})",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not _EVERY_S <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds from {_EVERY_S:g} to 3600")
-    return value
+EVERY_S = 1.0
+"""The sidecar tells its news each second; a frame between them would show nothing new."""
 
 
 def run(url: str, token: str, *, once: bool, interval: float) -> int:

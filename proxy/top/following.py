@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
+from proxy.core.history import ROWS
+
 _SILENCE_S = 10
 """The sidecar speaks every second; after this much silence the connection is dead."""
 
@@ -39,7 +41,7 @@ class Seen:
             case "history":
                 return replace(self, columns=tuple(told["columns"]), rows=tuple(told["rows"]))
             case "sample":
-                kept = max(0, len(self.rows) + len(told["rows"]) - 720)
+                kept = max(0, len(self.rows) + len(told["rows"]) - ROWS)
                 return replace(self, rows=(*self.rows, *told["rows"])[kept:])
             case "stats":
                 return replace(self, stats=told, connected=True, told_at=time.monotonic())

@@ -14,6 +14,7 @@ from rich.console import Console, Group, OverflowMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from proxy.core.ledger import CAUSES
 from proxy.top.following import Seen
 
 _WIDEST = 120
@@ -32,7 +33,6 @@ _MODES = {
 }
 _STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
 _KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business"}
-_CAUSES = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
 _FIXED = 16
 """Lines that are always there: all but what the three lists list."""
 
@@ -98,7 +98,7 @@ def _savings(seen: Seen, console: Console) -> Table:
     table.add_column("last 15 min", no_wrap=True, ratio=1)
     stats = seen.stats
     for name, columns, total, written in (
-        ("calls avoided", [f"calls_avoided.{cause}" for cause in _CAUSES], sum(stats["calls_avoided"].values()), count),
+        ("calls avoided", [f"calls_avoided.{cause}" for cause in CAUSES], sum(stats["calls_avoided"].values()), count),
         ("bytes avoided", ["bytes_avoided"], stats["bytes_avoided"], size),
         ("round trips avoided", ["round_trips_avoided"], stats["round_trips_avoided"], count),
         ("calls Meta counted", ["calls.counted"], stats["calls"]["counted"], count),
