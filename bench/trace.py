@@ -7,7 +7,7 @@ of all objects changes each minute.
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -49,13 +49,13 @@ class Trace:
     seconds: float
 
 
-def dashboard(minutes: float = MINUTES, seed: int = 1) -> Trace:
-    """The half hour, or as much of it; it follows from the seed."""
+def dashboard(minutes: float = MINUTES, seed: int = 1, callers: int = CALLERS) -> Trace:
+    """The half hour, or as much of it, or with fewer callers; it follows from the seed."""
     dice, seconds = random.Random(seed), minutes * 60
     nodes = [str(1_201_000_000_000 + number) for number in range(OBJECTS)]
     weights = [1 / rank**ZIPF for rank in range(1, OBJECTS + 1)]
     looks = []
-    for caller in range(CALLERS):
+    for caller in range(callers):
         at = dice.uniform(0, VISIT_S)
         while at < seconds:
             node = dice.choices(nodes, weights)[0]
@@ -85,17 +85,27 @@ def fewest_calls(looks: Iterable[Look], life_s: float) -> list[float]:
     return calls
 
 
-def unavoidable(calls: Sequence[float], budget: int, window_s: float) -> int:
-    """Of these calls, how many a *budget* per sliding window leaves no room for, whoever spends it."""
-    made: list[float] = []
-    refused = 0
-    for at in calls:
-        recent = sum(1 for before in made[-budget:] if at - before < window_s)
-        if recent >= budget:
-            refused += 1
+def fewest_throttles(looks: Iterable[Look], life_s: float, budget: int, window_s: float) -> int:
+    """How many of these looks the offline optimum leaves unserved, for all of a *budget* per sliding window.
+
+    Any reply not older than *life_s* serves. It asks for nothing but these, as late as can be, and never in vain: a
+    call that the window has no room for is not made, and the look sees a throttle.
+    """
+    asked: dict[tuple[str, str], float] = {}
+    made: deque[float] = deque()
+    throttled = 0
+    for look in looks:
+        before = asked.get((look.node, look.token))
+        if before is not None and look.at - before < life_s:
+            continue
+        while made and look.at - made[0] >= window_s:
+            made.popleft()
+        if len(made) < budget:
+            made.append(look.at)
+            asked[look.node, look.token] = look.at
         else:
-            made.append(at)
-    return refused
+            throttled += 1
+    return throttled
 
 
 class Versions:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from typing import Any
 
 EPOCH = 1_800_000_000.0
 """Where the wall clock of a simulation begins, seconds since 1970."""
@@ -22,7 +23,7 @@ class _Jumping(selectors.DefaultSelector):
         super().__init__()
         self.jumped = 0.0
 
-    def select(self, timeout=None):
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, Any]]:
         found = super().select(0)
         if found or timeout is None or timeout <= 0:
             return found or (super().select(None) if timeout is None else found)

@@ -64,9 +64,9 @@ class Ground:
         asker = Asker(self.keys.fingerprint(read.credential), read.path, read.query)
         return self.quota.pressure(asker, self.clocks.now())
 
-    def told_by_batch(self, top: Credential, answer: Reply) -> None:
-        """Take what Graph says of limits to a whole batch under the token of *top*."""
-        self.quota.note(Asker(self.keys.fingerprint(top), "/", ""), answer.headers, self.clocks.now())
+    def told_by_batch(self, top: Credential, answer: Reply, path: str) -> None:
+        """Take what Graph says of limits to a whole batch, all about *path*, under the token of *top*."""
+        self.quota.note(Asker(self.keys.fingerprint(top), path, ""), answer.headers, self.clocks.now())
 
     def take(self, new: Settings) -> None:
         """Let what may change of *new* settings hold from now on."""

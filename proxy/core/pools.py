@@ -24,7 +24,10 @@ LONGEST_PROBE_S = 900.0
 DAY_S = 86400.0
 """The longest that Graph is believed when it says when."""
 
-_SPAN_S = 10.0  # over less than this, whole percents say nothing of a trend
+_SPAN_S, _LONG_SPAN_S = 10.0, 60.0  # a trend is measured over the first if it is clear by then, else over the other
+_CLEAR = 4.0  # percent: what is rounded is small beside it
+_SPRINT_S, _STEPS = 5.0, 3  # over less than this, or in fewer steps up, it is a leap and not a rise
+_TELLING = 2.0  # percent: less may be rounding
 _USUAL_COST = 0.1  # percent of a pool that a call takes, until that is known
 _LEAST_COST = 0.001
 
@@ -64,6 +67,7 @@ class Stages:
     stop_pct: float = 100
     probe_s: float = 30
     longest_wait_s: float = 30
+    foresight_s: float = 300  # a pool is judged by what will be used in so many seconds; 0: by what is
 
     def at(self, percent: float) -> Stage:
         """The stage of a pool of which *percent* is used."""
@@ -89,37 +93,66 @@ class Stop:
 class Pool:
     """What is known of one pool."""
 
-    __slots__ = ("_anchor", "_calls", "_cost", "_next", "_percent", "_rise", "lasts_s", "stop", "told")
+    __slots__ = ("_anchor", "_calls", "_cost", "_percent", "_rise", "_steps", "_sure",
+                 "lasts_s", "stop", "told", "urgent", "went")  # fmt: skip
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self.told = -math.inf
+        self.urgent = self.went = -math.inf  # when a read without time, and one that may have had to wait, drew on it
         self.lasts_s = 0.0
         self.stop: Stop | None = None
         self._percent = 0.0
         self._anchor = (0.0, -math.inf)  # percent, and when: where the trend is measured from
-        self._calls = 0  # since then
+        self._calls = self._steps = 0  # since then, and how often it was more than before
         self._rise = 0.0  # percent per second
+        self._sure = 0.0  # the same, as far as whole percents prove that it rises
         self._cost = _USUAL_COST  # percent per call
-        self._next = 0.0  # when the next read that has time may go
 
     def tell(self, percent: float, lasts_s: float, calls: int, now: float) -> None:
         """Graph says so *now*, after so many *calls*."""
         before, since = self._anchor
-        self._calls += calls
+        grown, self._calls = percent - before, self._calls + calls
+        if grown >= _TELLING and self._is_news(now):
+            self._cost = max(grown / self._calls, _LEAST_COST)
+        self._steps += percent > self._percent
         if not self._is_news(now):
-            self._anchor, self._calls, self._rise = (percent, now), 0, 0.0
-        elif now - since >= _SPAN_S:
-            grown = percent - before
-            self._rise = grown / (now - since)
-            if grown > 0 and self._calls:
-                self._cost = max(grown / self._calls, _LEAST_COST)
-            self._anchor, self._calls = (percent, now), 0
+            self._rise, self._sure = 0.0, 0.0
+            self._measure_from(percent, now)
+        elif now - since >= (_SPAN_S if self._is_clear(grown) else _LONG_SPAN_S):
+            self._rise, self._sure = grown / (now - since), self._surely(percent) / (now - since)
+            self._measure_from(percent, now)
         self._percent, self.lasts_s, self.told = percent, lasts_s, now
+
+    def _is_clear(self, grown: float) -> bool:
+        return grown <= -_CLEAR or (grown >= _CLEAR and self._steps >= _STEPS)
+
+    def _measure_from(self, percent: float, now: float) -> None:
+        self._anchor, self._calls, self._steps = (percent, now), 0, 0
 
     def used(self, now: float) -> float:
         """Percent used; nothing once it is no news any more, or the time that Graph named has come."""
         return self._percent if self._is_news(now) else 0.0
+
+    def used_in(self, seconds: float, now: float) -> float:
+        """Percent used in so many *seconds* from now, if it goes on to rise as it surely does.
+
+        A sprint is seen within seconds, and soon forgotten when it is over; a leap is not taken for one.
+        """
+        if not self._is_news(now):
+            return 0.0
+        return self._percent + self._sure_rise(now) * seconds
+
+    def _sure_rise(self, now: float) -> float:
+        """Percent per second: of what is measured now, once it says something, or of what was measured before."""
+        since = self._anchor[1]
+        seconds = self.told - since
+        lately = self._surely(self._percent) / seconds if seconds >= _SPRINT_S else 0.0
+        return max(lately, self._sure if now - since < _LONG_SPAN_S else 0.0)
+
+    def _surely(self, percent: float) -> float:
+        """What of the growth to *percent* is neither a leap nor the rounding of whole percents."""
+        return max(0.0, percent - self._anchor[0] - 1.0) if self._steps >= _STEPS else 0.0
 
     def trend_per_min(self, now: float) -> float:
         """Percent per minute, below zero while it recovers."""
@@ -131,20 +164,26 @@ class Pool:
             return max(0.0, self.stop.until - now)
         return self.told + self.lasts_s - now if self.lasts_s and self._is_news(now) else None
 
-    def turn(self, stages: Stages, now: float) -> float:
-        """Seconds until it is a patient read's turn, which is taken by asking.
+    def wait_s(self, stages: Stages, now: float) -> float:
+        """Seconds until another patient read may go; nought: one may go now.
 
-        A token bucket: it fills with what is left of the pool, spread over the time until there is more, less while
-        use rises faster than that and more while it falls; a read takes out what a call has lately cost.
+        A token bucket that holds one: it fills with what may be spent, and a read takes out what a call lately cost.
         """
-        left = stages.stop_pct - self.used(now)
-        pace = max(left, 0.0) / (self.regain_s(now) or HOUR_S)
-        fills = pace * min(1.0, pace / self._rise) if self._rise > 0 else pace - self._rise
-        wait = max(0.0, self._next - now)
-        if left <= 0 or wait > stages.longest_wait_s:
+        fills = max(self._until_spare(stages, now), self._until_regain(stages, now))
+        if fills <= 0:
             return stages.longest_wait_s
-        self._next = max(self._next, now) + self._cost / fills
-        return wait
+        return min(max(0.0, self.went + self._cost / fills - now), stages.longest_wait_s)
+
+    def _until_spare(self, stages: Stages, now: float) -> float:
+        """Percent per second by which *spare_pct* is reached no sooner than foreseen."""
+        seconds = stages.foresight_s
+        return (stages.spare_pct - self.used_in(seconds, now)) / seconds if seconds else 0.0
+
+    def _until_regain(self, stages: Stages, now: float) -> float:
+        """Percent per second by which the rest lasts until there is more; less while use rises faster than that."""
+        pace = (stages.stop_pct - self.used(now)) / (self.regain_s(now) or HOUR_S)
+        rise = max(self._rise, self._sure_rise(now))
+        return pace * min(1.0, pace / rise) if rise > 0 else pace - rise
 
     def _is_news(self, now: float) -> bool:
         return now - self.told < (self.lasts_s or FORGOTTEN_S)
@@ -171,12 +210,9 @@ class Pools:
         return [self._pools[name] for name in names if name in self._tight]
 
     def tell(self, name: Name, gauge: Gauge, calls: int, now: float) -> bool:
-        """Graph says *gauge* of a pool *now*, after *calls*; whether that moves it to another stage."""
+        """Graph says *gauge* of a pool *now*, after *calls*; whether that brings it to a calmer stage."""
         pool = self._pool(name)
-        if name not in self._tight and gauge.percent < self.stages.watch_pct:
-            pool.tell(gauge.percent, min(gauge.lasts_s, DAY_S), calls, now)
-            return False
-        before = self.stage(pool, now)
+        before = self.stage(pool, now) if name in self._tight else Stage.CALM
         pool.tell(gauge.percent, min(gauge.lasts_s, DAY_S), calls, now)
         self._stop_by_percent(pool, now)
         after = self.stage(pool, now)
@@ -184,11 +220,40 @@ class Pools:
             self._tight.discard(name)
         else:
             self._tight.add(name)
-        return after is not before
+        return after < before
 
     def stage(self, pool: Pool, now: float) -> Stage:
-        """The stage that *pool* is in."""
-        return Stage.STOP if pool.stop is not None else self.stages.at(pool.used(now))
+        """The stage that *pool* is in: stopped by what is used, spared or watched by what soon will be."""
+        if pool.stop is not None:
+            return Stage.STOP
+        return max(self.stages.at(pool.used(now)), min(self.stages.at(self._foreseen(pool, now)), Stage.SPARE))
+
+    def spared(self, names: Iterable[Name], now: float) -> list[tuple[Name, Pool]]:
+        """Those of *names* for whose sake a read that has time may have to wait.
+
+        From *spare_pct* on, and on the way there for the sake of those that have none; it need not make way for more of
+        its like.
+        """
+        return [
+            (name, self._pools[name])
+            for name in names
+            if name in self._tight and self._is_spared(self._pools[name], now)
+        ]
+
+    def _is_spared(self, pool: Pool, now: float) -> bool:
+        used, foreseen = pool.used(now), self._foreseen(pool, now)
+        if pool.stop is not None or self.stages.at(used) >= Stage.SPARE:
+            return True
+        is_contested = now - pool.urgent < self.stages.foresight_s
+        return is_contested and foreseen > used and self.stages.at(foreseen) >= Stage.WATCH
+
+    def urgent(self, names: Iterable[Name], now: float) -> None:
+        """A read that has no time draws on *names*."""
+        for pool in self.known(names):
+            pool.urgent = now
+
+    def _foreseen(self, pool: Pool, now: float) -> float:
+        return pool.used_in(self.stages.foresight_s, now)
 
     def _stop_by_percent(self, pool: Pool, now: float) -> None:
         """A pool that is used up is stopped, though Graph has refused nothing; a refusal holds whatever the percent."""
@@ -233,12 +298,12 @@ class Pools:
             pool.stop.is_probed, pool.stop.until = False, now + again_s
 
     def pressure(self, names: Iterable[Name], now: float) -> float:
-        """How scarce the scarcest of *names* is: 0 up to *watch*, rising to 1 where nothing is to be asked."""
+        """How scarce the scarcest of *names* soon is: 0 up to *watch*, rising to 1 where nothing is to be asked."""
         most, room = 0.0, self.stages.stop_pct - self.stages.watch_pct
         for pool in self.known(names):
             if pool.stop is not None and not pool.stop.is_due(now):
                 return 1.0
-            most = max(most, (pool.used(now) - self.stages.watch_pct) / room)
+            most = max(most, (self._foreseen(pool, now) - self.stages.watch_pct) / room)
         return min(most, 0.99)
 
     def shown(self, now: float) -> list[dict[str, Any]]:

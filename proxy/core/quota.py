@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.errors import GraphError, read_error
-from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply
+from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply, Request
 from proxy.core.normal import nodes
-from proxy.core.pools import Name, Pools, Stage, Stages
+from proxy.core.pools import Name, Pools, Stages
 from proxy.core.usage import ADS, Gauge, Usage, gauges, usage_in
 
 STOPPED_BY = {
@@ -65,10 +65,10 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet: it is this read's turn in so many *seconds*."""
+    """Not yet: *pool* has room for one more read in so many *seconds*."""
 
     seconds: float
-    pool: str
+    pool: Name
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,13 @@ Verdict = Go | Wait | Halt
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What an answer changed: the pools that it stopped, and whether any came to another stage."""
+    """What an answer changed: the pools that it stopped, and whether any came to a calmer stage."""
 
     stopped: tuple[Name, ...] = ()
-    moved: bool = False
+    eased: bool = False
 
 
-NO_NEWS, MOVED = News(), News(moved=True)
+NO_NEWS, EASED = News(), News(eased=True)
 
 
 class Quota:
@@ -134,7 +134,7 @@ class Quota:
         return self.pools.pressure(self._names(asker), now)
 
     def admit(self, asker: Asker, priority: int, now: float, *, has_waited: bool = False) -> Verdict:
-        """Whether a read that Graph would have to answer is asked now; a read that *has_waited* waits no more."""
+        """Whether a read that Graph would have to answer is asked now; a read that *has_waited* long enough goes."""
         if self.pools.are_calm or not self.stages.enabled:
             return GO
         names = self._names(asker)
@@ -150,20 +150,20 @@ class Quota:
                 pool.stop.is_probed = True
         if due:
             return Go(tuple(due))
-        if priority < LOW_PRIORITY or has_waited:
+        if priority < LOW_PRIORITY:
+            self.pools.urgent(names, now)
             return GO
-        return self._turn(names, now)
+        return GO if has_waited else self._turn(names, now)
 
     def _turn(self, names: Sequence[Name], now: float) -> Verdict:
-        """A patient read takes its place in each pool that is to be spared; the longest wait holds."""
-        waits = [
-            (pool.turn(self.stages, now), name.label)
-            for name in names
-            for pool in self.pools.known((name,))
-            if self.pools.stage(pool, now) >= Stage.SPARE
-        ]
-        seconds, pool_label = max(waits, default=(0.0, ""))
-        return Wait(seconds, pool_label) if seconds > 0 else GO
+        """A patient read goes as soon as each of the pools that are spared has room for one; the longest wait holds."""
+        spared = self.pools.spared(names, now)
+        seconds, name = max(((pool.wait_s(self.stages, now), name) for name, pool in spared), default=(0.0, None))
+        if name is not None and seconds > 0:
+            return Wait(seconds, name)
+        for _name, pool in spared:
+            pool.went = now
+        return GO
 
     # --- when Graph has answered ---
 
@@ -172,9 +172,9 @@ class Quota:
         error, usage = throttle(reply), usage_in(reply.headers)
         if error is None and not probes and self._is_old_news(asker, usage, now):
             return NO_NEWS
-        told, moved = self._note(asker, usage, now)
+        told, eased = self._note(asker, usage, now)
         if (error is None and not probes) or not self.stages.enabled:
-            return MOVED if moved else NO_NEWS
+            return EASED if eased else NO_NEWS
         names = self._stopped(asker, error) if error is not None else ()
         regain = max((gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)), default=0.0)
         kept = _kept(reply, asker) if error is not None else None
@@ -183,7 +183,7 @@ class Quota:
         stopped = tuple(
             name for name in names if name not in probes and kept and self.pools.stop(name, kept, regain, now)
         )
-        return News(stopped, moved or bool(stopped) or bool(probes))
+        return News(stopped, eased or bool(probes))
 
     def note(self, asker: Asker, fields: Headers, now: float) -> None:
         """Take what the usage headers among *fields* say, of a reply whose body nobody here looks at."""
@@ -221,15 +221,15 @@ class Quota:
         told = gauges(usage)
         self._learn(asker, asked, told)
         named = [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
-        calls, moved = max(1, len(asked)), False
+        calls, eased = max(1, len(asked)), False
         if said := self._said.pop(subject := _subject(asker, usage), None):
             calls += said.calls
         self._said[subject] = _Said(now, usage)
         if len(self._said) > _SAID:
             self._said.popitem(last=False)
         for name, gauge in _tightest(named) if len(named) > 1 else named:
-            moved |= self.pools.tell(name, gauge, calls, now)
-        return named, moved
+            eased |= self.pools.tell(name, gauge, calls, now)
+        return named, eased
 
     # --- which pools ---
 
@@ -288,16 +288,25 @@ class Quota:
 
     def _learn(self, asker: Asker, asked: Sequence[str], told: Iterable[Gauge]) -> None:
         """An object belongs to the account or business that Graph names with it, if that is one alone."""
-        homes = frozenset((gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type) for gauge in told if gauge.id)
-        if len({ident for _, ident, _ in homes}) != 1 or len(asked) != 1:
-            return
-        if all(asked[0] == f"act_{ident}" for _, ident, _ in homes):
-            return
-        place = (self._owner(asker), asked[0])
-        if self._homes.get(place) != homes:
+        owner = self._owner(asker)
+        homes: dict[str, set[tuple[str, str, str]]] = {}
+        for gauge in told:
+            if gauge.id:
+                home = (gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type)
+                homes.setdefault(gauge.id, set()).add(home)
+        for ident, named in homes.items():  # a page or a business is an object itself
+            if any(kind == "business" for kind, _, _ in named):
+                self._lives(owner, ident, frozenset(named))
+        if len(homes) == 1 and len(asked) == 1:
+            ((ident, named),) = homes.items()
+            if asked[0] != f"act_{ident}":
+                self._lives(owner, asked[0], frozenset(named))
+
+    def _lives(self, owner: bytes, node: str, homes: frozenset[tuple[str, str, str]]) -> None:
+        if self._homes.get((owner, node)) != homes:
             self._named.clear()
-        self._homes[place] = homes
-        self._homes.move_to_end(place)
+        self._homes[owner, node] = homes
+        self._homes.move_to_end((owner, node))
         if len(self._homes) > _HOMES:
             self._homes.popitem(last=False)
 
@@ -349,6 +358,12 @@ def _said_again(error: Reply, asker: Asker, seconds: float) -> Reply:
     """*error* for one more caller, and when to come back (RFC 9110 section 10.2.3)."""
     status = 200 if _wants_no_code(asker) else error.status
     return replace(error, status=status, headers=(*error.headers, ("Retry-After", str(max(1, math.ceil(seconds))))))
+
+
+def one_node(requests: Iterable[Request]) -> str:
+    """The path of the object that all of *requests* are about; the root's, if there is no such object."""
+    found = {request.path.split("/", 2)[1] for request in requests}
+    return f"/{found.pop()}" if len(found) == 1 else "/"
 
 
 def _wants_no_code(asker: Asker) -> bool:

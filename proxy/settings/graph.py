@@ -116,6 +116,13 @@ class Quota(Section):
     longest_wait_s: float = Field(
         default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"
     )
+    foresight_s: float = Field(
+        default=300,
+        ge=0,
+        le=3600,
+        description="seconds ahead: a stage that the present rise reaches by then holds already, save stop; "
+        "0: what is used counts",
+    )
 
     @field_validator("spare_pct")
     @classmethod

@@ -25,6 +25,7 @@ LIVE = frozenset(
         "merge",
         "paging",
         "quota.enabled",
+        "quota.foresight_s",
         "quota.longest_wait_s",
         "quota.probe_s",
         "quota.spare_pct",

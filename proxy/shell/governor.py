@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.core.batching import Call
@@ -13,7 +16,7 @@ from proxy.core.errors import Throttled
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply, Request
 from proxy.core.pools import Name
-from proxy.core.quota import Asker, Go, Halt, News, Quota, Wait
+from proxy.core.quota import Asker, Go, Halt, News, Quota, Verdict, Wait, one_node
 from proxy.shell import Layer
 from proxy.shell.batcher import Upstream
 from proxy.shell.upstream import Left
@@ -31,12 +34,22 @@ class Witness(Protocol):
         """Graph's refusal stopped a *pool* of this sort."""
 
 
+_FOLLOWING = 2
+"""Reads that may follow when one that had waited is answered: a line that has room again goes in slow start."""
+
+
 @dataclass(eq=False, slots=True)
 class _Patient:
-    """A read that waits its turn; when *urged* it goes at once."""
+    """A read that waits; *woken*, it asks again whether it may go; *urged*, it goes."""
 
-    woken: asyncio.Event
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
     urged: bool = False
+    has_stood: bool = False
+
+    def urge(self) -> None:
+        """Go."""
+        self.urged = True
+        self.woken.set()
 
 
 class Governor:
@@ -57,27 +70,34 @@ class Governor:
         self._keys = keys
         self._witness = witness
         self._now = now
-        self._patient: dict[Hashable, set[_Patient]] = {}
+        self._patient: dict[Hashable, set[_Patient]] = {}  # by what they ask
+        self._lines: dict[Name, OrderedDict[_Patient, None]] = {}  # by the pool that they wait for
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
         asker, now = Asker(self._keys.fingerprint(request.credential), request.path, request.query), self._now()
         verdict = self._quota.admit(asker, request.priority, now)
-        if isinstance(verdict, Wait):
-            verdict = await self._turn(request, asker, verdict, now + self._quota.stages.longest_wait_s)
-        if isinstance(verdict, Halt):
-            raise Throttled(verdict.reply)
-        return await self._ask(request, asker, verdict)
+        if not isinstance(verdict, Wait):
+            return await self._go(request, asker, verdict)
+        verdict, pool = await self._turn(request, asker, verdict, now)
+        try:
+            return await self._go(request, asker, verdict)
+        finally:
+            self._wake(pool, _FOLLOWING)
 
     def urge(self, request: Request) -> None:
         """Somebody who has no time waits for the twin of *request* now: let it go."""
         for patient in self._patient.get(self._keys.flight(request), ()):
-            patient.urged = True
-            patient.woken.set()
+            patient.urge()
 
     def heard(self, who: Credential, reply: Reply, path: str = "/", query: str = "") -> None:
         """Take what Graph's *reply* to *who* says of limits, which came by another way than through here."""
         self._tell(self._quota.heard(Asker(self._keys.fingerprint(who), path, query), reply, self._now()))
+
+    async def _go(self, request: Request, asker: Asker, verdict: Go | Halt) -> Reply:
+        if isinstance(verdict, Halt):
+            raise Throttled(verdict.reply)
+        return await self._ask(request, asker, verdict)
 
     async def _ask(self, request: Request, asker: Asker, go: Go) -> Reply:
         try:
@@ -90,47 +110,74 @@ class Governor:
         self._tell(self._quota.heard(asker, reply, self._now(), go.probes))
         return reply
 
-    async def _turn(self, request: Request, asker: Asker, wait: Wait, end: float) -> Go | Halt:
-        """Wait until it is this read's turn, at the latest until *end*; what is decided by then."""
-        while True:
-            is_over = await self._wait(request, min(wait.seconds, end - self._now()), wait.pool)
-            has_waited = is_over or self._now() >= end
-            verdict = self._quota.admit(asker, request.priority, self._now(), has_waited=has_waited)
-            if not isinstance(verdict, Wait):
-                return verdict
-            wait = verdict
+    async def _turn(self, request: Request, asker: Asker, wait: Wait, began: float) -> tuple[Go | Halt, Name]:
+        """Wait until this read may go, at most as long as anyone; what is decided then, and whom it waited for."""
+        patient, end = _Patient(), began + self._quota.stages.longest_wait_s
+        verdict: Verdict = wait
+        with self._to_be_urged(request, patient):
+            while isinstance(verdict, Wait):
+                wait, is_over = verdict, await self._stand(patient, verdict, end)
+                has_waited = is_over or patient.urged
+                verdict = self._quota.admit(asker, request.priority, self._now(), has_waited=has_waited)
+        self._witness.paced(self._now() - began, wait.pool.label)
+        return verdict, wait.pool
 
-    async def _wait(self, request: Request, seconds: float, pool: str) -> bool:
-        """Wait so long, or until urged; False if woken earlier, because a pool came to another stage."""
-        key, patient, began = self._keys.flight(request), _Patient(asyncio.Event()), self._now()
+    @contextlib.contextmanager
+    def _to_be_urged(self, request: Request, patient: _Patient) -> Iterator[None]:
+        key = self._keys.flight(request)
         self._patient.setdefault(key, set()).add(patient)
         try:
-            async with asyncio.timeout(seconds):
-                await patient.woken.wait()
-        except TimeoutError:
-            return True
+            yield
         finally:
             self._patient[key].discard(patient)
             if not self._patient[key]:
                 del self._patient[key]
-            self._witness.paced(self._now() - began, pool)
-        return patient.urged
+
+    async def _stand(self, patient: _Patient, wait: Wait, end: float) -> bool:
+        """Stand in line until there is reason to ask again: the first until its time has come; whether *end* has."""
+        line = self._lines.setdefault(wait.pool, OrderedDict())
+        line[patient] = None
+        if patient.has_stood:
+            line.move_to_end(patient, last=False)
+        patient.has_stood, left = True, end - self._now()
+        seconds = min(wait.seconds, left) if next(iter(line)) is patient else left
+        patient.woken.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await patient.woken.wait()
+        except TimeoutError:
+            return seconds >= left
+        except asyncio.CancelledError:
+            self._wake(wait.pool, _FOLLOWING)
+            raise
+        finally:
+            del line[patient]
+            if not line:
+                self._lines.pop(wait.pool, None)
+        return False
+
+    def _wake(self, pool: Name, count: int) -> None:
+        """Let the first of the line for *pool* ask again."""
+        for patient in itertools.islice(self._lines.get(pool, ()), count):
+            patient.woken.set()
 
     def _tell(self, news: News) -> None:
         for name in news.stopped:
             self._witness.stopped(name.label)
             _log.warning("a limit of Graph's is reached: %s; it is left alone until there is allowance", _told(name))
-        if news.moved:
-            for patients in self._patient.values():
-                for patient in patients:
-                    patient.woken.set()
+        if news.stopped:  # the last first, for who has to go on waiting steps to the front
+            for patient in [patient for line in self._lines.values() for patient in reversed(line)]:
+                patient.woken.set()
+        elif news.eased:
+            for pool in self._lines:
+                self._wake(pool, 1)
 
 
 class Listening:
     """The way to Graph for the batcher; what a batch's own reply says of limits is of the token on top."""
 
-    def __init__(self, upstream: Upstream, heard: Callable[[Credential, Reply], None]) -> None:
-        """Ask *upstream*, and let *heard* take the replies to batches."""
+    def __init__(self, upstream: Upstream, heard: Callable[[Credential, Reply, str], None]) -> None:
+        """Ask *upstream*, and let *heard* take the replies to batches, with the path of what all slots are about."""
         self._upstream = upstream
         self._heard = heard
         self.single = upstream.single
@@ -139,7 +186,7 @@ class Listening:
         """Graph's answer to a batch. Raises Unreachable."""
         answer = await self._upstream.batch(requests, top, left)
         if isinstance(answer, Reply):
-            self._heard(top, answer)
+            self._heard(top, answer, one_node(requests))
         return answer
 
 

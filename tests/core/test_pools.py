@@ -54,14 +54,15 @@ def test_usage_is_forgotten(lasts_s: float, until: float) -> None:
 
 
 @given(st.lists(st.tuples(PERCENTS, st.floats(0, 600)), min_size=1, max_size=12))
-def test_percent_and_turn_are_never_below_zero(news: list[tuple[float, float]]) -> None:
-    """Whatever Graph tells in whatever rhythm, waits stay within their bounds."""
+def test_percent_and_waits_stay_within_their_bounds(news: list[tuple[float, float]]) -> None:
+    """Whatever Graph tells in whatever rhythm."""
     pool, now = Pool(), 1000.0
     for percent, later in news:
         now += later
         pool.tell(percent, 0, 3, now)
-        assert pool.used(now) >= 0
-        assert 0 <= pool.turn(STAGES, now) <= STAGES.longest_wait_s
+        pool.went = now
+        assert 0 <= pool.used(now) <= pool.used_in(300, now)
+        assert 0 <= pool.wait_s(STAGES, now) <= STAGES.longest_wait_s
 
 
 def test_the_trend_is_measured_over_some_time() -> None:
@@ -73,40 +74,118 @@ def test_the_trend_is_measured_over_some_time() -> None:
     assert pool.trend_per_min(1060 + FORGOTTEN_S) == 0
 
 
-def turns(pool: Pool, count: int, now: float) -> list[float]:
-    """The waits of so many reads that come at once."""
-    return [pool.turn(STAGES, now) for _ in range(count)]
+def next_wait(pool: Pool, now: float) -> float:
+    """The wait of a read that comes just after another went."""
+    pool.went = now
+    return pool.wait_s(STAGES, now)
 
 
-def test_turns_are_spread_over_the_time_that_what_is_left_must_last() -> None:
+def test_waits_are_spread_over_the_time_that_what_is_left_must_last() -> None:
     """The first goes at once, the next one later, the less is left and the longer it must last."""
     gaps = []
     for percent, lasts_s in ((80, 0.0), (90, 0.0), (90, 300.0), (90, 600.0)):
         pool = Pool()
         pool.tell(percent, lasts_s, 1, 1000)
-        first, second = turns(pool, 2, 1000)
-        assert first == 0
-        gaps.append(second)
+        assert pool.wait_s(STAGES, 1000) == 0
+        gaps.append(next_wait(pool, 1000))
     assert gaps == pytest.approx([18, 30, 3, 6])  # 36 s would be longer than anyone waits
 
 
-def test_turns_follow_the_trend() -> None:
-    """While use rises faster than the rest allows they come slower, while it falls faster."""
+def test_waits_follow_the_trend() -> None:
+    """While use rises faster than the rest allows they are longer, while it falls shorter."""
     waits = []
     for step in (-2, 0, 2):
         pool = Pool()
         for number in range(4):
             pool.tell(88 + step * number, 600, 100, 1000 + 10 * number)
-        pool.turn(STAGES, 1030)
-        waits.append(pool.turn(STAGES, 1030))
+        waits.append(next_wait(pool, 1030))
     assert waits[0] < waits[1] < waits[2]
 
 
-def test_a_used_up_pool_has_no_turns() -> None:
+def test_a_used_up_pool_has_no_room() -> None:
     """With nothing left everyone waits as long as anyone may."""
     pool = Pool()
     pool.tell(100, 0, 1, 1000)
-    assert turns(pool, 2, 1000) == [STAGES.longest_wait_s] * 2
+    assert pool.wait_s(STAGES, 1000) == STAGES.longest_wait_s
+
+
+def rising(
+    start: float, step: float, *, every_s: float, times: int = 6, stages: Stages = STAGES
+) -> tuple[Pools, float]:
+    """Pools of which one was told of so often, ten calls each time, and when that was last."""
+    pools = Pools(stages)
+    for number in range(times):
+        pools.tell(APP, Gauge("app", "", "", start + step * number), 10, 1000 + number * every_s)
+    return pools, 1000 + (times - 1) * every_s
+
+
+@pytest.mark.parametrize(
+    "start, step, every_s, foresight_s, stage",
+    [
+        (1, 1, 1.0, 300, "spare"),  # a sprint: seen within seconds
+        (1, 5, 0.5, 300, "calm"),  # a leap, soon over
+        (1, 0, 10, 300, "calm"),
+        (40, 1, 36, 300, "calm"),  # an hour's allowance spent in an hour
+        (40, 4, 20, 300, "spare"),  # gone before five more minutes are over
+        (40, 4, 20, 60, "watch"),
+        (40, 4, 20, 0, "watch"),  # what is used, which is 60 percent
+        (30, 4, 20, 0, "calm"),
+    ],
+)
+def test_a_pool_is_judged_by_what_it_soon_will_be(
+    start: float, step: float, every_s: float, foresight_s: float, stage: str
+) -> None:
+    """Of what surely rises it is foreseen whether it lasts, as far ahead as is set."""
+    pools, now = rising(start, step, every_s=every_s, stages=Stages(foresight_s=foresight_s))
+    (shown,) = pools.shown(now)
+    assert shown["stage"] == stage
+    assert pools.are_calm == (stage == "calm")
+
+
+def test_a_leap_is_no_trend() -> None:
+    """One step up, however high, says nothing of the next."""
+    pools = Pools(STAGES)
+    for second, percent in ((0, 5), (20, 5), (40, 55), (60, 55)):
+        pools.tell(APP, Gauge("app", "", "", percent), 10, 1000 + second)
+    assert pools.are_calm
+
+
+def test_what_is_foreseen_alone_stops_nothing() -> None:
+    """However fast it rises: only what is used does."""
+    pools, now = rising(1, 15, every_s=2)
+    assert [pool.stop for pool in pools.known([APP])] == [None]
+    assert 0 < pools.pressure([APP], now) < 1
+
+
+def test_a_sprint_that_is_over_is_forgotten() -> None:
+    """Soon after its last call the pool is judged by what is used."""
+    pools, now = rising(1, 5, every_s=2)
+    (pool,) = pools.known([APP])
+    assert pool.used_in(300, now) > 500
+    for second in range(30, 271, 60):
+        pools.tell(APP, Gauge("app", "", "", 26), 1, now + second)
+    assert pools.are_calm
+
+
+def test_on_the_way_to_spare_time_makes_way_for_haste_only() -> None:
+    """Where nothing urgent was asked of late, a read that has time goes as fast as any until spare."""
+    pools, now = rising(1, 5, every_s=2)
+    assert pools.spared([APP], now) == []
+    pools.urgent([APP], now)
+    assert [name for name, _ in pools.spared([APP], now)] == [APP]
+    pools.tell(APP, Gauge("app", "", "", 80), 1, now)
+    assert [name for name, _ in pools.spared([APP], now + STAGES.foresight_s - 1)] == [APP]
+
+
+def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> None:
+    """The faster the use rises, the fewer reads that have time may go beside it."""
+    waits = []
+    for step in (2, 4, 20):
+        pools, now = rising(1, step, every_s=30, times=5)
+        pools.tell(APP, Gauge("app", "", "", 60), 10, now)
+        (pool,) = pools.known([APP])
+        waits.append(next_wait(pool, now))
+    assert waits == sorted(waits)
 
 
 def test_a_refusal_stops_until_its_time_is_up() -> None:

@@ -218,7 +218,7 @@ def test_what_has_time_waits_where_it_must_and_only_there() -> None:
     assert quota.admit(asks("/1"), 5, 1003) is GO  # the first turn is free
     wait = quota.admit(asks("/1"), 5, 1003)
     assert isinstance(wait, Wait)
-    assert (wait.pool, 0 < wait.seconds <= 30) == ("app", True)
+    assert (wait.pool.label, 0 < wait.seconds <= 30) == ("app", True)
     assert quota.admit(asks("/1"), 5, 1003, has_waited=True) is GO
     assert quota.admit(asks("/1"), 4, 1003) is GO
     assert quota.admit(asks("/1", who=BOB), 7, 1003) is GO

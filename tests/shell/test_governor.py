@@ -177,10 +177,13 @@ async def test_a_probe_that_breaks_off_is_replaced_later() -> None:
 
 
 async def test_a_batchs_own_reply_is_listened_to() -> None:
-    """What stands on it is said of the token on top; a call that was cut says nothing."""
-    heard: list[tuple[str, Reply]] = []
+    """What stands on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
+    heard: list[tuple[str, Reply, str]] = []
 
-    answers: list[object] = [usage(5), None]
+    def note(top: Credential, reply: Reply, path: str) -> None:
+        heard.append((top.token, reply, path))
+
+    answers: list[object] = [usage(5), None, usage(6)]
 
     class Upstream:
         async def batch(self, requests: object, top: Credential, left: object) -> object:
@@ -189,7 +192,7 @@ async def test_a_batchs_own_reply_is_listened_to() -> None:
         async def single(self, request: object) -> Reply:
             return told()
 
-    listening = Listening(Upstream(), lambda top, reply: heard.append((top.token, reply)))  # type: ignore[arg-type]
-    for _call in range(2):
-        await listening.batch([ask()], Credential("top"), lambda: None)
-    assert heard == [("top", usage(5))]
+    listening = Listening(Upstream(), note)  # type: ignore[arg-type]
+    for paths in (["/1", "/1/feed"], ["/1"], ["/1", "/2"]):
+        await listening.batch([ask(path) for path in paths], Credential("top"), lambda: None)
+    assert heard == [("top", usage(5), "/1"), ("top", usage(6), "/")]
