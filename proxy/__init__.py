@@ -24,6 +24,7 @@
       fields      one fetch for many   several      many objects in one read
       quota       whether to ask now   pools        how much is left              usage
       ledger      calls in Meta's units               replaying  a log by other rules    telling · routes · histogram
+      troubles    what is wrong now
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths     intercepting  who may go where      looping  calls that come back
     wrapping    `run`: one command behind a sidecar of its own (`trust`: what it is told); `keeping`: `ca`

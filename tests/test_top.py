@@ -71,6 +71,16 @@ def test_pools_routes_and_errors_are_listed() -> None:
     assert any("MISS 400 code 17 throttled" in each for each in lines)
 
 
+def test_what_is_wrong_stands_on_top() -> None:
+    """Below the head and above all numbers, the worst first; and a drain is told in the head."""
+    lines = shown(seen(state="draining", open=3))
+    assert "draining, 3 inside" in lines[0]
+    assert lines[1] == "!! Ad account act_1 ads insights: the limit is reached, regains in 21 min"
+    assert lines[2] == "!! Graph does not answer in time, last 40 s ago"
+    assert lines[3] == ""
+    assert shown(seen(troubles=[]))[1] == ""
+
+
 def test_errors_of_a_kind_are_one_line() -> None:
     """Which says how many there were; the time is that of the newest."""
     lines = shown(seen(errors=STATS["errors"] * 20))
@@ -81,7 +91,7 @@ def test_errors_of_a_kind_are_one_line() -> None:
 @pytest.mark.parametrize("height, width", [(24, 80), (24, 60), (50, 120), (20, 200)])
 def test_a_frame_fits_its_terminal(height: int, width: int) -> None:
     """However much there is to list: no line too many, none too long."""
-    much = {name: STATS[name] * 30 for name in ("usage", "routes", "errors")}
+    much = {name: STATS[name] * 30 for name in ("usage", "routes", "errors", "troubles")}
     lines = shown(seen(**much), height=height, width=width)
     assert len(lines) <= height
     assert max(map(len, lines)) <= min(width, 120)

@@ -10,6 +10,8 @@ STATS: dict[str, Any] = {
     "version": "0.1.0",
     "uptime_s": 3725.0,
     "now": NOW,
+    "state": "serving",
+    "open": 2,
     "replies": {
         "MISS": 20, "REVALIDATED": 30, "CHANGED": 4, "REUSED": 50, "STALE": 6, "COALESCED": 70, "SKIPPED": 8,
         "FAILED": 9,
@@ -56,5 +58,14 @@ STATS: dict[str, Any] = {
     "errors": [
         {"at": NOW - 60, "mode": "FAILED", "status": 504, "route": "/{id}", "code": None, "what": "late"},
         {"at": NOW - 90, "mode": "MISS", "status": 400, "route": "/act_{id}/ads", "code": 17, "what": "throttled"},
+    ],
+    "troubles": [
+        {
+            "level": "bad", "about": "quota", "what": "Ad account act_1 ads insights: the limit is reached",
+            "ago_s": None, "for_s": 1260.0,
+        },
+        {
+            "level": "bad", "about": "graph", "what": "Graph does not answer in time", "ago_s": 40.0, "for_s": None,
+        },
     ],
 }  # fmt: skip

@@ -69,9 +69,9 @@ async def build(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -
     changes = Changes(
         ground.touches, ground.purges, ground.subscriptions, ground.keys, ground.store, ground.clocks.now, flights
     )
-    _tell(ground, layers)
     server = _server(ground, ends, layers, changes, settings)
     inside = Inside(server.handle)
+    _tell(ground, layers, inside)
     intercept, listener, door = _front(inside, ends.way, settings)
 
     def take(new: Settings) -> None:
@@ -116,12 +116,16 @@ def _layers(ground: Ground, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
     return _Layers(batcher, governor, cache, merger, coalescer)
 
 
-def _tell(ground: Ground, layers: _Layers) -> None:
+def _tell(ground: Ground, layers: _Layers, inside: Inside) -> None:
     """Let telemetry see what it tells of, and how reads are named in the log."""
     quota, now = ground.quota, ground.clocks.now
     ground.telemetry.telling = Telling(ground.keys, ground.rules.of)
     ground.telemetry.gauges = Gauges(
-        queued=lambda: layers.batcher.queued, store=ground.store.stats, usage=lambda: quota.pools.shown(now())
+        queued=lambda: layers.batcher.queued,
+        store=ground.store.stats,
+        usage=lambda: quota.pools.shown(now()),
+        open=lambda: inside.open,
+        draining=lambda: inside.leaving,
     )
 
 

@@ -1,8 +1,8 @@
 // The page: follows the events of the sidecar and shows what they tell.
 
 import { BarChart, TimeChart } from './charts.js';
-import { find, make, say } from './dom.js';
-import { Costs, Errors, facts, Gauges } from './panels.js';
+import { find, make, renew, say } from './dom.js';
+import { Costs, Errors, facts, Gauges, troubles } from './panels.js';
 import { Series } from './series.js';
 import { follow } from './stream.js';
 import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
@@ -128,7 +128,8 @@ function showNumbers() {
   costs.show(stats);
   errors.show(stats.errors);
   facts(stats);
-  if (connection === 'live') say('connection-text', `live, up ${duration(stats.uptime_s)}`);
+  troubles(stats.troubles);
+  if (connection === 'live') showState();
 }
 
 function saved(id, inWindow, sinceStart, written) {
@@ -139,7 +140,7 @@ function saved(id, inWindow, sinceStart, written) {
 function showModes(grown, total) {
   const inWindow = MODES.map((mode) => grown(`replies.${mode}`));
   const all = total(inWindow);
-  find('modes-table').replaceChildren(...MODES.map((mode, at) => make('tr', { 'data-mode': mode },
+  renew(find('modes-table'), MODES.map((mode, at) => make('tr', { 'data-mode': mode },
     make('th', { scope: 'row' }, make('i', { class: `key ${mode}` }), mode, make('small', {}, MEANINGS[mode])),
     make('td', { class: 'number' }, count(inWindow[at])),
     make('td', { class: 'number share' }, share(inWindow[at], all)),
@@ -187,9 +188,17 @@ function kept(name, store = 'localStorage') {
 let connection = 'connecting';
 let key = kept('token', 'sessionStorage');
 
+/** Of a connection that lives: whether the sidecar serves, or is on its way out. */
+function showState() {
+  const draining = stats.state === 'draining';
+  find('connection').dataset.state = draining ? 'draining' : 'live';
+  say('connection-text', draining ? `draining, ${count(stats.open)} inside` : `live, up ${duration(stats.uptime_s)}`);
+}
+
 function state(word) {
   connection = word;
   find('connection').dataset.state = word;
+  find('now').dataset.old = word !== 'live';
   say('connection-text', stats && word !== 'live' ? `${STATES[word]} these are the numbers of ${clock(stats.now)}` : STATES[word]);
 }
 

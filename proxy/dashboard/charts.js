@@ -1,6 +1,6 @@
 // Charts that can be read without seeing or pointing: arrow keys move a cursor, and each turns into a table.
 
-import { draw, make } from './dom.js';
+import { draw, make, renew } from './dom.js';
 import { clock } from './words.js';
 
 const EDGE = { top: 8, bottom: 20, left: 46 };
@@ -75,11 +75,9 @@ class Chart {
   tabulate() {
     const head = make('tr', {}, make('th', { scope: 'col' }, this.first), this.lines.map(({ name }) => make('th', { scope: 'col', class: 'number' }, name)));
     const rows = this.ordered().filter(({ values }) => values).map(({ title, values }) => (
-      make('tr', {}, make('th', { scope: 'row' }, title), values.map((value) => make('td', { class: 'number' }, make('data', { value }, this.format(value)))))
+      make('tr', { 'data-key': title }, make('th', { scope: 'row' }, title), values.map((value) => make('td', { class: 'number' }, make('data', { value }, this.format(value)))))
     ));
-    const scrolled = this.numbers.scrollTop;
-    this.numbers.replaceChildren(make('table', {}, make('caption', {}, `${this.label}${this.unit && `, ${this.unit}`}`), make('thead', {}, head), make('tbody', {}, rows)));
-    this.numbers.scrollTop = scrolled;
+    renew(this.numbers, make('table', {}, make('caption', {}, `${this.label}${this.unit && `, ${this.unit}`}`), make('thead', {}, head), make('tbody', {}, rows)));
   }
 
   paint() {
@@ -124,7 +122,7 @@ class Chart {
       make('span', { class: 'value' }, this.lines.length > 1 ? make('i', { class: `key ${mark}` }) : null, this.lines.length > 1 ? `${name} ` : null,
         make('b', {}, point?.values ? this.format(point.values[at]) : '–'), this.unit && this.lines.length === 1 ? ` ${this.unit}` : null),
     ]);
-    this.read.replaceChildren(make('span', { class: 'title' }, title), ...shown);
+    renew(this.read, make('span', { class: 'title' }, title), shown);
   }
 }
 

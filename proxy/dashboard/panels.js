@@ -1,6 +1,6 @@
 // What /stats tells of now: gauges, tables and facts.
 
-import { find, make } from './dom.js';
+import { find, make, renew, say } from './dom.js';
 import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
 
 const STAGES = {
@@ -42,7 +42,7 @@ export class Gauges {
     // In steps of five, so that they do not change places at each look.
     const rank = ({ percent }) => Math.round(percent / 5);
     const ordered = usage.toSorted((one, other) => rank(other) - rank(one) || pool(one).localeCompare(pool(other)));
-    find('gauges').replaceChildren(...this.shown.of(ordered).map(gauge));
+    renew(find('gauges'), this.shown.of(ordered).map(gauge));
     find('gauges-none').hidden = usage.length > 0;
   }
 }
@@ -56,7 +56,7 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
     class: 'track', role: 'meter', 'aria-label': `${name}${type && `, ${type}`}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': used, 'aria-valuetext': `${amount(used)} %, ${word}`,
   }, make('span', { class: 'filled' }));
   bar.firstChild.style.width = `${Math.min(100, Math.max(0, used))}%`;
-  return make('li', { class: `gauge ${stage}`, 'data-pool': pool({ kind, id, type }) },
+  return make('li', { class: `gauge ${stage}`, 'data-key': pool({ kind, id, type }) },
     make('span', { class: 'name' }, make('b', {}, KINDS[kind] ?? kind), ` ${id}`, type ? make('small', {}, type.replaceAll('_', ' ')) : null),
     make('span', { class: 'used' }, `${amount(used)} %`),
     bar,
@@ -102,8 +102,8 @@ class Sorted {
     this.columns.forEach(({ key }, at) => (
       key === this.by ? this.heads[at].setAttribute('aria-sort', this.down ? 'descending' : 'ascending') : this.heads[at].removeAttribute('aria-sort')
     ));
-    this.body.replaceChildren(...rows.toSorted(order).map((row) => (
-      make('tr', {}, this.columns.map(({ cell, text }, at) => make(at ? 'td' : 'th', { class: text ? 'text' : 'number', scope: at ? false : 'row' }, cell(row))))
+    renew(this.body, rows.toSorted(order).map((row) => (
+      make('tr', { 'data-key': row[this.columns[0].key] }, this.columns.map(({ cell, text }, at) => make(at ? 'td' : 'th', { class: text ? 'text' : 'number', scope: at ? false : 'row' }, cell(row))))
     )));
   }
 }
@@ -160,7 +160,7 @@ export class Errors {
     this.errors = errors;
     const heads = ['Last', 'Times', 'Mode', 'Status', 'Code', 'What', 'Route'].map((head) => make('th', { scope: 'col', class: head === 'Times' && 'number' }, head));
     const rows = this.shown.of(alike(errors)).map(error);
-    find('errors').replaceChildren(make('thead', {}, make('tr', {}, heads)), make('tbody', {}, rows));
+    renew(find('errors'), make('thead', {}, make('tr', {}, heads)), make('tbody', {}, rows));
     find('errors').hidden = !errors.length;
     find('errors-none').hidden = errors.length > 0;
   }
@@ -189,12 +189,12 @@ function alike(errors) {
   for (const { at, ...what } of errors) {
     const name = JSON.stringify(what);
     const same = found.get(name);
-    found.set(name, { ...what, at: Math.max(at, same?.at ?? 0), times: (same?.times ?? 0) + 1 });
+    found.set(name, { ...what, name, at: Math.max(at, same?.at ?? 0), times: (same?.times ?? 0) + 1 });
   }
   return [...found.values()];
 }
 
-const error = ({ at, times, mode, status, code, what, route }) => make('tr', {},
+const error = ({ name, at, times, mode, status, code, what, route }) => make('tr', { 'data-key': name },
   make('th', { scope: 'row', class: 'text' }, make('time', { datetime: new Date(at * 1000).toISOString() }, clock(at))),
   make('td', { class: 'number' }, String(times)),
   make('td', {}, make('span', { class: `mode ${mode}` }, mode)),
@@ -214,7 +214,7 @@ export function facts(stats) {
       ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
       ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['Breaker', store.breaker],
     ],
-    'Under way': [['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Loop lag, median', milliseconds(lag.p50 ?? 0)], ['Loop lag, p99', milliseconds(lag.p99 ?? 0)]],
+    'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Loop lag, median', milliseconds(lag.p50 ?? 0)], ['Loop lag, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [
       ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Batches', count(calls.batches)],
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
@@ -227,6 +227,24 @@ export function facts(stats) {
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
     'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
   };
-  find('facts').replaceChildren(...Object.entries(cards).map(([name, rows]) => make('article', { class: 'card' }, make('h3', {}, name),
+  renew(find('facts'), Object.entries(cards).map(([name, rows]) => make('article', { class: 'card', 'data-key': name }, make('h3', {}, name),
     rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'Nothing had to be.'))));
+}
+
+const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'] };
+
+/** What is wrong now, as the sidecar itself says, each with the way to the numbers that show it. */
+export function troubles(found) {
+  renew(find('now-list'), found.map(({ level, about, what, ago_s: ago, for_s: left }) => {
+    const [place, name] = WHERE[about] ?? [];
+    return make('li', { class: level },
+      make('span', { class: 'sign', 'aria-hidden': 'true' }, level === 'bad' ? '●' : '◑'),
+      make('span', {}, make('b', {}, what), left === null ? null : `, regains in ${duration(left)}`, ago === null ? null : `, last ${duration(ago)} ago`),
+      place ? make('a', { href: `#${place}` }, name) : null);
+  }));
+  find('now-list').hidden = !found.length;
+  find('now-none').hidden = found.length > 0;
+  find('now').dataset.level = found[0]?.level ?? 'none';
+  say('now-said', found.length ? `Wrong now: ${found.length}` : 'Nothing is wrong now');
+  document.title = found.length ? `(${found.length}) graph-sidecar` : 'graph-sidecar';
 }

@@ -50,6 +50,16 @@ class Inside:
             response.force_close()
         return response
 
+    @property
+    def leaving(self) -> bool:
+        """Whether the end has begun."""
+        return self._leaving
+
+    @property
+    def open(self) -> int:
+        """How many messages are being answered."""
+        return len(self._open)
+
     def say_goodbye(self) -> None:
         """From now on each answer ends its connection."""
         self._leaving = True

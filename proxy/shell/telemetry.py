@@ -18,6 +18,7 @@ from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.routes import Routes, account
 from proxy.core.telling import Outcome, Passage
+from proxy.core.troubles import COVERED, troubles
 from proxy.shell.telling import Telling
 
 if TYPE_CHECKING:  # an extra
@@ -50,6 +51,8 @@ class Gauges:
     queued: Callable[[], int] = lambda: 0
     store: Callable[[], Mapping[str, Any]] = dict
     usage: Callable[[], Sequence[Mapping[str, Any]]] = list
+    open: Callable[[], int] = lambda: 0
+    draining: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +145,7 @@ class Telemetry:
             self.upstream.observe(reply.upstream_s)
         if reply.age is not None:
             self.age.observe(reply.age)
-        if reply.status >= 400:
+        if reply.status >= 400 or reply.detail == COVERED:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
             told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
@@ -241,8 +244,12 @@ class Telemetry:
         """Graph's refusal stopped a *pool* of this sort."""
         self.stops[pool] += 1
 
-    def stats(self) -> dict[str, object]:
-        """All of it, as JSON has it."""
+    def stats(self) -> dict[str, Any]:
+        """All of it, as JSON has it, and what of it is wrong."""
+        told = self._stats()
+        return {**told, "troubles": troubles(told)}
+
+    def _stats(self) -> dict[str, Any]:
         modes: Counter[Mode] = Counter()
         for (mode, _, _), number in self.replies.items():
             modes[mode] += number
@@ -251,6 +258,8 @@ class Telemetry:
             "version": self.version,
             "uptime_s": round(self._clock() - self._began, 1),
             "now": round(self._now(), 3),
+            "state": "draining" if self.gauges.draining() else "serving",
+            "open": self.gauges.open(),
             "replies": {mode.value: modes[mode] for mode in Mode},
             "calls": {
                 "asked": sums.asked,

@@ -40,9 +40,12 @@ _FIXED = 16
 def frame(seen: Seen, console: Console, height: int | None = -1) -> RenderableType:
     """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
     lines = console.height if height == -1 else height
-    pools, routes, errors = _shares(seen.stats, None if lines is None else lines - _FIXED)
+    room = None if lines is None else lines - _FIXED
+    troubles = list(_troubles(seen.stats["troubles"], console))[: None if room is None else max(1, room // 4)]
+    pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
         _head(seen, console),
+        *troubles,
         "",
         _savings(seen, console),
         "",
@@ -75,6 +78,8 @@ def _cut(console: Console) -> OverflowMethod:
 
 def _head(seen: Seen, console: Console) -> Text:
     state = ("live", "green") if seen.connected else ("reconnecting", "bold yellow")
+    if seen.connected and seen.stats["state"] == "draining":
+        state = (f"draining, {count(seen.stats['open'])} inside", "bold yellow")
     return Text.assemble(
         ("graph-sidecar", "bold"),
         f" {seen.stats['version']}  ",
@@ -85,6 +90,21 @@ def _head(seen: Seen, console: Console) -> Text:
         overflow=_cut(console),
         no_wrap=True,
     )
+
+
+def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Text]:
+    """What is wrong now, a line each, the worst first."""
+    for trouble in found:
+        bad = trouble["level"] == "bad"
+        left, ago = trouble["for_s"], trouble["ago_s"]
+        yield Text.assemble(
+            ("!! " if bad else "!  ", "bold red" if bad else "bold yellow"),
+            (trouble["what"], "bold"),
+            "" if left is None else f", regains in {duration(left)}",
+            "" if ago is None else f", last {duration(ago)} ago",
+            overflow=_cut(console),
+            no_wrap=True,
+        )
 
 
 # --- what is saved

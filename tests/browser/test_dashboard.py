@@ -103,6 +103,50 @@ async def test_pools_errors_and_costs_are_listed(look: Look, board: Board) -> No
     await expect(page.locator("#costs tbody tr")).to_have_text(re.compile("^act_1900"))
 
 
+async def test_what_is_wrong_is_seen_first(look: Look, board: Board) -> None:
+    """In the first thing on the page and in the tab's title, with the way to its numbers; gone when it is over."""
+    page = await live(await look(board.url))
+    await expect(page.locator("#now-list li")).to_have_text(
+        [re.compile("act_1.*limit is reached, regains in 21 min"), re.compile("not answer in time, last 40 s ago")]
+    )
+    assert await page.title() == "(2) graph-sidecar"
+    await page.locator("#now-list").get_by_role("link", name="Quota").click()
+    await expect(page.locator("#quota-head")).to_be_in_viewport()
+    board.tell(troubles=[])
+    await expect(page.locator("#now-list")).to_be_hidden()
+    await expect(page.locator("#now-none")).to_be_visible()
+    assert await page.title() == "graph-sidecar"
+
+
+async def test_a_drain_is_seen(look: Look, board: Board) -> None:
+    """The end is announced while the page still hears of it, with how many are inside."""
+    page = await live(await look(board.url))
+    board.tell(state="draining", open=3)
+    await expect(page.locator("#connection")).to_have_attribute("data-state", "draining")
+    await expect(page.locator("#connection")).to_have_text("draining, 3 inside")
+
+
+async def test_what_is_selected_stays_selected(look: Look, board: Board) -> None:
+    """The numbers are told every second; whoever copies a route, a limit or an error is not interrupted by it."""
+    page = await live(await look(board.url))
+    for place in (
+        "#costs tbody th",
+        "#errors tbody td:nth-child(6)",
+        "#gauges .name b",
+        "#modes-table th",
+        "#facts dt",
+    ):
+        text = await page.locator(place).first.text_content()
+        await page.locator(place).first.select_text()
+        told = STATS["replies"]["MISS"] + 1
+        newest = {**STATS["errors"][0], "at": STATS["now"], "what": "cut"}
+        board.tell(replies={**board.stats["replies"], "MISS": told}, errors=[newest, *board.stats["errors"]])
+        await expect(page.locator("[data-mode=MISS] data")).to_have_attribute("value", str(told))
+        assert str(await page.evaluate("getSelection().toString()")).strip() == (text or "").strip(), place
+        board.tell(replies=STATS["replies"], errors=STATS["errors"])
+        await expect(page.locator("[data-mode=MISS] data")).to_have_attribute("value", str(STATS["replies"]["MISS"]))
+
+
 async def test_a_restart_is_survived(look: Look, board: Board) -> None:
     """Counters fall to nothing: what was saved before stays in the window, what comes is added, nothing goes below."""
     page = await live(await look(board.url))
@@ -231,6 +275,8 @@ async def test_a_narrow_window_is_enough(look: Look, board: Board) -> None:
     board.tell(20)
     await page.get_by_role("button", name="Waited for Graph as a table").click()
     assert await page.evaluate("[document.documentElement.scrollWidth, document.body.scrollWidth]") == [360, 360]
+    one_line = "found => found.map(each => each.getClientRects().length && each.offsetHeight < 40)"
+    assert all(await page.locator("#errors tbody tr").evaluate_all(one_line))
 
 
 async def test_nothing_moves_for_those_who_want_it_still(look: Look, board: Board) -> None:

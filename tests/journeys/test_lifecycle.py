@@ -126,6 +126,8 @@ async def test_goodbye_is_said_in_the_head(graph: MakeGraph, ask: MakeAsk, tmp_p
             sidecar.signal(signal.SIGTERM)
             await sidecar.says("draining")
             assert (await probe.say("/readyz")).status == 503
+            told = (await probe.say("/stats")).json
+            assert (told["state"], [each["about"] for each in told["troubles"]]) == ("draining", ["drain"])
             await reading.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
             await writing.send(f"POST {READ}?access_token=t&name=x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             for wire in (reading, writing):
