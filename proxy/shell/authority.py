@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from proxy.core.errors import Uncertified
-from proxy.shell import certificates
+from proxy.shell import certificates, private
 from proxy.shell.certificates import Pair
-from proxy.shell.store.folder import make_private
 
 RENEWED_BEFORE = timedelta(days=1)
 """A leaf is replaced when it has no more than this to live."""
@@ -42,32 +40,28 @@ def load(folder: Path) -> Pair | None:
     """The authority in *folder*; None if there is none. Raises AuthorityError for one that cannot be trusted."""
     path = file_in(folder)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with private.opened(path) as descriptor:
+            if private.fault(os.fstat(descriptor)):
+                raise AuthorityError(f"{path}: must be a plain file of this user's that no other can read (mode 0600)")
+            return certificates.read(os.read(descriptor, _LARGEST))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise AuthorityError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o077:
-            raise AuthorityError(f"{path}: must be a plain file of this user's that no other can read (mode 0600)")
-        return certificates.read(os.read(descriptor, _LARGEST))
     except ValueError as error:
         raise AuthorityError(f"{path}: is no authority of ours: {error}; `ca init --force` makes a new one") from None
-    finally:
-        os.close(descriptor)
 
 
 def make(folder: Path, hosts: frozenset[str], now: datetime, *, anew: bool = False) -> Pair:
     """A new authority for *hosts* in *folder*; of two that make one, one wins, unless it is to be made *anew*."""
     path = file_in(folder)
     try:
-        make_private(folder)
-        with _draft(path, certificates.authority(hosts, now).pem) as draft:
+        private.make_folder(folder)
+        with private.draft(path, certificates.authority(hosts, now).pem) as draft:
             if anew:
                 draft.replace(path)
             else:
-                _link(draft, path)
+                private.put_first(draft, path)
     except OSError as error:
         raise AuthorityError(f"{path}: cannot be made: {error.strerror or type(error).__name__}") from None
     made = load(folder)
@@ -89,31 +83,10 @@ def file_in(folder: Path) -> Path:
 def write(path: Path, content: bytes) -> None:
     """Put *content* at *path*, whole. Raises AuthorityError."""
     try:
-        with _draft(path, content) as draft:
+        with private.draft(path, content) as draft:
             draft.replace(path)
     except OSError as error:
         raise AuthorityError(f"{path}: cannot be written: {error.strerror or type(error).__name__}") from None
-
-
-@contextmanager
-def _draft(path: Path, content: bytes) -> Iterator[Path]:
-    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _link(draft: Path, path: Path) -> None:
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another was first: its authority is the one
 
 
 class Authority:

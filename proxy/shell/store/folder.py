@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from proxy.shell.private import make_folder
 from proxy.shell.store import note
 
 DATABASE = "cache.db"
@@ -36,7 +37,7 @@ class Folder:
         """Make the folder, make sure that it is ours alone, and lock it."""
         if os.path.expandvars(self.path) != str(self.path):
             raise Refused(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
-        make_private(self.path)
+        make_folder(self.path)
         self._check()
         self._hold()
 
@@ -120,13 +121,6 @@ class Folder:
             os.close(lock)
             raise Refused(f"{self.path} is in use by another process: give each its own folder") from None
         self._lock = lock
-
-
-def make_private(path: Path) -> None:
-    """Make the folder *path* and the parents that lack, for our eyes only."""
-    if not path.parent.exists():
-        make_private(path.parent)
-    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _names(path: Path) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from proxy.shell.private import opened
+
 NAME, DRAFT = "orders", "orders.new"
 LARGEST = 2**20
 
@@ -28,12 +30,8 @@ def write(folder: Path, text: bytes) -> None:
 def read(folder: Path) -> bytes | None:
     """What is noted in *folder*; None where nothing ever was. Whatever else lies there reads as nothing that opens."""
     try:
-        # Not blocking: a pipe in this place must not hang the start.
-        descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
+        with opened(folder / NAME) as descriptor:
             return os.read(descriptor, LARGEST)
-        finally:
-            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError:
