@@ -122,15 +122,15 @@ async def test_every_cause_is_told_from_the_start() -> None:
     assert {key[1] for key in told if key[0] == "graph_sidecar_calls_avoided_total"} == {f"cause={c}" for c in CAUSES}
 
 
-async def test_the_readme_names_every_metric(telemetry: Telemetry) -> None:
+async def test_the_docs_name_every_metric(telemetry: Telemetry) -> None:
     """And none that is not there."""
     ours = {name.removeprefix("graph_sidecar_") for name, *_ in await series(telemetry) if name.startswith("graph_")}
     told = {re.sub(r"_(bucket|count|sum)$", "", name) for name in ours if not name.endswith("_created")}
-    assert set(_in_readme()) == told
+    assert set(_in_docs()) == told
 
 
-def _in_readme() -> Iterator[str]:
-    text = Path(__file__).parents[2].joinpath("README.md").read_text()
+def _in_docs() -> Iterator[str]:
+    text = Path(__file__).parents[2].joinpath("docs/observing.md").read_text()
     table = text.partition("| metric | labels |")[2].partition("\n\n")[0]
     for row in table.splitlines():
         yield from re.findall(r"`([a-z_]+)`", row.partition("|")[2].partition("|")[0])
