@@ -2,7 +2,7 @@
 #
 #   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
 #   make test    everything that CI runs
-#   make long    the proofs that take hours: 100,000 drawn batches, 2 GiB through each way
+#   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy
@@ -13,6 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/.installed
 BROWSER := .venvs/browser/.installed
+ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -28,8 +29,8 @@ test: environments
 	@scripts/check lint pytest
 
 long: $(VENV)/.tools
-	@DRAWN_BATCHES=100000 LONG_JOURNEYS=1 $(BIN)/python -m pytest --timeout 0 \
-	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py
+	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/shell/store \
+	  tests/journeys/test_merged.py tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py
 
 lint: $(VENV)/.tools
 	@scripts/check lint
@@ -47,7 +48,9 @@ clean:
 	@rm -rf $(VENV) .venvs .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-environments: $(VENV)/.tools $(CLIENTS) $(BROWSER)
+# Side by side: most of making one is waiting for its packages.
+environments:
+	@$(MAKE) --no-print-directory --jobs $(ENVIRONMENTS)
 
 # The product alone: this is all that `make run` waits for.
 $(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml scripts/environment

@@ -1,14 +1,44 @@
-"""What every test stands on: a machine of its own, and the real clients' environments."""
+"""What every test stands on: how far it searches, a machine of its own, and the real clients' environments."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far tests search that could search for ever."""
+
+    examples: int
+    """What each property is shown."""
+    batches: int
+    """Drawn batches that are sent to Graph itself and through the sidecar."""
+    streamed: int
+    """Bytes of a body that takes no memory."""
+
+
+MIB = 1 << 20
+LONG = "LONG_TESTS" in os.environ
+EFFORT = Effort(2000, 100_000, 2048 * MIB) if LONG else Effort(40, 500, 64 * MIB)
+
+# By day the same examples each time, so that a failure is its change's own; `make long` draws new ones. No deadline:
+# how fast an example is says more of the machine than of us.
+hypothesis.settings.register_profile(
+    "ours",
+    max_examples=EFFORT.examples,
+    derandomize=not LONG,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

@@ -117,7 +117,6 @@ def _moved(text: str, here: dict[str, str]) -> str:
     return text
 
 
-@pytest.mark.timeout(300)
 def test_the_steps_work(tmp_path: Path, here: dict[str, str]) -> None:
     """From nothing but what is copied: the steps build it, what they built starts, says that it is well, and drains."""
     source = tmp_path / "src"

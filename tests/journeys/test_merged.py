@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import app, emulator
@@ -89,7 +89,6 @@ def test_each_is_told_what_graph_would_tell(judge: Judge, order: str, fresh_s: i
         graph.settings.change({"field_order": order})
     seen, taken = ordered if order == "asked" else plain, set()
 
-    @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(PATHS), st.lists(SELECTIONS, min_size=2, max_size=6), MORE)
     def same(path: str, selections: list[tuple[str, ...]], more: dict[str, str]) -> None:
         reads = [read(path, *names, **more) for names in selections]

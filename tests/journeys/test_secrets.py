@@ -100,7 +100,6 @@ FAULTS = ("null", "aborted", "error", "refused", "batch_exception", "unknown", "
           "error_in_200", "cut", "short", "long", "cut_middle", "lost")  # fmt: skip
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_no_secret_is_ever_written(graph: MakeGraph, ask: MakeAsk, tmp_path: Path, form: str) -> None:
     """At the most talkative level, through every kind of request and failure, no secret is in any log, file or page."""

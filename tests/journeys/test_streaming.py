@@ -1,7 +1,7 @@
 """What passes through passes whole, both ways, in flat memory, and what breaks is seen to be broken.
 
-`LONG_JOURNEYS=1 pytest tests/journeys/test_streaming.py -k flat --log-cli-level=INFO` moves 2 GiB each way where the
-suite moves 64 MiB; memory may grow by no more for it.
+`LONG_TESTS=1 pytest tests/journeys/test_streaming.py -k flat --log-cli-level=INFO` moves 2 GiB each way where the suite
+moves 64 MiB; memory may grow by no more for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import itertools
 import logging
-import os
 import random
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -20,12 +19,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.conftest import EFFORT, MIB
 from tests.journeys.conftest import MakeAsk, MakeScripted
 from tests.journeys.processes import serving
 from tests.wires import Listener, Serve, Wire, calling, listening, ok
 
-MIB = 2**20
-LARGE = 2048 * MIB if os.environ.get("LONG_JOURNEYS") else 64 * MIB
+LARGE = EFFORT.streamed
 GROWTH_KB = 12 * 1024
 _BLOCK = random.Random(7).randbytes(2 * MIB)
 UPLOAD = "/v25.0/111/videos?access_token=t"
