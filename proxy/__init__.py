@@ -1,7 +1,7 @@
 """graph-sidecar: the proxy beside a program that talks to Meta's Graph API.
 
     cli/        reads flags, environment and file (`loading/`, `settings/`), looks at the machine (`preflight`)
-    control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay  reads its log
+    control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay/  reads its log
     app/        builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
       intercept   CONNECT and TLS      authority    who signs for Graph   tunnel     other hosts' bytes
@@ -23,8 +23,9 @@
       touching    what was changed     kin          which reads show it                  webhooks · purging
       fields      one fetch for many   several      many objects in one read
       quota       whether to ask now   pools        how much is left              usage
-      ledger      calls in Meta's units               replaying  a log by other rules    telling · routes · histogram
-      troubles    what is wrong now
+      ledger      calls in Meta's units               telling  a line for each reply     routes · histogram
+      replaying   a log by other rules                rehearsing  the stack without Graph
+      supposing   what Graph would have said          troubles  what is wrong now
       batching    reads into batches   operations   the application's own batches       references · unbatching
       guarding    who may come to our own paths     intercepting  who may go where      looping  calls that come back
     wrapping    `run`: one command behind a sidecar of its own (`trust`: what it is told); `keeping`: `ca`

@@ -37,7 +37,7 @@ class _JsonLines(_Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         """One object on one line; `where` in it only where there was an exception, and a reply's own words flat."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
         told = {"time": when, "level": record.levelname.lower(), "logger": record.name}
         if (reply := getattr(record, "told", None)) is not None:
             return f"{json.dumps(told)[:-1]}, {msgspec.json.encode(reply).decode()[1:]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from proxy.cli.flags import add_settings, load
 from proxy.cli.parsing import seconds
@@ -105,13 +104,16 @@ def _told(work: Callable[[], None]) -> int:
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
-    """The log comes first; the rules to try are settings."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the sidecar's log: lines of JSON")
+    """The log comes first; what is to be tried are settings."""
+    parser.add_argument(
+        "file", metavar="FILE", help="the sidecar's log: lines of JSON, gzipped or not; - for its input"
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
     add_settings(parser)
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Say what other rules would have saved of yesterday's calls, without asking anybody."""
+    """Say what other settings would have saved of yesterday's calls, without asking anybody."""
     from proxy.replay import run
 
-    return run(options.file, load(options).settings)
+    return run(options.file, load(options).settings, as_json=options.json)

@@ -30,7 +30,7 @@ COMMANDS = {
     "top": Command("shows a sidecar that runs, live in a terminal", asking.add_top, asking.top),
     "wait": Command("returns when a sidecar takes requests", asking.add_wait, asking.wait),
     "quit": Command("drains and ends a sidecar, and returns when it has ended", asking.add_quit, asking.end),
-    "replay": Command("says what other rules would have saved of the reads in a log", asking.add_replay, asking.replay),
+    "replay": Command("says what other settings would have saved of a log", asking.add_replay, asking.replay),
     "cache": Command("counts, removes or checks what is held", asking.add_cache, asking.cache),
     "check": Command(
         "prints the settings in force and where each comes from, or what is wrong", add_settings, serving.check

@@ -19,9 +19,11 @@ from msgspec.structs import replace
 
 from proxy.core import headers
 from proxy.core.errors import UNREADABLE, is_clean, is_trouble
+from proxy.core.keys import Keys
 from proxy.core.lasting import is_poll
-from proxy.core.messages import NO_WISHES, Reply, Request
-from proxy.core.normal import join_pairs, php_name, split_pairs
+from proxy.core.messages import NO_WISHES, Mode, Reply, Request
+from proxy.core.normal import WORTH_KEEPING, join_pairs, php_name, split_pairs
+from proxy.core.rules import Rule
 
 Names = frozenset[str]
 _Text = bytes | msgspec.Raw
@@ -49,14 +51,14 @@ class Selection:
 
 def selection(request: Request) -> Selection | None:
     """The fields that *request* may ask together with others; None for a read that stays by itself."""
-    segments = request.path[1:].split("/")
-    if not segments[0] or len(segments) > 2 or segments[-1] in _APART or is_poll(request):
+    look = _selection if len(request.query) <= WORTH_KEEPING else _first_selection
+    return look(request.path, request.query)
+
+
+def _first_selection(path: str, query: str) -> Selection | None:
+    segments = path[1:].split("/")
+    if not segments[0] or len(segments) > 2 or segments[-1] in _APART or is_poll(Request("", "", path, query)):
         return None
-    return _read(request.query)
-
-
-@lru_cache(maxsize=4096)
-def _read(query: str) -> Selection | None:
     pairs = split_pairs(query)
     named = [php_name(name) for name, _ in pairs]
     if named.count("fields") != 1 or not _SHAPING.isdisjoint(named):
@@ -65,6 +67,10 @@ def _read(query: str) -> Selection | None:
     if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
         return None
     return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
+
+
+_selection = lru_cache(maxsize=4096)(_first_selection)
+"""Programs repeat themselves."""
 
 
 def asking(request: Request, names: Names) -> Request:
@@ -77,6 +83,11 @@ def asking(request: Request, names: Names) -> Request:
 def may_share(request: Request) -> bool:
     """Whether the caller of *request* takes any answer that Graph gives now, as its own headers tell."""
     return replace(request.wishes, if_none_match="") == NO_WISHES
+
+
+def family(request: Request, rule: Rule, keys: Keys) -> Hashable:
+    """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
+    return keys.entry(asking(request, frozenset())), keys.proof(request.credential), request.channel, rule
 
 
 # --- together ---
@@ -116,6 +127,12 @@ def cut(reply: Reply, asked: Names, own: Names) -> Reply | None:
         return reply
     body = project(reply.body, asked, own) if reply.status == 200 else None
     return None if body is None else replace(reply, body=body, headers=headers.without(reply.headers, _ETAG))
+
+
+def unpaid(reply: Reply) -> Reply:
+    """The part of one whose read another's paid for, if it was paid for at all."""
+    is_asked = reply.ttl is None or reply.detail == "stale-if-error"
+    return replace(reply, mode=Mode.COALESCED, joined=reply.mode, detail="merged") if is_asked else reply
 
 
 def project(body: bytes, asked: Names, own: Names) -> bytes | None:

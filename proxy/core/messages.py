@@ -88,6 +88,11 @@ class Wishes(msgspec.Struct, frozen=True, gc=False):
     if_none_match: str = ""
 
     @property
+    def stays_alone(self) -> bool:
+        """Whether the caller wants Graph's own word now, or none: then it joins nobody, and nobody joins it."""
+        return self.no_cache or self.no_store or self.only_if_cached
+
+    @property
     def ages(self) -> tuple[int | None, ...]:
         """How old an answer may be, in each way in which a caller can say so."""
         return self.max_age, self.min_fresh, self.max_stale, self.stale_if_error
@@ -144,6 +149,10 @@ class Reply(Discreet, frozen=True, gc=False):
     def origin_mode(self) -> Mode:
         """How these words came about, whoever else shares them."""
         return self.joined or self.mode
+
+    def shared(self) -> Reply:
+        """The same for one who joined the flight that it answers."""
+        return replace(self, mode=Mode.COALESCED, joined=self.mode, avoided=())
 
     def header(self, name: str) -> str | None:
         """The first field called *name* (any case)."""

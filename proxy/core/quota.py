@@ -31,6 +31,9 @@ STOPPED_BY = {
 }
 """Whose limit a code speaks of (…/docs/graph-api/overview/rate-limiting); the HTTP status differs from call to call."""
 
+FOLLOWING = 2
+"""Reads that may follow when one that had waited is answered: a line that has room again goes in slow start."""
+
 _OF_INSIGHTS = frozenset({1504022, 1504039})
 """Subcodes of 4: the app's limit for insights alone (…/docs/marketing-api/insights/best-practices)."""
 
@@ -285,6 +288,20 @@ class Quota:
         """The pools, other than ad accounts, that Graph has told of with the objects that are *asked* for."""
         homes = [home for node in asked for home in sorted(self._homes.get((owner, node), ()))]
         return [Name(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
+
+    def names(self, asker: Asker) -> list[Name]:
+        """Every pool that a read of *asker*'s draws on, as far as that is known."""
+        return self._names(asker)
+
+    def named(self, asker: Asker, told: Iterable[Gauge]) -> Iterable[tuple[Name, Gauge]]:
+        """The pools that the gauges *told* to *asker* speak of, the tightest gauge of each."""
+        asked = nodes(asker.path, asker.query)
+        found = [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
+        return _tightest(found)
+
+    def stopped_by(self, asker: Asker, error: GraphError) -> tuple[Name, ...]:
+        """The pool that the *error* told to *asker* speaks of: the narrowest that the read names."""
+        return self._stopped(asker, error)
 
     def _learn(self, asker: Asker, asked: Sequence[str], told: Iterable[Gauge]) -> None:
         """An object belongs to the account or business that Graph names with it, if that is one alone."""

@@ -1,25 +1,38 @@
-"""Yesterday's reads by other rules: what they would have cost, and how old their replies would have been.
+"""Yesterday's traffic by other settings: what it would have cost, and how old its replies would have been.
 
 The recorded lines (`telling.Told`) hold ids, fingerprints and hashes alone, so nothing here knows a token or a body.
-What a rule would have done is decided by the `caching.plan` and the rule book that serve.
+What comes of a read is decided by the functions that serve (`rehearsing`), what Graph says is what it said
+(`supposing`), and what is counted is counted in two ledgers: as it was, and as it would have been.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import heapq
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
-from proxy.core import caching, lasting
-from proxy.core.messages import Credential, Held, Mode, Request
+from msgspec.structs import replace
+
+from proxy.core import ledger, quota, reading, routes
+from proxy.core.batching import Limits
+from proxy.core.keys import Keys
+from proxy.core.ledger import Bill, Ledger
+from proxy.core.messages import Credential, Mode, Reply, Request, Wishes
 from proxy.core.normal import join_pairs
-from proxy.core.rules import Rule, RuleBook
+from proxy.core.pools import Stages
+from proxy.core.quota import STOPPED_BY, Asker
+from proxy.core.rehearsing import Caller, Rehearsal
+from proxy.core.rules import RuleBook
+from proxy.core.supposing import Supposed
 from proxy.core.telling import Told
 
-_SHOWS_GRAPHS = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
-"""Modes whose body is what Graph held at that moment."""
+LONGEST_S = 120.0
+"""Lines are written when their replies are: for so many seconds an earlier read may still come up."""
 
-_PROOFS = (b"",)
+_KEYS = Keys(bytes(32))
+"""The log's hashes are keyed already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,96 +44,166 @@ class Recorded:
 
     @property
     def asked(self) -> float:
-        """When the read came in."""
+        """When the message came in."""
         return self.answered - self.told.total_ms / 1000
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one route, or everything, comes to by the rules that are tried; calls as Meta counts them."""
+    """What one route, or everything, comes to besides its calls."""
 
-    asked: int = 0
-    recorded: int = 0  # avoided when it was recorded
-    counted: int = 0
-    avoided: Counter[str] = field(default_factory=Counter)
-    bytes_avoided: int = 0
+    reads: int = 0
+    throttled_then: int = 0  # replies that were a throttle
+    throttled: int = 0
     outdated: int = 0  # replies that Graph is known to have said otherwise by then
     oldest_s: float = 0.0
 
     def add(self, other: Tally) -> None:
         """Take *other* in."""
-        self.asked += other.asked
-        self.recorded += other.recorded
-        self.counted += other.counted
-        self.avoided += other.avoided
-        self.bytes_avoided += other.bytes_avoided
+        self.reads += other.reads
+        self.throttled_then += other.throttled_then
+        self.throttled += other.throttled
         self.outdated += other.outdated
         self.oldest_s = max(self.oldest_s, other.oldest_s)
 
 
 @dataclass(slots=True)
-class _Entry:
-    held: Held
-    lands: float
+class Coverage:
+    """How much of the log could be played."""
+
+    first: float = math.inf
+    last: float = -math.inf
+    reads: int = 0
+    others: int = 0  # what is no read counts as it did
+    older: int = 0  # reads in lines of older versions: by their freshness alone
+    late: int = 0  # lines that came too late to be put in order
 
 
 class Replay:
-    """Plays recorded reads in the order in which they came in."""
+    """Plays recorded traffic in the order in which it came in."""
 
-    def __init__(self, rules: RuleBook) -> None:
-        """Answer by *rules*, with nothing held."""
+    def __init__(self, rules: RuleBook, stages: Stages, limits: Limits, *, shared: bool) -> None:
+        """Answer by these settings, with nothing held; *shared*: all tokens are of one app."""
+        self.then, self.now = Ledger(), Ledger()
         self.routes: dict[str, Tally] = {}
+        self.coverage = Coverage()
         self._rules = rules
-        self._entries: dict[str, _Entry] = {}
-        self._truths: dict[str, str] = {}  # the body that Graph was last seen to hold, by entry
+        self._graph = Supposed(_KEYS, shared=shared)
+        self._stack = Rehearsal(rules, stages, limits, self._graph, _KEYS, shared=shared)
+        self._seen: set[bytes] = set()
+
+    @property
+    def waited_s(self) -> list[float]:
+        """The waits of the reads that would have been held back."""
+        return self._stack.waited_s
 
     def play(self, lines: Iterable[Recorded]) -> None:
-        """Answer all of *lines* that are reads."""
-        for line in sorted((line for line in lines if line.told.key), key=lambda line: line.asked):
-            told, tally = line.told, self.routes.setdefault(line.told.route, Tally())
-            tally.asked += told.calls
-            tally.recorded += told.avoided
-            if told.mode in _SHOWS_GRAPHS:
-                self._truths[told.key] = told.body
-            self._answer(line, tally)
+        """Play *lines*, which come in the order in which they were written."""
+        for line in self._in_order(lines):
+            self._stack.agenda.until(line.asked)
+            self._play(line)
+        self._stack.agenda.until(math.inf)
 
-    def _answer(self, line: Recorded, tally: Tally) -> None:
-        told, now, entry = line.told, line.asked, self._entries.get(line.told.key)
-        if entry is not None and now < entry.lands:
-            tally.avoided["collapsed"] += told.calls
-            return
-        request = _request(told)
-        rule = self._rules.of(request)
-        plan = caching.plan(request, entry.held if entry else None, caching.Terms(rule), now)
-        if isinstance(plan, caching.Reuse) and entry is not None:
-            tally.avoided["stale" if plan.behind else "fresh"] += told.calls
-            tally.oldest_s = max(tally.oldest_s, now - entry.held.asked)
-            tally.outdated += entry.held.etag != self._truths.get(told.key, entry.held.etag)
-            if not plan.behind:
-                return
-        self._ask(line, request, rule, tally)
+    def _in_order(self, lines: Iterable[Recorded]) -> Iterator[Recorded]:
+        """By when each came in, looking no further ahead than has to be."""
+        waiting: list[tuple[float, int, Recorded]] = []
+        for number, line in enumerate(lines):
+            heapq.heappush(waiting, (line.asked, number, line))
+            while waiting[0][0] < line.answered - LONGEST_S:
+                yield heapq.heappop(waiting)[2]
+        while waiting:
+            yield heapq.heappop(waiting)[2]
 
-    def _ask(self, line: Recorded, request: Request, rule: Rule, tally: Tally) -> None:
-        """Ask Graph, which says 304 if it holds what it was last seen to hold."""
-        told, entry = line.told, self._entries.get(line.told.key)
-        truth = self._truths.get(told.key, told.body)
-        tally.counted += told.calls
-        if entry is not None and entry.held.etag == truth:
-            tally.bytes_avoided += told.size
-        if told.status == 200 and rule.cache:
-            held = Held(truth, request.channel.value, line.asked, not lasting.is_poll(request), _PROOFS)
-            self._entries[told.key] = _Entry(held, line.answered)
+    def _play(self, line: Recorded) -> None:
+        told, seen = line.told, self.coverage
+        seen.first, seen.last = min(seen.first, line.asked), max(seen.last, line.answered)
+        request = _request(told, self._rules)
+        asker = Asker(_KEYS.fingerprint(request.credential), request.path, request.query)
+        sent = _sent(told)
+        self._graph.hear(told, request, asker, sent, line.asked)
+        _settle(self._bill(self.then, told), sent, _causes(told))
+        if told.key and not told.behind:
+            self._read(line, request)
+        elif not told.key:
+            seen.others += told.calls > 0
+            _settle(self._bill(self.now, told), sent, {})
+            self._graph.made(asker, sent, line.asked)
+            if told.writes and told.node:
+                self._stack.wrote((told.node,), request)
+
+    def _bill(self, to: Ledger, told: Told) -> Bill:
+        return to.open(told.calls, route=told.route, app=told.app, account=routes.account(told.node))
+
+    # --- reads ---
+
+    def _read(self, line: Recorded, request: Request) -> None:
+        told, tally = line.told, self.routes.setdefault(line.told.route, Tally())
+        self.coverage.reads += 1
+        self.coverage.older += not told.rest
+        tally.reads += 1
+        tally.throttled_then += told.code in STOPPED_BY
+        entry = _KEYS.entry(request)
+        if entry not in self._seen:
+            self._seen.add(entry)
+            if told.age_s is not None and told.detail != "superset":
+                self._stack.hold(request, line.asked - told.age_s)
+        bill = self._bill(self.now, told)
+        self._stack.read(request, Caller(told, bill), lambda reply: self._replied(told, request, bill, reply, tally))
+
+    def _replied(self, told: Told, request: Request, bill: Bill, reply: Reply, tally: Tally) -> None:
+        bill.spare(ledger.avoided(reply, bill.owed))
+        if reply.mode is Mode.REVALIDATED:
+            bill.spare_bytes(told.size)
+        tally.throttled += quota.throttle(reply) is not None
+        if reply.age is not None:
+            tally.oldest_s = max(tally.oldest_s, reply.age)
+            tally.outdated += self._graph.changed(request) > self._stack.agenda.now - reply.age
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
-    """All of them as one."""
-    whole = Tally()
-    for tally in tallies:
-        whole.add(tally)
-    return whole
+def _sent(told: Told) -> int:
+    """The calls that left for it; a line of an older version does not say whether what failed had left."""
+    if told.sent is not None:
+        return told.sent
+    return 0 if told.mode == Mode.FAILED else told.calls - told.avoided
 
 
-def _request(told: Told) -> Request:
-    """The read of a line, as far as rules look at it."""
-    query = join_pairs((("fields", told.fields),)) if told.fields else ""
-    return Request(told.host, told.version, told.path, query, credential=Credential(told.app))
+def _causes(told: Told) -> dict[str, int]:
+    """Why calls were not made; of several objects of which only some were asked for, the others were held."""
+    reply = Reply(told.status, (), b"", Mode(told.mode), detail=told.detail)
+    causes = dict(ledger.avoided(reply, told.avoided))
+    return causes or ({"fresh": told.avoided} if told.avoided else {})
+
+
+def _settle(bill: Bill, sent: int, causes: dict[str, int]) -> None:
+    bill.send(sent)
+    bill.spare(causes)
+
+
+def _request(told: Told, rules: RuleBook) -> Request:
+    """The read of a line, as far as it is told."""
+    request = Request(
+        told.host,
+        told.version,
+        told.path,
+        _query(told.path, told.node, told.fields, told.ids, told.rest or f"!{told.key}"),
+        credential=Credential(told.app, told.proof, "once" if told.timed else ""),
+        wishes=_wishes(told.wishes),
+    )
+    urgency = reading.priority("", rules.of(request).priority) if told.priority is None else told.priority
+    return replace(request, priority=urgency)
+
+
+@lru_cache(maxsize=16_384)
+def _query(path: str, node: str, fields: str, ids: str, rest: str) -> str:
+    """A query in normal form in which a hash stands for the parameters that no layer looks at.
+
+    In a line that does not tell what else is asked, fields say too little: such a read stays by itself.
+    """
+    named = {"fields": fields, "ids": ids, "id": node if path == "/" and not ids else ""}
+    named["debug" if rest.startswith("!") else "rest"] = rest
+    return join_pairs(tuple(sorted((name, value) for name, value in named.items() if value)))
+
+
+@lru_cache(maxsize=256)
+def _wishes(control: str) -> Wishes:
+    return reading.wishes({"cache-control": control} if control else {})

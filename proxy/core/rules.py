@@ -25,6 +25,11 @@ class Rule:
     stretch_s: float = 0  # up to which fresh_s is stretched as quota runs out
     priority: int | None = None  # the urgency of reads that name none (RFC 9218)
 
+    @property
+    def shared_s(self) -> float:
+        """Seconds for which an answer can answer other reads."""
+        return self.fresh_s if self.cache else 0
+
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:

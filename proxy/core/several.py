@@ -18,6 +18,7 @@ from proxy.core import headers, ledger
 from proxy.core.errors import UNREADABLE
 from proxy.core.messages import Reply, Request
 from proxy.core.normal import join_pairs, php_name, split_pairs
+from proxy.core.rules import Rule
 
 _ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
 _OTHER = frozenset({"id", "debug"})
@@ -52,6 +53,11 @@ def _read(query: str) -> tuple[tuple[str, ...], str] | None:
     if len(set(ids)) < len(ids) or not all(map(_ID.fullmatch, ids)):
         return None
     return ids, join_pairs(tuple(pair for pair in pairs if pair[0] != "ids"))
+
+
+def may_be_held(part: Request, rule: Rule) -> bool:
+    """Whether *rule* lets the read of one object be answered from what is held, and its caller takes that."""
+    return rule.merge and rule.shared_s > 0 and not (part.wishes.no_cache or part.wishes.no_store)
 
 
 def asking(request: Request, ids: Collection[str]) -> Request:

@@ -53,6 +53,25 @@ def gauges(fields: Headers) -> tuple[Gauge, ...]:
     return tuple(found[:_MOST_GAUGES])
 
 
+def written(told: Iterable[Gauge]) -> Headers:
+    """Headers that say what *told* says, as Graph might: where it names nothing, they speak of what was read."""
+    return tuple(_written(gauge) for gauge in told)
+
+
+@lru_cache(maxsize=1024)
+def _written(gauge: Gauge) -> tuple[str, str]:
+    kind, percent = gauge.kind, gauge.percent
+    if gauge.id:
+        use = {"type": gauge.type, "call_count": percent, "estimated_time_to_regain_access": gauge.lasts_s / 60}
+        return "X-Business-Use-Case-Usage", json.dumps({gauge.id: [use]})
+    if gauge.type:
+        member = "app_id_util_pct" if kind == "app" else "acc_id_util_pct"
+        return "X-FB-Ads-Insights-Throttle", json.dumps({member: percent})
+    if kind == "account":
+        return "X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": percent, "reset_time_duration": gauge.lasts_s})
+    return f"X-{kind.title()}-Usage", json.dumps({"call_count": percent})
+
+
 def usage_in(fields: Headers) -> Headers:
     """The usage headers among *fields*."""
     return tuple([field for field in fields if field[0][:1] in _INITIALS and field[0].lower() in headers.USAGE])

@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
-from msgspec.structs import replace
-
-from proxy.core.messages import Mode, Reply, Request
+from proxy.core.messages import Reply, Request
 from proxy.shell import Layer
 
 
@@ -42,7 +40,7 @@ class Coalescer:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
-        if request.wishes.no_cache or request.wishes.no_store or request.wishes.only_if_cached:
+        if request.wishes.stays_alone:
             return await self._onward(request)
         key = self._key(request)
         flight = self._flights.get(key)
@@ -51,8 +49,7 @@ class Coalescer:
         if flight.has_time and not request.has_time:  # nobody waits behind a read of lower priority
             flight.has_time = False
             self._urge(request)
-        reply = await self._wait(key, flight)
-        return replace(reply, mode=Mode.COALESCED, joined=reply.mode, avoided=())
+        return (await self._wait(key, flight)).shared()
 
     def close(self, touched: Iterable[str]) -> None:
         """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""

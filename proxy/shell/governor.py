@@ -16,7 +16,7 @@ from proxy.core.errors import Throttled
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply, Request
 from proxy.core.pools import Name
-from proxy.core.quota import Asker, Go, Halt, News, Quota, Verdict, Wait, one_node
+from proxy.core.quota import FOLLOWING, Asker, Go, Halt, News, Quota, Verdict, Wait, one_node
 from proxy.shell import Layer
 from proxy.shell.batcher import Upstream
 from proxy.shell.upstream import Left
@@ -32,10 +32,6 @@ class Witness(Protocol):
 
     def stopped(self, pool: str) -> None:
         """Graph's refusal stopped a *pool* of this sort."""
-
-
-_FOLLOWING = 2
-"""Reads that may follow when one that had waited is answered: a line that has room again goes in slow start."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,7 +79,7 @@ class Governor:
         try:
             return await self._go(request, asker, verdict)
         finally:
-            self._wake(pool, _FOLLOWING)
+            self._wake(pool, FOLLOWING)
 
     def urge(self, request: Request) -> None:
         """Somebody who has no time waits for the twin of *request* now: let it go."""
@@ -148,7 +144,7 @@ class Governor:
         except TimeoutError:
             return seconds >= left
         except asyncio.CancelledError:
-            self._wake(wait.pool, _FOLLOWING)
+            self._wake(wait.pool, FOLLOWING)
             raise
         finally:
             del line[patient]

@@ -112,9 +112,7 @@ class Merger:
         return self._rule(request).merge and fields.selection(request) is not None
 
     def _family(self, request: Request) -> Hashable:
-        """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
-        bare = fields.asking(request, frozenset())
-        return self._keys.entry(bare), self._keys.proof(request.credential), request.channel, self._rule(request)
+        return fields.family(request, self._rule(request), self._keys)
 
     # --- what is held, and what is in the air ---
 
@@ -163,7 +161,7 @@ class Merger:
         def may(names: fields.Names) -> bool:
             return self._lore.may(family, names, now) and self._rule(fields.asking(first, names)) == rule
 
-        wanted = self._lore.wanted(family, now, _fresh_s(rule))
+        wanted = self._lore.wanted(family, now, rule.shared_s)
         flights = []
         for group in fields.together([_names(one.request) for one in waiting], wanted, may):
             request = fields.asking(waiting[group.places[0]].request, group.names)
@@ -189,7 +187,7 @@ class Merger:
         if left := self._hand_out(flight, answer):
             self._lore.failed(flight.lane[0], flight.names, await self._take_apart(left), self._clock())
         elif isinstance(answer, Reply):
-            selections, fresh_s = {_names(one.request) for one in flight.aboard}, _fresh_s(self._rule(flight.request))
+            selections, fresh_s = {_names(one.request) for one in flight.aboard}, self._rule(flight.request).shared_s
             self._lore.landed(flight.lane[0], flight.names, answer, selections, self._clock(), fresh_s=fresh_s)
 
     def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[Waiting]:
@@ -202,7 +200,7 @@ class Merger:
             elif isinstance(part, SidecarError):
                 one.fail(part)
             else:
-                one.answer(_unpaid(part) if place else part)
+                one.answer(fields.unpaid(part) if place else part)
         return left
 
     async def _take_apart(self, left: Sequence[Waiting]) -> dict[fields.Names, Reply | None]:
@@ -236,18 +234,7 @@ def _names(request: Request) -> fields.Names:
     return chosen.names if chosen else frozenset()
 
 
-def _fresh_s(rule: Rule) -> float:
-    """Seconds for which an answer can answer others."""
-    return rule.fresh_s if rule.cache else 0
-
-
 def _part(answer: Reply | SidecarError, asked: fields.Names, own: fields.Names) -> Reply | SidecarError | None:
     if isinstance(answer, Reply):
         return fields.cut(answer, asked, own)
     return answer if own == asked else None
-
-
-def _unpaid(reply: Reply) -> Reply:
-    """The part of one whose read another's paid for, if it was paid for at all."""
-    is_asked = reply.ttl is None or reply.detail == "stale-if-error"
-    return replace(reply, mode=Mode.COALESCED, joined=reply.mode, detail="merged") if is_asked else reply

@@ -33,7 +33,7 @@ class Several:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the next layer raises."""
         parts = several.parts(request) if "ids=" in request.query else None
-        if parts is None or not all(self._may_be_held(part) for part in parts.values()):
+        if parts is None or not all(several.may_be_held(part, self._rule(part)) for part in parts.values()):
             return await self._onward(request)
         looked = await asyncio.gather(*(self._onward.answer_held(part) for part in parts.values()))
         held = {each: reply for each, reply in zip(parts, looked, strict=True) if reply is not None}
@@ -50,7 +50,3 @@ class Several:
             for each, part in missing.items():
                 await self._cache.learn(part, found[each], asked_at)
         return several.put_together(parts, held, found) if held else answer
-
-    def _may_be_held(self, part: Request) -> bool:
-        rule, wishes = self._rule(part), part.wishes
-        return rule.merge and rule.cache and rule.fresh_s > 0 and not (wishes.no_cache or wishes.no_store)

@@ -1,0 +1,528 @@
+"""What the stack would do with reads at the times at which they came: without Graph, without waiting.
+
+Each layer of `shell` has its paragraph here, in their order, and decides by the functions that the layer itself asks.
+What would happen later stands on the agenda.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from proxy.core import batching, caching, errors, fields, several
+from proxy.core.batching import GRAPH_LIMIT, Limits
+from proxy.core.keys import Keys, Twins
+from proxy.core.ledger import Bill
+from proxy.core.messages import ANSWERED_NOW, LOW_PRIORITY, Entry, Mode, Reply, Request
+from proxy.core.pools import Name, Stages
+from proxy.core.quota import FOLLOWING, Asker, Go, Halt, News, Quota, Verdict, Wait
+from proxy.core.rules import RuleBook
+from proxy.core.supposing import Answer
+from proxy.core.telling import Told
+from proxy.core.touching import Touches
+
+TURN_S = 0.002
+"""Reads that come in within so many seconds leave together, as those of one turn of the event loop do.
+
+Each is still answered as soon as it was, so none waits longer than half of what it took.
+"""
+
+Done = Callable[[Reply], None]
+
+
+class Graph(Protocol):
+    """Who answers."""
+
+    def answer(self, told: Told, request: Request, asker: Asker, now: float, *, held: float) -> Answer:
+        """What *request* is answered, for the sake of the line *told*; what is held was asked for at *held*."""
+
+
+class Agenda:
+    """What happens when, in the time of the log."""
+
+    def __init__(self) -> None:
+        """Nothing is to happen."""
+        self.now = 0.0
+        self._planned: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = count()
+
+    def at(self, when: float, do: Callable[[], None]) -> None:
+        """Do so then, or now if that is past."""
+        heapq.heappush(self._planned, (max(when, self.now), next(self._number), do))
+
+    def until(self, when: float) -> None:
+        """Let everything happen that is due by then."""
+        while self._planned and self._planned[0][0] <= when:
+            self.now, _, do = heapq.heappop(self._planned)
+            do()
+        if when < math.inf:
+            self.now = max(self.now, when)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """For whose sake something is asked: the line about it, and the bill that it goes on."""
+
+    told: Told
+    bill: Bill
+    left: float = -math.inf  # when a turn of the event loop let it leave, in which others were still coming in
+
+    @property
+    def turn_s(self) -> float:
+        """How long such a turn lasts."""
+        return min(TURN_S, self.told.total_ms / 2000)
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    names: tuple[str, ...]
+    has_time: bool
+    others: list[Done] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A read that waits for company, or is aboard."""
+
+    request: Request
+    names: fields.Names
+    caller: Caller
+    done: Done
+    since: float
+
+
+_Lane = tuple[Hashable, bool]
+
+
+@dataclass(slots=True, eq=False)
+class _Company:
+    queue: list[_Waiting] = field(default_factory=list)
+    flying: int = 0
+    alarm: int = 0  # the number of the one that counts
+
+
+@dataclass(slots=True, eq=False)
+class _Merged:
+    """One read for all those *aboard*."""
+
+    lane: _Lane
+    request: Request
+    names: fields.Names
+    aboard: list[_Waiting]
+    landed: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inquiry:
+    """A question for Graph, and what its answer is to be held against."""
+
+    request: Request
+    entry: Entry | None
+    terms: caching.Terms
+    asked: float
+    asker: Asker
+    caller: Caller
+    done: Done
+
+
+@dataclass(slots=True, eq=False)
+class _Patient:
+    inquiry: _Inquiry
+    since: float
+    end: float
+    alarm: int = 0
+    pool: Name | None = None  # that it waits for, or has
+    has_gone: bool = False
+
+
+class Rehearsal:
+    """The stack; `read` and `wrote` take what comes at the agenda's time."""
+
+    def __init__(
+        self, rules: RuleBook, stages: Stages, limits: Limits, graph: Graph, keys: Keys, *, shared: bool
+    ) -> None:
+        """Decide by these settings, with nothing held; *shared*: all tokens are of one app."""
+        self.agenda = Agenda()
+        self.waited_s: list[float] = []  # of reads that were paced
+        self._rules, self._limits, self._graph, self._keys = rules, limits, graph, keys
+        self._quota = Quota(stages, shared=shared)
+        self._touches, self._lore = Touches(), fields.Lore()
+        self._entries: dict[bytes, Entry] = {}
+        self._flights: dict[Twins, _Flight] = {}
+        self._companies: dict[_Lane, _Company] = {}
+        self._merged: dict[_Lane, list[_Merged]] = {}
+        self._behind: set[bytes] = set()
+        self._patients: dict[Twins, list[_Patient]] = {}
+        self._lines: dict[Name | None, list[_Patient]] = {}
+
+    def hold(self, request: Request, asked: float) -> None:
+        """It was held before the log began, asked for at *asked*."""
+        answer = Reply(200, (("ETag", '"recorded"'),), b"{}")
+        settled = caching.settle(request, None, answer, self._terms(request), asked)
+        if settled is not None and settled.keep is not None:
+            self._entries[self._keys.entry(request)] = settled.keep
+
+    def wrote(self, nodes: Iterable[str], request: Request) -> None:
+        """A write to *nodes* was answered, with the token of *request*."""
+        changed = set(self._touches.wrote(nodes, self._keys.fingerprint(request.credential), self.agenda.now))
+        for key, flight in list(self._flights.items()):
+            if not changed or not flight.names or not changed.isdisjoint(flight.names):
+                del self._flights[key]
+        for lane, merged in list(self._merged.items()):
+            if not changed or not changed.isdisjoint(self._named(merged[0].request)):
+                del self._merged[lane]
+
+    # --- coalescer ---
+
+    def read(self, request: Request, caller: Caller, done: Done) -> None:
+        """A read comes in; *done* gets its reply."""
+        if request.wishes.stays_alone:
+            self._several(request, caller, done)
+            return
+        key = self._keys.flight(request)
+        if (flight := self._flights.get(key)) is not None:
+            if flight.has_time and not request.has_time:
+                flight.has_time = False
+                self._urge(key)
+            flight.others.append(done)
+            return
+        flight = self._flights[key] = _Flight(self._named(request), request.has_time)
+
+        def landed(reply: Reply) -> None:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            done(reply)
+            for other in flight.others:
+                other(reply.shared())
+
+        self._several(request, caller, landed)
+
+    # --- several ---
+
+    def _several(self, request: Request, caller: Caller, done: Done) -> None:
+        parts = several.parts(request) if "ids=" in request.query else None
+        if parts is None or not all(several.may_be_held(part, self._rules.of(part)) for part in parts.values()):
+            self._merge(request, caller, done)
+            return
+        looked = {each: self._answer_held(part, caller) for each, part in parts.items()}
+        held = {each: reply for each, reply in looked.items() if reply is not None}
+        missing = {each: part for each, part in parts.items() if each not in held}
+        if not missing:
+            done(several.put_together(parts, held, {}))
+            return
+        asked_at = self.agenda.now
+
+        def answered(answer: Reply) -> None:
+            found = several.taken_apart(answer, missing)
+            if found is None:
+                if not held or errors.is_trouble(answer):
+                    done(answer)
+                else:
+                    self._merge(request, caller, done)
+                return
+            if answer.mode in ANSWERED_NOW:
+                for each, part in missing.items():
+                    self._learn(part, found[each], asked_at)
+            done(several.put_together(parts, held, found) if held else answer)
+
+        self._merge(several.asking(request, missing) if held else request, caller, answered)
+
+    # --- merger ---
+
+    def _merge(self, request: Request, caller: Caller, done: Done) -> None:
+        if not self._rules.of(request).merge or (chosen := fields.selection(request)) is None:
+            self._look(request, caller, done)
+        elif reply := self._answer_held(request, caller):
+            done(reply)
+        elif fields.may_share(request):
+            self._join(_Waiting(request, chosen.names, caller, done, self.agenda.now))
+        else:
+            self._look(request, caller, done)
+
+    def _answer_held(self, request: Request, caller: Caller) -> Reply | None:
+        return self._answer_own(request, caller) or self._answer_from_more(request, caller)
+
+    def _answer_from_more(self, request: Request, caller: Caller) -> Reply | None:
+        chosen, rule = fields.selection(request), self._rules.of(request)
+        if chosen is None:
+            return None
+        for names in self._lore.answers(self._family(request), chosen.names, self.agenda.now):
+            more = fields.asking(request, names)
+            whole = self._answer_own(more, caller) if self._rules.of(more) == rule else None
+            if whole and (reply := fields.cut(whole, names, chosen.names)):
+                return replace(reply, detail="superset") if reply.mode is Mode.REUSED else reply
+        return None
+
+    def _family(self, request: Request) -> Hashable:
+        return fields.family(request, self._rules.of(request), self._keys)
+
+    def _join(self, one: _Waiting) -> None:
+        family = self._family(one.request)
+        lanes = [(family, False), (family, True)] if one.request.has_time else [(family, False)]
+        flights = (flight for lane in lanes for flight in self._merged.get(lane, ()) if one.names <= flight.names)
+        if (flight := next(flights, None)) is not None:
+            flight.aboard.append(one)
+            return
+        self._companies.setdefault(lanes[-1], _Company()).queue.append(one)
+        self._set_alarm(lanes[-1])
+
+    def _set_alarm(self, lane: _Lane) -> None:
+        company, now = self._companies[lane], self.agenda.now
+        company.alarm += 1
+        number, oldest = company.alarm, company.queue[0].since if company.queue else now
+        limits = batching.unlanded(self._limits)
+        due = batching.due(len(company.queue), oldest, company.flying, limits, now)
+        if due is not None:
+            left = max(due, oldest)
+            turn_s = company.queue[0].caller.turn_s if left == oldest else 0.0
+            self.agenda.at(left + turn_s, lambda: self._depart(lane, number, left))
+        elif not company.queue and not company.flying:
+            del self._companies[lane]
+
+    def _depart(self, lane: _Lane, number: int, left: float) -> None:
+        company = self._companies.get(lane)
+        if company is None or company.alarm != number:
+            return
+        aboard, company.queue = company.queue[:GRAPH_LIMIT], company.queue[GRAPH_LIMIT:]
+        company.flying += 1
+        self._take_off(lane, aboard, left)
+        self._set_alarm(lane)
+
+    def _take_off(self, lane: _Lane, waiting: Sequence[_Waiting], left: float) -> None:
+        first, now = waiting[0].request, self.agenda.now
+        family, rule = lane[0], self._rules.of(first)
+
+        def may(names: fields.Names) -> bool:
+            return self._lore.may(family, names, now) and self._rules.of(fields.asking(first, names)) == rule
+
+        wanted = self._lore.wanted(family, now, rule.shared_s)
+        groups = fields.together([one.names for one in waiting], wanted, may)
+        in_the_air = len(groups)
+
+        def landed() -> None:
+            nonlocal in_the_air
+            in_the_air -= 1
+            if not in_the_air:
+                self._companies[lane].flying -= 1
+                self._set_alarm(lane)
+
+        for group in groups:
+            aboard = [waiting[place] for place in group.places]
+            flight = _Merged(lane, fields.asking(aboard[0].request, group.names), group.names, aboard, landed)
+            self._merged.setdefault(lane, []).append(flight)
+            self._look(flight.request, _of_all(aboard, left), partial(self._land, flight))
+
+    def _land(self, flight: _Merged, answer: Reply) -> None:
+        family, now = flight.lane[0], self.agenda.now
+        self._forget(flight)
+        left = []
+        for place, one in enumerate(flight.aboard):
+            part = fields.cut(answer, flight.names, one.names)
+            if part is None:
+                left.append(one)
+            else:
+                one.done(fields.unpaid(part) if place else part)
+        if left:
+            self._take_apart(flight, left)
+            return
+        if answer.mode is not Mode.FAILED:
+            selections, fresh_s = {one.names for one in flight.aboard}, self._rules.of(flight.request).shared_s
+            self._lore.landed(family, flight.names, answer, selections, now, fresh_s=fresh_s)
+        flight.landed()
+
+    def _take_apart(self, flight: _Merged, left: Sequence[_Waiting]) -> None:
+        alone: dict[fields.Names, Reply | None] = {}
+        to_come = len(left)
+
+        def answered(one: _Waiting, reply: Reply) -> None:
+            nonlocal to_come
+            alone[one.names] = None if reply.mode is Mode.FAILED else reply
+            one.done(reply)
+            to_come -= 1
+            if not to_come:
+                self._lore.failed(flight.lane[0], flight.names, alone, self.agenda.now)
+                flight.landed()
+
+        for one in left:
+            self._look(one.request, one.caller, partial(answered, one))
+
+    def _forget(self, flight: _Merged) -> None:
+        flights = self._merged.get(flight.lane, [])
+        if flight in flights:
+            flights.remove(flight)
+            if not flights:
+                del self._merged[flight.lane]
+
+    # --- cache ---
+
+    def _look(self, request: Request, caller: Caller, done: Done) -> None:
+        entry, terms = self._held(request), self._terms(request)
+        plan = caching.plan(request, entry.held if entry else None, terms, self.agenda.now)
+        match plan:
+            case caching.Refuse():
+                done(errors.reply_of(errors.NotHeld("nothing that is held will do")))
+            case caching.Ask():
+                self._govern(self._inquiry(request.asking(plan.validator), entry, caller, done))
+            case caching.Reuse():
+                assert entry is not None  # noqa: S101 - nothing else is reused
+                done(self._reuse(request, plan, entry, caller))
+
+    def _answer_own(self, request: Request, caller: Caller) -> Reply | None:
+        entry, terms = self._held(request), self._terms(request)
+        plan = caching.plan(request, entry.held if entry else None, terms, self.agenda.now)
+        return self._reuse(request, plan, entry, caller) if isinstance(plan, caching.Reuse) and entry else None
+
+    def _reuse(self, request: Request, plan: caching.Reuse, entry: Entry, caller: Caller) -> Reply:
+        if plan.behind:
+            self._ask_behind(request.asking(caching.validator_for(entry.held, request)), entry, caller)
+        return caching.reuse(entry, plan, self._terms(request), self.agenda.now)
+
+    def _ask_behind(self, request: Request, entry: Entry, caller: Caller) -> None:
+        key = self._keys.entry(request)
+        if key in self._behind:
+            return
+        self._behind.add(key)
+        patient = replace(request, priority=max(request.priority, LOW_PRIORITY))
+        nobody = Caller(caller.told, caller.bill.behind())
+        self._govern(self._inquiry(patient, entry, nobody, lambda _reply: self._behind.discard(key)))
+
+    def _inquiry(self, request: Request, entry: Entry | None, caller: Caller, done: Done) -> _Inquiry:
+        asker = Asker(self._keys.fingerprint(request.credential), request.path, request.query)
+        return _Inquiry(request, entry, self._terms(request), self.agenda.now, asker, caller, done)
+
+    def _held(self, request: Request) -> Entry | None:
+        return self._entries.get(self._keys.entry(request)) if self._rules.of(request).cache else None
+
+    def _terms(self, request: Request) -> caching.Terms:
+        fingerprint, now = self._keys.fingerprint(request.credential), self.agenda.now
+        pressure = self._quota.pressure(Asker(fingerprint, request.path, request.query), now)
+        touched, proof = self._touches.of(request, fingerprint), self._keys.proof(request.credential)
+        return caching.Terms(self._rules.of(request), proof, touched, pressure)
+
+    def _named(self, request: Request) -> tuple[str, ...]:
+        return self._touches.names(request, self._keys.fingerprint(request.credential))
+
+    def _settle(self, inquiry: _Inquiry, answer: Reply) -> None:
+        if answer.mode is Mode.FAILED:
+            inquiry.done(self._cover(inquiry, "stale-if-error") or answer)
+            return
+        terms = self._terms(inquiry.request)
+        settled = caching.settle(inquiry.request, inquiry.entry, answer, terms, inquiry.asked)
+        if settled is None:
+            self._govern(self._inquiry(inquiry.request.asking(""), None, inquiry.caller, inquiry.done))
+            return
+        if settled.keep is not None:
+            self._entries[self._keys.entry(inquiry.request)] = settled.keep
+        inquiry.done(settled.reply)
+
+    def _learn(self, request: Request, answer: Reply, asked: float) -> None:
+        settled = caching.learn(request, self._held(request), answer, self._terms(request), asked)
+        if settled.keep is not None:
+            self._entries[self._keys.entry(request)] = settled.keep
+
+    def _cover(self, inquiry: _Inquiry, detail: str) -> Reply | None:
+        terms, now, entry = self._terms(inquiry.request), self.agenda.now, inquiry.entry
+        if entry and caching.may_cover(entry.held, inquiry.request.wishes, terms, now):
+            return caching.cover(entry, terms, now, detail)
+        return None
+
+    # --- governor ---
+
+    def _govern(self, inquiry: _Inquiry) -> None:
+        now = self.agenda.now
+        verdict = self._quota.admit(inquiry.asker, inquiry.request.priority, now)
+        if not isinstance(verdict, Wait):
+            self._go(inquiry, verdict)
+            return
+        patient = _Patient(inquiry, now, now + self._quota.stages.longest_wait_s)
+        self._patients.setdefault(self._keys.flight(inquiry.request), []).append(patient)
+        self._stand(patient, verdict)
+
+    def _stand(self, patient: _Patient, wait: Wait) -> None:
+        """Stand in line until there is reason to ask again: the first until its time has come."""
+        line = self._lines.setdefault(wait.pool, [])
+        line.insert(0 if patient.pool else len(line), patient)
+        patient.pool = wait.pool
+        patient.alarm += 1
+        number, end = patient.alarm, patient.end
+        when = min(self.agenda.now + wait.seconds, end) if line[0] is patient else end
+        self.agenda.at(when, lambda: self._ask_again(patient) if patient.alarm == number else None)
+
+    def _ask_again(self, patient: _Patient, *, urged: bool = False) -> None:
+        if patient.has_gone:
+            return
+        now, request = self.agenda.now, patient.inquiry.request
+        patient.alarm += 1
+        _drop(self._lines, patient.pool, patient)
+        has_waited = urged or now >= patient.end
+        verdict = self._quota.admit(patient.inquiry.asker, request.priority, now, has_waited=has_waited)
+        if isinstance(verdict, Wait):
+            self._stand(patient, verdict)
+            return
+        patient.has_gone = True
+        _drop(self._patients, self._keys.flight(request), patient)
+        self.waited_s.append(now - patient.since)
+        self._go(patient.inquiry, verdict, patient.pool)
+
+    def _wake(self, pool: Name | None, count: int) -> None:
+        for patient in self._lines.get(pool, [])[:count]:
+            self.agenda.at(self.agenda.now, partial(self._ask_again, patient))
+
+    def _urge(self, key: Twins) -> None:
+        for patient in list(self._patients.get(key, ())):
+            self._ask_again(patient, urged=True)
+
+    def _go(self, inquiry: _Inquiry, verdict: Verdict, waited_for: Name | None = None) -> None:
+        if isinstance(verdict, Halt):
+            inquiry.done(self._cover(inquiry, "throttled") or verdict.reply)
+            self._wake(waited_for, FOLLOWING)
+        elif isinstance(verdict, Go):
+            self._send(inquiry, verdict.probes, waited_for)
+
+    def _heard(self, news: News) -> None:
+        if news.stopped:  # the last first, for who has to go on waiting steps to the front
+            for patient in [patient for line in self._lines.values() for patient in reversed(line)]:
+                self._ask_again(patient)
+        elif news.eased:
+            for pool in list(self._lines):
+                self._wake(pool, 1)
+
+    # --- Graph ---
+
+    def _send(self, inquiry: _Inquiry, probes: tuple[Name, ...], waited_for: Name | None) -> None:
+        held = inquiry.entry.held.asked if inquiry.entry else 0.0
+        answer = self._graph.answer(inquiry.caller.told, inquiry.request, inquiry.asker, self.agenda.now, held=held)
+        inquiry.caller.bill.send(answer.calls)
+        now, left = self.agenda.now, inquiry.caller.left
+        began = left if now - left < 2 * TURN_S else now  # unless it had to wait for the quota
+
+        def landed() -> None:
+            if answer.reply.mode is Mode.FAILED:
+                self._quota.unheard(probes, self.agenda.now, again_s=self._quota.stages.probe_s)
+            else:
+                self._heard(self._quota.heard(inquiry.asker, answer.reply, self.agenda.now, probes))
+            self._settle(inquiry, answer.reply)
+            self._wake(waited_for, FOLLOWING)
+
+        self.agenda.at(began + answer.seconds, landed)
+
+
+def _drop(kept: dict[Any, list[_Patient]], key: Any, patient: _Patient) -> None:
+    """*patient* is no longer among those that are kept under *key*."""
+    kept[key].remove(patient)
+    if not kept[key]:
+        del kept[key]
+
+
+def _of_all(aboard: Collection[_Waiting], left: float) -> Caller:
+    """On the first one's bill; it is told what the first was told who was told of an error."""
+    first = next(iter(aboard)).caller
+    refused = next((one.caller.told for one in aboard if one.caller.told.code), first.told)
+    return Caller(refused, first.bill, left)
