@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.messages import Headers, Mode, Reply
+from proxy.core.messages import Headers, Mode, Reply, Request
 from proxy.core.pools import Name, Stages
-from proxy.core.quota import GO, STOPPED_BY, Asker, Go, Halt, Quota, Wait, throttle
+from proxy.core.quota import GO, STOPPED_BY, Asker, Go, Halt, Quota, Wait, one_node, throttle
 
 ANN, BOB = b"a" * 16, b"b" * 16
 TYPED = ("Content-Type", "application/json; charset=UTF-8")
@@ -37,6 +37,11 @@ def business(ident: str, use: str, percent: float, minutes: int = 0) -> tuple[st
 def asks(path: str, query: str = "", who: bytes = ANN) -> Asker:
     """A read of *who*'s."""
     return Asker(who, path, query)
+
+
+def request(path: str) -> Request:
+    """A read."""
+    return Request("graph.facebook.com", "v25.0", path, "")
 
 
 def is_halted(quota: Quota, asker: Asker, now: float = 1001) -> bool:
@@ -207,6 +212,26 @@ def test_what_names_several_teaches_nothing() -> None:
     quota.heard(asks("/501"), refusal(80004), 1001)
     assert is_halted(quota, asks("/501"))
     assert not is_halted(quota, asks("/act_1"))
+
+
+def test_what_a_whole_batch_tells_of_a_business_holds_for_reads_of_it() -> None:
+    """The use that a code names is found among those told, and so is the time to regain."""
+    quota = Quota(Stages())
+    told = {"500": [{"type": "pages", "call_count": 100, "estimated_time_to_regain_access": 2}]}
+    quota.note(asks("/"), (("X-Business-Use-Case-Usage", json.dumps(told)),), 1000)
+    (stopped,) = quota.heard(asks("/500/feed"), refusal(80001), 1001).stopped
+    assert (stopped.kind, stopped.id, stopped.type) == ("business", "500", "pages")
+    assert [is_halted(quota, asks("/500/feed"), now) for now in (1060, 1119)] == [True, True]
+
+
+def test_what_a_whole_batch_tells_of_its_account_holds_for_it() -> None:
+    """Where all slots read one object, the headers on the outside are about it."""
+    quota = Quota(Stages())
+    reads = [request(f"/act_7{edge}") for edge in ("", "/ads")]
+    told = json.dumps({"acc_id_util_pct": 100, "reset_time_duration": 90})
+    quota.note(asks(one_node(reads)), (("X-Ad-Account-Usage", told),), 1000)
+    assert quota.pressure(asks("/act_7/campaigns"), 1001) == 1
+    assert one_node([*reads, request("/act_8")]) == "/"
 
 
 def test_what_has_time_waits_where_it_must_and_only_there() -> None:

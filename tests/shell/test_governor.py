@@ -107,6 +107,52 @@ async def test_who_waits_goes_when_there_is_room_again() -> None:
     assert (await waiting).status == 200
 
 
+async def line(here: Stand, length: int) -> list[asyncio.Task[Reply]]:
+    """So many reads that wait, in the order of their paths from /10 on."""
+    here.use(90)
+    waiting = [await patient(here, "/10")]
+    waiting += [asyncio.ensure_future(here.governor(ask(f"/{10 + n}", priority=7))) for n in range(1, length)]
+    await turns()
+    return waiting
+
+
+async def test_a_line_that_has_room_again_does_not_stampede() -> None:
+    """One goes, and two more with each answer, so that news of what they cost comes before the rest has left."""
+    here = Stand()
+    waiting = await line(here, 7)
+    answers = {f"/{10 + number}": later() for number in range(7)}
+    here.onward.answer = lambda request: answers[request.path]
+    before = len(here.onward.asked)
+    here.use(20)
+    left = []
+    for path in ("/10", "/11", "/12"):
+        await turns()
+        left.append([request.path for request in here.onward.asked[before:]])
+        answers[path].set_result(told())
+    await turns()
+    left.append([request.path for request in here.onward.asked[before:]])
+    assert left == [
+        ["/10"],
+        ["/10", "/11", "/12"],
+        ["/10", "/11", "/12", "/13", "/14"],
+        ["/10", "/11", "/12", "/13", "/14", "/15", "/16"],
+    ]
+    for answer in answers.values():
+        if not answer.done():
+            answer.set_result(told())
+    await asyncio.gather(*waiting)
+
+
+async def test_the_next_in_line_goes_when_the_first_has_left() -> None:
+    """A caller that hangs up holds nobody back."""
+    here = Stand(stages=Stages(longest_wait_s=3600, spare_pct=70))
+    waiting = await line(here, 3)
+    here.use(69)
+    waiting[0].cancel()
+    replies = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(reply).__name__ for reply in replies] == ["CancelledError", "Reply", "Reply"]
+
+
 async def test_nobody_waits_longer_than_the_longest_wait() -> None:
     """Then a read goes, whatever is left."""
     here = Stand(stages=Stages(longest_wait_s=0.01))
