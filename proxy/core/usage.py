@@ -28,7 +28,6 @@ ADS = frozenset({"ads_insights", "ads_management", "custom_audience"})
 USES = ADS | {"pages", "instagram", "leadgen", "messenger"}
 """Those that Meta's page lists."""
 
-_INITIALS = ("X", "x")  # looked at first, for this is done with every reply
 _COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time")
 _MOST_GAUGES = 64  # Graph says of itself that it tells of at most 32
 _WORTH_KEEPING = 1024  # characters
@@ -74,7 +73,12 @@ def _written(gauge: Gauge) -> tuple[str, str]:
 
 def usage_in(fields: Headers) -> Headers:
     """The usage headers among *fields*."""
-    return tuple([field for field in fields if field[0][:1] in _INITIALS and field[0].lower() in headers.USAGE])
+    return tuple([field for field in fields if _tells(field[0])])
+
+
+@lru_cache(maxsize=256)
+def _tells(name: str) -> bool:
+    return name.lower() in headers.USAGE
 
 
 def _read(name: str, text: str) -> tuple[Gauge, ...]:
