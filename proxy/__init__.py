@@ -4,7 +4,8 @@
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay/  reads its log
     app/        builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
-      intercept   CONNECT and TLS      authority    who signs for Graph   tunnel     other hosts' bytes
+      intercept   CONNECT              door         TLS at once           secured    what comes out of it
+      authority   who signs for Graph (certificates)    tunnel     other hosts' bytes
       listener    connections (patience)  server       messages, each to where it belongs     drain   their end
       reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
       coalescer   twins                several      reads of several objects

@@ -14,9 +14,10 @@ from proxy.shell.batcher import Batcher
 from proxy.shell.cache import Cache
 from proxy.shell.changes import Changes
 from proxy.shell.coalescer import Coalescer
+from proxy.shell.door import Door
 from proxy.shell.drain import Inside
 from proxy.shell.governor import Governor, Listening
-from proxy.shell.intercept import Door, Intercept
+from proxy.shell.intercept import Intercept
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
 from proxy.shell.passthrough import Passthrough

@@ -1,7 +1,7 @@
 """Stands before the stack for programs that know no other address for Graph: ends their TLS, or lets them through.
 
 A `CONNECT` to Graph is answered, and the TLS inside ends here under that name; what comes out of it is served like any
-other connection. A `CONNECT` to another host becomes a tunnel, where that is allowed. The `Door` does without CONNECT.
+other connection. A `CONNECT` to another host becomes a tunnel, where that is allowed.
 """
 
 from __future__ import annotations
@@ -17,18 +17,15 @@ from aiohttp import web
 from proxy.core import dressing, errors
 from proxy.core.intercepting import Ended, Gate, Tunnel, is_loopback
 from proxy.shell.authority import Authority, Leaf
-from proxy.shell.dialing import OwnSockets
 from proxy.shell.listener import Connection, Left, respond
+from proxy.shell.secured import serve_inside
 from proxy.shell.tunnel import End
 
 _log = logging.getLogger("graph_sidecar.intercept")
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_HANDSHAKE_S = 20
-_GOODBYE_S = 1
 _QUIET_S = 1
 """Seconds without a byte after which a tunnel is not waited for at the end."""
-_KEPT_AT_HAND_S = 3600
 
 
 class Intercept:
@@ -82,7 +79,7 @@ class Intercept:
 
     def end_tls(self, left: Left, context: ssl.SSLContext) -> None:
         """Serve what comes out of the TLS that begins on the connection *left*."""
-        self._spawn(_serve_inside(left, context))
+        self._spawn(serve_inside(left, context))
 
     async def _dial(self, tunnel: Tunnel) -> End:
         loop = asyncio.get_running_loop()
@@ -144,56 +141,6 @@ class Intercept:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class Door(web.Server):
-    """A listener whose callers begin with TLS, to a name that they say at once (RFC 6066 section 3)."""
-
-    def __init__(
-        self, intercept: Intercept, authority: Authority, own: OwnSockets, fresh: Callable[[], web.RequestHandler]
-    ) -> None:
-        """Serve connections by what *fresh* makes, when *intercept* has ended their TLS."""
-        super().__init__(intercept.handle)
-        self._intercept = intercept
-        self._authority = authority
-        self._own = own
-        self._fresh = fresh
-        self._by_name = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._by_name.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._by_name.set_alpn_protocols(["http/1.1"])
-        self._by_name.sni_callback = self._choose
-
-    def __call__(self) -> web.RequestHandler:
-        """The protocol of a new connection, until its TLS begins."""
-        return cast("web.RequestHandler", _Knock(self._knocked))
-
-    async def keep(self, names: frozenset[str]) -> None:
-        """Keep leaves for *names* at hand, for the choice among them cannot wait."""
-        while True:
-            await asyncio.sleep(_KEPT_AT_HAND_S)
-            try:
-                await self.mint(names)
-            except errors.Uncertified as error:
-                _log.error("intercept.listen will soon be closed to callers: %s", error)
-
-    async def mint(self, names: frozenset[str]) -> None:
-        """Have leaves for *names*. Raises Uncertified."""
-        for name in sorted(names):
-            await self._authority.leaf(name)
-
-    def _knocked(self, transport: asyncio.Transport, early: bytes) -> None:
-        if self._own.knows(transport.get_extra_info("peername")):
-            _log.error("a call to Graph came back here: set upstream.nameservers or upstream.address")
-            transport.abort()
-        else:
-            self._intercept.end_tls(Left(transport, early, self._fresh), self._by_name)
-
-    def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> int | None:
-        leaf = self._authority.at_hand(name.lower()) if name else None
-        if leaf is None:
-            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        tls.context = leaf
-        return None
-
-
 def spoken_for(message: web.BaseRequest) -> str:
     """The name under which the TLS that *message* came through was ended, "" for one that came in clear."""
     tls = message.get_extra_info("ssl_object")
@@ -208,83 +155,3 @@ def our_address(message: web.BaseRequest) -> str:
 
 def _hand_over(message: web.BaseRequest) -> Left | None:
     return cast("Connection", message.protocol).hand_over()
-
-
-async def _serve_inside(left: Left, context: ssl.SSLContext) -> None:
-    """End the TLS and give what is inside to a connection of its own."""
-    loop, arriving = asyncio.get_running_loop(), _Arriving()
-    starting = asyncio.ensure_future(
-        loop.start_tls(
-            left.transport,
-            arriving,
-            context,
-            server_side=True,
-            ssl_handshake_timeout=_HANDSHAKE_S,
-            ssl_shutdown_timeout=_GOODBYE_S,
-        )
-    )
-    if left.early:
-        for _turn in range(2):  # its own first, then the one in which it is told of its connection
-            await asyncio.sleep(0)
-        _feed(left.transport.get_protocol(), left.early)
-    try:
-        transport = await starting
-    except OSError as error:  # SSLError is one
-        _log.info("a caller's TLS did not begin: %s", getattr(error, "reason", None) or type(error).__name__)
-        left.transport.close()
-    else:
-        if transport is not None:
-            arriving.become(left.fresh(), transport)
-
-
-def _feed(protocol: asyncio.BaseProtocol, data: bytes) -> None:
-    """Hand *data* to the end of TLS as if it came now."""
-    end = cast("asyncio.BufferedProtocol", protocol)
-    while data:
-        room = memoryview(end.get_buffer(len(data)))
-        piece, data = data[: len(room)], data[len(room) :]
-        room[: len(piece)] = piece
-        end.buffer_updated(len(piece))
-
-
-class _Knock(asyncio.Protocol):
-    """Keeps what comes for the TLS that begins in the loop's next turn: in this one a transport starts to read."""
-
-    def __init__(self, knocked: Callable[[asyncio.Transport, bytes], None]) -> None:
-        self._knocked = knocked
-        self._early = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        asyncio.get_running_loop().call_soon(self._begin, cast("asyncio.Transport", transport))
-
-    def data_received(self, data: bytes) -> None:
-        self._early += data
-
-    def _begin(self, transport: asyncio.Transport) -> None:
-        if not transport.is_closing():
-            transport.pause_reading()
-            self._knocked(transport, self._early)
-
-
-class _Arriving(asyncio.Protocol):
-    """Keeps what comes out of TLS before anybody has learnt that it has begun."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._is_lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self._pieces.append(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._is_lost = True
-
-    def become(self, protocol: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Let *protocol* have the connection and all that came."""
-        if self._is_lost:
-            return
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        for piece in self._pieces:
-            protocol.data_received(piece)
