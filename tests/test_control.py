@@ -84,7 +84,7 @@ async def test_a_folder_in_use_is_left_alone(run: Run, tmp_path: Path) -> None:
     """Who names another admin address does not get at the folder of a sidecar that runs."""
     async with running(tmp_path) as (_sidecar, flags):
         status, said = await run("cache", "purge", "--admin", "127.0.0.1:0", *flags[2:])
-        assert (status, "is in use by another process" in said) == (1, True)
+        assert (status, "is in use by another process: if that is a sidecar, name its --admin" in said) == (1, True)
 
 
 async def test_what_is_not_whole_is_said(run: Run, tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ def _framed(handler: Handler) -> Handler:
     async def handle(message: web.BaseRequest) -> web.StreamResponse:
         version = (message.version.major, message.version.minor)
         if fault := framing_fault(version, message.headers.getall("Transfer-Encoding", ())):
-            response = respond(dressing.bare(errors.reply_of(errors.BadRequest(fault))))
-            response.force_close()
-            return response
+            return _last(respond(dressing.bare(errors.reply_of(errors.BadRequest(fault)))))
         return await handler(message)
 
     return handle
@@ -64,6 +62,13 @@ def respond(reply: Reply) -> web.Response:
     fields = CIMultiDict(reply.headers)
     fields.setdefault("Server", dressing.NAME)
     return web.Response(status=reply.status, headers=fields, body=reply.body)
+
+
+def _last(response: web.Response) -> web.Response:
+    """*response* as the last of its connection, and saying so to whoever could not be read, too."""
+    response.force_close()
+    response.headers["Connection"] = "close"  # aiohttp takes what it could not read for HTTP/1.0
+    return response
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +113,7 @@ class Connection(Watched):
         if request.writer.output_size:
             raise ConnectionError("half an answer has been sent")
         reply = dressing.bare(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
-        response = respond(reply)
-        response.force_close()
-        return response
+        return _last(respond(reply))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Tell that a connection failed, and how, in a word."""

@@ -24,6 +24,10 @@ class Refused(OSError):  # noqa: N818 - said of a folder
     """The folder cannot be used as it is; the message names it and what to do."""
 
 
+class InUse(Refused):
+    """Another process is in the folder."""
+
+
 class Folder:
     """One folder, entered by one process at a time."""
 
@@ -119,7 +123,7 @@ class Folder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise Refused(f"{self.path} is in use by another process: give each its own folder") from None
+            raise InUse(f"{self.path} is in use by another process: give each its own folder") from None
         self._lock = lock
 
 

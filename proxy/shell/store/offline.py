@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.shell.store.folder import LIVE, Folder
+from proxy.shell.store.folder import LIVE, Folder, InUse
 from proxy.shell.store.trouble import TROUBLE
 from proxy.shell.store.verify import Unfit, verify_database, verify_file
 
@@ -61,6 +61,8 @@ def _entered(path: Path) -> Iterator[Folder | None]:
     try:
         folder.enter()
         yield folder
+    except InUse:
+        raise FolderError(f"{path} is in use by another process: if that is a sidecar, name its --admin") from None
     except TROUBLE as error:
         raise FolderError(str(error)) from None
     finally:

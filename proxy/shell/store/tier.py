@@ -202,6 +202,7 @@ class Tier:
         if self._ceiling is None:
             # Once: needs are guessed high, and it would sink with every group.
             self._ceiling = self._open_rows().live_bytes()
+            _log.warning("the file system of %s is nearly full: the cache there grows no further", self.path)
         return min(self._budget, self._ceiling) if free > 3 * self.wal_bytes else 0
 
     def _make_room(self, need: int, most: int) -> list[bytes]:

@@ -123,9 +123,9 @@ async def test_on_a_full_file_system_nothing_is_written(opened: Open, monkeypatc
 
 
 async def test_on_a_nearly_full_file_system_the_store_does_not_grow(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
+    opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Below the floor new rows take the place of old ones: the rest of the room is left to others."""
+    """Below the floor new rows take the place of old ones, which the log tells once: the rest is left to others."""
     store = await opened(memory_bytes=0, free_floor_bytes=64 * MIB, queue_entries=10_000)
     for number in range(1000):
         store.keep(key(number), TOKEN, entry(number, 1400))
@@ -138,6 +138,7 @@ async def test_on_a_nearly_full_file_system_the_store_does_not_grow(
     assert 0.8 * size < int(store.stats()["disk_bytes"]) <= size
     assert await store.load(key(2999), TOKEN) == entry(2999, 1400)
     assert await store.load(key(0), TOKEN) is None
+    assert caplog.text.count("is nearly full") == 1
 
 
 async def test_a_small_file_system_is_used_all_the_same(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
