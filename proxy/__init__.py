@@ -11,7 +11,7 @@
       coalescer   twins                several      reads of several objects
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)
-      batcher     reads in batches     upstream     Graph (dialing)        passthrough   what is no plain read
+      batcher     reads in batches     upstream     Graph (dialing, exchange)  passthrough   what is no plain read
       governor    the quota            telemetry    what is counted               pulse         how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
       changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders

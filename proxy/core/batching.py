@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
 from typing import Any
-from urllib.parse import urlencode
 
 import msgspec
 from msgspec.structs import replace
@@ -18,7 +17,7 @@ from msgspec.structs import replace
 from proxy.core import headers
 from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
-from proxy.core.normal import join_pairs
+from proxy.core.normal import form, join_pairs
 
 GRAPH_LIMIT = 50
 """Operations that Graph takes in one batch."""
@@ -77,8 +76,7 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
     if any(request.credential is None for request in requests):
         raise ValueError("an operation without a token of its own never enters a batch")
     operations = msgspec.json.encode([operation(request) for request in requests]).decode()
-    form = {**top.parameters, "include_headers": "true", "batch": operations}
-    return urlencode(form, errors="surrogateescape").encode()
+    return form({**top.parameters, "include_headers": "true", "batch": operations})
 
 
 def relative_url(request: Request) -> str:

@@ -94,6 +94,15 @@ def refreshed(kept: Headers, news: Headers) -> Headers:
     return (*(field for field in kept if field[0].lower() not in replaced), *newer)
 
 
+def written(start: str, fields: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a message as it goes over the wire. Raises ValueError where one of its lines would be read as two."""
+    lines = [start, *[f"{name}: {value}" for name, value in fields], "", ""]
+    head = "\r\n".join(lines)
+    if not head.count("\r") == head.count("\n") == len(lines) - 1:
+        raise ValueError("a line of the head holds the end of a line")
+    return head.encode("utf-8", "surrogateescape")
+
+
 def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
     """Whether *pair* is a name and a value that can stand on a line of a head (RFC 9110 sections 5.1 and 5.5)."""
     name, value = pair

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote, unquote_to_bytes
+from string import ascii_letters, digits
+from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 import msgspec
 
@@ -33,6 +34,8 @@ _MARK = re.compile(r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[,{}()\[\]"']""", r
 _ID = re.compile(r"""[^\s,"'\[\]]+""")
 _REQUEST_LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.[01]\r?\n")
 _NO_ASCII = re.compile(rb"[\x80-\xff]")
+_ESCAPED = tuple((mark.encode(), f"%{ord(mark):02X}".encode()) for mark in '%"{}[]:,/?=&|+\\')  # "%" first
+_KNOWN = f"{ascii_letters}{digits}_.~- {b''.join(mark for mark, _ in _ESCAPED).decode()}".encode()
 _AS_PHP_NAMES = str.maketrans(" .[", "___")
 
 
@@ -97,6 +100,21 @@ def split_pairs(query: str) -> Pairs:
 def join_pairs(pairs: Pairs) -> str:
     """The one way in which the sidecar writes a query."""
     return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in pairs)
+
+
+def form(parameters: Mapping[str, str]) -> bytes:
+    """*parameters* as an urlencoded body."""
+    return b"&".join([b"%b=%b" % (_in_form(name), _in_form(value)) for name, value in parameters.items()])
+
+
+def _in_form(text: str) -> bytes:
+    """A batch is long and made of JSON: what JSON is made of is escaped a sort of mark at a time, not byte by byte."""
+    raw = text.encode("utf-8", "surrogateescape")
+    if raw.translate(None, delete=_KNOWN):
+        return quote_from_bytes(raw, safe="").encode()
+    for mark, escaped in _ESCAPED:
+        raw = raw.replace(mark, escaped)
+    return raw.replace(b" ", b"+")
 
 
 def _split_authority(target: str) -> tuple[str, str]:

@@ -6,21 +6,21 @@ import asyncio
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any
-from urllib.parse import urlencode
+from secrets import token_hex
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
 from aiohttp.base_protocol import BaseProtocol
-from multidict import CIMultiDict
 
 from proxy.core.errors import UNREADABLE
-from proxy.core.headers import media_type
-from proxy.core.normal import split_pairs
+from proxy.core.headers import media_type, written
+from proxy.core.normal import form, split_pairs
 
 LARGEST_BODY = 8 * 2**20
 """Bytes of a body that are looked into; a larger one (big files beside a batch) is streamed as it is."""
+
+FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def _parameters(body: bytes, kind: str) -> dict[str, Any]:
     """JSON where it is called so or looks so; else urlencoded, which some clients send without calling it anything."""
     if kind.endswith("json") or body.lstrip()[:1] == b"{":
         return msgspec.json.decode(body, type=dict[str, Any])
-    if kind not in {"", "application/x-www-form-urlencoded", "text/plain"}:
+    if kind not in {"", FORM, "text/plain"}:
         return {}
     return dict(split_pairs(body.decode("utf-8", "surrogateescape").strip()))
 
@@ -86,14 +86,26 @@ async def _read_multipart(body: bytes, content_type: str) -> Form:
     return Form(parameters, files)
 
 
-def write_form(parameters: Mapping[str, str], files: Iterable[File]) -> bytes | aiohttp.MultipartWriter:
+class Written(NamedTuple):
+    """A body, and what it is (its Content-Type)."""
+
+    kind: str
+    body: bytes
+
+
+def write_form(parameters: Mapping[str, str], files: Iterable[File] = ()) -> Written:
     """A body with *parameters*, urlencoded unless there are *files*."""
     files = tuple(files)
     if not files:
-        return urlencode(parameters, errors="surrogateescape").encode()
-    writer = aiohttp.MultipartWriter("form-data")
+        return Written(FORM, form(parameters))
+    boundary, pieces = token_hex(16), list[bytes]()
     for name, value in parameters.items():
-        writer.append(value, CIMultiDict({"Content-Disposition": f'form-data; name="{name}"'}))
+        content = value.encode("utf-8", "surrogateescape")
+        pieces += _part(boundary, {"Content-Disposition": f'form-data; name="{name}"'}, content)
     for file in files:
-        writer.append(BytesIO(file.content), CIMultiDict(file.fields))  # written in pieces, for it may be large
-    return writer
+        pieces += _part(boundary, file.fields, file.content)
+    return Written(f"multipart/form-data; boundary={boundary}", b"".join([*pieces, f"--{boundary}--\r\n".encode()]))
+
+
+def _part(boundary: str, fields: Mapping[str, str], content: bytes) -> tuple[bytes, bytes, bytes]:
+    return written(f"--{boundary}", fields.items()), content, b"\r\n"

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import aiohttp
 from msgspec.structs import replace
 
 from proxy.core import batching, errors, operations, unbatching
@@ -25,7 +24,7 @@ from proxy.core.unbatching import Slot
 from proxy.shell import Wrote
 from proxy.shell.batcher import Sending
 from proxy.shell.cache import Cache, Inquiry
-from proxy.shell.forms import File, write_form
+from proxy.shell.forms import File, Written, write_form
 from proxy.shell.slots import Slots
 from proxy.shell.upstream import Left
 
@@ -33,9 +32,7 @@ from proxy.shell.upstream import Left
 class Post(Protocol):
     """A call of the application's own, sent once."""
 
-    async def __call__(
-        self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter, left: Left
-    ) -> Reply:
+    async def __call__(self, host: str, path: str, language: str, form: Written, left: Left) -> Reply:
         """Graph's answer. Raises a SidecarError."""
 
 
@@ -179,11 +176,11 @@ class Ordered:
         envelope = self._slots.envelope
         names = dict.fromkeys(name for one in ready for name in unbatching.files_of(one.item))
         files = [self._files[name] for name in names if name in self._files]
-        body = write_form(unbatching.top_level(envelope, [one.item for one in ready]), files)
+        form = write_form(unbatching.top_level(envelope, [one.item for one in ready]), files)
         answered = False
         try:
             with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
-                answer = await self._post(envelope.host, envelope.path, envelope.language, body, sending.left)
+                answer = await self._post(envelope.host, envelope.path, envelope.language, form, sending.left)
                 answered = True
                 return replace(answer, batch=sending.id)
         finally:

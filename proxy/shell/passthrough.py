@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
@@ -15,8 +16,9 @@ from proxy.core import headers, looping
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
 from proxy.shell.dialing import connector
+from proxy.shell.exchange import HEAD_SIZE, fields_of
 from proxy.shell.listener import is_last
-from proxy.shell.upstream import HEAD_SIZE, Left, Way, departures, fields_of, translated
+from proxy.shell.upstream import Left, Way, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _SPELT_BY_CALLER = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -40,7 +42,7 @@ class Passthrough:
             skip_auto_headers=_SPELT_BY_CALLER,
             max_line_size=HEAD_SIZE,
             max_field_size=HEAD_SIZE,
-            trace_configs=[departures()],
+            trace_configs=[_departures()],
         )
         # aiohttp repeats PUT, DELETE and GET on its own when a connection is cut, fresh ones included, and
         # `GET ?method=delete` is a write too. There is no public switch; tests/journeys/test_writes.py counts arrivals.
@@ -70,14 +72,15 @@ class Passthrough:
         """
         url = self._way.url(host, target)
         told: Headers = ()
-        async with translated(self._way.own), _patience(self._way.reply_timeout_s) as patience:
-            try:
-                answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
-                told = fields_of(answer)
-            finally:
-                answered(told)
-            async with answer:
-                return await _send_on(message, answer, extra, patience)
+        with translated(self._way.own):
+            async with _patience(self._way.reply_timeout_s) as patience:
+                try:
+                    answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
+                    told = fields_of(answer.raw_headers)
+                finally:
+                    answered(told)
+                async with answer:
+                    return await _send_on(message, answer, extra, patience)
 
     async def _send(
         self, message: web.BaseRequest, url: URL, body: AsyncIterator[bytes], left: Left
@@ -92,6 +95,17 @@ class Passthrough:
         return await self._session.request(
             message.method, url, data=data, headers=fields, allow_redirects=False, trace_request_ctx=left
         )
+
+
+def _departures() -> aiohttp.TraceConfig:
+    """Calls each request's `trace_request_ctx` when its head is written: from there on it may have reached Graph."""
+
+    async def left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_request_headers_sent.append(left)
+    return config
 
 
 class _Patience:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 from yarl import URL
 
 from proxy.core import batching, headers, looping
 from proxy.core.errors import Cut, Late, Looping, Nonsense, Unreachable
-from proxy.core.messages import Channel, Credential, Headers, Reply, Request
+from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.shell.dialing import Lookup, OwnSockets, connector
-
-HEAD_SIZE = 65_536
-"""Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+from proxy.shell.exchange import Answer, Exchange
+from proxy.shell.forms import FORM, Written
 
 LOOP = "the way to Graph leads back to the sidecar"
 """What is said of it, with what to do."""
@@ -59,30 +58,26 @@ class Upstream:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
         self._places = asyncio.Semaphore(way.connections)
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
+        self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+        self._always[looping.FIELD] = way.trail.signed
 
     async def open(self) -> None:
         """Make the connection pool."""
-        self._session = aiohttp.ClientSession(
-            connector=connector(self._way.lookup, self._way.own),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self._way.connect_timeout_s, sock_read=self._way.reply_timeout_s
-            ),
-            headers={"User-Agent": self._way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            max_line_size=HEAD_SIZE,
-            max_field_size=HEAD_SIZE,
-            trace_configs=[departures()],
+        self._exchange = Exchange(
+            connector(self._way.lookup, self._way.own),
+            connect_timeout_s=self._way.connect_timeout_s,
+            reply_timeout_s=self._way.reply_timeout_s,
         )
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._exchange is not None:
+            await self._exchange.close()
 
     async def batch(self, requests: Sequence[Request], top: Credential, left: Left = ignored) -> Reply | batching.Call:
         """Ask *requests* in one call. Raises Unreachable."""
-        form = batching.encode(requests, top)
+        form = Written(FORM, batching.encode(requests, top))
         try:
             return await self.post(requests[0].host, "/", requests[0].language, form, left)
         except (Cut, Nonsense):
@@ -90,65 +85,55 @@ class Upstream:
         except Late:
             return batching.Call.LATE
 
-    async def post(
-        self, host: str, path: str, language: str, body: bytes | aiohttp.MultipartWriter, left: Left = ignored
-    ) -> Reply:
+    async def post(self, host: str, path: str, language: str, form: Written, left: Left = ignored) -> Reply:
         """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense."""
-        fields = _language(language)
-        if isinstance(body, bytes):
-            fields["Content-Type"] = "application/x-www-form-urlencoded"
-        return await self._exchange("POST", self._way.url(host, path), fields, body, Channel.BATCH, left=left)
+        fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
+        return await self._ask(_Asked(host, f"POST {path}", fields, form.body), Channel.BATCH, left)
 
     async def single(self, request: Request, left: Left = ignored) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
-        url = self._way.url(request.host, f"/{batching.relative_url(request)}")
-        answer = await self._exchange("GET", url, fields, None, Channel.DIRECT, left=left)
+        asked = _Asked(request.host, f"GET /{batching.relative_url(request)}", fields)
+        answer = await self._ask(asked, Channel.DIRECT, left)
         if answer.status == 304 and not request.validator:
             raise Nonsense("Graph answered 304 to a request without If-None-Match")
         return replace(answer, headers=headers.passed_out(answer.headers))
 
-    async def _exchange(
-        self,
-        verb: str,
-        url: URL,
-        fields: Mapping[str, str],
-        body: bytes | aiohttp.MultipartWriter | None,
-        channel: Channel,
-        *,
-        left: Left,
-    ) -> Reply:
-        assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+    async def _ask(self, asked: _Asked, channel: Channel, left: Left) -> Reply:
         clock = asyncio.get_running_loop().time
-        signed = {**fields, looping.FIELD: self._way.trail.signed}
-        async with (
-            self._places,
-            translated(self._way.own),
-            asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s),
-        ):
+        async with self._places:
             began = clock()
-            async with self._session.request(
-                verb, url, data=_pieces(body), headers=signed, allow_redirects=False, trace_request_ctx=left
-            ) as answer:
-                told = await answer.read()
-                return Reply(answer.status, fields_of(answer), told, channel=channel, upstream_s=clock() - began)
+            with translated(self._way.own):
+                async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
+                    answer = await self._send(asked, left)
+            return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
+
+    async def _send(self, asked: _Asked, left: Left) -> Answer:
+        """Send what was *asked*; a GET once more where its connection ended first, as those do that were idle."""
+        assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        origin = self._way.url(asked.host, "/")
+        fields = {**self._always, **asked.fields}
+        try:
+            return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as gone:
+            if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET"):
+                raise
+        return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
 
 
-def departures() -> aiohttp.TraceConfig:
-    """Calls each request's `trace_request_ctx` when its head is written: from there on it may have reached Graph."""
+class _Asked(NamedTuple):
+    """One message: how it begins, and what of its fields is not said of all."""
 
-    async def left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx()
-
-    config = aiohttp.TraceConfig()
-    config.on_request_headers_sent.append(left)
-    return config
+    host: str
+    start: str
+    fields: Mapping[str, str]
+    body: bytes = b""
 
 
-@asynccontextmanager
-async def translated(own: OwnSockets) -> AsyncIterator[None]:
+@contextmanager
+def translated(own: OwnSockets) -> Iterator[None]:
     """Errors of aiohttp's as ours, said once and without a URL, for that holds a token."""
     came_back = own.came_back
     try:
@@ -167,20 +152,8 @@ async def translated(own: OwnSockets) -> AsyncIterator[None]:
         if isinstance(gone, aiohttp.ClientConnectorError):
             raise Unreachable(f"no connection to Graph ({type(gone.os_error).__name__})") from None
         raise Cut("the connection to Graph ended before its reply") from None
-    except aiohttp.ClientError as strange:
+    except (aiohttp.ClientError, HttpProcessingError) as strange:
         raise Nonsense(f"Graph's reply cannot be read ({type(strange).__name__})") from None
-
-
-def _pieces(
-    body: bytes | aiohttp.MultipartWriter | None,
-) -> bytes | io.BytesIO | aiohttp.MultipartWriter | None:
-    """A large body is written in pieces, so that others get their turn in between."""
-    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
-
-
-def fields_of(answer: aiohttp.ClientResponse) -> Headers:
-    """The header fields of *answer*, named as Graph named them: aiohttp would call an ETag Etag."""
-    return tuple((name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in answer.raw_headers)
 
 
 def _language(language: str) -> dict[str, str]:

@@ -123,3 +123,19 @@ def test_pick_and_without() -> None:
 def test_framing(version: tuple[int, int], codings: tuple[str, ...], is_fine: bool) -> None:  # noqa: FBT001
     """A message ends where everybody would see its end, or it is not taken."""
     assert (headers.framing_fault(version, codings) == "") is is_fine
+
+
+@given(fields)
+def test_a_head_over_the_wire_is_read_as_it_was_meant(fields: Headers) -> None:
+    """Start line, then a line for each field, then an empty one; bytes that are no text come out as they came in."""
+    start, *lines, end, rest = headers.written("GET / HTTP/1.1", fields).split(b"\r\n")
+    assert (start, end, rest) == (b"GET / HTTP/1.1", b"", b"")
+    assert lines == [f"{name}: {value}".encode("utf-8", "surrogateescape") for name, value in fields]
+
+
+@pytest.mark.parametrize("value", ["a\r\nX: 1", "a\nX: 1", "a\rX: 1", "\r\n\r\nGET / HTTP/1.1"])
+def test_no_value_becomes_a_line_of_its_own(value: str) -> None:
+    """What would smuggle a field or a message is not written."""
+    for start, fields in ((f"GET /{value} HTTP/1.1", ()), ("GET / HTTP/1.1", (("Accept-Language", value),))):
+        with pytest.raises(ValueError, match="end of a line"):
+            headers.written(start, fields)

@@ -1,6 +1,6 @@
 import re
 from collections.abc import Callable
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -353,3 +353,16 @@ def test_target_is_a_value() -> None:
 def test_a_target_as_it_was_typed_is_escaped(head: bytes, escaped: bytes | None) -> None:
     """What is no ASCII in a target is escaped where it stands; what is no whole request line is left alone."""
     assert normal.escaped(head) == (head if escaped is None else escaped)
+
+
+@pytest.mark.parametrize("value", [*VALUES, '[{"method":"GET","relative_url":"v25.0/1?a=b%20c"}]', "caf\udce9"])
+def test_a_value_in_a_form(value: str) -> None:
+    """Whatever a value holds, it arrives as one value, in nothing but ASCII."""
+    body = normal.form({"batch": value, "a": "b"}).decode("ascii")
+    assert parse_qsl(body, keep_blank_values=True, errors="surrogateescape") == [("batch", value), ("a", "b")]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_any_text_in_a_form(value: str) -> None:
+    """So does what nobody thought of."""
+    assert parse_qsl(normal.form({"a": value}).decode("ascii"), keep_blank_values=True) == [("a", value)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -247,6 +248,41 @@ async def test_a_connection_is_kept(stand: Stands) -> None:
     await here.batch()
     await here.single()
     assert (here.at.connections, len(here.at.arrived)) == (1, 3)
+
+
+async def _hang_up_after_each(wire: Wire, at: Listener) -> None:
+    """Answers one message as if the connection were kept, and closes it when the next has come."""
+    at.arrived.append(await wire.message())
+    await wire.send(ok(b"[]"))
+    at.arrived.append(await wire.message())
+
+
+async def test_a_kept_connection_that_ends(stand: Stands) -> None:
+    """A read is asked once more on a new connection; a batch, which may hold writes, is sent once and told as cut."""
+    here = await stand(_hang_up_after_each)
+    await here.single()
+    assert (await here.single()).body == b"[]"
+    assert [message.method for message in here.at.arrived] == ["GET", "GET", "GET"]
+    assert await here.batch() is Call.CUT
+    assert [message.method for message in here.at.arrived[3:]] == ["POST"]
+    assert here.at.connections == 2
+
+
+async def test_what_comes_before_the_answer(stand: Stands) -> None:
+    """Answers of the 1xx kind say that another will come; that one is the caller's."""
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    here = await stand(answering(early + ok(), ok()))
+    assert [(await here.single()).status, (await here.single()).status] == [200, 200]
+    assert here.at.connections == 1
+
+
+async def test_a_large_batch_arrives_whole(stand: Stands) -> None:
+    """Written in pieces, it is one message all the same."""
+    here = await stand(answering(ok("[]")))
+    asked = [here.request(query=f"fields={'a' * 60_000}", path=f"/{number}") for number in range(40)]
+    assert isinstance(await here.upstream.batch(asked, Credential(TOKEN)), Reply)
+    operations = json.loads(parse_qs(here.at.arrived[0].body.decode())["batch"][0])
+    assert [each["relative_url"].partition("?")[0] for each in operations] == [f"v25.0/{n}" for n in range(40)]
 
 
 async def test_long_heads_from_graph_are_read(stand: Stands) -> None:

@@ -1,0 +1,116 @@
+"""One message to Graph and its whole answer, on a connection that is kept.
+
+aiohttp connects, keeps connections and reads answers. Its client around that also follows redirects, keeps cookies,
+takes URLs apart and merges headers: what a call to Graph does not ask for, and most of what it would cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
+
+from proxy.core import headers
+from proxy.core.messages import Headers
+
+HEAD_SIZE = 65_536
+"""Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+
+_PIECE = 2**20
+"""Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
+
+
+class Answer(NamedTuple):
+    """What came back; the body as it was before it was packed for the way."""
+
+    status: int
+    fields: Headers
+    body: bytes
+
+
+class Exchange:
+    """Calls to Graph, one at a time on each connection of a pool."""
+
+    def __init__(self, pool: aiohttp.TCPConnector, *, connect_timeout_s: float, reply_timeout_s: float) -> None:
+        """Take connections from *pool*; wait so long for one, and for a sign of life on it."""
+        self._pool = pool
+        self._patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._reply_timeout_s = reply_timeout_s
+        self._ends: dict[URL, aiohttp.ClientRequest] = {}
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._pool.close()
+
+    async def ask(
+        self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, left: Callable[[], None]
+    ) -> Answer:
+        """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does.
+
+        *left* is called when its head is written: from there on it may have reached Graph.
+        """
+        end = self._end(origin)
+        head = headers.written(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
+        connection = await self._connect(end)
+        assert connection.protocol is not None  # noqa: S101 - it has just been connected
+        try:
+            self._listen(connection.protocol)
+            await _write(connection.protocol, head + body, left)
+            answer = await _read(connection.protocol)
+        except BaseException:
+            connection.close()
+            raise
+        connection.release()
+        return answer
+
+    def _end(self, origin: URL) -> aiohttp.ClientRequest:
+        """Whom to connect to, as the pool wants to be told."""
+        end = self._ends.get(origin)
+        if end is None:
+            end = self._ends[origin] = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
+        return end
+
+    async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
+        try:
+            return await self._pool.connect(end, [], self._patience)
+        except TimeoutError:
+            raise aiohttp.ConnectionTimeoutError from None
+
+    def _listen(self, protocol: ResponseHandler) -> None:
+        """Be ready for an answer, which may come before the message is whole."""
+        protocol.set_response_params(
+            read_until_eof=True,
+            read_timeout=self._reply_timeout_s,
+            max_line_size=HEAD_SIZE,
+            max_field_size=HEAD_SIZE,
+        )
+
+
+async def _write(protocol: ResponseHandler, message: bytes, left: Callable[[], None]) -> None:
+    """Write *message*, a large one in pieces."""
+    line = protocol.transport
+    if line is None or line.is_closing():
+        raise aiohttp.ServerDisconnectedError
+    line.write(message[:_PIECE])
+    left()
+    for at in range(_PIECE, len(message), _PIECE):
+        await asyncio.sleep(0)
+        line.write(message[at : at + _PIECE])
+    protocol.start_timeout()
+
+
+async def _read(protocol: ResponseHandler) -> Answer:
+    """The final answer; those before it say only that it will come (RFC 9110 section 15.2)."""
+    message, content = await protocol.read()
+    while 100 <= message.code < 200 and message.code != 101:
+        message, content = await protocol.read()
+    return Answer(message.code, fields_of(message.raw_headers), await content.read())
+
+
+def fields_of(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The header fields of an answer, named as Graph named them: aiohttp would call an ETag Etag."""
+    return tuple([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in raw])
