@@ -112,8 +112,9 @@ class Batcher:
             waiting[at].answer(reply, sending.id)
         if fates.cause:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
-        parts = [self._fly([waiting[at] for at in part], attempt + 1) for part in fates.again]
-        await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.alone]))
+        if fates.again or fates.alone:
+            parts = [self._fly([waiting[at] for at in part], attempt + 1) for part in fates.again]
+            await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.alone]))
 
     async def _all_alone(self, waiting: Sequence[Waiting]) -> None:
         await asyncio.gather(*(self._rescue(one) for one in waiting))
