@@ -20,6 +20,7 @@ CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
 _ALSO_CURL = (*CA_VARIABLES, "CURL_CA_BUNDLE")
 _PROXIES = ("HTTPS_PROXY", "https_proxy")
 _EXCEPTIONS = ("NO_PROXY", "no_proxy")
+_NODE_HEEDS_THEM = "NODE_USE_ENV_PROXY"  # Node 22.21, 24 and later, in fetch, http and https; earlier ones know it not
 _LOCAL = ("localhost", "127.0.0.1")
 _SYSTEM = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFICATE-----")
@@ -65,6 +66,7 @@ def variables(bundle_at: Path, proxy: str, names: Iterable[str], environ: Mappin
         **dict.fromkeys(_ALSO_CURL, str(bundle_at)),
         **dict.fromkeys(_PROXIES, proxy),
         **dict.fromkeys(_EXCEPTIONS, exceptions),
+        _NODE_HEEDS_THEM: "1",
     }
 
 

@@ -67,6 +67,7 @@ def test_the_variables_lead_graphs_calls_here() -> None:
     told = trust.variables(Path("/b.pem"), PROXY, GRAPH, {"HTTP_PROXY": "http://other"})
     assert told["HTTPS_PROXY"] == told["https_proxy"] == PROXY
     assert {told[name] for name in (*trust.CA_VARIABLES, "CURL_CA_BUNDLE")} == {"/b.pem"}
+    assert told["NODE_USE_ENV_PROXY"] == "1"
     assert not {"HTTP_PROXY", "http_proxy", "ALL_PROXY"} & told.keys()
 
 

@@ -114,7 +114,7 @@ def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, a
         ):
             return None
         return _confirmed(request, entry, answer, terms, asked)
-    if entry is not None and is_trouble(answer) and may_cover(entry.held, request.wishes, terms, asked):
+    if entry is not None and may_cover(entry.held, request.wishes, terms, asked) and is_trouble(answer):
         return Settled(cover(entry, terms, asked))
     reply = replace(answer, mode=Mode.MISS if entry is None else Mode.CHANGED)
     if not _storable(answer):

@@ -264,8 +264,11 @@ def blame(status: int, body: bytes) -> Blame:
 
 
 def is_trouble(reply: Reply) -> bool:
-    """Whether Graph answered with trouble of its own or a throttle, where an old body may serve better."""
+    """Whether Graph answered with trouble of its own or a throttle, where an old body may serve better.
+
+    Whatever the status: errors come with 200, too.
+    """
     if reply.status >= 500 or reply.status == 429:
         return True
-    error = read_error(reply.body) if reply.status >= 400 else None
+    error = read_error(reply.body)
     return error is not None and (error.is_transient or error.code in THROTTLED | TRANSIENT)

@@ -92,11 +92,11 @@ def _read_again(name: str, text: str) -> tuple[Gauge, ...]:
 
 
 def _app(text: str) -> Iterable[Gauge]:
-    return _counted("app", _object(text))
+    return _counted("app", _named(_object(text)))
 
 
 def _page(text: str) -> Iterable[Gauge]:
-    return _counted("page", _object(text))
+    return _counted("page", _named(_object(text)))
 
 
 def _counted(kind: str, told: dict[str, Any]) -> Iterable[Gauge]:
@@ -106,13 +106,13 @@ def _counted(kind: str, told: dict[str, Any]) -> Iterable[Gauge]:
 
 def _ad_account(text: str) -> Iterable[Gauge]:
     """`reset_time_duration` is in seconds."""
-    told = _object(text)
+    told = _named(_object(text))
     percent = _number(told.get("acc_id_util_pct"), _MOST_PERCENT)
     return () if percent is None else (Gauge("account", "", "", percent, _seconds(told.get("reset_time_duration"))),)
 
 
 def _insights(text: str) -> Iterable[Gauge]:
-    told = _object(text)
+    told = _named(_object(text))
     for name, kind in (("app_id_util_pct", "app"), ("acc_id_util_pct", "account")):
         percent = _number(told.get(name), _MOST_PERCENT)
         if percent is not None:
@@ -122,11 +122,12 @@ def _insights(text: str) -> Iterable[Gauge]:
 def _business(text: str) -> Iterable[Gauge]:
     """`estimated_time_to_regain_access` is in minutes."""
     for name, uses in _members(text):
-        for told in uses if isinstance(uses, list) else [uses]:
-            percent = _highest(told, _COUNTS) if isinstance(told, dict) else None
+        for each in uses if isinstance(uses, list) else [uses]:
+            told: dict[str, Any] = _named(each) if isinstance(each, dict) else {}
+            percent = _highest(told, _COUNTS)
             if percent is None or not name:
                 continue
-            use = told.get("type") if isinstance(told.get("type"), str) else ""
+            use: str = told["type"] if isinstance(told.get("type"), str) else ""
             minutes = _seconds(told.get("estimated_time_to_regain_access"))
             yield Gauge("account" if use in ADS else "business", name, use[:64], percent, minutes * 60)
 
@@ -146,6 +147,11 @@ def _object(text: str) -> dict[str, Any]:
     except (*UNREADABLE, UnicodeEncodeError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _named(told: dict[str, Any]) -> dict[str, Any]:
+    """The members by their names in lower case: the headers' own names come in every case, too."""
+    return {name.lower(): value for name, value in told.items()}
 
 
 def _members(text: str) -> list[tuple[str, Any]]:

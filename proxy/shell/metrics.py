@@ -26,6 +26,8 @@ Value = float | Mapping[str | tuple[str, ...], float]
 COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Telemetry], Value]], ...] = (
     ("replies", "Replies to callers, by how they came about.", ("mode", "route", "status"),
      lambda told: {(mode.value, route, str(status)): n for (mode, route, status), n in told.replies.items()}),
+    ("reply_details", "Replies to reads that have a detail in Cache-Status, by it.", ("detail",),
+     lambda told: dict(told.details.items())),
     ("calls_asked", "Calls that callers asked for, in Meta's units.", ("route",),
      lambda told: {route: line.asked for route, line in told.ledger.routes.items()}),
     ("calls_counted", "Calls that Meta counted: each slot, each id of ids=, each 304.", ("route",),

@@ -113,6 +113,7 @@ class Telemetry:
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
         self.waited_s: defaultdict[str, float] = defaultdict(float)
         self.stops: Counter[str] = Counter()
+        self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
         self._routes = Routes()
         self._errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
@@ -145,6 +146,8 @@ class Telemetry:
             self.upstream.observe(reply.upstream_s)
         if reply.age is not None:
             self.age.observe(reply.age)
+        if reply.detail:
+            self.details[reply.detail] += 1
         if reply.status >= 400 or reply.detail == COVERED:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:

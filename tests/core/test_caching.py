@@ -325,7 +325,9 @@ def test_a_bad_proof_hurts_nobody_else() -> None:
     [
         (reply(500), True),
         (reply(400, b'{"error":{"code":17}}'), True),
+        (reply(200, b'{"error":{"code":1}}'), True),
         (reply(400, b'{"error":{"code":190}}'), False),
+        (reply(200, b'{"error":{"code":190}}'), False),
         (reply(404), False),
     ],
 )

@@ -130,14 +130,15 @@ def test_blame(status: int, body: bytes, whose: Blame) -> None:
 @pytest.mark.parametrize(
     "status, body, trouble",
     [
-        (200, b"{}", False), (200, error(4), False), (304, b"", False), (404, error(803), False),
+        (200, b"{}", False), (200, error(4), True), (200, error(100), False), (304, b"", False),
+        (404, error(803), False),
         (400, error(190), False), (400, error(2), True), (400, error(4), True), (403, error(17), True),
         (400, error(100, is_transient=True), True),
         (429, b"", True), (500, b"", True), (503, b"<html>", True), (400, b"<html>", False),
     ],
 )  # fmt: skip
 def test_trouble(status: int, body: bytes, trouble: bool) -> None:  # noqa: FBT001
-    """Old bodies stand in for Graph's own trouble and for throttles, never for an answer such as 404 or 190."""
+    """Old bodies stand in for Graph's own trouble and for throttles, with any status, never for a 404 or a 190."""
     assert is_trouble(reply(status, body)) is trouble
 
 

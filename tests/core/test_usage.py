@@ -85,6 +85,7 @@ BUSINESS = (
     [
         ("X-App-Usage", '{"call_count":28,"total_time":25,"total_cputime":30}', [Gauge("app", "", "", 30)]),
         ("x-app-usage", '{"call_volume":12,"cpu_time":3,"unheard_of":99}', [Gauge("app", "", "", 12)]),
+        ("X-App-Usage", '{"Call_Count":28,"TOTAL_TIME":3}', [Gauge("app", "", "", 28)]),
         ("X-Page-Usage", '{"call_count":7}', [Gauge("page", "", "", 7)]),
         (
             "X-Ad-Account-Usage",
@@ -117,7 +118,7 @@ BUSINESS = (
         ("X-App-Usage", "{call_count:1}", []),
         (
             "X-Business-Use-Case-Usage",
-            '{"1":5,"2":[7,null],"3":{"type":"pages","call_count":3}}',
+            '{"1":5,"2":[7,null],"3":{"Type":"pages","Call_Count":3}}',
             [Gauge("business", "3", "pages", 3)],
         ),
         ("X-FB-Ads-Insights-Reach-Throttle", '{"app_id_util_pct":100}', []),

@@ -59,7 +59,7 @@ def telemetry() -> Telemetry:
     confirmed = Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08)
     made.replied(request, confirmed, bill, 0.09, confirmed)
     other = made.asked(request.path, request.query, b"f" * 16)
-    fresh = Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0)
+    fresh = Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0, detail="stretched")
     made.replied(request, fresh, other, 0.001, fresh)
     made.asked_again(1, "slot")
     made.pushed("heard", 2)
@@ -74,6 +74,7 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Telemetry) -> 
     told = await series(telemetry)
     for key, value in {
         ("replies_total", "mode=REVALIDATED", "route=/act_{id}/ads", "status=200"): 1,
+        ("reply_details_total", "detail=stretched"): 1,
         ("calls_asked_total", "route=/act_{id}/ads"): 2, ("calls_counted_total", "route=/act_{id}/ads"): 2,
         ("calls_avoided_total", "cause=fresh"): 1, ("calls_avoided_total", "cause=throttle"): 0,
         ("calls_own_total",): 1, ("calls_unsent",): 0, ("bytes_avoided_total",): 4, ("round_trips_avoided_total",): 1,
