@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,53 +16,58 @@ from proxy.shell import authority, certificates
 from proxy.shell.authority import AuthorityError
 from proxy.shell.certificates import Pair
 
-Environ = Mapping[str, str]
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line asks with."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    force: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the authority lies, or shall lie."""
+        return self.settings.intercept.ca_dir
 
 
-def init(settings: Settings, environ: Environ, force: bool) -> str:  # noqa: FBT001 - all actions look alike
+def init(wish: Wish) -> str:
     """Make an authority for the hosts that are set; one that serves them already is left alone."""
-    del environ
-    folder, hosts, now = settings.intercept.ca_dir, app.graph_hosts(settings), datetime.now(UTC)
-    found = None if force else authority.load(folder)
+    hosts, now = app.graph_hosts(wish.settings), datetime.now(UTC)
+    found = None if wish.force else authority.load(wish.folder)
     if found is None:
-        found = authority.make(folder, hosts, now, anew=force)
+        found = authority.make(wish.folder, hosts, now, anew=wish.force)
     if why := certificates.unfit(found, hosts, now):
-        raise AuthorityError(f"{folder}: {why}; --force makes a new one, which clients have to be told of")
-    return _described(found, folder)
+        raise AuthorityError(f"{wish.folder}: {why}; --force makes a new one, which clients have to be told of")
+    return _described(found, wish.folder)
 
 
-def show(settings: Settings, environ: Environ, force: bool) -> str:  # noqa: FBT001
+def show(wish: Wish) -> str:
     """The authority, for eyes and for trust stores."""
-    del environ, force
-    return _described(_known(settings), settings.intercept.ca_dir) + _known(settings).public_pem.decode()
+    known = _known(wish.folder)
+    return _described(known, wish.folder) + known.public_pem.decode()
 
 
-def bundle(settings: Settings, environ: Environ, force: bool) -> str:  # noqa: FBT001
+def bundle(wish: Wish) -> str:
     """What a client takes in the place of its own list of roots."""
-    del force
-    return trust.bundle(_known(settings).public_pem, environ).decode()
+    return trust.bundle(_known(wish.folder).public_pem, wish.environ).decode()
 
 
-def env(settings: Settings, environ: Environ, force: bool) -> str:  # noqa: FBT001
+def env(wish: Wish) -> str:
     """The variables, as a shell reads them; the bundle that they name lies beside the authority."""
-    path = settings.intercept.ca_dir / "bundle.pem"
-    given = {name: value for name, value in environ.items() if value != str(path)}
-    authority.write(path, bundle(settings, given, force).encode())
+    path = wish.folder / "bundle.pem"
+    given = {name: value for name, value in wish.environ.items() if value != str(path)}
+    authority.write(path, bundle(replace(wish, environ=given)).encode())
     return "".join(f"export {name}={shlex.quote(str(path))}\n" for name in trust.CA_VARIABLES)
 
 
-ACTIONS: dict[str, Callable[[Settings, Environ, bool], str]] = {
-    "init": init,
-    "show": show,
-    "bundle": bundle,
-    "env": env,
-}
+ACTIONS: dict[str, Callable[[Wish], str]] = {"init": init, "show": show, "bundle": bundle, "env": env}
 
 
-def _known(settings: Settings) -> Pair:
-    found = authority.load(settings.intercept.ca_dir)
+def _known(folder: Path) -> Pair:
+    found = authority.load(folder)
     if found is None:
-        raise AuthorityError(f"{settings.intercept.ca_dir}: there is no authority; `graph-sidecar ca init` makes one")
+        raise AuthorityError(f"{folder}: there is no authority; `graph-sidecar ca init` makes one")
     return found
 
 

@@ -28,7 +28,7 @@ def ca(options: argparse.Namespace) -> int:
     from proxy.shell.authority import AuthorityError
 
     try:
-        print(keeping.ACTIONS[options.action](settings, os.environ, options.force), end="")
+        print(keeping.ACTIONS[options.action](keeping.Wish(settings, os.environ, options.force)), end="")
     except AuthorityError as error:
         raise SettingsError([f"intercept.ca_dir: {error}"]) from None
     return 0

@@ -155,7 +155,7 @@ class Telemetry:
             self.tracer.end(bill, dressed.status, told)
         if self.telling:
             outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared, bill.sent)
-            self.telling.replied(request, reply, outcome, route, bill)
+            self.telling.replied(request, reply, outcome, route)
 
     def replied_behind(self, request: Request, reply: Reply, bill: Bill, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""

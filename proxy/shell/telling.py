@@ -26,9 +26,8 @@ class Telling:
     keys: Keys
     rule: Callable[[Request], Rule]
 
-    def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str, bill: Bill) -> None:
+    def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read was answered."""
-        del bill
         if _log.isEnabledFor(logging.INFO):
             _tell(telling.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from proxy.core import headers
-from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Mode, Reply, Request
+from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Reply, Request
 from proxy.core.reading import Head, Hosts, Read, read
 from proxy.core.rules import Rule, RuleBook
 
@@ -69,6 +69,3 @@ def plain(target: str, **fields: str) -> Read:
 def names(reply: Reply) -> list[str]:
     """The names of a reply's header fields."""
     return [name.lower() for name, _ in reply.headers]
-
-
-MODES = tuple(Mode)

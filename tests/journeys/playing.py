@@ -25,7 +25,6 @@ TOLD = frozenset({"content-type", "facebook-api-version", "www-authenticate", "l
 
 _PLACEHOLDER = re.compile(r"<(token|quoted|proof):(\d)>")
 _SHAPES = ("EAABdrawn{0}x{1}", "EAABown{0}x{1}", "EAABrefused{0}x{1}", "9{0}|page{1}")
-_LINK = re.compile(r"https?://graph\.facebook\.com/[^\s\"]*")
 
 
 class Stage:

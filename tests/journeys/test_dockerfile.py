@@ -17,7 +17,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
-NETWORK = ("PIP_", "SSL_", "HTTPS_", "HTTP_", "NO_PROXY")
 """Variables that say how this machine reaches a registry."""
 
 
