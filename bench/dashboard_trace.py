@@ -16,7 +16,7 @@ from bench.trace import LOW, dashboard, fewest_calls, fewest_throttles
 
 FRESH_S, STRETCH_S, STALE_S = 60, 600, 3600
 SCARCE = {
-    "quota": {"group": "shared", "longest_wait_s": WINDOW_S},
+    "quota": {"group": "shared", "longest_wait_s": WINDOW_S, "foresight_s": WINDOW_S},
     "rules": [{"path": "/*", "fresh_s": FRESH_S, "stretch_s": STRETCH_S, "stale_if_error_s": STALE_S}],
 }
 """What an operator says of one app with too few calls: its tokens share them, and reports can wait for a window."""

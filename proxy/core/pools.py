@@ -26,7 +26,7 @@ DAY_S = 86400.0
 
 _SPAN_S, _LONG_SPAN_S = 10.0, 60.0  # a trend is measured over the first if it is clear by then, else over the other
 _CLEAR = 4.0  # percent: what is rounded is small beside it
-_SPRINT_S, _STEPS = 5.0, 3  # over less than this, or in fewer steps up, it is a leap and not a rise
+_SPRINT_S, _STEPS = 2.0, 3  # over less than this, or in fewer steps up, it is a leap and not a rise
 _TELLING = 2.0  # percent: less may be rounding
 _USUAL_COST = 0.1  # percent of a pool that a call takes, until that is known
 _LEAST_COST = 0.001
@@ -67,7 +67,7 @@ class Stages:
     stop_pct: float = 100
     probe_s: float = 30
     longest_wait_s: float = 30
-    foresight_s: float = 300  # a pool is judged by what will be used in so many seconds; 0: by what is
+    foresight_s: float = 0  # a pool is judged by what will be used in so many seconds; 0: by what is
 
     def at(self, percent: float) -> Stage:
         """The stage of a pool of which *percent* is used."""

@@ -117,11 +117,11 @@ class Quota(Section):
         default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"
     )
     foresight_s: float = Field(
-        default=300,
+        default=0,
         ge=0,
         le=3600,
         description="seconds ahead: a stage that the present rise reaches by then holds already, save stop; "
-        "0: what is used counts",
+        "0: only what is used counts",
     )
 
     @field_validator("spare_pct")

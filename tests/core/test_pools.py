@@ -6,7 +6,7 @@ from proxy.core.messages import Reply
 from proxy.core.pools import LONGEST_PROBE_S, Name, Pool, Pools, Stage, Stages
 from proxy.core.usage import FORGOTTEN_S, Gauge
 
-STAGES = Stages()
+STAGES = Stages(foresight_s=300)
 APP = Name("app", b"a" * 16, "", "")
 ACCOUNT = Name("account", b"a" * 16, "1", "ads_insights")
 ERROR = Reply(400, (), b"{}")
@@ -123,7 +123,7 @@ def rising(
     "start, step, every_s, foresight_s, stage",
     [
         (1, 1, 1.0, 300, "spare"),  # a sprint: seen within seconds
-        (1, 5, 0.5, 300, "calm"),  # a leap, soon over
+        (1, 5, 0.2, 300, "calm"),  # a leap, soon over
         (1, 0, 10, 300, "calm"),
         (40, 1, 36, 300, "calm"),  # an hour's allowance spent in an hour
         (40, 4, 20, 300, "spare"),  # gone before five more minutes are over

@@ -53,7 +53,7 @@ def is_again(heard: Heard, first: Heard) -> bool:
 
 async def test_freshness_stretches_as_a_limit_comes_near(limited: MakeLimited, clock: Clock) -> None:
     """Between watch and stop an entry stays fresh longer and longer, as far as its rule says, and says why."""
-    here = await limited({"cache": {"fresh_s": 10, "stretch_s": 110}, "quota": {"foresight_s": 0}}, budget=10)
+    here = await limited({"cache": {"fresh_s": 10, "stretch_s": 110}}, budget=10)
     await here.say(READ, token="ann")
     clock.ahead += 20
     assert (await here.say(READ, token="ann")).cache == "fwd=stale; fwd-status=304"  # 2 of 10: calm
