@@ -12,7 +12,7 @@
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)
       batcher     reads in batches     upstream     Graph (dialing, exchange)  passthrough   what is no plain read
-      governor    the quota            telemetry    what is counted               pulse         how late the loop is
+      governor    the quota (byway)    telemetry    what is counted               pulse         how late the loop is
       admin       our own paths        dashboard    for who looks on     history        an hour of it
       changes     what ends freshness  webhooks     what Meta tells      purge          what an operator orders
       metrics     for Prometheus       bills        on whose account

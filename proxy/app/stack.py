@@ -11,6 +11,7 @@ from proxy.app.ground import Ground
 from proxy.settings import Settings
 from proxy.shell.authority import Authority
 from proxy.shell.batcher import Batcher
+from proxy.shell.byway import Byway
 from proxy.shell.cache import Cache
 from proxy.shell.changes import Changes
 from proxy.shell.coalescer import Coalescer
@@ -135,9 +136,10 @@ def _server(ground: Ground, ends: _Ends, layers: _Layers, changes: Changes, sett
     rules, hosts, clocks = ground.rules, derived.hosts(settings), ground.clocks
     upstream, keys, telemetry = ends.upstream, ground.keys, ground.telemetry
     reader = Reader(layers.coalescer, upstream.single, keys, ground.quota, telemetry, clocks.now, clocks.monotonic)
-    unbatcher = Unbatcher(reader, layers.cache, upstream.post, hosts, rules, changes.wrote, layers.governor.heard)
+    byway = Byway(ground.quota, keys, clocks.now, layers.governor.heard)
+    unbatcher = Unbatcher(reader, layers.cache, upstream.post, hosts, rules, changes.wrote, byway)
     return Server(
-        reader, ends.passthrough, unbatcher, hosts, rules, settings.paging.rewrite, ends.way.trail, changes.wrote
+        reader, ends.passthrough, unbatcher, hosts, rules, settings.paging.rewrite, ends.way.trail, changes.wrote, byway
     )
 
 

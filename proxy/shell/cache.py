@@ -145,6 +145,10 @@ class Cache:
             reply = replace(reply, stored=reply.stored and is_held)
         return reply
 
+    async def stand_in(self, inquiry: Inquiry, throttled: Throttled) -> Reply:
+        """What answers *inquiry* while a limit is reached: what is held, where a rule allows it, else Graph's words."""
+        return await self._cover(inquiry, "throttled") or throttled.reply
+
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
         """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
         key, terms = self._keys.entry(request), self._terms(request)
@@ -234,7 +238,7 @@ class Cache:
         try:
             answer = await self._onward(inquiry.request)
         except Throttled as throttled:
-            return await self._cover(inquiry, "throttled") or throttled.reply
+            return await self.stand_in(inquiry, throttled)
         except SidecarError:
             if covered := await self._cover(inquiry, "stale-if-error"):
                 return covered

@@ -86,9 +86,11 @@ class Governor:
         for patient in self._patient.get(self._keys.flight(request), ()):
             patient.urge()
 
-    def heard(self, who: Credential, reply: Reply, path: str = "/", query: str = "") -> None:
+    def heard(
+        self, who: Credential | None, reply: Reply, path: str = "/", query: str = "", probes: tuple[Name, ...] = ()
+    ) -> None:
         """Take what Graph's *reply* to *who* says of limits, which came by another way than through here."""
-        self._tell(self._quota.heard(Asker(self._keys.fingerprint(who), path, query), reply, self._now()))
+        self._tell(self._quota.heard(Asker(self._keys.fingerprint(who), path, query), reply, self._now(), probes))
 
     async def _go(self, request: Request, asker: Asker, verdict: Go | Halt) -> Reply:
         if isinstance(verdict, Halt):

@@ -23,6 +23,7 @@ from proxy.core.reading import Read
 from proxy.core.unbatching import Slot
 from proxy.shell import Wrote
 from proxy.shell.batcher import Sending
+from proxy.shell.byway import Byway, Probes
 from proxy.shell.cache import Cache, Inquiry
 from proxy.shell.forms import File, Written, write_form
 from proxy.shell.slots import Slots
@@ -43,13 +44,6 @@ class Witness(Protocol):
         """A batch of the application's own is made ready, a load for each of its operations."""
 
 
-class Heard(Protocol):
-    """Who listens to what Graph says of limits."""
-
-    def __call__(self, who: Credential, reply: Reply, path: str = "/", query: str = "") -> None:
-        """Graph's *reply* to *who*, about *path* and *query*."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Ready:
     """An operation that goes on, and the question that it is if it is a plain read."""
@@ -61,6 +55,7 @@ class _Ready:
     who: Credential | None = None
     read: Read | None = None
     inquiry: Inquiry | None = None
+    probes: Probes = ()
 
     @property
     def calls(self) -> int:
@@ -81,9 +76,9 @@ class Ordered:
         witness: Witness,
         clock: Callable[[], float],
         wrote: Wrote,
-        heard: Heard,
+        byway: Byway,
     ) -> None:
-        """Fill *slots*; tell *wrote* what writes have changed, and *heard* what Graph said."""
+        """Fill *slots*; tell *wrote* what writes have changed, and *byway* what Graph said."""
         self._slots = slots
         self._files = files
         self._cache = cache
@@ -91,7 +86,8 @@ class Ordered:
         self._witness = witness
         self._clock = clock
         self._wrote = wrote
-        self._heard = heard
+        self._byway = byway
+        self._writes, self._wanted = slots.writes
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
         """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
@@ -131,8 +127,10 @@ class Ordered:
             if any(one.writes for one in ready):
                 raise errors.unsure(error) from None
             answer = errors.reply_of(errors.Cut("the batch ended unanswered"))
-        self._heard(self._slots.envelope.credential, answer)
-        if unbatching.is_refusal(answer) or (any(one.writes for one in ready) and not batching.is_array(answer)):
+        refused, probes = unbatching.is_refusal(answer), _probed(ready)
+        self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
+        if refused or (any(one.writes for one in ready) and not batching.is_array(answer)):
+            self._byway.unheard(() if refused else probes)
             return replace(answer, headers=passed_out(answer.headers))
         told = batching.slots_of(answer, len(ready)) or [_lost(one) for one in ready]
         await self._settle_all(ready, told, answer, self._clock() - began)
@@ -156,18 +154,37 @@ class Ordered:
             return await self._ready_read(at, read, names)
         item = unbatching.as_asked(operation, url, body, names=names, named=at in slots.referred)
         if not read.writes:
-            return _Ready(at, item, writes=False)
+            return self._ready_other(at, item, *operations.asked_by(url, body, slots.envelope))
         who, _, _ = operations.asked_by(url, body, slots.envelope)
         return _Ready(at, item, writes=True, written=operations.written_nodes(url, body), who=who)
 
-    async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready:
+    async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready | None:
         """A plain read goes in normal form, with its validator unless others need its body from Graph."""
         operation, named = self._slots.operation(at), at in self._slots.referred
-        inquiry = await self._cache.inquire(read.request)
+        inquiry, request = await self._cache.inquire(read.request), read.request
+        try:
+            probes = self._admit(at, request.credential, request.path, request.query)
+        except errors.Throttled as throttled:
+            # What a write of this very batch may change is not told from before it.
+            instead = throttled.reply if self._writes else await self._cache.stand_in(inquiry, throttled)
+            self._slots.fill(at, read, instead, 0.0)
+            return None
         if named:
             inquiry = replace(inquiry, request=inquiry.request.asking(""))
         item = unbatching.as_read(operation, inquiry.request, names=names, named=named)
-        return _Ready(at, item, writes=False, read=read, inquiry=inquiry)
+        return _Ready(at, item, writes=False, read=read, inquiry=inquiry, probes=probes)
+
+    def _ready_other(self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str) -> _Ready | None:
+        """A read that goes as it was written."""
+        try:
+            return _Ready(at, item, writes=False, probes=self._admit(at, who, path, query))
+        except errors.Throttled as throttled:
+            self._slots.hold_back(at, throttled.reply)
+            return None
+
+    def _admit(self, at: int, who: Credential | None, path: str, query: str) -> Probes:
+        """Let a read go, at once if a write waits for it: none is ever held back. Raises Throttled."""
+        return () if at in self._wanted else self._byway.admit(who, path, query)
 
     # --- the call ---
 
@@ -184,6 +201,8 @@ class Ordered:
                 answered = True
                 return replace(answer, batch=sending.id)
         finally:
+            if not answered:
+                self._byway.unheard(_probed(ready))
             for one in ready:
                 if one.writes:
                     self._wrote(one.written, one.who, answered=answered)
@@ -217,10 +236,12 @@ class Ordered:
 
     def _listen(self, one: _Ready, told: object, answer: Reply) -> None:
         reply = batching.reply_of(told, answer, conditional=True)
-        if reply is not None:
-            url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
-            who, path, query = operations.asked_by(url, body, self._slots.envelope)
-            self._heard(who, reply, path, query)
+        if reply is None:
+            self._byway.unheard(one.probes)
+            return
+        url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
+        who, path, query = operations.asked_by(url, body, self._slots.envelope)
+        self._byway.heard(who, reply, path, query, one.probes)
 
     async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
         """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
@@ -252,6 +273,10 @@ class Ordered:
             return
         if isinstance(read, Read):
             await self._slots.ask(one.at, read)
+
+
+def _probed(ready: Sequence[_Ready]) -> Probes:
+    return tuple(name for one in ready for name in one.probes)
 
 
 def _lost(one: _Ready) -> Slot:

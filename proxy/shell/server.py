@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
 from proxy.core.intercepting import misplaced
+from proxy.core.ledger import Bill, avoided
 from proxy.core.messages import Credential, Headers, Reply
 from proxy.core.operations import Unresolved, how_many, may_hold_batch, read_envelope
 from proxy.core.quota import Asker
@@ -17,6 +19,7 @@ from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.core.telling import Passage
 from proxy.shell import Wrote
+from proxy.shell.byway import Byway
 from proxy.shell.forms import LARGEST_BODY, read_form
 from proxy.shell.intercept import our_address, spoken_for
 from proxy.shell.listener import respond
@@ -41,6 +44,7 @@ class Server:
     rewrite_links: bool
     trail: looping.Trail
     wrote: Wrote
+    byway: Byway
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
@@ -94,36 +98,62 @@ class Server:
     async def _pass(
         self, message: web.BaseRequest, head: Head, found: Skip, looked_at: bytes, written: tuple[str, ...]
     ) -> web.StreamResponse:
-        target, reader = normal.read_target(head.target), self.reader
-        who = credential(head)
-        began, bill = reader.clock(), reader.message_bill(target, who)
+        target, named, telemetry = normal.read_target(head.target), credential(head), self.reader.telemetry
+        began, bill = self.reader.clock(), self.reader.message_bill(target, named)
         bill.turn_out(max(bill.asked, await _operations(head, looked_at)))
-
-        def answered(fields: Headers) -> None:
-            if found.writes:
-                self.wrote(written, who if isinstance(who, Credential) else None, answered=bool(fields))
-            if isinstance(who, Credential) or (who is None and not message.body_exists):  # a body may name another
-                asker = Asker(reader.keys.fingerprint(who), target.path, target.query)
-                reader.quota.note(asker, fields, reader.now())
-
-        try:
-            with reader.telemetry.stream(bill) as sending:
-                response = await self.passthrough.stream(
-                    message,
-                    host=self.hosts.of(head),
-                    target=normal.origin_form(head.target),
-                    looked_at=looked_at,
-                    extra=dressing.skipped(found.reason, writes=found.writes),
-                    left=sending.left,
-                    answered=answered,
-                )
-        except errors.SidecarError as error:
-            return self._broken_off(error, found, target.path)
         passage = Passage(
             head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
         )
-        reader.telemetry.passed(passage, bill, response.status, reader.clock() - began)
+        who = named if isinstance(named, Credential) else None
+        is_known = who is not None or (named is None and not message.body_exists)  # a body may name another
+
+        def answered(fields: Headers) -> None:
+            if found.writes:
+                self.wrote(written, who, answered=bool(fields))
+            if is_known:
+                asker = Asker(self.reader.keys.fingerprint(who), target.path, target.query)
+                self.reader.quota.note(asker, fields, self.reader.now())
+
+        try:
+            if found.writes or not is_known:
+                response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
+            else:
+                with self.byway.passing(who, target.path, target.query) as passing:
+                    response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
+                    passing.ended(response.status)
+        except errors.Throttled as throttled:
+            return self._held_back(throttled.reply, passage, bill)
+        except errors.SidecarError as error:
+            return self._broken_off(error, found, target.path)
+        telemetry.passed(passage, bill, response.status, self.reader.clock() - began)
         return response
+
+    async def _stream(
+        self,
+        message: web.BaseRequest,
+        head: Head,
+        found: Skip,
+        looked_at: bytes,
+        *,
+        bill: Bill,
+        answered: Callable[[Headers], None],
+    ) -> web.StreamResponse:
+        with self.reader.telemetry.stream(bill) as sending:
+            return await self.passthrough.stream(
+                message,
+                host=self.hosts.of(head),
+                target=normal.origin_form(head.target),
+                looked_at=looked_at,
+                extra=dressing.skipped(found.reason, writes=found.writes),
+                left=sending.left,
+                answered=answered,
+            )
+
+    def _held_back(self, reply: Reply, passage: Passage, bill: Bill) -> web.Response:
+        """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
+        bill.spare(avoided(reply, bill.owed))
+        self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
+        return respond(dressing.bare(reply))
 
     def _broken_off(self, error: errors.SidecarError, found: Skip, path: str) -> web.Response:
         """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""

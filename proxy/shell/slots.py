@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from proxy.core import paging, unbatching
+from proxy.core import dressing, paging, unbatching
 from proxy.core.dressing import WayIn
 from proxy.core.errors import UNREADABLE
-from proxy.core.ledger import calls_of
+from proxy.core.ledger import avoided, calls_of
 from proxy.core.messages import Reply
 from proxy.core.normal import read_target
 from proxy.core.operations import Envelope, Operation, is_normal, plain_read
@@ -45,6 +45,18 @@ class Slots:
         return self.envelope.operations[at]
 
     # --- before an operation is asked ---
+
+    @property
+    def writes(self) -> tuple[frozenset[int], frozenset[int]]:
+        """The places of the writes, and of all that these name, directly or not."""
+        everyone = list(enumerate(self.envelope.operations))
+        found = [(at, self.read(at, operation.relative_url)) for at, operation in everyone]
+        writes = frozenset(at for at, read in found if isinstance(read, Skip) and read.writes)
+        wanted = {parent for at in writes for parent in self.operation(at).parents}
+        for at, operation in reversed(everyone):  # what is named stands before what names it
+            if at in wanted:
+                wanted.update(operation.parents)
+        return writes, frozenset(wanted)
 
     def texts(self, at: int) -> tuple[str, str]:
         """Its `relative_url` and `body`, filled in as far as answers are known. Raises BadPath."""
@@ -85,6 +97,13 @@ class Slots:
         self._told[at] = unbatching.slot(dressed, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
+
+    def hold_back(self, at: int, reply: Reply) -> None:
+        """The slot of a read that is not asked, for *reply* is what Graph said of its limit."""
+        told = unbatching.slot(dressing.bare(reply), include_headers=self.envelope.include_headers)
+        self._told[at] = told
+        self.bills[at].spare(avoided(reply, self.bills[at].owed))
+        self.passed(at, told, 0.0, writes=False, batch="")
 
     def passed(self, at: int, told: object, seconds: float, *, writes: bool, batch: str) -> None:
         """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""

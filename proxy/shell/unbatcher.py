@@ -22,9 +22,10 @@ from proxy.core.reading import Hosts, Read, Skip
 from proxy.core.references import can_be_followed
 from proxy.core.rules import RuleBook
 from proxy.shell import Wrote
+from proxy.shell.byway import Byway
 from proxy.shell.cache import Cache
 from proxy.shell.forms import File
-from proxy.shell.ordered import Heard, Ordered, Post
+from proxy.shell.ordered import Ordered, Post
 from proxy.shell.reader import Reader
 from proxy.shell.slots import Slots
 
@@ -41,7 +42,7 @@ class Unbatcher:
     hosts: Hosts
     rules: RuleBook
     wrote: Wrote
-    heard: Heard
+    byway: Byway
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""
@@ -55,7 +56,7 @@ class Unbatcher:
             witness=self.reader.telemetry,
             clock=self.reader.clock,
             wrote=self.wrote,
-            heard=self.heard,
+            byway=self.byway,
         )
         try:
             whole = await self._fill(slots, ordered)

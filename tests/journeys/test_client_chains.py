@@ -381,10 +381,14 @@ EVERY_TROUBLE: Troubles = {**ANSWERS, **CUTS}
 WRITING = [*gets("1?fields=id"), {**MADE, **SPEAK}, *gets("{result=made:$.id}?fields=name")]
 
 
+UNSPARING = {"quota": {"enabled": False}}
+"""What is done after a refusal that speaks of a limit, tests/journeys/test_quota.py tells."""
+
+
 @pytest.mark.parametrize("trouble", ANSWERS.values(), ids=ANSWERS)
 async def test_a_batch_that_writes_and_is_not_answered(twins: MakeTwins, trouble: dict[str, Any]) -> None:
     """Whatever Graph says to a batch that writes as a whole is its answer: nothing of it is sent again."""
-    both = await twins()
+    both = await twins(UNSPARING)
     both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, WRITING), await batch(both.through, WRITING)
     assert through.status == direct.status
@@ -441,7 +445,7 @@ async def test_a_batch_that_reads_and_is_not_answered(twins: MakeTwins, trouble:
 @pytest.mark.parametrize("trouble", REFUSALS.values(), ids=REFUSALS)
 async def test_a_chain_that_is_refused(twins: MakeTwins, trouble: dict[str, Any]) -> None:
     """Graph's refusal of a batch that it resolves is the answer."""
-    both = await twins()
+    both = await twins(UNSPARING)
     both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, LINE), await batch(both.through, LINE)
     assert_alike(both, direct, through)

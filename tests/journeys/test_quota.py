@@ -278,6 +278,76 @@ async def test_batches_of_the_application_are_listened_to(limited: MakeLimited) 
     assert "Retry-After" in {field["name"] for field in slots[0]["headers"]}
 
 
+def batch_of(*items: dict[str, Any]) -> dict[str, str]:
+    """A form that carries a batch of these, reads where nothing else is said."""
+    return {"access_token": "ann", "batch": json.dumps([{"method": "GET", **item} for item in items])}
+
+
+NAMED = {"name": "first", "relative_url": "111?fields=id", "omit_response_on_success": False}
+NAMING = "{result=first:$.id}"
+
+
+async def test_reads_that_keep_an_order_leave_a_stopped_limit_alone(limited: MakeLimited, clock: Clock) -> None:
+    """A chain of reads that nothing is held of gets Graph's refusal again, what names it is null, and none is sent.
+
+    When the time is up its first read goes, as the probe, and then all is open.
+    """
+    here = await limited(budget=1, window_s=60.0)
+    await use(here, 1)
+    first = await here.say(READ, token="ann")
+    chain = batch_of(NAMED, {"relative_url": f"?ids={NAMING}&fields=name"})
+    before = here.graph.ledger.counted_calls
+    slots = (await here.say("/v25.0/", method="POST", data=chain)).json
+    assert (slots[0]["code"], slots[0]["body"], slots[1]) == (400, first.body.decode(), None)
+    assert here.graph.ledger.counted_calls == before
+    here.graph.settings.change({"budget": 1000})
+    clock.ahead += 3600
+    for expected in ([200, 400], [200, 200]):
+        slots = (await here.say("/v25.0/", method="POST", data=chain)).json
+        assert [slot["code"] for slot in slots] == expected
+    assert here.graph.ledger.counted_calls == before + 3
+
+
+async def test_in_a_chain_too_what_is_held_answers(limited: MakeLimited) -> None:
+    """Where a rule allows something old it fills the slot, and is there for what names it."""
+    here = await limited(OLD_IS_GOOD, budget=2)
+    old = [await here.say(f"/v25.0/{path}", token="ann") for path in ("111?fields=id", "?ids=111&fields=name")]
+    await use(here, 1)
+    before = here.graph.ledger.counted_calls
+    quoting = {"relative_url": f"?ids={NAMING}&fields=name"}
+    slots = (await here.say("/v25.0/", method="POST", data=batch_of(NAMED, quoting))).json
+    assert [slot["body"] for slot in slots] == [each.body.decode() for each in old]
+    assert here.graph.ledger.counted_calls == before
+
+
+async def test_a_write_is_not_held_back_with_the_reads_beside_it(limited: MakeLimited) -> None:
+    """It goes with the read that it names; a read that it does not need is not asked."""
+    here = await limited()
+    here.graph.faults.add({"kind": "error", "code": 4, "status": 400, "method": "GET", "count": 1})
+    await here.say(READ, token="ann")
+    write = {"method": "POST", "relative_url": f"{NAMING}/feed", "body": "message=a"}
+    slots = (await here.say("/v25.0/", method="POST", data=batch_of(NAMED, {"relative_url": "222"}, write))).json
+    assert [slot["code"] for slot in slots] == [200, 400, 200]
+    assert here.graph.ledger.writes == {("POST", "/111/feed"): 1}
+    assert "/222" not in str(here.asked)
+
+
+@pytest.mark.parametrize("path", ["/v25.0/111/picture?redirect=0", "/v25.0/debug_token?input_token=bob"])
+async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLimited, clock: Clock, path: str) -> None:
+    """A read that is no plain one gets Graph's refusal again; when the time is up it may be the one that probes."""
+    here = await limited(budget=1, window_s=60.0)
+    await use(here, 1)
+    first = await here.say(READ, token="ann")
+    before = here.graph.ledger.counted_calls
+    assert is_again(await here.say(path, token="ann"), first)
+    assert here.graph.ledger.counted_calls == before
+    assert (await here.stats())["calls_avoided"]["throttle"] == 1
+    here.graph.settings.change({"budget": 1000})
+    clock.ahead += 3600
+    assert (await here.say(path, token="ann")).status == 200
+    assert (await here.say(READ, token="ann")).status == 200
+
+
 async def test_tokens_of_one_app_share_its_limits_if_so_set(limited: MakeLimited) -> None:
     """With `quota.group = "shared"` what Graph says to one token holds for all."""
     here = await limited({"quota": {"group": "shared"}}, budget=2)

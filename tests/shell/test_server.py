@@ -21,6 +21,7 @@ from proxy.core.pools import Stages
 from proxy.core.quota import Asker, Quota
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook
+from proxy.shell.byway import Byway
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.telemetry import Telemetry
@@ -124,6 +125,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
         rules=RuleBook([], Rule()),
         rewrite_links=rewrite_links,
         wrote=note,
+        byway=Byway(reader.quota, reader.keys, clock, lambda *_told: None),
     )
     runner = web.ServerRunner(
         web.Server(server.handle, handler_cancellation=True, auto_decompress=False, access_log=None),
