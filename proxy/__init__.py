@@ -2,7 +2,7 @@
 
     cli/        reads flags, environment and file (`loading/`, `settings/`), looks at the machine (`preflight`)
     control     speaks to a sidecar that runs: wait, quit, cache (`holdings`)           replay/  reads its log
-    app/        builds the stack and owns its lifetimes; `reloading` is what it takes of settings read again
+    app/        builds the stack, owns its lifetimes, and takes what may change of settings read again
     shell/      does: a file for each layer of the stack and for what it needs
       intercept   CONNECT              door         TLS at once           secured    what comes out of it
       authority   who signs for Graph (certificates)    tunnel     other hosts' bytes

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from proxy.app.reloading import Reloader, compare
 from proxy.loading import SettingsError
-from proxy.reloading import Reloader, compare
 from proxy.settings import LIVE, Settings, is_live, names
 
 

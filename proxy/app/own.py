@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from proxy import logs, tokens
 from proxy.app import derived
 from proxy.app.opening import listen
+from proxy.app.reloading import Reloader
 from proxy.core.guarding import Access
 from proxy.loading import SettingsError
-from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
 from proxy.shell.admin import AdminRunner, Rows, admin, log_rows, rows
 from proxy.shell.changes import Changes

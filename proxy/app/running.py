@@ -15,9 +15,9 @@ from proxy.app import derived
 from proxy.app.ground import MACHINE, Clocks, lay
 from proxy.app.opening import StartError, listen
 from proxy.app.own import DRAIN_S, Gatekeeper, Own, open_own
+from proxy.app.reloading import Reloader
 from proxy.app.stack import Stack, build
 from proxy.core.errors import Uncertified
-from proxy.reloading import Reloader
 from proxy.settings import Address, Settings
 from proxy.shell.drain import drain
 from proxy.shell.history import Watch

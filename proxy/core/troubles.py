@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
+from proxy.core.errors import TRANSIENT
+
 RECENT_S = 60
 """Seconds for which an error is news."""
 
@@ -32,7 +34,6 @@ _OURS = {
     "overloaded": ("process", "Too many requests wait here, callers get 503"),
     "fault": ("process", "A fault of the sidecar's own"),
 }
-_PASSING = frozenset({1, 2})  # Graph's codes for trouble of its own
 _TOKEN = frozenset({102, 190})  # and for a token that is no longer good
 _KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business": "Business"}
 
@@ -80,7 +81,7 @@ def _of_error(error: Told) -> Trouble | None:
         return Trouble("bad", about, what) if what else None
     if error["what"] == COVERED:
         return Trouble("warn", "graph", "Graph fails, and what is held answers")
-    if error["status"] >= 500 or error["code"] in _PASSING:
+    if error["status"] >= 500 or error["code"] in TRANSIENT:
         return Trouble("bad", "graph", "Graph answers with errors of its own")
     return Trouble("warn", "token", "Graph refuses a token") if error["code"] in _TOKEN else None
 
