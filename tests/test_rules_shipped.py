@@ -50,3 +50,19 @@ def test_a_shipped_set_holds_what_it_says(name: str) -> None:
     book = rules_of(load(file=RULES / f"{name}.toml").settings)
     given = {read: book.rule(*read, "v25.0").fresh_s for read in FRESH[name]}
     assert given == FRESH[name]
+
+
+STRETCHED = {
+    "ads-dashboard": ("/act_1/insights", "/777/insights", "/act_1/campaigns"),
+    "page-app": ("/1/feed", "/1_2/comments"),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_lists_last_longer_where_calls_are_scarce(name: str) -> None:
+    """What many look at is stretched as a limit comes near, and what is always asked never is."""
+    book = rules_of(load(file=RULES / f"{name}.toml").settings)
+    for path, fields in FRESH[name]:
+        rule = book.rule(path, fields, "v25.0")
+        assert rule.stretch_s > rule.fresh_s or path not in STRETCHED[name], path
+        assert rule.stretch_s == 0 or rule.fresh_s > 0, path

@@ -6,6 +6,7 @@ import copy
 import io
 import itertools
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -79,6 +80,14 @@ def test_what_is_wrong_stands_on_top() -> None:
     assert lines[2] == "!! Graph does not answer in time, last 40 s ago"
     assert lines[3] == ""
     assert shown(seen(troubles=[]))[1] == ""
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_every_mode_has_its_share_whatever_the_width(width: int) -> None:
+    """A narrow terminal has fewer of them on a line, and cuts none."""
+    text = " ".join(shown(seen(), width=width))
+    for mode in STATS["replies"]:
+        assert re.search(rf"{mode} +\d+\.\d %", text), mode
 
 
 def test_errors_of_a_kind_are_one_line() -> None:

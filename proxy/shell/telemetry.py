@@ -168,7 +168,7 @@ class Telemetry:
         route = self._routes.of(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
         if status >= 400:
-            self._note(Mode.SKIPPED, status, route, b"", passage.reason)
+            self._note(Mode.SKIPPED, status, route, b"", "")
         if self.tracer:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)

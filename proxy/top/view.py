@@ -34,13 +34,16 @@ _MODES = {
 _STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
 _KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business"}
 _FIXED = 16
-"""Lines that are always there: all but what the three lists list."""
+"""Lines that are always there: all but what the lists list."""
+
+_MODES_ABREAST, _MODES_WIDTH = 4, 78  # columns that all eight modes take on two lines
 
 
 def frame(seen: Seen, console: Console, height: int | None = -1) -> RenderableType:
     """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
     lines = console.height if height == -1 else height
-    room = None if lines is None else lines - _FIXED
+    abreast = _MODES_ABREAST if console.width >= _MODES_WIDTH else _MODES_ABREAST // 2
+    room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2)
     troubles = list(_troubles(seen.stats["troubles"], console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
@@ -49,7 +52,7 @@ def frame(seen: Seen, console: Console, height: int | None = -1) -> RenderableTy
         "",
         _savings(seen, console),
         "",
-        _modes(seen),
+        _modes(seen, abreast),
         _waiting(seen, console),
         "",
         *_quota(_most_used(seen.stats["usage"])[:pools], console),
@@ -160,18 +163,18 @@ def _curve(seen: Seen, columns: Sequence[str], console: Console) -> Text:
 # --- how, and how long
 
 
-def _modes(seen: Seen) -> Table:
-    """Lately, the share of each mode."""
+def _modes(seen: Seen, abreast: int) -> Table:
+    """Lately, the share of each mode; so many of them on a line."""
     recent = {mode: _recent(seen, f"replies.{mode}") for mode in _MODES}
     total = sum(recent.values())
     table = Table.grid(padding=(0, 2), expand=False)
-    for _ in range(4):
+    for _ in range(abreast):
         table.add_column(no_wrap=True)
     cells = [
         Text.assemble((f"{mode:<11}", colour), f"{share(recent[mode], total):>7}") for mode, colour in _MODES.items()
     ]
-    table.add_row(*cells[:4])
-    table.add_row(*cells[4:])
+    for at in range(0, len(cells), abreast):
+        table.add_row(*cells[at : at + abreast])
     return table
 
 
