@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from proxy.core.batching import Call
 from proxy.core.errors import Throttled
 from proxy.core.keys import Keys
@@ -77,7 +79,7 @@ class Governor:
             return await self._go(request, asker, verdict)
         verdict, pool = await self._turn(request, asker, verdict, now)
         try:
-            return await self._go(request, asker, verdict)
+            return _told_why(await self._go(request, asker, verdict), "paced")
         finally:
             self._wake(pool, FOLLOWING)
 
@@ -106,7 +108,7 @@ class Governor:
             self._quota.unheard(go.probes, self._now(), again_s=again_s)
             raise
         self._tell(self._quota.heard(asker, reply, self._now(), go.probes))
-        return reply
+        return _told_why(reply, "probe") if go.probes else reply
 
     async def _turn(self, request: Request, asker: Asker, wait: Wait, began: float) -> tuple[Go | Halt, Name]:
         """Wait until this read may go, at most as long as anyone; what is decided then, and whom it waited for."""
@@ -186,6 +188,11 @@ class Listening:
         if isinstance(answer, Reply):
             self._heard(top, answer, one_node(requests))
         return answer
+
+
+def _told_why(reply: Reply, decided: str) -> Reply:
+    """*reply*, saying what was decided for the quota's sake, if it says nothing else."""
+    return replace(reply, detail=reply.detail or decided)
 
 
 def _told(name: Name) -> str:

@@ -93,11 +93,12 @@ async def test_what_has_time_waits_and_the_rest_goes_first(limited: MakeLimited)
 
 
 async def test_nobody_waits_longer_than_the_setting(limited: MakeLimited) -> None:
-    """After `quota.longest_wait_s` a read goes, whatever is left."""
+    """After `quota.longest_wait_s` a read goes, whatever is left, and its answer says that it waited."""
     here = await limited({"quota": {"longest_wait_s": 0.05}}, budget=100)
     await use(here, 85)
     heard = [await here.say(f"/v25.0/20{number}", token="ann", headers=LOW) for number in range(3)]
     assert [each.status for each in heard] == [200] * 3
+    assert [each.cache.endswith("detail=paced") for each in heard] == [False, True, True]
 
 
 async def test_a_rule_gives_a_priority_and_the_caller_another(limited: MakeLimited) -> None:
@@ -145,8 +146,8 @@ async def test_a_stopped_limit_is_left_alone_until_one_probe_finds_it_open(limit
     assert here.graph.ledger.counted_calls == 5
     here.graph.settings.change({"budget": 1000})
     clock.ahead += 31
-    statuses = [heard.status for heard in await here.crowd(*paths, token="ann")]
-    assert statuses.count(200) == 1
+    (probe,) = [heard for heard in await here.crowd(*paths, token="ann") if heard.status == 200]
+    assert probe.cache.endswith("detail=probe")
     assert {heard.status for heard in await here.crowd(*paths, token="ann")} == {200}
     assert (await here.stats())["stopped"] == {"app": 1}
 
