@@ -16,6 +16,9 @@ from proxy import tokens
 from proxy.settings import Address, Settings
 from proxy.shell.store import KeyFileError, load_or_make
 
+EXPORTER = "opentelemetry.exporter.otlp.proto.http"
+"""What sends traces; other programs may have installed the rest of OpenTelemetry."""
+
 
 def problems(settings: Settings) -> list[str]:
     """One line for each thing of this machine that stands in the way."""
@@ -26,14 +29,18 @@ def problems(settings: Settings) -> list[str]:
         *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
         *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
-        *(_extra("traces.endpoint", "opentelemetry", "traces") if settings.traces.endpoint else ()),
+        *(_extra("traces.endpoint", EXPORTER, "traces") if settings.traces.endpoint else ()),
         *tokens.problems(settings, tokens.ADMIN, *tokens.OF_WEBHOOKS),
     ]
 
 
-def _extra(name: str, package: str, extra: str) -> Iterator[str]:
+def _extra(name: str, module: str, extra: str) -> Iterator[str]:
     """What a setting needs that is not installed with the rest."""
-    if importlib.util.find_spec(package) is None:
+    try:
+        is_there = importlib.util.find_spec(module) is not None
+    except ImportError:  # nor is what it is in
+        is_there = False
+    if not is_there:
         yield f"{name} is set, but its extra is not installed: pip install 'graph-sidecar[{extra}]'"
 
 

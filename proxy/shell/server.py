@@ -50,8 +50,13 @@ class Server:
         """Answer one message of an application's; never raises but when its caller has left."""
         name = spoken_for(message)
         head = Head(message.method, message.raw_path, _fields(message, name))
-        if tracer := self.reader.telemetry.tracer:
-            tracer.hear(head.headers)
+        tracer = self.reader.telemetry.tracer
+        if tracer is None:
+            return await self._take(message, head, name)
+        with tracer.message(head.headers):
+            return await self._take(message, head, name)
+
+    async def _take(self, message: web.BaseRequest, head: Head, name: str) -> web.StreamResponse:
         try:
             self._check(message, head, name)
             return await self._answer(message, head)
@@ -124,7 +129,7 @@ class Server:
         except errors.Throttled as throttled:
             return self._held_back(throttled.reply, passage, bill)
         except errors.SidecarError as error:
-            return self._broken_off(error, found, target.path)
+            return self._broken_off(error, found, target.path, bill)
         telemetry.passed(passage, bill, response.status, self.reader.clock() - began)
         return response
 
@@ -155,9 +160,9 @@ class Server:
         self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
         return respond(dressing.bare(reply))
 
-    def _broken_off(self, error: errors.SidecarError, found: Skip, path: str) -> web.Response:
+    def _broken_off(self, error: errors.SidecarError, found: Skip, path: str, bill: Bill) -> web.Response:
         """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
-        self.reader.telemetry.failed(error, path)
+        self.reader.telemetry.failed(error, path, bill)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
         told = dressing.skipped(found.reason, writes=found.writes, trouble=reply.detail)
         return respond(replace(reply, headers=(*reply.headers, *told)))

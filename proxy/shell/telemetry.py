@@ -62,21 +62,22 @@ class Sending:
     telemetry: Telemetry
     loads: Sequence[tuple[Bill | None, int]]  # what it carries: on whose bill, and as how many calls
     tally: Callable[[], None]
+    kind: str
     id: str = ""  # of a batch
     span: Span | None = None
 
     def __enter__(self) -> Self:
         """It is made ready."""
         self.telemetry.in_flight += 1
-        if self.id and self.telemetry.tracer:
-            self.span = self.telemetry.tracer.batch(self.id, (bill for bill, _ in self.loads), len(self.loads))
+        if self.telemetry.tracer:
+            self.span = self.telemetry.tracer.sent(self.kind, self.id, [bill for bill, _ in self.loads])
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """It was answered, or will not be."""
         self.telemetry.in_flight -= 1
-        if self.span is not None:
-            self.span.end()
+        if self.span is not None and self.telemetry.tracer:
+            self.telemetry.tracer.landed(self.span, kind)
 
     def left(self) -> None:
         """Its head has been written: from here on it counts, whatever becomes of it."""
@@ -175,11 +176,14 @@ class Telemetry:
         if self.telling:
             self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked, sent=bill.sent), route, bill, batch)
 
-    def failed(self, error: SidecarError, path: str = "") -> None:
+    def failed(self, error: SidecarError, path: str = "", bill: Bill | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.of(path) if path else ""
         self.replies[Mode.FAILED, route, error.status] += 1
         self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
+        if self.tracer and bill is not None:
+            told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
+            self.tracer.end(bill, error.status, told)
         if self.telling:
             self.telling.failed(word(type(error)), error.status, route)
 
@@ -197,19 +201,19 @@ class Telemetry:
 
     def batch(self, loads: Sequence[tuple[Bill | None, int]]) -> Sending:
         """A batch of ours is made ready, a load for each of its slots."""
-        return Sending(self, loads, lambda: self._count_batch(len(loads)), self._batch_id())
+        return Sending(self, loads, lambda: self._count_batch(len(loads)), "batch", self._batch_id())
 
     def single(self, bill: Bill | None, calls: int) -> Sending:
         """A read is made ready to leave in a call of its own."""
-        return Sending(self, ((bill, calls),), self._count_alone)
+        return Sending(self, ((bill, calls),), self._count_alone, "alone")
 
     def carried(self, loads: Iterable[tuple[Bill | None, int]]) -> Sending:
         """A batch of the application's own is made ready to leave as it is."""
-        return Sending(self, tuple(loads), self._count_carried, self._batch_id())
+        return Sending(self, tuple(loads), self._count_carried, "carried", self._batch_id())
 
     def stream(self, bill: Bill) -> Sending:
         """A message is about to be passed through."""
-        return Sending(self, ((bill, bill.asked),), self._count_stream)
+        return Sending(self, ((bill, bill.asked),), self._count_stream, "stream")
 
     def asked_again(self, slots: int, cause: str) -> None:
         """*slots* reads of a batch have to be asked again."""

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from proxy.emulator import proof_of
+from tests.journeys.collecting import collecting
 from tests.journeys.conftest import MakeAsk, MakeGraph
 from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask
@@ -102,12 +103,14 @@ FAULTS = ("null", "aborted", "error", "refused", "batch_exception", "unknown", "
 
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_no_secret_is_ever_written(graph: MakeGraph, ask: MakeAsk, tmp_path: Path, form: str) -> None:
-    """At the most talkative level, through every kind of request and failure, no secret is in any log, file or page."""
+    """At the most talkative level, through every kind of request and failure, nothing written holds a secret."""
     meta = await graph(app_secret=APP_SECRET, refused_tokens=(DEAD,), refused_on_top=(SHY,))
     meta.world.touch("111", {"name": INSIDE})
-    async with serving(
-        meta.url, tmp_path, "log.level=debug", f"log.format={form}", "cache.stale_if_error_s=60"
-    ) as front:
+    talkative = ("log.level=debug", f"log.format={form}", "cache.stale_if_error_s=60")
+    async with (
+        collecting() as collector,
+        serving(meta.url, tmp_path, *talkative, f"traces.endpoint={collector.url}") as front,
+    ):
         caller = await ask(front.url)
         await every_kind_of_request(caller)
         for kind in FAULTS:
@@ -128,7 +131,8 @@ async def test_no_secret_is_ever_written(graph: MakeGraph, ask: MakeAsk, tmp_pat
     assert sum("MISS" in line for line in front.lines) > 10
     written = files_of(tmp_path)
     assert sum(map(len, written)) > 10_000
-    for heap in (said, *pages, *written):
+    assert len(collector.spans) > 100
+    for heap in (said, *pages, *written, *collector.raw):
         assert found_in(heap) == []
 
 

@@ -39,12 +39,12 @@ def telemetry(kept: InMemorySpanExporter) -> Telemetry:
 def answered(telemetry: Telemetry, fields: dict[str, str], status: int = 200) -> None:
     """One read that rode in a batch."""
     assert telemetry.tracer
-    telemetry.tracer.hear(fields)
-    bill = telemetry.asked(REQUEST.path, REQUEST.query, b"f" * 16)
-    with telemetry.batch([(bill, 1)]) as sending:
-        sending.left()
-    reply = Reply(status, (), b"EAABsecret", Mode.MISS, batch=sending.id)
-    telemetry.replied(REQUEST, reply, bill, 0.1, reply)
+    with telemetry.tracer.message(fields):
+        bill = telemetry.asked(REQUEST.path, REQUEST.query, b"f" * 16)
+        with telemetry.batch([(bill, 1)]) as sending:
+            sending.left()
+        reply = Reply(status, (), b"EAABsecret", Mode.MISS, batch=sending.id)
+        telemetry.replied(REQUEST, reply, bill, 0.1, reply)
 
 
 def test_a_reply_is_a_span_of_its_callers_trace(telemetry: Telemetry, kept: InMemorySpanExporter) -> None:
