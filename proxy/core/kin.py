@@ -18,6 +18,9 @@ from proxy.core.normal import WORTH_KEEPING, named, nodes, split_pairs
 
 Names = tuple[str, ...]
 
+SOMEBODY = "?"
+"""Whoever goes by a name whose number nobody has told: any number that is written to may be that one's."""
+
 
 class Kin:
     """What reads and writes have to do with each other beyond the objects in their paths."""
@@ -41,7 +44,8 @@ class Kin:
     def written(self, written: Iterable[str], fingerprint: bytes) -> Names:
         """The names that a write to the objects *written* changes: theirs, and the places where they are listed."""
         own = dict.fromkeys(name for node in written for name in self._written_names(node, fingerprint))
-        return tuple(dict.fromkeys((*own, *(place for name in own for place in self._places(name)))))
+        maybe = (SOMEBODY,) if any(map(str.isdigit, own)) else ()
+        return tuple(dict.fromkeys((*own, *maybe, *(place for name in own for place in self._places(name)))))
 
     def knows(self, key: bytes) -> bool:
         """Whether the body that is held under *key* was learned from."""
@@ -72,8 +76,7 @@ class Kin:
             return
         own = _own(node, fingerprint)
         yield from dict.fromkeys((own, node))
-        if own in self._ids:
-            yield self._ids[own]
+        yield self._ids.get(own, SOMEBODY)
 
     def _written_names(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
         """One who writes to a `me` that nobody has heard the id of may be anyone."""

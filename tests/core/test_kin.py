@@ -89,6 +89,7 @@ def test_me_is_whoever_asks() -> None:
     assert meets(kin, ("me",), at("/me/feed"), by=ANN, reader=ANN)
     assert meets(kin, ("me",), at("/77/feed"), by=ANN, reader=BOB)
     assert meets(kin, ("77",), at("/me/feed"), by=BOB, reader=ANN)
+    kin.learn(KEY, at("/me"), BOB, b'{"id":"78"}')
     assert not meets(kin, ("me",), at("/me/feed"), by=ANN, reader=BOB)
     assert not meets(kin, ("78",), at("/me/feed"), by=BOB, reader=ANN)
     kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
@@ -98,9 +99,22 @@ def test_me_is_whoever_asks() -> None:
 def test_lists_of_me_are_the_callers_own() -> None:
     """What one caller's `/me/accounts` lists says nothing of another's."""
     kin = Kin()
+    kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
     kin.learn(KEY, at("/me/accounts"), ANN, PAGE)
     assert meets(kin, ("11",), at("/me/accounts"), reader=ANN)
     assert not meets(kin, ("11",), at("/me/accounts"), reader=BOB)
+
+
+@pytest.mark.parametrize("path", ["/me", "/me/feed", "/cocacola/feed"])
+def test_whoever_is_not_known_by_number_may_be_any(path: str) -> None:
+    """Until an answer has told the number, a write to any number ends what is read under the name."""
+    kin = Kin()
+    assert meets(kin, ("77",), at(path), reader=ANN)
+    assert not meets(kin, ("act_1",), at(path), reader=ANN)
+    assert not meets(kin, ("77",), at("/78"), reader=ANN)
+    kin.learn(KEY, at(f"/{path.split('/')[1]}"), ANN, b'{"id":"78"}')
+    assert not meets(kin, ("77",), at(path), reader=ANN)
+    assert meets(kin, ("78",), at(path), reader=ANN)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"id":7}', b'{"id":""}', b"[]", b"nonsense"])

@@ -3,7 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.kin import Kin
+from proxy.core.kin import SOMEBODY, Kin
 from proxy.core.messages import Request
 from proxy.core.touching import EAGERLY, Touches
 from tests.core.samples import request
@@ -74,7 +74,7 @@ def test_lists_change_with_what_they_list() -> None:
     """A list that was learned from is touched by a write to what it lists."""
     touches = Touches()
     touches.kept(b"k", edge(1), ANN, page("11"), asked=5)
-    assert touches.wrote(("11",), ANN, 10) == ("11", "/act_1/ads")
+    assert touches.wrote(("11",), ANN, 10) == ("11", SOMEBODY, "/act_1/ads")
     assert touches.of(edge(1), ANN) == 10
     assert not touches.may_concern(b"k", 5)
 

@@ -117,6 +117,17 @@ async def test_what_is_created_shows_at_once(scene: MakeScene) -> None:
         assert made.json["id"] in {ad["id"] for ad in (await here.say(ADS, token=token)).json["data"]}
 
 
+async def test_a_write_by_number_may_be_one_to_me(scene: MakeScene) -> None:
+    """Nobody has told who `me` is: what it was seen to hold may be what a write by number changes."""
+    here = await scene(FRESH)
+    number = (await here.say("/v25.0/me?fields=name", token="bob")).json["id"]
+    mine = "/v25.0/me/feed?limit=1"
+    await held(here, mine)
+    made = (await here.say(f"/v25.0/{number}/feed", method="POST", data={"message": "x"}, token="eve")).json["id"]
+    assert (await here.say(mine, token="bob")).json["data"][0]["id"] == made
+    assert await fresh(here, mine) == [False, True]
+
+
 async def test_me_and_the_number(scene: MakeScene) -> None:
     """Who writes to `/me/feed` has written to their own number, and the other way round."""
     here = await scene(FRESH)
