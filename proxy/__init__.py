@@ -27,7 +27,7 @@
       ledger      calls in Meta's units               telling  a line for each reply     routes · histogram
       replaying   a log by other rules                rehearsing  the stack without Graph
       supposing   what Graph would have said          troubles  what is wrong now
-      batching    reads into batches   operations   the application's own batches       references · unbatching
+      batching    reads into batches   envelopes    the application's own (operations)   references · unbatching
       guarding    who may come to our own paths     intercepting  who may go where      looping  calls that come back
     wrapping    `run`: one command behind a sidecar of its own (`trust`: what it is told); `keeping`: `ca`
     emulator/   an offline Graph that shares no code with core, so that it can catch core's mistakes

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec.structs import replace
 
 from proxy.core import headers
+from proxy.core.envelopes import read_envelope
 from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Reply, Request
-from proxy.core.reading import Head, Hosts, Read, read
+from proxy.core.operations import Envelope, Operation, plain_read
+from proxy.core.reading import Head, Hosts, Read, Skip, read
 from proxy.core.rules import Rule, RuleBook
 
 TOKEN = "EAAB|secret-of-ann"
@@ -69,3 +73,26 @@ def plain(target: str, **fields: str) -> Read:
 def names(reply: Reply) -> list[str]:
     """The names of a reply's header fields."""
     return [name.lower() for name, _ in reply.headers]
+
+
+ONE = {"relative_url": "1"}
+TOP = Credential("TOP")
+
+
+def envelope(*items: dict[str, Any], target: str = "/v25.0", **form: Any) -> Envelope:
+    """A batch of *items*."""
+    found = read_envelope(head(target, "POST"), {"access_token": "TOP", "batch": list(items), **form}, HOSTS)
+    assert found is not None
+    return found
+
+
+def only(item: dict[str, Any]) -> Operation:
+    """The one operation that *item* is."""
+    (operation,) = envelope(item).operations
+    return operation
+
+
+def as_read(item: dict[str, Any], target: str = "/v25.0") -> Read | Skip:
+    """The plain read that *item* is in a batch of its own."""
+    whole = envelope(item, target=target)
+    return plain_read(whole.operations[0], whole.operations[0].relative_url, whole, HOSTS, NO_RULES)

@@ -3,9 +3,9 @@ from hypothesis import strategies as st
 
 from proxy.core.batching import Sorted
 from proxy.core.caching import Settled
+from proxy.core.envelopes import read_operations
 from proxy.core.errors import GraphError, read_error
 from proxy.core.messages import Credential, Mode, Reply
-from proxy.core.operations import read_operations
 from proxy.core.reading import Head
 from tests.core.samples import credential, entry, head, plain, reply, request
 

@@ -8,7 +8,7 @@ from proxy.core.messages import Reply
 from proxy.core.operations import plain_read
 from proxy.core.reading import Read
 from tests.core import samples
-from tests.core.test_operations import ONE, envelope, only
+from tests.core.samples import ONE, envelope, only
 
 NOBODY: frozenset[str] = frozenset()
 
