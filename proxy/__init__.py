@@ -22,7 +22,7 @@
       reading     what a message asks  normal       its normal form                     keys · rules · dressing
       caching     what is held         sealing      how it lies on the disk             lasting
       touching    what was changed     kin          which reads show it                  webhooks · purging
-      fields      one fetch for many   several      many objects in one read
+      fields      one fetch for many (lore)         several      many objects in one read
       quota       whether to ask now   pools        how much is left              usage
       ledger      calls in Meta's units               telling  a line for each reply     routes · histogram
       replaying   a log by other rules                rehearsing  the stack without Graph

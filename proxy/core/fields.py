@@ -8,17 +8,15 @@ the asked fields in the asked order, leaves out those that are empty, and puts `
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.core import headers
-from proxy.core.errors import UNREADABLE, is_clean, is_trouble
+from proxy.core.errors import UNREADABLE
 from proxy.core.keys import Keys
 from proxy.core.lasting import is_poll
 from proxy.core.messages import NO_WISHES, Mode, Reply, Request
@@ -27,9 +25,6 @@ from proxy.core.rules import Rule
 
 Names = frozenset[str]
 _Text = bytes | msgspec.Raw
-
-MOST = 100
-"""Fields that are asked together at most: what nobody reads costs bytes."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHAPING = frozenset({"id", "ids", "metadata", "debug"})
@@ -199,102 +194,3 @@ def _listed(text: bytes, asked: Names, own: Names) -> bytes:
 
 def _write(fields: Mapping[str, _Text]) -> bytes:
     return b"{" + b",".join(b'"%b":%b' % (name.encode(), bytes(value)) for name, value in fields.items()) + b"}"
-
-
-# --- what is remembered ---
-
-
-@dataclass(slots=True)
-class _Family:
-    """What is known of the reads of one thing that differ in their fields alone."""
-
-    asked: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # when somebody last wanted just these
-    answered: OrderedDict[Names, None] = field(default_factory=OrderedDict)  # what Graph was asked for them
-    refused: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # until when it is not tried again
-
-
-class Lore:
-    """What was asked together of late, and what was refused, for a bounded number of families."""
-
-    PLACES = 4096
-    ASKED, ANSWERED, REFUSED = 32, 4, 16
-    """Selections of each family."""
-    REST_S = 300
-
-    def __init__(self) -> None:
-        """Know nothing."""
-        self._families: OrderedDict[Hashable, _Family] = OrderedDict()
-
-    def answers(self, family: Hashable, own: Names, now: float) -> list[Names]:
-        """The selections with an answer that may hold *own* and more, the newest first: *own* is wanted again."""
-        found = self._families.get(family)
-        more = [names for names in reversed(found.answered) if own < names] if found else []
-        if found and more and own in found.asked:
-            found.asked[own] = now
-        return more
-
-    def wanted(self, family: Hashable, now: float, fresh_s: float) -> Names:
-        """What others want, by which a read is worth widening: their reads may come while its answer is fresh."""
-        found = self._families.get(family)
-        asked = found.asked.items() if found else ()
-        return frozenset().union(*(names for names, at in asked if now - at < max(self.REST_S, 2 * fresh_s)))
-
-    def may(self, family: Hashable, names: Names, now: float) -> bool:
-        """Whether *names* can be asked together: they are not too many, and none of them were refused of late."""
-        found = self._families.get(family)
-        refused = found.refused.items() if found else ()
-        return len(names) <= MOST and not any(bad <= names and now < until for bad, until in refused)
-
-    def landed(
-        self,
-        family: Hashable,
-        names: Names,
-        answer: Reply,
-        selections: Collection[Names],
-        now: float,
-        *,
-        fresh_s: float,
-    ) -> None:
-        """Graph's *answer* to *names* was the answer to all *selections*, and is *fresh_s* of use to others."""
-        if not _is_good(answer):
-            self._refuse(family, [names] if not is_trouble(answer) else [], now)
-        elif fresh_s or len(selections) > 1:
-            found = self._find(family)
-            _put(found.answered, names, None, self.ANSWERED)
-            for own in selections:
-                _put(found.asked, own, now, self.ASKED)
-
-    def failed(self, family: Hashable, names: Names, alone: Mapping[Names, Reply | None], now: float) -> None:
-        """There was no answer to *names* that could be taken apart; asked *alone* the selections were told this.
-
-        Those that are bad by themselves are to blame; if all are good it is their company; trouble teaches nothing.
-        """
-        bad = [own for own, reply in alone.items() if reply and not _is_good(reply) and not is_trouble(reply)]
-        is_company = all(reply and _is_good(reply) for reply in alone.values())
-        self._refuse(family, [names] if is_company else bad, now)
-
-    def _refuse(self, family: Hashable, combinations: Iterable[Names], now: float) -> None:
-        for names in combinations:
-            found = self._find(family)
-            _put(found.refused, names, now + self.REST_S, self.REFUSED)
-            if not self.may(family, frozenset().union(*found.asked), now):
-                found.asked.clear()
-
-    def _find(self, family: Hashable) -> _Family:
-        found = self._families.setdefault(family, _Family())
-        self._families.move_to_end(family)
-        if len(self._families) > self.PLACES:
-            self._families.popitem(last=False)
-        return found
-
-
-def _put(known: OrderedDict[Names, Any], names: Names, value: Any, places: int) -> None:
-    """Note *names* as the newest; the oldest make room."""
-    known[names] = value
-    known.move_to_end(names)
-    if len(known) > places:
-        known.popitem(last=False)
-
-
-def _is_good(reply: Reply) -> bool:
-    return reply.status == 200 and is_clean(reply.body)

@@ -20,6 +20,7 @@ from proxy.core import batching, caching, errors, fields, several
 from proxy.core.batching import GRAPH_LIMIT, Limits
 from proxy.core.keys import Keys, Twins
 from proxy.core.ledger import Bill
+from proxy.core.lore import Lore
 from proxy.core.messages import ANSWERED_NOW, LOW_PRIORITY, Entry, Mode, Reply, Request
 from proxy.core.pools import Name, Stages
 from proxy.core.quota import FOLLOWING, Asker, Go, Halt, News, Quota, Verdict, Wait
@@ -153,7 +154,7 @@ class Rehearsal:
         self.waited_s: list[float] = []  # of reads that were paced
         self._rules, self._limits, self._graph, self._keys = rules, limits, graph, keys
         self._quota = Quota(stages, shared=shared)
-        self._touches, self._lore = Touches(), fields.Lore()
+        self._touches, self._lore = Touches(), Lore()
         self._entries: dict[bytes, Entry] = {}
         self._flights: dict[Twins, _Flight] = {}
         self._companies: dict[_Lane, _Company] = {}

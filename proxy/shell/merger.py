@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from proxy.core import batching, fields
 from proxy.core.errors import Cut, SidecarError
 from proxy.core.keys import Keys
+from proxy.core.lore import Lore
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.rules import Rule
 from proxy.shell import bills
@@ -81,7 +82,7 @@ class Merger:
         self._rule = rule
         self._touched_by = touched_by
         self._clock = clock
-        self._lore = fields.Lore()
+        self._lore = Lore()
         self._companies = Companies(lambda: batching.unlanded(limits), self._fly, clock)
         self._flights: dict[_Lane, list[_Flight]] = {}
 
