@@ -202,7 +202,8 @@ def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
     if status >= 400 and is_worth_another_call(status, read_error(body)):
         return None
     fields = headers.passed_out(_fields(slot.get("headers")))
-    told = (*headers.typed(fields), *headers.pick(outer.headers, headers.TRACE))
+    typed = fields if headers.is_redirect(status) and not body else headers.typed(fields)
+    told = (*typed, *headers.pick(outer.headers, headers.TRACE))
     return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s)
 
 

@@ -121,6 +121,11 @@ def without(headers: Headers, names: frozenset[str]) -> Headers:
     return tuple(field for field in headers if field[0].lower() not in names)
 
 
+def is_redirect(status: int) -> bool:
+    """Whether *status* leads elsewhere, by a Location (RFC 9110 section 15.4)."""
+    return 300 <= status < 400 and status != 304
+
+
 def typed(headers: Headers) -> Headers:
     """A slot's fields as a direct reply has them: JSON is called JSON, and the type is never missing.
 

@@ -67,12 +67,16 @@ _OUTER = frozenset({"date", "server", "connection", "server-timing"}) | headers.
 
 
 def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
-    """*reply* as Graph tells it inside a batch: the body a string, none on 304, JSON called text/javascript."""
+    """*reply* as Graph tells it inside a batch: the body a string, null on 304, JSON called text/javascript.
+
+    A redirect has no body at all (a slot seen by arsduo/koala).
+    """
     told: dict[str, Any] = {"code": reply.status}
     if include_headers:
         fields = headers.without(reply.headers, _OUTER)
         told["headers"] = [{"name": _spelled(name), "value": _script_type(name, value)} for name, value in fields]
-    told["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
+    if reply.body or not headers.is_redirect(reply.status):
+        told["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
     return told
 
 

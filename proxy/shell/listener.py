@@ -83,10 +83,21 @@ class Left:
 class Connection(Watched):
     """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
 
+    _line = b""
+    """The beginning of a message whose first line is not whole yet."""
+
     def data_received(self, data: bytes) -> None:
-        """Take *data* in; a target with bytes that aiohttp would refuse, and Graph would not, is escaped first."""
-        is_between_messages = self._current_request is None and not self._messages
-        super().data_received(normal.escaped(data) if is_between_messages and not data.isascii() else data)
+        """Take *data* in; a target with bytes that aiohttp would refuse, and Graph would not, is escaped first.
+
+        So its line is kept until it is whole, if it comes in pieces and is one of HTTP's at all.
+        """
+        if self._line or (self.is_between_messages and data[:1].isupper()):
+            data, self._line = self._line + data, b""
+            if b"\n" not in data and len(data) <= HEAD_LIMIT:
+                data, self._line = b"", data
+            elif not data.isascii():
+                data = normal.escaped(data)
+        super().data_received(data)
 
     def hand_over(self) -> Left | None:
         """Give the connection to whoever calls, in the handler of a CONNECT; None where its caller has gone.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core import batching
+from proxy.core import batching, unbatching
 from proxy.core.batching import TOPS_TRIED, Call, Limits, Sorted, Tops, due, encode, group_of, relative_url, sort_out
 from proxy.core.errors import Blame
 from proxy.core.messages import Channel, Credential, Reply, Request
@@ -197,6 +197,15 @@ def test_a_good_answer() -> None:
         for number, status in enumerate((200, 404))
     }
     assert told == Sorted(told.replies)
+
+
+def test_a_redirect_has_no_body_and_no_type() -> None:
+    """A slot that leads elsewhere is the direct reply that does: its Location, and nothing that calls nothing JSON."""
+    away = {"code": 302, "headers": [{"name": "Location", "value": "https://cdn.test/1"}]}
+    reply = sort_out(reads(1), ANN, outer([away]), 0).replies[0]
+    assert (reply.status, reply.body) == (302, b"")
+    assert (reply.header("location"), reply.header("content-type")) == ("https://cdn.test/1", None)
+    assert unbatching.slot(reply, include_headers=False) == {"code": 302}
 
 
 @pytest.mark.parametrize("bad", [{"code": 304, "body": None}, {"code": 304}, {"code": 304, "headers": [], "body": ""}])

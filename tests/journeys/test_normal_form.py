@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.journeys.conftest import MakeGate, MakeScene, MakeTwins
+from tests.wires import calling
 
 CANON = "/v25.0/111?fields=id,name"
 FEED = "/v25.0/111/feed?fields=id,message&limit=2"
@@ -59,6 +60,20 @@ async def test_two_questions_are_two_entries(twins: MakeTwins, one: str, other: 
     for path in (one, other):
         heard = await both.alike(path, token="ann")
         assert heard.cache == "fwd=uri-miss; stored"
+
+
+async def test_letters_in_a_target_may_come_in_pieces(scene: MakeScene) -> None:
+    """A long target with letters that are no ASCII is read like a short one, wherever a network cuts it."""
+    here = await scene()
+    asked = "GET /v25.0/111?fields=id&x=ø&access_token=ann HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    at = asked.index("ø".encode())
+    async with calling(here.front.url) as wire:
+        for cut in (at - 20, at, at + 1, at + 2, asked.index(b"\n"), asked.index(b"\n") + 3, len(asked)):
+            await wire.send(asked[:cut])
+            await here.caller.settle()
+            await wire.send(asked[cut:])
+            assert (await wire.message()).status == 200, cut
+    assert ["%C3%B8" in slot["relative_url"] for slot in here.asked] == [True] * 7
 
 
 async def test_the_version_is_sent_as_it_was_asked(scene: MakeScene) -> None:
