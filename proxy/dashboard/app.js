@@ -198,7 +198,7 @@ function showState() {
 function state(word) {
   connection = word;
   find('connection').dataset.state = word;
-  find('now').dataset.old = word !== 'live';
+  if (stats && word === 'reconnecting') troubles([{ level: 'bad', about: '', what: `No sidecar has answered since ${clock(stats.now)}`, ago_s: null, for_s: null }]);
   say('connection-text', stats && word !== 'live' ? `${STATES[word]} these are the numbers of ${clock(stats.now)}` : STATES[word]);
 }
 

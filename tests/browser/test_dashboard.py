@@ -155,6 +155,7 @@ async def test_a_restart_is_survived(look: Look, board: Board) -> None:
     await board.stop()
     await expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
     await expect(page.locator("#connection")).to_have_text(re.compile("^reconnecting… .*numbers of"))
+    await expect(page.locator("#now-list li")).to_have_text([re.compile(r"No sidecar has answered since \d\d:\d\d")])
     board.stats.update(NO_READS, uptime_s=0.0, now=board.stats["now"] + 60)
     await board.start()
     await live(page)
