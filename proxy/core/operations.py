@@ -141,7 +141,8 @@ def asked_by(relative_url: str, body: str, envelope: Envelope) -> tuple[Credenti
 
 def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
     """The objects that a write changes; () if that depends on what another operation answers."""
-    target = read_target(f"/{relative_url.removeprefix('/')}")
+    is_whole = "://" in relative_url.partition("?")[0]
+    target = read_target(relative_url if is_whole else f"/{relative_url.removeprefix('/')}")
     if names_in(relative_url):
         return ()
     return nodes(target.path, target.query) or (() if names_in(body) else named(dict(split_pairs(body))))

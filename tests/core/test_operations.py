@@ -95,6 +95,8 @@ def test_a_read_with_an_empty_body() -> None:
     [
         ("1/feed", "id=2", ("1",)),
         ("/v25.0/act_1/ads", "", ("act_1",)),
+        ("https://graph.facebook.com/v25.0/1/feed?a=://b", "", ("1",)),
+        ("1?link=http://example.com", "", ("1",)),
         ("?id=7", "", ("7",)),
         ("", "name=x&id=7", ("7",)),
         ("v25.0/", "ids=7,8", ("7", "8")),
