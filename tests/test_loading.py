@@ -140,6 +140,8 @@ BAD = {
     'rules=[{path="me",frsh_s=1}]': "rules[0].frsh_s (--set): no such setting; did you mean rules[0].fresh_s?",
     'rules=[{path="/a b"}]': 'rules[0].path = "/a b" (--set): '
     "must be a glob over the path without its version, such as /act_*/insights",
+    'rules=[{path="/v25.0/act_*/ads"}]': 'rules[0].path = "/v25.0/act_*/ads" (--set): '
+    "must be a glob over the path without its version, such as /act_*/insights",
     'rules=[{path="me",fresh_s=-1}]': "rules[0].fresh_s = -1 (--set): must be a number from 0 to 31536000",
     "batch.slotz=5": "batch.slotz (--set): no such setting; did you mean batch.slots?",
     "slots=5": "slots (--set): no such setting; did you mean batch.slots?",

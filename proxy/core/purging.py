@@ -17,12 +17,13 @@ import msgspec
 
 from proxy.core.errors import UNREADABLE, BadRequest
 from proxy.core.kin import Names
-from proxy.core.rules import globbed
+from proxy.core.rules import globbed, names_version
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,32}")
 _ID = re.compile(r"""[^\s,"'\[\]/?#]{1,200}""")
 _SHAPES = (
-    'one of {"path": "/act_*/ads"}, {"id": "123"}, {"fingerprint": "12 or more hexadecimal digits"}, {"all": true}'
+    'one of {"path": "/act_*/ads"}, without a version, {"id": "123"}, '
+    '{"fingerprint": "12 or more hexadecimal digits"}, {"all": true}'
 )
 
 
@@ -60,7 +61,9 @@ def read_order(body: bytes) -> Order:
 
 
 def _is_glob(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 1000 and re.search(r"[\s#?]|//", value) is None
+    if not isinstance(value, str) or names_version(value):
+        return False
+    return 0 < len(value) <= 1000 and re.search(r"[\s#?]|//", value) is None
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:

@@ -11,6 +11,8 @@ from functools import lru_cache
 from proxy.core.messages import Request
 from proxy.core.normal import WORTH_KEEPING, field_names, fields_in
 
+_VERSION = re.compile(r"/?v[0-9*]+\.[0-9*]+(/|$)")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -81,6 +83,11 @@ class RuleBook:
 
 
 @lru_cache(1024)
+def names_version(path: str) -> bool:
+    """Whether the glob *path* begins with a version of Graph's, and so matches nothing: paths are looked at without."""
+    return _VERSION.match(path) is not None
+
+
 def globbed(path: str) -> re.Pattern[str]:
     """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
     plain = path.rstrip("/")

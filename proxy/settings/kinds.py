@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
+from proxy.core.rules import names_version
 from proxy.settings.addresses import HOST_NAME, is_host, is_ip
 
 # A field value of RFC 9110 in plain ASCII: no control characters, no white space at the ends.
@@ -77,7 +78,7 @@ def _collector(value: str) -> str:
 
 
 def _glob(value: str) -> str:
-    if not value or re.search(r"[\s#]", value) or "//" in value:
+    if not value or re.search(r"[\s#]", value) or "//" in value or names_version(value):
         raise ValueError("must be a glob over the path without its version, such as /act_*/insights")
     return value
 

@@ -45,6 +45,7 @@ def test_orders(body: bytes, order: Order) -> None:
         b'{"path":"/a b"}',
         b'{"path":"//a"}',
         b'{"path":"/a?b"}',
+        b'{"path":"/v25.0/act_1"}',
         b'{"path":3}',
         b'{"id":""}',
         b'{"id":3}',

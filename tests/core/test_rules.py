@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.core.rules import Rule, RuleBook, RuleMatch
+from proxy.core.rules import Rule, RuleBook, RuleMatch, names_version
 from tests.core.samples import request
 
 DEFAULT, FIRST, SECOND = Rule(), Rule(fresh_s=60), Rule(batch=False)
@@ -76,3 +76,19 @@ def test_the_rule_of_a_request() -> None:
     rules = book(("/1", {"name"}, FIRST))
     assert [rules.of(request("fields=name&limit=2")), rules.of(request("fields=id,name"))] == [FIRST, DEFAULT]
     assert book().of(request()) is DEFAULT
+
+
+@pytest.mark.parametrize(
+    "path, is_named",
+    [
+        ("/v25.0/me", True),
+        ("v25.0", True),
+        ("/v*.0/act_*", True),
+        ("/v*", False),
+        ("/vanity/feed", False),
+        ("/*/v1.0", False),
+    ],
+)
+def test_a_glob_that_names_a_version(*, path: str, is_named: bool) -> None:
+    """A version in front is seen before anybody waits for a rule that never matches."""
+    assert names_version(path) == is_named
