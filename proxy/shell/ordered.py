@@ -87,7 +87,6 @@ class Ordered:
         self._clock = clock
         self._wrote = wrote
         self._byway = byway
-        self._writes, self._wanted = slots.writes
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
         """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
@@ -166,7 +165,7 @@ class Ordered:
             probes = self._admit(at, request.credential, request.path, request.query)
         except errors.Throttled as throttled:
             # What a write of this very batch may change is not told from before it.
-            instead = throttled.reply if self._writes else await self._cache.stand_in(inquiry, throttled)
+            instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
             self._slots.fill(at, read, instead, 0.0)
             return None
         if named:
@@ -183,8 +182,13 @@ class Ordered:
             return None
 
     def _admit(self, at: int, who: Credential | None, path: str, query: str) -> Probes:
-        """Let a read go, at once if a write waits for it: none is ever held back. Raises Throttled."""
-        return () if at in self._wanted else self._byway.admit(who, path, query)
+        """Let a read go, whatever its limit if a write waits for it: none is ever held back. Raises Throttled."""
+        try:
+            return self._byway.admit(who, path, query)
+        except errors.Throttled:
+            if at in self._slots.wanted:
+                return ()
+            raise
 
     # --- the call ---
 

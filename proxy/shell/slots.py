@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -46,17 +47,20 @@ class Slots:
 
     # --- before an operation is asked ---
 
-    @property
-    def writes(self) -> tuple[frozenset[int], frozenset[int]]:
-        """The places of the writes, and of all that these name, directly or not."""
-        everyone = list(enumerate(self.envelope.operations))
-        found = [(at, self.read(at, operation.relative_url)) for at, operation in everyone]
-        writes = frozenset(at for at, read in found if isinstance(read, Skip) and read.writes)
-        wanted = {parent for at in writes for parent in self.operation(at).parents}
-        for at, operation in reversed(everyone):  # what is named stands before what names it
+    @cached_property
+    def writes(self) -> frozenset[int]:
+        """The places of the operations that may change something."""
+        found = ((at, self.read(at, each.relative_url)) for at, each in enumerate(self.envelope.operations))
+        return frozenset(at for at, read in found if isinstance(read, Skip) and read.writes)
+
+    @cached_property
+    def wanted(self) -> frozenset[int]:
+        """The places of those that a write names, directly or not."""
+        wanted = {parent for at in self.writes for parent in self.operation(at).parents}
+        for at in reversed(range(len(self))):  # what is named stands before what names it
             if at in wanted:
-                wanted.update(operation.parents)
-        return writes, frozenset(wanted)
+                wanted.update(self.operation(at).parents)
+        return frozenset(wanted)
 
     def texts(self, at: int) -> tuple[str, str]:
         """Its `relative_url` and `body`, filled in as far as answers are known. Raises BadPath."""
