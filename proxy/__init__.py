@@ -7,7 +7,8 @@
       intercept   CONNECT              door         TLS at once           secured    what comes out of it
       authority   who signs for Graph (certificates)    tunnel     other hosts' bytes
       listener    connections (patience)  server       messages, each to where it belongs     drain   their end
-      reader      one plain read       unbatcher    a batch of the application's own (forms, slots, ordered)
+      bodies      what is looked at    reader      one plain read
+      unbatcher   a batch of the application's own (forms, slots, ordered)
       coalescer   twins                several      reads of several objects
       merger      many fields, one read             company      those who wait for it
       cache       what is held (store/)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
-from proxy.core.envelopes import Unresolved, how_many, may_hold_batch, read_envelope
+from proxy.core.envelopes import Unresolved, may_hold_batch, read_envelope
 from proxy.core.intercepting import misplaced
 from proxy.core.ledger import Bill, avoided
 from proxy.core.messages import Credential, Headers, Reply
@@ -18,18 +18,15 @@ from proxy.core.quota import Asker
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.core.telling import Passage
-from proxy.shell import Wrote
+from proxy.shell import Wrote, bodies
 from proxy.shell.byway import Byway
-from proxy.shell.forms import LARGEST_BODY, read_form
+from proxy.shell.forms import read_form
 from proxy.shell.intercept import our_address, spoken_for
 from proxy.shell.listener import respond
-from proxy.shell.passthrough import Passthrough, go_on
+from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader, tell
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import LOOP
-
-BODY_LOOKED_AT = 65_536
-"""Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
 
 
 @dataclass(slots=True)
@@ -74,15 +71,14 @@ class Server:
             raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
-        limit = _worth_looking_at(head)
-        looked_at = await _look_at(message, limit) if limit and message.body_exists else b""
-        whole = looked_at if len(looked_at) <= limit else None
+        looked_at = await bodies.look_at(message, head)
+        whole = bodies.whole(looked_at, head)
         if reply := await self._unbatch(message, head, whole):
             return respond(reply)
         found = read(head, whole, self.hosts, self.rules)
         if isinstance(found, Read):
             return respond(await self.reader.answer(found, self._way_in(message, head)))
-        written = await _written(head, whole) if found.writes else ()
+        written = await bodies.written(head, whole) if found.writes else ()
         return await self._pass(message, head, found, looked_at, written)
 
     async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
@@ -105,7 +101,7 @@ class Server:
     ) -> web.StreamResponse:
         target, named, telemetry = normal.read_target(head.target), credential(head), self.reader.telemetry
         began, bill = self.reader.clock(), self.reader.message_bill(target, named)
-        bill.turn_out(max(bill.asked, await _operations(head, looked_at)))
+        bill.turn_out(max(bill.asked, await bodies.operations(head, looked_at)))
         passage = Passage(
             head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
         )
@@ -191,39 +187,3 @@ def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:
     if name:
         fields.setdefault("host", name)
     return fields
-
-
-async def _written(head: Head, body: bytes | None) -> tuple[str, ...]:
-    """The objects that a write changes: those in its target, else in the form in its body; () for who knows what."""
-    target = normal.read_target(head.target)
-    if about := normal.nodes(target.path, target.query):
-        return about
-    form = await read_form(body, head.headers) if body else None
-    return normal.named(form.parameters) if form and normal.BATCHES.isdisjoint(form.parameters) else ()
-
-
-async def _operations(head: Head, body: bytes) -> int:
-    """How many operations a message holds that passes through: a batch in terms that are not known here is one, too."""
-    in_query = normal.read_target(head.target).get("batch")
-    if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
-        return 1
-    form = await read_form(body, head.headers)
-    return how_many(form.parameters.get("batch", in_query) if form else in_query)
-
-
-def _worth_looking_at(head: Head) -> int:
-    """How many bytes of a body are read before it is known what they are; 0 for a body that is streamed as it is."""
-    if head.method in {"GET", "HEAD"}:
-        return BODY_LOOKED_AT
-    return LARGEST_BODY if may_hold_batch(head) else 0
-
-
-async def _look_at(message: web.BaseRequest, limit: int) -> bytes:
-    """The body so far as it is short; of a larger one a little more than *limit* bytes."""
-    pieces, size = [], 0
-    async for chunk in go_on(message):
-        pieces.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            break
-    return b"".join(pieces)
