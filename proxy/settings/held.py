@@ -60,7 +60,7 @@ class Cache(Section):
 class Rule(Section):
     """One of `rules`: what may be done with the reads that it matches; what it leaves out is as in `cache`."""
 
-    path: Glob = Field(description="a glob over the path without its version, such as /act_*/insights; * covers slashes")
+    path: Glob = Field(description="a glob over the path without version, such as /act_*/insights; * covers slashes")
     fields: Names = Field(default=(), description="only reads that ask for no other fields than these; none: any read")
     version: RuleVersion = Field(
         default="", description="only reads that ask for this version, such as v25.0; none: any"
