@@ -24,9 +24,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from proxy.core.dressing import NAME
 from proxy.core.ledger import Bill
-
-NAME = "graph-sidecar"
 
 EXPORT_S = 5
 """Seconds that a collector gets for a lot of spans."""
