@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import ssl
 from typing import cast
 
@@ -15,11 +17,15 @@ _log = logging.getLogger("graph_sidecar.intercept")
 
 _HANDSHAKE_S = 20
 _GOODBYE_S = 1
+_NOBODY_CHOSEN = "CALLBACK_FAILED"
+"""OpenSSL's word where no certificate was found for the name that the caller said."""
+_UNRECOGNIZED_NAME = bytes.fromhex("15 0303 0002 0270")
+"""The alert that says so (RFC 6066 section 3), fatal and in the clear: nothing has been agreed on yet."""
 
 
 async def serve_inside(left: Left, context: ssl.SSLContext) -> None:
     """End the TLS and give what is inside to a connection of its own."""
-    loop, arriving = asyncio.get_running_loop(), _Arriving()
+    loop, arriving, line = asyncio.get_running_loop(), _Arriving(), _kept_open(left)
     starting = asyncio.ensure_future(
         loop.start_tls(
             left.transport,
@@ -37,11 +43,27 @@ async def serve_inside(left: Left, context: ssl.SSLContext) -> None:
     try:
         transport = await starting
     except OSError as error:  # SSLError is one
-        _log.info("a caller's TLS did not begin: %s", getattr(error, "reason", None) or type(error).__name__)
+        reason = getattr(error, "reason", None) or type(error).__name__
+        if reason == _NOBODY_CHOSEN:
+            reason = "it was to a name that is none of Graph's hosts here (upstream.hosts)"
+            _say(line, _UNRECOGNIZED_NAME)
+        _log.info("a caller's TLS did not begin: %s", reason)
         left.transport.close()
     else:
         if transport is not None:
             arriving.become(left.fresh(), transport)
+    finally:
+        os.close(line)
+
+
+def _kept_open(left: Left) -> int:
+    """The connection once more: the loop hangs up when TLS does not begin, and sends no alert before."""
+    return os.dup(left.transport.get_extra_info("socket").fileno())
+
+
+def _say(line: int, alert: bytes) -> None:
+    with contextlib.suppress(OSError):  # that one has left
+        os.write(line, alert)
 
 
 def _feed(protocol: asyncio.BaseProtocol, data: bytes) -> None:

@@ -60,7 +60,6 @@ class Upstream:
         self._places = asyncio.Semaphore(way.connections)
         self._exchange: Exchange | None = None
         self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
-        self._always[looping.FIELD] = way.trail.signed
 
     async def open(self) -> None:
         """Make the connection pool."""
@@ -114,7 +113,7 @@ class Upstream:
         """Send what was *asked*; a GET once more where its connection ended first, as those do that were idle."""
         assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
-        fields = {**self._always, **asked.fields}
+        fields = {**self._always, looping.FIELD: self._way.trail.signed, **asked.fields}
         try:
             return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as gone:
