@@ -20,7 +20,7 @@ A read, downwards, and whom each layer asks:
       forms, slots, ordered
     coalescer    twins share one answer                keys: who and what
     several      reads of several objects              several
-    merger       many fields, one read (company)       fields, lore
+    merger       many fields, one read (company)       fields, lore, ordering
     cache        what is held (store/)                 caching, rules, lasting, sealing; touching, kin, purging
     governor     the quota (byway: what passes it by)  quota, pools, usage
     batcher      reads in batches (company)            batching

@@ -1,4 +1,4 @@
-"""A reply as its caller gets it: JSONP, 304, links, usage, and the two fields that say what happened."""
+"""A reply as its caller gets it: order, JSONP, 304, links, usage, and the two fields that say what happened."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from proxy.core import headers, paging
 from proxy.core.errors import BadRequest, Draining, Looping, Misdirected, NotHeld, Overloaded, Unwelcome, word
 from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
+from proxy.core.ordering import in_order
 from proxy.core.reading import Read, matches
 
 NAME = "graph-sidecar"
@@ -35,6 +36,8 @@ def dress(read: Read, reply: Reply, way_in: WayIn, newest_usage: Headers) -> Rep
     if reply.status == 200 and _is_known(read.request.wishes.if_none_match, reply):
         return replace(reply, status=304, headers=headers.without(fields, frozenset({"content-length"})), body=b"")
     body = reply.body
+    if read.order and reply.status == 200:
+        body = in_order(body, read.request.path, read.order)
     if way_in.origin and reply.status == 200:
         body = paging.rewrite(body, way_in.hosts, way_in.origin)
     if read.callback and _is_json(reply):

@@ -50,6 +50,7 @@ class Target:
     pairs: Pairs
     lifted: dict[str, tuple[str, ...]]
     odd: str  # why this target is not understood well enough to be answered here, else ""
+    fields: str = ""  # the `fields` that PHP would see, as they came
 
     def last(self, name: str) -> str:
         """The value of the lifted parameter *name* that PHP would see."""
@@ -76,7 +77,8 @@ def _read(target: str) -> Target:
     given = LIFTED.intersection(name for name, _ in pairs)
     lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
     kept = _normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
-    return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or _odd_names(pairs))
+    fields = next((value for key, value in reversed(pairs) if key == "fields"), "")
+    return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or _odd_names(pairs), fields)
 
 
 def _is_text(target: str) -> bool:

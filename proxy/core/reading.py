@@ -14,6 +14,7 @@ import msgspec
 from proxy.core.errors import BadRequest
 from proxy.core.messages import NO_WISHES, USUAL_PRIORITY, Channel, Credential, Discreet, Request, Wishes
 from proxy.core.normal import BATCHES, Target, read_target
+from proxy.core.ordering import asked_order
 from proxy.core.rules import RuleBook
 
 HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
@@ -60,6 +61,7 @@ class Read(msgspec.Struct, frozen=True, gc=False):
 
     request: Request
     callback: str  # JSONP: the function that the body is handed to
+    order: tuple[str, ...] = ()  # of the fields in the body, where it is to be the caller's own
 
 
 class Skip(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +126,9 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     may_ride = hosts.takes_batches(host) and rule.batch
     channel = Channel.BATCH if may_ride and who and _means_the_same(target, who) else Channel.DIRECT
     urgency = priority(head.headers.get("priority", ""), rule.priority)
-    return Read(_request(head, target, host, who, channel, urgency=urgency), checked_callback(target.last("callback")))
+    request = _request(head, target, host, who, channel, urgency=urgency)
+    order = asked_order(target.fields) if rule.merge else ()  # merging takes bodies apart in any case
+    return Read(request, checked_callback(target.last("callback")), order)
 
 
 def may_write(verb: str, target: str, *, has_body: bool) -> bool:

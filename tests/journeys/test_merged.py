@@ -108,6 +108,19 @@ async def said(ask: Ask, *reads: str) -> list[Heard]:
     return crowd + [await ask.say(each, token="ann") for each in reads]
 
 
+@pytest.mark.parametrize("path", ["/111?", "/act_1/campaigns?limit=2&", "/?ids=111,222&"])
+async def test_each_is_told_in_its_own_order(twins: MakeTwins, path: str) -> None:
+    """Asked alone, joined, held, or cut out of more: the fields stand as this caller asked for them."""
+    here = await twins({**FRESH, "paging": {"rewrite": False}})
+    orders = ("status,name,id", "name,status,id", "name,id", "status,id,name", "status,name")
+    reads = [f"/v25.0{path}fields={order}" for order in orders]
+    direct, through = await said(here.direct, *reads), await said(here.through, *reads)
+    for theirs, ours in zip(direct, through, strict=True):
+        rows = [told.json.get("data", told.json) for told in (theirs, ours)]
+        assert json.dumps(rows[1]) == json.dumps(rows[0])
+    assert here.behind.ledger.counted_calls < here.alone.ledger.counted_calls
+
+
 # --- in one window
 
 NAME, STATUS, LINK = (read("/111", name) for name in ("name", "status", "link"))

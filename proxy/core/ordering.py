@@ -1,0 +1,67 @@
+"""An answer in its caller's own order of fields, where Graph was asked for them in another: in normal form, sorted.
+
+Graph answers in the order in which it was asked, an `id` that nobody asked for last
+(developers.facebook.com/docs/graph-api/guides/field-expansion); a body that is in no such order stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+import msgspec
+
+from proxy.core.errors import UNREADABLE
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:,[A-Za-z_][A-Za-z0-9_]*)+")
+_UNASKED = "id"
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+Names = tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def asked_order(fields: str) -> Names:
+    """The names of a `fields` list as it came; () where the normal form is in that order, or is not of plain names."""
+    names = tuple(fields.split(",")) if _PLAIN.fullmatch(fields) else ()
+    return names if list(names) != sorted(set(names)) and len(set(names)) == len(names) else ()
+
+
+def in_order(body: bytes, path: str, order: Names) -> bytes:
+    """*body*, Graph's answer to a read of *path* in normal form, as if it had been asked in *order*.
+
+    Values stay byte for byte as they are.
+    """
+    try:
+        return _ordered(_object.decode(body), path, order)
+    except (_Strange, *UNREADABLE):
+        return body
+
+
+class _Strange(Exception):  # noqa: N818 - it never leaves this room
+    """An order that is not the one in which Graph was asked."""
+
+
+def _ordered(whole: Mapping[str, msgspec.Raw], path: str, order: Names) -> bytes:
+    if path == "/":  # several objects, by their ids
+        return _write({name: _fields(_object.decode(each), order) for name, each in whole.items()})
+    if "data" in order or bytes(whole.get("data", b""))[:1] != b"[":
+        return _fields(whole, order)
+    rows = b",".join([_fields(row, order) for row in _rows.decode(whole["data"])])
+    return _write({**whole, "data": b"[" + rows + b"]"})
+
+
+def _fields(found: Mapping[str, bytes | msgspec.Raw], order: Names) -> bytes:
+    asked = [name for name in found if name in order]
+    if asked != sorted(asked) or list(found)[: len(asked)] != asked or not found.keys() - set(order) <= {_UNASKED}:
+        raise _Strange
+    names = [name for name in order if name in found]
+    return _write({name: found[name] for name in (*names, *found)})
+
+
+def _write(members: Mapping[str, bytes | msgspec.Raw]) -> bytes:
+    return (
+        b"{" + b",".join([b"%b:%b" % (msgspec.json.encode(name), bytes(each)) for name, each in members.items()]) + b"}"
+    )
