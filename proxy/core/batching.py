@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -81,11 +82,15 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
 
 def relative_url(request: Request) -> str:
     """What stands behind the host: version as asked, path, query in normal form, the caller's own token and proof."""
-    own = ""
-    if request.credential is not None:
-        own = join_pairs(tuple(request.credential.parameters.items()))
-    query = "&".join(part for part in (request.query, own) if part)
-    return f"{request.version}{request.path}?{query}".removeprefix("/").removesuffix("?")
+    own = "" if request.credential is None else _vouching(request.credential)
+    both = "&" if own and request.query else ""
+    return f"{request.version}{request.path}?{request.query}{both}{own}".removeprefix("/").removesuffix("?")
+
+
+@lru_cache(maxsize=1024)
+def _vouching(credential: Credential) -> str:
+    """The parameters that carry *credential*, as they stand in a query."""
+    return join_pairs(tuple(credential.parameters.items()))
 
 
 def operation(request: Request) -> dict[str, Any]:

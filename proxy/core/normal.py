@@ -111,6 +111,8 @@ def form(parameters: Mapping[str, str]) -> bytes:
 
 def _in_form(text: str) -> bytes:
     """A batch is long and made of JSON: what JSON is made of is escaped a sort of mark at a time, not byte by byte."""
+    if text.isidentifier() and text.isascii():
+        return text.encode()
     raw = text.encode("utf-8", "surrogateescape")
     if raw.translate(None, delete=_KNOWN):
         return quote_from_bytes(raw, safe="").encode()

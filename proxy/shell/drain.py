@@ -13,8 +13,9 @@ from aiohttp import web
 
 from proxy.core import dressing, errors
 from proxy.core.reading import may_write
-from proxy.shell.listener import LEAVING, respond
+from proxy.shell.listener import LEAVING
 from proxy.shell.patience import Watched
+from proxy.shell.responding import respond
 
 _log = logging.getLogger("graph_sidecar.drain")
 
@@ -73,7 +74,7 @@ class Inside:
         await asyncio.sleep(_BREAK_OFF_S)
 
 
-def _broken_off(message: web.BaseRequest) -> web.Response:
+def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
     """The answer to a message that was not finished with; a write may have happened, and must not be sent again."""
     error: errors.SidecarError = errors.Draining("the sidecar has stopped")
     if may_write(message.method, message.raw_path, has_body=message.body_exists):

@@ -17,7 +17,8 @@ from aiohttp import web
 from proxy.core import dressing, errors
 from proxy.core.intercepting import Ended, Gate, Tunnel, is_loopback
 from proxy.shell.authority import Authority, Leaf
-from proxy.shell.listener import Connection, Left, respond
+from proxy.shell.listener import Connection, Left
+from proxy.shell.responding import respond
 from proxy.shell.secured import serve_inside
 from proxy.shell.tunnel import End
 

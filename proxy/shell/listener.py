@@ -10,12 +10,12 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
-from multidict import CIMultiDict
 
 from proxy.core import dressing, errors, normal
 from proxy.core.headers import framing_fault
 from proxy.core.messages import Reply
 from proxy.shell.patience import Patience, Sweeper, Watched
+from proxy.shell.responding import respond
 
 _log = logging.getLogger("graph_sidecar.listener")
 
@@ -46,7 +46,7 @@ def _framed(handler: Handler) -> Handler:
     async def handle(message: web.BaseRequest) -> web.StreamResponse:
         version = (message.version.major, message.version.minor)
         if fault := framing_fault(version, message.headers.getall("Transfer-Encoding", ())):
-            return _last(respond(dressing.bare(errors.reply_of(errors.BadRequest(fault)))))
+            return _last(errors.reply_of(errors.BadRequest(fault)))
         return await handler(message)
 
     return handle
@@ -57,17 +57,10 @@ def is_last(message: web.BaseRequest) -> bool:
     return LEAVING in message and message[LEAVING]()
 
 
-def respond(reply: Reply) -> web.Response:
-    """*reply* as aiohttp sends it, whole."""
-    fields = CIMultiDict(reply.headers)
-    fields.setdefault("Server", dressing.NAME)
-    return web.Response(status=reply.status, headers=fields, body=reply.body)
-
-
-def _last(response: web.Response) -> web.Response:
-    """*response* as the last of its connection, and saying so to whoever could not be read, too."""
+def _last(reply: Reply) -> web.StreamResponse:
+    """*reply* as the last of its connection."""
+    response = respond(dressing.bare(reply))
     response.force_close()
-    response.headers["Connection"] = "close"  # aiohttp takes what it could not read for HTTP/1.0
     return response
 
 
@@ -123,8 +116,7 @@ class Connection(Watched):
         _log.info("a message was refused: %s", kind)
         if request.writer.output_size:
             raise ConnectionError("half an answer has been sent")
-        reply = dressing.bare(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
-        return _last(respond(reply))
+        return _last(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Tell that a connection failed, and how, in a word."""

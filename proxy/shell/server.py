@@ -22,9 +22,9 @@ from proxy.shell import Wrote, bodies
 from proxy.shell.byway import Byway
 from proxy.shell.forms import read_form
 from proxy.shell.intercept import our_address, spoken_for
-from proxy.shell.listener import respond
 from proxy.shell.passthrough import Passthrough
 from proxy.shell.reader import Reader, tell
+from proxy.shell.responding import respond
 from proxy.shell.unbatcher import Unbatcher
 from proxy.shell.upstream import LOOP
 
@@ -150,20 +150,20 @@ class Server:
                 answered=answered,
             )
 
-    def _held_back(self, reply: Reply, passage: Passage, bill: Bill) -> web.Response:
+    def _held_back(self, reply: Reply, passage: Passage, bill: Bill) -> web.StreamResponse:
         """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
         bill.spare(avoided(reply, bill.owed))
         self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
         return respond(dressing.bare(reply))
 
-    def _broken_off(self, error: errors.SidecarError, found: Skip, path: str, bill: Bill) -> web.Response:
+    def _broken_off(self, error: errors.SidecarError, found: Skip, path: str, bill: Bill) -> web.StreamResponse:
         """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
         self.reader.telemetry.failed(error, path, bill)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
         told = dressing.skipped(found.reason, writes=found.writes, trouble=reply.detail)
         return respond(replace(reply, headers=(*reply.headers, *told)))
 
-    def _failed(self, error: errors.SidecarError) -> web.Response:
+    def _failed(self, error: errors.SidecarError) -> web.StreamResponse:
         self.reader.telemetry.failed(error)
         return respond(dressing.bare(errors.reply_of(error)))
 

@@ -1,0 +1,67 @@
+"""A reply on its way to the application: head and body, written in one piece."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+
+from aiohttp import web
+
+from proxy.core import headers
+from proxy.core.dressing import NAME
+from proxy.core.messages import Headers, Reply
+
+_WITHOUT_BODY = frozenset({204, 304})
+
+
+def respond(reply: Reply) -> web.StreamResponse:
+    """*reply* as aiohttp's server takes it."""
+    return _Whole(reply)
+
+
+class _Whole(web.StreamResponse):
+    """Writes what is already whole: aiohttp's own response takes fields apart to put them together again."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status=reply.status)
+        self._reply = reply
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write all of it, and say how it goes on. Raises ConnectionResetError where nobody is there any more."""
+        if self.prepared:
+            return
+        line = request.transport
+        if line is None or line.is_closing():
+            raise ConnectionResetError
+        keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
+        reply, is_empty = self._reply, request.method == "HEAD" or self.status in _WITHOUT_BODY
+        fields = (*reply.headers, *_added(reply, request, keeps=keeps))
+        major, minor = request.version
+        head = headers.written(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
+        line.write(head if is_empty else head + reply.body)
+        request.writer.output_size += len(head)
+        self._keep_alive, self._eof_sent = keeps, True
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to be written."""
+
+
+def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
+    """The fields of the answer as a message (RFC 9110 sections 6.6.1, 8.6, 10.2.4, RFC 9112 section 9.3)."""
+    named = {name.lower() for name, _ in reply.headers}
+    added = []
+    if reply.status not in _WITHOUT_BODY:
+        added.append(("Content-Length", str(len(reply.body))))
+    if "date" not in named:
+        added.append(("Date", _date(int(time.time()))))
+    if "server" not in named:
+        added.append(("Server", NAME))
+    if not keeps or request.version < (1, 1):
+        added.append(("Connection", "keep-alive" if keeps else "close"))
+    return tuple(added)
+
+
+@lru_cache(maxsize=2)
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)
