@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from threading import Event, Thread
 from typing import Any, TextIO
 
@@ -37,14 +38,29 @@ class _JsonLines(_Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         """One object on one line; `where` in it only where there was an exception, and a reply's own words flat."""
-        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
-        told = {"time": when, "level": record.levelname.lower(), "logger": record.name}
+        head = (
+            f'{{"time": "{_when(record.created)}", "level": "{record.levelname.lower()}", "logger": "{record.name}", '
+        )
         if (reply := getattr(record, "told", None)) is not None:
-            return f"{json.dumps(told)[:-1]}, {msgspec.json.encode(reply).decode()[1:]}"
-        told["message"] = record.getMessage()
+            return head + _encode(reply).decode()[1:]
+        told = {"message": record.getMessage()}
         if record.exc_info:
             told["where"] = self.formatException(record.exc_info)
-        return json.dumps(told)
+        return head + json.dumps(told)[1:]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _when(seconds: float) -> str:
+    """The time in UTC, as ISO 8601 has it, to the microsecond."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(whole: int) -> str:
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class _Behind(logging.Handler):
@@ -99,6 +115,7 @@ class _Behind(logging.Handler):
 
 def set_up(log: Log) -> None:
     """Send what everybody logs to standard error, as *log* says."""
+    _look_for_less()
     as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
     handler = _Behind(sys.stderr)
     handler.setFormatter(_JsonLines() if as_json else _Lines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
@@ -106,6 +123,12 @@ def set_up(log: Log) -> None:
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     change(level=log.level, replies=log.replies)
+
+
+def _look_for_less() -> None:
+    """What no line shows is not looked for: a third of the cost of one (docs.python.org/3/howto/logging.html)."""
+    logging._srcfile = None  # noqa: SLF001 - documented there, and so called
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def change(*, level: str | None = None, replies: bool | None = None) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeGuard
 
 from proxy.core.messages import Headers
@@ -57,6 +58,7 @@ SCRIPT_TYPE = "text/javascript; charset=UTF-8"
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _NEVER_OUT = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
+_NOT_OUT = _NEVER_OUT | FRAMING
 _NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
 _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 
@@ -64,8 +66,8 @@ _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 def passed_out(headers: Iterable[tuple[str, str]]) -> Headers:
     """The fields of a decoded reply of Graph's that its caller gets."""
     fields = tuple(headers)
-    dropped = _NEVER_OUT | FRAMING | _listed(fields)
-    return tuple((name, value) for name, value in fields if name.lower() not in dropped)
+    dropped = _NOT_OUT | _listed(fields)
+    return tuple([field for field in fields if field[0].lower() not in dropped])
 
 
 def passed_through(headers: Iterable[tuple[str, str]], *, but: frozenset[str] = frozenset()) -> Headers:
@@ -108,17 +110,22 @@ def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
     name, value = pair
     if not isinstance(name, str) or not isinstance(value, str):
         return False
-    return _NAME.fullmatch(name) is not None and _CONTROL.search(value) is None
+    return _is_name(name) and (value.isprintable() or _CONTROL.search(value) is None)
+
+
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
 
 
 def pick(headers: Headers, names: frozenset[str]) -> Headers:
     """The fields whose names are among *names*."""
-    return tuple(field for field in headers if field[0].lower() in names)
+    return tuple([field for field in headers if field[0].lower() in names])
 
 
 def without(headers: Headers, names: frozenset[str]) -> Headers:
     """The fields whose names are not among *names*."""
-    return tuple(field for field in headers if field[0].lower() not in names)
+    return tuple([field for field in headers if field[0].lower() not in names])
 
 
 def is_redirect(status: int) -> bool:
@@ -131,10 +138,11 @@ def typed(headers: Headers) -> Headers:
 
     Graph says `text/javascript` of the items of a batch, and some clients parse only what is called JSON.
     """
-    named = tuple(
-        (name, _json_type(value)) if name.lower() == "content-type" else (name, value) for name, value in headers
-    )
-    return named if any(name.lower() == "content-type" for name, _ in named) else (*named, ("Content-Type", JSON_TYPE))
+    at = next((at for at, (name, _) in enumerate(headers) if name.lower() == "content-type"), None)
+    if at is None:
+        return (*headers, ("Content-Type", JSON_TYPE))
+    name, value = headers[at]
+    return (*headers[:at], (name, _json_type(value)), *headers[at + 1 :])
 
 
 def _json_type(value: str) -> str:
@@ -148,8 +156,8 @@ def media_type(value: str) -> str:
 
 def _listed(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
     """The names that the reply's own Connection field makes hop-by-hop."""
-    lists = (value for name, value in headers if name.lower() == "connection")
-    return frozenset(item.strip().lower() for value in lists for item in value.split(","))
+    lists = [value for name, value in headers if name.lower() == "connection"]
+    return frozenset([item.strip().lower() for value in lists for item in value.split(",")])
 
 
 def framing_fault(version: tuple[int, int], codings: Sequence[str]) -> str:

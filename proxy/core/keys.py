@@ -18,6 +18,7 @@ class Keys:
         """Take *master*, the installation's secret of 32 bytes."""
         self._master = master
         self._fingerprint = lru_cache(maxsize=4096)(self._hash_token)
+        self._entry = lru_cache(maxsize=256)(self._name_entry)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
         """The 16 bytes that stand for a token; those of no token are their own."""
@@ -25,11 +26,7 @@ class Keys:
 
     def entry(self, request: Request) -> bytes:
         """The 32-byte name of what *request* reads: credential, host, version as asked, path, query, language."""
-        parts = (request.host, request.version, request.path, request.query, request.language)
-        text = "\0".join(parts).encode("utf-8", "surrogateescape")
-        return blake2b(
-            self.fingerprint(request.credential) + text, key=self._master, digest_size=32, person=b"gs-entry"
-        ).digest()
+        return self._entry(request)  # asked for in every room that a read goes through
 
     def proof(self, credential: Credential | None) -> bytes:
         """The digest of what vouches for the token: nobody borrows a proof that was checked for another."""
@@ -45,6 +42,13 @@ class Keys:
     def mark(self, body: bytes) -> bytes:
         """8 bytes that are equal for equal bodies, or validators, and tell nothing else of them."""
         return blake2b(body, key=self._master, digest_size=8, person=b"gs-mark").digest()
+
+    def _name_entry(self, request: Request) -> bytes:
+        parts = (request.host, request.version, request.path, request.query, request.language)
+        text = "\0".join(parts).encode("utf-8", "surrogateescape")
+        return blake2b(
+            self.fingerprint(request.credential) + text, key=self._master, digest_size=32, person=b"gs-entry"
+        ).digest()
 
     def _hash_token(self, token: str | None) -> bytes:
         text = b"" if token is None else b"\1" + token.encode("utf-8", "surrogateescape")

@@ -165,7 +165,7 @@ class Company:
         now = self._clock()
         for one in aboard:
             one.left = now
-        flight = asyncio.ensure_future(self._fly(aboard))
+        flight = asyncio.create_task(self._fly(aboard))
         self._flights.add(flight)
         flight.add_done_callback(self._landed)
 
