@@ -139,13 +139,14 @@ async def test_those_who_leave_are_counted_as_what_became_of_their_calls(scene: 
     """Sent, or never sent: who asked and left is neither a saving nor a hole in the sum."""
     here = await scene({"batch": {"in_flight": 1}})
     shut = gate(here.graph)
-    flying = await here.caller.start(*(here.say("/v25.0/1", token="ann") for _ in range(2)))
+    (first,) = await here.caller.start(here.say("/v25.0/1", token="ann"))
     await shut.has(1)
+    (twin,) = await here.caller.start(here.say("/v25.0/1", token="ann"))
     queued = await here.caller.start(here.say("/v25.0/2", token="ann"), here.say("/v25.0/3", token="ann"))
     await here.queue_of(2)
-    await here.leave(flying[0], queued[0])
+    await here.leave(first, queued[0])
     shut.open()
-    await asyncio.gather(flying[1], queued[1])
+    await asyncio.gather(twin, queued[1])
     told = await check(here)
     assert told["calls"]["asked"] == 4
     assert told["calls"]["unsent"] == 1
