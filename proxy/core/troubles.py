@@ -17,11 +17,10 @@ RECENT_S = 60
 LATE_MS = 250
 """How late the event loop may be before waits are the processor's fault and no longer Graph's."""
 
-MOST = 8
-"""Troubles that are told of: each token may have a limit that is reached."""
-
 COVERED = "stale-if-error"
 """The detail of a reply that Graph failed to give and that was held; its caller saw no error."""
+
+_EACH = 3  # limits of a sort that are named: each token may have some
 
 # Our own errors that tell of trouble around us, by `errors.word`; the others are their caller's.
 _OURS = {
@@ -53,7 +52,7 @@ class Trouble(NamedTuple):
 def troubles(told: Told) -> list[dict[str, Any]]:
     """Those in *told*, which is what `/stats` tells."""
     found = chain(_drain(told), _errors(told), _limits(told["usage"]), _store(told["store"]), _lag(told["loop_lag_ms"]))
-    return [each._asdict() for each in sorted(found, key=lambda trouble: trouble.level != "bad")[:MOST]]
+    return [each._asdict() for each in sorted(found, key=lambda trouble: trouble.level != "bad")]
 
 
 def _drain(told: Told) -> Iterator[Trouble]:
@@ -87,13 +86,31 @@ def _of_error(error: Told) -> Trouble | None:
 
 
 def _limits(usage: Iterable[Told]) -> Iterator[Trouble]:
-    for pool in usage:
-        words = (_KINDS.get(pool["kind"], pool["kind"]), pool["id"], pool["type"].replace("_", " "))
-        name = " ".join(word for word in words if word)
-        if pool["stage"] == "stop":
-            yield Trouble("bad", "quota", f"{name}: the limit is reached", for_s=pool["regain_s"])
-        elif pool["stage"] == "spare":
-            yield Trouble("warn", "quota", f"{name}: {pool['percent']:.0f} % used, reads that have time wait")
+    """The limits that are reached, and those that are near it; of many of a sort the first, and how many more."""
+    reached = [(f"{_named(pool)}: the limit is reached", pool["regain_s"]) for pool in usage if pool["stage"] == "stop"]
+    near = [
+        f"{_named(pool)}: {pool['percent']:.0f} % used, reads that have time wait"
+        for pool in usage
+        if pool["stage"] == "spare"
+    ]
+    for what, regain_s in reached[:_EACH]:
+        yield Trouble("bad", "quota", what, for_s=regain_s)
+    if more := reached[_EACH:]:
+        yield Trouble(
+            "bad",
+            "quota",
+            f"{len(more)} more: the limit is reached",
+            for_s=max(last or 0.0 for _, last in more) or None,
+        )
+    for what in near[:_EACH]:
+        yield Trouble("warn", "quota", what)
+    if len(near) > _EACH:
+        yield Trouble("warn", "quota", f"{len(near) - _EACH} more: nearly used, reads that have time wait")
+
+
+def _named(pool: Told) -> str:
+    words = (_KINDS.get(pool["kind"], pool["kind"]), pool["id"], pool["type"].replace("_", " "))
+    return " ".join(word for word in words if word)
 
 
 def _store(store: Told) -> Iterator[Trouble]:

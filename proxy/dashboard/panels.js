@@ -39,9 +39,9 @@ export class Gauges {
 
   show(usage) {
     this.usage = usage;
-    // In steps of five, so that they do not change places at each look.
-    const rank = ({ percent }) => Math.round(percent / 5);
-    const ordered = usage.toSorted((one, other) => rank(other) - rank(one) || pool(one).localeCompare(pool(other)));
+    // Those that are reached first, whatever their usage; the others in steps of five, so that they do not change places at each look.
+    const rank = ({ percent, stage }) => (stage === 'stop' ? Infinity : Math.round(percent / 5));
+    const ordered = usage.toSorted((one, other) => (rank(other) > rank(one)) - (rank(other) < rank(one)) || pool(one).localeCompare(pool(other)));
     renew(find('gauges'), this.shown.of(ordered).map(gauge));
     find('gauges-none').hidden = usage.length > 0;
   }

@@ -291,7 +291,7 @@ class Telemetry:
             "window_ms": _quantiles(self.window, 50, 90, 99),
             "upstream_ms": _quantiles(self.upstream, 50, 90, 99),
             "loop_lag_ms": _quantiles(self.lag, 50, 99),
-            "usage": sorted(self.gauges.usage(), key=lambda pool: -pool["percent"])[:LIMITS],
+            "usage": sorted(self.gauges.usage(), key=_tightness, reverse=True)[:LIMITS],
             "paced": {
                 pool: {"reads": self.waited[pool], "s": round(self.waited_s[pool], 3)} for pool in sorted(self.waited)
             },
@@ -341,6 +341,11 @@ class Telemetry:
 def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
     """In milliseconds, by their usual names."""
     return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
+
+
+def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:
+    """What orders limits: Graph may refuse what it tells small usage of."""
+    return pool["stage"] == "stop", pool["percent"]
 
 
 def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:

@@ -200,7 +200,7 @@ def _both(told: Mapping[str, float | None]) -> str:
 
 
 def _most_used(usage: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted(usage, key=lambda pool: -pool["percent"])
+    return sorted(usage, key=lambda pool: (pool["stage"] != "stop", -pool["percent"]))
 
 
 def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[RenderableType]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import SidecarError, word
-from proxy.core.troubles import _OURS, COVERED, MOST, troubles
+from proxy.core.troubles import _OURS, COVERED, troubles
 from tests.told import NOW, STATS
 
 CALM: dict[str, Any] = {**STATS, "errors": [], "usage": [{**STATS["usage"][0], "percent": 79.0, "stage": "watch"}]}
@@ -60,10 +60,13 @@ def test_an_error_is_news_for_a_minute() -> None:
 
 
 def test_the_worst_come_first_and_not_too_many() -> None:
-    """What hurts callers now stands above what may soon."""
+    """What hurts callers now stands above what may soon; many limits of a sort are told in one."""
     spare, stopped = {**STATS["usage"][0], "stage": "spare"}, STATS["usage"][1]
-    told = troubles({**copy.deepcopy(CALM), "usage": [spare] * 6 + [stopped] * 6})
-    assert [each["level"] for each in told] == ["bad"] * 6 + ["warn"] * (MOST - 6)
+    longest = {**stopped, "regain_s": 3600.0}
+    told = troubles({**copy.deepcopy(CALM), "usage": [spare] * 5 + [stopped] * 3 + [longest]})
+    assert [each["level"] for each in told] == ["bad"] * 4 + ["warn"] * 4
+    assert (told[3]["what"], told[3]["for_s"]) == ("1 more: the limit is reached", 3600.0)
+    assert told[7]["what"].startswith("2 more: nearly used")
 
 
 def test_our_errors_are_called_by_their_names() -> None:

@@ -4,10 +4,11 @@ from proxy.shell.telemetry import LIMITS, Gauges, Telemetry
 
 
 def test_of_many_limits_the_tightest_are_told() -> None:
-    """There may be one for each token, and those who look on are told each second."""
+    """There may be one for each token, and those who look on are told each second; one that is reached comes first."""
     telemetry = Telemetry(lambda: 0.0, lambda: 0.0)
-    app = {"kind": "app", "type": "", "stage": "calm"}
+    app = {"kind": "app", "type": "", "stage": "calm", "regain_s": None}
     usage = [{**app, "id": str(number), "percent": number} for number in range(3 * LIMITS)]
     telemetry.gauges = Gauges(usage=lambda: usage)
-    told = telemetry.stats()["usage"]
-    assert told == usage[: -LIMITS - 1 : -1]
+    assert telemetry.stats()["usage"] == usage[: -LIMITS - 1 : -1]
+    usage[0]["stage"] = "stop"  # of what it uses little was told
+    assert telemetry.stats()["usage"][:2] == [usage[0], usage[-1]]
