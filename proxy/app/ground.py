@@ -20,7 +20,7 @@ from proxy.core.sealing import Sealer
 from proxy.core.touching import Touches
 from proxy.core.webhooks import Subscriptions
 from proxy.settings import Cache, Settings
-from proxy.shell.store import KeyFileError, Store, load_or_make
+from proxy.shell.store import Bounds, KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Telemetry
 from proxy.version import version
 
@@ -103,14 +103,8 @@ def _master(cache: Cache) -> bytes:
 async def _open_store(
     cache: Cache, master: bytes, noted: Callable[[bytes | None], None], lifetimes: AsyncExitStack
 ) -> Store:
-    store = Store(
-        cache.dir if cache.disk_mb else None,
-        Sealer(master, sealed=cache.sealed),
-        memory_bytes=cache.memory_mb * 2**20,
-        disk_bytes=cache.disk_mb * 2**20,
-        max_body_bytes=cache.max_body_kb * 1024,
-        noted=noted,
-    )
+    bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
+    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, noted=noted)
     await store.open()
     lifetimes.push_async_callback(store.close)
     return store

@@ -16,6 +16,6 @@
 """
 
 from proxy.shell.store.secret import KeyFileError, load_or_make
-from proxy.shell.store.store import Store
+from proxy.shell.store.store import Bounds, Store
 
-__all__ = ["KeyFileError", "Store", "load_or_make"]
+__all__ = ["Bounds", "KeyFileError", "Store", "load_or_make"]

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -26,6 +27,23 @@ INDEX_SHARE = 4
 _log = logging.getLogger("graph_sidecar.store")
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept, and when what is done about it."""
+
+    memory_bytes: int = 64 * MIB
+    disk_bytes: int = 1024 * MIB
+    max_body_bytes: int = 2 * MIB
+    queue_entries: int = 4096  # that wait to be written, and
+    queue_bytes: int = 16 * MIB  # what they may take meanwhile
+    group_entries: int = 64  # that are written in one transaction,
+    group_s: float = 0.05  # so long after the first of them at the latest
+    tend_s: float = 15.0  # from one look at the disk to the next
+    rest_s: float = 30.0  # for which a disk in trouble is left alone
+    rewrite_s: float = 3600.0  # after which an entry that Graph confirms is written again
+    free_floor_bytes: int = 64 * MIB  # that others shall find free on the file system
+
+
 class Store:
     """Keeps entries: a bounded memory tier, and behind it, if there is a *directory*, a bounded and sealed disk tier.
 
@@ -37,37 +55,24 @@ class Store:
         self,
         directory: Path | None,
         sealer: Sealer,
+        bounds: Bounds,
         *,
-        memory_bytes: int = 64 * MIB,
-        disk_bytes: int = 1024 * MIB,
-        max_body_bytes: int = 2 * MIB,
-        queue_entries: int = 4096,
-        queue_bytes: int = 16 * MIB,
-        group_entries: int = 64,
-        group_s: float = 0.05,
-        tend_s: float = 15.0,
-        rest_s: float = 30.0,
-        rewrite_s: float = 3600.0,
-        free_floor_bytes: int = 64 * MIB,
         clock: Callable[[], float] = time.monotonic,
         noted: Callable[[bytes | None], None] = lambda _text: None,
     ) -> None:
         """Keep entries; *noted* is told, before a row is read, what was noted beside them, b"" if that is illegible."""
-        index_bytes = max(memory_bytes // INDEX_SHARE, MIB // 4) if directory is not None and disk_bytes > 0 else 0
-        self._memory = Memory(max(0, memory_bytes - index_bytes))
+        place = directory if bounds.disk_bytes > 0 else None
+        index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
+        self._memory = Memory(max(0, bounds.memory_bytes - index_bytes))
         self._index = Index(index_bytes)
-        self._pending = Pending(queue_entries, queue_bytes)
+        self._pending = Pending(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
-        if directory is not None and disk_bytes > 0:
-            tier = Tier(directory, sealer, disk_bytes, free_floor_bytes)
-            self._disk = Disk(tier, Breaker(rest_s, clock), self._opened)
+        if place is not None:
+            tier = Tier(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
+            self._disk = Disk(tier, Breaker(bounds.rest_s, clock), self._opened)
             self._group_bytes = tier.wal_bytes
-        self._max_body_bytes = max_body_bytes
-        self._group_entries = group_entries
-        self._group_s = group_s
-        self._tend_s = tend_s
-        self._rewrite_s = rewrite_s
+        self._bounds = bounds
         self._clock = clock
         self._noted = noted
         self._note: bytes | None = None  # that is not on disk yet
@@ -107,7 +112,7 @@ class Store:
         A row is written again all the same when its last writing is an hour old: rows leave in the order of writing,
         and one that is confirmed again and again should stay.
         """
-        if len(entry.body) > self._max_body_bytes:
+        if len(entry.body) > self._bounds.max_body_bytes:
             self.drop(key)
             return False
         self._loads.overtake(key)
@@ -119,7 +124,7 @@ class Store:
     def _keep_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
         known = self._index.get(key)
-        if not write and known is not None and now - known.written < self._rewrite_s:
+        if not write and known is not None and now - known.written < self._bounds.rewrite_s:
             self._index.put(key, entry.held, known.written)
         elif write or known is not None:
             self._write(disk, key, token, entry, now)
@@ -279,10 +284,10 @@ class Store:
         """See to it that a group leaves: now if it is full, else soon."""
         if self._draining is not None or self._disk is None or not self._disk.ready:
             return
-        if self._pending.waiting >= self._group_entries:
+        if self._pending.waiting >= self._bounds.group_entries:
             self._start()
         elif self._timer is None and self._pending.waiting:
-            self._timer = asyncio.get_running_loop().call_later(self._group_s, self._start)
+            self._timer = asyncio.get_running_loop().call_later(self._bounds.group_s, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
@@ -294,7 +299,7 @@ class Store:
     async def _drain(self, disk: Disk) -> None:
         """Write group after group until none waits."""
         try:
-            while disk.ready and (group := self._pending.take(self._group_entries, self._group_bytes)):
+            while disk.ready and (group := self._pending.take(self._bounds.group_entries, self._group_bytes)):
                 self._settle(group, await disk.write(group))
         finally:
             self._draining = None
@@ -317,7 +322,7 @@ class Store:
 
     async def _tend_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._tend_s)
+            await asyncio.sleep(self._bounds.tend_s)
             await self.tend()
 
     async def _stop_timers(self) -> None:

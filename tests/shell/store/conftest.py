@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from proxy.shell.store import Store
+from proxy.shell.store import Bounds, Store
 from tests.shell.store.samples import ROWS, SEALER, TOKEN, Mount, Open, entry, key
 
 
@@ -18,14 +19,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+BOUNDS = {field.name for field in fields(Bounds)}
+
+
 @pytest.fixture
 async def opened(folder: Path) -> AsyncIterator[Open]:
     """Opens stores that never act on a timer, and closes them after the test."""
     stores: list[Store] = []
 
     async def open_store(path: Path | None = folder, **arguments: object) -> Store:
-        quiet = {"sealer": SEALER, "group_s": 3600, "tend_s": 3600, "free_floor_bytes": 0, "disk_bytes": 64 * 2**20}
-        store = Store(path, **(quiet | arguments))  # type: ignore[arg-type]
+        given = {"group_s": 3600, "tend_s": 3600, "free_floor_bytes": 0, "disk_bytes": 64 * 2**20, **arguments}
+        bounds = {name: given.pop(name) for name in BOUNDS & given.keys()}
+        store = Store(path, given.pop("sealer", SEALER), Bounds(**bounds), **given)  # type: ignore[arg-type]
         await store.open()
         stores.append(store)
         return store

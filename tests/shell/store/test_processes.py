@@ -14,11 +14,11 @@ from tests.shell.store.samples import SEALER, TOKEN, Clock, Open, entry, key
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from proxy.shell.store import Store
+from proxy.shell.store import Bounds, Store
 from tests.shell.store.samples import SEALER, TOKEN, entry, key
 
 async def main() -> None:
-    store = Store(Path(sys.argv[1]), SEALER, free_floor_bytes=0, group_s=0.001)
+    store = Store(Path(sys.argv[1]), SEALER, Bounds(free_floor_bytes=0, group_s=0.001))
     await store.open()
     print(store.stats()["breaker"], flush=True)
     for number in range(10**6):
@@ -108,9 +108,9 @@ def test_a_loop_that_ends_without_closing_leaves_a_sound_file(folder: Path) -> N
     assert done.stdout.split() == ["closed", "31"]
 
     async def look() -> None:
-        from proxy.shell.store import Store
+        from proxy.shell.store import Bounds, Store
 
-        store = Store(folder, SEALER, free_floor_bytes=0)
+        store = Store(folder, SEALER, Bounds(free_floor_bytes=0))
         await store.open()
         assert await store.load(key(31), TOKEN) == entry(31)
         await store.close()

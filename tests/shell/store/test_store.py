@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.messages import Entry
-from proxy.shell.store import Store
+from proxy.shell.store import Bounds, Store
 from proxy.shell.store.reading import Found, Wanted
 from tests.shell.store.samples import SEALER, TOKEN, Clock, Open, entry, key, restarted
 
@@ -253,7 +253,7 @@ def test_no_caller_receives_anothers(tokens: dict[int, str], data: st.DataObject
 
 async def _cross(tokens: dict[int, str], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "cache", SEALER, free_floor_bytes=0)
+        store = Store(Path(folder) / "cache", SEALER, Bounds(free_floor_bytes=0))
         await store.open()
         for number, token in tokens.items():
             store.keep(key(number), token, entry(number))
