@@ -32,6 +32,13 @@ def test_no_link_leads_nowhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_room_is_named_that_is_gone(page: Path) -> None:
+    """Where a page sends somebody into the code, there is that file or folder."""
+    rooms = re.findall(r"`(?:proxy/)?((?:shell|core|app|cli|emulator)/[\w/]+)(?:\.py)?`", page.read_text())
+    assert [room for room in rooms if not list((HOUSE / "proxy").glob(f"{room}*"))] == []
+
+
 def listed() -> Iterator[str]:
     """The settings in the README's table; a name after another's is of the same section."""
     table = (HOUSE / "README.md").read_text().partition("| setting | default |")[2].partition("\n\n")[0]
