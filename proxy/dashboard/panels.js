@@ -4,10 +4,10 @@ import { find, make, renew, say } from './dom.js';
 import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
 
 const STAGES = {
-  calm: ['○', 'calm', 'nothing is held back'],
-  watch: ['◔', 'watch', 'kept an eye on'],
-  spare: ['◑', 'spare', 'what can wait waits'],
-  stop: ['●', 'stop', 'Graph is not asked'],
+  calm: ['○', 'calm'],
+  watch: ['◔', 'watch'],
+  spare: ['◑', 'spare'],
+  stop: ['●', 'stop'],
 };
 const KINDS = { app: 'App', page: 'Page', account: 'Ad account', business: 'Business' };
 
@@ -44,13 +44,14 @@ export class Gauges {
     const ordered = usage.toSorted((one, other) => (rank(other) > rank(one)) - (rank(other) < rank(one)) || pool(one).localeCompare(pool(other)));
     renew(find('gauges'), this.shown.of(ordered).map(gauge));
     find('gauges-none').hidden = usage.length > 0;
+    find('stages').hidden = !usage.length;
   }
 }
 
 const pool = ({ kind, id, type }) => `${kind} ${id} ${type}`;
 
 function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, stage, age_s: age }) {
-  const [sign, word, meaning] = STAGES[stage] ?? STAGES.calm;
+  const [sign, word] = STAGES[stage] ?? STAGES.calm;
   const name = `${KINDS[kind] ?? kind} ${id}`;
   const bar = make('span', {
     class: 'track', role: 'meter', 'aria-label': `${name}${type && `, ${type}`}`, 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': used, 'aria-valuetext': `${amount(used)} %, ${word}`,
@@ -60,7 +61,7 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
     make('span', { class: 'name' }, make('b', {}, KINDS[kind] ?? kind), ` ${id}`, type ? make('small', {}, type.replaceAll('_', ' ')) : null),
     make('span', { class: 'used' }, `${amount(used)} %`),
     bar,
-    make('span', { class: 'stage', title: meaning }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word),
+    make('span', { class: 'stage' }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word),
     make('span', { class: 'future' }, ...future(used, trend, regain, age)));
 }
 
@@ -212,9 +213,9 @@ export function facts(stats) {
     'Held in memory': [['Entries', count(store.memory_entries)], ['Size', bytes(store.memory_bytes)], ['Evicted', count(store.memory_evictions)]],
     'Held on disk': [
       ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
-      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['Breaker', store.breaker],
+      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['State', store.breaker === 'closed' ? 'in use' : 'rests'],
     ],
-    'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Loop lag, median', milliseconds(lag.p50 ?? 0)], ['Loop lag, p99', milliseconds(lag.p99 ?? 0)]],
+    'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Process comes late, median', milliseconds(lag.p50 ?? 0)], ['Process comes late, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [
       ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Batches', count(calls.batches)],
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],

@@ -91,6 +91,7 @@ async def test_pools_errors_and_costs_are_listed(look: Look, board: Board) -> No
     pools = page.locator("#gauges li")
     await expect(pools).to_have_text([re.compile(r"act_1.*100 %.*stop.*regains in 21 min"), re.compile("9f3c.*41 %")])
     await expect(pools.first.get_by_role("meter")).to_have_attribute("aria-valuenow", "100")
+    await expect(page.locator("#stages")).to_contain_text("spare: reads that have time wait their turn")
     await expect(page.locator("#errors tbody tr")).to_have_text(
         [re.compile("1FAILED504.late"), re.compile("1MISS40017limit reached")]
     )
