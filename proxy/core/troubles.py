@@ -114,7 +114,7 @@ def _named(pool: Told) -> str:
 
 
 def _store(store: Told) -> Iterator[Trouble]:
-    if store.get("breaker", "closed") != "closed":
+    if store.get("breaker") == "open":
         yield Trouble("warn", "store", "The cache on disk rests, memory goes on")
 
 

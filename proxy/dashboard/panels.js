@@ -204,6 +204,7 @@ const error = ({ name, at, times, mode, status, code, what, route }) => make('tr
   make('td', {}, what),
   make('td', { class: 'text' }, route));
 
+const DISK = { closed: 'in use', open: 'rests', none: 'not used' };
 const WEBHOOKS = { heard: 'Heard', forged: 'Forged', refused: 'Refused', events: 'Changes in them' };
 
 /** The rest: what is held, what waits, what went wrong on the way. */
@@ -213,7 +214,7 @@ export function facts(stats) {
     'Held in memory': [['Entries', count(store.memory_entries)], ['Size', bytes(store.memory_bytes)], ['Evicted', count(store.memory_evictions)]],
     'Held on disk': [
       ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
-      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['State', store.breaker === 'closed' ? 'in use' : 'rests'],
+      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['State', DISK[store.breaker] ?? store.breaker],
     ],
     'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Process comes late, median', milliseconds(lag.p50 ?? 0)], ['Process comes late, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [

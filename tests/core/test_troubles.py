@@ -29,6 +29,7 @@ def test_a_calm_sidecar_has_none() -> None:
     """Nor one whose callers ask for what is not there."""
     quiet = [error(code=100), error(mode="FAILED", status=504, what="notheld"), error(code=4, what="throttled")]
     assert found(errors=quiet) == []
+    assert found(store={**STATS["store"], "breaker": "none"}) == []  # memory alone is kept by choice
 
 
 @pytest.mark.parametrize(

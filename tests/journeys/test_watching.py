@@ -47,6 +47,15 @@ async def test_the_sample_of_the_tests_is_like_the_real_one(scene: MakeScene) ->
     assert real["errors"]
 
 
+async def test_a_sidecar_that_does_its_work_has_no_troubles(scene: MakeScene) -> None:
+    """With and without a disk, and however little it has been asked."""
+    for disk_mb in (0, 16):
+        here = await scene({"cache": {"disk_mb": disk_mb}})
+        await here.say("/v25.0/111", token="ann")
+        told = (await here.stats())["troubles"]
+        assert [each for each in told if each["about"] != "process"] == []  # the machine may be busy
+
+
 async def test_events_tell_what_stats_say(scene: MakeScene) -> None:
     """The counts of an event are those of /stats, and the address to try is the sidecar's own."""
     here = await scene()
