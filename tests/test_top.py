@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,10 @@ def test_what_is_wrong_stands_on_top() -> None:
     assert lines[2] == "!! Graph does not answer in time, last 40 s ago"
     assert lines[3] == ""
     assert shown(seen(troubles=[]))[1] == ""
+    gone = shown(replace(seen(), connected=False))
+    assert "reconnecting" in gone[0]
+    assert re.fullmatch(r"!! No sidecar has answered since \d\d:\d\d:\d\d", gone[1])
+    assert gone[2] == ""
 
 
 @pytest.mark.parametrize("width", [50, 80])

@@ -44,7 +44,7 @@ def frame(seen: Seen, console: Console, height: int | None = -1) -> RenderableTy
     lines = console.height if height == -1 else height
     abreast = _MODES_ABREAST if console.width >= _MODES_WIDTH else _MODES_ABREAST // 2
     room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2)
-    troubles = list(_troubles(seen.stats["troubles"], console))[: None if room is None else max(1, room // 4)]
+    troubles = list(_troubles(_wrong(seen), console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
         _head(seen, console),
@@ -93,6 +93,15 @@ def _head(seen: Seen, console: Console) -> Text:
         overflow=_cut(console),
         no_wrap=True,
     )
+
+
+def _wrong(seen: Seen) -> Sequence[Mapping[str, Any]]:
+    """What the sidecar itself says is wrong; of one that says nothing any more, that."""
+    if seen.connected:
+        found: Sequence[Mapping[str, Any]] = seen.stats["troubles"]
+        return found
+    since = time.strftime("%H:%M:%S", time.localtime(seen.stats["now"]))
+    return [{"level": "bad", "what": f"No sidecar has answered since {since}", "ago_s": None, "for_s": None}]
 
 
 def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Text]:
