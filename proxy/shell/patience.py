@@ -17,7 +17,7 @@ _log = logging.getLogger("graph_sidecar.listener")
 _LOOK_EVERY_S = 1.0
 _HEARD_OUT_S = 1.0
 """Seconds in which one that is sent away may read why."""
-_FIRST_WORD_S = 1.0
+_FIRST_WORD_S = 0.5
 """Seconds in which one that has just come in may say its first word, though the listener is about to end."""
 
 
