@@ -30,7 +30,7 @@ from proxy.core.ledger import Bill
 EXPORT_S = 5
 """Seconds that a collector gets for a lot of spans."""
 
-GOODBYE_S = 2
+GOODBYE_S = 1
 """Seconds that it gets at the end for all that is left."""
 
 BATCHES = 4096
