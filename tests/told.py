@@ -16,7 +16,7 @@ STATS: dict[str, Any] = {
         "MISS": 20, "REVALIDATED": 30, "CHANGED": 4, "REUSED": 50, "STALE": 6, "COALESCED": 70, "SKIPPED": 8,
         "FAILED": 9,
     },
-    "calls": {"asked": 1180, "counted": 1054, "batches": 120, "slots": 1040, "alone": 6, "passed": 8},
+    "calls": {"asked": 1180, "counted": 1054, "uncertain": 3, "batches": 120, "slots": 1040, "alone": 6, "passed": 8},
     "calls_avoided": {"collapsed": 70, "fresh": 40, "stale": 6, "merged": 5, "superset": 3, "throttle": 2},
     "bytes_avoided": 45_600_000,
     "round_trips_avoided": 920,
@@ -48,13 +48,16 @@ STATS: dict[str, Any] = {
     "stopped": {"app": 1},
     "routes": [
         {
-            "route": "/act_{id}/campaigns", "asked": 900, "counted": 800, "avoided": 100, "bytes_avoided": 40_000_000,
-            "p50_ms": 82.1,
+            "route": "/act_{id}/campaigns", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100,
+            "bytes_avoided": 40_000_000, "p50_ms": 82.1,
         },
-        {"route": "/{id}", "asked": 280, "counted": 254, "avoided": 26, "bytes_avoided": 5_600_000, "p50_ms": 61.0},
+        {
+            "route": "/{id}", "asked": 280, "counted": 254, "uncertain": 0, "avoided": 26, "bytes_avoided": 5_600_000,
+            "p50_ms": 61.0,
+        },
     ],
-    "apps": [{"app": "9f3c21aa04be", "asked": 1180, "counted": 1054, "avoided": 126}],
-    "accounts": [{"account": "act_1", "asked": 900, "counted": 800, "avoided": 100}],
+    "apps": [{"app": "9f3c21aa04be", "asked": 1180, "counted": 1054, "uncertain": 0, "avoided": 126}],
+    "accounts": [{"account": "act_1", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100}],
     "errors": [
         {"at": NOW - 60, "mode": "FAILED", "status": 504, "route": "/{id}", "code": None, "what": "late"},
         {"at": NOW - 90, "mode": "MISS", "status": 400, "route": "/act_{id}/ads", "code": 17, "what": "throttled"},

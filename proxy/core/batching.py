@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import headers
+from proxy.core import headers, ledger
 from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.normal import form, join_pairs
@@ -149,6 +149,7 @@ class Sorted(msgspec.Struct, frozen=True, gc=False):
     alone: tuple[int, ...] = ()
     refused_top: Blame | None = None  # why the credential on top is not to be used there for a while
     cause: str = ""  # a word for the retry
+    counted: tuple[bool, ...] = ()  # of which Graph has counted the call for certain
 
 
 def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call, attempt: int) -> Sorted:
@@ -172,7 +173,8 @@ def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call,
     troubled = tuple(at for at in everyone if at not in replies and _is_trouble(slots[at]))
     missing = tuple(at for at in everyone if at not in replies and at not in troubled)
     rest = _again(missing, len(requests), attempt)
-    return replace(rest, replies=replies, alone=rest.alone + troubled, cause="slot" if missing or troubled else "")
+    cause, counted = "slot" if missing or troubled else "", tuple(map(is_counted, slots))
+    return replace(rest, replies=replies, alone=rest.alone + troubled, cause=cause, counted=counted)
 
 
 def slots_of(answer: Reply, count: int) -> list[Any] | None:
@@ -217,6 +219,15 @@ def is_worth_another_call(status: int, error: GraphError | None) -> bool:
     if error is not None and error.code in THROTTLED:
         return False
     return status >= 500 or (error is not None and error.code == ABORTED)
+
+
+def is_counted(slot: Any) -> bool:
+    """Whether Graph has counted the operation of *slot* for certain."""
+    if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int):
+        return False
+    if status < 400:
+        return True
+    return ledger.is_counted(status, read_error(str(slot.get("body")).encode("utf-8", "replace")))
 
 
 def _is_trouble(slot: Any) -> bool:

@@ -3,11 +3,13 @@
 At Meta each slot of a batch, each id of `ids=` and each 304 is one call (developers.facebook.com, "Batch Requests",
 "Rate Limits" and "Marketing API: ETags"). At every moment
 
-    asked - avoided - unsent + own = counted
+    asked - avoided - unsent + own = counted + uncertain
 
-where *unsent* was asked for and neither sent nor avoided (it waits, was refused here, was given up), and *own* was sent
-beyond what was asked for: again after trouble, or behind a reply. What had left counts, whatever became of it; what
-could not leave, for no connection came about, does not.
+where *unsent* was asked for and neither sent nor avoided (it waits, is on its way, was refused here, was given up), and
+*own* was sent beyond what was asked for: again after trouble, or behind a reply. *Counted* are calls that Graph
+answered in its own words, a throttle among them. *Uncertain* are those that left and were not answered so: cut off,
+late, refused with their whole batch, left null or aborted in it, or met by trouble on Graph's side. Nothing that Meta
+has published says whether it counts them. What could not leave, for no connection came about, is neither.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from proxy.core.errors import ABORTED, TRANSIENT, GraphError, is_clean, read_error
 from proxy.core.messages import Mode, Reply
 from proxy.core.normal import split_pairs
 
@@ -25,6 +28,9 @@ CAUSES = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
 
 OTHER = "other"
 """The line of everything for which there is no line of its own any more."""
+
+_UNTOLD = TRANSIENT | {0, ABORTED}
+"""Codes of trouble on Graph's side, of a slot that was not answered, and of an error that has none."""
 
 PLACES = 1000
 """Lines of one kind: applications, accounts. Their number is the callers' to choose, our memory is not."""
@@ -58,12 +64,31 @@ def avoided(reply: Reply, calls: int) -> Mapping[str, int]:
     return {cause: calls} if cause else {}
 
 
+def is_counted(status: int, error: GraphError | None) -> bool:
+    """Whether Graph, which answered so, has counted the call for certain: it looked at it, and was not in trouble."""
+    return status < 500 and (error is None or error.code not in _UNTOLD)
+
+
+def was_counted(reply: Reply) -> bool:
+    """The same of the *reply* to a call of its own; a page of somebody before Graph tells nothing."""
+    if 300 <= reply.status < 400:
+        return True
+    error = read_error(reply.body)
+    return (error is not None or is_clean(reply.body)) and is_counted(reply.status, error)
+
+
+def was_counted_unread(status: int, calls: int) -> bool:
+    """The same of a message of so many *calls* whose answer nobody here reads: a batch may have been refused."""
+    return 0 < status < (500 if calls == 1 else 400)
+
+
 @dataclass(slots=True, eq=False)
 class Line:
     """What one route, application or account comes to."""
 
     asked: int = 0
     counted: int = 0
+    uncertain: int = 0
     avoided: int = 0
     bytes_avoided: int = 0
 
@@ -74,6 +99,7 @@ class Ledger:
 
     asked: int = 0
     counted: int = 0
+    uncertain: int = 0
     unsent: int = 0
     own: int = 0
     avoided: Counter[str] = field(default_factory=Counter)
@@ -93,14 +119,14 @@ class Ledger:
 class Bill:
     """What one caller asked for, until each call of it was sent or avoided; what is sent beyond that is our own."""
 
-    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "sent", "span", "spared")
+    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "sent", "span", "spared", "uncertain")
 
     def __init__(self, ledger: Ledger, lines: tuple[Line, ...], app: str = "") -> None:
         """Owe nothing yet."""
         self._ledger = ledger
         self._lines = lines
         self.app = app
-        self.sent = 0
+        self.sent = self.uncertain = 0
         self.spared = 0
         self.span: object = None  # what traces hang on it
         self.asked = 0
@@ -119,13 +145,20 @@ class Bill:
         """What was asked for is *calls* in all, as is known only now: a list of ids may be another read's answer."""
         self.ask(max(0, calls - self.asked))
 
-    def send(self, calls: int) -> None:
-        """So many calls have left for Graph."""
+    def send(self, calls: int, *, is_counted: bool = True) -> None:
+        """So many calls were sent to Graph, and counted for certain or perhaps."""
         self.sent += calls
-        self._ledger.counted += calls
         self._ledger.own += calls - self._cover(calls)
+        if is_counted:
+            self._ledger.counted += calls
+        else:
+            self.uncertain += calls
+            self._ledger.uncertain += calls
         for line in self._lines:
-            line.counted += calls
+            if is_counted:
+                line.counted += calls
+            else:
+                line.uncertain += calls
 
     def spare(self, causes: Mapping[str, int]) -> None:
         """Calls were avoided; not those that were sent all the same."""

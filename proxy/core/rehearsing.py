@@ -500,7 +500,8 @@ class Rehearsal:
     def _send(self, inquiry: _Inquiry, probes: tuple[Name, ...], waited_for: Name | None) -> None:
         held = inquiry.entry.held.asked if inquiry.entry else 0.0
         answer = self._graph.answer(inquiry.caller.told, inquiry.request, inquiry.asker, self.agenda.now, held=held)
-        inquiry.caller.bill.send(answer.calls)
+        inquiry.caller.bill.send(answer.calls - answer.uncertain)
+        inquiry.caller.bill.send(answer.uncertain, is_counted=False)
         now, left = self.agenda.now, inquiry.caller.left
         began = left if now - left < 2 * TURN_S else now  # unless it had to wait for the quota
 

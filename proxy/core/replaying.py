@@ -121,12 +121,12 @@ class Replay:
         asker = Asker(_KEYS.fingerprint(request.credential), request.path, request.query)
         sent = _sent(told)
         self._graph.hear(told, request, asker, sent, line.asked)
-        _settle(self._bill(self.then, told), sent, _causes(told))
+        _settle(self._bill(self.then, told), told, sent, _causes(told))
         if told.key and not told.behind:
             self._read(line, request)
         elif not told.key:
             seen.others += told.calls > 0
-            _settle(self._bill(self.now, told), sent, {})
+            _settle(self._bill(self.now, told), told, sent, _causes(told))
             self._graph.made(asker, sent, line.asked)
             if told.writes and told.node:
                 self._stack.wrote((told.node,), request)
@@ -168,14 +168,19 @@ def _sent(told: Told) -> int:
 
 
 def _causes(told: Told) -> dict[str, int]:
-    """Why calls were not made; of several objects of which only some were asked for, the others were held."""
+    """Why calls were not made; of several objects of which only some were asked for, the others were held.
+
+    What passes through is held back for a limit's sake alone.
+    """
     reply = Reply(told.status, (), b"", Mode(told.mode), detail=told.detail)
     causes = dict(ledger.avoided(reply, told.avoided))
-    return causes or ({"fresh": told.avoided} if told.avoided else {})
+    usual = "throttle" if told.mode == Mode.SKIPPED else "fresh"
+    return causes or ({usual: told.avoided} if told.avoided else {})
 
 
-def _settle(bill: Bill, sent: int, causes: dict[str, int]) -> None:
-    bill.send(sent)
+def _settle(bill: Bill, told: Told, sent: int, causes: dict[str, int]) -> None:
+    bill.send(sent - told.uncertain)
+    bill.send(told.uncertain, is_counted=False)
     bill.spare(causes)
 
 

@@ -33,11 +33,12 @@ _CODES = {"app": 4, "page": 32, "account": 80004, "business": 80001}
 
 
 class Answer(NamedTuple):
-    """What Graph says, in how many *seconds*, and as how many *calls* it counted, again after trouble included."""
+    """What Graph says, in how many *seconds*, and after how many *calls*, some of which it may not have counted."""
 
     reply: Reply
     seconds: float
     calls: int
+    uncertain: int = 0
 
 
 class _Hour:
@@ -159,19 +160,20 @@ class Supposed:
         """What *request* is answered, for the sake of the line *told*; what is held was asked for at *held*."""
         was_asked = told.mode in ANSWERED_NOW or told.mode == Mode.FAILED
         seconds = seconds_of(told) if was_asked else self._seconds.get(told.route, self._seconds.get("", _USUAL_S))
-        calls = ledger.calls_of(request.query) if told.ids else told.calls
+        calls, uncertain = ledger.calls_of(request.query) if told.ids else told.calls, 0
         if was_asked and told.sent is not None:
             calls = max(0, calls + told.sent - (told.calls - told.avoided))
+            uncertain = min(told.uncertain, calls)
         self.made(asker, calls, now)
         names = self._names(asker)
         fields = usage.written(self._gauges(names, now))
         for name in names:
             if (meter := self._meters.get(name)) is not None and meter.refuses(now):
-                return Answer(_refused(name, meter, fields), seconds, calls)
+                return Answer(_refused(name, meter, fields), seconds, calls, uncertain)
         reply = _said(told, request, fields)
         if reply.status == 200 and request.validator and self._changed_together(request) <= held:
             reply = Reply(304, fields, b"")
-        return Answer(reply, seconds, calls)
+        return Answer(reply, seconds, calls, uncertain)
 
     def _hear_of_truth(self, body: str, request: Request, now: float) -> None:
         truth = self._truths.setdefault(self._keys.entry(request), _Truth(body))

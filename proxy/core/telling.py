@@ -55,6 +55,7 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     calls: int = 1
     avoided: int = 0
     sent: int | None = None  # calls that left for it, again after trouble too; None in lines of older versions
+    uncertain: int = 0  # those of them of which nobody knows whether Graph counted them
     writes: bool = False
     code: int = 0  # of the error that Graph gave
     subcode: int = 0
@@ -92,6 +93,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     calls: int
     avoided: int = 0
     sent: int = 0
+    uncertain: int = 0
 
 
 def of_read(
@@ -135,6 +137,7 @@ def of_read(
         calls=outcome.calls,
         avoided=outcome.avoided,
         sent=outcome.sent,
+        uncertain=outcome.uncertain,
         code=error.code,
         subcode=error.error_subcode or 0,
         usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ANSWERED_NOW else (),
@@ -162,6 +165,7 @@ def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: 
         batch=batch,
         calls=outcome.calls,
         sent=outcome.sent,
+        uncertain=outcome.uncertain,
         writes=passage.writes,
     )
 

@@ -218,7 +218,7 @@ export function facts(stats) {
     ],
     'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Process comes late, median', milliseconds(lag.p50 ?? 0)], ['Process comes late, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [
-      ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Batches', count(calls.batches)],
+      ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Perhaps counted', count(calls.uncertain)], ['Batches', count(calls.batches)],
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
     ],
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],

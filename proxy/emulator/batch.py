@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -36,9 +37,23 @@ def run(graph: Graph, call: Call) -> Reply:
         graph.ledger.packed(len(asked))
         _beware_of_poison(graph, asked)
     except GraphError as error:
+        if graph.settings.config.unperformed_count:
+            count(graph, call)
         return graph.refusal(call, error)
     slots = _Run(graph, call).slots(asked)
     return reply_of([_described(slot, call) for slot in slots], call)
+
+
+def count(graph: Graph, call: Call) -> None:
+    """Count every operation of a batch that is not performed, as far as it can be read."""
+    with contextlib.suppress(GraphError):
+        for operation in operations(call.params["batch"], graph.settings.config.batch_limit):
+            _count(graph, operation, call)
+
+
+def _count(graph: Graph, operation: Operation, call: Call) -> None:
+    with contextlib.suppress(GraphError, ValueError):
+        graph.count(call_of(operation, call, {}, graph.settings.config))
 
 
 def reply_of(slots: list[Any], call: Call) -> Reply:
@@ -124,6 +139,8 @@ class _Run:
 
     def orphaned(self, operation: Operation) -> Slot:
         """What stands in the slot of an operation whose parent failed."""
+        if self.graph.settings.config.unperformed_count:
+            _count(self.graph, operation, self.call)
         if self.graph.settings.config.dependent_failure == "null":
             return None
         return self.graph.refusal(self.as_slot(operation), aborted())

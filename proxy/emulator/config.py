@@ -113,6 +113,8 @@ class Config:
 
     batch_limit: int = 50
     """Operations that one batch takes."""
+    unperformed_count: bool = False
+    """Whether the operations of a batch count that were not performed: it was refused, or their parents failed."""
     dependent_failure: str = "null"
     """What the slot of an operation holds whose parent failed: `null`, or the error `960`."""
     batch_poison_ids: tuple[str, ...] = ()

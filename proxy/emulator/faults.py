@@ -69,6 +69,9 @@ class Fault:
     """How many slots `short` drops or `long` adds."""
     place: str = "tail"
     """Which slots `short` drops: `head`, `middle` or `tail`."""
+    counts: bool | None = None
+    """Whether what it strikes counts: nothing tells what Meta does. None: as long as it was looked at, so a slot or a
+    refused token of a call of its own does, what was kept from being done does not."""
 
 
 @dataclass(slots=True)

@@ -48,16 +48,19 @@ class Graph:
 
     def perform(self, call: Call) -> Reply | None:
         """Answer one call; None is a slot that was left empty."""
+        fault = self._struck_by(call)
+        try:
+            if fault is None or fault.counts is not False:
+                self.count(call)
+            return None if fault and fault.kind == "null" else self._good(call, self._admitted(call, fault))
+        except GraphError as error:
+            return None if fault and fault.kind == "null" else self.refusal(call, error)
+
+    def count(self, call: Call) -> None:
+        """Count the call against its limits, performed or not; one too many raises."""
         calls = _cost(call)
         self.ledger.counted(call, calls)
-        fault = self._struck_by(call)
-        if fault and fault.kind == "null":
-            return None
-        try:
-            self._spend(call, calls)
-            return self._good(call, self._admitted(call, fault))
-        except GraphError as error:
-            return self.refusal(call, error)
+        self._spend(call, calls)
 
     def _spend(self, call: Call, calls: int) -> None:
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from proxy.emulator import headers
+from proxy.emulator import batch, headers
 from proxy.emulator.calls import Call, Reply
 from proxy.emulator.errors import GraphError, batch_error, token_refused, unavailable, unknown_error
 from proxy.emulator.faults import Fault
@@ -23,11 +24,23 @@ _HTML = """<!DOCTYPE html>
 
 def instead(fault: Fault, graph: Graph, call: Call) -> Reply:
     """The reply that stands in for an answer; the call has not been carried out."""
+    _count(fault, graph, call)
     plain = _PLAIN.get(fault.kind)
     if plain:
         status, kind, text = plain
         return Reply(fault.status or status, [("Content-Type", kind)], fault.message or text)
     return graph.refusal(call, _ERRORS[fault.kind](fault)) if fault.kind in _ERRORS else _in_200(fault, graph, call)
+
+
+def _count(fault: Fault, graph: Graph, call: Call) -> None:
+    """A token that is refused was looked at; of what nobody looked at, the fault says whether it counts."""
+    is_batch = batch.is_batch(call)
+    if fault.counts or (fault.counts is None and fault.kind == "refused" and not is_batch):
+        if is_batch:
+            batch.count(graph, call)
+        else:
+            with contextlib.suppress(GraphError):
+                graph.count(call)
 
 
 def spoiled(fault: Fault, reply: Reply) -> Reply:

@@ -32,7 +32,7 @@ def described(replay: Replay) -> dict[str, Any]:
         "older_lines": seen.older,
         "calls": {
             name: {"then": getattr(then, name), "now": getattr(now, name)}
-            for name in ("asked", "counted", "unsent", "own")
+            for name in ("asked", "counted", "uncertain", "unsent", "own")
         },
         "calls_avoided": {cause: {"then": then.avoided[cause], "now": now.avoided[cause]} for cause in CAUSES},
         "bytes_avoided": now.bytes_avoided,
@@ -93,10 +93,10 @@ def _sums(told: dict[str, Any]) -> Table:
     table = _table("", "then", "now", "change")
     rows = {"calls asked": told["calls"]["asked"], "calls counted": told["calls"]["counted"]}
     rows |= {f"avoided: {cause}": pair for cause, pair in told["calls_avoided"].items() if any(pair.values())}
-    rows |= {
-        "our own: again, or behind a reply": told["calls"]["own"],
-        "replies that are a throttle": told["throttled"],
-    }
+    if any(told["calls"]["uncertain"].values()):
+        rows["perhaps counted as well"] = told["calls"]["uncertain"]
+    rows["our own: again, or behind a reply"] = told["calls"]["own"]
+    rows["replies that are a throttle"] = told["throttled"]
     for name, pair in rows.items():
         table.add_row(name, *_pair(pair["then"], pair["now"]))
     return table

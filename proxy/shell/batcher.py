@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from proxy.core import batching
 from proxy.core.errors import Cut, SidecarError
-from proxy.core.ledger import Bill, calls_of
+from proxy.core.ledger import Bill, calls_of, was_counted
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
@@ -43,6 +43,9 @@ class Sending(Protocol):
 
     def left(self) -> None:
         """It has left."""
+
+    def answered(self, counted: Sequence[bool]) -> None:
+        """Graph has answered; of which of its loads it has *counted* the calls for certain."""
 
 
 class Witness(Protocol):
@@ -105,7 +108,8 @@ class Batcher:
             return
         with self._witness.batch([(one.bill, calls_of(one.request.query)) for one in waiting]) as sending:
             answer = await self._upstream.batch(requests, top, sending.left)
-        fates = batching.sort_out(requests, top, answer, attempt)
+            fates = batching.sort_out(requests, top, answer, attempt)
+            sending.answered(fates.counted)
         if fates.refused_top:
             self._tops.refuse(top, fates.refused_top, self._clock())
         for at, reply in fates.replies.items():
@@ -130,4 +134,6 @@ class Batcher:
 
     async def _alone(self, request: Request, bill: Bill | None) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
-            return await self._upstream.single(request, sending.left)
+            reply = await self._upstream.single(request, sending.left)
+            sending.answered([was_counted(reply)])
+        return reply

@@ -119,19 +119,19 @@ class Ordered:
             return None
         began = self._clock()
         try:
-            answer = await self._call(ready)
+            answer, slots = await self._call(ready)
         except errors.SidecarError as error:
             if not error.has_left:
                 raise
             if any(one.writes for one in ready):
                 raise errors.unsure(error) from None
-            answer = errors.reply_of(errors.Cut("the batch ended unanswered"))
+            answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
         refused, probes = unbatching.is_refusal(answer), _probed(ready)
         self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
         if refused or (any(one.writes for one in ready) and not batching.is_array(answer)):
             self._byway.unheard(() if refused else probes)
             return replace(answer, headers=passed_out(answer.headers))
-        told = batching.slots_of(answer, len(ready)) or [_lost(one) for one in ready]
+        told = slots or [_lost(one) for one in ready]
         await self._settle_all(ready, told, answer, self._clock() - began)
         return None
 
@@ -192,8 +192,11 @@ class Ordered:
 
     # --- the call ---
 
-    async def _call(self, ready: Sequence[_Ready]) -> Reply:
-        """Send it once. When this ends, the writes have happened or nobody knows: either way they count."""
+    async def _call(self, ready: Sequence[_Ready]) -> tuple[Reply, list[Any] | None]:
+        """Send it once; the answer, and its slots if it has one for each operation.
+
+        When this ends, the writes have happened or nobody knows: either way they end what was fresh.
+        """
         envelope = self._slots.envelope
         names = dict.fromkeys(name for one in ready for name in unbatching.files_of(one.item))
         files = [self._files[name] for name in names if name in self._files]
@@ -203,7 +206,9 @@ class Ordered:
             with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
                 answer = await self._post(envelope.host, envelope.path, envelope.language, form, sending.left)
                 answered = True
-                return replace(answer, batch=sending.id)
+                slots = batching.slots_of(answer, len(ready))
+                sending.answered([batching.is_counted(slot) for slot in slots or ()])
+                return replace(answer, batch=sending.id), slots
         finally:
             if not answered:
                 self._byway.unheard(_probed(ready))

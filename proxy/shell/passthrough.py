@@ -62,23 +62,24 @@ class Passthrough:
         looked_at: bytes,
         extra: Headers,
         left: Left,
-        answered: Callable[[Headers], None],
+        answered: Callable[[int, Headers], None],
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
         *looked_at* is what was read of the body already. *left* is called when the message is on its way; *answered* is
-        told the fields of Graph's answer, or () where there was none, before the caller hears anything. Raises
-        SidecarError while nothing has been answered yet.
+        told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything.
+        Raises SidecarError while nothing has been answered yet.
         """
         url = self._way.url(host, target)
+        status: int = 0
         told: Headers = ()
         with translated(self._way.own):
             async with _patience(self._way.reply_timeout_s) as patience:
                 try:
                     answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
-                    told = fields_of(answer.raw_headers)
+                    status, told = answer.status, fields_of(answer.raw_headers)
                 finally:
-                    answered(told)
+                    answered(status, told)
                 async with answer:
                     return await _send_on(message, answer, extra, patience)
 

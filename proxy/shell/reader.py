@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from proxy.core import dressing, errors, normal
 from proxy.core.keys import Keys
-from proxy.core.ledger import Bill, calls_of
+from proxy.core.ledger import Bill, calls_of, was_counted
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.core.operations import Envelope, Operation, asked_by
 from proxy.core.quota import Asker, Quota
@@ -79,7 +79,9 @@ class Reader:
 
     async def _ask_graph(self, request: Request, bill: Bill) -> Reply:
         with self.telemetry.single(bill, calls_of(request.query)) as sending:
-            return await self.last_resort(request, sending.left)
+            reply = await self.last_resort(request, sending.left)
+            sending.answered([was_counted(reply)])
+        return reply
 
 
 def tell(fault: Exception) -> None:

@@ -12,7 +12,7 @@ from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
 from proxy.core.envelopes import Unresolved, may_hold_batch, read_envelope
 from proxy.core.intercepting import misplaced
-from proxy.core.ledger import Bill, avoided
+from proxy.core.ledger import Bill, avoided, was_counted_unread
 from proxy.core.messages import Credential, Headers, Reply
 from proxy.core.quota import Asker
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
@@ -108,9 +108,9 @@ class Server:
         who = named if isinstance(named, Credential) else None
         is_known = who is not None or (named is None and not message.body_exists)  # a body may name another
 
-        def answered(fields: Headers) -> None:
+        def answered(status: int, fields: Headers) -> None:
             if found.writes:
-                self.wrote(written, who, answered=bool(fields))
+                self.wrote(written, who, answered=bool(status))
             if is_known:
                 asker = Asker(self.reader.keys.fingerprint(who), target.path, target.query)
                 self.reader.quota.note(asker, fields, self.reader.now())
@@ -137,8 +137,12 @@ class Server:
         looked_at: bytes,
         *,
         bill: Bill,
-        answered: Callable[[Headers], None],
+        answered: Callable[[int, Headers], None],
     ) -> web.StreamResponse:
+        def heard(status: int, fields: Headers) -> None:
+            sending.answered([was_counted_unread(status, bill.asked)])
+            answered(status, fields)
+
         with self.reader.telemetry.stream(bill) as sending:
             return await self.passthrough.stream(
                 message,
@@ -147,7 +151,7 @@ class Server:
                 looked_at=looked_at,
                 extra=dressing.skipped(found.reason, writes=found.writes),
                 left=sending.left,
-                answered=answered,
+                answered=heard,
             )
 
     def _held_back(self, reply: Reply, passage: Passage, bill: Bill) -> web.StreamResponse:

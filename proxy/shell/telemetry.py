@@ -65,6 +65,8 @@ class Sending:
     kind: str
     id: str = ""  # of a batch
     span: Span | None = None
+    counted: Sequence[bool] = ()  # of which loads Graph has counted the last sending for certain
+    times: int = 0  # that it left
 
     def __enter__(self) -> Self:
         """It is made ready."""
@@ -76,14 +78,27 @@ class Sending:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """It was answered, or will not be."""
         self.telemetry.in_flight -= 1
+        if self.times:
+            self._charge()
         if self.span is not None and self.telemetry.tracer:
             self.telemetry.tracer.landed(self.span, kind)
 
+    def _charge(self) -> None:
+        """An earlier sending of the same went unanswered."""
+        for place, (bill, calls) in enumerate(self.loads):
+            charged = bill or self.telemetry.nobody
+            charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
+            if self.times > 1:
+                charged.send(calls * (self.times - 1), is_counted=False)
+
     def left(self) -> None:
-        """Its head has been written: from here on it counts, whatever becomes of it."""
+        """Its head has been written: from here on Graph may count it, whatever becomes of it."""
         self.tally()
-        for bill, calls in self.loads:
-            (bill or self.telemetry.nobody).send(calls)
+        self.times += 1
+
+    def answered(self, counted: Sequence[bool]) -> None:
+        """Graph has answered; of which loads it has *counted* the calls for certain."""
+        self.counted = counted
 
 
 class Telemetry:
@@ -155,13 +170,12 @@ class Telemetry:
             told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
             self.tracer.end(bill, dressed.status, told)
         if self.telling:
-            outcome = Outcome(dressed.status, len(dressed.body), seconds, bill.asked, bill.spared, bill.sent)
-            self.telling.replied(request, reply, outcome, route)
+            self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
 
     def replied_behind(self, request: Request, reply: Reply, bill: Bill, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
         if self.telling:
-            outcome = Outcome(reply.status, len(reply.body), seconds, 0, sent=bill.sent)
+            outcome = _outcome(bill, reply, seconds)
             self.telling.behind(request, reply, outcome, self._routes.of(request.path))
 
     def passed(self, passage: Passage, bill: Bill, status: int, seconds: float, batch: str = "") -> None:
@@ -174,7 +188,8 @@ class Telemetry:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)
         if self.telling:
-            self.telling.passed(passage, Outcome(status, 0, seconds, bill.asked, sent=bill.sent), route, bill, batch)
+            outcome = Outcome(status, 0, seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
+            self.telling.passed(passage, outcome, route, bill, batch)
 
     def failed(self, error: SidecarError, path: str = "", bill: Bill | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
@@ -271,6 +286,7 @@ class Telemetry:
             "calls": {
                 "asked": sums.asked,
                 "counted": sums.counted,
+                "uncertain": sums.uncertain,
                 "unsent": sums.unsent,
                 "own": sums.own,
                 "batches": self.batches,
@@ -338,6 +354,10 @@ class Telemetry:
         self.streamed += 1
 
 
+def _outcome(bill: Bill, reply: Reply, seconds: float) -> Outcome:
+    return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
+
+
 def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
     """In milliseconds, by their usual names."""
     return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
@@ -353,4 +373,4 @@ def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:
 
 
 def _shown(line: Line) -> dict[str, int]:
-    return {"asked": line.asked, "counted": line.counted, "avoided": line.avoided}
+    return {"asked": line.asked, "counted": line.counted, "uncertain": line.uncertain, "avoided": line.avoided}

@@ -183,6 +183,20 @@ def test_refusals_are_remembered_in_bounded_memory() -> None:
 # --- what becomes of the answer ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "told, is_counted",
+    [
+        (slot(0), True), (slot(0, 304), True), (slot(0, 302), True), (None, False), ({}, False), ("text", False),
+        ({"code": 400, "body": '{"error":{"code":100}}'}, True), ({"code": 400, "body": '{"error":{"code":17}}'}, True),
+        ({"code": 400, "body": '{"error":{"code":190}}'}, True), ({"code": 500, "body": '{"error":{"code":1}}'}, False),
+        ({"code": 400, "body": '{"error":{"code":960}}'}, False), ({"code": 400, "body": '{"error":{}}'}, False),
+    ],
+)  # fmt: skip
+def test_a_slot_that_graph_answered_has_counted(told: object, is_counted: bool) -> None:  # noqa: FBT001
+    """Of one that it left out, or was in trouble with, nobody knows."""
+    assert sort_out(reads(1), ANN, outer([told]), 0).counted == (is_counted,)
+
+
 def test_a_good_answer() -> None:
     """Each read gets its own slot as a direct reply: status, JSON type, header fields, body, and the outer trace."""
     told = sort_out(reads(2), ANN, outer([slot(0), slot(1, 404)]), 0)
@@ -196,7 +210,7 @@ def test_a_good_answer() -> None:
         )
         for number, status in enumerate((200, 404))
     }
-    assert told == Sorted(told.replies)
+    assert told == Sorted(told.replies, counted=(True, True))
 
 
 def test_a_redirect_has_no_body_and_no_type() -> None:

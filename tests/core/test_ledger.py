@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.ledger import CAUSES, OTHER, PLACES, Ledger, avoided, calls_of
+from proxy.core.ledger import CAUSES, OTHER, PLACES, Ledger, avoided, calls_of, was_counted, was_counted_unread
 from proxy.core.messages import Mode, Reply
 
 
@@ -62,6 +62,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("open"), st.integers(1, 5)),
         st.tuples(st.just("send"), st.integers(1, 5)),
+        st.tuples(st.just("send perhaps"), st.integers(1, 5)),
         st.tuples(st.just("spare"), st.integers(1, 5)),
         st.tuples(st.just("turn_out"), st.integers(1, 9)),
         st.tuples(st.just("behind"), st.integers(1, 5)),
@@ -72,7 +73,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_the_sums_agree_at_every_moment(steps: list[tuple[str, int]]) -> None:
-    """What was asked, less what was avoided and what was not sent, and what was sent beyond that: Graph's count."""
+    """What was asked, less what was avoided and what was not sent, and what was sent beyond: what Graph may count."""
     ledger = Ledger()
     bill = ledger.open(1)
     for step, calls in steps:
@@ -80,6 +81,8 @@ def test_the_sums_agree_at_every_moment(steps: list[tuple[str, int]]) -> None:
             bill = ledger.open(calls, route="/{id}", app="a", account="act_1")
         elif step == "send":
             bill.send(calls)
+        elif step == "send perhaps":
+            bill.send(calls, is_counted=False)
         elif step == "spare":
             bill.spare({"fresh": calls})
         elif step == "turn_out":
@@ -87,8 +90,31 @@ def test_the_sums_agree_at_every_moment(steps: list[tuple[str, int]]) -> None:
         else:
             bill.behind().send(calls)
         spared = sum(ledger.avoided.values())
-        assert ledger.asked - spared - ledger.unsent + ledger.own == ledger.counted
+        assert ledger.asked - spared - ledger.unsent + ledger.own == ledger.counted + ledger.uncertain
         assert min(ledger.unsent, ledger.own, spared) >= 0
+
+
+@pytest.mark.parametrize(
+    "status, body, is_counted",
+    [
+        (200, b"{}", True), (304, b"", True), (302, b"", True), (400, b'{"error":{"code":100}}', True),
+        (400, b'{"error":{"code":4}}', True), (403, b'{"error":{"code":190}}', True), (200, b"Unavailable", False),
+        (200, b"", False), (500, b'{"error":{"code":100}}', False), (400, b'{"error":{"code":2}}', False),
+        (200, b'{"error":{"code":1}}', False), (404, b"<html>", False), (503, b"", False),
+    ],
+)  # fmt: skip
+def test_what_graph_answered_in_its_own_words_has_counted(status: int, body: bytes, is_counted: bool) -> None:  # noqa: FBT001
+    """A page of somebody before it tells nothing, and neither does trouble."""
+    assert was_counted(Reply(status, (), body)) == is_counted
+
+
+@pytest.mark.parametrize(
+    "status, calls, is_counted",
+    [(200, 1, True), (302, 3, True), (400, 1, True), (400, 3, False), (500, 1, False), (0, 1, False)],
+)
+def test_of_an_answer_that_nobody_reads_the_status_tells(status: int, calls: int, is_counted: bool) -> None:  # noqa: FBT001
+    """A batch may have been refused as a whole."""
+    assert was_counted_unread(status, calls) == is_counted
 
 
 def test_what_was_sent_is_not_avoided_as_well() -> None:

@@ -96,7 +96,7 @@ def _toml(settings: dict[str, Any]) -> str:
 
 def ledger(told: dict[str, Any]) -> dict[str, int]:
     """The same calls as /stats has them."""
-    calls = {name: told["calls"][name] for name in ("asked", "counted", "unsent", "own")}
+    calls = {name: told["calls"][name] for name in ("asked", "counted", "uncertain", "unsent", "own")}
     return {**calls, **told["calls_avoided"]}
 
 

@@ -413,4 +413,12 @@ async def test_the_witness_hears_of_every_call() -> None:
     upstream = FakeUpstream(lambda flight: Call.LATE if len(flight.requests) == 2 else None)
     await asyncio.gather(*start(batcher(upstream, witness), ask("/1"), ask("/2")))
     assert witness.told == [("batch", 2), ("again", 2, "late"), ("single",), ("single",)]
-    assert (witness.ledger.counted, witness.in_flight) == (4, 0)
+    assert (witness.ledger.counted, witness.ledger.uncertain, witness.in_flight) == (0, 4, 0)
+
+
+async def test_what_graph_answered_is_counted_for_certain() -> None:
+    """Of a slot that was left null nobody knows, nor of one that was asked again and answered by no JSON."""
+    witness = FakeWitness()
+    answer = array(slot("/1"), None, slot('{"error":{"code":100}}', 400))
+    await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), witness), ask("/1"), ask("/2"), ask("/3")))
+    assert (witness.ledger.counted, witness.ledger.uncertain) == (2, 2)

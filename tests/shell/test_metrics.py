@@ -56,6 +56,7 @@ def telemetry() -> Telemetry:
     bill = made.asked(request.path, request.query, b"f" * 16)
     with made.batch([(bill, 1), (bill, 1)]) as sending:
         sending.left()
+        sending.answered([True, True])
     confirmed = Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08)
     made.replied(request, confirmed, bill, 0.09, confirmed)
     other = made.asked(request.path, request.query, b"f" * 16)

@@ -28,7 +28,7 @@ class Stand:
 
     url: str
     at: Listener
-    answered: list[Headers] = field(default_factory=list)
+    answered: list[tuple[int, Headers]] = field(default_factory=list)
     departures: list[None] = field(default_factory=list)
     raised: list[BaseException] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,7 +68,7 @@ async def _standing(at: Listener, way: Way, looked_at: bytes) -> AsyncIterator[S
                 looked_at=looked_at,
                 extra=(("Cache-Status", "graph-sidecar; fwd=method"),),
                 left=here.left,
-                answered=here.answered.append,
+                answered=lambda *told: here.answered.append(told),
             )
         except SidecarError as error:
             here.raised.append(error)
@@ -129,7 +129,7 @@ async def test_a_message_goes_on_as_it_came(stand: Stands) -> None:
     assert reply.fields["Cache-Status"] == "graph-sidecar; fwd=method"
     assert reply.fields["Server"] == "graph-sidecar"
     assert "X-Hop" not in reply.fields
-    assert dict(here.answered[0])["X-App-Usage"] == "{}"
+    assert (here.answered[0][0], dict(here.answered[0][1])["X-App-Usage"]) == (200, "{}")
 
 
 async def test_nothing_is_added_that_the_caller_did_not_say(stand: Stands) -> None:
@@ -161,7 +161,7 @@ async def test_trouble_before_an_answer_is_an_error_of_ours(stand: Stands) -> No
     async with calling(here.url) as wire:
         await wire.send(HELLO)
         assert (await wire.message()).status == 502
-    assert (here.answered, len(here.at.arrived)) == ([()], 1)
+    assert (here.answered, len(here.at.arrived)) == ([(0, ())], 1)
 
 
 async def test_nobody_there_is_unreachable(stand: Stands) -> None:

@@ -41,11 +41,11 @@ class FakePassthrough:
         self.trouble: BaseException | None = None
 
     async def stream(
-        self, message: web.BaseRequest, *, answered: Callable[[Headers], None], **said: Any
+        self, message: web.BaseRequest, *, answered: Callable[[int, Headers], None], **said: Any
     ) -> web.StreamResponse:
         rest = await message.content.read()
         self.streamed.append(said | {"rest": rest})
-        answered(() if self.trouble else self.answer)
+        answered(*((0, ()) if self.trouble else (200, self.answer)))
         if self.trouble:
             raise self.trouble
         return web.Response(text="streamed", headers=dict(said["extra"]))
