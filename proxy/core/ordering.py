@@ -7,7 +7,7 @@ Graph answers in the order in which it was asked, an `id` that nobody asked for 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -46,22 +46,37 @@ class _Strange(Exception):  # noqa: N818 - it never leaves this room
 
 def _ordered(whole: Mapping[str, msgspec.Raw], path: str, order: Names) -> bytes:
     if path == "/":  # several objects, by their ids
-        return _write({name: _fields(_object.decode(each), order) for name, each in whole.items()})
+        objects = [_object.decode(each) for each in whole.values()]
+        return _write(dict(zip(whole, _each_ordered(objects, order), strict=True)))
     if "data" in order or bytes(whole.get("data", b""))[:1] != b"[":
-        return _fields(whole, order)
-    rows = b",".join([_fields(row, order) for row in _rows.decode(whole["data"])])
+        return _each_ordered([whole], order)[0]
+    rows = b",".join(_each_ordered(_rows.decode(whole["data"]), order))
     return _write({**whole, "data": b"[" + rows + b"]"})
 
 
-def _fields(found: Mapping[str, bytes | msgspec.Raw], order: Names) -> bytes:
-    asked = [name for name in found if name in order]
-    if asked != sorted(asked) or list(found)[: len(asked)] != asked or not found.keys() - set(order) <= {_UNASKED}:
+def _each_ordered(objects: Sequence[Mapping[str, msgspec.Raw]], order: Names) -> list[bytes]:
+    """*objects* one by one; most of a list have the same members, so what these come to is found once for all."""
+    places: dict[Names, list[tuple[bytes, str]]] = {}
+    rows = []
+    for each in objects:
+        names = tuple(each)
+        if names not in places:
+            places[names] = [(_head(name), name) for name in _reordered(names, order)]
+        rows.append(b"{" + b",".join([head + bytes(each[name]) for head, name in places[names]]) + b"}")
+    return rows
+
+
+def _reordered(names: Names, order: Names) -> list[str]:
+    """*names* as *order* has them, what nobody asked for at the end."""
+    asked = [name for name in names if name in order]
+    if asked != sorted(asked) or list(names[: len(asked)]) != asked or not set(names) - set(order) <= {_UNASKED}:
         raise _Strange
-    names = [name for name in order if name in found]
-    return _write({name: found[name] for name in (*names, *found)})
+    return [*(name for name in order if name in names), *names[len(asked) :]]
 
 
 def _write(members: Mapping[str, bytes | msgspec.Raw]) -> bytes:
-    return (
-        b"{" + b",".join([b"%b:%b" % (msgspec.json.encode(name), bytes(each)) for name, each in members.items()]) + b"}"
-    )
+    return b"{" + b",".join([_head(name) + bytes(each) for name, each in members.items()]) + b"}"
+
+
+def _head(name: str) -> bytes:
+    return msgspec.json.encode(name) + b":"
