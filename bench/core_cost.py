@@ -13,10 +13,11 @@ from pathlib import Path
 from bench.harness import run, show, table, verdict
 from proxy.app import rules_of
 from proxy.core.caching import Terms, plan
+from proxy.core.draws import Asker
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Held, Reply
-from proxy.core.pools import Stages
-from proxy.core.quota import Asker, Quota
+from proxy.core.pool import Stages
+from proxy.core.quota import Quota
 from proxy.core.reading import Head, Hosts, Read, read
 from proxy.core.rules import Rule, RuleBook
 from proxy.core.touching import Touches

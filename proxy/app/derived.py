@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from proxy.core.batching import Limits
 from proxy.core.guarding import Guard
 from proxy.core.intercepting import Gate
-from proxy.core.pools import Stages
+from proxy.core.pool import Stages
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.settings import Settings

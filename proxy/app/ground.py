@@ -11,10 +11,11 @@ from pathlib import Path
 from proxy.app import derived
 from proxy.app.opening import StartError
 from proxy.core.batching import Limits
+from proxy.core.draws import Asker
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply, Request
 from proxy.core.purging import Purges
-from proxy.core.quota import Asker, Quota
+from proxy.core.quota import Quota
 from proxy.core.rules import Rule, RuleBook
 from proxy.core.sealing import Sealer
 from proxy.core.touching import Touches

@@ -18,12 +18,14 @@ from msgspec.structs import replace
 
 from proxy.core import batching, caching, errors, fields, several
 from proxy.core.batching import GRAPH_LIMIT, Limits
+from proxy.core.draws import Asker
 from proxy.core.keys import Keys, Twins
 from proxy.core.ledger import Bill
 from proxy.core.lore import Lore
 from proxy.core.messages import ANSWERED_NOW, LOW_PRIORITY, Entry, Mode, Reply, Request
-from proxy.core.pools import Name, Stages
-from proxy.core.quota import FOLLOWING, Asker, Go, Halt, News, Quota, Verdict, Wait
+from proxy.core.pool import Stages
+from proxy.core.pools import Name
+from proxy.core.quota import FOLLOWING, Go, Halt, News, Quota, Verdict, Wait
 from proxy.core.rules import RuleBook
 from proxy.core.supposing import Answer
 from proxy.core.telling import Told

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from proxy.core import ledger, quota, reading, routes
 from proxy.core.batching import Limits
+from proxy.core.draws import STOPPED_BY, Asker
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, Ledger
 from proxy.core.messages import Credential, Mode, Reply, Request, Wishes
 from proxy.core.normal import join_pairs
-from proxy.core.pools import Stages
-from proxy.core.quota import STOPPED_BY, Asker
+from proxy.core.pool import Stages
 from proxy.core.rehearsing import Caller, Rehearsal
 from proxy.core.rules import RuleBook
 from proxy.core.supposing import Supposed

@@ -16,11 +16,13 @@ from typing import NamedTuple
 import msgspec
 
 from proxy.core import ledger, usage
+from proxy.core.draws import STOPPED_BY, Asker, tightest
 from proxy.core.fields import asking, selection
 from proxy.core.keys import Keys
 from proxy.core.messages import ANSWERED_NOW, Mode, Reply, Request
-from proxy.core.pools import HOUR_S, Name, Stages
-from proxy.core.quota import STOPPED_BY, Asker, Quota, throttle
+from proxy.core.pool import HOUR_S, Stages
+from proxy.core.pools import Name
+from proxy.core.quota import Quota, throttle
 from proxy.core.several import ids_in
 from proxy.core.telling import Told
 from proxy.core.usage import FORGOTTEN_S, Gauge
@@ -193,10 +195,10 @@ class Supposed:
     def _hear_of_limits(self, told: Told, asker: Asker, now: float) -> None:
         if told.usage:
             self._learn(asker, told.usage, now)
-        for name, gauge in self._then.named(asker, told.usage):
+        for name, gauge in tightest(self._then.draws.named(asker, told.usage)):
             self._meter(name).tell(gauge, now)
         if told.code in STOPPED_BY and (error := throttle(_error(told, ()))) is not None:
-            for name in self._then.stopped_by(asker, error):
+            for name in self._then.draws.stopped_by(asker, error):
                 meter = self._meter(name)
                 meter.refusal = meter.refusal or _Refusal(told, meter.then.look(now))
         else:
@@ -221,7 +223,7 @@ class Supposed:
         ]
 
     def _names(self, asker: Asker) -> list[Name]:
-        names = self._then.names(asker)
+        names = self._then.draws.names(asker)
         for name in names:
             if name.kind == "app":
                 self._meter(name)

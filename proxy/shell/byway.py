@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.core.draws import Asker
 from proxy.core.errors import Throttled
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply
 from proxy.core.pools import Name
-from proxy.core.quota import Asker, Go, Halt, Quota
+from proxy.core.quota import Go, Halt, Quota
 
 Probes = tuple[Name, ...]
 """The stopped pools for whose sake a read is asked."""

@@ -14,11 +14,12 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from proxy.core.batching import Call
+from proxy.core.draws import Asker, one_node
 from proxy.core.errors import Throttled
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply, Request
 from proxy.core.pools import Name
-from proxy.core.quota import FOLLOWING, Asker, Go, Halt, News, Quota, Verdict, Wait, one_node
+from proxy.core.quota import FOLLOWING, Go, Halt, News, Quota, Verdict, Wait
 from proxy.shell import Layer
 from proxy.shell.batcher import Upstream
 from proxy.shell.upstream import Left

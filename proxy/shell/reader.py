@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from proxy.core import dressing, errors, normal
+from proxy.core.draws import Asker
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, calls_of, was_counted
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.core.operations import Envelope, Operation, asked_by
-from proxy.core.quota import Asker, Quota
+from proxy.core.quota import Quota
 from proxy.core.reading import Read
 from proxy.shell import Layer, bills
 from proxy.shell.telemetry import Telemetry

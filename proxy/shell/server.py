@@ -10,11 +10,11 @@ from msgspec.structs import replace
 
 from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
+from proxy.core.draws import Asker
 from proxy.core.envelopes import Unresolved, may_hold_batch, read_envelope
 from proxy.core.intercepting import misplaced
 from proxy.core.ledger import Bill, avoided, was_counted_unread
 from proxy.core.messages import Credential, Headers, Reply
-from proxy.core.quota import Asker
 from proxy.core.reading import Head, Hosts, Read, Skip, credential, read
 from proxy.core.rules import RuleBook
 from proxy.core.telling import Passage

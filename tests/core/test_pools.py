@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.messages import Reply
-from proxy.core.pools import LONGEST_PROBE_S, Name, Pool, Pools, Stage, Stages
+from proxy.core.pool import Pool, Stage, Stages
+from proxy.core.pools import LONGEST_PROBE_S, Name, Pools
 from proxy.core.usage import FORGOTTEN_S, Gauge
 
 STAGES = Stages(foresight_s=300)

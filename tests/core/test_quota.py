@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.draws import STOPPED_BY, Asker, one_node
 from proxy.core.messages import Headers, Mode, Reply, Request
-from proxy.core.pools import Name, Stages
-from proxy.core.quota import GO, STOPPED_BY, Asker, Go, Halt, Quota, Wait, one_node, throttle
+from proxy.core.pool import Stages
+from proxy.core.pools import Name
+from proxy.core.quota import GO, Go, Halt, Quota, Wait, throttle
 
 ANN, BOB = b"a" * 16, b"b" * 16
 TYPED = ("Content-Type", "application/json; charset=UTF-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from proxy.core.batching import Limits
-from proxy.core.pools import Stages
+from proxy.core.pool import Stages
 from proxy.core.replaying import Recorded, Replay, Tally
 from proxy.core.rules import Rule, RuleBook, RuleMatch
 from proxy.core.telling import Told

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proxy.core.errors import Cut, Throttled
 from proxy.core.keys import Keys
 from proxy.core.messages import Credential, Reply
-from proxy.core.pools import Stages
+from proxy.core.pool import Stages
 from proxy.core.quota import Quota
 from proxy.shell.governor import Governor, Listening
 from tests.shell.fakes import JSON, Clock, Onward, ask, later, told, turns

@@ -13,12 +13,13 @@ from urllib.parse import quote
 import pytest
 from aiohttp import web
 
+from proxy.core.draws import Asker
 from proxy.core.errors import Late, NotHeld, Overloaded, SidecarError, Unreachable
 from proxy.core.keys import Keys
 from proxy.core.looping import Trail
 from proxy.core.messages import Channel, Credential, Headers, Mode, Reply
-from proxy.core.pools import Stages
-from proxy.core.quota import Asker, Quota
+from proxy.core.pool import Stages
+from proxy.core.quota import Quota
 from proxy.core.reading import Hosts
 from proxy.core.rules import Rule, RuleBook
 from proxy.shell.byway import Byway

@@ -1,0 +1,181 @@
+"""Which pools a read draws on, as far as Graph has told, and which of them its answer speaks of.
+
+A pool belongs to one token, because nobody can tell which tokens are of one app, and because no caller receives what
+Graph said to another; where the operator says that all are of one app (`quota.group = "shared"`), they share.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from proxy.core.errors import GraphError
+from proxy.core.messages import Request
+from proxy.core.normal import nodes
+from proxy.core.pools import Name
+from proxy.core.usage import ADS, Gauge
+
+STOPPED_BY = {
+    4: "app",
+    341: "app",
+    17: "token",
+    32: "page",
+    613: "account",
+    **dict.fromkeys(range(80000, 80015), "account"),
+}
+"""Whose limit a code speaks of (…/docs/graph-api/overview/rate-limiting); the HTTP status differs from call to call."""
+
+_OF_INSIGHTS = frozenset({1504022, 1504039})
+"""Subcodes of 4: the app's limit for insights alone (…/docs/marketing-api/insights/best-practices)."""
+
+_USES = {"insights": "ads_insights", "customaudiences": "custom_audience"}
+"""Edges that have a limit of their own within an ad account."""
+
+_TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenger"}
+"""The business use cases that codes name, where an object has several."""
+
+_HOMES, _NAMED = 10_000, 1024
+
+
+class Asker(NamedTuple):
+    """Who asks, by fingerprint, and for what."""
+
+    fingerprint: bytes
+    path: str
+    query: str
+
+
+class Draws:
+    """What is known of objects and the accounts or businesses that they belong to."""
+
+    def __init__(self, *, shared: bool = False) -> None:
+        """*shared*: all tokens are of one app."""
+        self._shared = shared
+        self._named: dict[Asker, list[Name]] = {}  # what was found of reads that came lately
+        self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
+
+    def names(self, asker: Asker) -> list[Name]:
+        """Every pool that a read of *asker*'s draws on, as far as that is known."""
+        if (names := self._named.get(asker)) is None:
+            if len(self._named) >= _NAMED:
+                self._named.clear()
+            names = self._named[asker] = self._find_names(asker)
+        return names
+
+    def named(self, asker: Asker, told: Iterable[Gauge]) -> list[tuple[Name, Gauge]]:
+        """The pools that the gauges *told* to *asker* speak of, each with its gauge."""
+        asked = nodes(asker.path, asker.query)
+        return [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
+
+    def stopped_by(self, asker: Asker, error: GraphError) -> tuple[Name, ...]:
+        """The pool that the *error* told to *asker* speaks of: the narrowest that the read names."""
+        owner, asked = self._owner(asker), nodes(asker.path, asker.query)
+        token = Name("app", asker.fingerprint, "", "")
+        match STOPPED_BY[error.code]:
+            case "app":
+                return (Name("app", owner, "", "ads_insights" if error.error_subcode in _OF_INSIGHTS else ""),)
+            case "token":
+                return (token,)
+            case "page":
+                return (Name("page", owner, _page(asked[0]), ""),) if len(asked) == 1 else (token,)
+        accounts = self._accounts(owner, asked)
+        if len(accounts) == 1 and len(asked) == 1:
+            return (Name("account", owner, accounts[0], _use(asker.path) or "ads_management"),)
+        if (businesses := self._businesses(owner, asked)) and len(asked) == 1:
+            meant = [name for name in businesses if name.type == _TYPES.get(error.code)]
+            return tuple(meant or businesses[:1])
+        return (Name("business", owner, ",".join(asked), ""),) if asked else (token,)
+
+    def learn(self, asker: Asker, told: Iterable[Gauge]) -> None:
+        """An object belongs to the account or business that Graph names with it, if that is one alone."""
+        owner, asked = self._owner(asker), nodes(asker.path, asker.query)
+        homes: dict[str, set[tuple[str, str, str]]] = {}
+        for gauge in told:
+            if gauge.id:
+                home = (gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type)
+                homes.setdefault(gauge.id, set()).add(home)
+        for ident, named in homes.items():  # a page or a business is an object itself
+            if any(kind == "business" for kind, _, _ in named):
+                self._lives(owner, ident, frozenset(named))
+        if len(homes) == 1 and len(asked) == 1:
+            ((ident, named),) = homes.items()
+            if asked[0] != f"act_{ident}":
+                self._lives(owner, asked[0], frozenset(named))
+
+    def _owner(self, asker: Asker) -> bytes:
+        return b"" if self._shared else asker.fingerprint
+
+    def _name(self, asker: Asker, asked: Sequence[str], gauge: Gauge) -> Name | None:
+        """The pool that *gauge* speaks of; None where it leaves that open and the read names nothing."""
+        owner = self._owner(asker)
+        if gauge.kind == "app" or gauge.id:
+            return Name(gauge.kind, owner, gauge.id, gauge.type)
+        if gauge.kind == "page":
+            return Name("page", owner, _page(asked[0]), "") if asked else None
+        accounts = self._accounts(owner, asked)
+        return Name("account", owner, accounts[0], gauge.type) if len(accounts) == 1 else None
+
+    def _find_names(self, asker: Asker) -> list[Name]:
+        owner, use = self._owner(asker), _use(asker.path)
+        found = [Name("app", owner, "", ""), Name("app", owner, "", use), Name("app", asker.fingerprint, "", "")]
+        asked = nodes(asker.path, asker.query)
+        for node in asked:
+            found += self._names_of(owner, node, use)
+        if len(asked) > 1:
+            found.append(Name("business", owner, ",".join(asked), ""))
+        return list(dict.fromkeys(found))
+
+    def _names_of(self, owner: bytes, node: str, use: str) -> Iterable[Name]:
+        for account in self._accounts(owner, (node,)):
+            yield Name("account", owner, account, "")
+            yield Name("account", owner, account, use or "ads_management")
+        yield from self._businesses(owner, (node,))
+        yield Name("page", owner, _page(node), "")
+        yield Name("business", owner, node, "")
+
+    def _accounts(self, owner: bytes, asked: Iterable[str]) -> list[str]:
+        """The ad accounts of the objects that are *asked* for: by their own names, or as Graph has told."""
+        found: dict[str, None] = {}
+        for node in asked:
+            if node.startswith("act_"):
+                found[node.removeprefix("act_")] = None
+            found |= {ident: None for kind, ident, _ in self._homes.get((owner, node), ()) if kind == "account"}
+        return list(found)
+
+    def _businesses(self, owner: bytes, asked: Iterable[str]) -> list[Name]:
+        """The pools, other than ad accounts, that Graph has told of with the objects that are *asked* for."""
+        homes = [home for node in asked for home in sorted(self._homes.get((owner, node), ()))]
+        return [Name(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
+
+    def _lives(self, owner: bytes, node: str, homes: frozenset[tuple[str, str, str]]) -> None:
+        if self._homes.get((owner, node)) != homes:
+            self._named.clear()
+        self._homes[owner, node] = homes
+        self._homes.move_to_end((owner, node))
+        if len(self._homes) > _HOMES:
+            self._homes.popitem(last=False)
+
+
+def tightest(named: Iterable[tuple[Name, Gauge]]) -> Iterable[tuple[Name, Gauge]]:
+    """Of several gauges of one pool the one that counts."""
+    found: dict[Name, Gauge] = {}
+    for name, gauge in named:
+        if name not in found or found[name].percent < gauge.percent:
+            found[name] = gauge
+    return found.items()
+
+
+def one_node(requests: Iterable[Request]) -> str:
+    """The path of the object that all of *requests* are about; the root's, if there is no such object."""
+    found = {request.path.split("/", 2)[1] for request in requests}
+    return f"/{found.pop()}" if len(found) == 1 else "/"
+
+
+def _use(path: str) -> str:
+    return _USES.get(path.rpartition("/")[2], "")
+
+
+def _page(node: str) -> str:
+    """The page of a post: their ids are `page_post`."""
+    return node.partition("_")[0] if node[:1].isdigit() else node
