@@ -34,7 +34,8 @@ Around it:
     authority · certificates · private                 who signs for Graph; files for our own eyes
     admin · tokens · dashboard                         our own paths (guarding: who may come)
     changes · webhooks · purge                         what ends freshness, whoever tells of it (webhooks)
-    telemetry · bills · metrics · history · pulse      what is counted (ledger, routes, histogram, history, troubles)
+    telemetry · bills · pulse                          what is counted (ledger, routes, histogram)
+    stats · metrics · history                          what is told of that (troubles, history)
     telling · tracing                                  a line and a span for each reply (telling)
 
 `core.messages` holds the nouns; `replaying`, `rehearsing` and `supposing` play recorded reads through the same rooms.

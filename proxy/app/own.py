@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from proxy import logs, tokens
 from proxy.app import derived
@@ -21,6 +22,7 @@ from proxy.shell.drain import drain
 from proxy.shell.history import Watch
 from proxy.shell.metrics import rows as metrics_rows
 from proxy.shell.purge import purge_row
+from proxy.shell.stats import stats
 from proxy.shell.telemetry import Telemetry
 from proxy.shell.webhooks import Webhooks
 
@@ -59,7 +61,7 @@ class Own:
     def tables(self) -> list[Rows]:
         """All of them but `/webhooks`, which the world may have to reach."""
         return [
-            rows(self.ready.is_set, self.telemetry.stats, self.ending.set, self.live.reload),
+            rows(self.ready.is_set, partial(stats, self.telemetry), self.ending.set, self.live.reload),
             metrics_rows(self.telemetry),
             log_rows(logs.change),
             Dashboard(self.watch).rows(),

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from proxy.settings import Address, Settings
 from proxy.shell.drain import drain
 from proxy.shell.history import Watch
 from proxy.shell.pulse import pulse
+from proxy.shell.stats import stats
 from proxy.shell.telemetry import Telemetry
 
 
@@ -66,7 +68,7 @@ async def sidecar(
         stack = await build(ground, settings, lifetimes)
         telemetry, gatekeeper = ground.telemetry, Gatekeeper(settings)
         live = _reloader(settings, reread or (lambda: settings), gatekeeper, stack)
-        watch = Watch(telemetry.stats, clocks.monotonic, run=secrets.token_hex(4))
+        watch = Watch(partial(stats, telemetry), clocks.monotonic, run=secrets.token_hex(4))
         own = Own(ready, ending, telemetry, watch, live, stack.changes)
         admin_at, webhooks_at = await open_own(own, gatekeeper, settings, lifetimes=lifetimes, last=last)
         listen_at, tls_at = await _open_stack(stack, live, lifetimes)

@@ -1,4 +1,4 @@
-"""Counts what happens, in the words of `Mode` and in Meta's units; `/stats` and `/metrics` are read off here."""
+"""Counts what happens, in the words of `Mode` and in Meta's units; `stats` and `metrics` are read off here."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from proxy.core import ledger
 from proxy.core.errors import SidecarError, read_error, word
 from proxy.core.histogram import Histogram
-from proxy.core.ledger import Bill, Ledger, Line
+from proxy.core.ledger import Bill, Ledger
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.routes import Routes, account
 from proxy.core.telling import Outcome, Passage
-from proxy.core.troubles import COVERED, troubles
+from proxy.core.troubles import COVERED
 from proxy.shell.telling import Telling
 
 if TYPE_CHECKING:  # an extra
@@ -31,17 +31,11 @@ TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 
-TOP = 20
-"""Routes and accounts that `/stats` tells of."""
-
 PUSHED = ("heard", "forged", "refused")
 """What becomes of a notification of Meta's."""
 
 ERRORS = 50
-"""Errors that `/stats` tells of."""
-
-LIMITS = 100
-"""Limits of Graph's that it tells of, the tightest: each token may have some, and lookers-on are told each second."""
+"""Errors that are told of."""
 
 
 @dataclass(slots=True)
@@ -124,14 +118,14 @@ class Telemetry:
         self.took: dict[str, Histogram] = {}  # whole replies, by route
         self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
         self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
-        self._clock, self._now = clock, now
-        self._began, self.start_time = clock(), now()
+        self.clock, self.now = clock, now
+        self.began, self.start_time = clock(), now()
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
         self.waited_s: defaultdict[str, float] = defaultdict(float)
         self.stops: Counter[str] = Counter()
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
         self._routes = Routes()
-        self._errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
+        self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
 
     # --- what callers ask, and what they get ---
@@ -266,63 +260,6 @@ class Telemetry:
         """Graph's refusal stopped a *pool* of this sort."""
         self.stops[pool] += 1
 
-    def stats(self) -> dict[str, Any]:
-        """All of it, as JSON has it, and what of it is wrong."""
-        told = self._stats()
-        return {**told, "troubles": troubles(told)}
-
-    def _stats(self) -> dict[str, Any]:
-        modes: Counter[Mode] = Counter()
-        for (mode, _, _), number in self.replies.items():
-            modes[mode] += number
-        sums = self.ledger
-        return {
-            "version": self.version,
-            "uptime_s": round(self._clock() - self._began, 1),
-            "now": round(self._now(), 3),
-            "state": "draining" if self.gauges.draining() else "serving",
-            "open": self.gauges.open(),
-            "replies": {mode.value: modes[mode] for mode in Mode},
-            "calls": {
-                "asked": sums.asked,
-                "counted": sums.counted,
-                "uncertain": sums.uncertain,
-                "unsent": sums.unsent,
-                "own": sums.own,
-                "batches": self.batches,
-                "slots": self.packed,
-                "alone": self.alone,
-                "passed": self.streamed,
-            },
-            "calls_avoided": {cause: sums.avoided[cause] for cause in ledger.CAUSES},
-            "bytes_avoided": sums.bytes_avoided,
-            "round_trips_avoided": self.packed - self.batches,
-            "slots_per_batch": {str(size): self.sizes[size] for size in sorted(self.sizes)},
-            "asked_again": dict(sorted(self.again.items())),
-            "client_batches": {"batches": self.client_batches, "operations": self.client_operations},
-            "webhooks": {**{word: self.notifications[word] for word in PUSHED}, "events": self.events},
-            "queued": self.gauges.queued(),
-            "in_flight": self.in_flight,
-            "store": dict(self.gauges.store()),
-            "window_ms": _quantiles(self.window, 50, 90, 99),
-            "upstream_ms": _quantiles(self.upstream, 50, 90, 99),
-            "loop_lag_ms": _quantiles(self.lag, 50, 99),
-            "usage": sorted(self.gauges.usage(), key=_tightness, reverse=True)[:LIMITS],
-            "paced": {
-                pool: {"reads": self.waited[pool], "s": round(self.waited_s[pool], 3)} for pool in sorted(self.waited)
-            },
-            "stopped": dict(sorted(self.stops.items())),
-            "routes": [self._shown_route(route, line) for route, line in _top(sums.routes)],
-            "apps": [{"app": name, **_shown(line)} for name, line in _top(sums.apps)],
-            "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],
-            "errors": list(reversed(self._errors)),
-        }
-
-    def _shown_route(self, route: str, line: Line) -> dict[str, object]:
-        took = self.took.get(route)
-        p50 = round(took.quantile(0.5) * 1000, 1) if took else 0.0
-        return {"route": route, **_shown(line), "bytes_avoided": line.bytes_avoided, "p50_ms": p50}
-
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self.replies[mode, route, status] += 1
         self.took_by_mode[mode].observe(seconds)
@@ -333,8 +270,8 @@ class Telemetry:
     def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
         """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""
         error = read_error(body) if body and mode is not Mode.FAILED else None
-        told = {"at": round(self._now(), 3), "mode": mode.value, "status": status, "route": route}
-        self._errors.append({**told, "code": error.code if error else None, "what": detail or "answered by Graph"})
+        told = {"at": round(self.now(), 3), "mode": mode.value, "status": status, "route": route}
+        self.errors.append({**told, "code": error.code if error else None, "what": detail or "answered by Graph"})
 
     def _batch_id(self) -> str:
         """A name that no other batch has, of this process or of another."""
@@ -356,21 +293,3 @@ class Telemetry:
 
 def _outcome(bill: Bill, reply: Reply, seconds: float) -> Outcome:
     return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
-
-
-def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
-    """In milliseconds, by their usual names."""
-    return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
-
-
-def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:
-    """What orders limits: Graph may refuse what it tells small usage of."""
-    return pool["stage"] == "stop", pool["percent"]
-
-
-def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:
-    return sorted(lines.items(), key=lambda item: item[1].asked, reverse=True)[:TOP]
-
-
-def _shown(line: Line) -> dict[str, int]:
-    return {"asked": line.asked, "counted": line.counted, "uncertain": line.uncertain, "avoided": line.avoided}

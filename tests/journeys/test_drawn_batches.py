@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from proxy import app, emulator
+from proxy.shell.stats import stats
 from tests.conftest import EFFORT
 from tests.journeys.conftest import MakeAsk, MakeSidecar
 from tests.journeys.drawing import Case, Item, drawn
@@ -95,12 +96,12 @@ def _seeds(kind: str, count: int) -> list[str]:
 
 def _ways_taken(front: app.Running) -> set[str]:
     """The ways in which reads of the drawn batches were answered."""
-    stats: dict[str, Any] = front.telemetry.stats()
+    told = stats(front.telemetry)
     counts = {
-        "asked": stats["replies"]["MISS"],
-        "revalidated": stats["replies"]["REVALIDATED"],
-        "collapsed": stats["replies"]["COALESCED"],
-        "packed": stats["calls"]["batches"],
+        "asked": told["replies"]["MISS"],
+        "revalidated": told["replies"]["REVALIDATED"],
+        "collapsed": told["replies"]["COALESCED"],
+        "packed": told["calls"]["batches"],
     }
     return {way for way, count in counts.items() if count}
 

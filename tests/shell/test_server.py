@@ -25,6 +25,7 @@ from proxy.core.rules import Rule, RuleBook
 from proxy.shell.byway import Byway
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
+from proxy.shell.stats import stats
 from proxy.shell.telemetry import Telemetry
 from tests.shell.fakes import Clock, Onward, later, told
 from tests.wires import Message, calling
@@ -316,7 +317,7 @@ async def test_what_is_no_plain_read_passes_through(stand: Stands) -> None:
     assert (streamed["looked_at"], streamed["rest"]) == (b"", b"message=hi")
     assert reply.fields["Cache-Status"] == "graph-sidecar; fwd=method"
     assert here.wrote == [("111",)]
-    assert here.reader.telemetry.stats()["replies"]["SKIPPED"] == 1
+    assert stats(here.reader.telemetry)["replies"]["SKIPPED"] == 1
 
 
 @pytest.mark.parametrize(

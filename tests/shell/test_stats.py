@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from proxy.shell.telemetry import LIMITS, Gauges, Telemetry
+from proxy.shell.stats import LIMITS, stats
+from proxy.shell.telemetry import Gauges, Telemetry
 
 
 def test_of_many_limits_the_tightest_are_told() -> None:
@@ -9,6 +10,6 @@ def test_of_many_limits_the_tightest_are_told() -> None:
     app = {"kind": "app", "type": "", "stage": "calm", "regain_s": None}
     usage = [{**app, "id": str(number), "percent": number} for number in range(3 * LIMITS)]
     telemetry.gauges = Gauges(usage=lambda: usage)
-    assert telemetry.stats()["usage"] == usage[: -LIMITS - 1 : -1]
+    assert stats(telemetry)["usage"] == usage[: -LIMITS - 1 : -1]
     usage[0]["stage"] = "stop"  # of what it uses little was told
-    assert telemetry.stats()["usage"][:2] == [usage[0], usage[-1]]
+    assert stats(telemetry)["usage"][:2] == [usage[0], usage[-1]]
