@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,20 +21,9 @@ from proxy import cli
 from proxy.cli.offline import fields
 from proxy.emulator import Config
 from proxy.settings import Address, Settings, names
+from tests.commands import said, started
 
 FREE = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-
-
-def run(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The real command, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "proxy", *arguments],
-        env={**os.environ, **(environ or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 class StartError(Exception):
@@ -98,7 +87,7 @@ def test_a_taken_port_is_one_line(command: str, served: list[Settings], capsys: 
 def test_check_prints_every_setting_and_its_origin() -> None:
     """What is in force can be read, and pasted into the file."""
     rules = 'rules=[{path="/me", fresh_s=5}]'
-    done = run("check", *FREE, "--set", "batch.slots=7", "--set", rules, environ={"GRAPH_SIDECAR_LOG__LEVEL": "debug"})
+    done = said("check", *FREE, "--set", "batch.slots=7", "--set", rules, environ={"GRAPH_SIDECAR_LOG__LEVEL": "debug"})
     assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -113,10 +102,10 @@ def test_check_prints_every_setting_and_its_origin() -> None:
 
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_bad_settings_are_told_together_with_status_2(command: str, tmp_path: Path) -> None:
-    """One line for each mistake, nothing else, and no traceback."""
+    """One line for each mistake, and nothing else."""
     file = tmp_path / "settings.toml"
     file.write_text("[batch]\nslots = 51\n")
-    done = run(
+    done = said(
         command, "--config", str(file), "--set", "batch.windw_ms=5", environ={"GRAPH_SIDECAR_CACHE__SEALED": "perhaps"}
     )
     assert done.returncode == 2
@@ -140,7 +129,7 @@ def test_bad_settings_are_told_together_with_status_2(command: str, tmp_path: Pa
 )
 def test_a_slip_on_the_command_line_is_one_line(arguments: list[str], told: str) -> None:
     """The line says what is wrong and where the help is."""
-    done = run(*arguments)
+    done = said(*arguments)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert told in line
@@ -150,7 +139,7 @@ def test_a_slip_on_the_command_line_is_one_line(arguments: list[str], told: str)
 def test_a_token_on_the_command_line_is_not_repeated() -> None:
     """A flag that does not exist does not make its value public."""
     token = "EAABsbCS1iHgBAKZCexample0123456789"
-    done = run("serve", f"--access-token={token}", token)
+    done = said("serve", f"--access-token={token}", token)
     assert done.returncode == 2
     assert token not in done.stderr + done.stdout
 
@@ -159,7 +148,7 @@ def test_the_version_is_told() -> None:
     """Both doors tell the same version."""
     console = Path(sys.executable).parent / "graph-sidecar"
     by_name = subprocess.run([console, "--version"], capture_output=True, text=True, check=True)
-    assert by_name.stdout == run("--version").stdout
+    assert by_name.stdout == started("--version").stdout
     assert by_name.stdout.startswith("graph-sidecar ")
 
 
@@ -181,7 +170,7 @@ def test_a_checkout_that_is_not_installed_runs_too(
 
 def test_help_lists_the_commands() -> None:
     """Whoever knows nothing learns what there is."""
-    done = run("--help")
+    done = said("--help")
     assert done.returncode == 0
     for command in ("serve", "demo", "emulate", "check"):
         assert f"    {command} " in done.stdout
@@ -190,7 +179,7 @@ def test_help_lists_the_commands() -> None:
 @pytest.mark.parametrize("command", ["serve", "check"])
 def test_help_lists_every_setting_and_default(command: str) -> None:
     """The reference is at hand where there is no web."""
-    done = run(command, "--help")
+    done = said(command, "--help")
     assert done.returncode == 0
     for name in names():
         assert f"  {name} = " in done.stdout
@@ -233,7 +222,7 @@ def test_bad_fields_of_the_offline_graph_are_told_together(capsys: pytest.Captur
 @pytest.mark.parametrize("argument", ["--listen=8081", "--set=seed"])
 def test_a_slip_at_the_offline_graph_is_one_line(argument: str) -> None:
     """An address or a field that is only half there is told so."""
-    done = run("emulate", argument)
+    done = said("emulate", argument)
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "must be" in line

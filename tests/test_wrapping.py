@@ -1,18 +1,18 @@
-"""`run` and `ca` as a person or a supervisor meets them: real processes, their output and their exit status."""
+"""`run` and `ca` as a person or a supervisor meets them: their output and their exit status."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.commands import said, started
 
 OURS = [sys.executable, "-m", "proxy"]
 PYTHON = [sys.executable, "-c"]
@@ -25,20 +25,8 @@ while True: signal.pause()
 """
 
 
-def ours(*arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The real command line."""
-    return subprocess.run(
-        [*OURS, *arguments],
-        env={**os.environ, **(environ or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
-    "command, status, said",
+    "command, status, heard",
     [
         ([*PYTHON, "print('hello')"], 0, "hello\n"),
         ([*PYTHON, "import sys; sys.exit(7)"], 7, ""),
@@ -47,17 +35,17 @@ def ours(*arguments: str, environ: Mapping[str, str] | None = None) -> subproces
         (["/"], 126, ""),
     ],
 )
-def test_run_ends_as_its_command_does(command: list[str], status: int, said: str) -> None:
+def test_run_ends_as_its_command_does(command: list[str], status: int, heard: str) -> None:
     """Its output is the command's, its status what a shell would give."""
-    done = ours("run", "--", *command)
-    assert (done.returncode, done.stdout) == (status, said)
+    done = started("run", "--", *command)
+    assert (done.returncode, done.stdout) == (status, heard)
 
 
 def test_the_command_alone_is_told(tmp_path: Path) -> None:
     """It finds the proxy and a bundle that is there, and every other variable as it was."""
     tell = "import os, ssl; e = os.environ; ssl.create_default_context(cafile=e['SSL_CERT_FILE'])\n"
     tell += "print(e['HTTPS_PROXY'], e['MINE'], e['NO_PROXY'], e.get('HTTP_PROXY'))"
-    done = ours("run", "--", *PYTHON, tell, environ={"MINE": "mine", "NO_PROXY": "*"})
+    done = started("run", "--", *PYTHON, tell, environ={"MINE": "mine", "NO_PROXY": "*"})
     proxy, *rest = done.stdout.split()
     assert proxy.startswith("http://127.0.0.1:")
     assert rest == ["mine", "localhost,127.0.0.1", "None"]
@@ -71,8 +59,8 @@ def test_a_file_for_serve_does_not_open_its_ports(tmp_path: Path) -> None:
         taken.listen()
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         (tmp_path / "f.toml").write_text(f'listen = "{at}"\n[intercept]\nlisten = "{at.replace("0.1", "0.2")}"\n')
-        assert ours("run", "--config", str(tmp_path / "f.toml"), "--", *PYTHON, "").returncode == 0
-        done = ours("run", "--listen", at, "--", *PYTHON, "")
+        assert started("run", "--config", str(tmp_path / "f.toml"), "--", *PYTHON, "").returncode == 0
+        done = started("run", "--listen", at, "--", *PYTHON, "")
     assert done.returncode == 2
     assert "listen" in done.stderr
 
@@ -82,7 +70,7 @@ def test_a_file_for_serve_does_not_open_its_ports(tmp_path: Path) -> None:
 )
 def test_what_is_no_run_is_refused(arguments: list[str]) -> None:
     """With status 2, and nothing is started."""
-    done = ours(*arguments)
+    done = said(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("graph-sidecar: ")
 
@@ -102,39 +90,39 @@ def test_signals_are_passed_on() -> None:
 
 def test_an_authority_is_made_once_shown_and_told() -> None:
     """Init makes it, once; show and bundle print it; env names a bundle that OpenSSL takes."""
-    first, again = ours("ca", "init"), ours("ca", "init")
+    first, again = said("ca", "init"), said("ca", "init")
     assert first.returncode == again.returncode == 0
     assert first.stdout == again.stdout
     assert "graph.facebook.com" in first.stdout
-    shown = ours("ca", "show").stdout
+    shown = said("ca", "show").stdout
     assert shown.startswith(first.stdout)
     assert "PRIVATE" not in shown
-    assert shown.removeprefix(first.stdout).strip() in ours("ca", "bundle").stdout
+    assert shown.removeprefix(first.stdout).strip() in said("ca", "bundle").stdout
 
-    lines = [line.removeprefix("export ").partition("=") for line in ours("ca", "env").stdout.splitlines()]
+    lines = [line.removeprefix("export ").partition("=") for line in said("ca", "env").stdout.splitlines()]
     assert [name for name, _, _ in lines] == ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"]
     [path] = {path for _, _, path in lines}
     assert ssl.create_default_context(cafile=path).get_ca_certs()
-    assert ours("ca", "env", environ={"SSL_CERT_FILE": path}).stdout == ours("ca", "env").stdout
+    assert said("ca", "env", environ={"SSL_CERT_FILE": path}).stdout == said("ca", "env").stdout
     key = Path(path).with_name("authority.pem")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 
 def test_an_authority_for_fewer_hosts_is_told_and_replaced() -> None:
     """Hosts that were added are in no authority of before; --force makes one that clients have to be told of."""
-    ours("ca", "init")
+    said("ca", "init")
     more = ("--set", "upstream.hosts=graph.more.test")
-    for refused in (ours("ca", "init", *more), ours("run", *more, "--", "true")):
+    for refused in (said("ca", "init", *more), said("run", *more, "--", "true")):
         assert refused.returncode == 2
         assert "was not made for graph.more.test" in refused.stderr
         assert "--force" in refused.stderr
-    assert "graph.more.test" in ours("ca", "init", "--force", *more).stdout
-    assert ours("run", *more, "--", "true").returncode == 0
+    assert "graph.more.test" in said("ca", "init", "--force", *more).stdout
+    assert started("run", *more, "--", "true").returncode == 0
 
 
 @pytest.mark.parametrize("action", ["show", "bundle", "env"])
 def test_without_an_authority_the_way_out_is_told(action: str) -> None:
     """Status 2, and what makes one."""
-    done = ours("ca", action)
+    done = said("ca", action)
     assert done.returncode == 2
     assert "ca init" in done.stderr
