@@ -14,7 +14,6 @@ from pathlib import Path
 
 from proxy import tokens
 from proxy.settings import Address, Settings
-from proxy.shell.store import KeyFileError, load_or_make
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 """What sends traces; other programs may have installed the rest of OpenTelemetry."""
@@ -87,6 +86,8 @@ def _key(file: Path) -> Iterator[str]:
     if not os.path.lexists(file):
         yield from _folder("cache.key_file", file.parent)
         return
+    from proxy.shell.store import KeyFileError, load_or_make  # late, so that what asks nothing of a store loads none
+
     try:
         load_or_make(file)
     except KeyFileError as error:

@@ -21,13 +21,15 @@ class Effort:
     """What each property is shown."""
     batches: int
     """Drawn batches that are sent to Graph itself and through the sidecar."""
+    viewers: int
+    """Callers that ask for one URL at once, each with a token of its own."""
     streamed: int
     """Bytes of a body that takes no memory."""
 
 
 MIB = 1 << 20
 LONG = "LONG_TESTS" in os.environ
-EFFORT = Effort(2000, 100_000, 2048 * MIB) if LONG else Effort(40, 500, 64 * MIB)
+EFFORT = Effort(2000, 100_000, 1000, 2048 * MIB) if LONG else Effort(40, 400, 300, 64 * MIB)
 
 # By day the same examples each time, so that a failure is its change's own; `make long` draws new ones. No deadline:
 # how fast an example is says more of the machine than of us.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import json
 import typing
@@ -83,6 +82,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def emulate(options: argparse.Namespace) -> int:
     """Run the offline Graph until interrupted."""
+    import asyncio
+
     from proxy import emulator
 
     config = emulator.Config(**fields(emulator.Config, options.fields))

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import LONG, ROOT
+
 DOCKERFILE = ROOT / "Dockerfile"
 """Variables that say how this machine reaches a registry."""
 
@@ -116,6 +117,14 @@ def _moved(text: str, here: dict[str, str]) -> str:
     return text
 
 
+def _lent(text: str) -> str:
+    """The packages of a pin file are lent by the environment of the tests, and no others; `make long` fetches them."""
+    if LONG:
+        return text
+    lend = f"{sys.executable} {ROOT / 'tests' / 'journeys' / 'lending.py'}"
+    return re.sub(r"pip install --require-hashes --requirement (\S+)", rf"{lend} \1", text)
+
+
 def test_the_steps_work(tmp_path: Path, here: dict[str, str]) -> None:
     """From nothing but what is copied: the steps build it, what they built starts, says that it is well, and drains."""
     source = tmp_path / "src"
@@ -138,7 +147,8 @@ def test_the_steps_work(tmp_path: Path, here: dict[str, str]) -> None:
             for name in names:
                 subprocess.run(["cp", "-r", ROOT / name, source / where], check=True)
         elif word == "RUN":
-            subprocess.run(["sh", "-ec", _moved(rest, here)], cwd=source, env=environ, check=True, capture_output=True)
+            step = _lent(_moved(rest, here))
+            subprocess.run(["sh", "-ec", step], cwd=source, env=environ, check=True, capture_output=True)
     for rest in RUNS.all("RUN"):
         subprocess.run(["sh", "-ec", _moved(rest, here)], check=True)
     environ = {"HOME": "/nonexistent"} | {name: _moved(value, here) for name, value in RUNS.environ.items()}
