@@ -65,3 +65,20 @@ def client_python() -> Callable[[str], Path]:
         return runs
 
     return find
+
+
+UNMEASURED = (
+    "tests/browser/",
+    "tests/clients/",
+    "tests/journeys/test_drawn_batches.py",
+    "tests/journeys/test_isolation.py",
+    "tests/journeys/test_simulated.py",
+)
+"""Where what others cover already is walked by real clients, or by thousands."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measuring doubles the work of a test: those do without."""
+    for item in items:
+        if str(item.path.relative_to(ROOT)).startswith(UNMEASURED):
+            item.add_marker(pytest.mark.no_cover)

@@ -1,4 +1,4 @@
-"""Links the packages that a pin file names from this environment into another: lending.py PINS [--target FOLDER]
+"""Links the packages that a pin file names from this environment into another: `lending.py PINS [--target FOLDER]`.
 
 Without a folder it is the environment whose `python` comes first on PATH, as it is for pip.
 """
