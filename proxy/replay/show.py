@@ -60,10 +60,6 @@ def _route(replay: Replay, route: str) -> dict[str, Any]:
     }
 
 
-def _by_change(row: dict[str, Any]) -> tuple[int, int]:
-    return -abs(row["now"] - row["then"]), -row["asked"]
-
-
 def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
