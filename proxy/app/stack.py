@@ -111,7 +111,7 @@ def _layers(ground: Ground, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
     merger = Merger(
         cache, keys=keys, rule=rules.of, touched_by=ground.touched_by, limits=ground.limits, clock=clocks.monotonic
     )
-    several = Several(merger, cache, rules.of, clocks.now)
+    several = Several(merger, rules.of, clocks.now)
     coalescer = Coalescer(several, keys.flight, ground.touched_by, governor.urge)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)

@@ -429,6 +429,9 @@ class Rehearsal:
         settled = caching.learn(request, self._held(request), answer, self._terms(request), asked)
         if settled.keep is not None:
             self._entries[self._keys.entry(request)] = settled.keep
+        if chosen := fields.selection(request):
+            own, fresh_s = chosen.names, self._rules.of(request).shared_s
+            self._lore.landed(self._family(request), own, answer, {own}, self.agenda.now, fresh_s=fresh_s)
 
     def _cover(self, inquiry: _Inquiry, detail: str) -> Reply | None:
         terms, now, entry = self._terms(inquiry.request), self.agenda.now, inquiry.entry

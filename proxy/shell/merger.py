@@ -34,6 +34,9 @@ class Cache(Protocol):
     async def answer_held(self, request: Request) -> Reply | None:
         """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
 
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+
 
 _Lane = tuple[Hashable, bool]
 """A family, and whether its reads have time: nobody waits behind a read of lower priority (RFC 9218)."""
@@ -97,6 +100,13 @@ class Merger:
     async def answer_held(self, request: Request) -> Reply | None:
         """The reply to *request* for which nobody waits for Graph: its own, else a part of what is held for more."""
         return await self._cache.answer_held(request) or await self._answer_from_more(request)
+
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        """Graph said *answer* of *request* in its answer to another read: from now on a part of it answers less."""
+        await self._cache.learn(request, answer, asked)
+        if own := _names(request):
+            fresh_s = self._rule(request).shared_s
+            self._lore.landed(self._family(request), own, answer, {own}, self._clock(), fresh_s=fresh_s)
 
     def close_flights(self, touched: Iterable[str]) -> None:
         """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""

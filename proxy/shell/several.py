@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 from proxy.core import several
 from proxy.core.errors import is_trouble
@@ -13,20 +12,12 @@ from proxy.core.rules import Rule
 from proxy.shell.merger import Merger
 
 
-class Cache(Protocol):
-    """What is needed of the store of replies."""
-
-    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
-        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
-
-
 class Several:
     """A layer: answers id by id what `?ids=` asks for, where rules let each of them be fresh."""
 
-    def __init__(self, onward: Merger, cache: Cache, rule: Callable[[Request], Rule], now: Callable[[], float]) -> None:
-        """Ask *onward*; keep in *cache* what is learnt of each; *now* gives epoch seconds."""
+    def __init__(self, onward: Merger, rule: Callable[[Request], Rule], now: Callable[[], float]) -> None:
+        """Ask *onward*, and tell it what is learnt of each; *now* gives epoch seconds."""
         self._onward = onward
-        self._cache = cache
         self._rule = rule
         self._now = now
 
@@ -48,5 +39,5 @@ class Several:
             return answer if is_final else await self._onward(request)
         if answer.mode in ANSWERED_NOW:
             for each, part in missing.items():
-                await self._cache.learn(part, found[each], asked_at)
+                await self._onward.learn(part, found[each], asked_at)
         return several.put_together(parts, held, found) if held else answer

@@ -192,6 +192,13 @@ def test_ids_are_calls_and_answered_one_by_one() -> None:
     assert Played(*reads, fresh_s=60).counted == 6
 
 
+def test_what_several_objects_taught_answers_for_fewer_fields() -> None:
+    """As when serving: what was learnt of each is held for it."""
+    several = fields(0, "a,b", path="/", ids="1,2", calls=2, sent=2)
+    told = Played(several, fields(10, "a"), fields(11, "b", path="/2"), merge=True, fresh_s=60)
+    assert (told.counted, told.avoided) == (2, {"superset": 2})
+
+
 def test_of_older_lines_freshness_alone_is_played() -> None:
     """They do not say what else was asked: neither merging nor ids can be told."""
     old = {"rest": "", "sent": None}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import headers
-from proxy.core.usage import FORGOTTEN_S, Gauge, Usage, gauges
+from proxy.core.usage import FORGOTTEN_S, Gauge, Usage, gauges, written
 
 NAMES = (
     "call_count", "total_time", "acc_id_util_pct", "app_id_util_pct", "reset_time_duration", "type", "1",
@@ -16,6 +16,19 @@ HIGH = (("x-app-usage", '{"call_count":90}'),)
 LOW = (("X-App-Usage", '{"call_count":9}'),)
 ACCOUNT = (("X-Ad-Account-Usage", '{"acc_id_util_pct":9.67}'),)
 NEWER = (("X-Ad-Account-Usage", '{"acc_id_util_pct":10}'),)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Gauge("app", "", "", 28.5), Gauge("page", "", "", 7), Gauge("account", "", "", 9.67, 100),
+        Gauge("app", "", "ads_insights", 100), Gauge("account", "", "ads_insights", 10),
+        Gauge("account", "1", "ads_management", 50, 300), Gauge("business", "9", "pages", 3, 60),
+    ],
+)  # fmt: skip
+def test_what_is_written_is_read_again(told: Gauge) -> None:
+    """A replay says in Graph's own headers what Graph would have told."""
+    assert gauges(written([told])) == (told,)
 
 
 def test_the_newest_is_told() -> None:

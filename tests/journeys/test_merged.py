@@ -387,6 +387,19 @@ async def test_of_several_objects_only_the_rest_is_asked(scene: MakeScene) -> No
     assert here.graph.ledger.counted_calls == 3
 
 
+async def test_what_is_learnt_of_each_answers_for_fewer_fields(twins: MakeTwins) -> None:
+    """And what is held of one for more fields answers for it among several; each is told as Graph tells it."""
+    here = await twins({**FRESH, "paging": {"rewrite": False}})
+    asked = (
+        "/?fields=id,name,status&ids=111,222", "/111?fields=name", "/222?fields=status,id", "/333?fields=id,link,name",
+        "/?fields=id,name&ids=111,333", "/?fields=name&ids=333,222,111",
+    )  # fmt: skip
+    for path in asked:
+        direct, through = await here.both(f"/v25.0{path}", token="ann")
+        assert json.loads(through.body, object_pairs_hook=list) == json.loads(direct.body, object_pairs_hook=list), path
+    assert here.behind.ledger.counted_calls == 3
+
+
 async def test_several_objects_are_told_as_graph_tells_them(twins: MakeTwins) -> None:
     """Whatever is held of some of them, the whole is what Graph would say: nodes, edges, and errors of one of them."""
     here = await twins({**FRESH, "paging": {"rewrite": False}})

@@ -27,6 +27,9 @@ class FakeCache(Onward):
         super().__init__(answer or told_all)
         self.held: dict[str, Reply] = {}
 
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        self.held[request.query] = answer
+
     async def answer_held(self, request: Request) -> Reply | None:
         return self.held.get(request.query)
 

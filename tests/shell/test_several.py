@@ -46,7 +46,7 @@ def told_all(request: Request) -> Reply:
 def layer(fake: Fake, **rule: Any) -> Several:
     """The layer, with one rule for everything."""
     made = Rule(**{"merge": True, "fresh_s": 60, **rule})
-    return Several(cast("Merger", fake), fake, lambda _request: made, Clock(1000))
+    return Several(cast("Merger", fake), lambda _request: made, Clock(1000))
 
 
 def read(ids: str) -> Request:
