@@ -203,10 +203,10 @@ def test_the_offline_graph_tells_where_it_is() -> None:
         assert emulator.stdout
         assert emulator.stderr
         url = emulator.stdout.readline().split()[-1]
-        with urllib.request.urlopen(f"{url}/v25.0/4?access_token=T|t", timeout=10) as reply:  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{url}/v25.0/4?access_token=T|t", timeout=60) as reply:  # noqa: S310 - our own address
             assert json.load(reply)["id"] == "4"
         emulator.send_signal(signal.SIGINT)
-        assert emulator.wait(10) == 130
+        assert emulator.wait(60) == 130
         assert emulator.stderr.read() == ""
 
 

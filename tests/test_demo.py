@@ -149,7 +149,7 @@ def test_the_demo_stays_up_on_a_terminal(marked: Callable[[], list[Path]]) -> No
 
 
 def _said(command: str) -> str:
-    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=10).stdout
+    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @needs_proc

@@ -150,7 +150,7 @@ class Gate:
 
     async def has(self, replies: int) -> None:
         """Wait until so many replies were held in all."""
-        async with asyncio.timeout(10), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: self._held >= replies)
 
     async def send(self, request: web.BaseRequest, *reply: Any) -> Any:
@@ -195,7 +195,7 @@ class Scene:
 
     async def queue_of(self, reads: int) -> None:
         """Wait until so many reads wait for a batch: each has looked for what is held on disk before."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await self.stats())["queued"] != reads:
                 pass
 

@@ -30,7 +30,7 @@ RULES = {
 
 async def counts(here: Scene) -> dict[str, Any]:
     """What /stats says of calls, once nothing is on its way any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             told: dict[str, Any] = await here.stats()
             if not (told["in_flight"] or told["queued"]):

@@ -88,7 +88,7 @@ async def test_draining_is_bounded(tmp_path: Path, drain_s: str) -> None:
         await writing.send(f"POST {READ} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
         await at.news.wait()
         sidecar.signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await sidecar.ended() == 0
         for wire, may_be_repeated in ((reading, True), (writing, False)):
             heard = await wire.message()
@@ -109,7 +109,7 @@ async def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         sidecar.signal(signal.SIGTERM)
         await sidecar.says("draining")
         sidecar.signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await sidecar.ended() == 1
         assert "Traceback" not in sidecar.said
 
@@ -224,7 +224,7 @@ def refused(*arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -66,11 +66,11 @@ async def secured(wire: Wire, name: str = GRAPH, **context: Any) -> ssl.SSLObjec
 
 @contextmanager
 def free_port() -> Iterator[int]:
-    """A port that is free, and known before anybody listens there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
-    yield number
+    """A port that is known before anybody listens there, and held meanwhile, so that no other test is given it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 class Client:

@@ -78,7 +78,7 @@ async def test_lookers_do_not_hold_up_the_end(graph: MakeGraph, tmp_path: Path) 
     ):
         await heard.content.readuntil(b"event: stats")
         sidecar.signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await heard.content.read(65_536):
                 pass
             assert await sidecar.ended() == 0

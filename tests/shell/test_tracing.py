@@ -90,7 +90,7 @@ async def test_a_collector_gets_the_last_ones_when_it_ends() -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     telemetry = Telemetry(Clock(), Clock())
-    async with asyncio.timeout(30), tracing(f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces", "1") as tracer:
+    async with asyncio.timeout(60), tracing(f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces", "1") as tracer:
         telemetry.tracer = tracer
         answered(telemetry, FIELDS)
     await runner.cleanup()

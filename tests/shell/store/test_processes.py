@@ -103,7 +103,7 @@ def test_a_loop_that_ends_without_closing_leaves_a_sound_file(folder: Path) -> N
     root = Path(__file__).parents[3]
     command = [sys.executable, "-W", "error", "-c", script, str(folder)]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)}, timeout=30, check=True
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)}, timeout=60, check=True
     )
     assert done.stdout.split() == ["closed", "31"]
 
