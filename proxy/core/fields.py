@@ -70,9 +70,16 @@ _selection = lru_cache(maxsize=4096)(_first_selection)
 
 def asking(request: Request, names: Names) -> Request:
     """*request* with *names* in place of its fields, in normal form."""
+    look = _query if len(request.query) <= WORTH_KEEPING else _first_query
+    return replace(request, query=look(request.query, names))
+
+
+def _first_query(query: str, names: Names) -> str:
     text = ",".join(sorted(names))
-    pairs = tuple((name, text if name == "fields" else value) for name, value in split_pairs(request.query))
-    return replace(request, query=join_pairs(pairs))
+    return join_pairs(tuple((name, text if name == "fields" else value) for name, value in split_pairs(query)))
+
+
+_query = lru_cache(maxsize=4096)(_first_query)
 
 
 def may_share(request: Request) -> bool:
