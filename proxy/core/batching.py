@@ -82,13 +82,13 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
 
 def relative_url(request: Request) -> str:
     """What stands behind the host: version as asked, path, query in normal form, the caller's own token and proof."""
-    own = "" if request.credential is None else _vouching(request.credential)
+    own = "" if request.credential is None else vouching(request.credential)
     both = "&" if own and request.query else ""
     return f"{request.version}{request.path}?{request.query}{both}{own}".removeprefix("/").removesuffix("?")
 
 
 @lru_cache(maxsize=1024)
-def _vouching(credential: Credential) -> str:
+def vouching(credential: Credential) -> str:
     """The parameters that carry *credential*, as they stand in a query."""
     return join_pairs(tuple(credential.parameters.items()))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.core.batching import vouching
 from proxy.core.messages import Channel, Credential, Discreet
 from proxy.core.normal import LIFTED, join_pairs, named, nodes, read_target, split_pairs, version_of
 from proxy.core.reading import Head, Hosts, Read, Skip, read
@@ -128,7 +129,7 @@ def _target(relative_url: str, envelope: Envelope) -> str:
     if envelope.version and not version_of(path):
         path = f"{envelope.version}/{path}"
     if not any(piece.startswith("access_token=") for piece in query.split("&")):
-        query = "&".join(filter(None, (query, join_pairs(tuple(envelope.credential.parameters.items())))))
+        query = "&".join(filter(None, (query, vouching(envelope.credential))))
     return f"/{path}?{query}" if query or mark else f"/{path}"
 
 
