@@ -170,9 +170,23 @@ def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: 
     )
 
 
-def of_failure(word: str, status: int, route: str) -> Told:
+def of_failure(word: str, outcome: Outcome, route: str) -> Told:
     """What is told where a message got an error of ours, and nothing more is known of it."""
-    return Told(Mode.FAILED.value, status, "", "", "", route, "", "", 0, detail=word, calls=0)
+    return Told(
+        mode=Mode.FAILED.value,
+        status=outcome.status,
+        method="",
+        host="",
+        version="",
+        route=route,
+        path="",
+        app="",
+        total_ms=0,
+        detail=word,
+        calls=outcome.calls,
+        sent=outcome.sent,
+        uncertain=outcome.uncertain,
+    )
 
 
 class _Words(NamedTuple):

@@ -73,7 +73,9 @@ def show(told: dict[str, Any]) -> None:
         f"{told['others']:,} writes and streams as they were\n"
     )
     console.print(_sums(told))
+    console.print()
     console.print(_routes(told["routes"]))
+    console.print()
     for line in _notes(told):
         console.print(line)
 

@@ -194,7 +194,8 @@ class Telemetry:
             told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
             self.tracer.end(bill, error.status, told)
         if self.telling:
-            self.telling.failed(word(type(error)), error.status, route)
+            sums = (bill.asked, bill.spared, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
+            self.telling.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
 
     def pushed(self, outcome: str, events: int) -> None:
         """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""

@@ -41,10 +41,10 @@ class Telling:
         if _log.isEnabledFor(logging.INFO):
             _tell(telling.of_passage(passage, outcome, route, bill.app, batch))
 
-    def failed(self, word: str, status: int, route: str) -> None:
+    def failed(self, word: str, outcome: Outcome, route: str) -> None:
         """A message got an error of ours, and nothing more is known of it."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(telling.of_failure(word, status, route))
+            _tell(telling.of_failure(word, outcome, route))
 
     def _named(self, request: Request) -> int | None:
         """The urgency that no rule has given *request*, so that its caller must have."""

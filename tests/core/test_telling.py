@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.core.keys import Keys
 from proxy.core.messages import Channel, Credential, Mode, Reply, Request
 from proxy.core.reading import wishes
-from proxy.core.telling import Outcome, Passage, Told, of_passage, of_read, shown_fields
+from proxy.core.telling import Outcome, Passage, Told, of_failure, of_passage, of_read, shown_fields
 from proxy.core.usage import Gauge
 
 KEYS = Keys(bytes(32))
@@ -140,3 +140,9 @@ def test_a_reused_reply_says_how_old_it_is_and_what_it_saved() -> None:
     told = of_read(request("/", "ids=1,2,3"), answer, Outcome(200, 11, 0.001, 3, 3), "/", KEYS)
     assert (told.age_s, told.calls, told.avoided, told.node) == (12.346, 3, 3, "1")
     assert "avoided 3" in str(told)
+
+
+def test_what_broke_off_tells_what_had_left() -> None:
+    """Nobody knows whether Graph counted it; the log's sums are those of the ledger all the same."""
+    line = of_failure("cut", Outcome(502, 0, 0.0, 3, 0, 3, 3), "/")
+    assert (line.mode, line.status, line.calls, line.sent, line.uncertain, line.key) == ("FAILED", 502, 3, 3, 3, "")
