@@ -51,7 +51,7 @@ class Draws:
 
     def __init__(self, *, shared: bool = False) -> None:
         """*shared*: all tokens are of one app."""
-        self._shared = shared
+        self.shared = shared
         self._named: dict[Asker, list[Name]] = {}  # what was found of reads that came lately
         self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
 
@@ -104,7 +104,7 @@ class Draws:
                 self._lives(owner, asked[0], frozenset(named))
 
     def _owner(self, asker: Asker) -> bytes:
-        return b"" if self._shared else asker.fingerprint
+        return b"" if self.shared else asker.fingerprint
 
     def _name(self, asker: Asker, asked: Sequence[str], gauge: Gauge) -> Name | None:
         """The pool that *gauge* speaks of; None where it leaves that open and the read names nothing."""

@@ -15,6 +15,7 @@ HOUR_S = 3600.0
 _SPAN_S, _LONG_SPAN_S = 10.0, 60.0  # a trend is measured over the first if it is clear by then, else over the other
 _CLEAR = 4.0  # percent: what is rounded is small beside it
 _SPRINT_S, _STEPS = 2.0, 3  # over less than this, or in fewer steps up, it is a leap and not a rise
+_RUSH_S, _MANY_STEPS = 0.5, 8  # so many steps are none, however soon they come
 _TELLING = 2.0  # percent: less may be rounding
 _USUAL_COST = 0.1  # percent of a pool that a call takes, until that is known
 _LEAST_COST = 0.001
@@ -39,7 +40,7 @@ class Stages:
     stop_pct: float = 100
     probe_s: float = 30
     longest_wait_s: float = 30
-    foresight_s: float = 0  # a pool is judged by what will be used in so many seconds; 0: by what is
+    foresight_s: float = 300  # how far ahead is seen where reads that have time draw on a pool, too; 0: not at all
 
     def at(self, percent: float) -> Stage:
         """The stage of a pool of which *percent* is used."""
@@ -65,20 +66,20 @@ class Stop:
 class Pool:
     """What is known of one pool."""
 
-    __slots__ = ("_anchor", "_calls", "_cost", "_percent", "_rise", "_steps", "_sure",
-                 "lasts_s", "stop", "told", "urgent", "went")  # fmt: skip
+    __slots__ = ("_anchor", "_calls", "_cost", "_percent", "_rise", "_steps", "_sure", "_sure_until",
+                 "lasts_s", "patient", "stop", "told", "went")  # fmt: skip
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self.told = -math.inf
-        self.urgent = self.went = -math.inf  # when a read without time, and one that may have had to wait, drew on it
+        self.patient = self.went = -math.inf  # when a read that has time drew on it, and one that may have had to wait
         self.lasts_s = 0.0
         self.stop: Stop | None = None
         self._percent = 0.0
         self._anchor = (0.0, -math.inf)  # percent, and when: where the trend is measured from
         self._calls = self._steps = 0  # since then, and how often it was more than before
         self._rise = 0.0  # percent per second
-        self._sure = 0.0  # the same, as far as whole percents prove that it rises
+        self._sure = self._sure_until = 0.0  # the same, as far as whole percents prove it; for as long as it took
         self._cost = _USUAL_COST  # percent per call
 
     def tell(self, percent: float, lasts_s: float, calls: int, now: float) -> None:
@@ -92,7 +93,8 @@ class Pool:
             self._rise, self._sure = 0.0, 0.0
             self._measure_from(percent, now)
         elif now - since >= (_SPAN_S if self._is_clear(grown) else _LONG_SPAN_S):
-            self._rise, self._sure = grown / (now - since), self._surely(percent) / (now - since)
+            seconds = now - since
+            self._rise, self._sure, self._sure_until = grown / seconds, self._surely(percent) / seconds, now + seconds
             self._measure_from(percent, now)
         self._percent, self.lasts_s, self.told = percent, lasts_s, now
 
@@ -119,8 +121,9 @@ class Pool:
         """Percent per second: of what is measured now, once it says something, or of what was measured before."""
         since = self._anchor[1]
         seconds = self.told - since
-        lately = self._surely(self._percent) / seconds if seconds >= _SPRINT_S else 0.0
-        return max(lately, self._sure if now - since < _LONG_SPAN_S else 0.0)
+        is_rise = seconds >= _SPRINT_S or self._steps >= _MANY_STEPS
+        lately = self._surely(self._percent) / max(seconds, _RUSH_S) if is_rise else 0.0
+        return max(lately, self._sure if now < self._sure_until else 0.0)
 
     def _surely(self, percent: float) -> float:
         """What of the growth to *percent* is neither a leap nor the rounding of whole percents."""

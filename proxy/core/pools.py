@@ -71,37 +71,36 @@ class Pools:
         return after < before
 
     def stage(self, pool: Pool, now: float) -> Stage:
-        """The stage that *pool* is in: stopped by what is used, spared or watched by what soon will be."""
+        """The stage that *pool* is in: stopped by what is used, spared or watched by what is foreseen."""
         if pool.stop is not None:
             return Stage.STOP
         return max(self.stages.at(pool.used(now)), min(self.stages.at(self._foreseen(pool, now)), Stage.SPARE))
 
-    def spared(self, names: Iterable[Name], now: float) -> list[tuple[Name, Pool]]:
+    def spared(self, names: Iterable[Name], now: float, *, contested: bool) -> list[tuple[Name, Pool]]:
         """Those of *names* for whose sake a read that has time may have to wait.
 
-        From *spare_pct* on, and on the way there for the sake of those that have none; it need not make way for more of
-        its like.
+        From *spare_pct* on; and on the way there if it is *contested*, for the sake of reads that have no time: it need
+        not make way for more of its like.
         """
-        return [
-            (name, self._pools[name])
-            for name in names
-            if name in self._tight and self._is_spared(self._pools[name], now)
-        ]
+        known = [(name, self._pools[name]) for name in names if name in self._tight]
+        return [(name, pool) for name, pool in known if self._is_spared(pool, now, contested=contested)]
 
-    def _is_spared(self, pool: Pool, now: float) -> bool:
+    def _is_spared(self, pool: Pool, now: float, *, contested: bool) -> bool:
         used, foreseen = pool.used(now), self._foreseen(pool, now)
         if pool.stop is not None or self.stages.at(used) >= Stage.SPARE:
             return True
-        is_contested = now - pool.urgent < self.stages.foresight_s
-        return is_contested and foreseen > used and self.stages.at(foreseen) >= Stage.WATCH
+        return contested and foreseen > used and self.stages.at(foreseen) >= Stage.WATCH
 
-    def urgent(self, names: Iterable[Name], now: float) -> None:
-        """A read that has no time draws on *names*."""
-        for pool in self.known(names):
-            pool.urgent = now
+    def patient(self, names: Iterable[Name], now: float) -> None:
+        """A read that has time draws on *names*."""
+        for name in names:
+            if (pool := self._pools.get(name)) is not None:
+                pool.patient = now
 
     def _foreseen(self, pool: Pool, now: float) -> float:
-        return pool.used_in(self.stages.foresight_s, now)
+        """Percent that will be used before long; looked for only where there is somebody who can make way."""
+        seconds = self.stages.foresight_s
+        return pool.used_in(seconds, now) if now - pool.patient < seconds else pool.used(now)
 
     def _stop_by_percent(self, pool: Pool, now: float) -> None:
         """A pool that is used up is stopped, though Graph has refused nothing; a refusal holds whatever the percent."""

@@ -80,6 +80,7 @@ class Quota:
         """Decide by *stages*; *shared*: all tokens are of one app."""
         self._usage = Usage()
         self._said: OrderedDict[tuple[bytes, str], _Said] = OrderedDict()
+        self._urgent: dict[bytes, float] = {}  # when whose last read that had no time came
         self.draws = Draws(shared=shared)
         self.pools = Pools(stages)
 
@@ -106,9 +107,14 @@ class Quota:
 
     def admit(self, asker: Asker, priority: int, now: float, *, has_waited: bool = False) -> Verdict:
         """Whether a read that Graph would have to answer is asked now; a read that *has_waited* long enough goes."""
-        if self.pools.are_calm or not self.stages.enabled:
+        has_time = priority >= LOW_PRIORITY
+        if not has_time:
+            self._urgent[asker.fingerprint] = now
+        if not self.stages.enabled or (self.pools.are_calm and not has_time):
             return GO
         names = self.draws.names(asker)
+        if has_time:
+            self.pools.patient(names, now)
         halts = [
             stop for pool in self.pools.known(names) if (stop := pool.stop) and stop.error and not stop.is_due(now)
         ]
@@ -121,20 +127,26 @@ class Quota:
                 pool.stop.is_probed = True
         if due:
             return Go(tuple(due))
-        if priority < LOW_PRIORITY:
-            self.pools.urgent(names, now)
-            return GO
-        return GO if has_waited else self._turn(names, now)
+        return self._turn(asker, names, now) if has_time and not has_waited else GO
 
-    def _turn(self, names: Sequence[Name], now: float) -> Verdict:
+    def _turn(self, asker: Asker, names: Sequence[Name], now: float) -> Verdict:
         """A patient read goes as soon as each of the pools that are spared has room for one; the longest wait holds."""
-        spared = self.pools.spared(names, now)
+        spared = self.pools.spared(names, now, contested=self._is_contested(asker, now))
         seconds, name = max(((pool.wait_s(self.stages, now), name) for name, pool in spared), default=(0.0, None))
         if name is not None and seconds > 0:
             return Wait(seconds, name)
         for _name, pool in spared:
             pool.went = now
         return GO
+
+    def _is_contested(self, asker: Asker, now: float) -> bool:
+        """Whether reads that have no time were asked for lately under the same limits."""
+        lately = now - self.stages.foresight_s
+        if len(self._urgent) > _SAID:
+            self._urgent = {who: at for who, at in self._urgent.items() if at > lately}
+        if self.draws.shared:
+            return any(at > lately for at in self._urgent.values())
+        return self._urgent.get(asker.fingerprint, -math.inf) > lately
 
     # --- when Graph has answered ---
 

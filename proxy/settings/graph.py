@@ -117,11 +117,11 @@ class Quota(Section):
         default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"
     )
     foresight_s: float = Field(
-        default=0,
+        default=300,
         ge=0,
         le=3600,
-        description="seconds ahead: a stage that the present rise reaches by then holds already, save stop; "
-        "0: only what is used counts",
+        description="seconds ahead: a stage that the present rise reaches by then holds already, save stop, where "
+        "reads of low priority draw on the limit, too; 0: only what is used counts",
     )
 
     @field_validator("spare_pct")

@@ -37,6 +37,10 @@ class Witness(Protocol):
         """Graph's refusal stopped a *pool* of this sort."""
 
 
+_LOOK_AGAIN_S = 1.0
+"""Seconds after which the first of a line asks again at the latest: the pace may have changed without a word."""
+
+
 @dataclass(eq=False, slots=True)
 class _Patient:
     """A read that waits; *woken*, it asks again whether it may go; *urged*, it goes."""
@@ -141,7 +145,7 @@ class Governor:
         if patient.has_stood:
             line.move_to_end(patient, last=False)
         patient.has_stood, left = True, end - self._now()
-        seconds = min(wait.seconds, left) if next(iter(line)) is patient else left
+        seconds = min(wait.seconds, _LOOK_AGAIN_S, left) if next(iter(line)) is patient else left
         patient.woken.clear()
         try:
             async with asyncio.timeout(seconds):

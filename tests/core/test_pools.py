@@ -117,6 +117,7 @@ def rising(
     pools = Pools(stages)
     for number in range(times):
         pools.tell(APP, Gauge("app", "", "", start + step * number), 10, 1000 + number * every_s)
+        pools.patient([APP], 1000 + number * every_s)
     return pools, 1000 + (times - 1) * every_s
 
 
@@ -161,21 +162,27 @@ def test_what_is_foreseen_alone_stops_nothing() -> None:
 def test_a_sprint_that_is_over_is_forgotten() -> None:
     """Soon after its last call the pool is judged by what is used."""
     pools, now = rising(1, 5, every_s=2)
-    (pool,) = pools.known([APP])
-    assert pool.used_in(300, now) > 500
+    assert pools.pressure([APP], now) > 0
     for second in range(30, 271, 60):
         pools.tell(APP, Gauge("app", "", "", 26), 1, now + second)
     assert pools.are_calm
 
 
 def test_on_the_way_to_spare_time_makes_way_for_haste_only() -> None:
-    """Where nothing urgent was asked of late, a read that has time goes as fast as any until spare."""
+    """Where nothing urgent is asked, a read that has time goes as fast as any until spare."""
     pools, now = rising(1, 5, every_s=2)
-    assert pools.spared([APP], now) == []
-    pools.urgent([APP], now)
-    assert [name for name, _ in pools.spared([APP], now)] == [APP]
+    assert pools.spared([APP], now, contested=False) == []
+    assert [name for name, _ in pools.spared([APP], now, contested=True)] == [APP]
     pools.tell(APP, Gauge("app", "", "", 80), 1, now)
-    assert [name for name, _ in pools.spared([APP], now + STAGES.foresight_s - 1)] == [APP]
+    assert [name for name, _ in pools.spared([APP], now, contested=False)] == [APP]
+
+
+def test_nothing_is_foreseen_where_nobody_could_make_way() -> None:
+    """Without reads that have time the stages begin where the settings say."""
+    pools = Pools(STAGES)
+    for number in range(10):
+        pools.tell(APP, Gauge("app", "", "", 5 * number), 10, 1000 + number)
+    assert pools.are_calm
 
 
 def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> None:
