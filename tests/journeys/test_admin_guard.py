@@ -56,10 +56,10 @@ async def test_a_fault_is_told_without_its_text(
 ) -> None:
     """What goes wrong within is told by its kind."""
 
-    def fail(_self: object) -> dict[str, object]:
+    def fail(*_of: object) -> dict[str, object]:
         raise ValueError("sesame")
 
-    monkeypatch.setattr("proxy.shell.telemetry.Telemetry.stats", fail)
+    monkeypatch.setattr("proxy.app.own.stats", fail)
     heard = await (await ask((await sidecar(NOBODY)).admin_url)).say("/stats")
     refused(heard, 500)
     assert b"sesame" not in heard.body
