@@ -28,7 +28,10 @@ class _Whole(web.StreamResponse):
         self._reply = reply
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write all of it, and say how it goes on. Raises ConnectionResetError where nobody is there any more."""
+        """Write all of it, say how it goes on, and wait for a caller who is slow to read.
+
+        Raises ConnectionResetError where nobody is there any more.
+        """
         if self.prepared:
             return
         line = request.transport
@@ -42,6 +45,7 @@ class _Whole(web.StreamResponse):
         line.write(head if is_empty else head + reply.body)
         request.writer.output_size += len(head)
         self._keep_alive, self._eof_sent = keeps, True
+        await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to be written."""
