@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from proxy.core.errors import GraphError
 from proxy.core.messages import Request
@@ -38,7 +39,7 @@ _TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenge
 _HOMES, _NAMED = 10_000, 1024
 
 
-class Asker(NamedTuple):
+class Asker(msgspec.Struct, frozen=True, gc=False):
     """Who asks, by fingerprint, and for what."""
 
     fingerprint: bytes

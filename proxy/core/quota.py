@@ -110,7 +110,7 @@ class Quota:
         has_time = priority >= LOW_PRIORITY
         if not has_time:
             self._urgent[asker.fingerprint] = now
-        if not self.stages.enabled or (self.pools.are_calm and not has_time):
+        if (self.pools.are_calm and not has_time) or not self.stages.enabled:
             return GO
         names = self.draws.names(asker)
         if has_time:
@@ -190,7 +190,9 @@ class Quota:
         """Whether the same was said a moment ago: percents are whole, and most replies repeat them."""
         if not usage:
             return True
-        said = self._said.get(_subject(asker, usage))
+        said = self._said.get((asker.fingerprint, ""))  # of the app: most replies tell of nothing else
+        if said is None or said.usage != usage:
+            said = self._said.get(_subject(asker, usage))
         if said is not None and said.usage == usage and 0 <= now - said.at < _MOMENT_S:
             said.calls += 1
             return True
@@ -217,7 +219,7 @@ class Quota:
 
 def throttle(reply: Reply) -> GraphError | None:
     """Graph's word that a limit is reached, whatever the status; None for any other reply."""
-    if reply.status < 400 and b'"error"' not in reply.body[:_SEEN_IN]:
+    if reply.status < 400 and reply.body.find(b'"error"', 0, _SEEN_IN) < 0:
         return None
     error = read_error(reply.body)
     return error if error is not None and error.code in STOPPED_BY else None

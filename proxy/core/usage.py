@@ -73,12 +73,22 @@ def _written(gauge: Gauge) -> tuple[str, str]:
 
 def usage_in(fields: Headers) -> Headers:
     """The usage headers among *fields*."""
-    return tuple([field for field in fields if _tells(field[0])])
+    return tuple([field for field in fields if _TELLS[field[0]]])
 
 
-@lru_cache(maxsize=256)
-def _tells(name: str) -> bool:
-    return name.lower() in headers.USAGE
+class _Tells(dict[str, bool]):
+    """Whether a field of that name tells of usage, by each spelling that was seen: this is asked of every field."""
+
+    PLACES = 256
+
+    def __missing__(self, name: str) -> bool:
+        if len(self) >= self.PLACES:
+            self.clear()
+        self[name] = name.lower() in headers.USAGE
+        return self[name]
+
+
+_TELLS = _Tells()
 
 
 def _read(name: str, text: str) -> tuple[Gauge, ...]:
