@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from proxy.core.errors import GraphError
-from proxy.core.messages import Request
+from proxy.core.messages import Discreet, Request
 from proxy.core.normal import nodes
 from proxy.core.pools import Name
 from proxy.core.usage import ADS, Gauge
@@ -39,8 +37,10 @@ _TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenge
 _HOMES, _NAMED = 10_000, 1024
 
 
-class Asker(msgspec.Struct, frozen=True, gc=False):
+class Asker(Discreet, frozen=True, gc=False):
     """Who asks, by fingerprint, and for what."""
+
+    hidden = ("query",)
 
     fingerprint: bytes
     path: str

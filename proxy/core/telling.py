@@ -14,7 +14,7 @@ import msgspec
 from proxy.core import fields, routes, several
 from proxy.core.errors import GraphError, read_error
 from proxy.core.keys import Keys
-from proxy.core.messages import ANSWERED_NOW, NO_WISHES, Headers, Mode, Reply, Request, Wishes
+from proxy.core.messages import ANSWERED_NOW, NO_WISHES, Discreet, Headers, Mode, Reply, Request, Wishes
 from proxy.core.normal import WORTH_KEEPING, field_names, fields_in, nodes
 from proxy.core.usage import Gauge, gauges, usage_in
 
@@ -72,8 +72,10 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
         return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
 
 
-class Passage(msgspec.Struct, frozen=True, gc=False):
+class Passage(Discreet, frozen=True, gc=False):
     """A message that passes through, or an operation that is no read: what of it is told."""
+
+    hidden = ("query",)
 
     method: str
     host: str

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from proxy.core import headers
-from proxy.core.messages import Headers
+from proxy.core.messages import Discreet, Headers
 
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
@@ -24,8 +23,10 @@ _PIECE = 2**20
 """Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
 
 
-class Answer(NamedTuple):
+class Answer(Discreet, frozen=True, gc=False):
     """What came back; the body as it was before it was packed for the way."""
+
+    hidden = ("fields", "body")
 
     status: int
     fields: Headers

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -15,6 +15,7 @@ from aiohttp.base_protocol import BaseProtocol
 
 from proxy.core.errors import UNREADABLE
 from proxy.core.headers import media_type, written
+from proxy.core.messages import Discreet
 from proxy.core.normal import form, split_pairs
 
 LARGEST_BODY = 8 * 2**20
@@ -86,8 +87,10 @@ async def _read_multipart(body: bytes, content_type: str) -> Form:
     return Form(parameters, files)
 
 
-class Written(NamedTuple):
+class Written(Discreet, frozen=True, gc=False):
     """A body, and what it is (its Content-Type)."""
+
+    hidden = ("body",)
 
     kind: str
     body: bytes

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,7 +15,7 @@ from yarl import URL
 
 from proxy.core import batching, headers, looping
 from proxy.core.errors import Cut, Late, Looping, Nonsense, Unreachable
-from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.core.messages import Channel, Credential, Discreet, Reply, Request
 from proxy.shell.dialing import Lookup, OwnSockets, connector
 from proxy.shell.exchange import Answer, Exchange
 from proxy.shell.forms import FORM, Written
@@ -122,8 +121,10 @@ class Upstream:
         return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
 
 
-class _Asked(NamedTuple):
+class _Asked(Discreet, frozen=True, gc=False):
     """One message: how it begins, and what of its fields is not said of all."""
+
+    hidden = ("start", "fields", "body")
 
     host: str
     start: str

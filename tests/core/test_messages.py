@@ -3,10 +3,12 @@ from hypothesis import strategies as st
 
 from proxy.core.batching import Sorted
 from proxy.core.caching import Settled
+from proxy.core.draws import Asker
 from proxy.core.envelopes import read_operations
 from proxy.core.errors import GraphError, read_error
 from proxy.core.messages import Credential, Mode, Reply
 from proxy.core.reading import Head
+from proxy.core.telling import Passage
 from tests.core.samples import credential, entry, head, plain, reply, request
 
 secrets = st.text("abcdef0123456789|", min_size=12, max_size=40)
@@ -33,6 +35,8 @@ def test_no_repr_shows_a_secret(token: str, proof: str, time: str) -> None:
             Sorted({0: told}),
             Head("GET", f"/me?access_token={token}", {"authorization": f"Bearer {token}"}),
             plain(f"/me?access_token={token}&appsecret_proof={proof}&appsecret_time={time}"),
+            Asker(b"1", "/debug_token", f"input_token={token}"),
+            Passage("GET", "g", "v25.0", "/debug_token", f"input_token={token}", "path", writes=False),
             read_operations([{"relative_url": f"me?access_token={token}", "body": proof, "headers": [time]}]),
         ],
     )
