@@ -24,6 +24,7 @@ FOLLOWING = 2
 _SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
 _NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
 _SAID = 1024
+_URGENT = 16_384
 _MOMENT_S = 1.0
 
 
@@ -73,6 +74,31 @@ class News:
 NO_NEWS, EASED = News(), News(eased=True)
 
 
+class Lately:
+    """When each asker last came, of the newest askers alone; every question takes the same few steps."""
+
+    def __init__(self, places: int = _URGENT) -> None:
+        """Remember *places* askers."""
+        self._places = places
+        self._last: OrderedDict[bytes, float] = OrderedDict()
+        self._newest = self._forgotten = -math.inf
+
+    def came(self, who: bytes, now: float) -> None:
+        """*who* came."""
+        self._last[who] = self._newest = now
+        self._last.move_to_end(who)
+        if len(self._last) > self._places:
+            self._forgotten = max(self._forgotten, self._last.popitem(last=False)[1])
+
+    def any_since(self, when: float) -> bool:
+        """Whether any asker has come after *when*."""
+        return self._newest > when
+
+    def has_come(self, who: bytes, when: float) -> bool:
+        """Whether *who* came after *when*; an asker who was forgotten may have come as late as any forgotten one."""
+        return self._last.get(who, self._forgotten) > when
+
+
 class Quota:
     """Everything known of limits; `heard` takes Graph's answers, `admit` decides before Graph is asked."""
 
@@ -80,7 +106,7 @@ class Quota:
         """Decide by *stages*; *shared*: all tokens are of one app."""
         self._usage = Usage()
         self._said: OrderedDict[tuple[bytes, str], _Said] = OrderedDict()
-        self._urgent: dict[bytes, float] = {}  # when whose last read that had no time came
+        self._urgent = Lately()  # whose reads that had no time came last
         self.draws = Draws(shared=shared)
         self.pools = Pools(stages)
 
@@ -109,7 +135,7 @@ class Quota:
         """Whether a read that Graph would have to answer is asked now; a read that *has_waited* long enough goes."""
         has_time = priority >= LOW_PRIORITY
         if not has_time:
-            self._urgent[asker.fingerprint] = now
+            self._urgent.came(asker.fingerprint, now)
         if (self.pools.are_calm and not has_time) or not self.stages.enabled:
             return GO
         names = self.draws.names(asker)
@@ -141,12 +167,8 @@ class Quota:
 
     def _is_contested(self, asker: Asker, now: float) -> bool:
         """Whether reads that have no time were asked for lately under the same limits."""
-        lately = now - self.stages.foresight_s
-        if len(self._urgent) > _SAID:
-            self._urgent = {who: at for who, at in self._urgent.items() if at > lately}
-        if self.draws.shared:
-            return any(at > lately for at in self._urgent.values())
-        return self._urgent.get(asker.fingerprint, -math.inf) > lately
+        since = now - self.stages.foresight_s
+        return self._urgent.any_since(since) if self.draws.shared else self._urgent.has_come(asker.fingerprint, since)
 
     # --- when Graph has answered ---
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -102,7 +102,7 @@ class Company:
         self._fly = fly
         self._clock = clock
         self._on_landing = landed
-        self._queue: deque[Waiting] = deque()
+        self._queue: OrderedDict[Waiting, None] = OrderedDict()  # ordered, and left from any place in one step
         self._flights: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Handle | None = None
 
@@ -120,18 +120,18 @@ class Company:
         """Queue *waiting*. Raises Overloaded."""
         if len(self._queue) >= self._limits().queue:
             raise Overloaded(f"{len(self._queue)} requests wait for a place in a batch already (setting batch.queue)")
-        self._queue.append(waiting)
+        self._queue[waiting] = None
         self._set_alarm()
 
     def leave(self, waiting: Waiting) -> None:
         """Give up the place of a read that nobody waits for any more; one that has left stays in its batch."""
-        if waiting.reply.cancelled() and waiting in self._queue:
-            self._queue.remove(waiting)
+        if waiting.reply.cancelled():
+            self._queue.pop(waiting, None)
 
     def end(self) -> Sequence[asyncio.Task[None]]:
         """Empty the queue and call the flights off, which are returned."""
         while self._queue:
-            self._queue.popleft().fail(Draining("the sidecar is stopping"))
+            self._queue.popitem(last=False)[0].fail(Draining("the sidecar is stopping"))
         for flight in self._flights:
             flight.cancel()
         return tuple(self._flights)
@@ -142,7 +142,11 @@ class Company:
             self._alarm.cancel()
         now = self._clock()
         due = batching.due(
-            len(self._queue), self._queue[0].since if self._queue else now, len(self._flights), self._limits(), now
+            len(self._queue),
+            next(iter(self._queue)).since if self._queue else now,
+            len(self._flights),
+            self._limits(),
+            now,
         )
         loop = asyncio.get_running_loop()
         if due is None:
@@ -159,7 +163,7 @@ class Company:
 
     def _take_off(self) -> None:
         count = min(len(self._queue), self._limits().slots)
-        aboard = [self._queue.popleft() for _ in range(count)]
+        aboard = [self._queue.popitem(last=False)[0] for _ in range(count)]
         if not aboard:
             return
         now = self._clock()

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,8 @@ from proxy.core.draws import STOPPED_BY, Asker, one_node
 from proxy.core.messages import Headers, Mode, Reply, Request
 from proxy.core.pool import Stages
 from proxy.core.pools import Name
-from proxy.core.quota import GO, Go, Halt, Quota, Wait, throttle
+from proxy.core.quota import GO, Go, Halt, Lately, Quota, Wait, throttle
+from tests.work import lines_run
 
 ANN, BOB = b"a" * 16, b"b" * 16
 TYPED = ("Content-Type", "application/json; charset=UTF-8")
@@ -307,3 +309,30 @@ def test_a_name_tells_no_token() -> None:
     assert Name("app", ANN, "", "").label == "app"
     assert Name("account", ANN, "1", "ads_insights").label == "account/ads_insights"
     assert Name("business", ANN, "1", "never heard of").label == "business/other"
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*, is_shared: bool) -> None:
+    """Every process sees more tokens with time; what they asked lately is not gone through for each patient read."""
+    few, many = (Quota(Stages(foresight_s=60.0), shared=is_shared) for _ in range(2))
+    for quota, tokens in ((few, 10), (many, 20_000)):
+        for at in range(tokens):
+            quota.admit(Asker(at.to_bytes(16), "/me", ""), 3, 1000.0)
+        quota.heard(asks("/me"), good(app_usage(50)), 1000.5)
+    steps_few = lines_run(partial(few.admit, asks("/me"), 7, 1001.0))
+    steps_many = lines_run(partial(many.admit, asks("/me"), 7, 1001.0))
+    assert steps_many <= 2 * steps_few
+
+
+def test_an_asker_whose_place_is_gone_counts_as_late_as_the_latest_of_those() -> None:
+    """The memory of who came is bounded; forgetting an asker makes a patient read wait longer, never less."""
+    lately = Lately(places=2)
+    lately.came(ANN, 1.0)
+    lately.came(BOB, 2.0)
+    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.0), lately.has_come(b"c" * 16, 0.0)) == (
+        True,
+        False,
+        False,
+    )
+    lately.came(b"c" * 16, 3.0)
+    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.5), lately.any_since(2.5)) == (True, False, True)

@@ -15,6 +15,7 @@ from proxy.core.errors import Cut, Draining, Late, Overloaded, Unreachable
 from proxy.core.ledger import Bill
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.shell.batcher import Batcher
+from proxy.shell.company import Company, Waiting
 from proxy.shell.telemetry import Sending, Telemetry
 from tests.shell.fakes import JSON, Clock, ask, told, turns
 
@@ -249,6 +250,36 @@ async def test_beyond_the_queue_a_read_is_refused() -> None:
     await turns(10)
     upstream.flights[1].land()
     assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2"]
+
+
+class CountedWaiting(Waiting):
+    """A read in a queue that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        type(self).compared += 1
+        return self is other
+
+
+async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
+    """The reads before and behind the one that leaves are not looked at, so a crowd can leave at once."""
+
+    async def fly(_waiting: Sequence[Waiting]) -> None:
+        raise AssertionError("no read is due")
+
+    company = Company(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _company: None)
+    loop = asyncio.get_running_loop()
+    crowd = [CountedWaiting(ask(f"/{at}"), loop.create_future(), 0.0) for at in range(500)]
+    for waiting in crowd:
+        company.add(waiting)
+    for waiting in [*crowd[1::2], *reversed(crowd[::2])]:
+        waiting.reply.cancel()
+        company.leave(waiting)
+    assert company.queued == 0
+    assert CountedWaiting.compared <= len(crowd)
+    company.end()
 
 
 async def test_who_leaves_the_queue_is_not_asked_for() -> None:
