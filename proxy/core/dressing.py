@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import headers, paging
-from proxy.core.errors import BadRequest, Draining, Looping, Misdirected, NotHeld, Overloaded, Unwelcome, word
+from proxy.core.errors import BadRequest, Draining, Looping, Misdirected, NotHeld, Overloaded, Unspoken, Unwelcome, word
 from proxy.core.messages import NO_WISHES, Headers, Mode, Reply, Wishes
 from proxy.core.ordering import in_order
 from proxy.core.reading import Read, matches
@@ -17,7 +17,9 @@ NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
 _ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
-_NEVER_SENT = frozenset(map(word, (NotHeld, Overloaded, Draining, BadRequest, Unwelcome, Misdirected, Looping)))
+_NEVER_SENT = frozenset(
+    map(word, (NotHeld, Overloaded, Draining, BadRequest, Unspoken, Unwelcome, Misdirected, Looping))
+)
 
 
 class WayIn(msgspec.Struct, frozen=True, gc=False):

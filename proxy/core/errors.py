@@ -11,6 +11,7 @@ SidecarError             answers a caller; its text starts with "graph-sidecar:"
 ├── Late           504   Graph did not answer in time
 ├── NotHeld        504   only-if-cached, and nothing fresh is held (RFC 9111 section 5.2.1.7)
 ├── BadRequest     400   the request cannot be read
+├── Unspoken       505   the version of HTTP is not spoken here (RFC 9110 section 15.6.6)
 ├── Slow           408   the request took too long to come (RFC 9110 section 15.5.9)
 ├── Unwelcome      403   the way to this host is closed
 ├── Misdirected    421   the request is for another host than its connection (RFC 9110 section 15.5.20)
@@ -100,6 +101,12 @@ class BadRequest(SidecarError):
     """The request cannot be read."""
 
     status, code, transient = 400, 100, False
+
+
+class Unspoken(SidecarError):
+    """The version of HTTP is not spoken here."""
+
+    status, code, transient = 505, 100, False
 
 
 class Slow(SidecarError):

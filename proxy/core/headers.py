@@ -12,6 +12,7 @@ from proxy.core.messages import Headers
 HOP_BY_HOP = frozenset(
     {
         "connection",
+        "http2-settings",  # what came with `Upgrade: h2c` (RFC 7540 section 3.2.1)
         "keep-alive",
         "proxy-authenticate",
         "proxy-authorization",

@@ -23,7 +23,7 @@ HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
 HOSTS_OF_READS = HOSTS_THAT_BATCH | {"graph.instagram.com", "graph.threads.net", "graph.threads.com"}
 """Meta's hosts that answer reads with JSON; the others carry uploads and streams, which pass through."""
 
-CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since", "upgrade"})
+CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since"})
 """Request fields that ask for something other than the whole current body (RFC 9110 sections 13 and 14)."""
 
 _READING = frozenset({"GET", "HEAD"})

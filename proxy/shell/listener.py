@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import InvalidURLError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
 
 from proxy.core import dressing, errors, normal
 from proxy.core.headers import framing_fault
@@ -23,6 +23,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 LEAVING: web.RequestKey[Callable[[], bool]] = web.RequestKey("leaving", object)  # type: ignore[arg-type] # of any kind
 """Of a message: whether the sidecar is about to end."""
+
+_PREFACE_OF_HTTP_2 = "Pause on PRI"
+"""How llhttp's word for the preface of HTTP/2 (RFC 9113 section 3.4) begins."""
 
 HEAD_LIMIT = 65_536
 """Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
@@ -84,6 +87,13 @@ class Connection(Watched):
 
         So its line is kept until it is whole, if it comes in pieces and is one of HTTP's at all.
         """
+        if b"pgrade" in data:
+            for piece in _by_heads(data):
+                self._take(piece)
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self._line or (self.is_between_messages and data[:1].isupper()):
             data, self._line = self._line + data, b""
             if b"\n" not in data and len(data) <= HEAD_LIMIT:
@@ -116,12 +126,27 @@ class Connection(Watched):
         _log.info("a message was refused: %s", kind)
         if request.writer.output_size:
             raise ConnectionError("half an answer has been sent")
-        return _last(errors.reply_of(errors.BadRequest(_why(exc)) if status < 500 else errors.Fault(kind)))
+        return _last(errors.reply_of(_refusal(exc) if status < 500 else errors.Fault(kind)))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Tell that a connection failed, and how, in a word."""
         del args
         _log.error("a connection failed: %s", type(kw.get("exc_info")).__name__)
+
+
+def _by_heads(data: bytes) -> list[bytes]:
+    """*data* in pieces that end where a head may end: aiohttp drops what came behind an upgrade that it does not know.
+
+    RFC 9110 section 7.8 lets a server ignore an upgrade, and what follows is then the next message.
+    """
+    *heads, rest = data.split(b"\r\n\r\n")
+    return [head + b"\r\n\r\n" for head in heads] + ([rest] if rest else [])
+
+
+def _refusal(exc: BaseException | None) -> errors.SidecarError:
+    if isinstance(exc, BadHttpMessage) and exc.message.startswith(_PREFACE_OF_HTTP_2):
+        return errors.Unspoken("HTTP/2 is not spoken here; ask by HTTP/1.1 (curl: --http1.1)")
+    return errors.BadRequest(_why(exc))
 
 
 def _why(exc: BaseException | None) -> str:

@@ -48,7 +48,7 @@ def test_the_status_of_its_kind() -> None:
     assert {kind.__name__: kind.status for kind in KINDS} == {
         "Unreachable": 502, "Cut": 502, "Nonsense": 502, "Overloaded": 503, "Draining": 503, "Late": 504,
         "NotHeld": 504, "BadRequest": 400, "Slow": 408, "Unwelcome": 403, "Misdirected": 421, "Uncertified": 502,
-        "Fault": 500,
+        "Fault": 500, "Unspoken": 505,
     }  # fmt: skip
 
 

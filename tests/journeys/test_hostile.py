@@ -31,7 +31,6 @@ def post(*fields: str, rest: str = "hello") -> bytes:
 
 UNREADABLE = {
     "TLS": bytes.fromhex("16030100fa010000f60303") + b"\r\n\r\n",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "another version": f"GET {TARGET} HTTP/3.7\r\n{HOST}\r\n".encode(),
     "an unknown method": f"FROB {TARGET} HTTP/1.1\r\n{HOST}\r\n".encode(),
     "a method in lower case": f"get {TARGET} HTTP/1.1\r\n{HOST}\r\n".encode(),
