@@ -36,6 +36,7 @@ Around it:
     changes · webhooks · purge                         what ends freshness, whoever tells of it (webhooks)
     telemetry · bills · pulse                          what is counted (ledger, routes, histogram)
     stats · metrics · history                          what is told of that (troubles, history)
+    timeofday                                          a clock that is set back (stepping)
     telling · tracing                                  a line and a span for each reply (telling)
 
 `core.messages` holds the nouns; `replaying`, `rehearsing` and `supposing` play recorded reads through the same rooms.

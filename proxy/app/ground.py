@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxy.app import derived
@@ -23,6 +23,7 @@ from proxy.core.webhooks import Subscriptions
 from proxy.settings import Cache, Settings
 from proxy.shell.store import Bounds, KeyFileError, Store, load_or_make
 from proxy.shell.telemetry import Telemetry
+from proxy.shell.timeofday import TimeOfDay
 from proxy.version import version
 
 
@@ -42,6 +43,7 @@ class Ground:
     """Made once, and the same for every layer."""
 
     clocks: Clocks
+    steady: Callable[[], float]  # epoch seconds that are never set back, for what only counts how long
     telemetry: Telemetry
     keys: Keys
     store: Store
@@ -63,11 +65,11 @@ class Ground:
     def pressure(self, read: Request) -> float:
         """How near the limits of *read* have come."""
         asker = Asker(self.keys.fingerprint(read.credential), read.path, read.query)
-        return self.quota.pressure(asker, self.clocks.now())
+        return self.quota.pressure(asker, self.steady())
 
     def told_by_batch(self, top: Credential, answer: Reply, path: str) -> None:
         """Take what Graph says of limits to a whole batch, all about *path*, under the token of *top*."""
-        self.quota.note(Asker(self.keys.fingerprint(top), path, ""), answer.headers, self.clocks.now())
+        self.quota.note(Asker(self.keys.fingerprint(top), path, ""), answer.headers, self.steady())
 
     def take(self, new: Settings) -> None:
         """Let what may change of *new* settings hold from now on."""
@@ -78,16 +80,21 @@ class Ground:
 
 async def lay(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Ground:
     """The ground for a stack by *settings*, its store open. Raises StartError."""
-    master, purges = _master(settings.cache), Purges()
+    master, purges, touches, now = _master(settings.cache), Purges(), Touches(), TimeOfDay(clocks.now)
+    clocks = replace(clocks, now=now)
+    store = await _open_store(settings.cache, master, lambda text: purges.recall(text, now()), lifetimes)
+    telemetry = await _telemetry(settings, clocks, lifetimes)
+    now.tell(touches.set_back, purges.set_back, telemetry.set_back)
     return Ground(
         clocks=clocks,
-        store=await _open_store(settings.cache, master, lambda text: purges.recall(text, clocks.now()), lifetimes),
-        telemetry=await _telemetry(settings, clocks, lifetimes),
+        steady=now.steady,
+        store=store,
+        telemetry=telemetry,
         keys=Keys(master),
         rules=derived.rules_of(settings),
         limits=derived.limits(settings),
         quota=Quota(derived.stages(settings), shared=settings.quota.group == "shared"),
-        touches=Touches(),
+        touches=touches,
         purges=purges,
         subscriptions=Subscriptions(settings.webhooks.extend_s),
     )

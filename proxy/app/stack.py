@@ -96,7 +96,7 @@ def _layers(ground: Ground, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
     keys, rules, clocks = ground.keys, ground.rules, ground.clocks
     listening = Listening(ends.upstream, ground.told_by_batch)
     batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic)
-    governor = Governor(batcher, quota=ground.quota, keys=keys, witness=ground.telemetry, now=clocks.now)
+    governor = Governor(batcher, quota=ground.quota, keys=keys, witness=ground.telemetry, now=ground.steady)
     cache = Cache(
         governor,
         store=ground.store,
@@ -120,7 +120,7 @@ def _layers(ground: Ground, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
 
 def _tell(ground: Ground, layers: _Layers, inside: Inside) -> None:
     """Let telemetry see what it tells of, and how reads are named in the log."""
-    quota, now = ground.quota, ground.clocks.now
+    quota, now = ground.quota, ground.steady
     ground.telemetry.telling = Telling(ground.keys, ground.rules.of)
     ground.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,
@@ -135,8 +135,8 @@ def _server(ground: Ground, ends: _Ends, layers: _Layers, changes: Changes, sett
     """The end towards the application."""
     rules, hosts, clocks = ground.rules, derived.hosts(settings), ground.clocks
     upstream, keys, telemetry = ends.upstream, ground.keys, ground.telemetry
-    reader = Reader(layers.coalescer, upstream.single, keys, ground.quota, telemetry, clocks.now, clocks.monotonic)
-    byway = Byway(ground.quota, keys, clocks.now, layers.governor.heard)
+    reader = Reader(layers.coalescer, upstream.single, keys, ground.quota, telemetry, ground.steady, clocks.monotonic)
+    byway = Byway(ground.quota, keys, ground.steady, layers.governor.heard)
     unbatcher = Unbatcher(reader, layers.cache, upstream.post, hosts, rules, changes.wrote, byway)
     return Server(
         reader, ends.passthrough, unbatcher, hosts, rules, settings.paging.rewrite, ends.way.trail, changes.wrote, byway

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -96,6 +96,10 @@ class _Mark:
         return not self.names.isdisjoint(subject.names)
 
 
+def _no_later(mark: _Mark, now: float) -> _Mark:
+    return replace(mark, when=min(mark.when, now))
+
+
 class _Written(msgspec.Struct, frozen=True):
     """What is written of all orders."""
 
@@ -152,10 +156,15 @@ class Purges:
             found = msgspec.json.decode(text, type=_Written)
         except UNREADABLE:
             found = _Written(now, [])
-        self._floor = max(self._floor, found.floor)
-        for mark in found.marks:
+        self._floor = max(self._floor, min(found.floor, now))
+        for mark in (_no_later(each, now) for each in found.marks):
             if mark not in self._marks:
                 self._put(mark)
+
+    def set_back(self, now: float, _by: float) -> None:
+        """The clock was set back to *now*: an order from the future was given now."""
+        self._floor = min(self._floor, now)
+        self._marks = [_no_later(mark, now) for mark in self._marks]
 
     def _put(self, mark: _Mark) -> None:
         self._marks.append(mark)

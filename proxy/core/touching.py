@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from proxy.core.kin import Kin, Names
 from proxy.core.messages import Request
+from proxy.core.stepping import set_back
 
 EAGERLY = 65_536
 """Bytes of the largest body that is learned from as it is kept; larger ones only when something was changed since."""
@@ -84,6 +85,11 @@ class Touches:
             self._floor = max(self._floor, now)
         while len(self._times) > self.PLACES:
             self._floor = max(self._floor, self._times.popitem(last=False)[1])
+
+    def set_back(self, now: float, by: float) -> None:
+        """The clock was set back to *now*, *by* seconds: no change is later than it was meant to be."""
+        self._times = OrderedDict((name, set_back(when, now, by)) for name, when in self._times.items())
+        self._floor, self._latest = set_back(self._floor, now, by), set_back(self._latest, now, by)
 
     def last(self, names: Iterable[str]) -> float:
         """The latest change of any of *names*, epoch seconds; 0 for never."""

@@ -33,6 +33,7 @@ class Leaf(ssl.SSLContext):
     """How TLS is ended under one name; what came through such a connection can be asked for the *name*."""
 
     name: str
+    begins: datetime
     ends: datetime
 
 
@@ -112,9 +113,9 @@ class Authority:
         return found
 
     def at_hand(self, name: str) -> Leaf | None:
-        """A leaf for *name* that was minted before and still lives."""
+        """A leaf for *name* that was minted before and is good now; none of a clock that was ahead."""
         found = self._leaves.get(name)
-        return found if found is not None and found.ends > self._now() else None
+        return found if found is not None and found.begins <= self._now() < found.ends else None
 
     def _mint(self, name: str) -> Leaf:
         now = self._now()
@@ -130,7 +131,8 @@ class Authority:
 def context_of(name: str, pair: Pair) -> Leaf:
     """How TLS is ended with the certificate and key of *pair*."""
     context = Leaf(ssl.PROTOCOL_TLS_SERVER)
-    context.name, context.ends = name, pair.certificate.not_valid_after_utc
+    context.name = name
+    context.begins, context.ends = pair.certificate.not_valid_before_utc, pair.certificate.not_valid_after_utc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     with _as_file(pair.pem) as path:

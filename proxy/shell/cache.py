@@ -153,7 +153,10 @@ class Cache:
         """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
-        settled = caching.learn(request, await found.entry(), answer, terms, asked)
+        entry = await found.entry()
+        if entry is not None and entry.held.asked > self._now():
+            entry = None  # the clock was ahead then: nothing tells which of the two is newer
+        settled = caching.learn(request, entry, answer, terms, asked)
         if settled.keep is not None:
             self._keep(Inquiry(request, key, terms, found, asked), settled)
 
@@ -213,10 +216,15 @@ class Cache:
         if not self._rule(request).cache:
             return NOTHING
         found = await self._look(key, request)
-        if found.held and self._purges.any and self._purges.has_forgotten(self._subject(request), found.held.asked):
+        if found.held and self._purges.any and self._is_forgotten(request, found.held):
             self._store.drop(key)
             return NOTHING
         return found
+
+    def _is_forgotten(self, request: Request, held: Held) -> bool:
+        """Whether an order was to forget *held*; when that was asked for is not known if it seems to be to come."""
+        asked = held.asked if held.asked <= self._now() else 0.0
+        return self._purges.has_forgotten(self._subject(request), asked)
 
     async def _look(self, key: bytes, request: Request) -> _Found:
         """A validator that is known leaves at once, while its body is read from the disk."""

@@ -98,6 +98,8 @@ def unfit(authority: Pair, hosts: frozenset[str], now: datetime) -> str:
     missing = sorted(hosts - hosts_of(certificate))
     if missing:
         return f"the authority was not made for {', '.join(missing)}"
+    if now < certificate.not_valid_before_utc:
+        return f"the authority is not good before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
     return "" if now < certificate.not_valid_after_utc else "the authority has expired"
 
 

@@ -17,6 +17,7 @@ from proxy.core.ledger import Bill, Ledger
 from proxy.core.messages import Mode, Reply, Request
 from proxy.core.normal import nodes
 from proxy.core.routes import Routes, account
+from proxy.core.stepping import set_back
 from proxy.core.telling import Outcome, Passage
 from proxy.core.troubles import COVERED
 from proxy.shell.telling import Telling
@@ -260,6 +261,11 @@ class Telemetry:
     def stopped(self, pool: str) -> None:
         """Graph's refusal stopped a *pool* of this sort."""
         self.stops[pool] += 1
+
+    def set_back(self, now: float, by: float) -> None:
+        """The clock was set back to *now*, *by* seconds: no error is from the future."""
+        for error in self.errors:
+            error["at"] = round(set_back(error["at"], now, by), 3)
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self.replies[mode, route, status] += 1

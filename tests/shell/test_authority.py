@@ -158,6 +158,25 @@ async def test_leaves_are_kept_and_renewed_in_time(tmp_path: Path) -> None:
     assert ours.at_hand(GRAPH) is None
 
 
+async def test_a_leaf_of_a_clock_that_was_ahead_is_not_used(tmp_path: Path) -> None:
+    """When the clock is set back by days, what was minted meanwhile is not good yet: another leaf is minted."""
+    authority.make(tmp_path, HOSTS, datetime.now(UTC))
+    clock = Clock()
+    ours = Authority(tmp_path, HOSTS, clock)
+    clock.now += timedelta(days=10)
+    early = await ours.leaf(GRAPH)
+    clock.now -= timedelta(days=10)
+    assert ours.at_hand(GRAPH) is None
+    assert (await ours.leaf(GRAPH)).begins < clock.now < early.begins
+
+
+async def test_an_authority_of_a_clock_that_was_ahead_is_told(tmp_path: Path) -> None:
+    """An authority that no client takes yet is named with the day from which it is good, and the way out."""
+    authority.make(tmp_path, HOSTS, datetime.now(UTC) + timedelta(days=10))
+    with pytest.raises(Uncertified, match=r"not good before .* makes a new one"):
+        await Authority(tmp_path, HOSTS).leaf(GRAPH)
+
+
 def test_clocks_may_differ(tmp_path: Path) -> None:
     """Authority and leaf hold for a client whose clock is a day behind."""
     now = datetime.now(UTC)

@@ -257,7 +257,7 @@ class Store:
             self._index.drop(key)
             return None
         known = self._index.get(key)
-        if known is not None and known.held.etag == entry.held.etag and known.held.asked > entry.held.asked:
+        if known is not None and known.held.etag == entry.held.etag:
             # Graph has confirmed this body since it was written; only the index has heard.
             entry = replace(entry, held=known.held)
         self._memory.put(key, entry)
