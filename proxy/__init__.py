@@ -10,6 +10,7 @@
     replay/      its log by other settings                           control     wait, quit; cache (`holdings`)
     wrapping     `run`: a sidecar for one command                    keeping     `ca` (`trust`: what clients are told)
     logs · tokens · version   how lines are written, what has to be shown to us, what runs
+    dumps        core dumps, which are forbidden
 
 A read, downwards, and whom each layer asks:
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from proxy import app, logs, trust
+from proxy import app, dumps, logs, trust
 from proxy.settings import Settings
 from proxy.shell import certificates
 from proxy.shell.authority import AuthorityError, load_or_make, write
@@ -31,6 +31,8 @@ _ITS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run *command* with its calls to Graph led through a sidecar; its exit status. Raises StartError."""
+    if not settings.core_dumps:
+        dumps.forbid()
     logs.set_up(settings.log)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, command, environ))
@@ -63,7 +65,8 @@ def _authority(folder: Path, names: frozenset[str]) -> Pair:
 
 async def _wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
-        process = await asyncio.create_subprocess_exec(*command, env=environ)
+        with dumps.limit_of_others():
+            process = await asyncio.create_subprocess_exec(*command, env=environ)
     except FileNotFoundError:
         _log.error("%s: not found", command[0])
         return NOT_FOUND

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from proxy import logs
+from proxy import dumps, logs
 from proxy.app.running import sidecar
 from proxy.settings import Settings
 
@@ -29,6 +29,8 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
 
     At SIGHUP, what *reread* gives is taken; it raises SettingsError.
     """
+    if not settings.core_dumps:
+        dumps.forbid()
     logs.set_up(settings.log)
     _keep_the_heap_small()
     _take_all_files()

@@ -33,6 +33,9 @@ class Settings(Section):
     drain_grace_s: float = Field(
         default=0, ge=0, le=3600, description="seconds before that in which the listener still takes new requests"
     )
+    core_dumps: bool = Field(
+        default=False, description="whether the system may write this process's memory, tokens and all, to a core dump"
+    )
     rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
     listener: Listener = Listener()
     upstream: Upstream = Upstream()
