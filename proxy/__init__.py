@@ -40,6 +40,7 @@ Around it:
     timeofday                                          a clock that is set back (stepping)
     telling · tracing                                  a line and a span for each reply (telling)
 
-`core.messages` holds the nouns; `replaying`, `rehearsing` and `supposing` play recorded reads through the same rooms.
+`core.messages` holds the nouns; `budget` and `memo` bound what is held in memory. `replaying`, `rehearsing` and
+`supposing` play recorded reads through the same rooms.
 Imports run cli, app, shell, core and never back.
 """

@@ -27,6 +27,7 @@ def way(settings: Settings) -> Way:
         connections=upstream.connections,
         connect_timeout_s=upstream.connect_timeout_s,
         reply_timeout_s=upstream.reply_timeout_s,
+        buffer_bytes=upstream.buffer_mb * 2**20,
         lookup=Lookup(upstream.nameservers, upstream.address),
     )
 

@@ -139,6 +139,7 @@ class Call(Enum):
 
     CUT = "cut"  # the connection ended before the reply did
     LATE = "late"  # no reply in time
+    LARGE = "large"  # the reply was larger than is held
 
 
 class Sorted(msgspec.Struct, frozen=True, gc=False):
@@ -161,7 +162,7 @@ def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call,
     if answer is Call.LATE:
         return Sorted({}, alone=tuple(everyone), cause="late")
     if isinstance(answer, Call):
-        return _apart(everyone, attempt, "cut")
+        return _apart(everyone, attempt, answer.value)
     slots = slots_of(answer, len(requests))
     if slots is None:
         return _refused(requests, top, answer, attempt)

@@ -5,6 +5,7 @@ SidecarError             answers a caller; its text starts with "graph-sidecar:"
 │   └── Looping    508   the way to Graph leads back here
 ├── Cut            502   the connection ended before the reply did
 ├── Nonsense       502   Graph's reply makes no sense
+├── Large          502   Graph's reply is larger than is held here
 ├── Uncertified    502   TLS cannot be ended here in Graph's name
 ├── Overloaded     503   too many requests wait here
 ├── Draining       503   the sidecar is stopping
@@ -65,6 +66,12 @@ class Nonsense(SidecarError):
     """Graph's reply makes no sense."""
 
     status, code, has_left = 502, 1, True
+
+
+class Large(SidecarError):
+    """Graph's reply is larger than is held here; a caller who is alone with it gets it as it comes."""
+
+    status, code, transient, has_left = 502, 1, False, True
 
 
 class Uncertified(SidecarError):

@@ -55,6 +55,12 @@ class Upstream(Section):
         le=3600,
         description="seconds that Graph may take over a reply, then 504; reads of a late batch are asked again alone",
     )
+    buffer_mb: int = Field(
+        default=64,
+        ge=2,
+        le=1_048_576,
+        description="megabytes of all replies that are being read; one that would hold more than half is streamed",
+    )
 
 
 class Batch(Section):

@@ -24,6 +24,12 @@ class Listener(Section):
     idle_timeout_s: float = Field(
         default=75, ge=0.1, le=86_400, description="seconds that a connection is kept open for its next message"
     )
+    buffer_mb: int = Field(
+        default=64,
+        ge=2,
+        le=1_048_576,
+        description="megabytes of all bodies that are being read, and as many of answers that wait to be taken",
+    )
 
 
 class Intercept(Section):

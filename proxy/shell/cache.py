@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import caching
-from proxy.core.errors import NotHeld, SidecarError, Throttled, ends_token, reply_of
+from proxy.core.errors import Large, NotHeld, SidecarError, Throttled, ends_token, reply_of
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill
 from proxy.core.messages import LOW_PRIORITY, Entry, Held, Reply, Request
@@ -247,6 +247,8 @@ class Cache:
             answer = await self._onward(inquiry.request)
         except Throttled as throttled:
             return await self.stand_in(inquiry, throttled)
+        except Large:  # Graph has an answer, and it is streamed
+            raise
         except SidecarError:
             if covered := await self._cover(inquiry, "stale-if-error"):
                 return covered

@@ -14,6 +14,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from proxy.core import headers
+from proxy.core.budget import Budget
+from proxy.core.errors import Large
 from proxy.core.messages import Discreet, Headers
 
 HEAD_SIZE = 65_536
@@ -36,9 +38,12 @@ class Answer(Discreet, frozen=True, gc=False):
 class Exchange:
     """Calls to Graph, one at a time on each connection of a pool."""
 
-    def __init__(self, pool: aiohttp.TCPConnector, *, connect_timeout_s: float, reply_timeout_s: float) -> None:
-        """Take connections from *pool*; wait so long for one, and for a sign of life on it."""
+    def __init__(
+        self, pool: aiohttp.TCPConnector, replies: Budget, *, connect_timeout_s: float, reply_timeout_s: float
+    ) -> None:
+        """Take connections from *pool*; wait so long for one, and for a sign of life on it. *replies* bounds bodies."""
         self._pool = pool
+        self._replies = replies
         self._patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
         self._ends: dict[URL, aiohttp.ClientRequest] = {}
@@ -50,7 +55,7 @@ class Exchange:
     async def ask(
         self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, left: Callable[[], None]
     ) -> Answer:
-        """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does.
+        """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does, and Large.
 
         *left* is called when its head is written: from there on it may have reached Graph.
         """
@@ -61,7 +66,7 @@ class Exchange:
         try:
             self._listen(connection.protocol)
             await _write(connection.protocol, head + body, left)
-            answer = await _read(connection.protocol)
+            answer = await _read(connection.protocol, self._replies)
         except BaseException:
             connection.close()
             raise
@@ -104,12 +109,26 @@ async def _write(protocol: ResponseHandler, message: bytes, left: Callable[[], N
     protocol.start_timeout()
 
 
-async def _read(protocol: ResponseHandler) -> Answer:
+async def _read(protocol: ResponseHandler, replies: Budget) -> Answer:
     """The final answer; those before it say only that it will come (RFC 9110 section 15.2)."""
     message, content = await protocol.read()
     while 100 <= message.code < 200 and message.code != 101:
         message, content = await protocol.read()
-    return Answer(message.code, fields_of(message.raw_headers), await content.read())
+    return Answer(message.code, fields_of(message.raw_headers), await _whole(content, replies))
+
+
+async def _whole(content: aiohttp.StreamReader, replies: Budget) -> bytes:
+    """A body, unpacked a piece at a time; reading goes no further where it would hold too much. Raises Large."""
+    pieces: list[bytes] = []
+    with replies.share() as share:
+        while piece := await content.readany():
+            if not share.grow(len(piece)):
+                raise Large(
+                    f"Graph's reply has more than {share.size} bytes, and {replies.limit} bytes are allowed for all"
+                    " replies that are being read (setting upstream.buffer_mb)"
+                )
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def fields_of(raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -98,7 +98,7 @@ class Ordered:
             try:
                 refusal = await self._perform(part)
             except errors.SidecarError as error:
-                if start == 0:
+                if start == 0 or isinstance(error, errors.Large):
                     raise
                 refusal = errors.reply_of(error)
             if refusal is None:
@@ -125,6 +125,8 @@ class Ordered:
                 raise
             if any(one.writes for one in ready):
                 raise errors.unsure(error) from None
+            if isinstance(error, errors.Large) and not self._slots.writes:
+                raise
             answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
         refused, probes = unbatching.is_refusal(answer), _probed(ready)
         self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())

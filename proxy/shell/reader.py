@@ -37,7 +37,7 @@ class Reader:
     clock: Callable[[], float]
 
     async def answer(self, read: Read, way_in: dressing.WayIn) -> Reply:
-        """The dressed reply to *read*; an error of ours is a reply, too."""
+        """The dressed reply to *read*; an error of ours is a reply, too. Raises Large."""
         began, bill = self.clock(), self.bill(read.request)
         return self.dress(read, await self.ask(read, bill), bill, way_in, self.clock() - began)
 
@@ -65,7 +65,7 @@ class Reader:
         return dressed
 
     async def ask(self, read: Read, bill: Bill) -> Reply:
-        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included."""
+        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included. Raises Large."""
         try:
             try:
                 with bills.charged_to(bill):
@@ -75,6 +75,8 @@ class Reader:
             except Exception as fault:  # noqa: BLE001 - trouble here makes a reply slower, never an error
                 tell(fault)
                 return await self._ask_graph(replace(read.request, channel=Channel.DIRECT, validator=""), bill)
+        except errors.Large:
+            raise
         except errors.SidecarError as error:
             return errors.reply_of(error)
 

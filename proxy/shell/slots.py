@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.core import dressing, paging, unbatching
 from proxy.core.dressing import WayIn
-from proxy.core.errors import UNREADABLE
+from proxy.core.errors import UNREADABLE, Large, reply_of
 from proxy.core.ledger import avoided, calls_of
 from proxy.core.messages import Reply
 from proxy.core.normal import read_target
@@ -88,10 +88,15 @@ class Slots:
     # --- when it was answered ---
 
     async def ask(self, at: int, read: Read) -> Reply:
-        """Answer the operation through the stack, as any GET."""
+        """Answer the operation through the stack, as any GET. Raises Large where the whole batch may be streamed."""
         began = self._reader.clock()
         self.bills[at].turn_out(calls_of(read.request.query))
-        reply = await self._reader.ask(read, self.bills[at])
+        try:
+            reply = await self._reader.ask(read, self.bills[at])
+        except Large as large:
+            if not self.writes:
+                raise
+            reply = reply_of(large)
         self.fill(at, read, reply, self._reader.clock() - began)
         return reply
 

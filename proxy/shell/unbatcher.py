@@ -45,7 +45,10 @@ class Unbatcher:
     byway: Byway
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: WayIn) -> Reply:
-        """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole."""
+        """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole.
+
+        Raises Large where an answer is too large to be held and the batch, all of reads, may be asked again as it came.
+        """
         self.reader.telemetry.unbatched(len(envelope.operations))
         slots = Slots(envelope, self.reader, way_in, self.hosts, self.rules)
         ordered = Ordered(
@@ -61,6 +64,8 @@ class Unbatcher:
         try:
             whole = await self._fill(slots, ordered)
         except errors.SidecarError as error:
+            if isinstance(error, errors.Large) and not slots.writes:
+                raise
             self.reader.telemetry.failed(error)
             whole = errors.reply_of(error)
         reply = unbatching.outer(slots.shown(), envelope.callback)

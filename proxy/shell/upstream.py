@@ -14,7 +14,8 @@ from msgspec.structs import replace
 from yarl import URL
 
 from proxy.core import batching, headers, looping
-from proxy.core.errors import Cut, Late, Looping, Nonsense, Unreachable
+from proxy.core.budget import Budget
+from proxy.core.errors import Cut, Large, Late, Looping, Nonsense, Unreachable
 from proxy.core.messages import Channel, Credential, Discreet, Reply, Request
 from proxy.shell.dialing import Lookup, OwnSockets, connector
 from proxy.shell.exchange import Answer, Exchange
@@ -41,6 +42,7 @@ class Way:
     connections: int
     connect_timeout_s: float
     reply_timeout_s: float
+    buffer_bytes: int = 64 * 2**20  # of all replies that are being read
     lookup: Lookup = field(default_factory=Lookup)
     own: OwnSockets = field(default_factory=OwnSockets)
     trail: looping.Trail = field(default_factory=lambda: looping.Trail(os.urandom(8).hex()))
@@ -64,6 +66,7 @@ class Upstream:
         """Make the connection pool."""
         self._exchange = Exchange(
             connector(self._way.lookup, self._way.own),
+            Budget(self._way.buffer_bytes),
             connect_timeout_s=self._way.connect_timeout_s,
             reply_timeout_s=self._way.reply_timeout_s,
         )
@@ -82,14 +85,16 @@ class Upstream:
             return batching.Call.CUT
         except Late:
             return batching.Call.LATE
+        except Large:
+            return batching.Call.LARGE
 
     async def post(self, host: str, path: str, language: str, form: Written, left: Left = ignored) -> Reply:
-        """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense."""
+        """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
         return await self._ask(_Asked(host, f"POST {path}", fields, form.body), Channel.BATCH, left)
 
     async def single(self, request: Request, left: Left = ignored) -> Reply:
-        """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense."""
+        """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator

@@ -46,7 +46,7 @@ def test_an_error_of_ours(kind: type[errors.SidecarError]) -> None:
 def test_the_status_of_its_kind() -> None:
     """Unreachable is 502, overloaded and draining 503, too late 504, as the documentation says."""
     assert {kind.__name__: kind.status for kind in KINDS} == {
-        "Unreachable": 502, "Cut": 502, "Nonsense": 502, "Overloaded": 503, "Draining": 503, "Late": 504,
+        "Unreachable": 502, "Cut": 502, "Nonsense": 502, "Large": 502, "Overloaded": 503, "Draining": 503, "Late": 504,
         "NotHeld": 504, "BadRequest": 400, "Slow": 408, "Unwelcome": 403, "Misdirected": 421, "Uncertified": 502,
         "Fault": 500, "Unspoken": 505,
     }  # fmt: skip
