@@ -138,7 +138,6 @@ class Call(Enum):
     """How a whole batch call went, where there is no reply to look into."""
 
     CUT = "cut"  # the connection ended before the reply did
-    LATE = "late"  # no reply in time
     LARGE = "large"  # the reply was larger than is held
 
 
@@ -159,8 +158,6 @@ def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call,
     *attempt* counts the batches that these requests have been in: first a smaller batch, then each alone.
     """
     everyone = range(len(requests))
-    if answer is Call.LATE:
-        return Sorted({}, alone=tuple(everyone), cause="late")
     if isinstance(answer, Call):
         return _apart(everyone, attempt, answer.value)
     slots = slots_of(answer, len(requests))

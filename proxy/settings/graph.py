@@ -50,10 +50,10 @@ class Upstream(Section):
         default=5, ge=0.1, le=300, description="seconds that opening a connection to Graph may take"
     )
     reply_timeout_s: float = Field(
-        default=60,
+        default=300,
         ge=0.1,
         le=3600,
-        description="seconds that Graph may take over a reply, then 504; reads of a late batch are asked again alone",
+        description="seconds that Graph may be silent over a reply, then 504; a late read is not asked again",
     )
     buffer_mb: int = Field(
         default=64,

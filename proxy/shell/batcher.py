@@ -117,7 +117,8 @@ class Batcher:
         if fates.cause:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
         if fates.again or fates.alone:
-            parts = [self._fly([waiting[at] for at in part], attempt + 1) for part in fates.again]
+            again = [[waiting[at] for at in part if not waiting[at].reply.done()] for part in fates.again]
+            parts = [self._fly(part, attempt + 1) for part in again if part]
             await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.alone]))
 
     async def _all_alone(self, waiting: Sequence[Waiting]) -> None:

@@ -145,6 +145,10 @@ class Cache:
             reply = replace(reply, stored=reply.stored and is_held)
         return reply
 
+    async def cover(self, request: Request) -> Reply | None:
+        """What is held of *request*, where a rule lets it stand in for an answer that Graph could not give."""
+        return await self._cover(await self.inquire(request), "stale-if-error")
+
     async def stand_in(self, inquiry: Inquiry, throttled: Throttled) -> Reply:
         """What answers *inquiry* while a limit is reached: what is held, where a rule allows it, else Graph's words."""
         return await self._cover(inquiry, "throttled") or throttled.reply

@@ -16,7 +16,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from proxy.core import batching, fields
-from proxy.core.errors import Cut, SidecarError
+from proxy.core.errors import Cut, Late, SidecarError
 from proxy.core.keys import Keys
 from proxy.core.lore import Lore
 from proxy.core.messages import Mode, Reply, Request
@@ -33,6 +33,9 @@ class Cache(Protocol):
 
     async def answer_held(self, request: Request) -> Reply | None:
         """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+
+    async def cover(self, request: Request) -> Reply | None:
+        """What is held of *request*, where a rule lets it stand in for an answer that Graph could not give."""
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
         """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
@@ -195,7 +198,10 @@ class Merger:
             raise
         finally:
             self._forget(flight)
-        if left := self._hand_out(flight, answer):
+        left = self._hand_out(flight, answer)
+        if isinstance(answer, Late):
+            await asyncio.gather(*(self._cover(one, answer) for one in left))
+        elif left:
             self._lore.failed(flight.lane[0], flight.names, await self._take_apart(left), self._clock())
         elif isinstance(answer, Reply):
             selections, fresh_s = {_names(one.request) for one in flight.aboard}, self._rule(flight.request).shared_s
@@ -218,6 +224,14 @@ class Merger:
         """Ask each for itself; Graph's answer to each selection, None where there is none."""
         replies = await asyncio.gather(*(self._ask_alone(one) for one in left))
         return {_names(one.request): reply for one, reply in zip(left, replies, strict=True)}
+
+    async def _cover(self, one: Waiting, late: Late) -> None:
+        """Answer from what is held for *one* itself, where a rule allows: what is late is not asked again."""
+        reply = await self._cache.cover(one.request)
+        if reply is None:
+            one.fail(late)
+        else:
+            one.answer(reply)
 
     async def _ask_alone(self, one: Waiting) -> Reply | None:
         if one.reply.done():

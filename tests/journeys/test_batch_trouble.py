@@ -21,6 +21,7 @@ SAYS = [(f"/v25.0/{number}", ("ann", "bob", "cem")[number % 3]) for number in ra
 ONE_AT_A_TIME = {"batch": {"in_flight": 1}}
 IMPATIENT = {"upstream": {"connect_timeout_s": 1, "reply_timeout_s": 1}, **ONE_AT_A_TIME}
 SOON_LATE_MS = 5000
+PASSED = {"alone": {}, "passed": {"Range": "bytes=0-"}}
 
 Faults = dict[str, dict[str, Any]]
 SLOTS: Faults = {
@@ -187,13 +188,37 @@ async def test_retries_end_when_nothing_helps(twins: MakeTwins, gate: MakeGate) 
 # --- late, cut and gone
 
 
-async def test_a_batch_that_is_late_is_asked_alone(twins: MakeTwins, gate: MakeGate) -> None:
-    """A batch that takes Graph too long is given up, and its reads are answered by calls of their own."""
+async def test_what_is_late_is_not_asked_again(twins: MakeTwins, gate: MakeGate) -> None:
+    """A batch that takes Graph too long is given up: Graph may be at work on it yet, and each caller is told 504."""
     here = await twins(IMPATIENT)
     heard = await struck(here, gate(here.behind), {"kind": "delay", "ms": SOON_LATE_MS, "where": "batch"})
-    for direct, through in zip(await told_directly(here), heard, strict=True):
-        assert_alike(direct, through)
-    assert here.behind.ledger.http_calls == 1 + COUNT
+    for each in heard:
+        assert_ours(each, 504)
+    assert here.behind.ledger.http_calls == 1
+
+
+@pytest.mark.parametrize("way", ["alone", "passed", "in a batch of its own"])
+async def test_a_late_reply_costs_one_call(scene: MakeScene, way: str) -> None:
+    """Whatever way a read takes, Graph is asked once where it does not answer in time."""
+    here = await scene(IMPATIENT)
+    here.graph.faults.add({"kind": "delay", "ms": SOON_LATE_MS})
+    if way == "in a batch of its own":
+        operations = json.dumps([{"method": "GET", "relative_url": str(number)} for number in (1, 2)])
+        heard = await here.say("/", method="POST", data={"access_token": "ann", "batch": operations})
+    else:
+        heard = await here.say("/v25.0/100", token="ann", headers=PASSED[way])
+    assert heard.status == 504
+    assert here.graph.ledger.http_calls == 1
+
+
+async def test_a_late_reply_is_covered_by_what_is_held(scene: MakeScene) -> None:
+    """Where a rule allows, what is held answers in the place of an answer that did not come in time."""
+    here = await scene({**IMPATIENT, "cache": {"stale_if_error_s": 3600}})
+    first = await here.say("/v25.0/100", token="ann")
+    here.graph.faults.add({"kind": "delay", "ms": SOON_LATE_MS})
+    late = await here.say("/v25.0/100", token="ann")
+    assert (late.status, late.body) == (200, first.body)
+    assert here.graph.ledger.http_calls == 2
 
 
 async def test_a_reply_that_drips_in_time_is_a_reply(twins: MakeTwins, gate: MakeGate) -> None:

@@ -320,7 +320,10 @@ async def test_for_who_has_left_nothing_is_asked_again() -> None:
     await turns()
     leaver.cancel()
     await turns()
-    upstream.flights[0].land(Call.LATE)
+    upstream.flights[0].land(Call.CUT)
+    await turns()
+    assert [flight.paths for flight in upstream.flights[1:]] == [["/2"]]
+    upstream.flights[1].land(Call.CUT)
     assert (await stayer).body == b"alone /2"
     assert [request.path for request in upstream.singles] == ["/2"]
 
@@ -373,7 +376,7 @@ async def test_a_read_asked_alone_carries_no_validator_of_a_batch() -> None:
 
 async def test_one_that_fails_alone_fails_alone() -> None:
     """When even the last resort fails for one read, its batch mates have their answers."""
-    upstream = FakeUpstream(lambda _flight: Call.LATE)
+    upstream = FakeUpstream(lambda _flight: Call.CUT)
     upstream.single_trouble["/1"] = Late("Graph did not answer in time")
     good, bad = await asyncio.gather(*start(batcher(upstream), ask("/0"), ask("/1")), return_exceptions=True)
     assert isinstance(good, Reply)
@@ -441,10 +444,11 @@ async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
 async def test_the_witness_hears_of_every_call() -> None:
     """The counts that `/stats` shows come from here: batches with their slots, and calls alone."""
     witness = FakeWitness()
-    upstream = FakeUpstream(lambda flight: Call.LATE if len(flight.requests) == 2 else None)
+    upstream = FakeUpstream(lambda _flight: Call.CUT)
     await asyncio.gather(*start(batcher(upstream, witness), ask("/1"), ask("/2")))
-    assert witness.told == [("batch", 2), ("again", 2, "late"), ("single",), ("single",)]
-    assert (witness.ledger.counted, witness.ledger.uncertain, witness.in_flight) == (0, 4, 0)
+    halves = [("batch", 1), ("again", 1, "cut"), ("batch", 1), ("again", 1, "cut"), ("single",), ("single",)]
+    assert witness.told == [("batch", 2), ("again", 2, "cut"), *halves]
+    assert (witness.ledger.counted, witness.ledger.uncertain, witness.in_flight) == (0, 6, 0)
 
 
 async def test_what_graph_answered_is_counted_for_certain() -> None:
