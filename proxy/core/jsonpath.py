@@ -13,76 +13,118 @@ from typing import Any
 from jsonpath_ng import Child, Descendants, Fields, Index, JSONPath, Root, Slice, This
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.jsonpath import Wildcard
-from jsonpath_ng.parser import parse as _parse
+from jsonpath_ng.parser import JsonPathParser
+
+LONGEST = 256
+"""Characters of a path; Meta's own samples have about twenty."""
+
+MOST_STEPS = 32
+"""Names, places and stars of a path; Meta's own samples have four."""
+
+MOST_VISITS = 100_000
+"""Values of a document that are looked at for one text."""
+
+_parser = JsonPathParser()
 
 
 class BadPath(Exception):  # noqa: N818 - what is bad is the path, and that is its name
-    """This text is no JSONPath that we know."""
+    """This text is no JSONPath that we know, or more work than one path may be."""
 
 
-def find(path: str, document: Any) -> list[Any]:
-    """Everything in *document* that *path* matches, in Goessner's order. Raises BadPath."""
+class Visits:
+    """How many values may still be looked at."""
+
+    def __init__(self, most: int = MOST_VISITS) -> None:
+        """Allow *most* values."""
+        self.left = most
+
+    def spend(self, values: int) -> None:
+        """Count *values* that are looked at. Raises BadPath when there were too many."""
+        self.left -= values
+        if self.left < 0:
+            raise BadPath(f"a path to more than {MOST_VISITS} values")
+
+
+def find(path: str, document: Any, visits: Visits | None = None) -> list[Any]:
+    """Everything in *document* that *path* matches, in Goessner's order, within *visits*. Raises BadPath."""
+    check(path)
     try:
-        return list(_walk(_parsed(path), document))
-    except (ValueError, RecursionError) as error:  # a stride of nought; a path or a document too deep to walk
+        return _walk(_parsed(path), [document], visits or Visits())
+    except (ValueError, RecursionError) as error:  # a stride of nought
         raise BadPath(path) from error
+
+
+def check(path: str) -> None:
+    """Raise BadPath for a *path* that is too long to be parsed."""
+    if len(path) > LONGEST or path.count(".") + path.count("[") > MOST_STEPS:
+        raise BadPath(f"{path[:64]}… (of more than {LONGEST} characters or {MOST_STEPS} steps)")
+
+
+def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:
+    """*value* and all that is below it, in the order of its text."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        visits.spend(1)
+        yield value
+        waiting += reversed(_members(value))
 
 
 @lru_cache(maxsize=256)
 def _parsed(path: str) -> JSONPath:
     try:
-        return _parse(path)
+        return _parser.parse(path)
     except (JSONPathError, ValueError, AttributeError, RecursionError) as error:
         raise BadPath(path) from error
 
 
-def _walk(step: JSONPath, document: Any) -> Iterator[Any]:
+def _walk(step: JSONPath, values: list[Any], visits: Visits) -> list[Any]:
+    """What *step* finds in each of *values*, in their order."""
+    visits.spend(len(values))
     match step:
         case Root() | This():
-            yield document
+            return values
         case Child(left=left, right=right):
-            for value in _walk(left, document):
-                yield from _walk(right, value)
+            return _walk(right, _walk(left, values, visits), visits)
         case Descendants(left=left, right=right):
-            for value in _walk(left, document):
-                for inner in _all_below(value):
-                    yield from _walk(right, inner)
+            below = [inner for value in _walk(left, values, visits) for inner in nodes_in(value, visits)]
+            return _walk(right, below, visits)
         case _:
-            yield from _children(step, document)
+            found: list[Any] = []
+            for value in values:
+                children = _children(step, value)
+                visits.spend(len(children))
+                found += children
+            return found
 
 
-def _children(step: JSONPath, value: Any) -> Iterator[Any]:
+def _children(step: JSONPath, value: Any) -> list[Any]:
     match step:
         case Fields(fields=("*",)) | Wildcard():
-            yield from _members(value)
+            return _members(value)
         case Fields(fields=names):
-            for name in names:
-                yield from _member(value, name)
+            return [found for name in names for found in _member(value, name)]
         case Index(indices=indices):
-            for index in indices:
-                yield from _member(value, str(index))
+            return [found for index in indices for found in _member(value, str(index))]
         case Slice(start=start, end=end, step=stride):
-            yield from value[start:end:stride] if isinstance(value, list) else ()
+            return value[start:end:stride] if isinstance(value, list) else []
         case _:
             raise BadPath(str(step))
 
 
-def _member(value: Any, name: str) -> Iterator[Any]:
+def _member(value: Any, name: str) -> list[Any]:
     if isinstance(value, dict) and name in value:
-        yield value[name]
-    elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):  # none is counted from the end
-        yield value[int(name)]
+        return [value[name]]
+    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):  # none is counted from the end
+        return [value[int(name)]]
+    return []
 
 
-def _members(value: Any) -> Iterator[Any]:
+def _members(value: Any) -> list[Any]:
     match value:
         case dict():
-            yield from value.values()
+            return list(value.values())
         case list():
-            yield from value
-
-
-def _all_below(value: Any) -> Iterator[Any]:
-    yield value
-    for inner in _members(value):
-        yield from _all_below(inner)
+            return value
+        case _:
+            return []

@@ -76,7 +76,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         return frozenset(at for at, operation in enumerate(self.operations) if operation.name in named)
 
 
-_PLAIN_VALUE = re.compile(r"\$(?:\.\w+|\[\d+\]|\.data\.\*|\.data\[[\d:*]*\])*\.(?:id|hash|name)")
+_PLAIN_VALUE = re.compile(
+    r"\$(?:\.\w+|\[\d+\]|(?<=\.data)\.\*|(?<=\.data)\[[\d:*]*\])*+(?:(?<=\.id)|(?<=\.hash)|(?<=\.name))"
+)
 """A path to something that is the same in whatever order the fields around it were asked for."""
 
 

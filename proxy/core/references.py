@@ -8,28 +8,63 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from proxy.core import jsonpath
 
-_REFERENCE = re.compile(
-    r"(?:\{|%7B)result(?:=|%3D)(?P<name>.+?)(?::|%3A)(?P<path>.+?)(?:\}|%7D)",
-    re.IGNORECASE | re.DOTALL,
-)
+LONGEST_VALUE = 65_536
+"""Characters that one text grows by: a URL can hold no more."""
+
+MOST_IN_TEXT = 32
+"""References in one text that are followed here; where there are more, Graph follows them."""
+
+_OPENING = re.compile(r"(?:\{|%7B)result(?:=|%3D)", re.IGNORECASE)
+_COLON = re.compile(r":|%3A", re.IGNORECASE)
+_CLOSING = re.compile(r"\}|%7D", re.IGNORECASE)
+
+
+class _Reference(NamedTuple):
+    """A reference, and where in its text it stands."""
+
+    start: int
+    end: int
+    name: str
+    path: str
+
+
+def _references(text: str) -> Iterator[_Reference]:
+    """The references in *text*, from left to right; name and path are never empty, and no byte is read twice.
+
+    Where no colon or no brace follows one opening, none follows a later opening either.
+    """
+    at = 0
+    while opening := _OPENING.search(text, at):
+        colon = _COLON.search(text, opening.end() + 1)
+        closing = colon and _CLOSING.search(text, colon.end() + 1)
+        if not colon or not closing:
+            return
+        at = closing.end()
+        name, path = text[opening.end() : colon.start()], text[colon.end() : closing.start()]
+        yield _Reference(opening.start(), at, unquote(name), unquote(path))
 
 
 def names_in(text: str) -> tuple[str, ...]:
     """The operations that *text* refers to, each once."""
-    return tuple(dict.fromkeys(unquote(found["name"]) for found in _REFERENCE.finditer(text)))
+    return tuple(dict.fromkeys(found.name for found in _references(text)))
+
+
+def has_too_many(text: str) -> bool:
+    """Whether *text* has more references than are followed here."""
+    return sum(1 for _found in _OPENING.finditer(text)) > MOST_IN_TEXT
 
 
 def can_be_followed(text: str) -> bool:
     """Whether the paths of all references in *text* are known here; what others mean, only Graph can say."""
     try:
-        for found in _REFERENCE.finditer(text):
-            jsonpath.find(unquote(found["path"]), None)
+        for found in _references(text):
+            jsonpath.find(found.path, None)
     except jsonpath.BadPath:
         return False
     return True
@@ -37,7 +72,7 @@ def can_be_followed(text: str) -> bool:
 
 def paths_in(text: str) -> tuple[tuple[str, str], ...]:
     """Each reference in *text*: the operation that it names, and what of its answer."""
-    return tuple((unquote(found["name"]), unquote(found["path"])) for found in _REFERENCE.finditer(text))
+    return tuple((found.name, found.path) for found in _references(text))
 
 
 def fill(text: str, results: Mapping[str, Any]) -> str:
@@ -46,19 +81,28 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     A value goes in percent-encoded, for it stands inside a query or a form; a text that is nothing but a reference to a
     URL keeps that URL's own marks.
     """
-    stripped = text.strip()
-    first = _REFERENCE.match(stripped)
-    is_whole = first is not None and first.end() == len(stripped)
-    encode: Callable[[str], str] = str if is_whole else lambda value: quote(value, safe=",:")
+    found = tuple(_references(text))
+    is_whole = len(found) == 1 and not (text[: found[0].start] + text[found[0].end :]).strip()
+    pieces, done, grown, visits = list[str](), 0, 0, jsonpath.Visits()
+    for reference in found:
+        if reference.name not in results:
+            continue
+        value = _joined(jsonpath.find(reference.path, results[reference.name], visits), visits)
+        grown += len(value)
+        if grown > LONGEST_VALUE:
+            raise jsonpath.BadPath(f"{reference.path} (more than {LONGEST_VALUE} characters)")
+        pieces += [text[done : reference.start], value if is_whole else quote(value, safe=",:")]
+        done = reference.end
+    return "".join([*pieces, text[done:]])
 
-    def value(found: re.Match[str]) -> str:
-        name = unquote(found["name"])
-        if name not in results:
-            return found[0]
-        matches = jsonpath.find(unquote(found["path"]), results[name])
-        return encode(",".join(_plain(match) for match in matches if match is not None))
 
-    return _REFERENCE.sub(value, text)
+def _joined(matches: list[Any], visits: jsonpath.Visits) -> str:
+    """What was matched, with bare commas between."""
+    for match in matches:
+        if isinstance(match, dict | list):
+            for _node in jsonpath.nodes_in(match, visits):
+                pass
+    return ",".join(_plain(match) for match in matches if match is not None)
 
 
 def _plain(value: Any) -> str:

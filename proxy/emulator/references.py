@@ -14,7 +14,7 @@ from proxy.emulator import jsonpath
 from proxy.emulator.jsonstyle import plain
 
 _REFERENCE = re.compile(
-    r"(?:\{|%7B)result(?:=|%3D)(?P<name>.+?)(?::|%3A)(?P<path>.+?)(?:\}|%7D)",
+    r"(?:\{|%7B)result(?:=|%3D)(?P<name>.(?:(?!:|%3A).)*+)(?::|%3A)(?P<path>.(?:(?!\}|%7D).)*+)(?:\}|%7D)",
     re.IGNORECASE,
 )
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.jsonpath import BadPath, find
+from proxy.core.jsonpath import MOST_VISITS, BadPath, find
 from proxy.emulator import jsonpath as judge
+from tests.work import lines_run
 
 DATA = {
     "id": "7",
@@ -94,6 +95,27 @@ def test_a_document_may_be_deep() -> None:
         deep = [deep]
     with pytest.raises(BadPath):
         find("$..id", deep)
+
+
+@pytest.mark.parametrize("path", ["$..*..*..*..*", "$" + "..*" * 15, "$.data[" + "0," * 100 + "0]..*..*", "$..id..id"])
+def test_a_path_may_not_look_at_a_document_again_and_again(path: str) -> None:
+    """Steps that multiply what they find end when they have looked at a bounded number of values."""
+    wide = {"data": [{"id": str(at), "data": [{"id": str(at)}] * 20} for at in range(500)]}
+    assert lines_run(lambda: _outcome(path, wide)) < 10 * MOST_VISITS
+
+
+def _outcome(path: str, document: Any) -> str:
+    try:
+        return f"{len(find(path, document))} values"
+    except BadPath:
+        return "bad"
+
+
+def test_a_path_of_too_many_steps_is_refused_unread() -> None:
+    """A path is counted before it is parsed, for parsing is slow."""
+    assert lines_run(lambda: _outcome("$" + ".a" * 3000, {})) < 50
+    assert _outcome("$" + ".a" * 32, {}) == "0 values"
+    assert _outcome("$" + ".a" * 33, {}) == _outcome("$." + "a" * 300, {}) == "bad"
 
 
 @OLD

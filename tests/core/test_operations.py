@@ -117,3 +117,11 @@ def test_what_a_write_changes(url: str, body: str, nodes: tuple[str, ...]) -> No
 def test_whose_write_it_is(url: str, body: str, token: str) -> None:
     """An operation writes with its own token, wherever that stands, or with the batch's."""
     assert asked_by(url, body, envelope(ONE))[0].token == token
+
+
+@pytest.mark.parametrize("step", [".data[0]", ".data.*", "[0]", ".data", ".data[0:1]"])
+def test_whether_a_path_is_to_a_plain_value_is_read_in_one_pass(step: str) -> None:
+    """A step that can be read in two ways is read in one: sixty such steps would take longer than any caller lives."""
+    parts = [{**ONE, "name": "a"}, {"relative_url": f"{{result=a:${step * 60}.x}}"}]
+    assert envelope(*parts).quoted == {0}
+    assert envelope(parts[0], {"relative_url": f"{{result=a:${step * 60}.id}}"}).quoted == set()

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -5,9 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.core.jsonpath import BadPath
-from proxy.core.references import can_be_followed, fill, names_in
+from proxy.core.references import can_be_followed, fill, has_too_many, names_in
 from proxy.emulator import references as judge
 from tests.core.test_jsonpath import DATA, DOCUMENTS, STEPS
+from tests.work import lines_run, processor_time
 
 RESULTS: dict[str, Any] = {
     "a": DATA,
@@ -102,3 +104,39 @@ def test_where_graph_fills_we_agree(pieces: list[str], results: dict[str, Any]) 
     answered = {**results, "My Søn & co": {"id": "9"}}
     assert names_in(text) == tuple(dict.fromkeys(judge.names_in(text)))
     assert fill(text, answered) == judge.filled(text, answered)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{result=a:",
+        "{result=",
+        "{result=:",
+        "{result=a:%3A",
+        "%7Bresult%3Da%3A",
+        "{result=a:$.id",
+        ":}{result=",
+        "{result=a:b}",
+    ],
+)
+def test_text_of_openings_is_read_in_one_pass(piece: str) -> None:
+    """A text twice as long takes twice the steps, whatever is left open in it."""
+    texts = [piece * count for count in (4000, 8000)]
+    once, twice = (lines_run(partial(names_in, text)) for text in texts)
+    assert twice <= 2 * once + 10
+    short, long = (min(processor_time(partial(names_in, text)) for _ in range(3)) for text in texts)
+    assert long <= 8 * short + 0.01  # the former pattern took ten seconds for the shorter text alone
+
+
+def test_a_text_that_grows_beyond_a_url_is_refused() -> None:
+    """What many references, or one to a large answer, come to is not written out before its size is known."""
+    whole = {"a": {"data": [{"id": str(at)} for at in range(20_000)]}}
+    for text in ("?ids={result=a:$.data.*.id}", "?ids={result=a:$}" * 30, "?ids=" + "{result=a:$..*}" * 30):
+        with pytest.raises(BadPath, match="more than"):
+            fill(text, whole)
+
+
+def test_a_text_with_more_references_than_are_followed_is_known() -> None:
+    """Thirty-two are followed here, more are left to Graph."""
+    assert not has_too_many("{result=a:$.id}" * 32)
+    assert has_too_many("{result=a:$.id}" * 33)
