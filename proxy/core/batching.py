@@ -6,10 +6,8 @@ rules.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from enum import Enum
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -17,6 +15,7 @@ from msgspec.structs import replace
 
 from proxy.core import headers, ledger
 from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
+from proxy.core.memo import Recent, memo
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.normal import form, join_pairs
 
@@ -87,7 +86,7 @@ def relative_url(request: Request) -> str:
     return f"{request.version}{request.path}?{request.query}{both}{own}".removeprefix("/").removesuffix("?")
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def vouching(credential: Credential) -> str:
     """The parameters that carry *credential*, as they stand in a query."""
     return join_pairs(tuple(credential.parameters.items()))
@@ -111,7 +110,7 @@ class Tops:
 
     def __init__(self) -> None:
         """Trust every credential."""
-        self._rested: OrderedDict[Credential, tuple[float, Blame]] = OrderedDict()
+        self._rested = Recent[Credential, tuple[float, Blame]](self.PLACES)
 
     def choose(self, requests: Sequence[Request], now: float) -> Credential | None:
         """A credential of *requests* that may stand on top; None if Graph refused them all as tokens.
@@ -125,13 +124,10 @@ class Tops:
 
     def refuse(self, credential: Credential, blame: Blame, now: float) -> None:
         """Keep *credential* off the top for a while, for what Graph blamed."""
-        self._rested[credential] = (now + self.REST_S, blame)
-        self._rested.move_to_end(credential)
-        if len(self._rested) > self.PLACES:
-            self._rested.popitem(last=False)
+        self._rested.put(credential, (now + self.REST_S, blame))
 
     def _rest(self, credential: Credential) -> tuple[float, Blame]:
-        return self._rested.get(credential, (0.0, Blame.OTHER))
+        return self._rested.get(credential) or (0.0, Blame.OTHER)
 
 
 class Call(Enum):

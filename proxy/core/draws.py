@@ -6,10 +6,10 @@ Graph said to another; where the operator says that all are of one app (`quota.g
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from proxy.core.errors import GraphError
+from proxy.core.memo import MEMO_BYTES, Memo, Recent, short
 from proxy.core.messages import Discreet, Request
 from proxy.core.normal import nodes
 from proxy.core.pools import Name
@@ -34,7 +34,10 @@ _USES = {"insights": "ads_insights", "customaudiences": "custom_audience"}
 _TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenger"}
 """The business use cases that codes name, where an object has several."""
 
-_HOMES, _NAMED = 10_000, 1024
+_HOMES = 10_000
+
+_MOST_NODES = 50
+"""Objects of one read whose limits are looked at; Graph takes no more ids in one call."""
 
 
 class Asker(Discreet, frozen=True, gc=False):
@@ -53,25 +56,21 @@ class Draws:
     def __init__(self, *, shared: bool = False) -> None:
         """*shared*: all tokens are of one app."""
         self.shared = shared
-        self._named: dict[Asker, list[Name]] = {}  # what was found of reads that came lately
-        self._homes: OrderedDict[tuple[bytes, str], frozenset[tuple[str, str, str]]] = OrderedDict()
+        self._found = Memo(self._find_names)
+        self._homes = Recent[tuple[bytes, str], frozenset[tuple[str, str, str]]](_HOMES, 4 * MEMO_BYTES)
 
     def names(self, asker: Asker) -> list[Name]:
         """Every pool that a read of *asker*'s draws on, as far as that is known."""
-        if (names := self._named.get(asker)) is None:
-            if len(self._named) >= _NAMED:
-                self._named.clear()
-            names = self._named[asker] = self._find_names(asker)
-        return names
+        return self._found(asker)
 
     def named(self, asker: Asker, told: Iterable[Gauge]) -> list[tuple[Name, Gauge]]:
         """The pools that the gauges *told* to *asker* speak of, each with its gauge."""
-        asked = nodes(asker.path, asker.query)
+        asked = _asked(asker)
         return [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
 
     def stopped_by(self, asker: Asker, error: GraphError) -> tuple[Name, ...]:
         """The pool that the *error* told to *asker* speaks of: the narrowest that the read names."""
-        owner, asked = self._owner(asker), nodes(asker.path, asker.query)
+        owner, asked = self._owner(asker), _asked(asker)
         token = Name("app", asker.fingerprint, "", "")
         match STOPPED_BY[error.code]:
             case "app":
@@ -86,11 +85,11 @@ class Draws:
         if (businesses := self._businesses(owner, asked)) and len(asked) == 1:
             meant = [name for name in businesses if name.type == _TYPES.get(error.code)]
             return tuple(meant or businesses[:1])
-        return (Name("business", owner, ",".join(asked), ""),) if asked else (token,)
+        return (Name("business", owner, short(",".join(asked)), ""),) if asked else (token,)
 
     def learn(self, asker: Asker, told: Iterable[Gauge]) -> None:
         """An object belongs to the account or business that Graph names with it, if that is one alone."""
-        owner, asked = self._owner(asker), nodes(asker.path, asker.query)
+        owner, asked = self._owner(asker), _asked(asker)
         homes: dict[str, set[tuple[str, str, str]]] = {}
         for gauge in told:
             if gauge.id:
@@ -120,11 +119,11 @@ class Draws:
     def _find_names(self, asker: Asker) -> list[Name]:
         owner, use = self._owner(asker), _use(asker.path)
         found = [Name("app", owner, "", ""), Name("app", owner, "", use), Name("app", asker.fingerprint, "", "")]
-        asked = nodes(asker.path, asker.query)
+        asked = _asked(asker)
         for node in asked:
             found += self._names_of(owner, node, use)
         if len(asked) > 1:
-            found.append(Name("business", owner, ",".join(asked), ""))
+            found.append(Name("business", owner, short(",".join(asked)), ""))
         return list(dict.fromkeys(found))
 
     def _names_of(self, owner: bytes, node: str, use: str) -> Iterable[Name]:
@@ -141,21 +140,23 @@ class Draws:
         for node in asked:
             if node.startswith("act_"):
                 found[node.removeprefix("act_")] = None
-            found |= {ident: None for kind, ident, _ in self._homes.get((owner, node), ()) if kind == "account"}
+            found |= {ident: None for kind, ident, _ in (self._homes.get((owner, node)) or ()) if kind == "account"}
         return list(found)
 
     def _businesses(self, owner: bytes, asked: Iterable[str]) -> list[Name]:
         """The pools, other than ad accounts, that Graph has told of with the objects that are *asked* for."""
-        homes = [home for node in asked for home in sorted(self._homes.get((owner, node), ()))]
+        homes = [home for node in asked for home in sorted(self._homes.get((owner, node)) or ())]
         return [Name(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
 
     def _lives(self, owner: bytes, node: str, homes: frozenset[tuple[str, str, str]]) -> None:
         if self._homes.get((owner, node)) != homes:
-            self._named.clear()
-        self._homes[owner, node] = homes
-        self._homes.move_to_end((owner, node))
-        if len(self._homes) > _HOMES:
-            self._homes.popitem(last=False)
+            self._found.clear()
+        self._homes.put((owner, node), homes)
+
+
+def _asked(asker: Asker) -> tuple[str, ...]:
+    """The objects that *asker* asks for, as limits know them."""
+    return tuple(map(short, nodes(asker.path, asker.query)[:_MOST_NODES]))
 
 
 def tightest(named: Iterable[tuple[Name, Gauge]]) -> Iterable[tuple[Name, Gauge]]:

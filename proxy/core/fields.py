@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
@@ -19,14 +18,15 @@ from proxy.core import headers
 from proxy.core.errors import UNREADABLE
 from proxy.core.keys import Keys
 from proxy.core.lasting import is_poll
+from proxy.core.memo import MEMO_BYTES, Memo
 from proxy.core.messages import NO_WISHES, Mode, Reply, Request
-from proxy.core.normal import WORTH_KEEPING, join_pairs, php_name, split_pairs
+from proxy.core.normal import join_pairs, php_name, split_pairs
 from proxy.core.rules import Rule
 
 Names = frozenset[str]
 _Text = bytes | msgspec.Raw
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SHAPING = frozenset({"id", "ids", "metadata", "debug"})
 """Parameters that say of which objects, or add to a body what is no field."""
 _APART = frozenset({"insights"})
@@ -46,8 +46,7 @@ class Selection:
 
 def selection(request: Request) -> Selection | None:
     """The fields that *request* may ask together with others; None for a read that stays by itself."""
-    look = _selection if len(request.query) <= WORTH_KEEPING else _first_selection
-    return look(request.path, request.query)
+    return _selection(request.path, request.query)
 
 
 def _first_selection(path: str, query: str) -> Selection | None:
@@ -64,14 +63,13 @@ def _first_selection(path: str, query: str) -> Selection | None:
     return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
 
 
-_selection = lru_cache(maxsize=4096)(_first_selection)
+_selection = Memo(_first_selection, 2 * MEMO_BYTES)
 """Programs repeat themselves."""
 
 
 def asking(request: Request, names: Names) -> Request:
     """*request* with *names* in place of its fields, in normal form."""
-    look = _query if len(request.query) <= WORTH_KEEPING else _first_query
-    return replace(request, query=look(request.query, names))
+    return replace(request, query=_query(request.query, names))
 
 
 def _first_query(query: str, names: Names) -> str:
@@ -79,7 +77,7 @@ def _first_query(query: str, names: Names) -> str:
     return join_pairs(tuple((name, text if name == "fields" else value) for name, value in split_pairs(query)))
 
 
-_query = lru_cache(maxsize=4096)(_first_query)
+_query = Memo(_first_query, 2 * MEMO_BYTES)
 
 
 def may_share(request: Request) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TypeGuard
 
+from proxy.core.memo import memo
 from proxy.core.messages import Headers
 
 HOP_BY_HOP = frozenset(
@@ -114,7 +114,7 @@ def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
     return _is_name(name) and (value.isprintable() or _CONTROL.search(value) is None)
 
 
-@lru_cache(maxsize=256)
+@memo()
 def _is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 

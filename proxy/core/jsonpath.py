@@ -7,13 +7,14 @@ place in an array (`$.data.*.id`, `$.data.0.name`: developers.facebook.com/docs/
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from jsonpath_ng import Child, Descendants, Fields, Index, JSONPath, Root, Slice, This
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.jsonpath import Wildcard
 from jsonpath_ng.parser import JsonPathParser
+
+from proxy.core.memo import memo
 
 LONGEST = 256
 """Characters of a path; Meta's own samples have about twenty."""
@@ -70,7 +71,7 @@ def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:
         waiting += reversed(_members(value))
 
 
-@lru_cache(maxsize=256)
+@memo()
 def _parsed(path: str) -> JSONPath:
     try:
         return _parser.parse(path)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 
+from proxy.core.memo import Memo
 from proxy.core.messages import Credential, Request
 
 Twins = tuple[bytes, bytes, tuple[int | None, ...]]
@@ -17,8 +17,8 @@ class Keys:
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret of 32 bytes."""
         self._master = master
-        self._fingerprint = lru_cache(maxsize=4096)(self._hash_token)
-        self._entry = lru_cache(maxsize=256)(self._name_entry)
+        self._fingerprint = Memo(self._hash_token)
+        self._entry = Memo(self._name_entry)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
         """The 16 bytes that stand for a token; those of no token are their own."""

@@ -7,14 +7,14 @@ What is learned is bounded; a read that is no longer known is learned again befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from proxy.core.errors import UNREADABLE
+from proxy.core.memo import Memo, Recent, short
 from proxy.core.messages import Request
-from proxy.core.normal import WORTH_KEEPING, named, nodes, split_pairs
+from proxy.core.normal import named, nodes, split_pairs
 
 Names = tuple[str, ...]
 
@@ -32,7 +32,7 @@ class Kin:
     def __init__(self) -> None:
         """Know nothing."""
         self._young, self._old = _Generation(), _Generation()
-        self._ids: dict[str, str] = {}  # by a name that is no id; of `me`, by whose it is
+        self._ids = Recent[str, str](self.NAMES)  # by a name that is no id; of `me`, by whose it is
 
     def read(self, request: Request, fingerprint: bytes) -> Names:
         """The names whose change is one of what *request* reads for the credential with *fingerprint*; () for any."""
@@ -43,7 +43,7 @@ class Kin:
 
     def written(self, written: Iterable[str], fingerprint: bytes) -> Names:
         """The names that a write to the objects *written* changes: theirs, and the places where they are listed."""
-        own = dict.fromkeys(name for node in written for name in self._written_names(node, fingerprint))
+        own = dict.fromkeys(name for node in written for name in self._written_names(short(node), fingerprint))
         maybe = (SOMEBODY,) if any(map(str.isdigit, own)) else ()
         return tuple(dict.fromkeys((*own, *maybe, *(place for name in own for place in self._places(name)))))
 
@@ -54,11 +54,12 @@ class Kin:
     def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes) -> tuple[Names, str]:
         """Learn from *body*, held under *key*; the objects that it lists, and the place that they are listed in."""
         self._learn_id(request, fingerprint, body)
-        listed = tuple(dict.fromkeys(_listed(body)))
+        listed = tuple(dict.fromkeys(map(short, _listed(body))))
         place = _place(request, fingerprint)
         if self._young.size >= self.PLACES:
             self._young, self._old = _Generation(), self._young
-        self._young.add(key, listed, place)
+        if len(listed) < self.PLACES:  # one that lists more is never known, and so learned from each time
+            self._young.add(key, listed, place)
         return listed, place
 
     def forget(self, key: bytes) -> None:
@@ -76,27 +77,26 @@ class Kin:
             return
         own = _own(node, fingerprint)
         yield from dict.fromkeys((own, node))
-        yield self._ids.get(own, SOMEBODY)
+        yield self._ids.get(own) or SOMEBODY
 
     def _written_names(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
         """One who writes to a `me` that nobody has heard the id of may be anyone."""
         if _is_id(node):
             return (node,)
         own = _own(node, fingerprint)
-        return own, self._ids.get(own, node)
+        return own, self._ids.get(own) or node
 
     def _learn_id(self, request: Request, fingerprint: bytes, body: bytes) -> None:
         node = request.path[1:]
         if "/" in node or not node or _is_id(node):
             return
+        node = short(node)
         try:
             found = _decode_self(body).id
         except UNREADABLE:
             return
-        if len(self._ids) >= self.NAMES:
-            self._ids.clear()
         if found:
-            self._ids[_own(node, fingerprint)] = found
+            self._ids.put(_own(node, fingerprint), short(found))
 
 
 class _Generation:
@@ -134,17 +134,17 @@ def _own(node: str, fingerprint: bytes) -> str:
 
 def _about(path: str, query: str) -> tuple[Names, bool]:
     """The objects that a read is about, those of `ids=` too; with its place, if they all go by their ids."""
-    return _about_again(path, query) if len(query) <= WORTH_KEEPING else _about_first(path, query)
+    return _about_again(path, query)
 
 
 def _about_first(path: str, query: str) -> tuple[Names, bool]:
     ids = named({"ids": dict(split_pairs(query)).get("ids", "")}) if "ids=" in query else ()
-    about = (*nodes(path, query), *ids)
+    about = tuple(map(short, (*nodes(path, query), *ids)))
     are_ids = bool(about) and all(map(_is_id, about))
     return ((*about, _spot(path, query)) if are_ids else about), are_ids
 
 
-_about_again = lru_cache(maxsize=2048)(_about_first)
+_about_again = Memo(_about_first)
 """Programs repeat themselves."""
 
 
@@ -157,7 +157,7 @@ def _place(request: Request, fingerprint: bytes) -> str:
 
 
 def _spot(path: str, query: str) -> str:
-    return path if "/" in path[1:] else f"{path}?{query}"
+    return short(path if "/" in path[1:] else f"{path}?{query}")
 
 
 def _listed(body: bytes) -> Iterator[str]:

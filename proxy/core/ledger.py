@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from proxy.core.errors import ABORTED, TRANSIENT, GraphError, is_clean, read_error
+from proxy.core.memo import memo
 from proxy.core.messages import Mode, Reply
 from proxy.core.normal import split_pairs
 
@@ -50,7 +50,7 @@ def calls_of(query: str) -> int:
     return _ids(query) if "ids=" in query else 1
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def _ids(query: str) -> int:
     listed = dict(split_pairs(query)).get("ids", "")
     return max(1, sum(1 for each in listed.split(",") if each.strip()))

@@ -9,10 +9,15 @@ from typing import Any
 
 from proxy.core.errors import is_clean, is_trouble
 from proxy.core.fields import Names
+from proxy.core.memo import MEMO_BYTES, Recent
 from proxy.core.messages import Reply
 
 MOST = 100
 """Fields that are asked together at most: what nobody reads costs bytes."""
+
+
+_SELECTION, _FIELD = 400, 200
+"""Bytes that a selection, and each name in it, takes at most in memory."""
 
 
 @dataclass(slots=True)
@@ -22,6 +27,11 @@ class _Family:
     asked: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # when somebody last wanted just these
     answered: OrderedDict[Names, None] = field(default_factory=OrderedDict)  # what Graph was asked for them
     refused: OrderedDict[Names, float] = field(default_factory=OrderedDict)  # until when it is not tried again
+
+    @property
+    def size(self) -> int:
+        """The bytes that it takes at most."""
+        return sum(_SELECTION + _FIELD * len(names) for names in (*self.asked, *self.answered, *self.refused))
 
 
 class Lore:
@@ -34,7 +44,7 @@ class Lore:
 
     def __init__(self) -> None:
         """Know nothing."""
-        self._families: OrderedDict[Hashable, _Family] = OrderedDict()
+        self._families = Recent[Hashable, _Family](self.PLACES, 8 * MEMO_BYTES)
 
     def answers(self, family: Hashable, own: Names, now: float) -> list[Names]:
         """The selections with an answer that may hold *own* and more, the newest first: *own* is wanted again."""
@@ -74,6 +84,7 @@ class Lore:
             _put(found.answered, names, None, self.ANSWERED)
             for own in selections:
                 _put(found.asked, own, now, self.ASKED)
+            self._keep(family, found)
 
     def failed(self, family: Hashable, names: Names, alone: Mapping[Names, Reply | None], now: float) -> None:
         """There was no answer to *names* that could be taken apart; asked *alone* the selections were told this.
@@ -88,15 +99,15 @@ class Lore:
         for names in combinations:
             found = self._find(family)
             _put(found.refused, names, now + self.REST_S, self.REFUSED)
+            self._keep(family, found)
             if not self.may(family, frozenset().union(*found.asked), now):
                 found.asked.clear()
 
     def _find(self, family: Hashable) -> _Family:
-        found = self._families.setdefault(family, _Family())
-        self._families.move_to_end(family)
-        if len(self._families) > self.PLACES:
-            self._families.popitem(last=False)
-        return found
+        return self._families.get(family) or _Family()
+
+    def _keep(self, family: Hashable, found: _Family) -> None:
+        self._families.put(family, found, found.size)
 
 
 def _put(known: OrderedDict[Names, Any], names: Names, value: Any, places: int) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from string import ascii_letters, digits
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 import msgspec
+
+from proxy.core.memo import MEMO_BYTES, Memo
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -26,7 +27,6 @@ BATCHES = frozenset({"batch", "asyncbatch"})
 _DECIDING = LIFTED | BATCHES
 
 _SAFE = "-._~,:()/"
-WORTH_KEEPING = 2048  # characters; with 1,024 of them the memory of targets stays within a few MiB
 _VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OPEN = {"{": "}", "(": ")", "[": "]"}
@@ -64,7 +64,7 @@ class Target:
 
 def read_target(target: str) -> Target:
     """Take *target*, as it stood in the request line, to its normal form."""
-    return _read_again(target) if len(target) <= WORTH_KEEPING else _read(target)
+    return _read_again(target)
 
 
 def _read(target: str) -> Target:
@@ -90,7 +90,7 @@ def _is_text(target: str) -> bool:
     return True
 
 
-_read_again = lru_cache(maxsize=1024)(_read)
+_read_again = Memo(_read, 4 * MEMO_BYTES)
 """Programs repeat themselves; what they repeat is read once."""
 
 

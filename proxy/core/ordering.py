@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import msgspec
 
 from proxy.core.errors import UNREADABLE
+from proxy.core.memo import memo
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:,[A-Za-z_][A-Za-z0-9_]*)+")
 _UNASKED = "id"
@@ -22,7 +22,7 @@ _rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 Names = tuple[str, ...]
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def asked_order(fields: str) -> Names:
     """The names of a `fields` list as it came; () where the normal form is in that order, or is not of plain names."""
     names = tuple(fields.split(",")) if _PLAIN.fullmatch(fields) else ()

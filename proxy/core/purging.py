@@ -8,7 +8,6 @@ in later runs too: `written` is what these are to `recall`.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ import msgspec
 
 from proxy.core.errors import UNREADABLE, BadRequest
 from proxy.core.kin import Names
+from proxy.core.memo import MEMO_BYTES, Recent
 from proxy.core.rules import globbed, names_version
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,32}")
@@ -61,9 +61,9 @@ def read_order(body: bytes) -> Order:
 
 
 def _is_glob(value: object) -> bool:
-    if not isinstance(value, str) or names_version(value):
+    if not isinstance(value, str) or not 0 < len(value) <= 1000 or names_version(value):
         return False
-    return 0 < len(value) <= 1000 and re.search(r"[\s#?]|//", value) is None
+    return re.search(r"[\s#?]|//", value) is None
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
@@ -111,11 +111,12 @@ class Purges:
     """What is held and known by what it is about, and the orders that were given; both bounded."""
 
     SUBJECTS = 20_000
+    BYTES = 16 * MEMO_BYTES
     MARKS = 256
 
     def __init__(self) -> None:
         """Know of nothing."""
-        self._subjects: OrderedDict[bytes, Subject] = OrderedDict()
+        self._subjects = Recent[bytes, Subject](self.SUBJECTS, self.BYTES)
         self._marks: list[_Mark] = []
         self._floor = 0.0  # of orders that were forgotten the safe thing is said: they were about everything
 
@@ -126,17 +127,14 @@ class Purges:
 
     def note(self, key: bytes, subject: Subject) -> None:
         """What is held under *key* is about *subject*."""
-        self._subjects[key] = subject
-        self._subjects.move_to_end(key)
-        if len(self._subjects) > self.SUBJECTS:
-            self._subjects.popitem(last=False)
+        self._subjects.put(key, subject)
 
     def order(self, order: Order, names: Names, now: float) -> list[bytes]:
         """The keys that *order* is about, as far as they are known; *names* are those of its `id`."""
         mark = _Mark(order, frozenset(names), now)
         keys = [key for key, subject in self._subjects.items() if mark.covers(subject)]
         for key in keys:
-            del self._subjects[key]
+            self._subjects.pop(key)
         self._put(mark)
         return keys
 

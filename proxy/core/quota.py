@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from proxy.core import headers
 from proxy.core.draws import STOPPED_BY, Asker, Draws, tightest
 from proxy.core.errors import GraphError, read_error
+from proxy.core.memo import Recent, short
 from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply
 from proxy.core.normal import nodes
 from proxy.core.pool import Stages
@@ -24,6 +25,9 @@ FOLLOWING = 2
 _SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
 _NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
 _SAID = 1024
+_LONGEST_REFUSAL = 8192
+"""Bytes of a refusal that is said again; Graph's have a few hundred."""
+
 _URGENT = 16_384
 _MOMENT_S = 1.0
 
@@ -105,7 +109,7 @@ class Quota:
     def __init__(self, stages: Stages, *, shared: bool = False) -> None:
         """Decide by *stages*; *shared*: all tokens are of one app."""
         self._usage = Usage()
-        self._said: OrderedDict[tuple[bytes, str], _Said] = OrderedDict()
+        self._said = Recent[tuple[bytes, str], _Said](_SAID)
         self._urgent = Lately()  # whose reads that had no time came last
         self.draws = Draws(shared=shared)
         self.pools = Pools(stages)
@@ -182,7 +186,7 @@ class Quota:
             return EASED if eased else NO_NEWS
         names = self.draws.stopped_by(asker, error) if error is not None else ()
         regain = max((gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)), default=0.0)
-        kept = _kept(reply, asker) if error is not None else None
+        kept = _kept(reply, asker) if error is not None and len(reply.body) <= _LONGEST_REFUSAL else None
         for name in probes:
             self._conclude(name, reply, kept if name in names else None, regain, now, is_throttled=error is not None)
         stopped = tuple(
@@ -224,16 +228,14 @@ class Quota:
         if not usage:
             return [], False
         asked = nodes(asker.path, asker.query)
-        self._usage.note(asker.fingerprint, asked[0] if asked else "", usage, now)
+        self._usage.note(asker.fingerprint, _first_node(asker), usage, now)
         told = gauges(usage)
         self.draws.learn(asker, told)
         named = self.draws.named(asker, told)
         calls, eased = max(1, len(asked)), False
-        if said := self._said.pop(subject := _subject(asker, usage), None):
+        if said := self._said.pop(subject := _subject(asker, usage)):
             calls += said.calls
-        self._said[subject] = _Said(now, usage)
-        if len(self._said) > _SAID:
-            self._said.popitem(last=False)
+        self._said.put(subject, _Said(now, usage))
         for name, gauge in tightest(named) if len(named) > 1 else named:
             eased |= self.pools.tell(name, gauge, calls, now)
         return named, eased
@@ -274,8 +276,8 @@ def _subject(asker: Asker, usage: Headers) -> tuple[bytes, str]:
     """What *usage* is about: the app whatever was read, if it tells of nothing else; else the very read."""
     if len(usage) == 1 and usage[0][0].lower() == "x-app-usage":
         return asker.fingerprint, ""
-    return asker.fingerprint, asker.path if len(asker.path) > 1 else asker.query
+    return asker.fingerprint, short(asker.path if len(asker.path) > 1 else asker.query)
 
 
 def _first_node(asker: Asker) -> str:
-    return next(iter(nodes(asker.path, asker.query)), "")
+    return short(next(iter(nodes(asker.path, asker.query)), ""))

@@ -11,7 +11,6 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -20,6 +19,7 @@ from proxy.core.batching import Limits
 from proxy.core.draws import STOPPED_BY, Asker
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, Ledger
+from proxy.core.memo import MEMO_BYTES, memo
 from proxy.core.messages import Credential, Mode, Reply, Request, Wishes
 from proxy.core.normal import join_pairs
 from proxy.core.pool import Stages
@@ -198,7 +198,7 @@ def _request(told: Told, rules: RuleBook) -> Request:
     return replace(request, priority=urgency)
 
 
-@lru_cache(maxsize=16_384)
+@memo(4 * MEMO_BYTES)
 def _query(path: str, node: str, fields: str, ids: str, rest: str) -> str:
     """A query in normal form in which a hash stands for the parameters that no layer looks at.
 
@@ -209,6 +209,6 @@ def _query(path: str, node: str, fields: str, ids: str, rest: str) -> str:
     return join_pairs(tuple(sorted((name, value) for name, value in named.items() if value)))
 
 
-@lru_cache(maxsize=256)
+@memo()
 def _wishes(control: str) -> Wishes:
     return reading.wishes({"cache-control": control} if control else {})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+
+from proxy.core.memo import Memo
 
 OTHER = "other"
 """The route of everything for which there is no place any more."""
@@ -54,7 +55,7 @@ class Routes:
         """Know no route yet; a program uses a few dozen, and each is many lines of a scrape."""
         self._limit = limit
         self._known: set[str] = set()
-        self._template = lru_cache(maxsize=4096)(template)
+        self._template = Memo(template)
 
     def of(self, path: str) -> str:
         """The route of *path*."""

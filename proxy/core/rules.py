@@ -6,10 +6,10 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
+from proxy.core.memo import Memo, memo
 from proxy.core.messages import Request
-from proxy.core.normal import WORTH_KEEPING, field_names, fields_in
+from proxy.core.normal import field_names, fields_in
 
 _VERSION = re.compile(r"/?v[0-9*]+\.[0-9*]+(/|$)")
 
@@ -50,8 +50,8 @@ class RuleBook:
         """Compile the globs once; remember what recent reads came to."""
         self._rules = [(globbed(match.path), match) for match in rules]
         self._default = default
-        self._find = lru_cache(maxsize=2048)(self._search) if self._rules else lambda *_read: default
-        self._read = lru_cache(maxsize=2048)(self._look)
+        self._find = Memo(self._search) if self._rules else lambda *_read: default
+        self._read = Memo(self._look)
 
     def take(self, other: RuleBook) -> None:
         """From now on say what *other* says."""
@@ -66,8 +66,7 @@ class RuleBook:
         """The rule for *request*."""
         if not self._rules:
             return self._default
-        look = self._read if len(request.query) <= WORTH_KEEPING else self._look
-        return look(request.path, request.query, request.version)
+        return self._read(request.path, request.query, request.version)
 
     def _look(self, path: str, query: str, version: str) -> Rule:
         return self._find(path, fields_in(query), version)
@@ -82,7 +81,7 @@ class RuleBook:
         return self._default
 
 
-@lru_cache(1024)
+@memo()
 def names_version(path: str) -> bool:
     """Whether the glob *path* begins with a version of Graph's, and so matches nothing: paths are looked at without."""
     return _VERSION.match(path) is not None

@@ -15,7 +15,6 @@ import re
 import struct
 import threading
 from collections.abc import Callable
-from functools import lru_cache
 from hashlib import blake2b
 from typing import ClassVar, Protocol
 from urllib.parse import unquote_to_bytes
@@ -25,6 +24,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from proxy.core.memo import Memo
 from proxy.core.messages import Entry, Held
 
 FORMAT = b"GSC2"
@@ -33,7 +33,6 @@ MASTER_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
 
-LOCKS_KEPT = 1024  # deriving one costs 5 us, using a kept one costs 1 us
 SMALLEST_PACKED = 512  # below it zstd's own frame eats what it saves
 LARGEST_SHARE = 0.9  # a packed body above this share is not worth unpacking
 PLAIN, ZSTD = 0, 1
@@ -54,10 +53,8 @@ class Sealer:
             raise ValueError(f"the secret has {len(master)} bytes, not {MASTER_BYTES}")
         self.sealed = sealed
         kind: type[_Sealed | _Signed] = _Sealed if sealed else _Signed
-        # lru_cache locks itself: the reader's and the writer's thread share this one.
-        self._lock: Callable[[str], _Lock] = lru_cache(LOCKS_KEPT)(
-            lambda token: kind(_derive(master, kind.purpose, token)),
-        )
+        # The reader's and the writer's thread share this memory: each step of it is one of a dict.
+        self._lock: Callable[[str], _Lock] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
 
     def seal(self, key: bytes, token: str, entry: Entry, nonce: bytes) -> bytes:
         """The bytes to keep for *entry* under *key*; *nonce* is 12 bytes that were never used before."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.core import headers, ledger
 from proxy.core.errors import UNREADABLE
+from proxy.core.memo import memo
 from proxy.core.messages import Reply, Request
 from proxy.core.normal import join_pairs, php_name, split_pairs
 from proxy.core.rules import Rule
@@ -43,7 +43,7 @@ def ids_in(path: str, query: str) -> tuple[str, ...]:
     return found[0] if found else ()
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def _read(query: str) -> tuple[tuple[str, ...], str] | None:
     pairs = split_pairs(query)
     named = [php_name(name) for name, _ in pairs]

@@ -6,7 +6,6 @@ Ids, words of ours and keyed hashes: no token, no query, no name that somebody c
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -14,8 +13,9 @@ import msgspec
 from proxy.core import fields, routes, several
 from proxy.core.errors import GraphError, read_error
 from proxy.core.keys import Keys
+from proxy.core.memo import MEMO_BYTES, Memo, memo
 from proxy.core.messages import ANSWERED_NOW, NO_WISHES, Discreet, Headers, Mode, Reply, Request, Wishes
-from proxy.core.normal import WORTH_KEEPING, field_names, fields_in, nodes
+from proxy.core.normal import field_names, fields_in, nodes
 from proxy.core.usage import Gauge, gauges, usage_in
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -109,8 +109,7 @@ def of_read(
     behind: bool = False,
 ) -> Told:
     """What is told of a *reply* to a read, whose caller *named* an urgency or none."""
-    look = _look if len(request.query) <= WORTH_KEEPING else _look_first
-    words = look(request.path, request.query, request.language, keys)
+    words = _look(request.path, request.query, request.language, keys)
     who, etag, error = request.credential, reply.header("etag") or "", _error(reply)
     return Told(
         mode=reply.mode.value,
@@ -213,7 +212,7 @@ def _look_first(path: str, query: str, language: str, keys: Keys) -> _Words:
     return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
 
 
-_look = lru_cache(maxsize=4096)(_look_first)
+_look = Memo(_look_first, 2 * MEMO_BYTES)
 """Programs repeat themselves."""
 
 
@@ -237,7 +236,7 @@ def _shown_wishes(wishes: Wishes) -> str:
     return ", ".join([*told, *(f"{name}={age}" for name, age in ages.items() if age is not None)])
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def _shown_usage(told: Headers) -> tuple[Gauge, ...]:
     """What *told* says of limits, without names that are no ids and words that are no kind of use."""
     return tuple(

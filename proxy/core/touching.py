@@ -7,10 +7,10 @@ The one index of changes. Writes and events name objects; `kin` knows which read
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 from proxy.core.kin import Kin, Names
+from proxy.core.memo import MEMO_BYTES, Recent
 from proxy.core.messages import Request
 from proxy.core.stepping import set_back
 
@@ -25,7 +25,7 @@ class Touches:
 
     def __init__(self) -> None:
         """Know of no change."""
-        self._times: OrderedDict[str, float] = OrderedDict()
+        self._times = Recent[str, float](self.PLACES, 4 * MEMO_BYTES)
         self._floor = 0.0
         self._latest = 0.0
         self._kin = Kin()
@@ -79,21 +79,19 @@ class Touches:
         named = tuple(names)
         self._latest = max(self._latest, now)
         for name in named:
-            self._times[name] = max(now, self._times.get(name, 0.0))
-            self._times.move_to_end(name)
+            for _, when in self._times.put(name, max(now, self._times.get(name) or 0.0)):
+                self._floor = max(self._floor, when)
         if not named:
             self._floor = max(self._floor, now)
-        while len(self._times) > self.PLACES:
-            self._floor = max(self._floor, self._times.popitem(last=False)[1])
 
     def set_back(self, now: float, by: float) -> None:
         """The clock was set back to *now*, *by* seconds: no change is later than it was meant to be."""
-        self._times = OrderedDict((name, set_back(when, now, by)) for name, when in self._times.items())
+        self._times.change(lambda when: set_back(when, now, by))
         self._floor, self._latest = set_back(self._floor, now, by), set_back(self._latest, now, by)
 
     def last(self, names: Iterable[str]) -> float:
         """The latest change of any of *names*, epoch seconds; 0 for never."""
-        return max([self._floor, *(self._times.get(name, 0.0) for name in names)])
+        return max([self._floor, *(self._times.get(name) or 0.0 for name in names)])
 
 
 def _whose(fingerprint: bytes) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections import OrderedDict
+import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from proxy.core import headers
 from proxy.core.errors import UNREADABLE
+from proxy.core.memo import MEMO_BYTES, Recent, memo
 from proxy.core.messages import Headers
+from proxy.core.routes import is_id
 
 FORGOTTEN_S = 300
 """Usage decays within minutes; clients that sleep on a high value must not be made to sleep on an old one."""
@@ -28,9 +29,9 @@ ADS = frozenset({"ads_insights", "ads_management", "custom_audience"})
 USES = ADS | {"pages", "instagram", "leadgen", "messenger"}
 """Those that Meta's page lists."""
 
+_USE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time")
 _MOST_GAUGES = 64  # Graph says of itself that it tells of at most 32
-_WORTH_KEEPING = 1024  # characters
 _MOST_PERCENT = 1000.0
 _YEAR_S = 365 * 86400.0
 
@@ -57,7 +58,7 @@ def written(told: Iterable[Gauge]) -> Headers:
     return tuple(_written(gauge) for gauge in told)
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def _written(gauge: Gauge) -> tuple[str, str]:
     kind, percent = gauge.kind, gauge.percent
     if gauge.id:
@@ -80,22 +81,26 @@ class _Tells(dict[str, bool]):
     """Whether a field of that name tells of usage, by each spelling that was seen: this is asked of every field."""
 
     PLACES = 256
+    LONGEST = 64
 
     def __missing__(self, name: str) -> bool:
+        tells = name.lower() in headers.USAGE
+        if len(name) > self.LONGEST:
+            return tells
         if len(self) >= self.PLACES:
             self.clear()
-        self[name] = name.lower() in headers.USAGE
-        return self[name]
+        self[name] = tells
+        return tells
 
 
 _TELLS = _Tells()
 
 
 def _read(name: str, text: str) -> tuple[Gauge, ...]:
-    return _read_again(name, text) if len(text) <= _WORTH_KEEPING else tuple(_READERS[name](text))
+    return _read_again(name, text)
 
 
-@lru_cache(maxsize=1024)
+@memo()
 def _read_again(name: str, text: str) -> tuple[Gauge, ...]:
     """Whole percents stay the same over many calls: what is said again is read once."""
     return tuple(_READERS[name](text))
@@ -135,11 +140,11 @@ def _business(text: str) -> Iterable[Gauge]:
         for each in uses if isinstance(uses, list) else [uses]:
             told: dict[str, Any] = _named(each) if isinstance(each, dict) else {}
             percent = _highest(told, _COUNTS)
-            if percent is None or not name:
+            if percent is None or not is_id(name):
                 continue
-            use: str = told["type"] if isinstance(told.get("type"), str) else ""
+            use = told["type"] if isinstance(told.get("type"), str) and _USE.fullmatch(told["type"]) else ""
             minutes = _seconds(told.get("estimated_time_to_regain_access"))
-            yield Gauge("account" if use in ADS else "business", name, use[:64], percent, minutes * 60)
+            yield Gauge("account" if use in ADS else "business", name, use, percent, minutes * 60)
 
 
 _READERS: dict[str, Callable[[str], Iterable[Gauge]]] = {
@@ -206,7 +211,7 @@ class Usage:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._newest: OrderedDict[tuple[bytes, str], tuple[float, Headers]] = OrderedDict()
+        self._newest = Recent[tuple[bytes, str], tuple[float, Headers]](self.PLACES, 2 * MEMO_BYTES)
 
     def note(self, fingerprint: bytes, node: str, told: Headers, now: float) -> None:
         """Remember the usage headers *told*, of a reply about *node* to the credential with *fingerprint*."""
@@ -217,12 +222,9 @@ class Usage:
     def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
         """The usage headers for a reply that Graph did not give now; none rather than old ones."""
         places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
-        told = (self._newest.get(place, (0.0, ())) for place in places)
+        told = (self._newest.get(place) or (0.0, ()) for place in places)
         return tuple(field for then, fields in told if now - then < FORGOTTEN_S for field in fields)
 
     def _put(self, place: tuple[bytes, str], told: Headers, now: float) -> None:
         if told:
-            self._newest[place] = (now, told)
-            self._newest.move_to_end(place)
-            if len(self._newest) > self.PLACES:
-                self._newest.popitem(last=False)
+            self._newest.put(place, (now, told))

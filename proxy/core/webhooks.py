@@ -11,12 +11,12 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from proxy.core.errors import UNREADABLE
+from proxy.core.memo import Memo
 from proxy.core.messages import Request
 from proxy.core.normal import field_names, fields_in
 from proxy.core.rules import Rule
@@ -28,6 +28,8 @@ _CHALLENGE = re.compile(r"[0-9]{1,64}")
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 _ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _DEEPEST = 5
+_LONGEST = 128
+"""Characters of a field's name, and of a kind's."""
 _ACCOUNTS = frozenset({"ad_account", "adaccount"})
 
 
@@ -72,6 +74,8 @@ def read_events(body: bytes) -> tuple[Event, ...] | None:
         return None
     if not isinstance(told, dict) or not isinstance(told.get("object"), str) or not isinstance(told.get("entry"), list):
         return None
+    if len(told["object"]) > _LONGEST:
+        return None
     return tuple(event for entry in told["entry"] for event in _events(told["object"], entry))
 
 
@@ -85,7 +89,7 @@ def _events(kind: str, entry: object) -> Iterator[Event]:
         others.append(user)
     if kind in _ACCOUNTS and node.isdigit():
         others.append(f"act_{node}")
-    named = tuple(dict.fromkeys(name for name in fields if isinstance(name, str)))
+    named = tuple(dict.fromkeys(name for name in fields if isinstance(name, str) and len(name) <= _LONGEST))
     yield Event(kind, node, named, tuple(dict.fromkeys(others)))
 
 
@@ -126,7 +130,7 @@ class Subscriptions:
         """Let what is subscribed to be fresh for *extend_s* seconds."""
         self._kinds: OrderedDict[str, str] = OrderedDict()
         self._fields: dict[str, set[str]] = {}
-        self._extended = lru_cache(maxsize=256)(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
+        self._extended = Memo(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
         self._is_on = extend_s > 0
 
     def heard(self, event: Event) -> None:

@@ -6,8 +6,7 @@ Every label has a bounded set of values: modes, causes, kinds and tiers are word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,6 +17,7 @@ from prometheus_client.registry import Collector
 from proxy.core.guarding import Access
 from proxy.core.histogram import Histogram
 from proxy.core.ledger import CAUSES
+from proxy.shell.stats import tightest
 from proxy.shell.telemetry import PUSHED, Telemetry
 
 Value = float | Mapping[str | tuple[str, ...], float]
@@ -137,5 +137,4 @@ def _filled(family: CounterMetricFamily | GaugeMetricFamily, value: Value) -> Me
 
 
 def _pools(told: Telemetry, what: str) -> dict[str | tuple[str, ...], float]:
-    pools: Iterable[Mapping[str, Any]] = told.gauges.usage()
-    return {(pool["kind"], pool["id"], pool["type"]): pool[what] for pool in pools if pool[what] is not None}
+    return {(pool["kind"], pool["id"], pool["type"]): pool[what] for pool in tightest(told) if pool[what] is not None}

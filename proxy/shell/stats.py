@@ -48,7 +48,7 @@ def _told(telemetry: Telemetry) -> dict[str, Any]:
         "window_ms": _quantiles(telemetry.window, 50, 90, 99),
         "upstream_ms": _quantiles(telemetry.upstream, 50, 90, 99),
         "loop_lag_ms": _quantiles(telemetry.lag, 50, 99),
-        "usage": sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:LIMITS],
+        "usage": tightest(telemetry),
         "paced": _paced(telemetry),
         "stopped": dict(sorted(telemetry.stops.items())),
         "routes": [_route(telemetry, route, line) for route, line in _top(sums.routes)],
@@ -98,6 +98,11 @@ def _route(telemetry: Telemetry, route: str, line: Line) -> dict[str, object]:
 def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
     """In milliseconds, by their usual names."""
     return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
+
+
+def tightest(telemetry: Telemetry) -> list[Mapping[str, Any]]:
+    """The limits of Graph's that are told of."""
+    return sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:LIMITS]
 
 
 def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:

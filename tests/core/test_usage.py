@@ -134,6 +134,12 @@ BUSINESS = (
             '{"1":5,"2":[7,null],"3":{"Type":"pages","Call_Count":3}}',
             [Gauge("business", "3", "pages", 3)],
         ),
+        (
+            "X-Business-Use-Case-Usage",
+            '{"EAABtoken":[{"call_count":1}],"1 2":[{"call_count":2}],"":[{"call_count":3}],"%s":[{"call_count":4}],'
+            '"5":[{"type":"no {word}","call_count":5}]}' % ("1" * 65),
+            [Gauge("business", "5", "", 5)],
+        ),
         ("X-FB-Ads-Insights-Reach-Throttle", '{"app_id_util_pct":100}', []),
         ("ETag", '{"call_count":1}', []),
     ],
@@ -148,6 +154,12 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=4),
     max_leaves=12,
 )
+
+
+def test_no_reply_tells_of_more_than_some() -> None:
+    """Each id becomes a name in metrics and a place in memory: of thousands in one header most are left out."""
+    told = json.dumps({str(number): [{"call_count": 1}] for number in range(1, 2000)})
+    assert len(gauges((("X-Business-Use-Case-Usage", told),) * 3)) == 64
 
 
 @given(st.sampled_from(sorted(headers.USAGE)), st.text() | JSON_VALUES.map(json.dumps))

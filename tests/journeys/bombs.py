@@ -47,10 +47,9 @@ def slots(message: Message) -> int:
 def answers(message: Message) -> bytes:
     """A good answer to each operation of the batch in *message*."""
     found = json.loads(parse_qs(message.body.decode())["batch"][0])
-    told = [
-        {"code": 200, "headers": [], "body": json.dumps({"id": each["relative_url"].partition("?")[0]})}
-        for each in found
-    ]
+    etag = [{"name": "ETag", "value": '"1"'}]
+    ids = [each["relative_url"].partition("?")[0] for each in found]
+    told = [{"code": 200, "headers": etag, "body": json.dumps({"id": each})} for each in ids]
     return ok(json.dumps(told))
 
 

@@ -20,6 +20,11 @@ ALLOWED_KB = 48 * 1024
 """Kilobytes that a process may come to hold beyond what it holds at its start."""
 
 
+def answers_to(_wire: Wire, message: Message) -> bytes:
+    """A good answer to a batch."""
+    return answers(message)
+
+
 def read(path: str = "/v25.0/1", *fields: str) -> str:
     """A plain read."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: a", "Authorization: Bearer EAABsecret", *fields, "", ""])
@@ -99,4 +104,24 @@ async def test_interim_answers_without_an_end_are_no_answer(tmp_path: Path) -> N
             heard = await wire.message()
             assert heard.status >= 400
             assert json.loads(heard.body)["error"]["message"].startswith("graph-sidecar: ")
+        await grown(sidecar, at_start)
+
+
+async def test_reads_of_long_queries_leave_little_behind(tmp_path: Path) -> None:
+    """What is remembered of reads is bounded in bytes: 2,000 that differ, of 40 KB each, cost no 80 MB."""
+    lines = [read(f"/v25.0/{number}?after={number}{'x' * 40_000}") for number in range(2000)]
+    async with (
+        listening(graph(lambda _wire: ok(), answers_to)) as at,
+        serving(at.url, tmp_path, *SMALL, "cache.disk_mb=0", "log.replies=false") as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        wires = [await callers.enter_async_context(calling(sidecar.url)) for _each in range(4)]
+        at_start = sidecar.peak_kb
+
+        async def ask(wire: Wire, asked: list[str]) -> None:
+            for each in asked:
+                await wire.send(each)
+                assert (await wire.message()).status == 200
+
+        await asyncio.gather(*(ask(wire, lines[at::4]) for at, wire in enumerate(wires)))
         await grown(sidecar, at_start)
