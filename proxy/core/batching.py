@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import headers, ledger
+from proxy.core import headers, jsontext, ledger
 from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
 from proxy.core.memo import Recent, memo
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
@@ -180,7 +180,7 @@ def slots_of(answer: Reply, count: int) -> list[Any] | None:
     if answer.status != 200:
         return None
     try:
-        slots = msgspec.json.decode(answer.body)
+        slots = jsontext.decode(answer.body)
     except UNREADABLE:
         return None
     return slots if isinstance(slots, list) and len(slots) == count else None

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.core import jsontext
 from proxy.core.errors import UNREADABLE
 from proxy.core.memo import Memo, Recent, short
 from proxy.core.messages import Request
@@ -165,7 +166,7 @@ def _listed(body: bytes) -> Iterator[str]:
     if b'"data"' not in body:
         return
     try:
-        waiting: list[Any] = [msgspec.json.decode(body)]
+        waiting: list[Any] = [jsontext.decode(body)]
     except UNREADABLE:
         return
     while waiting:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import batching, headers
+from proxy.core import batching, headers, jsontext
 from proxy.core.dressing import wrap
 from proxy.core.errors import BadRequest, read_error, reply_of
 from proxy.core.messages import Reply, Request
@@ -129,7 +129,7 @@ def refusal(reply: Reply, callback: str) -> Reply:
     """*reply* as Graph's answer to the batch as a whole: the error alone, without what one read wanted around it."""
     if read_error(reply.body) is None:
         return reply
-    body = msgspec.json.encode({"error": msgspec.json.decode(reply.body)["error"]})
+    body = msgspec.json.encode({"error": jsontext.decode(reply.body)["error"]})
     kind = headers.SCRIPT_TYPE if callback else headers.JSON_TYPE
     fields = headers.without(reply.headers, frozenset({"content-type"}))
     return replace(reply, headers=(*fields, ("Content-Type", kind)), body=wrap(body, callback) if callback else body)

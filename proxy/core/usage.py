@@ -12,9 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import msgspec
-
-from proxy.core import headers
+from proxy.core import headers, jsontext
 from proxy.core.errors import UNREADABLE
 from proxy.core.memo import MEMO_BYTES, Recent, memo
 from proxy.core.messages import Headers
@@ -158,7 +156,7 @@ _READERS: dict[str, Callable[[str], Iterable[Gauge]]] = {
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        told = msgspec.json.decode(text)
+        told = jsontext.decode(text)
     except (*UNREADABLE, UnicodeEncodeError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
+from proxy.core import jsontext
 from proxy.core.errors import UNREADABLE
 from proxy.core.memo import Memo
 from proxy.core.messages import Request
@@ -69,7 +68,7 @@ def is_authentic(signature: str, body: bytes, secret: str) -> bool:
 def read_events(body: bytes) -> tuple[Event, ...] | None:
     """The events in *body*; None if it is none of Meta's notifications. What is odd in one of them hides no other."""
     try:
-        told = msgspec.json.decode(body)
+        told = jsontext.decode(body)
     except UNREADABLE:
         return None
     if not isinstance(told, dict) or not isinstance(told.get("object"), str) or not isinstance(told.get("entry"), list):

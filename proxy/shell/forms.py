@@ -8,18 +8,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
-import aiohttp
 import msgspec
-from aiohttp.base_protocol import BaseProtocol
 
 from proxy.core.errors import UNREADABLE
 from proxy.core.headers import media_type, written
+from proxy.core.jsontext import is_heavy, number
 from proxy.core.messages import Discreet
 from proxy.core.normal import form, split_pairs
+from proxy.shell.multipart import parts
 
 LARGEST_BODY = 8 * 2**20
 """Bytes of a body that are looked into; a larger one (big files beside a batch) is streamed as it is."""
+
+MOST_PARAMETERS = 1000
+"""Parameters of a body that is looked into: as many as PHP takes."""
+
+_SLICE = 2**16  # bytes that are decoded in one turn of the event loop, a few milliseconds at the most
+_PARTS_A_SLICE = 50
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -41,14 +48,17 @@ class Form:
 
 
 async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
-    """The form that *raw* is, by its header *fields* (names in lower case); None for what is none."""
+    """The form that *raw* is, by its header *fields* (names in lower case); None for what is none, or too much of one.
+
+    A long body is read in slices, between which others have their turn.
+    """
     try:
         body = _inflated(raw) if fields.get("content-encoding", "").lower() == "gzip" else raw
         kind = media_type(fields.get("content-type", ""))
         if kind.startswith("multipart/"):
             return await _read_multipart(body, fields["content-type"])
-        return Form(_parameters(body, kind))
-    except (zlib.error, ValueError, aiohttp.ClientError, *UNREADABLE):
+        return Form(await _parameters(body, kind))
+    except (zlib.error, ValueError, *UNREADABLE):
         return None
 
 
@@ -61,29 +71,67 @@ def _inflated(raw: bytes) -> bytes:
     return body
 
 
-def _parameters(body: bytes, kind: str) -> dict[str, Any]:
+async def _parameters(body: bytes, kind: str) -> dict[str, Any]:
     """JSON where it is called so or looks so; else urlencoded, which some clients send without calling it anything."""
     if kind.endswith("json") or body.lstrip()[:1] == b"{":
-        return msgspec.json.decode(body, type=dict[str, Any])
+        if is_heavy(body):
+            raise ValueError("more JSON than is looked into")
+        return _json_object(body)
     if kind not in {"", FORM, "text/plain"}:
         return {}
-    return dict(split_pairs(body.decode("utf-8", "surrogateescape").strip()))
+    if body.count(b"&") >= MOST_PARAMETERS:
+        raise ValueError("more parameters than are looked into")
+    return await _urlencoded(_text(body).strip())
+
+
+_json_object = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode
+
+
+def _text(raw: bytes) -> str:
+    """*raw* as text. Raises ValueError where much of it is no UTF-8: that would take long to keep byte for byte."""
+    return raw.decode("utf-8", "surrogateescape" if len(raw) <= 16 * _SLICE else "strict")
+
+
+async def _urlencoded(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    done = 0
+    for piece in text.split("&"):
+        if len(piece) <= _SLICE:
+            found.update(split_pairs(piece))
+        else:
+            name, _, value = piece.partition("=")
+            found[await _unquoted(name)] = await _unquoted(value)
+        done += len(piece)
+        if done > _SLICE:
+            await asyncio.sleep(0)
+            done = 0
+    return found
+
+
+async def _unquoted(text: str) -> str:
+    """What `split_pairs` makes of a name or a value that is long, decoded slice by slice."""
+    raw = text.replace("+", " ").encode("utf-8", "surrogateescape")
+    pieces, start = [], 0
+    while start < len(raw):
+        end = start + _SLICE
+        if (mark := raw.find(b"%", end - 2, end)) >= 0:  # no slice ends within an escape
+            end = mark
+        pieces.append(unquote_to_bytes(raw[start:end]))
+        start = end
+        await asyncio.sleep(0)
+    return _text(b"".join(pieces))
 
 
 async def _read_multipart(body: bytes, content_type: str) -> Form:
-    stream = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), 2 * LARGEST_BODY)
-    stream.feed_data(body)
-    stream.feed_eof()
     parameters: dict[str, Any] = {}
     files: dict[str, File] = {}
-    async for part in aiohttp.MultipartReader({"Content-Type": content_type}, stream):
-        if not isinstance(part, aiohttp.BodyPartReader) or not part.name:
-            raise ValueError("a part without a name")
-        content = bytes(await part.read())
-        if part.filename is None and "Content-Transfer-Encoding" not in part.headers:
-            parameters[part.name] = content.decode("utf-8", "surrogateescape")
+    for at, part in enumerate(parts(body, content_type)):
+        if part.is_file:
+            files[part.name] = File(part.fields, part.content)
         else:
-            files[part.name] = File(dict(part.headers), content)
+            parameters[part.name] = _text(part.content)
+        if at % _PARTS_A_SLICE == 0:
+            await asyncio.sleep(0)
     return Form(parameters, files)
 
 

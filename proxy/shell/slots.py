@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
-from proxy.core import dressing, paging, unbatching
+from proxy.core import dressing, jsontext, paging, unbatching
 from proxy.core.dressing import WayIn
 from proxy.core.errors import UNREADABLE, Large, reply_of
 from proxy.core.ledger import avoided, calls_of
@@ -145,6 +143,6 @@ class Slots:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
+        return jsontext.decode(body)
     except UNREADABLE:
         return None
