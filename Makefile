@@ -13,7 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/.installed
 BROWSER := .venvs/browser/.installed
-ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER)
+PROGRAMS := .venvs/.programs
+ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -74,3 +75,8 @@ $(VENV)/.tools: $(VENV)/.installed requirements/test.txt
 # The dashboard is tested in the Chromium that the system has.
 .venvs/browser/.installed: scripts/browser-environment
 	@scripts/browser-environment .venvs/browser
+
+# Programs in Java, Perl, PHP, Ruby and the shell are run by what the system has.
+$(PROGRAMS): scripts/program-environments
+	@mkdir -p .venvs
+	@scripts/program-environments .venvs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,11 +54,11 @@ def bundle(wish: Wish) -> str:
 
 
 def env(wish: Wish) -> str:
-    """The variables, as a shell reads them; the bundle that they name lies beside the authority."""
-    path = wish.folder / "bundle.pem"
-    given = {name: value for name, value in wish.environ.items() if value != str(path)}
-    authority.write(path, bundle(replace(wish, environ=given)).encode())
-    return "".join(f"export {name}={shlex.quote(str(path))}\n" for name in trust.CA_VARIABLES)
+    """The variables, as a shell reads them; the files that they name lie beside the authority."""
+    told = trust.Told(wish.folder, app.graph_hosts(wish.settings), wish.environ)
+    for path, content in trust.files(told, _known(wish.folder).public_pem).items():
+        authority.write(path, content)
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in trust.trusting(told).items())
 
 
 ACTIONS: dict[str, Callable[[Wish], str]] = {"init": init, "show": show, "bundle": bundle, "env": env}

@@ -43,12 +43,20 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
     authority = await asyncio.to_thread(_authority, settings.intercept.ca_dir, names)
     for name in trust.replaced(environ):
         _log.warning("%s of this environment is not used while the command runs", name)
+    for what in trust.unread(environ):
+        _log.warning("%s cannot be read as PKCS #12, so it is not used while the command runs", what)
     with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-") as folder:
-        path = Path(folder, "bundle.pem")
-        await asyncio.to_thread(write, path, await asyncio.to_thread(trust.bundle, authority.public_pem, environ))
         async with app.sidecar(settings) as running:
+            told = trust.Told(Path(folder), names, environ, running.url)
+            await asyncio.to_thread(_lay, told, authority)
             await running.mint(names)
-            return await _wait(command, {**environ, **trust.variables(path, running.url, names, environ)})
+            return await _wait(command, {**environ, **trust.variables(told)})
+
+
+def _lay(told: trust.Told, authority: Pair) -> None:
+    """Write the files that the variables name."""
+    for path, content in trust.files(told, authority.public_pem).items():
+        write(path, content)
 
 
 def _authority(folder: Path, names: frozenset[str]) -> Pair:

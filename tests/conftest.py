@@ -53,13 +53,16 @@ def own_machine(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
 
 
+RUNNERS = {"clients": "python", "tap-facebook": "python", "node": "node"}
+
+
 @pytest.fixture(scope="session")
 def client_python() -> Callable[[str], Path]:
-    """What runs the programs of a real client's environment, by name: `clients`, `tap-facebook`, or `node`: Node."""
+    """What runs the programs of an environment, by name: Python's and Node's hold libraries, the others are a link."""
 
     def find(name: str) -> Path:
         home = ROOT / ".venvs" / name
-        runs = home / "bin" / ("node" if name == "node" else "python")
+        runs = home / "bin" / RUNNERS.get(name, "run")
         if not (home / ".installed").exists() or not runs.exists():
             pytest.skip(f"no environment of {name}; `make environments` builds it")
         return runs

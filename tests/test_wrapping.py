@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import ssl
@@ -52,6 +53,28 @@ def test_the_command_alone_is_told(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+DISTRUSTFUL = """
+import os, socket, ssl, urllib.parse
+at = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
+for _ in range(3):
+    with socket.create_connection((at.hostname, at.port)) as line:
+        line.sendall(b"CONNECT graph.facebook.com:443 HTTP/1.1\\r\\nHost: graph.facebook.com:443\\r\\n\\r\\n")
+        line.recv(1000)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(line, server_hostname="graph.facebook.com")
+        except ssl.SSLError:
+            pass
+"""
+
+
+def test_a_command_that_does_not_trust_is_told_of() -> None:
+    """Once, on standard error, with the way out: it tries again and again, and may not say why."""
+    done = started("run", "--", *PYTHON, DISTRUSTFUL)
+    assert done.returncode == 0
+    assert done.stderr.count("does not trust the sidecar's authority (alert unknown_ca)") == 1
+    assert "SSL_CERT_FILE" in done.stderr
+
+
 def test_a_file_for_serve_does_not_open_its_ports(tmp_path: Path) -> None:
     """Beside a sidecar that serves, with the same settings, `run` takes ports that are free; a flag is meant."""
     with socket.socket() as taken:
@@ -99,12 +122,15 @@ def test_an_authority_is_made_once_shown_and_told() -> None:
     assert "PRIVATE" not in shown
     assert shown.removeprefix(first.stdout).strip() in said("ca", "bundle").stdout
 
-    lines = [line.removeprefix("export ").partition("=") for line in said("ca", "env").stdout.splitlines()]
-    assert [name for name, _, _ in lines] == ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"]
-    [path] = {path for _, _, path in lines}
+    lines = [shlex.split(line)[1].partition("=") for line in said("ca", "env").stdout.splitlines()]
+    told = {name: value for name, _, value in lines}
+    path = Path(told["SSL_CERT_FILE"])
+    assert {told[name] for name in ("REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE")} == {str(path)}
     assert ssl.create_default_context(cafile=path).get_ca_certs()
-    assert said("ca", "env", environ={"SSL_CERT_FILE": path}).stdout == said("ca", "env").stdout
-    key = Path(path).with_name("authority.pem")
+    assert {*path.parent.rglob("*.*")} > {path, path.parent / "truststore.p12", path.parent / "python/sitecustomize.py"}
+    assert "https.proxyHost" not in told["JAVA_TOOL_OPTIONS"]
+    assert said("ca", "env", environ=told).stdout == said("ca", "env").stdout
+    key = path.with_name("authority.pem")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
 
 

@@ -15,7 +15,7 @@ def add_ca(parser: argparse.ArgumentParser) -> None:
         "action",
         choices=["init", "show", "bundle", "env"],
         help="init: makes the authority; show: prints it; bundle: prints it with the system's roots, for clients; "
-        "env: writes that bundle beside it and prints the variables that name it",
+        "env: writes what clients read beside it and prints the variables that name that",
     )
     parser.add_argument("--force", action="store_true", help="init: puts a new authority in the place of the old one")
     add_settings(parser)

@@ -82,8 +82,9 @@ def file_in(folder: Path) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put *content* at *path*, whole. Raises AuthorityError."""
+    """Put *content* at *path*, whole, in a folder that is made where it lacks. Raises AuthorityError."""
     try:
+        private.make_folder(path.parent)
         with private.draft(path, content) as draft:
             draft.replace(path)
     except OSError as error:

@@ -25,6 +25,11 @@ from proxy.shell.tunnel import End
 _log = logging.getLogger("graph_sidecar.intercept")
 
 _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_DISTRUSTED = (
+    "a caller broke off its TLS to Graph, most likely because it does not trust the sidecar's authority (%s): name the "
+    "bundle that SSL_CERT_FILE names under `graph-sidecar run`, and after `graph-sidecar ca env`, in what that program "
+    "reads; docs/transparent.md lists who reads what (told once)"
+)
 _QUIET_S = 1
 """Seconds without a byte after which a tunnel is not waited for at the end."""
 
@@ -47,6 +52,7 @@ class Intercept:
         self._connect_timeout_s = connect_timeout_s
         self._tunnels: set[End] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._has_told_of_distrust = False
         self.ports: frozenset[int] = frozenset()
         """Where our own listeners are; no tunnel leads to them."""
 
@@ -80,7 +86,13 @@ class Intercept:
 
     def end_tls(self, left: Left, context: ssl.SSLContext) -> None:
         """Serve what comes out of the TLS that begins on the connection *left*."""
-        self._spawn(serve_inside(left, context))
+        self._spawn(serve_inside(left, context, self._distrusted))
+
+    def _distrusted(self, how: str) -> None:
+        """Tell of the first caller that broke TLS off: such programs retry for minutes and do not say why."""
+        if not self._has_told_of_distrust:
+            self._has_told_of_distrust = True
+            _log.warning(_DISTRUSTED, how)
 
     async def _dial(self, tunnel: Tunnel) -> End:
         loop = asyncio.get_running_loop()

@@ -29,11 +29,19 @@ def same(run: Run) -> list[object]:
     "environment, program",
     [
         ("clients", ("requests_reads.py", TOKEN)),
+        ("clients", ("requests_prepared.py", TOKEN)),
         ("clients", ("httpx_reads.py", TOKEN)),
         ("clients", ("business_reads.py", TOKEN)),
         ("node", ("axios_reads.js", TOKEN, "axios-absolute")),
         ("node", ("axios_reads.js", TOKEN, "axios-connect")),
         ("node", ("node_reads.js", TOKEN)),
+        ("curl", ("curl_reads.sh", TOKEN)),
+        ("java", ("Reads.java", TOKEN)),
+        ("perl", ("perl_reads.pl", TOKEN, "LWP::UserAgent")),
+        ("perl", ("perl_reads.pl", TOKEN, "HTTP::Tiny")),
+        ("php", ("php_reads.php", TOKEN)),
+        ("ruby", ("ruby_reads.rb", TOKEN)),
+        ("wget", ("wget_reads.sh", TOKEN)),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join([value[0], *value[2:]]),
 )
@@ -59,3 +67,13 @@ async def test_tap_facebook_copies_the_same(stage: MakeStage, config: str, tmp_p
     assert records(second) == dict.fromkeys(OBJECTS, 12)
     assert second.agents == OURS
     assert second.bytes < first.bytes * 0.4
+
+
+async def test_ruby_finds_the_proxy_for_graph_alone(stage: MakeStage) -> None:
+    """Net::HTTP asks an http: URI for the proxy; calls in clear to other hosts go where they went."""
+    at = await stage("ruby")
+    run = await at.unaware("find_proxy.rb", "http://Graph.facebook.com/", "http://example.com/", "https://example.com/")
+    [[_, graph, clear, other]] = run.said
+    assert graph.startswith("http://127.0.0.1:")
+    assert clear is None
+    assert other == graph  # by https_proxy, as for every program
