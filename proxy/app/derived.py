@@ -28,6 +28,7 @@ def way(settings: Settings) -> Way:
         connect_timeout_s=upstream.connect_timeout_s,
         reply_timeout_s=upstream.reply_timeout_s,
         buffer_bytes=upstream.buffer_mb * 2**20,
+        rest_s=upstream.rest_ms / 1000,
         lookup=Lookup(upstream.nameservers, upstream.address),
     )
 

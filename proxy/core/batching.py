@@ -191,6 +191,16 @@ def is_array(answer: Reply) -> bool:
     return answer.status == 200 and answer.body.lstrip()[:1] == b"["
 
 
+def is_of_batch(body: bytes) -> bool:
+    """Whether *body* is an array with something in it: no single read gets one (an empty one is PHP's empty object)."""
+    return body.lstrip()[:1] == b"[" and body.lstrip()[1:].lstrip()[:1] != b"]"
+
+
+def is_single(body: bytes) -> bool:
+    """Whether *body* is an object that tells of no error: no batch gets one."""
+    return body.lstrip()[:1] == b"{" and read_error(body) is None
+
+
 def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
     """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble.
 

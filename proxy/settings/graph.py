@@ -61,6 +61,12 @@ class Upstream(Section):
         le=1_048_576,
         description="megabytes of all replies that are being read; one that would hold more than half is streamed",
     )
+    rest_ms: float = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="milliseconds that a connection rests after a reply: a second one that nobody asked for ends it",
+    )
 
 
 class Batch(Section):

@@ -12,14 +12,14 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.core.intercepting import split
+from proxy.shell.keepalive import UpstreamConnection
 
 _KEPT_S = 60
 """Seconds that the address of a name is believed."""
@@ -31,10 +31,6 @@ class Lookup:
 
     nameservers: tuple[str, ...] = ()
     address: str = ""
-
-
-MOST_INTERIM = 100
-"""Interim answers of Graph's before a final one."""
 
 
 class OwnSockets:
@@ -60,36 +56,14 @@ class OwnSockets:
         return is_ours
 
 
-class Receiver(ResponseHandler):
-    """The end of a connection to Graph: takes a bounded number of interim answers before a final one.
-
-    (100 Continue, 103 Early Hints: RFC 9110 section 15.2 sets no bound, and aiohttp reads on for ever.)
-    """
-
-    _interim = 0
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take one answer's head; too many that are not final end the connection."""
-        code = data[0].code
-        self._interim = self._interim + 1 if 100 <= code < 200 and code != 101 else 0
-        if self._interim <= MOST_INTERIM:
-            super().feed_data(data, size)
-        elif self.exception() is None:
-            self.set_exception(HttpProcessingError(code=502, message="too many interim answers"))
-            if self.transport is not None:
-                self.transport.close()
-
-
-def _receiver(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return Receiver(loop)
-
-
 def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
     """A pool of connections to Graph; who may use how many at once is counted outside of it."""
     pool = aiohttp.TCPConnector(
         limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=_resolver(lookup), socket_factory=own.make
     )
-    pool._factory = partial(_receiver, asyncio.get_running_loop())  # noqa: SLF001 - there is no public way
+    # There is no public way to say who reads what comes; tests/journeys/test_stray_replies.py sees that it is ours.
+    made = partial(UpstreamConnection, loop=asyncio.get_running_loop())
+    pool._factory = cast("partial[ResponseHandler]", made)  # noqa: SLF001
     return pool
 
 

@@ -7,22 +7,34 @@ takes URLs apart and merges headers: what a call to Graph does not ask for, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from proxy.core import headers
 from proxy.core.budget import Budget
-from proxy.core.errors import Large
+from proxy.core.errors import Large, Nonsense
 from proxy.core.messages import Discreet, Headers
+from proxy.shell.keepalive import UpstreamConnection
 
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
 
 _PIECE = 2**20
 """Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
+
+_RESTING_LIMIT = 256
+"""Connections that rest at a time; more of them are closed, so that none is used too soon."""
+
+Left = Callable[[], None]
+"""Told when the head of a call has been written."""
+
+Body = AsyncIterator[bytes]
+"""A body that is sent as it comes, framed."""
 
 
 class Answer(Discreet, frozen=True, gc=False):
@@ -35,43 +47,90 @@ class Answer(Discreet, frozen=True, gc=False):
     body: bytes
 
 
+Check = Callable[[Answer], None]
+"""Raises where an answer is none to what was asked."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Streamed:
+    """What has come so far: the head, and *content*, from which the body can be read as it comes."""
+
+    status: int
+    reason: str
+    fields: Headers
+    content: aiohttp.StreamReader
+
+
 class Exchange:
     """Calls to Graph, one at a time on each connection of a pool."""
 
     def __init__(
-        self, pool: aiohttp.TCPConnector, replies: Budget, *, connect_timeout_s: float, reply_timeout_s: float
+        self,
+        pool: aiohttp.TCPConnector,
+        replies: Budget,
+        *,
+        connect_timeout_s: float,
+        reply_timeout_s: float,
+        rest_s: float,
     ) -> None:
-        """Take connections from *pool*; wait so long for one, and for a sign of life on it. *replies* bounds bodies."""
+        """Take connections from *pool*; wait so long for one, and for a sign of life on it; let it rest so long.
+
+        *replies* bounds bodies that are read whole.
+        """
         self._pool = pool
         self._replies = replies
         self._patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
+        self._rest_s = rest_s
+        self._resting: dict[aiohttp.connector.Connection, asyncio.Handle] = {}
         self._ends: dict[URL, aiohttp.ClientRequest] = {}
 
     async def close(self) -> None:
         """Drop the connections."""
+        for connection, alarm in self._resting.items():
+            alarm.cancel()
+            connection.close()
+        self._resting.clear()
         await self._pool.close()
 
     async def ask(
-        self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, left: Callable[[], None]
+        self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, left: Left, *, check: Check
     ) -> Answer:
         """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does, and Large.
 
-        *left* is called when its head is written: from there on it may have reached Graph.
+        *left* is called when its head is written: from there on it may have reached Graph. *check* raises Nonsense
+        where an answer cannot be one to this message; on a connection that was used before, it is another message's.
         """
         end = self._end(origin)
         head = headers.written(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
-        connection = await self._connect(end)
-        assert connection.protocol is not None  # noqa: S101 - it has just been connected
-        try:
-            self._listen(connection.protocol)
-            await _write(connection.protocol, head + body, left)
-            answer = await _read(connection.protocol, self._replies)
-        except BaseException:
-            connection.close()
-            raise
-        connection.release()
-        return answer
+        async with self._connection(end) as line:
+            _listen(line, read_timeout=self._reply_timeout_s)
+            await _write(line, head + body, left)
+            answer = await _read(line)
+            whole = Answer(answer.status, answer.fields, await _whole(answer.content, self._replies))
+            try:
+                check(whole)
+            except Nonsense:
+                if line.was_used:
+                    raise aiohttp.ServerDisconnectedError from None
+                raise
+            return whole
+
+    @asynccontextmanager
+    async def stream(self, origin: URL, start: str, fields: Headers, body: Body, left: Left) -> AsyncIterator[Streamed]:
+        """The answer of *origin*, as it comes, to a message with *body*, sent as it comes. Raises what aiohttp does."""
+        end = self._end(origin)
+        head = headers.written(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields))
+        async with self._connection(end) as line:
+            _listen(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
+            line.write(head)
+            left()
+            sending = asyncio.create_task(_send(line, body))
+            try:
+                yield await _read(line)
+            finally:
+                sending.cancel()
+                await asyncio.wait([sending])
 
     def _end(self, origin: URL) -> aiohttp.ClientRequest:
         """Whom to connect to, as the pool wants to be told."""
@@ -80,41 +139,74 @@ class Exchange:
             end = self._ends[origin] = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
         return end
 
-    async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
+    @asynccontextmanager
+    async def _connection(self, end: aiohttp.ClientRequest) -> AsyncIterator[UpstreamConnection]:
+        """A connection for one call, which is kept only where request and answer were whole."""
+        connection = await self._connect(end)
+        line = cast("UpstreamConnection", connection.protocol)
         try:
-            return await self._pool.connect(end, [], self._patience)
-        except TimeoutError:
-            raise aiohttp.ConnectionTimeoutError from None
+            yield line
+        except BaseException:
+            connection.close()
+            raise
+        if not line.is_reusable or len(self._resting) >= _RESTING_LIMIT:
+            connection.close()
+        elif self._rest_s:
+            self._resting[connection] = asyncio.get_running_loop().call_later(self._rest_s, self._rested, connection)
+        else:
+            connection.release()
 
-    def _listen(self, protocol: ResponseHandler) -> None:
-        """Be ready for an answer, which may come before the message is whole."""
-        protocol.set_response_params(
-            read_until_eof=True,
-            read_timeout=self._reply_timeout_s,
-            max_line_size=HEAD_SIZE,
-            max_field_size=HEAD_SIZE,
-        )
+    async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
+        """A new connection, or one that was used before and on which nothing has come since."""
+        while True:
+            try:
+                connection = await self._pool.connect(end, [], self._patience)
+            except TimeoutError:
+                raise aiohttp.ConnectionTimeoutError from None
+            line = cast("UpstreamConnection", connection.protocol)
+            if not line.has_answered or not line.has_news:
+                return connection
+            connection.close()
+
+    def _rested(self, connection: aiohttp.connector.Connection) -> None:
+        del self._resting[connection]
+        connection.release()  # the pool closes one on which something has come
 
 
-async def _write(protocol: ResponseHandler, message: bytes, left: Callable[[], None]) -> None:
+def _listen(line: UpstreamConnection, **options: Any) -> None:
+    """Be ready for an answer, which may come before the message is whole."""
+    line.set_response_params(read_until_eof=True, max_line_size=HEAD_SIZE, max_field_size=HEAD_SIZE, **options)
+
+
+async def _write(line: UpstreamConnection, message: bytes, left: Left) -> None:
     """Write *message*, a large one in pieces."""
-    line = protocol.transport
-    if line is None or line.is_closing():
-        raise aiohttp.ServerDisconnectedError
     line.write(message[:_PIECE])
     left()
     for at in range(_PIECE, len(message), _PIECE):
         await asyncio.sleep(0)
         line.write(message[at : at + _PIECE])
-    protocol.start_timeout()
+    line.end_request()
 
 
-async def _read(protocol: ResponseHandler, replies: Budget) -> Answer:
-    """The final answer; those before it say only that it will come (RFC 9110 section 15.2)."""
-    message, content = await protocol.read()
-    while 100 <= message.code < 200 and message.code != 101:
-        message, content = await protocol.read()
-    return Answer(message.code, fields_of(message.raw_headers), await _whole(content, replies))
+async def _send(line: UpstreamConnection, body: Body) -> None:
+    """Write *body* as it comes; where it breaks off, the answer will not come either."""
+    try:
+        async for piece in body:
+            line.write(piece)
+            await line.drain()
+        line.end_request()
+    except OSError as gone:
+        line.give_up(gone if isinstance(gone, aiohttp.ClientError) else aiohttp.ClientOSError(*gone.args))
+    except Exception as broken:  # noqa: BLE001 - whatever kept the body from coming, its text may hold a token
+        line.give_up(aiohttp.ClientConnectionError(type(broken).__name__))
+
+
+async def _read(line: UpstreamConnection) -> Streamed:
+    """The head of the answer, which is for just this request."""
+    message, content = await line.read()
+    if line.is_for_another(message.code):
+        raise aiohttp.ServerDisconnectedError
+    return Streamed(message.code, message.reason, fields_of(message.raw_headers), content)
 
 
 async def _whole(content: aiohttp.StreamReader, replies: Budget) -> bytes:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
-from yarl import URL
 
 from proxy.core import headers, looping
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers
-from proxy.shell.dialing import connector
-from proxy.shell.exchange import HEAD_SIZE, fields_of
+from proxy.shell.exchange import Exchange, Left, Streamed
 from proxy.shell.listener import is_last
-from proxy.shell.upstream import Left, Way, translated
+from proxy.shell.upstream import Way, exchange, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
-_SPELT_BY_CALLER = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods whose requests have no body where nothing is said of one (RFC 9110 section 8.6)."""
 
 
 class Passthrough:
@@ -30,28 +27,16 @@ class Passthrough:
     def __init__(self, way: Way) -> None:
         """Reach Graph by *way*; `open` before the first message."""
         self._way = way
-        self._session: aiohttp.ClientSession | None = None
+        self._exchange: Exchange | None = None
 
     async def open(self) -> None:
-        """Make a connection pool that never sends anything twice by itself."""
-        self._session = aiohttp.ClientSession(
-            connector=connector(self._way.lookup, self._way.own),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._way.connect_timeout_s),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_SPELT_BY_CALLER,
-            max_line_size=HEAD_SIZE,
-            max_field_size=HEAD_SIZE,
-            trace_configs=[_departures()],
-        )
-        # aiohttp repeats PUT, DELETE and GET on its own when a connection is cut, fresh ones included, and
-        # `GET ?method=delete` is a write too. There is no public switch; tests/journeys/test_writes.py counts arrivals.
-        self._session._retry_connection = False  # noqa: SLF001
+        """Make a connection pool."""
+        self._exchange = exchange(self._way)
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._session is not None:
-            await self._session.close()
+        if self._exchange is not None:
+            await self._exchange.close()
 
     async def stream(
         self,
@@ -70,43 +55,50 @@ class Passthrough:
         told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything.
         Raises SidecarError while nothing has been answered yet.
         """
-        url = self._way.url(host, target)
-        status: int = 0
-        told: Headers = ()
+        assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        told: tuple[int, Headers] = 0, ()
         with translated(self._way.own):
-            async with _patience(self._way.reply_timeout_s) as patience:
+            async with _patience(self._way.reply_timeout_s) as patience, AsyncExitStack() as call:
+                body = _framed(message, patience.watched(_body(message, looked_at)))
+                asking = self._exchange.stream(
+                    self._way.url(host, "/"), f"{message.method} {target}", self._fields(message), body, left
+                )
                 try:
-                    answer = await self._send(message, url, patience.watched(_body(message, looked_at)), left)
-                    status, told = answer.status, fields_of(answer.raw_headers)
+                    answer = await call.enter_async_context(asking)
+                    told = answer.status, answer.fields
                 finally:
-                    answered(status, told)
-                async with answer:
-                    return await _send_on(message, answer, extra, patience)
+                    answered(*told)
+                return await _send_on(message, answer, extra, patience)
 
-    async def _send(
-        self, message: web.BaseRequest, url: URL, body: AsyncIterator[bytes], left: Left
-    ) -> aiohttp.ClientResponse:
-        assert self._session is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
-        fields = CIMultiDict(headers.passed_through(message.headers.items(), but=_SET_HERE))
-        fields["User-Agent"] = self._way.user_agent
-        fields[looping.FIELD] = ", ".join([*message.headers.getall(looping.FIELD, ()), self._way.trail.signed])
-        if message.content_length is not None:
-            fields["Content-Length"] = str(message.content_length)
-        data = body if message.body_exists else None
-        return await self._session.request(
-            message.method, url, data=data, headers=fields, allow_redirects=False, trace_request_ctx=left
+    def _fields(self, message: web.BaseRequest) -> Headers:
+        """The header fields with which Graph is asked."""
+        trail = ", ".join([*message.headers.getall(looping.FIELD, ()), self._way.trail.signed])
+        return (
+            *headers.passed_through(message.headers.items(), but=_SET_HERE),
+            ("User-Agent", self._way.user_agent),
+            (looping.FIELD, trail),
+            *_framing(message),
         )
 
 
-def _departures() -> aiohttp.TraceConfig:
-    """Calls each request's `trace_request_ctx` when its head is written: from there on it may have reached Graph."""
+def _framing(message: web.BaseRequest) -> Headers:
+    """How the end of the body of *message* is told (RFC 9112 section 6.3)."""
+    if message.content_length is not None:
+        return (("Content-Length", str(message.content_length)),)
+    if message.body_exists:
+        return (("Transfer-Encoding", "chunked"),)
+    return () if message.method in _WITHOUT_BODY else (("Content-Length", "0"),)
 
-    async def left(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx()
 
-    config = aiohttp.TraceConfig()
-    config.on_request_headers_sent.append(left)
-    return config
+async def _framed(message: web.BaseRequest, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of *body* as they go over the wire."""
+    if not message.body_exists:
+        return
+    is_chunked = message.content_length is None
+    async for piece in body:
+        yield b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
+    if is_chunked:
+        yield b"0\r\n\r\n"
 
 
 class _Patience:
@@ -157,11 +149,11 @@ async def _body(message: web.BaseRequest, looked_at: bytes) -> AsyncIterator[byt
 
 async def _send_on(
     message: web.BaseRequest,
-    answer: aiohttp.ClientResponse,
+    answer: Streamed,
     extra: Headers,
     patience: _Patience,
 ) -> web.StreamResponse:
-    fields = CIMultiDict((*headers.passed_through(answer.headers.items()), *extra))
+    fields = CIMultiDict((*headers.passed_through(answer.fields), *extra))
     fields.setdefault("Server", NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
     if is_last(message):

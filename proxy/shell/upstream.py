@@ -18,7 +18,7 @@ from proxy.core.budget import Budget
 from proxy.core.errors import Cut, Large, Late, Looping, Nonsense, Unreachable
 from proxy.core.messages import Channel, Credential, Discreet, Reply, Request
 from proxy.shell.dialing import Lookup, OwnSockets, connector
-from proxy.shell.exchange import Answer, Exchange
+from proxy.shell.exchange import Answer, Check, Exchange
 from proxy.shell.forms import FORM, Written
 
 LOOP = "the way to Graph leads back to the sidecar"
@@ -43,6 +43,7 @@ class Way:
     connect_timeout_s: float
     reply_timeout_s: float
     buffer_bytes: int = 64 * 2**20  # of all replies that are being read
+    rest_s: float = 0  # in which a connection is not used again after an answer, for a stray reply to end it
     lookup: Lookup = field(default_factory=Lookup)
     own: OwnSockets = field(default_factory=OwnSockets)
     trail: looping.Trail = field(default_factory=lambda: looping.Trail(os.urandom(8).hex()))
@@ -50,6 +51,17 @@ class Way:
     def url(self, host: str, rest: str) -> URL:
         """Where *rest*, a path and perhaps a query, is on *host*."""
         return URL(f"{'http' if host in self.in_clear else 'https'}://{host}{rest}", encoded=True)
+
+
+def exchange(way: Way) -> Exchange:
+    """Calls to Graph by *way*, on a pool of their own."""
+    return Exchange(
+        connector(way.lookup, way.own),
+        Budget(way.buffer_bytes),
+        connect_timeout_s=way.connect_timeout_s,
+        reply_timeout_s=way.reply_timeout_s,
+        rest_s=way.rest_s,
+    )
 
 
 class Upstream:
@@ -64,12 +76,7 @@ class Upstream:
 
     async def open(self) -> None:
         """Make the connection pool."""
-        self._exchange = Exchange(
-            connector(self._way.lookup, self._way.own),
-            Budget(self._way.buffer_bytes),
-            connect_timeout_s=self._way.connect_timeout_s,
-            reply_timeout_s=self._way.reply_timeout_s,
-        )
+        self._exchange = exchange(self._way)
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -89,17 +96,16 @@ class Upstream:
     async def post(self, host: str, path: str, language: str, form: Written, left: Left = ignored) -> Reply:
         """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
-        return await self._ask(_Asked(host, f"POST {path}", fields, form.body), Channel.BATCH, left)
+        return await self._ask(_Asked(host, f"POST {path}", fields, form.body, _check_batch), Channel.BATCH, left)
 
     async def single(self, request: Request, left: Left = ignored) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
-        asked = _Asked(request.host, f"GET /{batching.relative_url(request)}", fields)
+        check = _check_conditional if request.validator else _check_single
+        asked = _Asked(request.host, f"GET /{batching.relative_url(request)}", fields, b"", check)
         answer = await self._ask(asked, Channel.DIRECT, left)
-        if answer.status == 304 and not request.validator:
-            raise Nonsense("Graph answered 304 to a request without If-None-Match")
         return replace(answer, headers=headers.passed_out(answer.headers))
 
     async def _ask(self, asked: _Asked, channel: Channel, left: Left) -> Reply:
@@ -114,7 +120,8 @@ class Upstream:
     async def _send(self, asked: _Asked, left: Left) -> Answer:
         """Send what was *asked*; a GET once more where its connection soon ended, as those do that were idle.
 
-        A connection that ends later than a new one may take to open had been at work on the read.
+        Once more, too, where it carried the answer to another message. A connection that ends later than a new one may
+        take to open had been at work on the read.
         """
         assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
@@ -122,12 +129,12 @@ class Upstream:
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
+            return await self._exchange.ask(origin, asked.start, fields, asked.body, left, check=asked.check)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as gone:
             is_soon = clock() - began < self._way.connect_timeout_s
             if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET") or not is_soon:
                 raise
-        return await self._exchange.ask(origin, asked.start, fields, asked.body, left)
+        return await self._exchange.ask(origin, asked.start, fields, asked.body, left, check=asked.check)
 
 
 class _Asked(Discreet, frozen=True, gc=False):
@@ -138,7 +145,27 @@ class _Asked(Discreet, frozen=True, gc=False):
     host: str
     start: str
     fields: Mapping[str, str]
-    body: bytes = b""
+    body: bytes
+    check: Check
+
+
+def _check_batch(answer: Answer) -> None:
+    """Raises Nonsense where *answer* is what a single read gets."""
+    if answer.status == 200 and batching.is_single(answer.body):
+        raise Nonsense("Graph answered a batch with the reply to a single call")
+
+
+def _check_single(answer: Answer) -> None:
+    """Raises Nonsense where *answer* is what a conditional read gets, or a batch."""
+    if answer.status == 304:
+        raise Nonsense("Graph answered 304 to a request without If-None-Match")
+    _check_conditional(answer)
+
+
+def _check_conditional(answer: Answer) -> None:
+    """Raises Nonsense where *answer* is what a batch gets."""
+    if batching.is_of_batch(answer.body):
+        raise Nonsense("Graph answered a single call with the reply to a batch")
 
 
 @contextmanager

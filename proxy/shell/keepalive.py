@@ -1,0 +1,176 @@
+"""A connection to Graph that may be used again: whatever comes on it outside an answer ends it.
+
+A reply says nowhere which request it answers; on a connection of HTTP/1.1 the order alone does (RFC 9112 section 9.3).
+A reply that nobody asked for would therefore be taken for the answer to the next request, which may be someone else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+from enum import Enum
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import RawResponseMessage
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.streams import StreamReader
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+MOST_INTERIM = 100
+"""Interim answers of Graph's before a final one (RFC 9110 section 15.2 sets no bound)."""
+_PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""A reply that a parser reads as just this one if nothing of another stands before it."""
+_UNSURE_BELOW = 400
+"""Statuses that no request gets that is not whole yet, unless it is the first of its connection."""
+
+
+class _Step(Enum):
+    IDLE = "no answer is awaited"
+    HEAD = "the head of an answer is awaited, or has begun"
+    BODY = "the head of an answer has come"
+
+
+class UpstreamConnection(ResponseHandler):
+    """aiohttp's reader of answers, which reads one answer for each request, and closes on anything else."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Await no answer yet."""
+        super().__init__(loop=loop)
+        self.was_used = False
+        """Whether the connection had carried an answer before the one that is awaited or was read last."""
+        self.has_answered = False
+        """Whether a whole answer has come."""
+        self._step = _Step.IDLE
+        self._is_written = self._is_early = False
+        self._interim = 0
+        self._before = b""  # the last bytes of a head that is not whole
+        self._content: StreamReader | None = None
+
+    def set_response_params(self, **options: Any) -> None:
+        """Await one answer, which is read as *options* say."""
+        self._step, self._interim, self._before, self._content = _Step.HEAD, 0, b"", None
+        self._is_written = self._is_early = False
+        self.was_used = self.has_answered
+        super().set_response_params(**options)
+
+    def write(self, data: bytes) -> None:
+        """Send *data*. Raises ServerDisconnectedError where the connection has ended."""
+        if self.transport is None or self.transport.is_closing():
+            raise aiohttp.ServerDisconnectedError
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until more may be sent."""
+        await self._drain_helper()
+
+    def end_request(self) -> None:
+        """Note that the request is whole: from now on its answer is due."""
+        self._is_written = True
+        if self._step is _Step.HEAD:
+            self.start_timeout()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether request and answer are whole, and nothing has come after the answer."""
+        return self._step is _Step.IDLE and self._is_written and self.is_connected() and not self.should_close
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something waits in the socket that was not read yet: bytes, or the connection's end."""
+        if self.transport is None:
+            return True
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def is_for_another(self, status: int) -> bool:
+        """Whether an answer of this *status* is none to the request that was written.
+
+        408 says that the connection was idle for too long (RFC 9110 section 15.5.9). An early answer may be a refusal,
+        but a connection that was used before may have carried a reply to an earlier request.
+        """
+        return self.was_used and (status == 408 or (self._is_early and status < _UNSURE_BELOW))
+
+    def data_received(self, data: bytes) -> None:
+        """Read *data* as a part of the answer that is awaited; close the connection on what is no part of one."""
+        resumed = not data
+        while data and self._step is _Step.HEAD:
+            self._note_early()
+            end = self._end_of_head(data)
+            self._feed(data[:end])
+            data = data[end:]
+        if self._step is _Step.BODY and (data or resumed):
+            self._feed(data)
+        elif data:
+            self.refuse()
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Take the head of an answer from the parser: the first final one is the answer, a second is nobody's."""
+        message, content = data
+        if self._step is not _Step.HEAD:
+            self.refuse()
+        elif message.code == 101 or (message.code < 200 and self._interim >= MOST_INTERIM):
+            self.give_up(HttpProcessingError(message="interim answers without an end"))
+        elif message.code < 200:
+            self._interim += 1
+        else:
+            self._step, self._content = _Step.BODY, content
+            super().feed_data(data, size)
+
+    def refuse(self) -> None:
+        """Close the connection at once; an answer that is whole stays to be read."""
+        self._step, self._should_close = _Step.IDLE, True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def give_up(self, why: BaseException) -> None:
+        """Let who waits for the answer, or reads it, hear *why* there will be none, and close the connection."""
+        self.set_exception(why)
+        if self._content is not None and not self._content.is_eof():
+            self._content.set_exception(why)
+        self.refuse()
+
+    def _note_early(self) -> None:
+        """An answer is early if a byte of the request has not left yet."""
+        if not self._is_written or (self.transport is not None and self.transport.get_write_buffer_size()):
+            self._is_early = True
+
+    def _end_of_head(self, data: bytes) -> int:
+        """How many bytes of *data* belong to the head that is being read."""
+        joined = self._before + data
+        found = _HEAD_END.search(joined)
+        if found is None:
+            self._before = joined[-2:]
+            return len(data)
+        before, self._before = self._before, b""
+        return found.end() - len(before)
+
+    def _feed(self, data: bytes) -> None:
+        """Let aiohttp read *data*, and see whether the answer is whole."""
+        super().data_received(data)
+        if self._exception is not None and self._content is not None and not self._content.is_eof():
+            self._content.set_exception(aiohttp.ClientPayloadError("the body cannot be read"))
+        if self._step is _Step.BODY and self._content is not None and self._content.is_eof():
+            self._end_answer()
+        elif self._step is _Step.HEAD and self._is_written and self._interim and self._exception is None:
+            self.start_timeout()  # aiohttp takes an interim answer for the end of waiting
+
+    def _end_answer(self) -> None:
+        self._step = _Step.IDLE
+        self.has_answered = True
+        self._drop_timeout()
+        if not self._should_close and not self._is_between_answers():
+            self.refuse()
+
+    def _is_between_answers(self) -> bool:
+        """Whether the parser has read all that came, and nothing of a further reply is among it."""
+        if self._parser is None:
+            return False
+        try:
+            messages, _, _ = self._parser.feed_data(_PROBE)
+        except HttpProcessingError:
+            return False
+        return [message.code for message, _ in messages] == [100]
