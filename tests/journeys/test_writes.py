@@ -65,7 +65,7 @@ def cutting(lifetimes: AsyncExitStack, sidecar: MakeSidecar, ask: MakeAsk) -> Cu
             await cut(wire)
 
         at = await lifetimes.enter_async_context(listening(serve))
-        front = await sidecar(at.url)
+        front = await sidecar(at.url, upstream={"rest_ms": 0})  # the next message comes on the same connection
         return at, await ask(front.url)
 
     return make
