@@ -9,11 +9,15 @@ import importlib.util
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 from proxy import tokens
 from proxy.settings import Address, Settings
+
+PATIENCE_S = 3.0
+"""Seconds that are waited for the disk of the cache."""
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 """What sends traces; other programs may have installed the rest of OpenTelemetry."""
@@ -26,11 +30,28 @@ def problems(settings: Settings) -> list[str]:
         *port("admin", settings.admin),
         *(port("webhooks.listen", settings.webhooks.listen) if settings.webhooks.listen else ()),
         *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
-        *(_folder("cache.dir", settings.cache.dir) if settings.cache.disk_mb else ()),
+        *(_answered(_no_folder, "cache.dir", settings.cache.dir) or () if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
         *(_extra("traces.endpoint", EXPORTER, "traces") if settings.traces.endpoint else ()),
         *tokens.problems(settings, tokens.ADMIN, *tokens.OF_WEBHOOKS),
     ]
+
+
+def warnings(settings: Settings) -> list[str]:
+    """One line for each thing without which the sidecar starts, and does less: memory holds what the disk does not."""
+    if not settings.cache.disk_mb:
+        return []
+    found = _answered(_not_writable, "cache.dir", settings.cache.dir)
+    return [f"cache.dir = {settings.cache.dir}: its disk does not answer"] if found is None else found
+
+
+def _answered(look: Callable[[str, Path], list[str]], name: str, folder: Path) -> list[str] | None:
+    """What *look* finds; None where the disk of *folder* does not answer: nobody waits for that longer than so."""
+    found: list[list[str]] = []
+    thread = Thread(target=lambda: found.append(look(name, folder)), daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    return found[0] if found else None
 
 
 def _extra(name: str, module: str, extra: str) -> Iterator[str]:
@@ -58,27 +79,34 @@ def port(name: str, address: Address) -> Iterator[str]:
         yield f"{name} = {address}: cannot listen there: {error.strerror}"
 
 
-def _folder(name: str, folder: Path) -> Iterator[str]:
+def _folder(name: str, folder: Path) -> list[str]:
     """The folder, or the nearest one above it that exists, must take new files."""
+    return _no_folder(name, folder) or _not_writable(name, folder)
+
+
+def _no_folder(name: str, folder: Path) -> list[str]:
     try:
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        nearest = _nearest(folder)
     except OSError as error:
-        yield f"{name} = {folder}: cannot be used: {error.strerror}"
-        return
-    if not nearest.is_dir():
-        yield f"{name} = {folder}: {nearest} is not a folder"
-    elif not os.access(nearest, os.W_OK | os.X_OK):
-        yield f"{name} = {folder}: no right to write in {nearest}"
-    else:
-        yield from _takes_files(name, folder, nearest)
+        return [f"{name} = {folder}: cannot be used: {error.strerror}"]
+    return [] if nearest.is_dir() else [f"{name} = {folder}: {nearest} is not a folder"]
 
 
-def _takes_files(name: str, folder: Path, nearest: Path) -> Iterator[str]:
+def _not_writable(name: str, folder: Path) -> list[str]:
     """Rights are not all: a read-only file system, and some that are no disk, refuse root as well."""
+    nearest = _nearest(folder)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [f"{name} = {folder}: no right to write in {nearest}"]
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
-        yield f"{name} = {folder}: {nearest} takes no files: {error.strerror}"
+        return [f"{name} = {folder}: {nearest} takes no files: {error.strerror}"]
+    return []
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder or the nearest one above it that exists. Raises OSError."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def _key(file: Path) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
-from proxy.preflight import problems
+from proxy.preflight import problems, warnings
 from proxy.settings import Address, Cache, Settings
 
 
@@ -81,10 +82,22 @@ def test_a_file_in_place_of_the_cache_folder(tmp_path: Path) -> None:
 
 
 def test_a_cache_folder_without_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line names the folder that refuses."""
+    """The sidecar starts without a disk; the warning names the folder that refuses."""
     key(tmp_path)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    assert problems(settings(tmp_path)) == [f"cache.dir = {tmp_path / 'entries'}: no right to write in {tmp_path}"]
+    assert problems(settings(tmp_path)) == []
+    assert warnings(settings(tmp_path)) == [f"cache.dir = {tmp_path / 'entries'}: no right to write in {tmp_path}"]
+
+
+def test_a_disk_that_does_not_answer_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at the folder waits for nobody: a start goes on without it."""
+    key(tmp_path)
+    answers = threading.Event()
+    monkeypatch.setattr("proxy.preflight.PATIENCE_S", 0.01)
+    monkeypatch.setattr("proxy.preflight._nearest", lambda _folder: answers.wait() and tmp_path)
+    assert problems(settings(tmp_path)) == []
+    assert warnings(settings(tmp_path)) == [f"cache.dir = {tmp_path / 'entries'}: its disk does not answer"]
+    answers.set()
 
 
 def test_no_disk_needs_no_folder(tmp_path: Path) -> None:

@@ -66,5 +66,9 @@ def check(options: argparse.Namespace) -> int:
     for name, origin in origins.items():
         print(f"{f'{name} = {written(value_of(settings, name))}':<60}  # {origin}")
     refuse_if(preflight.problems(settings))
-    print("nothing is wrong")
+    found = preflight.warnings(settings)
+    for warning in found:
+        print(f"warning: {warning}; memory alone would hold entries")
+    if not found:
+        print("nothing is wrong")
     return 0

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,12 +69,20 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    origin: str, folder: Path, *sets: str, listen: str = "127.0.0.1:0", environ: Mapping[str, str] | None = None
+    origin: str,
+    folder: Path,
+    *sets: str,
+    listen: str = "127.0.0.1:0",
+    environ: Mapping[str, str] | None = None,
+    ours: Sequence[str] = ("-m", "proxy"),
 ) -> AsyncIterator[Serving]:
-    """A sidecar in front of *origin*, its cache and key in *folder*; it is killed if it is still there at the end."""
+    """A sidecar in front of *origin*, its cache and key in *folder*; it is killed if it is still there at the end.
+
+    *ours* is how Python is told to run the command line.
+    """
     given = [f"upstream.origin={origin}", f"cache.dir={folder / 'cache'}", f"cache.key_file={folder / 'key'}", *sets]
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "proxy", "serve", "--listen", listen, "--admin", "127.0.0.1:0"),
+        *(sys.executable, *ours, "serve", "--listen", listen, "--admin", "127.0.0.1:0"),
         *(word for setting in given for word in ("--set", setting)),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -251,13 +251,6 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in said
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_without_the_right_to_write_is_said(tmp_path: Path) -> None:
-    """So is a folder that belongs to somebody else."""
-    tmp_path.chmod(0o500)
-    assert "cache.dir" in refused("--cache-dir", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("size,mode", [(31, 0o600), (33, 0o600), (32, 0o644), (0, 0o600)])
 def test_a_key_that_cannot_be_trusted_is_said(tmp_path: Path, size: int, mode: int) -> None:
     """A key file of the wrong size, or that others may read, is refused and not repaired."""

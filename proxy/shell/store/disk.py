@@ -1,19 +1,23 @@
-"""The disk tier as the event loop sees it: two threads behind it, and trouble that ends here as a miss."""
+"""The disk tier as the event loop sees it: two threads behind it, and trouble that ends here as a miss.
+
+A visit that takes too long is trouble like any other. Its thread may wait for the disk for ever, so nothing is asked of
+either thread until it has come back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from proxy.core.messages import Entry
 from proxy.core.sealing import BadSeal
 from proxy.shell.store.pending import Write
 from proxy.shell.store.reading import Trips
 from proxy.shell.store.tier import Clear, Tier, Written
-from proxy.shell.store.trouble import TROUBLE, Breaker, is_corrupt, is_full
+from proxy.shell.store.trouble import TROUBLE, Breaker, Limits, Unanswered, is_corrupt, is_full
+from proxy.shell.store.worker import Worker
 
 BAD_READS = 3
 """Reads that find the file damaged before it is set aside: one bad page must not cost all the others at once."""
@@ -30,7 +34,7 @@ class Disk:
     Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
     """
 
-    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[bytes | None], None]) -> None:
+    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[bytes | None], None], limits: Limits) -> None:
         self.troubles = 0
         self.shed = 0
         self.entries = 0
@@ -38,9 +42,10 @@ class Disk:
         self._tier = tier
         self._breaker = breaker
         self._opened = opened
-        self._reader = ThreadPoolExecutor(1, "store-reader")
-        self._writer = ThreadPoolExecutor(1, "store-writer")
-        self._read = Trips(self._reader, tier.read)
+        self._limits = limits
+        self._reader, self._writer = Worker("store-reader"), Worker("store-writer")
+        self._read = Trips(self._reader, tier.read, limits.read_s, self._late)
+        self._stuck: set[asyncio.Future[Any]] = set()  # visits that were given up, and have not come back
         self._open = False
         self._over = False
         self._clear = Clear.NOTHING
@@ -82,7 +87,7 @@ class Disk:
             try:
                 await self._on_reader(self._tier.hang_up)
                 report = await self._on_writer(self._tier.open, clear)
-                await self._on_reader(self._tier.read_nothing)
+                await self._on_reader(self._tier.read_nothing, within=self._limits.read_s)
                 noted = await self._on_writer(self._tier.noted)
             except TROUBLE as error:
                 self._owe(clear)
@@ -105,14 +110,20 @@ class Disk:
                 await self._on_writer(self._tier.close)
             except TROUBLE as error:
                 self._note(error)
-            self._end(wait=True)  # both are idle: they end at once
+            if self._stuck:
+                self._leave()
+            else:
+                self._end(wait=True)  # both are idle: they end at once
 
     def leave(self) -> None:
         """Wait for nothing: a thread that hangs in the file system closes what it holds when it wakes."""
         if not self._over:
-            self._reader.submit(self._tier.hang_up)
-            self._writer.submit(self._tier.close)
-            self._end(wait=False)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._reader.submit(self._tier.hang_up)
+        self._writer.submit(self._tier.close)
+        self._end(wait=False)
 
     def _end(self, *, wait: bool) -> None:
         self._over, self._open = True, False
@@ -239,11 +250,46 @@ class Disk:
 
     # --- the threads ---
 
-    async def _on_reader(self, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        return await _in(self._reader, work, *args)
+    @property
+    def _silence(self) -> Unanswered:
+        return Unanswered(f"the disk of {self._tier.path} does not answer")
+
+    async def _on_reader(self, work: Callable[[*_Ts], _T], *args: *_Ts, within: float = 0.0) -> _T:
+        return await self._visit(self._reader, within, work, *args)
 
     async def _on_writer(self, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        return await _in(self._writer, work, *args)
+        return await self._visit(self._writer, 0.0, work, *args)
+
+    async def _visit(self, thread: Worker, within: float, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        """What *work* gives on *thread*, *within* so many seconds. Raises TROUBLE."""
+        if self._stuck:
+            raise self._silence
+        job = asyncio.get_running_loop().run_in_executor(thread, work, *args)
+        try:
+            await asyncio.wait((job,), timeout=within or self._limits.work_s)
+        finally:
+            if not job.done():
+                self._watch(job)
+        if not job.done():
+            raise self._silence
+        return _result(job)
+
+    def _late(self, job: asyncio.Future[Any]) -> Exception:
+        """Take note of a trip that does not come back; what its readers are told."""
+        self._watch(job)
+        error = self._silence
+        self._fail(error)
+        return error
+
+    def _watch(self, job: asyncio.Future[Any]) -> None:
+        """Ask nothing of the disk until *job* has come back."""
+        self._stuck.add(job)
+        job.add_done_callback(self._came_back)
+
+    def _came_back(self, job: asyncio.Future[Any]) -> None:
+        self._stuck.discard(job)
+        if not job.cancelled():
+            job.exception()  # looked at: whatever it is, the disk is opened anew
 
     def _settle(self, report: Written) -> None:
         self.shed += len(report.shed)
@@ -255,10 +301,10 @@ class Disk:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _in(thread: ThreadPoolExecutor, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-    """What *work* gives on *thread*; a mistake of ours there is trouble like any other, but told in full."""
+def _result(job: asyncio.Future[_T]) -> _T:
+    """What *job* gave; a mistake of ours there is trouble like any other, but told in full."""
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work, *args)
+        return job.result()
     except TROUBLE:
         raise
     except Exception as error:

@@ -24,9 +24,18 @@ class Trips:
     A trip to a thread and back costs several times what reading a row does; fifty loads in one turn make two trips.
     """
 
-    def __init__(self, thread: Executor, read: Callable[[Sequence[Wanted]], list[Found]]) -> None:
+    def __init__(
+        self,
+        thread: Executor,
+        read: Callable[[Sequence[Wanted]], list[Found]],
+        limit_s: float,
+        late: Callable[[asyncio.Future[list[Found]]], Exception],
+    ) -> None:
+        """Read on *thread*; *late* is told of a trip that takes longer than *limit_s*, and says what is wrong."""
         self._thread = thread
         self._read = read
+        self._limit_s = limit_s
+        self._late = late
         self._asked: list[_Asked] = []
         self._out = False
 
@@ -40,15 +49,23 @@ class Trips:
 
     def _send(self) -> None:
         trip, self._asked = self._asked[:AT_ONCE], self._asked[AT_ONCE:]
+        loop = asyncio.get_running_loop()
         try:
-            job = asyncio.get_running_loop().run_in_executor(self._thread, self._read, [wanted for wanted, _ in trip])
+            job = loop.run_in_executor(self._thread, self._read, [wanted for wanted, _ in trip])
         except RuntimeError as error:  # the thread has ended
             _hand_out(trip, [error] * len(trip))
         else:
             self._out = True
-            job.add_done_callback(partial(self._return, trip))
+            alarm = loop.call_later(self._limit_s, self._give_up, trip, job)
+            job.add_done_callback(partial(self._return, trip, alarm))
 
-    def _return(self, trip: list[_Asked], job: asyncio.Future[list[Found]]) -> None:
+    def _give_up(self, trip: list[_Asked], job: asyncio.Future[list[Found]]) -> None:
+        """Keep nobody waiting for a trip that does not end, those included who would have gone on the next."""
+        left, self._asked = [*trip, *self._asked], []
+        _hand_out(left, [self._late(job)] * len(left))
+
+    def _return(self, trip: list[_Asked], alarm: asyncio.Handle, job: asyncio.Future[list[Found]]) -> None:
+        alarm.cancel()
         self._out = False
         if self._asked:
             self._send()

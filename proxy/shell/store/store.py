@@ -19,7 +19,7 @@ from proxy.shell.store.memory import Index, Memory
 from proxy.shell.store.pending import GONE, Gone, Pending, Write
 from proxy.shell.store.reading import Loads
 from proxy.shell.store.tier import Tier, Written
-from proxy.shell.store.trouble import Breaker
+from proxy.shell.store.trouble import Breaker, Limits
 
 MIB = 2**20
 INDEX_SHARE = 4
@@ -42,6 +42,8 @@ class Bounds:
     rest_s: float = 30.0  # for which a disk in trouble is left alone
     rewrite_s: float = 3600.0  # after which an entry that Graph confirms is written again
     free_floor_bytes: int = 64 * MIB  # that others shall find free on the file system
+    read_s: float = 1.0  # that a read of the disk may take, for which a caller waits
+    work_s: float = 5.0  # that another visit may take: writing, opening
 
 
 class Store:
@@ -70,7 +72,7 @@ class Store:
         self._disk: Disk | None = None
         if place is not None:
             tier = Tier(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
-            self._disk = Disk(tier, Breaker(bounds.rest_s, clock), self._opened)
+            self._disk = Disk(tier, Breaker(bounds.rest_s, clock), self._opened, Limits(bounds.read_s, bounds.work_s))
             self._group_bytes = tier.wal_bytes
         self._bounds = bounds
         self._clock = clock

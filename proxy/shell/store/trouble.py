@@ -5,11 +5,23 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import diskcache
 
 TROUBLE = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
 """Everything that disk, SQLite and diskcache raise; ValueError where a damaged index yields one key twice."""
+
+
+class Unanswered(OSError):  # noqa: N818 - said of a disk
+    """The disk has not answered in time, and a thread waits for it yet."""
+
+
+class Limits(NamedTuple):
+    """Seconds that a visit to the disk may take; one that takes longer is trouble."""
+
+    read_s: float  # a caller waits for it
+    work_s: float  # nobody does: writing, opening
 
 
 def is_corrupt(error: BaseException) -> bool:

@@ -1,0 +1,158 @@
+"""A disk that does not answer costs a caller a moment once; memory goes on, and the disk is used when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.shell.store import Store
+from proxy.shell.store.folder import Folder
+from proxy.shell.store.rows import Rows
+from tests.shell.store.samples import ROWS, TOKEN, Clock, Open, entry, key, served, works
+
+SOON = {"read_s": 0.05, "work_s": 0.05}
+"""Limits of a visit that a test may wait for."""
+
+
+class Disk:
+    """A disk of which some calls hang until it answers again."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+        self.answers = threading.Event()
+        self.calls = 0
+
+    def hang(self, where: type, name: str) -> None:
+        """From now on let *name* of *where* wait."""
+        real: Callable[..., object] = getattr(where, name)
+
+        def wait(*arguments: object, **named: object) -> object:
+            self.calls += 1
+            self.answers.wait()
+            return real(*arguments, **named)
+
+        self._patch.setattr(where, name, wait)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """A disk that hangs when told, and answers at the end of the test."""
+    made = Disk(monkeypatch)
+    yield made
+    made.answers.set()
+
+
+async def come_back(store: Store) -> None:
+    """Wait until no thread of the store waits for the disk."""
+    async with asyncio.timeout(60):
+        await asyncio.wait({*store._disk._stuck, asyncio.ensure_future(asyncio.sleep(0))})  # type: ignore[union-attr]
+
+
+async def back(store: Store, disk: Disk, clock: Clock) -> None:
+    """The disk answers, its threads have come back, and its rest is over."""
+    disk.answers.set()
+    await come_back(store)
+    clock.now += 31
+    await store.tend()
+
+
+async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Disk) -> None:
+    """All who read get a miss, those who come later at once; the disk is asked once, and is used again when back."""
+    clock = Clock()
+    store = await opened(clock=clock, **SOON)
+    disk.hang(Rows, "get")
+    async with asyncio.timeout(60):
+        found = await asyncio.gather(*(store.load(key(number), TOKEN) for number in range(200)))
+        assert found == [None] * 200
+        assert await served(store) == 0
+    assert (disk.calls, store.stats()["breaker"], store.stats()["disk_troubles"]) == (1, "open", 1)
+    clock.now += 31
+    await store.tend()
+    assert (disk.calls, store.stats()["breaker"]) == (1, "open")
+    await back(store, disk, clock)
+    assert store.stats()["breaker"] == "closed"
+    store._index.is_whole = False  # what was a miss meanwhile may be there
+    assert await served(store) == ROWS
+
+
+async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, disk: Disk) -> None:
+    """What is kept meanwhile is in memory; what was given up is not read in its older form when the disk is back."""
+    clock = Clock()
+    store = await opened(clock=clock, **SOON)
+    disk.hang(Rows, "write")
+    newer = entry(1, 1400, version=1)
+    store.keep(key(1), TOKEN, newer)
+    await store.flush()
+    assert store.stats()["breaker"] == "open"
+    assert await store.load(key(1), TOKEN) == newer
+    assert await store.load(key(2), TOKEN) is None
+    await back(store, disk, clock)
+    await store.flush()
+    store._memory.clear()
+    assert await store.load(key(1), TOKEN) in (None, newer)
+    assert await works(store)
+
+
+async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened: Open) -> None:
+    """While somebody holds SQLite's lock, a write is given up sooner than SQLite does."""
+    clock = Clock()
+    store = await opened(clock=clock, work_s=0.05)
+    with sqlite3.connect(filled / "cache.db", isolation_level=None) as stranger:
+        stranger.execute("BEGIN EXCLUSIVE")
+        store.keep(key(9999), TOKEN, entry(9999))
+        await store.flush()
+        assert store.stats()["breaker"] == "open"
+        stranger.execute("ROLLBACK")
+    stranger.close()
+    await come_back(store)
+    store._disk._limits = store._disk._limits._replace(work_s=5.0)  # type: ignore[union-attr]
+    clock.now += 31
+    await store.tend()
+    assert await works(store)
+
+
+@pytest.mark.parametrize("where, name", [(Folder, "enter"), (Rows, "get")], ids=["folder", "first read"])
+async def test_a_disk_that_hangs_at_the_start(opened: Open, disk: Disk, where: type, name: str) -> None:
+    """The store opens without it, says so once, and takes it when it answers."""
+    clock = Clock()
+    disk.hang(where, name)
+    async with asyncio.timeout(60):
+        store = await opened(clock=clock, **SOON)
+        assert not await works(store)
+    await back(store, disk, clock)
+    assert await works(store)
+
+
+@pytest.mark.parametrize("name", ["get", "write"])
+async def test_the_end_waits_for_no_disk(
+    filled: Path, opened: Open, disk: Disk, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A store whose disk hangs closes at once; its threads close what they hold when they wake, and end."""
+    store = await opened(**SOON)
+    disk.hang(Rows, name)
+    store.keep(key(9999), TOKEN, entry(9999))
+    await store.load(key(1), TOKEN)
+    await store.flush()
+    await store.close()
+    assert "did not close" not in caplog.text
+    disk.answers.set()
+    for thread in (store._disk._reader._thread, store._disk._writer._thread):  # type: ignore[union-attr]
+        thread.join(60)
+        assert not thread.is_alive()
+    assert caplog.text.count("rests") == 1
+
+
+async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk) -> None:
+    """An order that cannot be written is told as that, and is written when the disk is back."""
+    clock = Clock()
+    store = await opened(clock=clock, **SOON)
+    disk.hang(Rows, "get")
+    await store.load(key(1), TOKEN)
+    assert not await store.note(b"orders")
+    await back(store, disk, clock)
+    assert store._note is None
