@@ -21,6 +21,9 @@ from proxy.shell.telling import LOG as REPLIES
 MOST_LINES = 20_000
 """Lines that wait to be written; what comes on top while nobody reads is lost, and counted."""
 
+MOST_CHARACTERS = 8 * 2**20
+"""Characters of the lines that wait, and as many again that are being written: a path may be long."""
+
 GATHERED_S = 0.02
 """Seconds for which lines are gathered into one write."""
 
@@ -70,16 +73,19 @@ class _Behind(logging.Handler):
         super().__init__()
         self._stream = stream
         self._lines: deque[str] = deque()
+        self._taken = self._written = 0  # characters; each is added to by one thread alone
         self._news, self._ended, self._lost = Event(), False, 0
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line."""
-        if len(self._lines) >= MOST_LINES:
+        if len(self._lines) >= MOST_LINES or self._taken - self._written > MOST_CHARACTERS:
             self._lost += 1
             return
-        self._lines.append(self.format(record) + "\n")
+        line = self.format(record) + "\n"
+        self._taken += len(line)
+        self._lines.append(line)
         if not self._news.is_set():
             self._news.set()
 
@@ -101,6 +107,7 @@ class _Behind(logging.Handler):
             self._news.wait()
             time.sleep(GATHERED_S)
             text = "".join(self._lines.popleft() for _ in range(len(self._lines)))
+            self._written += len(text)
             if self._lost:
                 text += f'{{"level": "warning", "lost_lines": {self._lost}}}\n'
                 self._lost = 0

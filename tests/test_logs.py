@@ -62,9 +62,10 @@ async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> 
     assert "sesame" not in told.getvalue()
 
 
-def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bound, most", [("MOST_LINES", 3), ("MOST_CHARACTERS", 2 * len("number 0\n"))])
+def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
     """A pipe that is full holds nobody up: what does not fit is lost, and how much that was is told."""
-    monkeypatch.setattr(logs, "MOST_LINES", 3)
+    monkeypatch.setattr(logs, bound, most)
     stream, may_go = io.StringIO(), threading.Event()
     monkeypatch.setattr(stream, "flush", may_go.wait)
     handler = logs._Behind(stream)

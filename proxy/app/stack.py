@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from proxy.app import derived
 from proxy.app.ground import Ground
+from proxy.core.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.authority import Authority
 from proxy.shell.batcher import Batcher
@@ -139,7 +140,16 @@ def _server(ground: Ground, ends: _Ends, layers: _Layers, changes: Changes, sett
     byway = Byway(ground.quota, keys, ground.steady, layers.governor.heard)
     unbatcher = Unbatcher(reader, layers.cache, upstream.post, hosts, rules, changes.wrote, byway)
     return Server(
-        reader, ends.passthrough, unbatcher, hosts, rules, settings.paging.rewrite, ends.way.trail, changes.wrote, byway
+        reader,
+        ends.passthrough,
+        unbatcher,
+        hosts,
+        rules,
+        rewrite_links=settings.paging.rewrite,
+        trail=ends.way.trail,
+        wrote=changes.wrote,
+        byway=byway,
+        bodies=Budget(settings.listener.buffer_mb * 2**20),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from proxy.core import normal
+from proxy.core.budget import Share
 from proxy.core.envelopes import how_many, may_hold_batch
 from proxy.core.reading import Head
 from proxy.shell.forms import LARGEST_BODY, read_form
@@ -14,23 +15,22 @@ LOOKED_AT = 65_536
 """Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
 
 
-async def look_at(message: web.BaseRequest, head: Head) -> bytes:
-    """The body so far as it is short; of a larger one the beginning; nothing of one that is streamed as it is."""
+async def look_at(message: web.BaseRequest, head: Head, share: Share) -> tuple[bytes, bool]:
+    """The body so far as it is short, and whether that is all of it; nothing of one that is streamed as it is.
+
+    *share* is what may be held of it; where others leave too little, the rest is streamed, too.
+    """
     limit = _worth_looking_at(head)
-    if not limit or not message.body_exists:
-        return b""
-    pieces, size = [], 0
+    if not message.body_exists:
+        return b"", True
+    if not limit or (message.content_length or 0) > limit:
+        return b"", False
+    pieces = []
     async for chunk in go_on(message):
         pieces.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            break
-    return b"".join(pieces)
-
-
-def whole(looked_at: bytes, head: Head) -> bytes | None:
-    """What was *looked_at* as the whole body; None where there is more of it."""
-    return looked_at if len(looked_at) <= _worth_looking_at(head) else None
+        if not share.grow(len(chunk)) or share.size > limit:
+            return b"".join(pieces), False
+    return b"".join(pieces), True
 
 
 def _worth_looking_at(head: Head) -> int:

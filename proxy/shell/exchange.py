@@ -24,6 +24,9 @@ from proxy.shell.keepalive import UpstreamConnection
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
 
+READ_AHEAD = 65_536
+"""Bytes of a body that are taken before somebody asks for them."""
+
 _PIECE = 2**20
 """Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
 
@@ -175,7 +178,13 @@ class Exchange:
 
 def _listen(line: UpstreamConnection, **options: Any) -> None:
     """Be ready for an answer, which may come before the message is whole."""
-    line.set_response_params(read_until_eof=True, max_line_size=HEAD_SIZE, max_field_size=HEAD_SIZE, **options)
+    line.set_response_params(
+        read_until_eof=True,
+        max_line_size=HEAD_SIZE,
+        max_field_size=HEAD_SIZE,
+        read_bufsize=READ_AHEAD,
+        **options,
+    )
 
 
 async def _write(line: UpstreamConnection, message: bytes, left: Left) -> None:

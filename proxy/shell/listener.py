@@ -19,6 +19,9 @@ from proxy.shell.responding import respond
 
 _log = logging.getLogger("graph_sidecar.listener")
 
+READ_AHEAD = 65_536
+"""Bytes of a body that are taken before somebody asks for them; about twice as many with those on their way."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 LEAVING: web.RequestKey[Callable[[], bool]] = web.RequestKey("leaving", object)  # type: ignore[arg-type] # of any kind
@@ -41,7 +44,7 @@ class Listener(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
-        limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT}
+        limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT, "read_bufsize": READ_AHEAD}
         return Connection(self, loop=self._loop, sweeper=self._sweeper, **limits, **self._kwargs)
 
 

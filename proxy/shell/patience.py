@@ -15,6 +15,8 @@ from proxy.core import errors
 _log = logging.getLogger("graph_sidecar.listener")
 
 _LOOK_EVERY_S = 1.0
+LARGEST_HEAD = 3 * 65_536
+"""Bytes of a message's head in all."""
 _HEARD_OUT_S = 1.0
 """Seconds in which one that is sent away may read why."""
 _FIRST_WORD_S = 0.5
@@ -66,6 +68,7 @@ class Watched(web.RequestHandler):
         self._heard = self._stuck = self._loop.time()
         self._half: float | None = self._heard  # since when a head is incomplete
         self._is_silent = True
+        self._head_size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; one too many is told so, and ends."""
@@ -94,9 +97,20 @@ class Watched(web.RequestHandler):
         self._heard, self._is_silent = self._loop.time(), False
         super().data_received(data)
         if self._request_count != before:
-            self._half = None
+            self._half, self._head_size = None, 0
         elif self._half is None and self._waiter is not None and not self._waiter.done():
             self._half = self._heard
+        if self._half is not None:
+            self._weigh_head(len(data))
+
+    def _weigh_head(self, size: int) -> None:
+        """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
+        self._head_size += size
+        if self._head_size > LARGEST_HEAD and self.transport is not None and not self._force_close:
+            _log.info("a connection was closed: the head of its message has more than %d bytes", LARGEST_HEAD)
+            error = errors.BadRequest(f"the head of the message has more than {LARGEST_HEAD} bytes")
+            self.transport.write(_raw(error))
+            self.force_close()
 
     def pause_writing(self) -> None:
         """Note that the caller takes no more for now."""

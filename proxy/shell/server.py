@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core import dressing, errors, looping, normal
 from proxy.core.batching import GRAPH_LIMIT
+from proxy.core.budget import Budget
 from proxy.core.draws import Asker
 from proxy.core.envelopes import Unresolved, may_hold_batch, read_envelope
 from proxy.core.intercepting import misplaced
@@ -42,6 +43,7 @@ class Server:
     trail: looping.Trail
     wrote: Wrote
     byway: Byway
+    bodies: Budget  # of all that are being read
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
@@ -71,8 +73,14 @@ class Server:
             raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
-        looked_at = await bodies.look_at(message, head)
-        whole = bodies.whole(looked_at, head)
+        with self.bodies.share() as share:
+            looked_at, is_whole = await bodies.look_at(message, head, share)
+            return await self._answer_to(message, head, looked_at, looked_at if is_whole else None)
+
+    async def _answer_to(
+        self, message: web.BaseRequest, head: Head, looked_at: bytes, whole: bytes | None
+    ) -> web.StreamResponse:
+        """The answer to *message*, whose body is *looked_at* so far, or *whole*."""
         try:
             if reply := await self._unbatch(message, head, whole):
                 return respond(reply)

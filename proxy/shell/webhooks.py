@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from aiohttp import web
 
+from proxy.core.budget import Budget, Share
 from proxy.core.webhooks import LARGEST_BODY, Event, challenge, is_authentic, is_signature, read_events
 from proxy.shell.admin import failure
 from proxy.shell.tokens import TokenFileError, read_token
 
 PATH = "/webhooks"
+
+BUFFERED = 8 * LARGEST_BODY
+"""Bytes of all notifications that are coming in: what they are is known when they are here."""
 
 PATIENCE_S = 20
 """Seconds in which a notification has to be here: the world may reach this path."""
@@ -34,6 +39,7 @@ class Webhooks:
     secret_file: Path | None
     heard: Callable[[Sequence[Event]], None]
     counted: Callable[[str, int], None]
+    bodies: Budget = field(default_factory=lambda: Budget(BUFFERED))
 
     @property
     def routes(self) -> list[web.RouteDef]:
@@ -59,13 +65,20 @@ class Webhooks:
             return self._refuse(403, "forged", "no signature in X-Hub-Signature-256")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             return self._refuse(415, "refused", "only bytes as they were signed")
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                body = await _body(request)
-        except TimeoutError:
-            return self._refuse(408, "refused", "too slow")
-        if body is None:
-            return self._refuse(413, "refused", f"at most {LARGEST_BODY} bytes")
+        with self.bodies.share() as share:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    body = await _body(request, share)
+            except TimeoutError:
+                return self._refuse(408, "refused", "too slow")
+            if body is None and max(share.size, request.content_length or 0) > LARGEST_BODY:
+                return self._refuse(413, "refused", f"at most {LARGEST_BODY} bytes")
+            if body is None:  # Meta tells again what was not taken
+                return self._refuse(503, "refused", "too many notifications are coming in", {"Retry-After": "5"})
+            return self._heard(signature, body)
+
+    def _heard(self, signature: str, body: bytes) -> web.StreamResponse:
+        """Believe *body*, if it is signed."""
         secret = _read(self.secret_file)
         if secret is None:
             return failure(503, "the app secret cannot be read")
@@ -78,10 +91,14 @@ class Webhooks:
         self.counted("heard", len(events))
         return web.Response(text="ok\n")
 
-    def _refuse(self, status: int, outcome: str, reason: str) -> web.Response:
+    def _refuse(
+        self, status: int, outcome: str, reason: str, fields: Mapping[str, str] = MappingProxyType({})
+    ) -> web.Response:
         self.counted(outcome, 0)
         _log.warning("a notification was refused: %s", reason)
-        return failure(status, reason)
+        response = failure(status, reason)
+        response.headers.update(fields)
+        return response
 
 
 def _read(file: Path | None) -> str | None:
@@ -92,14 +109,13 @@ def _read(file: Path | None) -> str | None:
         return None
 
 
-async def _body(request: web.Request) -> bytes | None:
-    """The raw bytes; None if they are too many."""
+async def _body(request: web.Request, share: Share) -> bytes | None:
+    """The raw bytes, held as *share* allows; None if they are too many, or others have left too little."""
     if (request.content_length or 0) > LARGEST_BODY:
         return None
-    pieces, size = [], 0
+    pieces = []
     async for piece in request.content.iter_any():
         pieces.append(piece)
-        size += len(piece)
-        if size > LARGEST_BODY:
+        if not share.grow(len(piece)) or share.size > LARGEST_BODY:
             return None
     return b"".join(pieces)

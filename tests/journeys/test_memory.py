@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from tests.journeys.bombs import MIB, answers, deflated, endless, graph, packed, slots
 from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask
-from tests.wires import Message, Wire, calling, listening, ok
+from tests.wires import Listener, Message, Wire, calling, listening, ok
 
 SMALL = ("upstream.buffer_mb=8", "listener.buffer_mb=8", "cache.memory_mb=8")
 BOMB = deflated(256 * MIB)
@@ -108,8 +109,8 @@ async def test_interim_answers_without_an_end_are_no_answer(tmp_path: Path) -> N
 
 
 async def test_reads_of_long_queries_leave_little_behind(tmp_path: Path) -> None:
-    """What is remembered of reads is bounded in bytes: 2,000 that differ, of 40 KB each, cost no 80 MB."""
-    lines = [read(f"/v25.0/{number}?after={number}{'x' * 40_000}") for number in range(2000)]
+    """What is remembered of reads is bounded in bytes: 1,200 that differ, of 40 KB each, cost no 60 MB."""
+    lines = [read(f"/v25.0/{number}?after={number}{'x' * 40_000}") for number in range(1200)]
     async with (
         listening(graph(lambda _wire: ok(), answers_to)) as at,
         serving(at.url, tmp_path, *SMALL, "cache.disk_mb=0", "log.replies=false") as sidecar,
@@ -124,4 +125,84 @@ async def test_reads_of_long_queries_leave_little_behind(tmp_path: Path) -> None
                 assert (await wire.message()).status == 200
 
         await asyncio.gather(*(ask(wire, lines[at::4]) for at, wire in enumerate(wires)))
+        await grown(sidecar, at_start)
+
+
+async def test_bodies_without_an_end_hold_little(tmp_path: Path) -> None:
+    """Of 40 batches whose bodies come up to their last byte most are streamed; one that is whole is taken apart."""
+    size = 2 * MIB
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
+
+    async def heard(wire: Wire, at: Listener) -> None:
+        first = await wire.head()
+        at.arrived.append(first)
+        if first.fields["Content-Length"] != str(size):
+            found = await wire.reader.readexactly(int(first.fields["Content-Length"]))
+            first.body = found
+            await wire.send(answers(first))
+        await wire.ended()
+
+    async with (
+        listening(heard) as at,
+        serving(at.url, tmp_path, *SMALL) as sidecar,
+        AsyncExitStack() as callers,
+        Ask(sidecar.url) as ask,
+    ):
+        at_start = sidecar.peak_kb
+        for _each in range(40):
+            wire = await callers.enter_async_context(calling(sidecar.url))
+            await wire.send(head, b" " * (size - 1))
+        batch = json.dumps([{"method": "GET", "relative_url": "7"}])
+        told = await ask.say("/", method="POST", data={"batch": batch, "access_token": "EAABann"})
+        assert [each["code"] for each in told.json] == [200]
+        await grown(sidecar, at_start)
+
+
+async def test_notifications_that_are_not_signed_hold_little(tmp_path: Path) -> None:
+    """Forty bodies of 3 MB with a wrong signature, none of them whole, leave room for one of Meta's own."""
+    secret = tmp_path / "secret"
+    secret.write_text("sesame-sesame-sesame")
+    secret.chmod(0o600)
+    size = 3 * MIB
+    fields = f"X-Hub-Signature-256: sha256={'0' * 64}\r\nContent-Length: {size}"
+    body = b'{"object":"page","entry":[]}'
+    signature = hmac.digest(b"sesame-sesame-sesame", body, "sha256").hex()
+    async with (
+        listening(graph(lambda _wire: ok(), answers_to)) as at,
+        serving(at.url, tmp_path, *SMALL, f"webhooks.secret_file={secret}") as sidecar,
+        AsyncExitStack() as callers,
+        Ask(sidecar.admin_url) as ask,
+    ):
+        at_start = sidecar.peak_kb
+        for _each in range(40):
+            wire = await callers.enter_async_context(calling(sidecar.admin_url))
+            await wire.send(f"POST /webhooks HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n", b" " * (size - 1))
+        heard = await ask.say(
+            "/webhooks", method="POST", data=body, headers={"X-Hub-Signature-256": f"sha256={signature}"}
+        )
+        assert heard.status == 200
+        await grown(sidecar, at_start)
+
+
+async def test_heads_without_an_end_are_refused(tmp_path: Path) -> None:
+    """A head is bounded as a whole, not line by line alone: it is told so in Graph's shape."""
+    async with (
+        listening(graph(lambda _wire: ok(), answers_to)) as at,
+        serving(at.url, tmp_path, *SMALL) as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        at_start = sidecar.peak_kb
+        for _each in range(30):
+            wire = await callers.enter_async_context(calling(sidecar.url))
+            with suppress(ConnectionError):
+                await wire.send("GET /1 HTTP/1.1\r\nHost: a\r\n")
+                for number in range(100):
+                    await wire.send(f"X-{number}: {'x' * 60_000}\r\n")
+        async with calling(sidecar.url) as wire:
+            await wire.send("GET /1 HTTP/1.1\r\nHost: a\r\n")
+            for number in range(4):
+                await wire.send(f"X-{number}: {'x' * 50_000}\r\n")
+            heard = await wire.message()
+            assert heard.status == 400
+            assert "the head of the message has more than" in json.loads(heard.body)["error"]["message"]
         await grown(sidecar, at_start)

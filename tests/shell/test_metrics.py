@@ -22,8 +22,9 @@ STORE = {
     for number, tier in enumerate(("memory", "disk"), 1)
     for what in ("entries", "bytes", "evictions")
 } | {"writes_dropped": 7}
-USAGE = [{"kind": "app", "id": "abc", "type": "x", "percent": 61.5, "regain_s": None},
-         {"kind": "account", "id": "act_1", "type": "ads_insights", "percent": 100.0, "regain_s": 90.0}]  # fmt: skip
+USAGE = [{"kind": "app", "id": "abc", "type": "x", "stage": "calm", "percent": 61.5, "regain_s": None},
+         {"kind": "account", "id": "act_1", "type": "ads_insights", "stage": "calm", "percent": 100.0,
+          "regain_s": 90.0}]  # fmt: skip
 
 Series = dict[tuple[str, ...], float]
 
