@@ -24,7 +24,6 @@ def way(settings: Settings) -> Way:
     return Way(
         in_clear=frozenset({origin.netloc} if origin.scheme == "http" else ()),
         user_agent=upstream.user_agent,
-        connections=upstream.connections,
         connect_timeout_s=upstream.connect_timeout_s,
         reply_timeout_s=upstream.reply_timeout_s,
         buffer_bytes=upstream.buffer_mb * 2**20,
@@ -61,7 +60,8 @@ def patience(settings: Settings) -> Patience:
 def limits(settings: Settings) -> Limits:
     """How large batches are and how long a read waits for one."""
     batch = settings.batch
-    return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token=batch.group == "token")
+    by_token = batch.group == "token"
+    return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token, batch.queue_s)
 
 
 def stages(settings: Settings) -> Stages:

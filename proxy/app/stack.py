@@ -23,6 +23,7 @@ from proxy.shell.intercept import Intercept
 from proxy.shell.listener import Listener
 from proxy.shell.merger import Merger
 from proxy.shell.passthrough import Passthrough
+from proxy.shell.places import Calls, Places
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.several import Several
@@ -51,6 +52,7 @@ class _Ends:
     way: Way
     upstream: Upstream
     passthrough: Passthrough
+    places: Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class _Layers:
 
 async def build(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -> Stack:
     """The stack on its *ground*; leaving *lifetimes* closes it from left to right."""
-    ends = await _ends(settings, lifetimes)
+    ends = await _ends(ground, settings, lifetimes)
     layers = _layers(ground, ends, lifetimes)
     flights = (layers.coalescer.close, layers.merger.close_flights)
     changes = Changes(
@@ -84,9 +86,10 @@ async def build(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -
     return Stack(inside, intercept, listener, door, changes, take)
 
 
-async def _ends(settings: Settings, lifetimes: AsyncExitStack) -> _Ends:
+async def _ends(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -> _Ends:
     way = derived.way(settings)
-    ends = _Ends(way, Upstream(way), Passthrough(way))
+    places = Places(settings.upstream.connections, ground.limits, ground.clocks.monotonic)
+    ends = _Ends(way, Upstream(way), Passthrough(way), places)
     for end in (ends.upstream, ends.passthrough):
         await end.open()
         lifetimes.push_async_callback(end.close)
@@ -96,7 +99,7 @@ async def _ends(settings: Settings, lifetimes: AsyncExitStack) -> _Ends:
 def _layers(ground: Ground, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
     keys, rules, clocks = ground.keys, ground.rules, ground.clocks
     listening = Listening(ends.upstream, ground.told_by_batch)
-    batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic)
+    batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic, ends.places)
     governor = Governor(batcher, quota=ground.quota, keys=keys, witness=ground.telemetry, now=ground.steady)
     cache = Cache(
         governor,
@@ -135,10 +138,10 @@ def _tell(ground: Ground, layers: _Layers, inside: Inside) -> None:
 def _server(ground: Ground, ends: _Ends, layers: _Layers, changes: Changes, settings: Settings) -> Server:
     """The end towards the application."""
     rules, hosts, clocks = ground.rules, derived.hosts(settings), ground.clocks
-    upstream, keys, telemetry = ends.upstream, ground.keys, ground.telemetry
-    reader = Reader(layers.coalescer, upstream.single, keys, ground.quota, telemetry, ground.steady, clocks.monotonic)
+    calls, keys, telemetry = Calls(ends.upstream, ends.places), ground.keys, ground.telemetry
+    reader = Reader(layers.coalescer, calls.single, keys, ground.quota, telemetry, ground.steady, clocks.monotonic)
     byway = Byway(ground.quota, keys, ground.steady, layers.governor.heard)
-    unbatcher = Unbatcher(reader, layers.cache, upstream.post, hosts, rules, changes.wrote, byway)
+    unbatcher = Unbatcher(reader, layers.cache, calls.post, hosts, rules, changes.wrote, byway)
     return Server(
         reader,
         ends.passthrough,

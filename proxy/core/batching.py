@@ -36,6 +36,7 @@ class Limits(msgspec.Struct):
     in_flight: int = 8
     queue: int = 10_000
     by_token: bool = False  # a batch holds one token
+    queue_s: float = 2.0
 
     def take(self, other: Limits) -> None:
         """From now on let *other* hold."""
@@ -44,7 +45,7 @@ class Limits(msgspec.Struct):
 
 
 def unlanded(limits: Limits) -> Limits:
-    """*limits* for reads that need company but no place in a batch: none waits for another's landing."""
+    """*limits* for reads that need company but no place in a batch: flights do not widen their window."""
     return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)
 
 
@@ -55,16 +56,46 @@ def group_of(request: Request, limits: Limits) -> Hashable:
 
 
 def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) -> float | None:
-    """When the next batch of a group leaves (not after *now*: at once); None while it has to wait for a landing.
+    """When the next batch of a group leaves if a connection is free (not after *now*: at once); None: nothing waits.
 
     A group with nothing in flight waits for nobody; behind a flight there is time to gather company (as in Nagle's
-    algorithm, RFC 896).
+    algorithm, RFC 896). Flights never hold a batch back, for one may be slow. Those beyond `in_flight` widen the window
+    in proportion, so that a group that is asked a lot gathers larger batches.
     """
-    if not queued or in_flight >= limits.in_flight:
+    if not queued:
         return None
     if not in_flight or queued >= limits.slots:
         return now
-    return oldest + limits.window_s
+    return oldest + window(in_flight, limits)
+
+
+def window(in_flight: int, limits: Limits) -> float:
+    """Seconds in which company is gathered behind so many flights."""
+    return limits.window_s * max(1.0, in_flight / limits.in_flight)
+
+
+STANDING = 0.25
+"""The part of `queue_s` after which a queue is called standing: it takes in nobody until it has become shorter."""
+
+
+def refusal(queued: int, waited: float, limits: Limits) -> str:
+    """Why a newcomer may not wait: *queued* do, and the one whose place it would take has *waited* so long; "": it may.
+
+    The oldest go first. A queue that is bounded by time when somebody joins is short, so the order costs little: all
+    who are let in wait about equally long, nobody is overtaken, and a refusal is told at once, while the other order
+    would let those who were let in wait in vain. What is measured is a wait that has happened, as in CoDel (RFC 8289):
+    a burst that leaves as quickly as it came is taken in whole.
+    """
+    if queued >= limits.queue:
+        return f"{queued} requests wait for a place in a batch already (setting batch.queue)"
+    if waited > limits.queue_s * STANDING:
+        return f"requests wait for {waited:.1f} s already (setting batch.queue_s)"
+    return ""
+
+
+def waited_out(limits: Limits) -> str:
+    """What is told to a read that has waited as long as it may."""
+    return f"no connection to Graph became free within {limits.queue_s:g} s (setting batch.queue_s)"
 
 
 def encode(requests: Sequence[Request], top: Credential) -> bytes:

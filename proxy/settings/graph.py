@@ -44,7 +44,7 @@ class Upstream(Section):
         default=64,
         ge=1,
         le=10_000,
-        description="reads on their way to Graph at once; streams have connections of their own",
+        description="calls to Graph at once, streams apart; no token and no kind of call takes the last ones",
     )
     connect_timeout_s: float = Field(
         default=5, ge=0.1, le=300, description="seconds that opening a connection to Graph may take"
@@ -80,12 +80,25 @@ class Batch(Section):
         le=1000,
         description="milliseconds that a read waits for company; one that finds nothing in flight waits for nobody",
     )
-    in_flight: int = Field(default=8, ge=1, le=1000, description="batches of one group that Graph works on at once")
+    in_flight: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="batches of one group that Graph works on before the window widens: behind twice as many it is "
+        "twice as long",
+    )
     queue: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
         description="reads of one group that may wait; a caller beyond them gets a 503 with Retry-After",
+    )
+    queue_s: float = Field(
+        default=2,
+        ge=0.1,
+        le=3600,
+        description="seconds that a read waits for a connection, at most, then 503; once the first in line has waited "
+        "a quarter of them, newcomers get it at once",
     )
     group: Literal["shared", "token"] = Field(
         default="shared",

@@ -13,8 +13,10 @@ from proxy.core import batching
 from proxy.core.errors import Cut, SidecarError
 from proxy.core.ledger import Bill, calls_of, was_counted
 from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.core.places import Kind
 from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
+from proxy.shell.places import Place, Places
 from proxy.shell.upstream import Left
 
 
@@ -65,20 +67,21 @@ class Batcher:
     """A layer, the last before Graph."""
 
     def __init__(
-        self, upstream: Upstream, limits: batching.Limits, witness: Witness, clock: Callable[[], float]
+        self, upstream: Upstream, limits: batching.Limits, witness: Witness, clock: Callable[[], float], places: Places
     ) -> None:
-        """Ask *upstream* within *limits*; *clock* gives monotonic seconds."""
+        """Ask *upstream* within *limits*, each call in one of *places*; *clock* gives monotonic seconds."""
         self._upstream = upstream
         self._limits = limits
         self._witness = witness
         self._clock = clock
+        self._places = places
         self._tops = batching.Tops()
-        self._companies = Companies(lambda: limits, self._fly, clock)
+        self._companies = Companies(lambda: limits, self._fly, clock, places)
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
-            return await self._alone(request, bills.current())
+            return await self._alone(request, bills.current(), is_patient=False)
         return await self._companies.join(batching.group_of(request, self._limits), request)
 
     async def close(self) -> None:
@@ -90,24 +93,26 @@ class Batcher:
         """Reads that wait for their batch."""
         return self._companies.queued
 
-    async def _fly(self, waiting: Sequence[Waiting], attempt: int = 0) -> None:
+    async def _fly(self, waiting: Sequence[Waiting], place: Place | None, attempt: int = 0) -> None:
         """Ask Graph for *waiting* until each has a reply or an error: nobody is left hanging."""
         try:
-            await self._ask(waiting, attempt)
+            await self._ask(waiting, place, attempt)
         except SidecarError as error:
             fail_all(waiting, error)
         except BaseException:
             fail_all(waiting, Cut("the batch ended unanswered"))
             raise
 
-    async def _ask(self, waiting: Sequence[Waiting], attempt: int) -> None:
+    async def _ask(self, waiting: Sequence[Waiting], place: Place | None, attempt: int) -> None:
         requests = [one.request for one in waiting]
         top = self._tops.choose(requests, self._clock())
         if top is None:
+            if place is not None:
+                place.release()
             await self._all_alone(waiting)
             return
         with self._witness.batch([(one.bill, calls_of(one.request.query)) for one in waiting]) as sending:
-            answer = await self._upstream.batch(requests, top, sending.left)
+            answer = await self._call(requests, top, place, sending.left)
             fates = batching.sort_out(requests, top, answer, attempt)
             sending.answered(fates.counted)
         if fates.refused_top:
@@ -118,8 +123,20 @@ class Batcher:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
         if fates.again or fates.alone:
             again = [[waiting[at] for at in part if not waiting[at].reply.done()] for part in fates.again]
-            parts = [self._fly(part, attempt + 1) for part in again if part]
+            parts = [self._fly(part, None, attempt + 1) for part in again if part]
             await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.alone]))
+
+    async def _call(
+        self, requests: Sequence[Request], top: Credential, place: Place | None, left: Left
+    ) -> Reply | batching.Call:
+        """Graph's answer, asked on *place* or on the next that is free. What is asked again waits for the next."""
+        if place is None:
+            async with self._places.one(Kind.BATCH, top):
+                return await self._upstream.batch(requests, top, left)
+        try:
+            return await self._upstream.batch(requests, top, left)
+        finally:
+            place.release()
 
     async def _all_alone(self, waiting: Sequence[Waiting]) -> None:
         await asyncio.gather(*(self._rescue(one) for one in waiting))
@@ -133,8 +150,9 @@ class Batcher:
         except SidecarError as error:
             one.fail(error)
 
-    async def _alone(self, request: Request, bill: Bill | None) -> Reply:
+    async def _alone(self, request: Request, bill: Bill | None, *, is_patient: bool = True) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
-            reply = await self._upstream.single(request, sending.left)
+            async with self._places.one(Kind.SINGLE, request.credential, is_patient=is_patient):
+                reply = await self._upstream.single(request, sending.left)
             sending.answered([was_counted(reply)])
         return reply

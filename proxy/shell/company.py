@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +12,9 @@ from proxy.core import batching
 from proxy.core.errors import Draining, Overloaded
 from proxy.core.ledger import Bill
 from proxy.core.messages import Reply, Request
+from proxy.core.places import FairQueue, Kind
 from proxy.shell import bills
+from proxy.shell.places import Place, Places, owner_of
 
 
 @dataclass(eq=False, slots=True)
@@ -25,6 +26,7 @@ class Waiting:
     since: float
     left: float = 0.0
     bill: Bill | None = field(default_factory=bills.current)
+    flight: Flight | None = None
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Hand over *reply*, if anybody still waits; what was waited for company here and further on adds up."""
@@ -44,7 +46,21 @@ def fail_all(waiting: Sequence[Waiting], error: BaseException) -> None:
         one.fail(error)
 
 
-Fly = Callable[[Sequence[Waiting]], Coroutine[None, None, None]]
+@dataclass(eq=False, slots=True)
+class Flight:
+    """Those who left together, and the task that sees to their replies. It belongs to none of them."""
+
+    aboard: Sequence[Waiting]
+    task: asyncio.Task[None]
+
+    def leave(self) -> None:
+        """End at once if nobody is left who waits for a reply: Graph's answer, which counts all the same, is let go."""
+        if all(one.reply.done() for one in self.aboard):
+            self.task.cancel()
+
+
+Fly = Callable[[Sequence[Waiting], Place | None], Coroutine[None, None, None]]
+"""Sees to the replies of those who left; the place, where there is one, is given back as soon as Graph has answered."""
 
 LimitsNow = Callable[[], batching.Limits]
 """What holds at this moment: a reload may change it."""
@@ -53,11 +69,15 @@ LimitsNow = Callable[[], batching.Limits]
 class Companies:
     """A Company for each key that somebody waits under: keys come and go with tokens, languages and objects."""
 
-    def __init__(self, limits: LimitsNow, fly: Fly, clock: Callable[[], float]) -> None:
-        """Let those of one key leave together, as *limits* say; *fly* sees to the replies of all that it is given."""
+    def __init__(self, limits: LimitsNow, fly: Fly, clock: Callable[[], float], places: Places | None = None) -> None:
+        """Let those of one key leave together, as *limits* say; *fly* sees to the replies of all that it is given.
+
+        A company leaves when one of *places* is free; None: whenever it is due.
+        """
         self._limits = limits
         self._fly = fly
         self._clock = clock
+        self._places = places
         self._companies: dict[Hashable, Company] = {}
 
     async def join(self, key: Hashable, request: Request) -> Reply:
@@ -65,7 +85,7 @@ class Companies:
         company = self._companies.get(key)
         if company is None:
             company = self._companies[key] = Company(
-                self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle)
+                self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle), self._places
             )
         waiting = Waiting(request, asyncio.get_running_loop().create_future(), self._clock())
         company.add(waiting)
@@ -95,14 +115,20 @@ class Company:
     """One queue; `batching.due` says when those in it leave, *fly* what becomes of them."""
 
     def __init__(
-        self, limits: LimitsNow, fly: Fly, clock: Callable[[], float], landed: Callable[[Company], None]
+        self,
+        limits: LimitsNow,
+        fly: Fly,
+        clock: Callable[[], float],
+        landed: Callable[[Company], None],
+        places: Places | None = None,
     ) -> None:
         """Begin with an empty queue; *landed* hears of each flight's end."""
         self._limits = limits
         self._fly = fly
         self._clock = clock
         self._on_landing = landed
-        self._queue: OrderedDict[Waiting, None] = OrderedDict()  # ordered, and left from any place in one step
+        self._places = places
+        self._queue: FairQueue[Waiting] = FairQueue()
         self._flights: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.Handle | None = None
 
@@ -118,62 +144,111 @@ class Company:
 
     def add(self, waiting: Waiting) -> None:
         """Queue *waiting*. Raises Overloaded."""
-        if len(self._queue) >= self._limits().queue:
-            raise Overloaded(f"{len(self._queue)} requests wait for a place in a batch already (setting batch.queue)")
-        self._queue[waiting] = None
+        owner, limits = owner_of(waiting.request.credential), self._limits()
+        waited = self._queue.waited(owner, self._may, waiting.since) if self._is_in_line else 0.0
+        if refusal := batching.refusal(len(self._queue), waited - self._window, limits):
+            raise Overloaded(refusal)
+        self._queue.add(waiting, owner, waiting.since)
         self._set_alarm()
 
     def leave(self, waiting: Waiting) -> None:
-        """Give up the place of a read that nobody waits for any more; one that has left stays in its batch."""
-        if waiting.reply.cancelled():
-            self._queue.pop(waiting, None)
+        """Give up the place of a read that nobody waits for any more: in the queue, or of a flight all of whom left."""
+        if not waiting.reply.cancelled():
+            return
+        if waiting.flight is not None:
+            waiting.flight.leave()
+        elif self._queue.discard(waiting):
+            self._rest_if_empty()
 
     def end(self) -> Sequence[asyncio.Task[None]]:
         """Empty the queue and call the flights off, which are returned."""
-        while self._queue:
-            self._queue.popitem(last=False)[0].fail(Draining("the sidecar is stopping"))
+        fail_all(self._queue.clear(), Draining("the sidecar is stopping"))
+        self._rest_if_empty()
         for flight in self._flights:
             flight.cancel()
         return tuple(self._flights)
 
+    def seize(self) -> bool:
+        """Leave with those who may, on a place that is free; False if there are none."""
+        return self._take_off()
+
+    def served(self) -> bool:
+        """Wait for the next place when `batching.due` says so."""
+        self._set_alarm()
+        return False
+
+    def look(self, now: float) -> None:
+        """Let go of those who have waited for a place as long as they may."""
+        limits = self._limits()
+        fail_all(self._queue.late(now - limits.queue_s - self._window), Overloaded(batching.waited_out(limits)))
+        self._rest_if_empty()
+
+    @property
+    def _is_in_line(self) -> bool:
+        """Whether a place is waited for."""
+        return self._places is not None and self._places.waits(Kind.BATCH, self)
+
+    @property
+    def _window(self) -> float:
+        return batching.window(len(self._flights), self._limits())
+
+    def _may(self, owner: Hashable) -> bool:
+        return self._places is None or self._places.shares.may_take(owner)
+
     def _set_alarm(self) -> None:
         """Leave when `batching.due` says: what is due at once, at the end of the loop's turn, with all of that turn."""
+        if self._is_in_line and not self._may(Kind.BATCH):
+            return  # the next place that is given back is offered
         if self._alarm is not None:
             self._alarm.cancel()
-        now = self._clock()
-        due = batching.due(
-            len(self._queue),
-            next(iter(self._queue)).since if self._queue else now,
-            len(self._flights),
-            self._limits(),
-            now,
-        )
-        loop = asyncio.get_running_loop()
-        if due is None:
             self._alarm = None
-        elif due <= now:
-            self._alarm = loop.call_soon(self._depart)
-        else:
-            self._alarm = loop.call_later(due - now, self._depart)
+        now, due = self._clock(), self._due()
+        loop = asyncio.get_running_loop()
+        if due is not None:
+            self._alarm = loop.call_soon(self._depart) if due <= now else loop.call_later(due - now, self._depart)
+
+    def _due(self) -> float | None:
+        """When to leave, or to wait in line for a place; None if there is no reason to."""
+        now, limits = self._clock(), self._limits()
+        is_calm = self._places is None or self._places.shares.is_calm
+        queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
+        if not queued and self._queue:  # those who wait hold their shares already
+            return None if self._is_in_line else now
+        return batching.due(queued, oldest, len(self._flights), limits, now)
 
     def _depart(self) -> None:
         self._alarm = None
-        self._take_off()
-        self._set_alarm()
+        if self._places is None:
+            self._take_off()
+            self._set_alarm()
+        elif self._queue:
+            self._places.want(Kind.BATCH, self)
 
-    def _take_off(self) -> None:
-        count = min(len(self._queue), self._limits().slots)
-        aboard = [self._queue.popitem(last=False)[0] for _ in range(count)]
-        if not aboard:
-            return
+    def _take_off(self) -> bool:
         now = self._clock()
+        aboard = self._queue.take(self._limits().slots, self._may, now)
+        if not aboard:
+            return False
+        place = None
+        if self._places is not None:
+            place = self._places.take(Kind.BATCH, {owner_of(one.request.credential) for one in aboard})
+        task = asyncio.create_task(self._fly(aboard, place))
+        flight = Flight(aboard, task)
         for one in aboard:
-            one.left = now
-        flight = asyncio.create_task(self._fly(aboard))
-        self._flights.add(flight)
-        flight.add_done_callback(self._landed)
+            one.left, one.flight = now, flight
+        self._flights.add(task)
+        task.add_done_callback(lambda _done: self._landed(flight, place))
+        return True
 
-    def _landed(self, flight: asyncio.Task[None]) -> None:
-        self._flights.discard(flight)
+    def _landed(self, flight: Flight, place: Place | None) -> None:
+        self._flights.discard(flight.task)
+        for one in flight.aboard:
+            one.flight = None
+        if place is not None:
+            place.release()
         self._set_alarm()
         self._on_landing(self)
+
+    def _rest_if_empty(self) -> None:
+        if not self._queue and self._places is not None:
+            self._places.forget(Kind.BATCH, self)

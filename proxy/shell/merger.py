@@ -23,6 +23,7 @@ from proxy.core.messages import Mode, Reply, Request
 from proxy.core.rules import Rule
 from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
+from proxy.shell.places import Place
 
 
 class Cache(Protocol):
@@ -153,7 +154,7 @@ class Merger:
 
     # --- one read for many ---
 
-    async def _fly(self, waiting: Sequence[Waiting]) -> None:
+    async def _fly(self, waiting: Sequence[Waiting], _place: Place | None) -> None:
         """Ask for *waiting* until each has a reply or an error: nobody is left hanging."""
         flights: list[_Flight] = []
         try:

@@ -33,8 +33,10 @@ from proxy.shell.upstream import Left
 class Post(Protocol):
     """A call of the application's own, sent once."""
 
-    async def __call__(self, host: str, path: str, language: str, form: Written, left: Left) -> Reply:
-        """Graph's answer. Raises a SidecarError."""
+    async def __call__(
+        self, host: str, path: str, language: str, form: Written, left: Left, *, who: Credential
+    ) -> Reply:
+        """Graph's answer to *who*. Raises a SidecarError."""
 
 
 class Witness(Protocol):
@@ -206,7 +208,8 @@ class Ordered:
         answered = False
         try:
             with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
-                answer = await self._post(envelope.host, envelope.path, envelope.language, form, sending.left)
+                who, left = envelope.credential, sending.left
+                answer = await self._post(envelope.host, envelope.path, envelope.language, form, left, who=who)
                 answered = True
                 slots = batching.slots_of(answer, len(ready))
                 sending.answered([batching.is_counted(slot) for slot in slots or ()])

@@ -39,7 +39,6 @@ class Way:
 
     in_clear: frozenset[str]  # authorities that are asked without TLS: an origin whose URL says so
     user_agent: str
-    connections: int
     connect_timeout_s: float
     reply_timeout_s: float
     buffer_bytes: int = 64 * 2**20  # of all replies that are being read
@@ -65,12 +64,14 @@ def exchange(way: Way) -> Exchange:
 
 
 class Upstream:
-    """Calls to Graph whose answers somebody here reads. A GET may be asked twice; a POST is sent once."""
+    """Calls to Graph whose answers somebody here reads. A GET may be asked twice; a POST is sent once.
+
+    How many may be on their way is counted outside of it (`places`).
+    """
 
     def __init__(self, way: Way) -> None:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
-        self._places = asyncio.Semaphore(way.connections)
         self._exchange: Exchange | None = None
         self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
 
@@ -110,12 +111,11 @@ class Upstream:
 
     async def _ask(self, asked: _Asked, channel: Channel, left: Left) -> Reply:
         clock = asyncio.get_running_loop().time
-        async with self._places:
-            began = clock()
-            with translated(self._way.own):
-                async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
-                    answer = await self._send(asked, left)
-            return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
+        began = clock()
+        with translated(self._way.own):
+            async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
+                answer = await self._send(asked, left)
+        return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
     async def _send(self, asked: _Asked, left: Left) -> Answer:
         """Send what was *asked*; a GET once more where its connection soon ended, as those do that were idle.

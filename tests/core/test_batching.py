@@ -61,13 +61,15 @@ def test_groups() -> None:
         (1, 1, 9.5),  # behind a flight there is time to gather company
         (49, 7, 9.5),
         (50, 7, 10.0),
-        (1, 8, None),
-        (50, 8, None),
+        (1, 8, 9.5),
+        (1, 16, 10.0),  # behind twice as many flights as are set the window is twice as long
+        (1, 40, 11.5),
+        (50, 40, 10.0),  # yet no flight ever holds a batch back that is full
         (9000, 1, 10.0),
     ],
 )
 def test_due(queued: int, in_flight: int, expected: float | None) -> None:
-    """A batch leaves at once, full, or when its window closes; with too many in flight it waits for a landing."""
+    """A batch leaves at once, full, or when its window closes, however many are in flight."""
     assert due(queued, 9.0, in_flight, Limits(window_s=0.5), 10.0) == expected
 
 

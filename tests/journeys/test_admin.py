@@ -120,7 +120,7 @@ async def test_every_reply_is_counted_by_how_it_came_about(scene: MakeScene) -> 
 
 async def test_trouble_is_counted_by_its_cause(scene: MakeScene, gate: MakeGate) -> None:
     """Reads that had to be asked again are told, with the reason, and so is the queue while it lasts."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     shut = gate(here.graph)
     first = await here.caller.start(here.say("/v25.0/1", token="ann"))
     await shut.has(1)

@@ -17,7 +17,7 @@ from proxy.emulator.values import user_of
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, MakeSidecar
 from tests.journeys.talking import Gate, Heard, Scene, asked
 
-ONE_AT_A_TIME = {"batch": {"in_flight": 1}}
+ONE_AT_A_TIME = {"upstream": {"connections": 1}}
 PATHS = [f"/v25.0/{number}?fields=id,viewer" for number in range(100, 160)]
 
 
@@ -74,7 +74,7 @@ async def test_reads_behind_a_flight_leave_when_their_window_closes(scene: MakeS
 @pytest.mark.parametrize("slots", [1, 7])
 async def test_batches_are_as_large_as_the_operator_says(scene: MakeScene, gate: MakeGate, slots: int) -> None:
     """`batch.slots` bounds every batch."""
-    here = await scene({"batch": {"slots": slots, "in_flight": 1}})
+    here = await scene({"batch": {"slots": slots}, "upstream": {"connections": 1}})
     heard = await together(here, gate(here.graph), *((path, "ann") for path in PATHS[:20]))
     assert max(here.slots) == slots
     assert sum(here.slots) == 21
@@ -94,7 +94,7 @@ async def test_tokens_ride_together_each_with_its_own(scene: MakeScene, gate: Ma
 
 async def test_tokens_may_be_kept_in_batches_of_their_own(scene: MakeScene, gate: MakeGate) -> None:
     """With `batch.group = "token"` no call to Graph holds two users."""
-    here = await scene({"batch": {"in_flight": 1, "group": "token"}})
+    here = await scene({"batch": {"group": "token"}, "upstream": {"connections": 4}})
     shut = gate(here.graph)
     users = ("ann", "bob", "eve")
     lone = await here.caller.start(*(here.say("/1", token=user) for user in users))

@@ -35,7 +35,7 @@ from tests.journeys.talking import Heard, asked
 from tests.wires import said
 
 FRESH: dict[str, Any] = {"cache": {"fresh_s": 3600}}
-ONE_AT_A_TIME = {"batch": {"in_flight": 1}}
+ONE_AT_A_TIME = {"upstream": {"connections": 1}}
 READS = gets("111?fields=id,name", "act_1/campaigns?limit=2", "?ids=1,2&fields=id", "err1")
 MIXED: list[Item] = [*READS[:2], *posts("111/feed"), *READS[2:]]
 CONFIRMED = "graph-sidecar; fwd=stale; fwd-status=304"

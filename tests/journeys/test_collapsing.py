@@ -104,7 +104,7 @@ async def test_a_caller_that_leaves_does_not_hurt_its_batch(scene: MakeScene, ga
 
 async def test_what_nobody_waits_for_leaves_the_queue(scene: MakeScene, gate: MakeGate) -> None:
     """A read whose callers have all gone before it left for Graph is not asked, and costs no quota."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     shut = gate(here.graph)
     flying = await here.caller.start(here.say("/1", token="ann"))
     await shut.has(1)
@@ -120,7 +120,7 @@ async def test_what_nobody_waits_for_leaves_the_queue(scene: MakeScene, gate: Ma
 
 async def test_one_of_two_that_leaves_keeps_the_place_in_the_queue(scene: MakeScene, gate: MakeGate) -> None:
     """A read that one of two callers gave up is still asked for the other."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     shut = gate(here.graph)
     flying = await here.caller.start(here.say("/1", token="ann"))
     await shut.has(1)

@@ -173,7 +173,7 @@ async def test_a_throttle_is_counted(scene: MakeScene) -> None:
 
 async def test_those_who_leave_are_counted_as_what_became_of_their_calls(scene: MakeScene, gate: MakeGate) -> None:
     """Sent, or never sent: who asked and left is neither a saving nor a hole in the sum."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     shut = gate(here.graph)
     (first,) = await here.caller.start(here.say("/v25.0/1", token="ann"))
     await shut.has(1)

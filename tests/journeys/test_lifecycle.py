@@ -44,7 +44,10 @@ async def test_what_is_open_is_finished(
     """
     behind = await graph()
     shut = gate(behind)
-    async with serving(behind.url, tmp_path, FOREVER, "batch.in_flight=1") as sidecar, calling(sidecar.url) as kept:
+    async with (
+        serving(behind.url, tmp_path, FOREVER, "upstream.connections=1") as sidecar,
+        calling(sidecar.url) as kept,
+    ):
         caller, probe = await ask(sidecar.url), await ask(sidecar.admin_url)
         assert (await probe.say("/readyz")).status == 200
         first = await caller.start(caller.say(READ, token="ann"))

@@ -78,7 +78,7 @@ async def test_letters_in_a_target_may_come_in_pieces(scene: MakeScene) -> None:
 
 async def test_the_version_is_sent_as_it_was_asked(scene: MakeScene) -> None:
     """Versions ride together, each in its own slot; a call without one stays without."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     heard = await here.crowd("/v25.0/111", "/v22.0/111", "/111", token="ann")
     assert {each.headers["Facebook-API-Version"] for each in heard} == {"v25.0", "v22.0", "v19.0"}
     assert {slot["relative_url"].partition("111")[0] for slot in here.asked} == {"v25.0/", "v22.0/", ""}
@@ -95,7 +95,7 @@ async def test_the_callers_language_is_kept_apart(twins: MakeTwins) -> None:
 
 async def test_languages_do_not_ride_together(scene: MakeScene, gate: MakeGate) -> None:
     """A batch is asked in one language: each caller gets its own even when all ask at once."""
-    here = await scene({"batch": {"in_flight": 1}})
+    here = await scene({"upstream": {"connections": 1}})
     shut = gate(here.graph)
     paths = [f"/v25.0/{number}?fields=category" for number in range(100, 106)]
     callers = await here.caller.start(

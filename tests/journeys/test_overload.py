@@ -7,7 +7,7 @@ import asyncio
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.journeys.talking import Gate, Heard, Scene
 
-SMALL = {"batch": {"queue": 3, "in_flight": 1}}
+SMALL = {"batch": {"queue": 3}, "upstream": {"connections": 1}}
 
 
 def assert_overloaded(heard: Heard) -> None:
@@ -67,7 +67,7 @@ async def test_who_leaves_makes_room(scene: MakeScene, gate: MakeGate) -> None:
 
 async def test_one_group_does_not_fill_anothers_queue(scene: MakeScene, gate: MakeGate) -> None:
     """The bound is for each group: with tokens apart, one that asks too much leaves the others their room."""
-    here = await scene({"batch": SMALL["batch"] | {"group": "token"}})
+    here = await scene({"batch": SMALL["batch"] | {"group": "token"}, "upstream": {"connections": 3}})
     shut = gate(here.graph)
     waiting = await filled(here, shut)
     assert_overloaded(await here.say("/v25.0/5", token="ann"))

@@ -37,7 +37,7 @@ class Again:
 async def again(lifetimes: AsyncExitStack, graph: MakeGraph, ask: MakeAsk, sidecar_settings: SidecarSettings) -> Again:
     """A Graph, a sidecar with its first settings, and a caller."""
     behind = await graph()
-    make = partial(sidecar_settings, behind.url)
+    make = partial(sidecar_settings, behind.url, upstream={"connections": 1})
     read = [make()]
     front = await lifetimes.enter_async_context(app.sidecar(read[0], reread=lambda: read[-1]))
     return Again(Scene(behind, front, await ask(front.url)), make, read)
@@ -61,7 +61,7 @@ async def test_limits_change_under_what_is_queued(again: Again, gate: MakeGate) 
     shut = gate(here.graph)
     first = await here.caller.start(here.say("/v25.0/100", token="ann"))
     await shut.has(1)
-    await again.reload(batch={"in_flight": 1, "queue": 3, "slots": 2})
+    await again.reload(batch={"queue": 3, "slots": 2})
     queued = await here.caller.start(*(here.say(f"/v25.0/{number}", token="ann") for number in (101, 102, 103)))
     await here.queue_of(3)
     assert (await here.say("/v25.0/104", token="ann")).status == 503

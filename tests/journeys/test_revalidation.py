@@ -173,7 +173,7 @@ async def test_an_error_is_never_held(scene: MakeScene) -> None:
 
 async def test_load_does_not_change_the_form_of_asking(scene: MakeScene, gate: MakeGate) -> None:
     """A read is confirmed whether it rides alone or in a full batch, though Graph's ETags differ by form."""
-    here = await scene({"batch": {"in_flight": 1}}, etag_by_channel=True, batch_formatting="pretty")
+    here = await scene({"upstream": {"connections": 1}}, etag_by_channel=True, batch_formatting="pretty")
     await here.say(READ, token="ann")
     shut = gate(here.graph)
     flying = await here.caller.start(here.say("/1", token="ann"))

@@ -27,7 +27,7 @@ async def test_an_offer_of_http_2_is_a_plain_read(twins: MakeTwins) -> None:
 
 async def test_reads_that_offer_http_2_share_a_batch(scene: MakeScene) -> None:
     """Five reads behind one another leave in fewer calls than five."""
-    here = await scene({"batch": {"window_ms": 200, "in_flight": 1}}, latency_ms=30)
+    here = await scene({"batch": {"window_ms": 200}, "upstream": {"connections": 1}}, latency_ms=30)
     asked = await here.caller.start(
         *(here.say(f"/v25.0/{number}", token="ann", headers=OFFER) for number in range(1, 6))
     )

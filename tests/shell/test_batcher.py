@@ -16,6 +16,7 @@ from proxy.core.ledger import Bill
 from proxy.core.messages import Channel, Credential, Reply, Request
 from proxy.shell.batcher import Batcher
 from proxy.shell.company import Company, Waiting
+from proxy.shell.places import Place, Places
 from proxy.shell.telemetry import Sending, Telemetry
 from tests.shell.fakes import JSON, Clock, ask, told, turns
 
@@ -103,11 +104,15 @@ def refusal(code: int, status: int = 400) -> Reply:
 
 
 def batcher(
-    upstream: FakeUpstream, witness: FakeWitness | None = None, clock: Clock | None = None, **limits: object
+    upstream: FakeUpstream,
+    witness: FakeWitness | None = None,
+    clock: Clock | None = None,
+    connections: int = 64,
+    **limits: object,
 ) -> Batcher:
     """A batcher that waits long for company unless told otherwise."""
-    given = Limits(**({"window_s": 3600.0} | limits))  # type: ignore[arg-type]
-    return Batcher(upstream, given, witness or FakeWitness(), clock or Clock())
+    given, clock = Limits(**({"window_s": 3600.0} | limits)), clock or Clock()  # type: ignore[arg-type]
+    return Batcher(upstream, given, witness or FakeWitness(), clock, Places(connections, given, clock))
 
 
 def start(layer: Batcher, *requests: Request) -> list[asyncio.Future[Reply]]:
@@ -162,7 +167,8 @@ async def test_a_full_batch_leaves_at_once_and_the_rest_with_the_landing() -> No
 async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
     """Company is waited for as long as the window, not as long as Graph takes."""
     upstream, loop = FakeUpstream(), asyncio.get_running_loop()
-    layer = Batcher(upstream, Limits(window_s=0.001), FakeWitness(), loop.time)
+    limits = Limits(window_s=0.001)
+    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
     callers = start(layer, ask("/1"))
     await turns()
     upstream.asked.clear()
@@ -178,16 +184,19 @@ async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
 
 
 async def test_only_so_many_batches_are_in_flight() -> None:
-    """Graph never works on more batches of a group than the setting allows, full loads included."""
+    """Graph never works on more calls than there are connections, full loads included."""
     upstream = FakeUpstream()
-    layer = batcher(upstream, slots=1, in_flight=2)
-    callers = start(layer, *reads(3))
+    layer = batcher(upstream, slots=1, connections=4)
+    callers = start(layer, *reads(4))
     await turns()
-    assert (len(upstream.flights), layer.queued) == (2, 1)
+    assert (len(upstream.flights), layer.queued) == (2, 2)  # the others are left to other tokens and kinds of call
     upstream.flights[0].land()
     await turns(10)
-    assert (len(upstream.flights), layer.queued) == (3, 0)
-    for flight in upstream.flights[1:]:
+    assert (len(upstream.flights), layer.queued) == (3, 1)
+    upstream.flights[1].land()
+    await turns(10)
+    assert (len(upstream.flights), layer.queued) == (4, 0)
+    for flight in upstream.flights[2:]:
         flight.land()
     await asyncio.gather(*callers)
 
@@ -220,7 +229,7 @@ async def test_a_read_that_must_go_alone_does() -> None:
 async def test_times_are_told() -> None:
     """A reply knows how long it waited for company and for Graph."""
     upstream, clock = FakeUpstream(), Clock()
-    layer = batcher(upstream, clock=clock, in_flight=1)
+    layer = batcher(upstream, clock=clock, connections=1)
     first = start(layer, ask("/1"))
     await turns()
     second = start(layer, ask("/2"))
@@ -239,7 +248,7 @@ async def test_times_are_told() -> None:
 async def test_beyond_the_queue_a_read_is_refused() -> None:
     """Overload is told at once and to the newcomer alone; those who wait are served."""
     upstream = FakeUpstream()
-    layer = batcher(upstream, queue=2, in_flight=1)
+    layer = batcher(upstream, queue=2, connections=1)
     callers = start(layer, ask("/0"))
     await turns()
     callers += start(layer, ask("/1"), ask("/2"))
@@ -266,7 +275,7 @@ class CountedWaiting(Waiting):
 async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     """The reads before and behind the one that leaves are not looked at, so a crowd can leave at once."""
 
-    async def fly(_waiting: Sequence[Waiting]) -> None:
+    async def fly(_waiting: Sequence[Waiting], _place: Place | None) -> None:
         raise AssertionError("no read is due")
 
     company = Company(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _company: None)
@@ -285,7 +294,7 @@ async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
 async def test_who_leaves_the_queue_is_not_asked_for() -> None:
     """A caller that hangs up while it waits costs no call."""
     upstream = FakeUpstream()
-    layer = batcher(upstream, in_flight=1)
+    layer = batcher(upstream, connections=1)
     first = start(layer, ask("/0"))
     await turns()
     leaver, stayer = start(layer, ask("/1"), ask("/2"))
@@ -331,7 +340,7 @@ async def test_for_who_has_left_nothing_is_asked_again() -> None:
 async def test_close_ends_what_waits() -> None:
     """After a drain nobody is left hanging: what is queued or in the air ends at once, with an error that says so."""
     upstream = FakeUpstream()
-    layer = batcher(upstream, slots=2, in_flight=1)
+    layer = batcher(upstream, slots=2, connections=1)
     callers = start(layer, *reads(5))
     await turns()
     await layer.close()

@@ -17,7 +17,7 @@ from proxy.shell.passthrough import Passthrough
 from proxy.shell.upstream import Way
 from tests.wires import Listener, Wire, calling, listening, ok
 
-WAY = Way(frozenset(), "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
+WAY = Way(frozenset(), "graph-sidecar", connect_timeout_s=5, reply_timeout_s=5)
 HELLO = b"GET /x HTTP/1.1\r\nHost: caller\r\n\r\n"
 Script = Callable[[Wire, Listener], Awaitable[None]]
 

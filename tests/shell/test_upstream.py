@@ -24,7 +24,7 @@ from tests.shell.fakes import ask
 from tests.wires import Listener, Wire, listening, ok
 
 Script = Callable[[Wire, Listener], Awaitable[None]]
-WAY = Way(frozenset(), "graph-sidecar", connections=8, connect_timeout_s=5, reply_timeout_s=5)
+WAY = Way(frozenset(), "graph-sidecar", connect_timeout_s=5, reply_timeout_s=5)
 TOKEN = "EAABsecret"
 
 
@@ -227,28 +227,6 @@ async def test_a_connection_that_does_not_come_about_is_unreachable(stand: Stand
             await here.single(host=f"127.0.0.1:{where[1]}")
 
 
-async def test_connections_are_bounded(stand: Stands) -> None:
-    """No more calls are under way than `upstream.connections` allows; the others wait their turn."""
-    go = asyncio.Event()
-    both_asked = asyncio.Event()
-
-    async def serve(wire: Wire, at: Listener) -> None:
-        while True:
-            at.arrived.append(await wire.message())
-            if len(at.arrived) == 2:
-                both_asked.set()
-            await go.wait()
-            await wire.send(ok())
-
-    here = await stand(serve, connections=2)
-    callers = [asyncio.ensure_future(here.single()) for _ in range(5)]
-    await both_asked.wait()
-    assert here.at.connections == 2
-    go.set()
-    assert len(await asyncio.gather(*callers)) == 5
-    assert (here.at.connections, len(here.at.arrived)) == (2, 5)
-
-
 async def test_a_connection_is_kept(stand: Stands) -> None:
     """A second call does not pay for a second handshake."""
     here = await stand(answering(ok(), ok("[]"), ok()))
@@ -327,7 +305,7 @@ async def test_no_step_on_the_way_shows_a_token() -> None:
             shown.append(asked)
             return Reply(200, (), b"{}")
 
-    upstream = Listened(Way(frozenset(), "graph-sidecar", 1, 1, 1))
+    upstream = Listened(Way(frozenset(), "graph-sidecar", 1, 1))
     read = structs.replace(ask(), credential=Credential(TOKEN))
     await upstream.single(read)
     await upstream.batch([read], Credential(TOKEN))
