@@ -23,6 +23,13 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: Histogram) -> None:
+        """Count in what *other*, which has the same bounds, has counted."""
+        self.counts = [one + another for one, another in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+        self._last = tuple(map(sum, zip(self._last, other._last, strict=True)))
+        self._earlier = tuple(map(sum, zip(self._earlier, other._earlier, strict=True)))
+
     def rotate(self) -> None:
         """From now on `quantile` leaves out what came before the last rotation."""
         self._earlier, self._last = self._last, tuple(self.counts)

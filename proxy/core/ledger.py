@@ -92,6 +92,11 @@ class Line:
     avoided: int = 0
     bytes_avoided: int = 0
 
+    def add(self, other: Line) -> None:
+        """Take in what *other* has come to."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 @dataclass(slots=True, eq=False)
 class Ledger:
@@ -114,6 +119,11 @@ class Ledger:
         bill = Bill(self, tuple(_line(lines, name) for lines, name in named if name), app)
         bill.ask(calls)
         return bill
+
+    def rename_route(self, route: str, other: str) -> None:
+        """Let *other* have what *route* has come to."""
+        if (line := self.routes.pop(route, None)) is not None:
+            _line(self.routes, other).add(line)
 
 
 class Bill:

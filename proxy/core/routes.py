@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 
 from proxy.core.memo import Memo
@@ -49,12 +50,20 @@ def account(node: str) -> str:
 
 
 class Routes:
-    """At most so many routes; later ones are `other`, for a label that anybody may invent must not grow a metric."""
+    """At most so many routes, those that are answered well most often; the others are `other`.
 
-    def __init__(self, limit: int = 64) -> None:
-        """Know no route yet; a program uses a few dozen, and each is many lines of a scrape."""
+    A label that anybody may invent must not grow a metric, and what is asked in vain must not keep out what is used.
+    """
+
+    def __init__(self, limit: int = 64, renamed: Callable[[str, str], None] = lambda _route, _other: None) -> None:
+        """Know no route yet; *renamed* hears of a route whose place another takes, and what it is called from then on.
+
+        A program uses a few dozen routes, and each is many lines of a scrape.
+        """
         self._limit = limit
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}  # how often each was answered well
+        self._others: OrderedDict[str, int] = OrderedDict()
+        self._renamed = renamed
         self._template = Memo(template)
 
     def of(self, path: str) -> str:
@@ -64,8 +73,24 @@ class Routes:
             return route
         if len(self._known) >= self._limit:
             return OTHER
-        self._known.add(route)
+        self._known[route] = 0
         return route
+
+    def answered(self, path: str) -> None:
+        """Graph answered a read of *path* well: its route may take the place of one that is used far less."""
+        route = self._template(path)
+        if route in self._known:
+            self._known[route] += 1
+            return
+        count = self._others[route] = self._others.pop(route, 0) + 1
+        if len(self._others) > self._limit:
+            self._others.popitem(last=False)
+        least = min(self._known, key=self._known.__getitem__)
+        if count > 2 * self._known[least]:
+            self._renamed(least, OTHER)
+            self._others.pop(route, None)
+            self._others[least] = self._known.pop(least)
+            self._known[route] = count
 
 
 def _folded(segment: str, is_kept: Callable[[str], bool]) -> str:

@@ -125,7 +125,7 @@ class Telemetry:
         self.waited_s: defaultdict[str, float] = defaultdict(float)
         self.stops: Counter[str] = Counter()
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
-        self._routes = Routes()
+        self._routes = Routes(renamed=self._rename)
         self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
 
@@ -159,6 +159,8 @@ class Telemetry:
             self.age.observe(reply.age)
         if reply.detail:
             self.details[reply.detail] += 1
+        if reply.status < 400:
+            self._routes.answered(request.path)
         if reply.status >= 400 or reply.detail == COVERED:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
@@ -177,6 +179,8 @@ class Telemetry:
         """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
         route = self._routes.of(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
+        if 0 < status < 400:
+            self._routes.answered(passage.path)
         if status >= 400:
             self._note(Mode.SKIPPED, status, route, b"", "")
         if self.tracer:
@@ -273,6 +277,14 @@ class Telemetry:
         if (took := self.took.get(route)) is None:
             took = self.took[route] = Histogram(TIMES_S)
         took.observe(seconds)
+
+    def _rename(self, route: str, other: str) -> None:
+        """Another takes the place of *route*, whose counts *other* has from now on."""
+        self.ledger.rename_route(route, other)
+        for mode, was, status in [each for each in self.replies if each[1] == route]:
+            self.replies[mode, other, status] += self.replies.pop((mode, was, status))
+        if (took := self.took.pop(route, None)) is not None:
+            self.took.setdefault(other, Histogram(TIMES_S)).add(took)
 
     def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
         """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""

@@ -56,6 +56,31 @@ def test_routes_are_bounded() -> None:
     ]  # fmt: skip
 
 
+def test_what_is_answered_well_takes_the_place_of_what_is_not() -> None:
+    """Paths that nobody can read fill the places only until a route is used; `other` then takes what was counted."""
+    renamed: list[tuple[str, str]] = []
+    routes = Routes(limit=2, renamed=lambda route, other: renamed.append((route, other)))
+    for path in ("/1/a", "/1/b"):
+        routes.of(path)
+    assert routes.of("/1/feed") == OTHER
+    routes.answered("/1/feed")
+    assert [routes.of(path) for path in ("/2/feed", "/1/a", "/1/b")] == ["/{id}/feed", OTHER, "/{id}/b"]
+    routes.answered("/1/ads")
+    assert renamed == [("/{id}/a", OTHER), ("/{id}/b", OTHER)]
+
+
+def test_a_route_keeps_its_name_until_another_is_used_far_more() -> None:
+    """Two routes that are used about as often do not take turns."""
+    routes = Routes(limit=1)
+    for path in ("/1/a", "/1/a", "/1/b", "/1/b", "/1/b"):
+        routes.of(path)
+        routes.answered(path)
+    assert (routes.of("/1/a"), routes.of("/1/b")) == ("/{id}/a", OTHER)
+    for _ in range(2):
+        routes.answered("/1/b")
+    assert (routes.of("/1/a"), routes.of("/1/b")) == (OTHER, "/{id}/b")
+
+
 def test_ids_and_accounts() -> None:
     """What an id looks like, and which of them is an ad account."""
     assert [is_id(each) for each in ("1", "act_1", "1_2", "me", "1x", "", "9" * 65)] == [True] * 3 + [False] * 4
