@@ -25,6 +25,7 @@ A read, downwards, and whom each layer asks:
     cache        what is held (store/)                 caching, rules, lasting, sealing; touching, kin, purging
     governor     the quota (byway: what passes it by)  quota, draws, pools (pool), usage
     batcher      reads in batches (company)            batching
+    places       connections to Graph, shared fairly   places
     upstream     Graph (exchange, keepalive, dialing)  errors: ours, and how to read Graph's
     passthrough  what is no plain read                 looping: calls that come back
 
