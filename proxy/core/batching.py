@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import headers, jsontext, ledger
-from proxy.core.errors import ABORTED, THROTTLED, UNREADABLE, Blame, GraphError, blame, read_error
+from proxy.core import headers, lax, ledger, paging
+from proxy.core.errors import ABORTED, THROTTLED, Blame, GraphError, blame, read_error
 from proxy.core.memo import Recent, memo
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.normal import form, join_pairs
@@ -191,7 +191,7 @@ def sort_out(requests: Sequence[Request], top: Credential, answer: Reply | Call,
     if slots is None:
         return _refused(requests, top, answer, attempt)
     read = [
-        reply_of(slot, answer, conditional=bool(request.validator))
+        reply_of(slot, answer, conditional=bool(request.validator), is_top=request.credential == top)
         for slot, request in zip(slots, requests, strict=True)
     ]
     replies = {at: reply for at, reply in enumerate(read) if reply is not None}
@@ -211,8 +211,8 @@ def slots_of(answer: Reply, count: int) -> list[Any] | None:
     if answer.status != 200:
         return None
     try:
-        slots = jsontext.decode(answer.body)
-    except UNREADABLE:
+        slots = lax.decode(answer.body)
+    except lax.UNREADABLE:
         return None
     return slots if isinstance(slots, list) and len(slots) == count else None
 
@@ -232,10 +232,19 @@ def is_single(body: bytes) -> bool:
     return body.lstrip()[:1] == b"{" and read_error(body) is None
 
 
-def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
+def is_garbled(answer: Reply) -> bool:
+    """Whether *answer* looks like slots, but not even lax readers can read them."""
+    try:
+        return is_array(answer) and not isinstance(lax.decode(answer.body), list)
+    except lax.UNREADABLE:
+        return True
+
+
+def reply_of(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> Reply | None:
     """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble.
 
-    A 304 stands for something only where the operation was *conditional*; *outer* is the batch's own reply.
+    A 304 stands for something only where the operation was *conditional*; *outer* is the batch's own reply. What that
+    alone tells of usage is told of the token on top, so only the slot of a read under it *is_top* and takes it over.
     """
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 600:
         return None
@@ -245,8 +254,11 @@ def reply_of(slot: Any, outer: Reply, *, conditional: bool) -> Reply | None:
         return None
     fields = headers.passed_out(_fields(slot.get("headers")))
     typed = fields if headers.is_redirect(status) and not body else headers.typed(fields)
-    told = (*typed, *headers.pick(outer.headers, headers.TRACE))
-    return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s)
+    usage = headers.pick(outer.headers, headers.USAGE)
+    lent = headers.pick(outer.headers, headers.TRACE | headers.OF_ANY_REPLY) + (usage if is_top else ())
+    told = (*typed, *headers.without(lent, frozenset([name.lower() for name, _ in typed])))
+    body = paging.as_asked_alone(body)
+    return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s, usage_of_top=usage)
 
 
 def is_worth_another_call(status: int, error: GraphError | None) -> bool:
@@ -275,7 +287,7 @@ def _is_trouble(slot: Any) -> bool:
 
 def _body(body: Any, status: int) -> bytes | None:
     if isinstance(body, str):
-        return body.encode()
+        return lax.text(body)
     return b"" if body is None and status >= 300 else None
 
 

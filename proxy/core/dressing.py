@@ -78,8 +78,11 @@ def _is_json(reply: Reply) -> bool:
 
 
 def _with_usage(reply: Reply, newest: Headers) -> Headers:
-    """Usage as Graph told it with this reply, else the newest known, never what was held."""
-    if reply.origin_mode in _ASKED_NOW or headers.pick(reply.headers, headers.USAGE):
+    """Usage as Graph told it with this reply, else the newest known, never what was held.
+
+    Where a batch tells of it on its own reply alone, what is known of another token than that on top is no older.
+    """
+    if (reply.origin_mode in _ASKED_NOW and not reply.usage_of_top) or headers.pick(reply.headers, headers.USAGE):
         return reply.headers
     return (*reply.headers, *newest)
 

@@ -14,14 +14,22 @@ import pyjson5
 
 from proxy.core.errors import UNREADABLE
 from proxy.core.messages import Credential
-from proxy.core.normal import origin_form, read_target
+from proxy.core.normal import TRANSPORT, Pairs, origin_form, read_target
 from proxy.core.operations import Envelope, Operation, depends_on
-from proxy.core.reading import Head, Hosts, checked_callback, credential
+from proxy.core.reading import NO_CALLBACK, UPLOAD, Head, Hosts, checked_callback, credential
 from proxy.core.references import names_in
 
-TOP_LEVEL = frozenset(
+SHAPING = frozenset({"debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources"})
+"""Parameters of a batch call that say how each of its operations is answered."""
+
+_SAYING_NOTHING = {"format": frozenset({"json"}), "pretty": frozenset({"", "0", "false"})}
+"""Parameters that say nothing to a reader of JSON with these values; RestFB sends the first with every call."""
+
+_OF_THE_CALL = frozenset(
     {"batch", "access_token", "appsecret_proof", "appsecret_time", "include_headers", "callback", "method"}
 )
+
+TOP_LEVEL = _OF_THE_CALL | SHAPING | {"format"}
 """The parameters of a batch call whose meaning is known; a batch with any other is passed on untouched."""
 
 _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
@@ -44,6 +52,8 @@ def may_hold_batch(head: Head) -> bool:
     if head.method != "POST":
         return False
     target = read_target(head.target)
+    if target.path[1:].lower().startswith(UPLOAD):  # what is posted there is a file
+        return False
     return target.path.count("/") == 1 or target.get("batch") != ""
 
 
@@ -55,11 +65,14 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: Hosts) -> Envelope
     target = read_target(head.target)
     in_query = {name: values[-1] for name, values in target.lifted.items() if values}
     given = {**in_query, **dict(target.pairs), **form}
-    who = _top(head, given)
+    given = {name: value for name, value in given.items() if not name.startswith(TRANSPORT)}
+    who, extra = _top(head, given), _extra(given)
     if (
         "batch" not in given
         or not TOP_LEVEL.issuperset(given)
         or who is None
+        or extra is None
+        or given.get("callback") == NO_CALLBACK
         or not hosts.takes_batches(hosts.of(head))
     ):
         return None
@@ -78,7 +91,22 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: Hosts) -> Envelope
         priority=head.headers.get("priority", ""),
         include_headers=is_true(given.get("include_headers"), default=True),
         callback=checked_callback(str(given.get("callback") or "")),
+        extra=extra,
+        shaping=tuple(pair for pair in extra if pair[1].lower() not in _SAYING_NOTHING.get(pair[0], ())),
     )
+
+
+def _extra(given: Mapping[str, Any]) -> Pairs | None:
+    """The parameters that are more than a batch needs; None where one of them is not understood."""
+    named = [(name, value) for name, value in given.items() if name not in _OF_THE_CALL]
+    extra = tuple((name, _written(value)) for name, value in named)
+    is_json = all(value.lower() in _SAYING_NOTHING["format"] for name, value in extra if name == "format")
+    return extra if is_json and not any(isinstance(value, dict | list) for _, value in named) else None
+
+
+def _written(value: object) -> str:
+    """A parameter's *value* as a form writes it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _top(head: Head, given: Mapping[str, Any]) -> Credential | None:

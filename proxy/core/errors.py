@@ -25,6 +25,7 @@ from enum import Enum
 
 import msgspec
 
+from proxy.core import lax
 from proxy.core.headers import JSON_TYPE
 from proxy.core.messages import Headers, Mode, Reply
 
@@ -181,7 +182,8 @@ def batch_refused(message: str) -> Reply:
     return Reply(400, _UNCACHED_JSON, msgspec.json.encode({"error": error}))
 
 
-_UNCACHED_JSON = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"))
+_UNCACHED_JSON = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"), ("Access-Control-Allow-Origin", "*"))
+"""Pages in browsers may read every answer of Graph's, and so these."""
 
 
 THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})
@@ -218,7 +220,27 @@ class GraphError(msgspec.Struct, frozen=True):
 
 
 class _Envelope(msgspec.Struct):
+    """The members of a body that tell of an error, in Graph's shape or in one of the older ones."""
+
     error: msgspec.Raw = msgspec.Raw()  # `Raw | None` would be read as None alone
+    error_code: msgspec.Raw = msgspec.Raw()
+    error_type: msgspec.Raw = msgspec.Raw()
+    error_msg: msgspec.Raw = msgspec.Raw()
+    error_message: msgspec.Raw = msgspec.Raw()
+    error_description: msgspec.Raw = msgspec.Raw()
+    code: msgspec.Raw = msgspec.Raw()
+    error_subcode: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether this is an error of an old shape: `error_code` or `error_type` beside a text, and no object.
+
+        An object with an id may have such fields of its own, as the failed request of an async set does.
+        """
+        says_what = self.error_msg or self.error_message or self.error_description
+        return bool((self.error_code or self.error_type) and says_what) and not self.id
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
@@ -227,24 +249,61 @@ _NO_ERROR = frozenset({b"", b"null"})
 
 
 def is_clean(body: bytes) -> bool:
-    """Whether *body* is a JSON object without an error at its top level; errors come with status 200, too."""
+    """Whether *body* is a JSON object without an error; errors come with status 200 and in several shapes, too."""
     try:
-        return bytes(_envelope.decode(body).error) in _NO_ERROR
+        found = _envelope.decode(body)
+        if bytes(found.data)[:1] == b"{" and bytes(_envelope.decode(found.data).error)[:1] == b"{":
+            return False
     except UNREADABLE:
+        return _is_clean_laxly(body)
+    return bytes(found.error) in _NO_ERROR and not found.is_old
+
+
+def _is_clean_laxly(body: bytes) -> bool:
+    """The same of a body with text in it that only lax readers take: a cut emoji is no reason to forget a feed."""
+    try:
+        return isinstance(found := lax.decode(body), dict) and "error" not in found and read_error(body) is None
+    except lax.UNREADABLE:
         return False
 
 
 def read_error(body: bytes) -> GraphError | None:
     """The error that *body* holds at its top level, or None; an error of unknown shape is one without a code."""
     try:
-        raw = _envelope.decode(body).error
+        found = _envelope.decode(body)
     except UNREADABLE:
-        return None
-    if bytes(raw) in _NO_ERROR:
+        return _read_error_laxly(body) if b'"error' in body else None
+    if found.is_old:
+        return _old_error(bytes(found.error_code or found.code or b"0"), bytes(found.error_subcode or b"0"))
+    if bytes(found.error) in _NO_ERROR:
         return None
     try:
-        return _error.decode(raw)
+        return _error.decode(found.error)
     except UNREADABLE:
+        return _read_error_laxly(body) or GraphError()
+
+
+def _old_error(code: bytes, subcode: bytes) -> GraphError:
+    try:
+        return _error.decode(b'{"code":%b,"error_subcode":%b}' % (code, subcode))
+    except UNREADABLE:
+        return GraphError()
+
+
+def _read_error_laxly(body: bytes) -> GraphError | None:
+    """The same of a body with text in it that only lax readers take; without its message."""
+    try:
+        found = lax.decode(body)
+    except lax.UNREADABLE:
+        return None
+    error = found.get("error", found) if isinstance(found, dict) else None
+    if not isinstance(error, dict) or not (error is not found or "error_code" in found or "error_type" in found):
+        return None
+    deciding = {"code": error.get("code", error.get("error_code", 0)), "is_transient": error.get("is_transient", False)}
+    try:
+        told = {**deciding, "error_subcode": error.get("error_subcode", 0)}
+        return msgspec.convert(told, GraphError, strict=False)
+    except (msgspec.ValidationError, UnicodeEncodeError):
         return GraphError()
 
 

@@ -50,6 +50,9 @@ APP_USAGE = frozenset({"x-app-usage", "x-page-usage"})
 TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
 """What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
 
+OF_ANY_REPLY = frozenset({"access-control-allow-origin", "strict-transport-security", "vary"})
+"""What stands on every direct reply alike, and may stand on the outer reply of a batch alone."""
+
 JSON_TYPE = "application/json; charset=UTF-8"
 """What Graph calls a direct reply."""
 

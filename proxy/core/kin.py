@@ -139,7 +139,7 @@ def _about(path: str, query: str) -> tuple[Names, bool]:
 
 
 def _about_first(path: str, query: str) -> tuple[Names, bool]:
-    ids = named({"ids": dict(split_pairs(query)).get("ids", "")}) if "ids=" in query else ()
+    ids = named({name: value for name, value in split_pairs(query) if name != "id"}) if "ids" in query else ()
     about = tuple(map(short, (*nodes(path, query), *ids)))
     are_ids = bool(about) and all(map(_is_id, about))
     return ((*about, _spot(path, query)) if are_ids else about), are_ids

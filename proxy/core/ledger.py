@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from proxy.core.errors import ABORTED, TRANSIENT, GraphError, is_clean, read_error
 from proxy.core.memo import memo
 from proxy.core.messages import Mode, Reply
-from proxy.core.normal import split_pairs
+from proxy.core.normal import listed, php_name, split_pairs
 
 CAUSES = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
 """Why a call to Graph was not made."""
@@ -47,13 +47,14 @@ _BY_MODE = {Mode.COALESCED: "collapsed", Mode.REUSED: "fresh", Mode.STALE: "stal
 
 def calls_of(query: str) -> int:
     """As how many calls a read with this *query* counts: each of its `ids` is one."""
-    return _ids(query) if "ids=" in query else 1
+    return _ids(query) if "ids" in query else 1
 
 
 @memo()
 def _ids(query: str) -> int:
-    listed = dict(split_pairs(query)).get("ids", "")
-    return max(1, sum(1 for each in listed.split(",") if each.strip()))
+    pairs = split_pairs(query)
+    of_array = [value for name, value in pairs if name != "ids" and php_name(name) == "ids"]
+    return max(1, len(listed(of_array or dict(pairs).get("ids", ""))))
 
 
 def avoided(reply: Reply, calls: int) -> Mapping[str, int]:

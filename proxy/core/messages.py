@@ -128,7 +128,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 class Reply(Discreet, frozen=True, gc=False):
     """What answers a request: Graph's words, and how they were come by."""
 
-    hidden = ("headers", "body")  # links hold tokens
+    hidden = ("headers", "body", "usage_of_top")  # links hold tokens
 
     status: int
     headers: Headers
@@ -142,6 +142,7 @@ class Reply(Discreet, frozen=True, gc=False):
     detail: str = ""  # a word for Cache-Status
     window_s: float | None = None  # waited for company
     upstream_s: float | None = None  # waited for Graph
+    usage_of_top: Headers = ()  # what the batch that it came in told of the usage of the token on top
     batch: str = ""  # the call that it came in, by the name that log and traces give it
     avoided: tuple[tuple[str, int], ...] = ()  # calls avoided, by cause, where the mode does not tell
 

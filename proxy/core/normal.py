@@ -6,6 +6,7 @@ collects.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ LIFTED = frozenset({"access_token", "appsecret_proof", "appsecret_time", "callba
 BATCHES = frozenset({"batch", "asyncbatch"})
 """Parameters that make a call a batch."""
 
+TRANSPORT = "_fb_"
+"""How the parameters begin that Graph itself adds to links in a batch: they are no part of what is read."""
+
 _DECIDING = LIFTED | BATCHES
 
 _SAFE = "-._~,:()/"
@@ -31,7 +35,8 @@ _VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OPEN = {"{": "}", "(": ")", "[": "]"}
 _MARK = re.compile(r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[,{}()\[\]"']""", re.DOTALL)
-_ID = re.compile(r"""[^\s,"'\[\]]+""")
+_FIELD = re.compile(r"[.{(]")
+_MEMBER = re.compile(r"""[^,"'\[\]]+""")
 _REQUEST_LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.[01]\r?\n")
 _NO_ASCII = re.compile(rb"[\x80-\xff]")
 _ESCAPED = tuple((mark.encode(), f"%{ord(mark):02X}".encode()) for mark in '%"{}[]:,/?=&|+\\')  # "%" first
@@ -73,7 +78,7 @@ def _read(target: str) -> Target:
     authority, rest = _split_authority(target)
     raw_path, _, raw_query = rest.partition("?")
     version, path, odd = _read_path(raw_path)
-    pairs = split_pairs(raw_query)
+    pairs = tuple(pair for pair in split_pairs(raw_query) if not pair[0].startswith(TRANSPORT))
     given = LIFTED.intersection(name for name, _ in pairs)
     lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
     kept = _normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
@@ -207,7 +212,16 @@ def escaped(head: bytes) -> bytes:
 
 def origin_form(target: str) -> str:
     """*target* byte for byte, less the authority of an absolute form (RFC 9112 section 3.2.1)."""
-    return _split_authority(target)[1]
+    return without_transport(_split_authority(target)[1])
+
+
+def without_transport(target: str) -> str:
+    """*target*, a path and a query, without the parameters that Graph added to a link in a batch."""
+    if TRANSPORT not in target:
+        return target
+    path, mark, query = target.partition("?")
+    kept = "&".join(piece for piece in query.split("&") if not _decode(piece).startswith(TRANSPORT))
+    return f"{path}?{kept}" if mark and kept else path
 
 
 def version_of(path: str) -> str:
@@ -228,8 +242,19 @@ def nodes(path: str, query: str) -> tuple[str, ...]:
 
 
 def named(given: Mapping[str, object]) -> tuple[str, ...]:
-    """The objects that the parameters *given* name: `ids=1,2`, `ids=["1","2"]` or `id=1`."""
-    return tuple(_ID.findall(f"{given.get('ids', '')},{given.get('id', '')}"))
+    """The objects that the parameters *given* name: `ids=1,2`, `ids=["1","2"]`, `ids[]=1&ids[]=2` or `id=1`."""
+    several = [each for name, value in given.items() if php_name(name) == "ids" for each in listed(value)]
+    return (*several, *listed(given.get("id", "")))
+
+
+def listed(value: object) -> tuple[str, ...]:
+    """The members of a list: a list already, a JSON array, in which a URL may hold commas, or what commas part."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            value = msgspec.json.decode(value)
+    if isinstance(value, list):
+        return tuple(str(each) for each in value)
+    return tuple(member for piece in _MEMBER.findall(str(value)) if (member := piece.strip()))
 
 
 def fields_in(query: str) -> str:
@@ -239,11 +264,20 @@ def fields_in(query: str) -> str:
 
 
 def normal_fields(text: str) -> str:
-    """The `fields` list with its top level in order; what cannot be read safely stays as it is."""
+    """The `fields` list with its top level in order; what cannot be read safely stays as it is.
+
+    So does a list that names a field twice: Graph refuses it (code 2500) and says at which place.
+    """
     names = sorted(field_names(text))
-    if not names:
+    if not names or _names_twice(names):
         return text
     return msgspec.json.encode(names).decode() if text.startswith("[") else ",".join(names)
+
+
+def _names_twice(names: list[str]) -> bool:
+    """Whether a field stands twice among *names*, whatever is asked of it in each place."""
+    each = [_FIELD.split(name, maxsplit=1)[0] for name in _split_top_level(",".join(names)) or names]
+    return len(set(each)) < len(each)
 
 
 def field_names(text: str) -> list[str]:

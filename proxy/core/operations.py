@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.core.batching import vouching
 from proxy.core.messages import Channel, Credential, Discreet
-from proxy.core.normal import LIFTED, join_pairs, named, nodes, read_target, split_pairs, version_of
+from proxy.core.normal import LIFTED, Pairs, join_pairs, named, nodes, read_target, split_pairs, version_of
 from proxy.core.reading import Head, Hosts, Read, Skip, read
 from proxy.core.references import names_in, paths_in
 from proxy.core.rules import RuleBook
@@ -21,7 +21,6 @@ from proxy.core.rules import RuleBook
 _READ_MEMBERS = frozenset(
     {"method", "relative_url", "body", "name", "headers", "omit_response_on_success", "depends_on"}
 )
-_READ_HEADERS = frozenset({"if-none-match", "cache-control", "accept-language", "priority"})
 
 
 class Operation(Discreet, frozen=True, gc=False):
@@ -55,6 +54,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     control: str = ""  # the call's own Cache-Control, for operations without one
     priority: str = ""  # the call's own Priority, likewise
     include_headers: bool = True
+    extra: Pairs = ()  # what else the call says, such as `format=json`
+    shaping: Pairs = ()  # of that, what says how each operation is answered
     callback: str = ""
 
     @property
@@ -87,7 +88,8 @@ def plain_read(
 ) -> Read | Skip:
     """The plain read that *operation* is, its references filled in as *relative_url*; or why it is none.
 
-    One without a token of its own asks with the batch's, as Graph would have it do.
+    One without a token of its own asks with the batch's, as Graph would have it do. What a GET of its own may carry
+    without ceasing to be a plain read (`User-Agent`, `Accept`), an operation may, too.
     """
     if operation.method != "GET":
         return Skip("method", writes=True)
@@ -96,7 +98,7 @@ def plain_read(
         return Skip("operation", writes=_may_write(relative_url, operation.body))
     if names_in(relative_url):
         return Skip("reference", writes=_may_write(relative_url, ""))
-    if not _READ_HEADERS.issuperset(operation.headers) or "://" in relative_url.partition("?")[0]:
+    if "host" in operation.headers or "://" in relative_url.partition("?")[0]:
         return Skip("operation", writes=False)
     given = {
         "host": envelope.host,
@@ -126,10 +128,17 @@ def is_normal(relative_url: str) -> bool:
 
 
 def _target(relative_url: str, envelope: Envelope) -> str:
-    """The operation's own request target: the call's version where it has none, the call's token where it has none."""
+    """The operation's own request target: of the call it has the version, the token and what shapes the answer.
+
+    Each where it says nothing of that itself.
+    """
     path, mark, query = relative_url.removeprefix("/").partition("?")
     if envelope.version and not version_of(path):
         path = f"{envelope.version}/{path}"
+    if envelope.shaping:
+        own = {name for name, _ in split_pairs(query)}
+        shaping = join_pairs(tuple(pair for pair in envelope.shaping if pair[0] not in own))
+        query = "&".join(filter(None, (query, shaping)))
     if not any(piece.startswith("access_token=") for piece in query.split("&")):
         query = "&".join(filter(None, (query, vouching(envelope.credential))))
     return f"/{path}?{query}" if query or mark else f"/{path}"

@@ -8,7 +8,7 @@ and slashes are written `\/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 
 _PAGING = re.compile(rb'(?<!\\)"paging"\s*:\s*\{')
@@ -17,21 +17,48 @@ _OPENING = re.compile(rb"\s*:\s*\{")
 _LINK_VALUE = re.compile(rb'\s*:\s*"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ORIGIN = re.compile(rb"https?:(?:\\?/){2}([^/\\?\"]+)")
 _LINKS = frozenset({b"next", b"previous"})
+_AMPERSAND = rb"(?:&|\\u0026)"
+_TRANSPORT = re.compile(rb"(?:(?<=\?)|(?P<before>" + _AMPERSAND + rb"))_fb_(?:(?!" + _AMPERSAND + rb").)*+", re.DOTALL)
+_GAP = re.compile(rb"\?" + _AMPERSAND + rb"|\?\Z")
 
 
 def rewrite(body: bytes, hosts: AbstractSet[str], origin: str) -> bytes:
     """*body* with the scheme and authority of every paging link on one of *hosts* replaced by *origin*."""
+
+    def led_back(link: bytes) -> bytes:
+        found = _ORIGIN.match(link)
+        if found is None or found.group(1).decode("latin-1").lower() not in hosts:
+            return link
+        ours = origin.replace("/", "\\/") if b"\\/" in found.group() else origin
+        return ours.encode() + link[found.end() :]
+
+    return _changed(body, led_back)
+
+
+def as_asked_alone(body: bytes) -> bytes:
+    """*body* without what Graph adds to paging links in a batch: `_fb_` parameters, good for that batch alone.
+
+    (Seen by arsduo/koala, issue 388: a link with them is refused when it is followed.)
+    """
+    return _changed(body, _without_transport) if b"_fb_" in body else body
+
+
+def _without_transport(link: bytes) -> bytes:
+    return _GAP.sub(lambda gap: gap[0][:1] if len(gap[0]) > 1 else b"", _TRANSPORT.sub(b"", link))
+
+
+def _changed(body: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """*body* with every paging link as *change* makes it."""
     pieces, done = [], 0
-    for link in _links(body):
-        if link.group(1).decode("latin-1").lower() in hosts:
-            ours = origin.replace("/", "\\/") if b"\\/" in link.group() else origin
-            pieces += [body[done : link.start()], ours.encode()]
-            done = link.end()
+    for start, end in _links(body):
+        if (link := body[start:end]) != (new := change(link)):
+            pieces += [body[done:start], new]
+            done = end
     return b"".join([*pieces, body[done:]]) if pieces else body
 
 
-def _links(body: bytes) -> Iterator[re.Match[bytes]]:
-    """The origins of `next` and `previous` in every `paging` object, from left to right; each byte is read once."""
+def _links(body: bytes) -> Iterator[tuple[int, int]]:
+    """Where `next` and `previous` stand in every `paging` object, from left to right; each byte is read once."""
     at = 0
     while paging := _PAGING.search(body, at):
         at, is_paging = paging.end(), [True]  # of each object that is open, whether it is a paging one
@@ -46,5 +73,4 @@ def _links(body: bytes) -> Iterator[re.Match[bytes]]:
                 is_paging.append(True)
             elif is_paging[-1] and mark.group(1) in _LINKS and (value := _LINK_VALUE.match(body, at)):
                 at = value.end()
-                if origin := _ORIGIN.match(body, value.start(1), value.end(1)):
-                    yield origin
+                yield value.span(1)

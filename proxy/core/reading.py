@@ -23,6 +23,12 @@ HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
 HOSTS_OF_READS = HOSTS_THAT_BATCH | {"graph.instagram.com", "graph.threads.net", "graph.threads.com"}
 """Meta's hosts that answer reads with JSON; the others carry uploads and streams, which pass through."""
 
+UPLOAD = "upload:"
+"""How the id of a resumable upload begins: its bytes matter, and its `file_offset` moves (…/guides/upload)."""
+
+NO_CALLBACK = "?"
+"""What jQuery replaces by the name of a function; where it does not, Graph shall say what it makes of that."""
+
 CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since"})
 """Request fields that ask for something other than the whole current body (RFC 9110 sections 13 and 14)."""
 
@@ -112,6 +118,8 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
     Raises BadRequest for a `callback` that is not a path of JavaScript identifiers.
     """
     target = read_target(head.target)
+    if head.method == "OPTIONS":  # a browser asks before it sends (Fetch section 4.8); whatever it is going to send
+        return Skip("method", writes=False)
     method = target.last("method").upper() or head.method  # `method=` in the query beats the verb
     if method not in _READING or head.method not in _READING:
         return Skip("method", writes=method not in _SAFE)
@@ -133,6 +141,8 @@ def read(head: Head, body: bytes | None, hosts: Hosts, rules: RuleBook) -> Read 
 
 def may_write(verb: str, target: str, *, has_body: bool) -> bool:
     """Whether a message may change something, as far as its head tells; what is not clearly a read may."""
+    if verb == "OPTIONS":
+        return has_body
     taken = read_target(target)
     verbs = {verb, taken.last("method").upper() or verb}
     return has_body or bool(taken.odd) or not verbs <= _SAFE
@@ -201,10 +211,14 @@ def _bypass(target: Target, head: Head) -> str:
         return "stream"
     if not _is_field(head.headers.get("accept-language", "")):
         return "language"
+    if target.last("callback") == NO_CALLBACK:
+        return "callback"
     names = {name for name, _ in target.pairs}
     if not names.isdisjoint(BATCHES):
         return "batch"
     segments = target.path[1:].lower().split("/")
+    if segments[0].startswith(UPLOAD):
+        return "upload"
     if not names.isdisjoint(_SECRET_NAMES) or not _SECRET_SEGMENTS.isdisjoint(segments):
         return "secret"
     return "picture" if segments[-1] == "picture" else ""

@@ -91,7 +91,7 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
         grown += len(value)
         if grown > LONGEST_VALUE:
             raise jsonpath.BadPath(f"{reference.path} (more than {LONGEST_VALUE} characters)")
-        pieces += [text[done : reference.start], value if is_whole else quote(value, safe=",:")]
+        pieces += [text[done : reference.start], value if is_whole else quote(value, safe=",:", errors="replace")]
         done = reference.end
     return "".join([*pieces, text[done:]])
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core import batching, headers, jsontext
+from proxy.core import batching, headers, lax, paging
 from proxy.core.dressing import wrap
 from proxy.core.errors import BadRequest, read_error, reply_of
-from proxy.core.messages import Reply, Request
+from proxy.core.messages import Headers, Reply, Request
+from proxy.core.normal import without_transport
 from proxy.core.operations import Envelope, Operation, depends_on
 
 
@@ -19,6 +20,7 @@ def top_level(envelope: Envelope, items: Sequence[Mapping[str, Any]]) -> dict[st
     """The parameters of a call of the batch's own. Header fields are always asked for: ETags and usage stand there."""
     return {
         **envelope.credential.parameters,
+        **dict(envelope.extra),
         "include_headers": "true",
         "batch": msgspec.json.encode(list(items)).decode(),
     }
@@ -28,7 +30,7 @@ def as_asked(
     operation: Operation, relative_url: str, body: str, *, names: frozenset[str], named: bool
 ) -> dict[str, Any]:
     """The operation as it goes on, filled in: it depends on *names* alone, and one that is *named* has to answer."""
-    item = {**operation.item, "relative_url": relative_url}
+    item = {**operation.item, "relative_url": without_transport(relative_url)}
     if body:
         item["body"] = body
     return _ordered(item, operation, names=names, named=named)
@@ -84,7 +86,7 @@ def slot_as_told(told: Mapping[str, Any], links: Callable[[bytes], bytes], *, in
     """A slot of Graph's own, its links led back by *links*."""
     kept = {name: value for name, value in told.items() if include_headers or name != "headers"}
     if isinstance(body := kept.get("body"), str):
-        kept["body"] = links(body.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+        kept["body"] = links(paging.as_asked_alone(lax.text(body))).decode()
     return kept
 
 
@@ -102,9 +104,10 @@ def is_unanswered(told: object) -> bool:
     return batching.is_worth_another_call(status if isinstance(status, int) else 0, error)
 
 
-def is_refusal(answer: Reply) -> bool:
+def is_refusal(answer: Reply, envelope: Envelope) -> bool:
     """Whether Graph refuses the batch as a whole, in its own words; anything else that is no array is trouble."""
-    return 400 <= answer.status < 500 and read_error(answer.body) is not None
+    is_told_so = answer.status >= 400 or dict(envelope.extra).get("suppress_http_code")
+    return bool(is_told_so) and answer.status < 500 and read_error(answer.body) is not None
 
 
 def is_success(told: object) -> bool:
@@ -117,23 +120,36 @@ def is_quiet(told: object) -> bool:
     return isinstance(told, dict) and isinstance(code := told.get("code"), int) and code < 400
 
 
-def outer(slots: Sequence[Slot], callback: str) -> Reply:
-    """The reply around *slots*."""
-    body = msgspec.json.encode(slots)
+def outer(slots: Sequence[Slot], callback: str, told: Headers) -> Reply:
+    """The reply around *slots*, with what Graph *told* around them."""
+    body = lax.encode(slots)
+    fields = (*headers.without(headers.passed_out(told), _OF_A_BODY), *_UNCACHED)
+    named = {name.lower() for name, _ in fields}
+    fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:
-        return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *_UNCACHED), wrap(body, callback))
-    return Reply(200, (("Content-Type", headers.JSON_TYPE), *_UNCACHED), body)
+        return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *fields), wrap(body, callback))
+    return Reply(200, (("Content-Type", headers.JSON_TYPE), *fields), body)
+
+
+def told_around(reply: Reply, *, same_version: bool) -> Headers:
+    """What Graph's reply to one read shows of the fields that it gives a batch as a whole, of the *same_version*."""
+    names = headers.OF_ANY_REPLY | headers.TRACE | ({"facebook-api-version"} if same_version else frozenset())
+    return headers.pick(reply.headers, names)
 
 
 def refusal(reply: Reply, callback: str) -> Reply:
     """*reply* as Graph's answer to the batch as a whole: the error alone, without what one read wanted around it."""
     if read_error(reply.body) is None:
-        return reply
-    body = msgspec.json.encode({"error": jsontext.decode(reply.body)["error"]})
+        is_array = bool(callback) and reply.body.lstrip().startswith(b"[")
+        return replace(reply, body=wrap(reply.body, callback)) if is_array else reply
+    found = lax.decode(reply.body)
+    body = lax.encode({"error": found["error"]} if "error" in found else found)
     kind = headers.SCRIPT_TYPE if callback else headers.JSON_TYPE
     fields = headers.without(reply.headers, frozenset({"content-type"}))
     return replace(reply, headers=(*fields, ("Content-Type", kind)), body=wrap(body, callback) if callback else body)
 
+
+_OF_A_BODY = frozenset({"content-type", "etag", "last-modified", "cache-control", "pragma", "expires"})
 
 _UNCACHED = (
     ("Cache-Control", "private, no-cache, no-store, must-revalidate"),

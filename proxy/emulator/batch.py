@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from proxy.emulator import credentials, dressing, headers
@@ -41,7 +42,8 @@ def run(graph: Graph, call: Call) -> Reply:
             count(graph, call)
         return graph.refusal(call, error)
     slots = _Run(graph, call).slots(asked)
-    return reply_of([_described(slot, call) for slot in slots], call)
+    usage = () if graph.settings.config.usage_place == "items" else graph.quota.headers(call)
+    return reply_of([_described(slot, call) for slot in slots], call, usage)
 
 
 def count(graph: Graph, call: Call) -> None:
@@ -56,11 +58,11 @@ def _count(graph: Graph, operation: Operation, call: Call) -> None:
         graph.count(call_of(operation, call, {}, graph.settings.config))
 
 
-def reply_of(slots: list[Any], call: Call) -> Reply:
+def reply_of(slots: list[Any], call: Call, usage: Iterable[tuple[str, str]] = ()) -> Reply:
     """The outer reply around *slots*."""
     text = dressing.wrapped(written(slots, pretty=truthy(call.params.get("pretty"))), call.params)
     kind = headers.content_type("single", script=dressing.is_script(call.params))
-    return Reply(200, headers.of_outer(call.version, kind), text)
+    return Reply(200, headers.of_outer(call.version, list(usage), kind), text)
 
 
 def _admit(graph: Graph, call: Call) -> None:
@@ -109,7 +111,7 @@ class _Run:
         reply = self.answered(operation)
         if operation.name is not None and reply is not None and reply.status == 200:
             self.done.add(operation.name)
-            self.results[operation.name] = json.loads(reply.body) if reply.body else None
+            self.results[operation.name] = json.loads(reply.body, strict=False) if reply.body else None
         return reply
 
     def answered(self, operation: Operation) -> Slot:

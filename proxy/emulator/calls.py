@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -126,7 +128,10 @@ def token_of(params: Params, headers: Mapping[str, str]) -> str | None:
 
 
 def listed(value: object) -> list[str]:
-    """The texts in a list, or in a comma-separated string."""
+    """The texts in a list, in a JSON array, or in a comma-separated string."""
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):

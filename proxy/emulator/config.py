@@ -111,6 +111,15 @@ class Config:
     """How long one who went over a budget is refused; each call made meanwhile begins that time anew. 0 means that
     calls are refused only while the window is full."""
 
+    usage_place: str = "items"
+    """Where a batch tells of usage: in its `items`, on the `outer` reply alone, or on `both`."""
+    batch_links: str = "plain"
+    """What `paging` links of a slot hold: the same as alone (`plain`), or `_fb_` parameters besides (`marked`)."""
+    batch_inherits: bool = True
+    """Whether `locale`, `date_format`, `debug` and the like at the top of a batch hold for its operations."""
+    refuse_repeated_fields: bool = False
+    """Whether a field that is named twice in one list is refused (code 2500), as since v2.1."""
+
     batch_limit: int = 50
     """Operations that one batch takes."""
     unperformed_count: bool = False

@@ -7,6 +7,9 @@ from typing import Any
 
 DOCS = "https://developers.facebook.com/docs/graph-api"
 
+_OLD_SHAPES = {"old": ("error_code", "error_msg"), "instagram": ("code", "error_message")}
+"""The names of code and message in errors that have no `error` around them."""
+
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
@@ -24,6 +27,7 @@ class GraphError(Exception):
         subcode: int | None = None,
         transient: bool | None = None,
         original: Any = None,
+        shape: str = "",
     ) -> None:
         """Hold what the envelope will say; `code=None` leaves the code out."""
         super().__init__(message)
@@ -35,9 +39,14 @@ class GraphError(Exception):
         self.subcode = subcode
         self.transient = transient
         self._original = original
+        self._shape = shape
 
     def envelope(self, trace: str) -> dict[str, Any]:
         """The JSON body."""
+        if self._shape in _OLD_SHAPES:
+            code, message = _OLD_SHAPES[self._shape]
+            kind = {} if code == "error_code" else {"error_type": self.kind}
+            return {**kind, code: self.code, message: self.message}
         optional = {"code": self.code, "error_subcode": self.subcode, "is_transient": self.transient}
         said = {name: value for name, value in optional.items() if value is not None}
         after = {} if self._original is None else {"original_response": self._original}

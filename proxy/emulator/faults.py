@@ -16,6 +16,7 @@ from typing import Any
 KINDS = {
     # one operation, alone or as a slot
     "null": "slot",
+    "odd": "slot",
     "aborted": "slot",
     "error": "slot",
     # a write that is done, and answered with an error that holds the good answer
@@ -33,6 +34,7 @@ KINDS = {
     # after doing it
     "short": "after",
     "long": "after",
+    "odd_bytes": "after",
     "cut_middle": "after",
     "drip": "after",
     "lost": "after",
@@ -63,6 +65,9 @@ class Fault:
     code: int = 0
     subcode: int = 0
     message: str = ""
+    """What the error says; or the text that `odd` puts into a body as it is, half an emoji if nothing is given."""
+    shape: str = ""
+    """The shape of the error: Graph's, `old` (`error_code`, `error_msg`) or `instagram` (`error_type`, `code`)."""
     ms: float = 0.0
     """How long `delay` waits, or `drip` takes in all."""
     slots: int = 1

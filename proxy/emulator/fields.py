@@ -51,6 +51,17 @@ def asked(value: Any) -> tuple[Field, ...] | None:
     return read(text) if text else None
 
 
+def check_repeated(value: Any) -> None:
+    """Raise for a list that names a field twice at its top level: that is refused since v2.1."""
+    names: set[str] = set()
+    for field_asked in asked(value) or ():
+        if field_asked.name in names:
+            text = str(value)
+            said = "Field name specified more than once. This is only possible before version 2.1"
+            raise bad_syntax(said, max(0, text.rfind(field_asked.name)), text)
+        names.add(field_asked.name)
+
+
 @lru_cache(maxsize=4096)
 def read(text: str) -> tuple[Field, ...]:
     """The selection that *text* describes."""

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from proxy.emulator import credentials, dressing, headers
 from proxy.emulator.calls import Call, Headers, Reply, Upload, listed
 from proxy.emulator.config import Config, Settings
-from proxy.emulator.errors import GraphError, aborted, throttled, unknown_error, unreadable, unsupported
+from proxy.emulator.errors import (
+    GraphError,
+    aborted,
+    bad_parameter,
+    throttled,
+    unknown_error,
+    unreadable,
+    unsupported,
+)
 from proxy.emulator.faults import Fault, Faults, Target
+from proxy.emulator.fields import check_repeated
 from proxy.emulator.insights import Jobs
 from proxy.emulator.later import Later
 from proxy.emulator.laterviews import LaterViews
@@ -44,6 +54,7 @@ class Graph:
         self._world = world
         self._reads = Reads(nodes, settings)
         self._writes = Writes(world, nodes, self.jobs, self.later, LaterWrites(self.later, world, settings, clock))
+        self.uploads = self._writes.sessions
         self._dice = random.Random(settings.config.seed)
 
     def perform(self, call: Call) -> Reply | None:
@@ -52,7 +63,10 @@ class Graph:
         try:
             if fault is None or fault.counts is not False:
                 self.count(call)
-            return None if fault and fault.kind == "null" else self._good(call, self._admitted(call, fault))
+            if fault and fault.kind == "null":
+                return None
+            reply = self._good(call, self._admitted(call, None if fault and fault.kind == "odd" else fault))
+            return odd_of(reply, fault.message or HALF) if fault and fault.kind == "odd" else reply
         except GraphError as error:
             return None if fault and fault.kind == "null" else self.refusal(call, error)
 
@@ -92,7 +106,7 @@ class Graph:
         text = dressing.text_of(error.envelope(self.trace()[:23]), call, self.settings.config)
         script = dressing.is_script(call.params)
         said = headers.of_error(
-            call.version, self.quota.headers(call), headers.content_type(call.channel, script=script), error.challenge()
+            call.version, self._usage(call), headers.content_type(call.channel, script=script), error.challenge()
         )
         quiet = call.channel == "single" and truthy(call.params.get("suppress_http_code"))
         return Reply(200 if quiet else error.status, said, text)
@@ -102,6 +116,12 @@ class Graph:
         return f"{self._dice.getrandbits(172):043x}"
 
     def _answer(self, call: Call) -> Any:
+        if self.uploads.is_about(call):
+            return self.uploads.answer(call)
+        if call.channel == "single" and any(name.startswith("_fb_") for name in call.params):
+            raise bad_parameter("The signature of this link is of another call")
+        if self.settings.config.refuse_repeated_fields:
+            check_repeated(call.params.get("fields"))
         if call.flood:
             return self._kept(call, call.flood)
         return self._reads.answer(call) if call.method == "GET" else self._writes.answer(call)
@@ -131,13 +151,18 @@ class Graph:
         self.ledger.not_modified[call.channel] += 1
         kind = headers.content_type(call.channel, script=dressing.is_script(call.params))
         repeated = etag if config.etag_on_304 else None
-        return Reply(304, headers.of_not_modified(self.quota.headers(call), kind, repeated), None)
+        return Reply(304, headers.of_not_modified(self._usage(call), kind, repeated), None)
+
+    def _usage(self, call: Call) -> Headers:
+        """What the reply to *call* tells of usage; a slot may leave that to the batch's own reply."""
+        hides = call.channel == "batch" and self.settings.config.usage_place == "outer"
+        return [] if hides else self.quota.headers(call)
 
     def _headers(self, call: Call, etag: str | None) -> Headers:
         config = self.settings.config
         kind = headers.content_type(call.channel, script=dressing.is_script(call.params))
         cookie = config.set_cookie and call.channel == "batch"
-        return headers.of_success(call.version, self.quota.headers(call), kind, etag, cookie=cookie)
+        return headers.of_success(call.version, self._usage(call), kind, etag, cookie=cookie)
 
     def _struck_by(self, call: Call) -> Fault | None:
         if call.channel == "batch" and self._is_poison(call):
@@ -167,9 +192,20 @@ def error_of(fault: Fault) -> GraphError:
     """The error that a fault describes; a code of the limits brings its own words."""
     code, status = fault.code or 1, fault.status or 500
     if fault.message:
-        return GraphError(fault.message, code=code, status=status, subcode=fault.subcode or None)
+        return GraphError(fault.message, code=code, status=status, subcode=fault.subcode or None, shape=fault.shape)
     if code == 1:
         error = unknown_error()
         error.status = status
         return error
     return throttled(code, status)
+
+
+HALF = "\\ud83d"
+"""Half an emoji, as Graph escapes it."""
+
+
+def odd_of(reply: Reply, text: str) -> Reply:
+    """*reply* with a member more, in whose value *text* stands as it is."""
+    if not reply.body or not reply.body.startswith("{"):
+        return reply
+    return replace(reply, body=f'{{"odd":"cut {text} here",{reply.body[1:]}')

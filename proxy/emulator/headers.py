@@ -5,7 +5,9 @@ developers.facebook.com, "Marketing API: ETags" and "Debug Requests".
 
 from __future__ import annotations
 
-from proxy.emulator.calls import Channel, Headers
+from collections.abc import Mapping
+
+from proxy.emulator.calls import Channel, Headers, Reply
 
 JSON = "application/json; charset=UTF-8"
 SCRIPT = "text/javascript; charset=UTF-8"
@@ -52,9 +54,18 @@ def of_error(version: str, usage: Headers, content_type: str, challenge: str) ->
             ("Content-Type", content_type)]  # fmt: skip
 
 
-def of_outer(version: str, content_type: str) -> Headers:
+def of_outer(version: str, usage: Headers, content_type: str) -> Headers:
     """What goes with a whole batch."""
-    return [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, _VARY, ("Content-Type", content_type)]
+    served = ("Facebook-API-Version", version)
+    return [*_NEVER_KEPT, _STRICT, served, _ANYWHERE, *usage, _VARY, ("Content-Type", content_type)]
+
+
+def preflight(fields: Mapping[str, str]) -> Reply:
+    """The answer to a browser that asks what it may send (Fetch section 4.8); it counts against no limit."""
+    wanted = fields.get("access-control-request-headers", "")
+    allowed = [("Access-Control-Allow-Headers", wanted)] if wanted else []
+    methods = ("Access-Control-Allow-Methods", "GET, POST, DELETE")
+    return Reply(200, [_ANYWHERE, methods, *allowed, ("Access-Control-Max-Age", "600"), _VARY], "")
 
 
 def traced(headers: Headers, trace: str) -> Headers:

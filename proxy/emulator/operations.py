@@ -13,6 +13,9 @@ from proxy.emulator.errors import GraphError, batch_error, batch_malformed, batc
 from proxy.emulator.query import Params, falsy, parsed
 from proxy.emulator.references import filled, names_in
 
+_SHAPING = ("debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources")
+"""Parameters of a whole batch that say how each of its operations is answered."""
+
 _INHERITED = ("accept-language",)
 """What a batch's own header says for all of its operations; Meta's Android SDK tells the language there."""
 
@@ -50,6 +53,9 @@ def call_of(operation: Operation, top: Call, results: Mapping[str, Any], config:
     target = _rooted(filled(operation.relative_url, results))
     body = operation.body
     params = parsed(filled(body, results)) if isinstance(body, str) else body
+    if config.batch_inherits:
+        named = {*parsed(target.partition("?")[2]), *params}
+        params = {**{name: top.params[name] for name in _SHAPING if name in top.params and name not in named}, **params}
     outer = {name: top.headers[name] for name in _INHERITED if name in top.headers}
     carried = {**outer, **operation.headers, "user-agent": top.user_agent}
     call = call_from(operation.method, target, carried, params, config, version=top.version)

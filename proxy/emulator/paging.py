@@ -58,6 +58,9 @@ def _link(path: str, params: Params, view: View, place: Params) -> str:
     """An absolute link: it holds the token and every parameter, and never a proof."""
     asked: Params = {"access_token": view.token} if view.token else {}
     asked |= {name: value for name, value in params.items() if name not in _NEVER_ECHOED}
+    if view.in_batch and view.config.batch_links == "marked":
+        asked = {"_fb_batch_child_request": "1", **asked}
+        place = place | {"_fb_batch_sig": "AbC%2F1", "_fb_batch_expires": "9", "_fb_url": path, "_fb_profilable": "x"}
     return f"{view.config.link_origin}/{view.version}/{path}?{encoded(asked | place)}"
 
 

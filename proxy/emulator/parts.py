@@ -34,6 +34,7 @@ class Parts:
         self.graph.jobs.clear()
         self.graph.later.clear()
         self.graph.quota.clear()
+        self.graph.uploads.clear()
 
     def changes(self) -> dict[str, Any]:
         """What writes have changed, in one form for all emulators that were changed alike."""

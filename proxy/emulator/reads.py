@@ -36,7 +36,15 @@ def view_of(call: Call, settings: Settings) -> View:
     """How the caller of *call* looks at objects."""
     params = call.params
     locale = params.get("locale") or call.headers.get("accept-language") or "en_US"
-    return View(call.token, call.version, str(locale), params.get("date_format"), settings.config, params)
+    return View(
+        call.token,
+        call.version,
+        str(locale),
+        params.get("date_format"),
+        settings.config,
+        params,
+        call.channel == "batch",
+    )
 
 
 class Reads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from proxy.emulator.faults import Fault
 from proxy.emulator.graph import Graph, error_of
 from proxy.emulator.jsonstyle import written
 
+_FIRST_BODY = re.compile(r'"body":\s*"\{')
 _HTML = """<!DOCTYPE html>
 <html lang="en" id="facebook"><head><title>Facebook | Error</title><meta charset="utf-8"></head>
 <body><h1>Sorry, something went wrong.</h1>
@@ -45,11 +47,21 @@ def _count(fault: Fault, graph: Graph, call: Call) -> None:
 
 def spoiled(fault: Fault, reply: Reply) -> Reply:
     """The answer as the fault leaves it; only a batch has slots to lose."""
+    if fault.kind == "odd_bytes":
+        return replace(reply, body=_with_odd_bytes(reply.body or "", fault.message or "\udcff"))
     if fault.kind not in ("short", "long") or not reply.body or not reply.body.startswith("["):
         return reply
     slots: list[Any] = json.loads(reply.body)
     changed = _shortened(slots, fault) if fault.kind == "short" else slots + [None] * fault.slots
     return replace(reply, body=written(changed))
+
+
+def _with_odd_bytes(body: str, text: str) -> str:
+    """*body* with *text* as it is in a new member: of the first slot of a batch, or of the one object."""
+    found = _FIRST_BODY.search(body) if body.startswith("[") else None
+    if found is None:
+        return f'{{"odd":"cut {text} here",{body[1:]}' if body.startswith("{") else body
+    return f'{body[: found.end()]}\\"odd\\":\\"cut {text} here\\",{body[found.end() :]}'
 
 
 def _shortened(slots: list[Any], fault: Fault) -> list[Any]:

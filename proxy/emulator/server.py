@@ -21,6 +21,7 @@ from proxy.emulator.calls import Call, Reply, call_from
 from proxy.emulator.config import Config
 from proxy.emulator.errors import GraphError, bad_parameter
 from proxy.emulator.faults import Fault, Target
+from proxy.emulator.headers import preflight
 from proxy.emulator.parts import Parts
 
 _CHUNK = bytes(65536)
@@ -48,6 +49,8 @@ class Emulator(Parts):
         target = _origin_form(request.raw_path)
         fields = {name.lower(): value for name, value in request.headers.items()}
         self._note(request, target, fields, body)
+        if request.method == "OPTIONS":
+            return await self._send(request, preflight(fields), None)
         try:
             call = call_from(request.method, target, fields, body.params, self.settings.config)
         except GraphError as error:
@@ -121,7 +124,7 @@ class Emulator(Parts):
             return _cut(request)
         if reply.stream:
             return await self._export(request, reply, said)
-        text = self._packed(request, said, (reply.body or "").encode())
+        text = self._packed(request, said, (reply.body or "").encode("utf-8", "surrogateescape"))
         self.ledger.bytes_out += len(text)
         if kind == "cut_middle":
             return await _broken_off(request, reply.status, said, text)

@@ -27,6 +27,7 @@ class View:
     date_format: str | None
     config: Config
     params: Params
+    in_batch: bool = False
 
     @property
     def viewer(self) -> str:

@@ -16,6 +16,7 @@ from proxy.emulator.laterwrites import LaterWrites
 from proxy.emulator.nodes import Nodes
 from proxy.emulator.query import Params, values_of
 from proxy.emulator.reads import resolved
+from proxy.emulator.uploads import Uploads
 from proxy.emulator.world import World
 
 _SUCCESS: dict[str, Any] = {"success": True}
@@ -26,6 +27,7 @@ class Writes:
 
     def __init__(self, world: World, nodes: Nodes, jobs: Jobs, later: Later, later_writes: LaterWrites) -> None:
         """Write into *world*, *jobs* and *later*."""
+        self.sessions = Uploads()
         self._world = world
         self._nodes = nodes
         self._jobs = jobs
@@ -137,9 +139,7 @@ class Writes:
 
     def uploads(self, _node_id: str, call: Call) -> dict[str, Any]:
         """Open a resumable upload ("Resumable Upload API")."""
-        return {
-            "id": f"upload:{md5(repr(sorted(call.params)).encode(), usedforsecurity=False).hexdigest()}?sig=emulated"
-        }
+        return self.sessions.opened(call)
 
 
 def _several(text: Any) -> list[Params] | None:

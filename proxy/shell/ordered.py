@@ -130,14 +130,24 @@ class Ordered:
             if isinstance(error, errors.Late) or (isinstance(error, errors.Large) and not self._slots.writes):
                 raise
             answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
-        refused, probes = unbatching.is_refusal(answer), _probed(ready)
+        refused, probes = unbatching.is_refusal(answer, self._slots.envelope), _probed(ready)
         self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
-        if refused or (any(one.writes for one in ready) and not batching.is_array(answer)):
+        if refused or (any(one.writes for one in ready) and self._is_for_the_caller(answer, ready)):
             self._byway.unheard(() if refused else probes)
             return replace(answer, headers=passed_out(answer.headers))
+        self._slots.was_called(answer.headers)
         told = slots or [_lost(one) for one in ready]
         await self._settle_all(ready, told, answer, self._clock() - began)
         return None
+
+    def _is_for_the_caller(self, answer: Reply, ready: Sequence[_Ready]) -> bool:
+        """Whether Graph's *answer* to a call with writes is passed on as it is, for nobody here can read it.
+
+        Of a batch that went in parts, or of which something was held back, it would answer something else.
+        """
+        if not batching.is_array(answer):
+            return True
+        return len(ready) == len(self._slots) and batching.is_garbled(answer)
 
     # --- before the call ---
 
@@ -249,7 +259,7 @@ class Ordered:
             self._slots.bills[one.at].send(more)
 
     def _listen(self, one: _Ready, told: object, answer: Reply) -> None:
-        reply = batching.reply_of(told, answer, conditional=True)
+        reply = batching.reply_of(told, answer, conditional=True, is_top=False)
         if reply is None:
             self._byway.unheard(one.probes)
             return
@@ -268,7 +278,8 @@ class Ordered:
             if is_answered:
                 self._slots.passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
             return is_answered
-        reply = batching.reply_of(told, answer, conditional=bool(one.inquiry.request.validator))
+        asked, top = one.inquiry.request, self._slots.envelope.credential
+        reply = batching.reply_of(told, answer, conditional=bool(asked.validator), is_top=asked.credential == top)
         settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
         if settled is None:
             self._slots.tell(one.at, told if reply is None else None)

@@ -13,7 +13,7 @@ from proxy.core import dressing, errors, normal
 from proxy.core.draws import Asker
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, calls_of, was_counted
-from proxy.core.messages import Channel, Credential, Reply, Request
+from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.operations import Envelope, Operation, asked_by
 from proxy.core.quota import Quota
 from proxy.core.reading import Read
@@ -63,6 +63,10 @@ class Reader:
         dressed = dressing.dress(read, reply, way_in, self.quota.newest(asker, now))
         self.telemetry.replied(request, reply, bill, seconds, dressed)
         return dressed
+
+    def usage_of(self, credential: Credential) -> Headers:
+        """What is known now of the usage of *credential*, whatever it reads."""
+        return self.quota.newest(Asker(self.keys.fingerprint(credential), "/", ""), self.now())
 
     async def ask(self, read: Read, bill: Bill) -> Reply:
         """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included. Raises Large."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from proxy.core import dressing, jsontext, paging, unbatching
+from proxy.core import dressing, lax, paging, unbatching
 from proxy.core.dressing import WayIn
-from proxy.core.errors import UNREADABLE, Large, reply_of
+from proxy.core.errors import Large, reply_of
 from proxy.core.ledger import avoided, calls_of
-from proxy.core.messages import Reply
+from proxy.core.messages import Headers, Mode, Reply
 from proxy.core.normal import read_target
 from proxy.core.operations import Envelope, Operation, is_normal, plain_read
 from proxy.core.reading import Hosts, Read, Skip
@@ -35,6 +35,9 @@ class Slots:
         self._rules = rules
         self._told: list[Slot] = [None] * len(envelope.operations)
         self._results: dict[int, Any] = {}
+        self._whole: Headers | None = None  # what Graph told around the first call of the batch's own
+        self._around: Headers = ()  # what can be known of that without one
+        self._tells_usage = False  # whether Graph tells of usage there
 
     def __len__(self) -> int:
         return len(self._told)
@@ -101,6 +104,10 @@ class Slots:
     def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
         """The slot of a read that got *reply*."""
         dressed = self._reader.dress(read, reply, self.bills[at], self._way_in, seconds)
+        if reply.mode is not Mode.FAILED:
+            told = unbatching.told_around(dressed, same_version=read.request.version == self.envelope.version)
+            self._around = max(told, self._around, key=len)
+            self._tells_usage |= bool(reply.usage_of_top)
         self._told[at] = unbatching.slot(dressed, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
@@ -130,7 +137,17 @@ class Slots:
             return
         self._told[at] = unbatching.slot_as_told(told, self._links, include_headers=self.envelope.include_headers)
         if unbatching.is_success(told):
-            self._results[at] = _decoded(str(told.get("body") or "").encode("utf-8", "surrogatepass"))
+            self._results[at] = _decoded(lax.text(str(told.get("body") or "")))
+
+    def was_called(self, whole: Headers) -> None:
+        """Graph told *whole* around the slots of a call of the batch's own."""
+        self._whole = whole if self._whole is None else self._whole
+
+    def outer(self) -> Headers:
+        """What stands around the slots: what Graph told there, else what is known of it."""
+        if self._whole is not None:
+            return self._whole
+        return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._tells_usage else ()))
 
     def shown(self) -> list[Slot]:
         """The slots as Graph shows them: one that others name keeps quiet on success, unless it was told to speak."""
@@ -143,6 +160,6 @@ class Slots:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return jsontext.decode(body)
-    except UNREADABLE:
+        return lax.decode(body)
+    except lax.UNREADABLE:
         return None

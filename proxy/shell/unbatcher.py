@@ -68,7 +68,7 @@ class Unbatcher:
                 raise
             self.reader.telemetry.failed(error)
             whole = errors.reply_of(error)
-        reply = unbatching.outer(slots.shown(), envelope.callback)
+        reply = unbatching.outer(slots.shown(), envelope.callback, slots.outer())
         if whole is not None:
             reply = unbatching.refusal(whole, envelope.callback)
         told = skipped("batch", writes=False, trouble=reply.detail)

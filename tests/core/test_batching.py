@@ -199,16 +199,56 @@ def test_a_slot_that_graph_answered_has_counted(told: object, is_counted: bool) 
     assert sort_out(reads(1), ANN, outer([told]), 0).counted == (is_counted,)
 
 
+@pytest.mark.parametrize(
+    "odd", [rb"\ud83d", b"\x01", b"\xff", rb"\\ud83d"], ids=["half", "control", "no UTF-8", "escaped"]
+)
+def test_odd_text_costs_no_call(odd: bytes) -> None:
+    """Text that strict readers refuse stands in one slot: all are answered, none is asked again."""
+    slots = [slot(0), slot(1, body='{"name":"@"}'), slot(2)]
+    answer = Reply(200, (), json.dumps(slots).encode().replace(b"@", odd))
+    told = sort_out(reads(3), ANN, answer, 0)
+    assert sorted(told.replies) == [0, 1, 2]
+    assert (told.again, told.alone, told.cause) == ((), (), "")
+    assert told.replies[0].body == b'{"id": "0"}'
+    assert json.loads(told.replies[1].body.decode(), strict=False)["name"] in {chr(0xD83D), "\x01", chr(0xFFFD)}
+
+
+def test_usage_that_stands_on_the_outer_reply_alone() -> None:
+    """It is told of the token on top, and so of its reads; what a slot tells itself stays."""
+    others = [request(token="bob"), request(token=None)]
+    own = [TYPE, {"name": "X-App-Usage", "value": '{"call_count":9}'}]
+    told = sort_out([*reads(2), *others], ANN, outer([slot(0), slot(1, headers=own), slot(2), slot(3)]), 0)
+    assert [told.replies[at].header("x-app-usage") for at in range(4)] == ["{}", '{"call_count":9}', None, None]
+    assert all(told.replies[at].usage_of_top == (("x-app-usage", "{}"),) for at in range(4))
+
+
+def test_fields_that_every_direct_reply_has() -> None:
+    """A slot that lacks what stands on any direct reply of Graph's has it from the reply around it."""
+    fields = (("Access-Control-Allow-Origin", "*"), ("Vary", "Origin"), ("Facebook-API-Version", "v25.0"))
+    answer = Reply(200, fields, json.dumps([slot(0), slot(1, headers=[{"name": "Vary", "value": "x"}])]).encode())
+    first, second = (sort_out(reads(2), ANN, answer, 0).replies[at] for at in range(2))
+    assert (first.header("access-control-allow-origin"), first.header("vary")) == ("*", "Origin")
+    assert (second.header("vary"), second.header("facebook-api-version")) == ("x", None)
+
+
+def test_links_as_if_they_were_asked_alone() -> None:
+    """What Graph adds to links in a batch is not told."""
+    link = "https://graph.facebook.com/v25.0/1/feed?limit=2&_fb_batch_sig=x&after=y"
+    told = sort_out(reads(1), ANN, outer([slot(0, body=json.dumps({"paging": {"next": link}}))]), 0)
+    assert json.loads(told.replies[0].body)["paging"]["next"].endswith("?limit=2&after=y")
+
+
 def test_a_good_answer() -> None:
     """Each read gets its own slot as a direct reply: status, JSON type, header fields, body, and the outer trace."""
     told = sort_out(reads(2), ANN, outer([slot(0), slot(1, 404)]), 0)
     assert told.replies == {
         number: Reply(
             status,
-            (("Content-Type", "application/json; charset=UTF-8"), ("X-FB-Debug", "trace")),
+            (("Content-Type", "application/json; charset=UTF-8"), ("X-FB-Debug", "trace"), ("x-app-usage", "{}")),
             b'{"id": "%d"}' % number,
             channel=Channel.BATCH,
             upstream_s=0.5,
+            usage_of_top=(("x-app-usage", "{}"),),
         )
         for number, status in enumerate((200, 404))
     }
@@ -288,7 +328,7 @@ def test_header_fields_of_a_slot() -> None:
     ]  # fmt: skip
     told = sort_out(reads(2), ANN, outer([slot(0, headers=fields), slot(1, headers={"ETag": "x"})]), 0)
     assert [name for name, _ in told.replies[0].headers] == ["Content-Type", "ETag", "X-App-Usage", "X-FB-Debug"]
-    assert [name for name, _ in told.replies[1].headers] == ["Content-Type", "X-FB-Debug"]
+    assert [name for name, _ in told.replies[1].headers] == ["Content-Type", "X-FB-Debug", "x-app-usage"]
 
 
 @pytest.mark.parametrize(
@@ -304,7 +344,7 @@ def test_header_fields_of_a_slot() -> None:
         (Reply(200, (), b""), "refused"),
         (Reply(502, (), b"<html>Bad Gateway</html>"), "refused"),
         (Reply(200, (), b"[" * 100_000), "refused"),
-        (Reply(200, (), b'["\xff",1,2,3]'), "refused"),
+        (Reply(200, (), b'["\xff",1,2,3]x'), "refused"),
         (Call.CUT, "cut"),
     ],
 )

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from proxy.core.envelopes import Unresolved, is_true, may_hold_batch, read_envelope, read_operations
 from proxy.core.errors import BadRequest
-from proxy.core.operations import depends_on
-from proxy.core.reading import Read
+from proxy.core.operations import depends_on, plain_read
+from proxy.core.reading import Read, Skip
 from proxy.emulator import loosejson, operations
 from proxy.emulator.errors import GraphError
-from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, ONE, as_read, envelope, head, only
+from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, NO_RULES, ONE, as_read, envelope, head, only
 
 # --- may it be a batch at all -----------------------------------------------------------------------------------------
 
@@ -23,6 +23,8 @@ from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, ONE, as_read, envelope, 
         ("POST", "/v25.0", True),
         ("POST", "/v25.0/", True),
         ("POST", "/me", True),
+        ("POST", "/upload:MTph==?sig=x", False),
+        ("POST", "/v25.0/upload%3AMTph==", False),
         ("POST", "/v25.0/1234", True),
         ("POST", "/v25.0/1234/feed", False),
         ("POST", "/v25.0/1234/feed?batch=%5B%5D", True),
@@ -128,7 +130,10 @@ def test_the_token_on_top(target: str, fields: dict[str, str]) -> None:
         ("/", {}, {"access_token": "TOP"}),  # no batch
         ("/", {}, {"batch": "[", "access_token": "TOP"}),
         ("/", {}, {"batch": [ONE], "access_token": "TOP", "streamable_json_response": "1"}),
-        ("/?pretty=1", {}, {"batch": [ONE], "access_token": "TOP"}),
+        ("/?sdk=ios", {}, {"batch": [ONE], "access_token": "TOP"}),
+        ("/", {}, {"batch": [ONE], "access_token": "TOP", "format": "xml"}),
+        ("/", {}, {"batch": [ONE], "access_token": "TOP", "locale": ["da"]}),
+        ("/", {}, {"batch": [ONE], "access_token": "TOP", "callback": "?"}),
         ("/", {}, {"batch": [ONE], "batch_app_id": "999"}),
         ("/", {}, {"batch": [ONE], "access_token": "TOP", "method": "delete"}),
         ("/?method=GET", {}, {"batch": [ONE], "access_token": "TOP"}),
@@ -290,3 +295,36 @@ def test_a_batch_is_read_as_graph_reads_it(items: list[dict[str, Any]]) -> None:
         (each.method, each.name or "", each.keeps_quiet, each.headers) for each in judged
     ]
     assert [{found[at].name for at in each.parents} for each in found] == [set(each.parents) for each in judged]
+
+
+@pytest.mark.parametrize(
+    "top, query",
+    [
+        ({"format": "json"}, ""),
+        ({"pretty": 0}, ""),
+        ({"pretty": "false", "format": "json"}, ""),
+        ({"pretty": True}, "pretty=true"),
+        ({"locale": "da_DK", "debug": "all"}, "debug=all&locale=da_DK"),
+        ({"date_format": "U", "_fb_x": "1"}, "date_format=U"),
+        ({"return_ssl_resources": 1}, "return_ssl_resources=1"),
+    ],
+)
+def test_what_is_said_on_top_of_all_operations(top: dict[str, Any], query: str) -> None:
+    """What shapes every answer is a part of each read; what says nothing to a reader of JSON is none."""
+    whole = read_envelope(head("/v25.0/", "POST"), {"batch": [ONE], "access_token": "TOP", **top}, HOSTS)
+    assert whole is not None
+    assert [name for name, _ in whole.extra] == [name for name in top if not name.startswith("_fb_")]
+    read = plain_read(whole.operations[0], "1", whole, HOSTS, NO_RULES)
+    assert isinstance(read, Read)
+    assert read.request.query == query
+
+
+def test_an_operation_says_it_better() -> None:
+    """What an operation says of its own answer beats what is said on top."""
+    form = {"batch": [ONE], "access_token": "TOP", "locale": "da_DK", "suppress_http_code": "1"}
+    whole = read_envelope(head("/v25.0/", "POST"), form, HOSTS)
+    assert whole is not None
+    read = plain_read(whole.operations[0], "1?locale=fr_FR&suppress_http_code=", whole, HOSTS, NO_RULES)
+    assert isinstance(read, Read)
+    assert read.request.query == "locale=fr_FR&suppress_http_code="
+    assert isinstance(plain_read(whole.operations[0], "1", whole, HOSTS, NO_RULES), Skip)

@@ -62,6 +62,18 @@ def test_the_status_of_its_kind() -> None:
         (b'{"error":"text"}', GraphError()),
         (b'{"error":0,"error_description":"batch parameter must be a JSON array"}', GraphError()),
         (b'{"error":"\xff"}', GraphError()),
+        (b'{"error_code":190,"error_msg":"Invalid OAuth 2.0 Access Token"}', GraphError(190)),
+        (b'{"error_code":"4","error_description":"(#4)"}', GraphError(4)),
+        (b'{"error_type":"OAuthException","code":190,"error_subcode":463,"error_message":"x"}',
+         GraphError(190, "", False, 463)),
+        (b'{"error_type":"x","error_message":"y","code":[]}', GraphError()),
+        (b'{"error_msg":"x"}', None),
+        (b'{"error_code":190,"error_message":"x","id":"1"}', None),
+        (b'{"error":{"code":4,"message":"\\ud83d","is_transient":true}}', GraphError(4, "", True)),
+        (b'{"error":{"code":4,"message":"\xff"}}', GraphError(4)),
+        (b'{"error":{"code":190,"message":"a\x01b"}}', GraphError(190)),
+        (b'{"error_code":190,"error_msg":"\x01"}', GraphError(190)),
+        (b'{"message":"an \\"error\\" \\ud83d"}', None),
         (b'{"error":null}', None),
         (b"{}", None),
         (b'{"data":{"error":{"code":1}}}', None),
@@ -73,7 +85,7 @@ def test_the_status_of_its_kind() -> None:
     ],
 )  # fmt: skip
 def test_reading_graphs_errors(body: bytes, found: GraphError | None) -> None:
-    """An error is recognised at the top level alone, in whatever shape Graph or something before it gives it."""
+    """An error is recognised at the top level alone, in whatever shape, and whatever text stands in it."""
     assert read_error(body) == found
 
 
@@ -91,10 +103,12 @@ def test_any_body_can_be_looked_at(body: bytes) -> None:
         (b"{}", True), (b'{"a":[1]}', True), (b'{"error":null}', True), (b'{"data":{"error":1}}', True),
         (b'{"error":{}}', False), (b'{"error":false}', False), (b"[]", False), (b"true", False), (b"", False),
         (b"{", False), (b"{}x", False), (DEEP, False),
+        (b'{"error_code":4,"error_msg":"x"}', False), (b'{"data":{"error":{"code":1}}}', False),
+        (b'{"error_type":"x","error_message":"y"}', False), (b'{"error_code":4,"id":"1"}', True),
     ],
 )  # fmt: skip
 def test_clean_bodies(body: bytes, clean: bool) -> None:  # noqa: FBT001
-    """Only a JSON object without a top-level error may be held."""
+    """Only a JSON object without an error, in whatever shape, may be held."""
     assert is_clean(body) is clean
 
 

@@ -15,6 +15,8 @@ from proxy.core.messages import Mode, Reply
     [
         ("", 1), ("fields=id", 1), ("ids=1,2,3", 3), ("fields=id&ids=1", 1), ("ids=1%2C2", 2), ("ids=", 1),
         ("ids=1,,2,", 2), ("bids=1,2", 1), ("fields=ids=1,2", 1),
+        ("ids=%5B%22http%3A//a.dk/%3Fx%3D1,2%22,%22http%3A//b.dk%22%5D", 2), ("ids%5B%5D=1&ids%5B%5D=2&ids%5B%5D=3", 3),
+        ("ids=[%221%22,%222%22]", 2), ("ids[0]=http://a/,b&ids[1]=2", 2),
     ],
 )  # fmt: skip
 def test_each_id_is_a_call(query: str, calls: int) -> None:

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core import normal
-from proxy.core.normal import LIFTED, Target, field_names, is_authority, nodes, normal_fields, origin_form, read_target
+from proxy.core.normal import (
+    LIFTED,
+    Target,
+    field_names,
+    is_authority,
+    listed,
+    nodes,
+    normal_fields,
+    origin_form,
+    read_target,
+)
 from tests.core import php
 
 NAMES = [
@@ -297,7 +307,12 @@ field = st.recursive(
 )
 
 
-@given(st.lists(field, min_size=1, max_size=5), st.randoms())
+def base(piece: str) -> str:
+    """The name of the field that a piece of a list asks for."""
+    return re.split(r"[.{(]", piece, maxsplit=1)[0]
+
+
+@given(st.lists(field, min_size=1, max_size=5, unique_by=base), st.randoms())
 def test_fields_in_any_order(pieces: list[str], dice: object) -> None:
     """The order inside a top-level `fields` list says nothing; nested lists, arguments and strings stay whole."""
     mixed = list(pieces)
@@ -316,6 +331,50 @@ def test_fields_in_any_order(pieces: list[str], dice: object) -> None:
 def test_fields_that_cannot_be_read_safely(text: str) -> None:
     """A list that might mean something else in another order goes to Graph as it was written."""
     assert normal_fields(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["name,id,name", "name,id,name{id}", "picture.width(9),id,picture.width(8)", '["name","id","name"]', '["b","a,b"]',
+     "name.as(b),id,name.as(a)", "b,a,b,a"],
+)  # fmt: skip
+def test_a_field_that_is_named_twice(text: str) -> None:
+    """Graph refuses such a list and says at which place: it goes out as it came."""
+    assert normal_fields(text) == text
+
+
+@pytest.mark.parametrize(
+    "target, query",
+    [
+        ("/1/feed?_fb_batch_sig=a&limit=2&_fb_url=x", "limit=2"),
+        ("/1/feed?_fb_batch_child_request=1", ""),
+        ("/1/feed?%5Ffb_batch_sig=a&a_fb_=1", "a_fb_=1"),
+    ],
+)
+def test_what_graph_adds_to_links_is_no_part_of_a_read(target: str, query: str) -> None:
+    """Parameters that begin with `_fb_` are the transport's: no read holds them, and none that passes through does."""
+    assert read_target(target).query == query
+    assert "fb_batch" not in origin_form(target)
+    assert "_fb_url" not in origin_form(target)
+
+
+@pytest.mark.parametrize(
+    "value, members",
+    [
+        ("1,2", ("1", "2")),
+        (" 1 , ,2", ("1", "2")),
+        ('["1","2"]', ("1", "2")),
+        ('["http://a.dk/?x=1,2","http://b.dk"]', ("http://a.dk/?x=1,2", "http://b.dk")),
+        ("['1','2']", ("1", "2")),
+        ("[1,2]", ("1", "2")),
+        (["1,2", "3"], ("1,2", "3")),
+        ("", ()),
+        ("[]", ()),
+    ],
+)
+def test_lists(value: object, members: tuple[str, ...]) -> None:
+    """What a list of ids names, in each of the shapes that Graph takes."""
+    assert listed(value) == members
 
 
 def test_fields_as_a_json_list() -> None:

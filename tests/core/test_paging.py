@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.paging import rewrite
+from proxy.core.paging import as_asked_alone, rewrite
 
 HOSTS = frozenset({"graph.facebook.com", "graph.beta.facebook.com", "emulator:9000"})
 OURS = "http://127.0.0.1:8080"
@@ -140,3 +140,18 @@ def test_any_bytes_pass(text: str) -> None:
 def test_hostile_bodies_cost_no_more_than_their_length(body: bytes) -> None:
     """Neither deep nesting nor quotes without an end hold everybody up."""
     assert rewrite(body, HOSTS, OURS) == body
+
+
+@pytest.mark.parametrize("mark", [b"&", rb"\u0026"], ids=["plain", "escaped"])
+def test_what_graph_adds_to_links_in_a_batch(mark: bytes) -> None:
+    """`_fb_` parameters leave links wherever they stand, and nothing else of the body changes."""
+    start = rb'{"a":{"paging":{"cursors":{},"previous":"https:\/\/graph.facebook.com\/v25.0\/1?'
+    end = rb'"}},"message":"x?_fb_url=y&_fb_a"}'
+    for before, after in (
+        ([b"_fb_batch_sig=x%2F", b"limit=2", b"_fb_url=b", b"after=c"], [b"limit=2", b"after=c"]),
+        ([b"limit=2", b"_fb_batch_child_request=1", b"_fb_batch_expires=9"], [b"limit=2"]),
+        ([b"limit=2", b"x_fb_y=1"], [b"limit=2", b"x_fb_y=1"]),
+    ):
+        told = start + mark.join(before) + end
+        assert as_asked_alone(told) == start + mark.join(after) + end
+    assert as_asked_alone(start + b"_fb_url=1" + end) == start[:-1] + end

@@ -99,6 +99,8 @@ def test_plain_reads(method: str, body: bytes, spelling: str) -> None:
         (ASKED, "PUT", b"", Skip("method", writes=True)),
         (ASKED, "BREW", b"", Skip("method", writes=True)),
         (ASKED, "OPTIONS", b"", Skip("method", writes=False)),
+        (f"{ASKED}&method=delete", "OPTIONS", b"", Skip("method", writes=False)),
+        ("/?batch=[]&b[atch=1", "OPTIONS", b"", Skip("method", writes=False)),
         (f"{ASKED}&method=delete", "GET", b"", Skip("method", writes=True)),
         (f"{ASKED}&method=POST", "HEAD", b"", Skip("method", writes=True)),
         (f"{ASKED}&method=get&method=delete", "GET", b"", Skip("method", writes=True)),
@@ -134,6 +136,11 @@ def test_what_is_no_plain_read(target: str, method: str, body: bytes | None, exp
         ("/refresh_access_token?grant_type=ig_refresh_token&access_token=t", "secret"),
         ("/access_token?grant_type=th_exchange_token&access_token=t", "secret"),
         ("/1?client_secret=s", "secret"),
+        ("/upload:MTphdHRhY2htZW50?sig=ARZ==", "upload"),
+        ("/v25.0/upload%3AMTph==", "upload"),
+        ("/Upload:x", "upload"),
+        ("/1?callback=?", "callback"),
+        ("/1?callback=%3F", "callback"),
         ("/v25.0/me/picture", "picture"),
         ("/me/picture/", "picture"),
     ],
@@ -403,6 +410,7 @@ def test_lists_of_tags(listed: list[tuple[bool, str]], wanted: str) -> None:
         ("GET", "/111", True, True),
         ("POST", "/111?method=get", False, True),
         ("DELETE", "/111", False, True),
+        ("OPTIONS", "/111?method=delete", False, False),
     ],
 )
 def test_what_may_write(verb: str, target: str, has_body: bool, expected: bool) -> None:  # noqa: FBT001

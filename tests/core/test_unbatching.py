@@ -137,7 +137,7 @@ def test_a_slot_of_graphs_own() -> None:
     assert seen == {**told, "body": "x!"}
     assert unbatching.slot_as_told(told, kept, include_headers=False) == {"code": 200, "body": "x", "new": 1}
     assert unbatching.slot_as_told({"code": 302}, kept, include_headers=True) == {"code": 302}
-    assert unbatching.slot_as_told({"body": "\ud800"}, kept, include_headers=True) == {"body": "\ud800"}
+    assert unbatching.slot_as_told({"body": '"\ud800"'}, kept, include_headers=True) == {"body": '"\\ud800"'}
 
 
 def test_the_slot_of_a_path_that_nobody_can_follow() -> None:
@@ -181,7 +181,11 @@ def test_what_may_be_left_out(*, told: object, quiet: bool) -> None:
 def test_the_reply_around_the_slots() -> None:
     """The array is JSON that nobody else keeps, or a call of the caller's function."""
     slots: list[unbatching.Slot] = [None, {"code": 200, "body": "{}"}]
-    plain, script = unbatching.outer(slots, ""), unbatching.outer(slots, "app.got")
+    told = (("ETag", '"of the array"'), ("Vary", "Origin"), ("x-fb-trace-id", "T"), ("X-App-Usage", "{}"))
+    plain, script = unbatching.outer(slots, "", told), unbatching.outer(slots, "app.got", told)
+    for around in (plain, script):
+        assert around.header("access-control-allow-origin") == "*"
+        assert [around.header(name) for name, _ in told] == [None, "Origin", "T", "{}"]
     assert json.loads(plain.body) == slots
     assert plain.header("content-type") == "application/json; charset=UTF-8"
     assert plain.header("cache-control") == script.header("cache-control")
@@ -199,7 +203,14 @@ REFUSED = json.dumps({"error": {"code": 190, "message": "no"}}).encode()
 )
 def test_what_refuses_the_whole(*, status: int, body: bytes, refused: bool) -> None:
     """Graph's own error under a 4xx is its answer to the batch; trouble is not."""
-    assert unbatching.is_refusal(Reply(status, (), body)) is refused
+    assert unbatching.is_refusal(Reply(status, (), body), envelope(ONE)) is refused
+
+
+def test_a_refusal_that_hides_its_status() -> None:
+    """A call that wants no status but 200 is refused under one."""
+    whole = envelope(ONE, suppress_http_code="1")
+    assert unbatching.is_refusal(Reply(200, (), REFUSED), whole)
+    assert not unbatching.is_refusal(Reply(200, (), b"[]"), whole)
 
 
 def test_a_refusal_as_its_caller_reads_it() -> None:

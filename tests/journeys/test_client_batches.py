@@ -306,7 +306,7 @@ async def test_jsonp(twins: MakeTwins, items: list[Item]) -> None:
 
 @pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
 @pytest.mark.parametrize(
-    "top", [{"pretty": "1"}, {"format": "json", "sdk": "ios"}, {"streamable_json_response": "1"}, {"locale": "da_DK"}]
+    "top", [{"sdk": "ios"}, {"format": "json", "sdk": "ios"}, {"streamable_json_response": "1"}, {"format": "xml"}]
 )
 async def test_what_is_said_on_top_and_not_known_here_is_passed_on(
     twins: MakeTwins, items: list[Item], top: dict[str, str]
