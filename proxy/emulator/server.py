@@ -49,7 +49,7 @@ class Emulator(Parts):
         target = _origin_form(request.raw_path)
         fields = {name.lower(): value for name, value in request.headers.items()}
         self._note(request, target, fields, body)
-        if request.method == "OPTIONS":
+        if request.method == "OPTIONS" and "access-control-request-method" in fields:
             return await self._send(request, preflight(fields), None)
         try:
             call = call_from(request.method, target, fields, body.params, self.settings.config)
