@@ -6,18 +6,21 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
 from proxy import app, dumps, logs, trust
-from proxy.settings import Settings
+from proxy.settings import NAME, Settings
 from proxy.shell import certificates
 from proxy.shell.authority import AuthorityError, load_or_make, write
 from proxy.shell.certificates import Pair
+from proxy.shell.stats import stats
 
 _log = logging.getLogger("graph_sidecar.run")
 
@@ -29,16 +32,41 @@ _OURS_AND_ITS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 _ITS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run *command* with its calls to Graph led through a sidecar; its exit status. Raises StartError."""
+def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], *, is_quiet: bool = False) -> int:
+    """Run *command* with its calls to Graph led through a sidecar; its exit status. Raises StartError.
+
+    Unless *is_quiet*, a line on standard error says at the end what was saved.
+    """
     if not settings.core_dumps:
         dumps.forbid()
     logs.set_up(settings.log)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, command, environ))
+        status, told = runner.run(_run(settings, command, environ))
+    if not is_quiet:
+        sys.stderr.write(f"{NAME}: {summary(told)}\n")
+    return status
 
 
-async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> int:
+def summary(stats: Mapping[str, Any]) -> str:
+    """What `/stats` tells, in a line. Calls, bytes and round trips are three numbers, which do not add up."""
+    calls, avoided = stats["calls"], dict(stats["calls_avoided"])
+    if not calls["asked"]:
+        return "no call to Graph came here; ways around it: docs/transparent.md"
+    held_back = avoided.pop("throttle")
+    parts = {
+        "{:,} counted": calls["counted"],
+        "{:,} perhaps counted": calls["uncertain"],
+        "{:,} avoided": sum(avoided.values()),
+        "{:,} answered here while a limit was reached": held_back,
+        "{:,} bytes not sent": stats["bytes_avoided"],
+        "{:,} round trips not made": stats["round_trips_avoided"],
+    }
+    asked = f"calls to Graph: {calls['asked']:,} asked for"
+    return ", ".join([asked, *(text.format(number) for text, number in parts.items() if number)])
+
+
+async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    """The command's exit status, and what the sidecar has to tell when it has ended."""
     names = app.graph_hosts(settings)
     authority = await asyncio.to_thread(_authority, settings.intercept.ca_dir, names)
     for name in trust.replaced(environ):
@@ -50,7 +78,8 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
             told = trust.Told(Path(folder), names, environ, running.url)
             await asyncio.to_thread(_lay, told, authority)
             await running.mint(names)
-            return await _wait(command, {**environ, **trust.variables(told)})
+            status = await _wait(command, {**environ, **trust.variables(told)})
+    return status, stats(running.telemetry)
 
 
 def _lay(told: trust.Told, authority: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy import emulator, wrapping
 from tests.commands import said, started
 
 OURS = [sys.executable, "-m", "proxy"]
@@ -40,17 +42,57 @@ def test_run_ends_as_its_command_does(command: list[str], status: int, heard: st
     """Its output is the command's, its status what a shell would give."""
     done = started("run", "--", *command)
     assert (done.returncode, done.stdout) == (status, heard)
+    assert done.stderr.endswith("graph-sidecar: no call to Graph came here; ways around it: docs/transparent.md\n")
 
 
 def test_the_command_alone_is_told(tmp_path: Path) -> None:
     """It finds the proxy and a bundle that is there, and every other variable as it was."""
     tell = "import os, ssl; e = os.environ; ssl.create_default_context(cafile=e['SSL_CERT_FILE'])\n"
     tell += "print(e['HTTPS_PROXY'], e['MINE'], e['NO_PROXY'], e.get('HTTP_PROXY'))"
-    done = started("run", "--", *PYTHON, tell, environ={"MINE": "mine", "NO_PROXY": "*"})
+    done = started("run", "--quiet", "--", *PYTHON, tell, environ={"MINE": "mine", "NO_PROXY": "*"})
     proxy, *rest = done.stdout.split()
     assert proxy.startswith("http://127.0.0.1:")
     assert rest == ["mine", "localhost,127.0.0.1", "None"]
     assert done.stderr == ""
+
+
+SAVED = {
+    "calls": {"asked": 1200, "counted": 20, "uncertain": 0},
+    "calls_avoided": {"fresh": 1000, "collapsed": 180, "throttle": 0},
+    "bytes_avoided": 5_000_000,
+    "round_trips_avoided": 15,
+}
+
+
+@pytest.mark.parametrize(
+    "changed, line",
+    [
+        ({}, ", 20 counted, 1,180 avoided, 5,000,000 bytes not sent, 15 round trips not made"),
+        (
+            {
+                "calls": {"asked": 1200, "counted": 0, "uncertain": 1},
+                "calls_avoided": {"fresh": 0, "throttle": 7},
+                "bytes_avoided": 0,
+                "round_trips_avoided": 0,
+            },
+            ", 1 perhaps counted, 7 answered here while a limit was reached",
+        ),
+    ],
+)
+def test_what_was_saved_is_told_in_metas_units(changed: dict[str, object], line: str) -> None:
+    """Three numbers that are not added up; a refusal of ours is nothing saved."""
+    assert wrapping.summary({**SAVED, **changed}) == f"calls to Graph: 1,200 asked for{line}"
+
+
+async def test_the_last_line_tells_what_was_saved() -> None:
+    """On standard error, for standard output is the command's; --quiet leaves it out."""
+    read = "import os, urllib.request as r; url = os.environ['HTTPS_PROXY'] + '/v25.0/1?access_token=T'\n"
+    read += "for _ in range(2): print(r.build_opener(r.ProxyHandler({})).open(url).read())"
+    async with emulator.running(emulator.Config()) as graph:
+        ours = ("--upstream", graph.url, "--set", "cache.fresh_s=60", "--", *PYTHON, read)
+        told, quiet = [await asyncio.to_thread(started, "run", *flag, *ours) for flag in ([], ["--quiet"])]
+    assert told.stderr == "graph-sidecar: calls to Graph: 2 asked for, 1 counted, 1 avoided\n"
+    assert (quiet.stderr, quiet.stdout) == ("", told.stdout)
 
 
 DISTRUSTFUL = """

@@ -23,8 +23,9 @@ def serve(options: argparse.Namespace) -> int:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The flags of serve, then the command."""
+    parser.add_argument("--quiet", action="store_true", help="ends without a line of what was saved")
     add_settings(parser)
-    parser.usage = "graph-sidecar run [FLAGS OF serve] -- COMMAND ..."
+    parser.usage = "graph-sidecar run [--quiet] [FLAGS OF serve] -- COMMAND ..."
 
 
 FOR_ONE_COMMAND = [
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     refuse_if(preflight.problems(settings))
     from proxy import wrapping
 
-    return _started(lambda: wrapping.run(settings, options.words, os.environ))
+    return _started(lambda: wrapping.run(settings, options.words, os.environ, is_quiet=options.quiet))
 
 
 def _started(work: Callable[[], int]) -> int:
