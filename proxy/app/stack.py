@@ -160,10 +160,11 @@ def _front(inside: Inside, way: Way, settings: Settings) -> tuple[Intercept, Lis
     """The ways in: any connection, and one that begins with TLS."""
     gate = derived.gate(settings)
     authority = Authority(settings.intercept.ca_dir, gate.names)
-    intercept = Intercept(inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s)
+    patience = derived.patience(settings)
+    intercept = Intercept(inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s, patience=patience)
     listener = Listener(
         intercept.handle,
-        patience=derived.patience(settings),
+        patience=patience,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,

@@ -14,7 +14,7 @@ from proxy.core import errors
 from proxy.shell.authority import Authority
 from proxy.shell.dialing import OwnSockets
 from proxy.shell.intercept import Intercept
-from proxy.shell.listener import Left
+from proxy.shell.listener import Listener
 
 _log = logging.getLogger("graph_sidecar.intercept")
 
@@ -25,15 +25,13 @@ _LOOK_EVERY_S = 3600
 class Door(web.Server):
     """A listener whose callers begin with TLS, to a name that they say at once (RFC 6066 section 3)."""
 
-    def __init__(
-        self, intercept: Intercept, authority: Authority, own: OwnSockets, fresh: Callable[[], web.RequestHandler]
-    ) -> None:
-        """Serve connections by what *fresh* makes, when *intercept* has ended their TLS."""
+    def __init__(self, intercept: Intercept, authority: Authority, own: OwnSockets, listener: Listener) -> None:
+        """Serve connections as *listener* does, when *intercept* has ended their TLS."""
         super().__init__(intercept.handle)
         self._intercept = intercept
         self._authority = authority
         self._own = own
-        self._fresh = fresh
+        self._listener = listener
         self._by_name = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._by_name.minimum_version = ssl.TLSVersion.TLSv1_2
         self._by_name.set_alpn_protocols(["http/1.1"])
@@ -61,8 +59,11 @@ class Door(web.Server):
         if self._own.knows(transport.get_extra_info("peername")):
             _log.error("a call to Graph came back here: set upstream.nameservers or upstream.address")
             transport.abort()
+        elif left := self._listener.take(transport, early):
+            self._intercept.end_tls(left, self._by_name)
         else:
-            self._intercept.end_tls(Left(transport, early, self._fresh), self._by_name)
+            _log.warning("a connection was refused: there are too many (listener.connections)")
+            transport.abort()
 
     def _choose(self, tls: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> int | None:
         leaf = self._authority.at_hand(name.lower()) if name else None

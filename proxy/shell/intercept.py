@@ -18,6 +18,7 @@ from proxy.core import dressing, errors
 from proxy.core.intercepting import Ended, Gate, Tunnel, is_loopback
 from proxy.shell.authority import Authority, Leaf
 from proxy.shell.listener import Connection, Left
+from proxy.shell.patience import Patience
 from proxy.shell.responding import respond
 from proxy.shell.secured import serve_inside
 from proxy.shell.tunnel import End
@@ -44,12 +45,14 @@ class Intercept:
         authority: Authority,
         *,
         connect_timeout_s: float,
+        patience: Patience,
     ) -> None:
-        """Let through what *gate* allows; *authority* speaks for Graph."""
+        """Let through what *gate* allows, with *patience*; *authority* speaks for Graph."""
         self._onward = onward
         self._gate = gate
         self._authority = authority
         self._connect_timeout_s = connect_timeout_s
+        self._patience = patience
         self._tunnels: set[End] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_told_of_distrust = False
@@ -86,7 +89,13 @@ class Intercept:
 
     def end_tls(self, left: Left, context: ssl.SSLContext) -> None:
         """Serve what comes out of the TLS that begins on the connection *left*."""
-        self._spawn(serve_inside(left, context, self._distrusted))
+        self._spawn(self._serve_inside(left, context))
+
+    async def _serve_inside(self, left: Left, context: ssl.SSLContext) -> None:
+        try:
+            await serve_inside(left, context, self._patience.head_s, self._distrusted)
+        finally:
+            left.ended()
 
     def _distrusted(self, how: str) -> None:
         """Tell of the first caller that broke TLS off: such programs retry for minutes and do not say why."""
@@ -125,12 +134,22 @@ class Intercept:
         near.connection_made(left.transport)
         left.transport.write(_ESTABLISHED)
         near.join(far, left.early)
-        self._spawn(self._watch(near, far))
+        self._spawn(self._watch(near, far, left.ended))
 
-    async def _watch(self, near: End, far: End) -> None:
+    async def _watch(self, near: End, far: End, ended: Callable[[], None]) -> None:
+        """See a tunnel to its end, which comes when nothing has moved in it for as long as a connection may rest."""
+        clock, idle_s = asyncio.get_running_loop().time, self._patience.idle_s
         self._tunnels |= {near, far}
-        await asyncio.wait((near.gone, far.gone))
-        self._tunnels -= {near, far}
+        try:
+            while waiting := [end.gone for end in (near, far) if not end.gone.done()]:
+                rest_s = idle_s - (clock() - near.last_moved)
+                if rest_s <= 0:
+                    _log.info("a tunnel was closed: nothing moved in it for %g s", idle_s)
+                    near.abort()
+                await asyncio.wait(waiting, timeout=rest_s if rest_s > 0 else None)
+        finally:
+            ended()
+            self._tunnels -= {near, far}
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -42,6 +42,12 @@ class Listener(web.Server):
         super().__init__(_framed(handler), **options)
         self._sweeper = Sweeper(patience, lambda: self.connections)
 
+    def take(self, transport: asyncio.Transport, early: bytes) -> Left | None:
+        """A connection that came in elsewhere and may become one of this listener; None where it is one too many."""
+        if self._sweeper.is_full:
+            return None
+        return Left(transport, early, self, self._sweeper.lend())
+
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT, "read_bufsize": READ_AHEAD}
@@ -77,6 +83,7 @@ class Left:
     transport: asyncio.Transport
     early: bytes  # what has come in after the last message
     fresh: Callable[[], web.RequestHandler]  # makes the protocol of another connection of the same listener
+    ended: Callable[[], None]  # to be told when the connection has ended, or is another of the same listener
 
 
 class Connection(Watched):
@@ -118,7 +125,7 @@ class Connection(Watched):
         self.keep_alive(False)
         self.transport = None
         manager.connection_lost(self)
-        return Left(transport, early, manager)
+        return Left(transport, early, manager, self._sweeper.lend())
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
@@ -42,6 +43,24 @@ class Sweeper:
         self._connections = connections
         self._every = min(_LOOK_EVERY_S, patience.head_s / 4, patience.stall_s / 4)
         self._next: asyncio.Handle | None = None
+        self._lent = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be, those that something else was begun on included."""
+        return len(self._connections()) + self._lent >= self.patience.connections
+
+    def lend(self) -> Callable[[], None]:
+        """Count a connection that is a tunnel, or begins TLS, until what is returned is called; once is enough."""
+        self._lent += 1
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            self._lent -= not is_over
+            is_over = True
+
+        return end
 
     def start(self) -> None:
         """Look from now on."""
@@ -73,7 +92,7 @@ class Watched(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; one too many is told so, and ends."""
         assert self._manager is not None  # noqa: S101 - nobody has lost it yet
-        if len(self._manager.connections) < self._sweeper.patience.connections:
+        if not self._sweeper.is_full:
             super().connection_made(transport)
             self._sweeper.start()
             return

@@ -16,7 +16,6 @@ from proxy.shell.listener import Left
 
 _log = logging.getLogger("graph_sidecar.intercept")
 
-_HANDSHAKE_S = 20
 _GOODBYE_S = 1
 _NOBODY_CHOSEN = "CALLBACK_FAILED"
 """OpenSSL's word where no certificate was found for the name that the caller said."""
@@ -27,15 +26,20 @@ _ALERTS_OF_DISTRUST = ("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN")
 """Alerts by which libraries say that nobody whom they trust has signed (RFC 8446 section 6.2)."""
 
 
-async def serve_inside(left: Left, context: ssl.SSLContext, distrusted: Callable[[str], None]) -> None:
-    """End the TLS and give what is inside to a connection of its own; *distrusted* hears how a caller broke it off."""
-    early = left.early or await _first_bytes(left.transport)
+async def serve_inside(
+    left: Left, context: ssl.SSLContext, handshake_s: float, distrusted: Callable[[str], None]
+) -> None:
+    """End the TLS and give what is inside to a connection of its own; *distrusted* hears how a caller broke it off.
+
+    A caller who says nothing for *handshake_s*, or is not done with the handshake by then, is let go.
+    """
+    early = left.early or await _first_bytes(left.transport, handshake_s)
     if not early or left.transport.is_closing():
         left.transport.close()
         return
     arriving, line = _Arriving(lambda: distrusted("it left without a request")), _kept_open(left)
     try:
-        transport = await _begun(left.transport, arriving, context, early)
+        transport = await _begun(left.transport, arriving, context, early, handshake_s)
     except OSError as error:  # SSLError is one
         reason = getattr(error, "reason", None) or type(error).__name__
         if reason == _NOBODY_CHOSEN:
@@ -47,13 +51,14 @@ async def serve_inside(left: Left, context: ssl.SSLContext, distrusted: Callable
         left.transport.close()
     else:
         if transport is not None:
+            left.ended()
             arriving.become(left.fresh(), transport)
     finally:
         os.close(line)
 
 
 async def _begun(
-    line: asyncio.Transport, arriving: asyncio.Protocol, context: ssl.SSLContext, early: bytes
+    line: asyncio.Transport, arriving: asyncio.Protocol, context: ssl.SSLContext, early: bytes, handshake_s: float
 ) -> asyncio.Transport | None:
     """What the TLS on *line* carries, when it has begun; *early* is what has come of it."""
     starting = asyncio.ensure_future(
@@ -62,7 +67,7 @@ async def _begun(
             arriving,
             context,
             server_side=True,
-            ssl_handshake_timeout=_HANDSHAKE_S,
+            ssl_handshake_timeout=handshake_s,
             ssl_shutdown_timeout=_GOODBYE_S,
         )
     )
@@ -72,14 +77,14 @@ async def _begun(
     return await starting
 
 
-async def _first_bytes(line: asyncio.Transport) -> bytes:
+async def _first_bytes(line: asyncio.Transport, patience_s: float) -> bytes:
     """What comes first on *line*, b"" where the caller leaves or is silent; so an end after it is one of TLS."""
     first = _First()
     line.set_protocol(first)
     first.connection_made(line)
     line.resume_reading()
     try:
-        async with asyncio.timeout(_HANDSHAKE_S):
+        async with asyncio.timeout(patience_s):
             return await first.came
     except TimeoutError:
         return b""

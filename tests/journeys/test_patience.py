@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 
 from tests.journeys.conftest import MakeScene, MakeScripted
-from tests.wires import Listener, Message, Wire, calling
+from tests.wires import Listener, Message, Serve, Wire, calling, listening
 
 HEAD = "GET /v25.0/111?access_token=EAABsecret HTTP/1.1\r\nHost: a\r\n"
 POST = "POST /v25.0/111?access_token=EAABsecret HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf"
@@ -132,3 +132,62 @@ async def test_our_own_paths_have_room_for_so_many(scene: MakeScene, which: str)
     async with calling(url), calling(url), calling(url) as third:
         assert (await third.message()).status == 503
         assert (await here.say("/v25.0/111", token="ann")).status == 200
+
+
+@pytest.fixture
+def near() -> Serve:
+    """A host that says nothing."""
+
+    async def serve(wire: Wire, _at: Listener) -> None:
+        await wire.ended()
+
+    return serve
+
+
+async def connected(wire: Wire, authority: str) -> int:
+    """The status of the answer to a CONNECT to *authority*."""
+    await wire.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")
+    return (await wire.head()).status
+
+
+@pytest.mark.parametrize("graph", [True, False])
+async def test_tunnels_are_connections(scene: MakeScene, near: Serve, *, graph: bool) -> None:
+    """What CONNECT begins counts among `listener.connections`, and no more when it has ended."""
+    here = await scene(listener(connections=4))
+
+    async def three(stack: AsyncExitStack, authority: str) -> list[int]:
+        wires = [await stack.enter_async_context(calling(here.front.url)) for _each in range(3)]
+        return [await connected(wire, authority) for wire in wires]
+
+    async with listening(near) as far:
+        authority = "graph.facebook.com:443" if graph else f"127.0.0.1:{far.port}"
+        async with AsyncExitStack() as tunnels:
+            assert await three(tunnels, authority) == [200] * 3
+            async with calling(here.front.url) as last, calling(here.front.url) as late:
+                await last.send(HEAD, "\r\n")
+                assert (await last.message()).status == 200
+                assert (await late.message()).status == 503
+        async with asyncio.timeout(60):
+            heard: list[int] = []
+            while heard != [200] * 3:  # the sidecar has not heard yet that the tunnels have ended
+                async with AsyncExitStack() as again:
+                    with suppress(ConnectionError, asyncio.IncompleteReadError):
+                        heard = await three(again, authority)
+
+
+async def test_a_tunnel_in_which_nothing_moves_ends(scene: MakeScene, near: Serve) -> None:
+    """It is let go like any connection on which nothing is said, on both sides."""
+    here = await scene(listener(idle_timeout_s=0.2))
+    async with listening(near) as far, calling(here.front.url) as wire:
+        assert await connected(wire, f"127.0.0.1:{far.port}") == 200
+        await wire.ended()
+
+
+async def test_a_connect_that_does_not_begin_tls_ends(scene: MakeScene) -> None:
+    """One that says nothing, and one that says half of its hello, are let go as for the head of a message."""
+    here = await scene(listener(head_timeout_s=0.2))
+    for hello in (b"", bytes.fromhex("16030100fa010000f60303")):
+        async with calling(here.front.url) as wire:
+            assert await connected(wire, "graph.facebook.com:443") == 200
+            await wire.send(hello)
+            await wire.ended()
