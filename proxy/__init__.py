@@ -18,7 +18,7 @@ A read, downwards, and whom each layer asks:
     server       each message to where it belongs      reading, normal: the read that it is
       bodies, reader                                   dressing, headers, paging: the reply as its caller gets it
     unbatcher    a batch of the application's own      envelopes, operations, references, jsonpath, unbatching
-      forms (multipart), slots, ordered                jsontext, lax: JSON of others, weighed
+      forms (multipart), slots (turns), ordered        jsontext, lax: JSON of others, weighed
     coalescer    twins share one answer                keys: who and what
     several      reads of several objects              several
     merger       many fields, one read (company)       fields, lore, ordering

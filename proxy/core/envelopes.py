@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 import pyjson5
 
-from proxy.core.errors import UNREADABLE
+from proxy.core import jsontext
+from proxy.core.errors import UNREADABLE, BadRequest
 from proxy.core.messages import Credential
 from proxy.core.normal import TRANSPORT, Pairs, origin_form, read_target
 from proxy.core.operations import Envelope, Operation, depends_on
 from proxy.core.reading import NO_CALLBACK, UPLOAD, Head, Hosts, checked_callback, credential
-from proxy.core.references import names_in
+from proxy.core.references import has_too_many, names_in
 
 SHAPING = frozenset({"debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources"})
 """Parameters of a batch call that say how each of its operations is answered."""
@@ -31,6 +32,18 @@ _OF_THE_CALL = frozenset(
 
 TOP_LEVEL = _OF_THE_CALL | SHAPING | {"format"}
 """The parameters of a batch call whose meaning is known; a batch with any other is passed on untouched."""
+
+MOST_OPERATIONS = 1000
+"""Operations of one batch of the application's; Graph itself takes 50, larger ones go to Graph in parts."""
+
+LARGEST_LOOSE = 2**20
+"""Characters of a batch in JSON that only a lenient parser reads; that parser is slow."""
+
+LONGEST_URL = 65_536
+MOST_IN_URLS = 2 * 2**20
+MOST_PAIRS = 10_000
+MOST_ESCAPES = 50_000
+"""What the operations of a batch may hold together and still be looked into: characters, parameters, escapes."""
 
 _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
@@ -121,9 +134,16 @@ def _top(head: Head, given: Mapping[str, Any]) -> Credential | None:
 
 
 def read_operations(batch: object) -> tuple[Operation, ...] | None:
-    """The operations of a `batch` parameter, or None if it is not an array of objects. Raises Unresolved."""
+    """The operations of a `batch` parameter, or None if it is not an array of objects that are looked into.
+
+    Raises Unresolved, and BadRequest for more operations than are taken.
+    """
     items = _array(batch)
     if not items or not all(isinstance(item, dict) for item in items):
+        return None
+    if len(items) > MOST_OPERATIONS:
+        raise BadRequest(f"batch holds {len(items)} operations; at most {MOST_OPERATIONS} are taken")
+    if _is_heavy(items):
         return None
     operations: list[Operation] = []
     places: dict[str, int] = {}
@@ -134,6 +154,19 @@ def read_operations(batch: object) -> tuple[Operation, ...] | None:
         if operation.name:
             places[operation.name] = index
     return tuple(operations)
+
+
+def _is_heavy(items: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether reading *items* would keep other callers waiting; no client is known to write such operations."""
+    urls = [str(item.get("relative_url") or "") for item in items]
+    texts = [*urls, *(str(item.get("body") or "") for item in items)]
+    return (
+        any(len(url) > LONGEST_URL for url in urls)
+        or sum(map(len, urls)) > MOST_IN_URLS
+        or any(map(has_too_many, texts))
+        or sum(text.count("&") for text in texts) > MOST_PAIRS
+        or sum(text.count("%") for text in texts) > MOST_ESCAPES
+    )
 
 
 def how_many(batch: object) -> int:
@@ -154,11 +187,17 @@ def _array(batch: object) -> list[Any] | None:
 
 def _loosely(text: str) -> object:
     try:
-        return msgspec.json.decode(text)
+        raw = text.encode()
     except UnicodeEncodeError:  # its bytes are no text, and JSON could not tell of them again
         return None
+    if jsontext.is_heavy(raw):
+        return None
+    try:
+        return jsontext.decode(raw)
     except UNREADABLE:
         pass
+    if len(text) > LARGEST_LOOSE:
+        return None
     try:
         return pyjson5.decode(text)
     except pyjson5.Json5Exception:

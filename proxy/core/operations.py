@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from proxy.core.batching import vouching
+from proxy.core.jsonpath import LONGEST
 from proxy.core.messages import Channel, Credential, Discreet
 from proxy.core.normal import LIFTED, Pairs, join_pairs, named, nodes, read_target, split_pairs, version_of
 from proxy.core.reading import Head, Hosts, Read, Skip, read
@@ -73,7 +74,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     def quoted(self) -> frozenset[int]:
         """Of these, whose answer others take more of than plain values: its order and its links show in theirs."""
         texts = [text for operation in self.operations for text in (operation.relative_url, operation.body)]
-        named = {name for text in texts for name, path in paths_in(text) if not _PLAIN_VALUE.fullmatch(path)}
+        named = {name for text in texts for name, path in paths_in(text) if not _is_plain_value(path)}
         return frozenset(at for at, operation in enumerate(self.operations) if operation.name in named)
 
 
@@ -81,6 +82,10 @@ _PLAIN_VALUE = re.compile(
     r"\$(?:\.\w+|\[\d+\]|(?<=\.data)\.\*|(?<=\.data)\[[\d:*]*\])*+(?:(?<=\.id)|(?<=\.hash)|(?<=\.name))"
 )
 """A path to something that is the same in whatever order the fields around it were asked for."""
+
+
+def _is_plain_value(path: str) -> bool:
+    return len(path) <= LONGEST and _PLAIN_VALUE.fullmatch(path) is not None
 
 
 def plain_read(

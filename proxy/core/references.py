@@ -20,9 +20,10 @@ LONGEST_VALUE = 65_536
 MOST_IN_TEXT = 32
 """References in one text that are followed here; where there are more, Graph follows them."""
 
-_OPENING = re.compile(r"(?:\{|%7B)result(?:=|%3D)", re.IGNORECASE)
-_COLON = re.compile(r":|%3A", re.IGNORECASE)
-_CLOSING = re.compile(r"\}|%7D", re.IGNORECASE)
+# Each begins with a set of two marks, for which a long text is searched quickly.
+_OPENING = re.compile(r"[{%](?:(?<=\{)|(?<=%)7B)result(?:=|%3D)", re.IGNORECASE)
+_COLON = re.compile(r"[:%](?:(?<=:)|(?<=%)3A)", re.IGNORECASE)
+_CLOSING = re.compile(r"[}%](?:(?<=\})|(?<=%)7D)", re.IGNORECASE)
 
 
 class _Reference(NamedTuple):

@@ -114,7 +114,7 @@ class Ordered:
     async def _perform(self, part: Sequence[int]) -> Reply | None:
         """One call; Graph's reply where it refuses all of it."""
         ready: list[_Ready] = []
-        for at in part:
+        async for at in self._slots.in_turns(part):
             if (one := await self._ready(at, frozenset(other.at for other in ready))) is not None:
                 ready.append(one)
         if not ready:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from functools import cached_property
 from typing import Any
 
 from proxy.core import dressing, lax, paging, unbatching
 from proxy.core.dressing import WayIn
 from proxy.core.errors import Large, reply_of
-from proxy.core.ledger import avoided, calls_of
+from proxy.core.ledger import Bill, avoided, calls_of
 from proxy.core.messages import Headers, Mode, Reply
 from proxy.core.normal import read_target
 from proxy.core.operations import Envelope, Operation, is_normal, plain_read
@@ -19,6 +19,7 @@ from proxy.core.rules import RuleBook
 from proxy.core.telling import Passage
 from proxy.core.unbatching import Slot
 from proxy.shell.reader import Reader
+from proxy.shell.turns import in_turns
 
 
 class Slots:
@@ -27,7 +28,7 @@ class Slots:
     def __init__(self, envelope: Envelope, reader: Reader, way_in: WayIn, hosts: Hosts, rules: RuleBook) -> None:
         self.envelope = envelope
         self.referred = envelope.referred
-        self.bills = [reader.operation_bill(each, envelope) for each in envelope.operations]
+        self.bills: list[Bill] = []  # of each operation, once `open` was waited for
         self._quoted = envelope.quoted
         self._reader = reader
         self._way_in = way_in
@@ -38,6 +39,15 @@ class Slots:
         self._whole: Headers | None = None  # what Graph told around the first call of the batch's own
         self._around: Headers = ()  # what can be known of that without one
         self._tells_usage = False  # whether Graph tells of usage there
+
+    async def open(self) -> None:
+        """Begin a bill for each operation."""
+        async for at in self.in_turns(range(len(self))):
+            self.bills.append(self._reader.operation_bill(self.operation(at), self.envelope))
+
+    def in_turns(self, places: Iterable[int]) -> AsyncIterator[int]:
+        """*places* one by one, with pauses in which others are served."""
+        return in_turns(places, lambda at: len(self.operation(at).relative_url) + len(self.operation(at).body))
 
     def __len__(self) -> int:
         return len(self._told)

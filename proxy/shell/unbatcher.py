@@ -62,6 +62,7 @@ class Unbatcher:
             byway=self.byway,
         )
         try:
+            await slots.open()
             whole = await self._fill(slots, ordered)
         except errors.SidecarError as error:
             if isinstance(error, errors.Large) and not slots.writes:
@@ -77,8 +78,8 @@ class Unbatcher:
     async def _fill(self, slots: Slots, ordered: Ordered) -> Reply | None:
         """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
         operations, top = slots.envelope.operations, slots.envelope.credential
-        reads = [slots.read(at, operation.relative_url) for at, operation in enumerate(operations)]
         everyone = range(len(operations))
+        reads = [slots.read(at, operations[at].relative_url) async for at in slots.in_turns(everyone)]
         if any(isinstance(read, Skip) and read.writes for read in reads):
             return await ordered.perform(everyone)
         if not any(isinstance(read, Read) and read.request.credential == top for read in reads):
@@ -91,17 +92,27 @@ class Unbatcher:
     async def _one_by_one(self, slots: Slots, ordered: Ordered, reads: Sequence[Read | Skip]) -> Reply | None:
         plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]
         others = [at for at, read in enumerate(reads) if isinstance(read, Skip)]
-        asked = asyncio.gather(*(slots.ask(at, read) for at, read in plain))
-        replies, whole = await asyncio.gather(asked, ordered.perform(others))
+        replies, whole = await asyncio.gather(self._ask_all(slots, dict(plain)), ordered.perform(others))
         return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
+
+    async def _ask_all(self, slots: Slots, reads: Mapping[int, Read]) -> list[Reply]:
+        """Ask all *reads* at once, but for the pauses in which others are served."""
+        tasks: list[asyncio.Task[Reply]] = []
+        try:
+            tasks.extend([asyncio.ensure_future(slots.ask(at, reads[at])) async for at in slots.in_turns(reads)])
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _is_warm(self, slots: Slots, reads: Sequence[Read | Skip]) -> bool:
         """Whether all are reads and those that begin chains are held, so that Graph's own resolving gains nothing.
 
         Which of two operations with one name is meant, Graph shall say, and what a path means that is unknown here.
         """
-        if not all(can_be_followed(operation.relative_url) for operation in slots.envelope.operations):
-            return False
+        async for at in slots.in_turns(range(len(slots))):
+            if not can_be_followed(slots.operation(at).relative_url):
+                return False
         names = [operation.name for operation in slots.envelope.operations if operation.name]
         if len(set(names)) < len(names):
             return False
@@ -113,10 +124,10 @@ class Unbatcher:
     async def _chained(self, slots: Slots, ordered: Ordered) -> Reply | None:
         """Ask each read as soon as those that it names have answered."""
         tasks: list[asyncio.Task[_Asked | None]] = []
-        for at, operation in enumerate(slots.envelope.operations):
-            parents = [tasks[parent] for parent in operation.parents]
-            tasks.append(asyncio.ensure_future(self._after(slots, ordered, at, parents)))
         try:
+            async for at in slots.in_turns(range(len(slots))):
+                parents = [tasks[parent] for parent in slots.operation(at).parents]
+                tasks.append(asyncio.ensure_future(self._after(slots, ordered, at, parents)))
             answered = await asyncio.gather(*tasks)
         finally:
             for task in tasks:

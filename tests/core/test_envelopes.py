@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.envelopes import Unresolved, is_true, may_hold_batch, read_envelope, read_operations
+from proxy.core.envelopes import MOST_OPERATIONS, Unresolved, is_true, may_hold_batch, read_envelope, read_operations
 from proxy.core.errors import BadRequest
 from proxy.core.operations import depends_on, plain_read
 from proxy.core.reading import Read, Skip
@@ -328,3 +328,31 @@ def test_an_operation_says_it_better() -> None:
     assert isinstance(read, Read)
     assert read.request.query == "locale=fr_FR&suppress_http_code="
     assert isinstance(plain_read(whole.operations[0], "1", whole, HOSTS, NO_RULES), Skip)
+
+
+# --- how much of it is looked into ------------------------------------------------------------------------------------
+
+
+def test_more_operations_than_are_taken() -> None:
+    """A batch of a thousand operations is taken apart; of more the caller is told how many there may be."""
+    assert len(read_operations([ONE] * MOST_OPERATIONS) or ()) == 1000
+    with pytest.raises(BadRequest, match="batch holds 1001 operations; at most 1000 are taken"):
+        read_operations([ONE] * (MOST_OPERATIONS + 1))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        "[" + "{a:1}," * 60_000 + "]",
+        "[" + "[]," * 100_000 + "]",
+        "[{relative_url:'me',body:'" + "a" * 2**20 + "'}]",
+        [{"relative_url": "a" * 65_537}],
+        [{"relative_url": "me?" + "&a=b" * 10_001}],
+        [{"relative_url": "me", "method": "POST", "body": "%41" * 50_001}],
+        [{"name": "a", "relative_url": "me"}, {"relative_url": "{result=a:$.id}," * 33}],
+        [{"relative_url": "a" * 65_000}] * 33,
+    ],
+)
+def test_a_batch_that_would_keep_others_waiting(batch: object) -> None:
+    """What no client writes is not looked into: Graph gets it as it came, and says what it is."""
+    assert read_operations(batch) is None

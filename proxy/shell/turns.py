@@ -1,0 +1,27 @@
+"""Long work in turns: others have theirs between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MOST_ITEMS = 50
+"""Operations that are seen to in one turn of the event loop: as many as a batch of Graph's holds."""
+
+MOST_CHARACTERS = 2**17
+"""Characters of their texts that are seen to in one turn."""
+
+
+async def in_turns(items: Iterable[T], size: Callable[[T], int]) -> AsyncIterator[T]:
+    """*items* one by one, and after some of them, by their number and *size*, a pause in which others are served."""
+    count = total = 0
+    for item in items:
+        if count >= MOST_ITEMS or total >= MOST_CHARACTERS:
+            await asyncio.sleep(0)
+            count = total = 0
+        count += 1
+        total += size(item)
+        yield item
