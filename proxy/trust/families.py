@@ -10,9 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.trust.proxies import java_options, proxies
+from proxy.trust.proxies import exceptions, java_options, proxies
 from proxy.trust.roots import BUNDLES, bundle, java_store
 
+_NO_PROXY, _CA_CERTIFICATE = [
+    re.compile(rf"^\s*{name}\s*=\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+    for name in ("no[-_]?proxy", "ca[-_]?certificate")
+]
+"""In Wget's file of settings."""
 _HOOKS = Path(__file__).parent / "hooks"
 
 
@@ -38,7 +43,7 @@ class Told:
 
 def files(told: Told, own: bytes) -> dict[Path, bytes]:
     """The files that the variables name, when *own* is our authority."""
-    roots, folder = bundle(own, told.theirs), told.folder
+    roots, folder = bundle(own, told.theirs, _named(_CA_CERTIFICATE, _users_wgetrc(told))), told.folder
     named = f'"{told.bundle}"'
     hosts = "".join(f"{name}\n" for name in sorted(told.names))
     return {
@@ -107,8 +112,15 @@ def _wgetrc(told: Told) -> bytes:
     """Settings for Wget; under `run` with the user's own before them."""
     lines = [_users_wgetrc(told) if told.proxy else b"", b"ca_certificate = %s" % str(told.bundle).encode()]
     if told.proxy:
+        given = ",".join(_named(_NO_PROXY, lines[0]))
+        without = exceptions({**told.environ, "NO_PROXY": f"{told.environ.get('NO_PROXY', '')},{given}"}, told.names)
         lines += [b"use_proxy = on", b"https_proxy = %s" % told.proxy.encode()]
+        lines += [b"no_proxy =", b"no_proxy = %s" % ",".join(without).encode()]  # the first empties the list
     return b"\n".join([*filter(None, lines), b""])
+
+
+def _named(setting: re.Pattern[str], wgetrc: bytes) -> list[str]:
+    return setting.findall(wgetrc.decode(errors="replace"))
 
 
 def _users_wgetrc(told: Told) -> bytes:

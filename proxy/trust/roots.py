@@ -28,9 +28,9 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----\s[^-]+-----END CERTIFIC
 _JAVA_OPTION = re.compile(r"""-D(javax\.net\.ssl\.trustStore(?:Password)?)=("[^"]*"|'[^']*'|\S*)""")
 
 
-def bundle(own: bytes, environ: Mapping[str, str]) -> bytes:
-    """All that a program trusts without us, and our *own* authority, as PEM."""
-    given = [environ[name] for name in (*BUNDLES, "HTTPS_CA_FILE") if environ.get(name)]
+def bundle(own: bytes, environ: Mapping[str, str], also: Iterable[str] = ()) -> bytes:
+    """All that a program trusts without us, what lies at *also*, and our *own* authority, as PEM."""
+    given = [*(environ[name] for name in (*BUNDLES, "HTTPS_CA_FILE") if environ.get(name)), *also]
     found = [block for path in (_roots(), *map(Path, given)) for block in _certificates(path)]
     return b"\n".join([*dict.fromkeys([*found, *_of_java(environ), *_CERTIFICATE.findall(own)]), b""])
 

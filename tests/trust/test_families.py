@@ -172,15 +172,19 @@ def test_what_the_users_java_trusts_stays_trusted(tmp_path: Path, own: bytes, co
 
 def test_wgets_settings_begin_with_the_users(tmp_path: Path, own: bytes, corporate: bytes) -> None:
     """Under `run`, in a folder that ends with it; beside the authority nothing of the user's is kept."""
-    (tmp_path / ".wgetrc").write_text("tries = 3\n")
+    (tmp_path / "corporate.pem").write_bytes(corporate)
+    settings = [f"ca_certificate={tmp_path / 'corporate.pem'}", "no_proxy = .facebook.com, intranet.test"]
+    (tmp_path / ".wgetrc").write_text("\n".join(settings))
     environ, folder = {"HOME": str(tmp_path)}, Path("/f")
-    for_run = trust.files(trust.Told(folder, GRAPH, environ, PROXY), own)[folder / "wgetrc"].decode()
-    assert for_run.splitlines() == [
-        "tries = 3",
-        "",
+    made = trust.files(trust.Told(folder, GRAPH, environ, PROXY), own)
+    assert corporate.strip() in made[folder / "bundle.pem"]
+    assert made[folder / "wgetrc"].decode().splitlines() == [
+        *settings,
         "ca_certificate = /f/bundle.pem",
         "use_proxy = on",
         f"https_proxy = {PROXY}",
+        "no_proxy =",
+        "no_proxy = intranet.test,localhost,127.0.0.1",
     ]
     told = trust.Told(folder, GRAPH, environ)
     assert trust.files(told, own)[folder / "wgetrc"] == b"ca_certificate = /f/bundle.pem\n"

@@ -25,7 +25,11 @@ print(json.dumps([where, text, sys.path, getattr(site, "MINE", None)]))
 @pytest.fixture
 def told(tmp_path: Path) -> trust.Told:
     """Files for a program that runs in the test's own Python."""
-    told = trust.Told(tmp_path / "ours", frozenset({"graph.facebook.com"}), {})
+    return laid(trust.Told(tmp_path / "ours", frozenset({"graph.facebook.com"}), {}))
+
+
+def laid(told: trust.Told) -> trust.Told:
+    """*told*, with its files."""
     for path, content in trust.files(told, b"").items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -55,6 +59,14 @@ def test_a_hook_of_the_users_is_run(told: trust.Told, tmp_path: Path) -> None:
     assert mine is not None
     assert where == str(told.bundle)
     assert path[1] == str(tmp_path)
+
+
+def test_a_sidecar_within_another_names_its_own_bundle(told: trust.Told, tmp_path: Path) -> None:
+    """`run` under `run`, or in a shell that took `ca env`: the inner one's."""
+    inner = laid(trust.Told(tmp_path / "inner", told.names, trust.trusting(told)))
+    where, _, path, _ = python(TELL, trust.trusting(inner)["PYTHONPATH"])
+    assert where == str(inner.bundle)
+    assert path == python(TELL, "")[2]
 
 
 def test_a_hook_that_fails_fails_alone(told: trust.Told, tmp_path: Path) -> None:

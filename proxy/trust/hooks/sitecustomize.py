@@ -25,15 +25,16 @@ _NAMES_THE_BUNDLE = "certifi.core"
 
 
 class _Finder:
-    """Finds certifi where the other finders do, and changes it when it has been loaded."""
+    """Finds certifi where the finders behind it do, and changes it when it has been loaded."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module *name* as the others find it; None for all but one."""
-        if name != _NAMES_THE_BUNDLE:
+        """The module *name* as those find it; None for all but one."""
+        if name != _NAMES_THE_BUNDLE or self not in sys.meta_path:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        behind = sys.meta_path[sys.meta_path.index(self) + 1 :]  # another one of these may stand before or behind
+        others = (finder for finder in behind if hasattr(finder, "find_spec"))
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and hasattr(spec.loader, "exec_module"):
             _change_when_loaded(spec.loader)
