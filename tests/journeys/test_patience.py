@@ -150,8 +150,8 @@ async def connected(wire: Wire, authority: str) -> int:
     return (await wire.head()).status
 
 
-@pytest.mark.parametrize("graph", [True, False])
-async def test_tunnels_are_connections(scene: MakeScene, near: Serve, *, graph: bool) -> None:
+@pytest.mark.parametrize("is_graphs", [True, False])
+async def test_tunnels_are_connections(scene: MakeScene, near: Serve, *, is_graphs: bool) -> None:
     """What CONNECT begins counts among `listener.connections`, and no more when it has ended."""
     here = await scene(listener(connections=4))
 
@@ -160,7 +160,7 @@ async def test_tunnels_are_connections(scene: MakeScene, near: Serve, *, graph: 
         return [await connected(wire, authority) for wire in wires]
 
     async with listening(near) as far:
-        authority = "graph.facebook.com:443" if graph else f"127.0.0.1:{far.port}"
+        authority = "graph.facebook.com:443" if is_graphs else f"127.0.0.1:{far.port}"
         async with AsyncExitStack() as tunnels:
             assert await three(tunnels, authority) == [200] * 3
             async with calling(here.front.url) as last, calling(here.front.url) as late:
