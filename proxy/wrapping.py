@@ -73,7 +73,7 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
         _log.warning("%s of this environment is not used while the command runs", name)
     for what in trust.unread(environ):
         _log.warning("%s cannot be read as PKCS #12, so it is not used while the command runs", what)
-    with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-") as folder:
+    with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-", ignore_cleanup_errors=True) as folder:
         async with app.sidecar(settings) as running:
             told = trust.Told(Path(folder), names, environ, running.url)
             await asyncio.to_thread(_lay, told, authority)
