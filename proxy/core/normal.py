@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from string import ascii_letters, digits
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
@@ -27,6 +28,9 @@ BATCHES = frozenset({"batch", "asyncbatch"})
 
 TRANSPORT = "_fb_"
 """How the parameters begin that Graph itself adds to links in a batch: they are no part of what is read."""
+
+MOST_PARAMETERS = 1000
+"""Parameters of a query that is read, as many as PHP takes; a longer one is passed on as it came."""
 
 _DECIDING = LIFTED | BATCHES
 
@@ -72,6 +76,7 @@ def read_target(target: str) -> Target:
     return _read_again(target)
 
 
+@lru_cache(maxsize=1)  # one message asks for its target several times, and a long one is not remembered below
 def _read(target: str) -> Target:
     if not _is_text(target):
         return Target("", "", "/", "", (), {}, "text")
@@ -81,6 +86,8 @@ def _read(target: str) -> Target:
     pairs = tuple(pair for pair in split_pairs(raw_query) if not pair[0].startswith(TRANSPORT))
     given = LIFTED.intersection(name for name, _ in pairs)
     lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
+    if len(pairs) > MOST_PARAMETERS:
+        return Target(authority, version, path, "", (), lifted, odd or "parameters")
     kept = _normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
     fields = next((value for key, value in reversed(pairs) if key == "fields"), "")
     return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or _odd_names(pairs), fields)

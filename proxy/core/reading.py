@@ -45,7 +45,7 @@ _EMPTY_BODIES = frozenset({b"", b"{}", b"[]", b"null", b'""'})
 _MOST_SECONDS = 2**31
 _AGES = {"max-age": 0, "min-fresh": _MOST_SECONDS, "max-stale": 0, "stale-if-error": 0}
 """Directives that say how old an answer may be, and what each comes to when its number cannot be read."""
-_MAY_WRITE = frozenset({"batch", "parameter-name", "text"})
+_MAY_WRITE = frozenset({"batch", "parameter-name", "parameters", "text"})
 """What is passed through for these reasons may be a write, for all that can be seen of it."""
 
 

@@ -87,6 +87,7 @@ def names_version(path: str) -> bool:
     return _VERSION.match(path) is not None
 
 
+@memo()
 def globbed(path: str) -> re.Pattern[str]:
     """`*` and `?` as a shell has them, over the whole path; slashes at its ends say nothing."""
     plain = path.rstrip("/")
