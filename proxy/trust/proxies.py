@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from proxy.core.intercepting import split
 
@@ -13,6 +14,7 @@ _HEED_THEM = {"NODE_USE_ENV_PROXY": "1", "PERL_LWP_ENV_PROXY": "1"}
 """What makes a library read them at all: Node 22.21, 24 and later in fetch, http and https; Perl's LWP."""
 _LOCAL = ("localhost", "127.0.0.1")
 _JAVA_PROXY = re.compile(r"-Dhttps\.proxyHost=")
+_JAVA_EXCEPTIONS = re.compile(r"-Dhttp\.nonProxyHosts=(\S+)")
 
 
 def proxies(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -27,8 +29,15 @@ def proxies(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> dic
 def java_options(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> list[str]:
     """The same for Java, which reads no variable of these."""
     host, port = split(proxy.removeprefix("http://"), 0)
-    without = "|".join(dict.fromkeys(each for name in exceptions(environ, frozenset(names)) for each in _java(name)))
+    ours = (each for name in exceptions(environ, frozenset(names)) for each in _java(name))
+    without = "|".join(dict.fromkeys([*_javas_own(environ, frozenset(names)), *ours]))
     return [f"-Dhttps.proxyHost={host}", f"-Dhttps.proxyPort={port}", f"-Dhttp.nonProxyHosts={without}"]
+
+
+def _javas_own(environ: Mapping[str, str], names: frozenset[str]) -> list[str]:
+    """The user's patterns for Java, which hold for calls in clear as well, but for those of Graph's hosts."""
+    given = "|".join(_JAVA_EXCEPTIONS.findall(environ.get("JAVA_TOOL_OPTIONS", ""))).replace('"', "").replace("'", "")
+    return [each for each in given.split("|") if each and not any(fnmatchcase(name, each.lower()) for name in names)]
 
 
 def _java(exception: str) -> list[str]:

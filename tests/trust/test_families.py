@@ -137,8 +137,9 @@ def test_a_list_keeps_what_the_user_has_in_it(name: str, given: str | None, told
 
 def test_java_asks_the_users_exceptions_without_a_proxy() -> None:
     """A host and all below it, in Java's way of writing."""
-    told = trust.variables(of({"NO_PROXY": ".intranet.test,*"}))["JAVA_TOOL_OPTIONS"]
-    assert "-Dhttp.nonProxyHosts=intranet.test|*.intranet.test|localhost|127.*|[::1]" in told.split()
+    own = "-Dhttp.nonProxyHosts='10.*|*.facebook.com|*'"
+    told = trust.variables(of({"NO_PROXY": ".intranet.test,*", "JAVA_TOOL_OPTIONS": own}))["JAVA_TOOL_OPTIONS"]
+    assert told.split()[-1] == "-Dhttp.nonProxyHosts=10.*|intranet.test|*.intranet.test|localhost|127.*|[::1]"
 
 
 def test_a_folder_with_a_blank_spoils_no_program() -> None:
