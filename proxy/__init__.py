@@ -26,7 +26,7 @@ A read, downwards, and whom each layer asks:
     governor     the quota (byway: what passes it by)  quota, draws, pools (pool), usage
     batcher      reads in batches (company)            batching
     places       connections to Graph, shared fairly   places
-    upstream     Graph (exchange, keepalive, dialing)  errors: ours, and how to read Graph's
+    upstream     Graph (exchange, keepalive, dialing)  errors: ours, how to read Graph's; codings
     passthrough  what is no plain read                 looping: calls that come back
 
 Around it:

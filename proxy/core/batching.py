@@ -252,7 +252,7 @@ def reply_of(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> Rep
         return None
     if status >= 400 and is_worth_another_call(status, read_error(body)):
         return None
-    fields = headers.passed_out(_fields(slot.get("headers")))
+    fields = headers.without(headers.passed_out(_fields(slot.get("headers"))), headers.CODED)  # its body is text
     typed = fields if headers.is_redirect(status) and not body else headers.typed(fields)
     usage = headers.pick(outer.headers, headers.USAGE)
     lent = headers.pick(outer.headers, headers.TRACE | headers.OF_ANY_REPLY) + (usage if is_top else ())

@@ -229,4 +229,5 @@ def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: fl
 def _storable(answer: Reply) -> bool:
     """Only a 200 whose body is a JSON object without an error, and whose ETag can be sent back as it is."""
     etag = answer.header("etag") or ""
-    return answer.status == 200 and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)
+    is_whole = answer.status == 200 and answer.header("content-encoding") is None
+    return is_whole and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)

@@ -29,7 +29,10 @@ HOP_BY_HOP = frozenset(
 ELSEWHERE = frozenset({"alt-svc"})
 """Where else Graph itself may be asked (RFC 7838): who followed it would go around the sidecar, or find nobody."""
 
-FRAMING = frozenset({"content-length", "content-encoding"})
+CODED = frozenset({"content-encoding"})
+"""How a body is packed; it is said only where that could not be undone here."""
+
+FRAMING = CODED | {"content-length"}
 """Fields of the bytes on the way from Graph; what we hold is decoded and framed anew."""
 
 USAGE = frozenset(
@@ -62,7 +65,7 @@ SCRIPT_TYPE = "text/javascript; charset=UTF-8"
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _NEVER_OUT = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
-_NOT_OUT = _NEVER_OUT | FRAMING
+_NOT_OUT = _NEVER_OUT | (FRAMING - CODED)
 _NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
 _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 

@@ -37,6 +37,9 @@ KINDS = {
     "odd_bytes": "after",
     "cut_middle": "after",
     "drip": "after",
+    "cut_gzip": "after",
+    "cut_deflate": "after",
+    "unknown_coding": "after",
     "lost": "after",
     # before anything else
     "delay": "before",

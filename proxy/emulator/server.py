@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web import BaseRequest, StreamResponse
 from multidict import CIMultiDict
 
@@ -30,6 +31,12 @@ _CROWD = 4096
 """Connections that may arrive at once; beyond them a caller loses a second."""
 _QUICKLY = 1
 """The level of compression that a server in a hurry chooses."""
+_ODD_PACKING: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "cut_gzip": ("gzip", lambda text: gzip.compress(text, _QUICKLY)[:-9]),
+    "cut_deflate": ("deflate", lambda text: zlib.compress(text, _QUICKLY)[:-5]),
+    "unknown_coding": ("x-fb-dz", lambda text: b"\x01dz" + text[::-1]),
+}
+"""Faults that pack a body: the coding that is named, and what is sent."""
 
 
 class Emulator(Parts):
@@ -124,7 +131,10 @@ class Emulator(Parts):
             return _cut(request)
         if reply.stream:
             return await self._export(request, reply, said)
-        text = self._packed(request, said, (reply.body or "").encode("utf-8", "surrogateescape"))
+        whole = (reply.body or "").encode("utf-8", "surrogateescape")
+        text = _oddly_packed(kind, said, whole)
+        if text is None:
+            text = self._packed(request, said, whole)
         self.ledger.bytes_out += len(text)
         if kind == "cut_middle":
             return await _broken_off(request, reply.status, said, text)
@@ -235,8 +245,18 @@ def _nameless(request: BaseRequest, fields: dict[str, str], config: Config) -> C
 
 async def _continue(request: BaseRequest) -> None:
     """Ask for the body of a client that waits to be asked, as curl does with large files."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+    is_asked = request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue"
+    if is_asked and request.transport:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def _oddly_packed(kind: str, said: CIMultiDict[str], text: bytes) -> bytes | None:
+    """The body as a fault of this *kind* packs it, framed as if it were whole; None for other kinds."""
+    if kind not in _ODD_PACKING or not text:
+        return None
+    coding, packed = _ODD_PACKING[kind]
+    said["Content-Encoding"] = coding
+    return packed(text)
 
 
 def _cut(request: BaseRequest) -> StreamResponse:

@@ -17,7 +17,8 @@ from yarl import URL
 
 from proxy.core import headers
 from proxy.core.budget import Budget
-from proxy.core.errors import Large, Nonsense
+from proxy.core.codings import Broken, Ended, Unpacker, is_known, named, unpacker
+from proxy.core.errors import Cut, Large, Nonsense
 from proxy.core.messages import Discreet, Headers
 from proxy.shell.keepalive import UpstreamConnection
 
@@ -29,6 +30,9 @@ READ_AHEAD = 65_536
 
 _PIECE = 2**20
 """Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
+
+_STEPS = 16
+"""Pieces that are unpacked, of 64 KiB at most, before others get their turn."""
 
 _RESTING_LIMIT = 256
 """Connections that rest at a time; more of them are closed, so that none is used too soon."""
@@ -107,10 +111,10 @@ class Exchange:
         end = self._end(origin)
         head = headers.written(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
         async with self._connection(end) as line:
-            _listen(line, read_timeout=self._reply_timeout_s)
+            _listen(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
             await _write(line, head + body, left)
             answer = await _read(line)
-            whole = Answer(answer.status, answer.fields, await _whole(answer.content, self._replies))
+            whole = await _whole(answer, self._replies)
             try:
                 check(whole)
             except Nonsense:
@@ -218,18 +222,42 @@ async def _read(line: UpstreamConnection) -> Streamed:
     return Streamed(message.code, message.reason, fields_of(message.raw_headers), content)
 
 
-async def _whole(content: aiohttp.StreamReader, replies: Budget) -> bytes:
-    """A body, unpacked a piece at a time; reading goes no further where it would hold too much. Raises Large."""
+async def _whole(answer: Streamed, replies: Budget) -> Answer:
+    """*answer* with its body; reading goes no further where it would hold too much. Raises Large, Cut, Nonsense.
+
+    A coding that is not known here stays as it came, and is named among the fields as it was.
+    """
+    codings = named(answer.fields)
     pieces: list[bytes] = []
     with replies.share() as share:
-        while piece := await content.readany():
+        async for piece in _unpacked(answer.content, unpacker(codings)):
             if not share.grow(len(piece)):
                 raise Large(
                     f"Graph's reply has more than {share.size} bytes, and {replies.limit} bytes are allowed for all"
                     " replies that are being read (setting upstream.buffer_mb)"
                 )
             pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    fields = headers.without(answer.fields, headers.CODED) if is_known(codings) else answer.fields
+    return Answer(answer.status, fields, body)
+
+
+async def _unpacked(content: aiohttp.StreamReader, unpack: Unpacker | None) -> AsyncIterator[bytes]:
+    """The pieces of a body as they come, or what *unpack* makes of them. Raises Cut, Nonsense."""
+    came = steps = 0
+    try:
+        while packed := await content.readany():
+            came += len(packed)
+            for piece in (packed,) if unpack is None else unpack.feed(packed):
+                yield piece
+                if (steps := steps + 1) % _STEPS == 0:
+                    await asyncio.sleep(0)
+        if came and unpack is not None:
+            unpack.end()
+    except Ended:
+        raise Cut("Graph's reply ended in the middle of its packed body") from None
+    except Broken:
+        raise Nonsense("Graph's reply cannot be unpacked") from None
 
 
 def fields_of(raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from proxy.core import headers, looping
@@ -131,8 +131,11 @@ async def _patience(seconds: float) -> AsyncIterator[_Patience]:
 
 
 async def go_on(message: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The caller's body as it comes; one that waits for 100 is told to go on (RFC 9110 section 10.1.1)."""
-    if message.headers.get("Expect", "").lower() == "100-continue":
+    """The caller's body as it comes; one that waits for 100 is told to go on (RFC 9110 section 10.1.1).
+
+    A client of HTTP/1.0 knows no such answer, and would take it for the whole one.
+    """
+    if message.version >= HttpVersion11 and message.headers.get("Expect", "").lower() == "100-continue":
         await message.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         message.writer.output_size = 0  # the answer itself has not begun (as in aiohttp's own handler for Expect)
     async for chunk in message.content.iter_any():

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.core import dressing, lax, paging, unbatching
 from proxy.core.dressing import WayIn
-from proxy.core.errors import Large, reply_of
+from proxy.core.errors import Large, Nonsense, reply_of
 from proxy.core.ledger import Bill, avoided, calls_of
 from proxy.core.messages import Headers, Mode, Reply
 from proxy.core.normal import read_target
@@ -112,7 +112,9 @@ class Slots:
         return reply
 
     def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
-        """The slot of a read that got *reply*."""
+        """The slot of a read that got *reply*; a slot's body is text, so none can be packed."""
+        if reply.header("content-encoding"):
+            reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
         dressed = self._reader.dress(read, reply, self.bills[at], self._way_in, seconds)
         if reply.mode is not Mode.FAILED:
             told = unbatching.told_around(dressed, same_version=read.request.version == self.envelope.version)

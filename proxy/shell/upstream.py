@@ -15,6 +15,7 @@ from yarl import URL
 
 from proxy.core import batching, headers, looping
 from proxy.core.budget import Budget
+from proxy.core.codings import ACCEPTED
 from proxy.core.errors import Cut, Large, Late, Looping, Nonsense, Unreachable
 from proxy.core.messages import Channel, Credential, Discreet, Reply, Request
 from proxy.shell.dialing import Lookup, OwnSockets, connector
@@ -73,7 +74,7 @@ class Upstream:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
         self._exchange: Exchange | None = None
-        self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+        self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPTED}
 
     async def open(self) -> None:
         """Make the connection pool."""
@@ -88,11 +89,12 @@ class Upstream:
         """Ask *requests* in one call. Raises Unreachable, Late: Graph may be at work on what is late."""
         form = Written(FORM, batching.encode(requests, top))
         try:
-            return await self.post(requests[0].host, "/", requests[0].language, form, left)
+            answer = await self.post(requests[0].host, "/", requests[0].language, form, left)
         except (Cut, Nonsense):
             return batching.Call.CUT
         except Large:
             return batching.Call.LARGE
+        return batching.Call.CUT if answer.header("content-encoding") else answer
 
     async def post(self, host: str, path: str, language: str, form: Written, left: Left = ignored) -> Reply:
         """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -252,6 +253,39 @@ async def test_a_kept_connection_that_ends(stand: Stands) -> None:
     assert await here.batch() is Call.CUT
     assert [message.method for message in here.at.arrived[3:]] == ["POST"]
     assert here.at.connections == 2
+
+
+def chunked(body: bytes, *fields: str) -> bytes:
+    """A reply in chunks of seven bytes."""
+    head = "\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *fields, "", ""]).encode()
+    pieces = [body[at : at + 7] for at in range(0, len(body), 7)]
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("framed", [ok, chunked], ids=["by length", "in chunks"])
+@pytest.mark.parametrize("coding, pack", [("gzip", gzip.compress), ("deflate", zlib.compress)], ids=["gzip", "deflate"])
+async def test_a_packed_body_that_ends_early_is_cut(
+    stand: Stands, framed: Callable[..., bytes], coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """Framed as if it were whole, it is not: nothing of it is anybody's answer, and the connection is not kept."""
+    whole = framed(pack(b'{"id":"1"}'), f"Content-Encoding: {coding}")
+    cut = framed(pack(b'{"id":"1"}')[:-1], f"Content-Encoding: {coding}")
+    here = await stand(answering(cut, cut, whole))
+    with pytest.raises(Cut):
+        await here.single()
+    assert await here.batch() is Call.CUT
+    assert (await here.single()).body == b'{"id":"1"}'
+    assert here.at.connections == 3
+
+
+@pytest.mark.parametrize("coding", ["x-fb-dz", "gzip, x-fb-dz", "br"])
+async def test_a_coding_that_nobody_asked_for(stand: Stands, coding: str) -> None:
+    """A body that cannot be unpacked here is its caller's as it came, and says so; a batch in it tells nothing."""
+    packed = ok(b"\x01\x02packed", f"Content-Encoding: {coding}")
+    here = await stand(answering(packed, packed))
+    reply = await here.single()
+    assert (reply.body, reply.header("content-encoding")) == (b"\x01\x02packed", coding)
+    assert await here.batch() is Call.CUT
 
 
 async def test_a_connection_that_ends_late_had_been_at_work(stand: Stands) -> None:
