@@ -54,7 +54,13 @@ def graph_hosts(settings: Settings) -> frozenset[str]:
 def patience(settings: Settings) -> Patience:
     """What a caller's connection may take."""
     listener = settings.listener
-    return Patience(listener.head_timeout_s, listener.stall_timeout_s, listener.idle_timeout_s, listener.connections)
+    return Patience(
+        listener.head_timeout_s,
+        listener.stall_timeout_s,
+        listener.idle_timeout_s,
+        listener.connections,
+        listener.buffer_mb * 2**20,
+    )
 
 
 def limits(settings: Settings) -> Limits:

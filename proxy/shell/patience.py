@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from proxy.core import errors
+from proxy.shell.outbox import Outbox
 
 _log = logging.getLogger("graph_sidecar.listener")
 
@@ -32,6 +34,7 @@ class Patience:
     stall_s: float = 60  # in which nothing comes of a body, or nothing of an answer is taken
     idle_s: float = 75  # from one message to the next
     connections: int = 10_000
+    buffer_bytes: int = 64 * 2**20  # of answers that wait to be taken
 
 
 class Sweeper:
@@ -44,6 +47,7 @@ class Sweeper:
         self._every = min(_LOOK_EVERY_S, patience.head_s / 4, patience.stall_s / 4)
         self._next: asyncio.Handle | None = None
         self._lent = 0
+        self.outbox = Outbox(patience.buffer_bytes, time.monotonic)
 
     @property
     def is_full(self) -> bool:
@@ -84,6 +88,7 @@ class Watched(web.RequestHandler):
         """Be swept by *sweeper*."""
         super().__init__(manager, keepalive_timeout=sweeper.patience.idle_s, **options)
         self._sweeper = sweeper
+        self.outbox = sweeper.outbox
         self._heard = self._stuck = self._loop.time()
         self._half: float | None = self._heard  # since when a head is incomplete
         self._is_silent = True

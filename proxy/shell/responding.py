@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import nullcontext
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -11,6 +13,10 @@ from aiohttp import web
 from proxy.core import headers
 from proxy.core.dressing import NAME
 from proxy.core.messages import Headers, Reply
+from proxy.shell.patience import Watched
+
+_PIECE = 2**17
+"""Bytes that are written before it is looked whether the caller takes them."""
 
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -42,13 +48,30 @@ class _Whole(web.StreamResponse):
         fields = (*reply.headers, *_added(reply, request, keeps=keeps))
         major, minor = request.version
         head = headers.written(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
-        line.write(head if is_empty else head + reply.body)
+        body = b"" if is_empty else reply.body
+        line.write(head + body[:_PIECE])
         request.writer.output_size += len(head)
         self._keep_alive, self._eof_sent = keeps, True
-        await request.writer.drain()
+        if len(body) > _PIECE or request.protocol.writing_paused:
+            await _send(request, line, body)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to be written."""
+
+
+async def _send(request: web.BaseRequest, line: asyncio.Transport, body: bytes) -> None:
+    """Write *body* from its second piece on as fast as the caller takes it, bounded with all that wait so."""
+    protocol = request.protocol
+    with protocol.outbox.waiting(line, len(body)) if isinstance(protocol, Watched) else nullcontext(_nobody) as took:
+        for at in range(_PIECE, len(body), _PIECE):
+            await request.writer.drain()
+            took()
+            line.write(body[at : at + _PIECE])
+        await request.writer.drain()
+
+
+def _nobody() -> None:
+    """Where nothing is bounded."""
 
 
 def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import socket
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -205,4 +207,44 @@ async def test_heads_without_an_end_are_refused(tmp_path: Path) -> None:
             heard = await wire.message()
             assert heard.status == 400
             assert "the head of the message has more than" in json.loads(heard.body)["error"]["message"]
+        await grown(sidecar, at_start)
+
+
+async def test_callers_who_take_nothing_hold_little(tmp_path: Path) -> None:
+    """Two dozen callers ask for 3 MB and read the head alone: the slowest end, and one who reads is served."""
+    body = json.dumps({"id": "1", "name": "x" * 3 * MIB})
+    async with (
+        listening(graph(lambda _wire: ok(body), answers_to)) as at,
+        serving(at.url, tmp_path, "listener.buffer_mb=8", "cache.memory_mb=0", "batch.enabled=false") as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        at_start = sidecar.peak_kb
+        loop = asyncio.get_running_loop()
+        for number in range(24):
+            line = callers.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.setblocking(False)
+            await loop.sock_connect(line, ("127.0.0.1", urlsplit(sidecar.url).port))
+            await loop.sock_sendall(line, read(f"/v25.0/{number}").encode())
+            assert (await loop.sock_recv(line, 12)) == b"HTTP/1.1 200"
+        async with calling(sidecar.url) as wire:
+            await wire.send(read())
+            assert (await wire.message()).body == body.encode()
+        await grown(sidecar, at_start)
+
+
+async def test_messages_whose_answers_nobody_takes_hold_little(tmp_path: Path) -> None:
+    """Ten callers say thousands of messages in a row and read nothing: no more are read than are answered."""
+    async with (
+        listening(graph(lambda _wire: ok(), answers_to)) as at,
+        serving(at.url, tmp_path, *SMALL, "log.replies=false") as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        at_start = sidecar.peak_kb
+        for _each in range(10):
+            wire = await callers.enter_async_context(calling(sidecar.url))
+            wire.writer.write(b"GET /?callback=1 HTTP/1.1\r\nHost: a\r\n\r\n" * 20_000)
+        async with calling(sidecar.url) as wire:
+            await wire.send(read())
+            assert (await wire.message()).status == 200
         await grown(sidecar, at_start)

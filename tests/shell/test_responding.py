@@ -28,10 +28,27 @@ class Line:
         await self.empty.wait()
 
 
+def _request(line: Line) -> SimpleNamespace:
+    full = SimpleNamespace(writing_paused=True)
+    return SimpleNamespace(transport=line, writer=line, protocol=full, keep_alive=True, method="GET", version=(1, 1))
+
+
+async def test_a_large_answer_is_written_as_it_is_taken() -> None:
+    """Of a body of 10 MB no more is in the connection's hands than a piece that was not taken yet."""
+    line = Line()
+    body = bytes(10 * 2**20)
+    answering = asyncio.ensure_future(respond(Reply(200, (), body)).prepare(_request(line)))  # type: ignore[arg-type]
+    await turns()
+    assert len(line.written) < 2**18
+    line.empty.set()
+    await answering
+    assert line.written.endswith(b"\r\n\r\n" + body)
+
+
 async def test_nothing_follows_for_a_caller_who_does_not_read() -> None:
     """The next message of a connection is not looked at before this answer has been taken: answers do not pile up."""
     line = Line()
-    request = SimpleNamespace(transport=line, writer=line, keep_alive=True, method="GET", version=(1, 1))
+    request = _request(line)
     answering = asyncio.ensure_future(respond(Reply(200, (), b"{}")).prepare(request))  # type: ignore[arg-type]
     await turns()
     assert (line.written.endswith(b"\r\n\r\n{}"), answering.done()) == (True, False)

@@ -1,0 +1,66 @@
+"""What answers that wait to be taken hold in memory together: who takes nothing makes room for those who do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+PATIENCE_S = 0.5
+"""Seconds in which a caller takes something, or may have to make room; where twice too much waits, any has to."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    line: asyncio.Transport
+    size: int
+    since: float  # when something was taken last
+
+
+class Outbox:
+    """The answers that wait. Beyond *limit* bytes the connection that has taken nothing for the longest ends."""
+
+    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
+        """Nothing waits yet; *clock* gives monotonic seconds."""
+        self._limit = limit
+        self._clock = clock
+        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()  # those that have taken something last at the end
+        self.bytes = 0
+
+    @contextmanager
+    def waiting(self, line: asyncio.Transport, size: int) -> Iterator[Callable[[], None]]:
+        """An answer of *size* bytes waits on *line* while this lasts; what is given is told when some was taken."""
+        one = _Waiting(line, size, self._clock())
+        self._waiting[one] = None
+        self.bytes += size
+        self._make_room(one)
+
+        def took() -> None:
+            if one in self._waiting:
+                one.since = self._clock()
+                self._waiting.move_to_end(one)
+
+        try:
+            yield took
+        finally:
+            self._forget(one)
+
+    def _make_room(self, newest: _Waiting) -> None:
+        now = self._clock()
+        for one in list(self._waiting):
+            is_slow = now - one.since >= PATIENCE_S or self.bytes > 2 * self._limit
+            if self.bytes <= self._limit or one is newest or not is_slow:
+                return
+            _log.warning("a connection was closed: it takes no answer, and too much waits (listener.buffer_mb)")
+            self._forget(one)
+            one.line.abort()
+
+    def _forget(self, one: _Waiting) -> None:
+        if one in self._waiting:
+            del self._waiting[one]
+            self.bytes -= one.size
