@@ -19,6 +19,7 @@ SCRIPTS = (
     "split_batch",
     "merged_fields",
     "dashboard_trace",
+    "backoff",
     "core_cost",
     "metrics_scrape",
     "first_paint",

@@ -23,7 +23,7 @@ A read, downwards, and whom each layer asks:
     several      reads of several objects              several
     merger       many fields, one read (company)       fields, lore, ordering
     cache        what is held (store/)                 caching, rules, lasting, sealing; touching, kin, purging
-    governor     the quota (byway: what passes it by)  quota, draws, pools (pool), usage
+    governor     the quota (byway: what passes it by)  quota, draws, pools (pool), usage, limits, returning
     batcher      reads in batches (company)            batching
     places       connections to Graph, shared fairly   places
     upstream     Graph (exchange, keepalive, dialing)  errors: ours, how to read Graph's; codings

@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import headers, lax, ledger, paging
-from proxy.core.errors import ABORTED, THROTTLED, Blame, GraphError, blame, read_error
+from proxy.core.errors import ABORTED, Blame, GraphError, blame, read_error
+from proxy.core.limits import THROTTLED
 from proxy.core.memo import Recent, memo
 from proxy.core.messages import Channel, Credential, Headers, Reply, Request
 from proxy.core.normal import form, join_pairs

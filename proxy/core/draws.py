@@ -9,30 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from proxy.core.errors import GraphError
+from proxy.core.limits import Limit, meaning
 from proxy.core.memo import MEMO_BYTES, Memo, Recent, short
 from proxy.core.messages import Discreet, Request
 from proxy.core.normal import nodes
 from proxy.core.pools import Name
 from proxy.core.usage import ADS, Gauge
 
-STOPPED_BY = {
-    4: "app",
-    341: "app",
-    17: "token",
-    32: "page",
-    613: "account",
-    **dict.fromkeys(range(80000, 80015), "account"),
-}
-"""Whose limit a code speaks of (…/docs/graph-api/overview/rate-limiting); the HTTP status differs from call to call."""
-
-_OF_INSIGHTS = frozenset({1504022, 1504039})
-"""Subcodes of 4: the app's limit for insights alone (…/docs/marketing-api/insights/best-practices)."""
-
 _USES = {"insights": "ads_insights", "customaudiences": "custom_audience"}
 """Edges that have a limit of their own within an ad account."""
-
-_TYPES = {80001: "pages", 80002: "instagram", 80005: "leadgen", 80006: "messenger"}
-"""The business use cases that codes name, where an object has several."""
 
 _HOMES = 10_000
 
@@ -71,19 +56,21 @@ class Draws:
     def stopped_by(self, asker: Asker, error: GraphError) -> tuple[Name, ...]:
         """The pool that the *error* told to *asker* speaks of: the narrowest that the read names."""
         owner, asked = self._owner(asker), _asked(asker)
-        token = Name("app", asker.fingerprint, "", "")
-        match STOPPED_BY[error.code]:
-            case "app":
-                return (Name("app", owner, "", "ads_insights" if error.error_subcode in _OF_INSIGHTS else ""),)
-            case "token":
+        token, told = Name("app", asker.fingerprint, "", ""), meaning(error.code, error.error_subcode)
+        match told.limit:
+            case Limit.APP:
+                return (Name("app", owner, "", told.use),)
+            case Limit.TOKEN:
                 return (token,)
-            case "page":
+            case Limit.PAGE:
                 return (Name("page", owner, _page(asked[0]), ""),) if len(asked) == 1 else (token,)
+            case Limit.EDGE:
+                return (_edge(owner, asker.path, asked),)
         accounts = self._accounts(owner, asked)
         if len(accounts) == 1 and len(asked) == 1:
             return (Name("account", owner, accounts[0], _use(asker.path) or "ads_management"),)
         if (businesses := self._businesses(owner, asked)) and len(asked) == 1:
-            meant = [name for name in businesses if name.type == _TYPES.get(error.code)]
+            meant = [name for name in businesses if told.use and name.type == told.use]
             return tuple(meant or businesses[:1])
         return (Name("business", owner, short(",".join(asked)), ""),) if asked else (token,)
 
@@ -120,6 +107,7 @@ class Draws:
         owner, use = self._owner(asker), _use(asker.path)
         found = [Name("app", owner, "", ""), Name("app", owner, "", use), Name("app", asker.fingerprint, "", "")]
         asked = _asked(asker)
+        found.append(_edge(owner, asker.path, asked))
         for node in asked:
             found += self._names_of(owner, node, use)
         if len(asked) > 1:
@@ -172,6 +160,11 @@ def one_node(requests: Iterable[Request]) -> str:
     """The path of the object that all of *requests* are about; the root's, if there is no such object."""
     found = {request.path.split("/", 2)[1] for request in requests}
     return f"/{found.pop()}" if len(found) == 1 else "/"
+
+
+def _edge(owner: bytes, path: str, asked: Sequence[str]) -> Name:
+    """The limit of one edge of one node alone; of a read of several objects, of just these together."""
+    return Name("edge", owner, short(path.strip("/") or ",".join(asked)), "")
 
 
 def _use(path: str) -> str:

@@ -27,6 +27,7 @@ import msgspec
 
 from proxy.core import lax
 from proxy.core.headers import JSON_TYPE
+from proxy.core.limits import THROTTLED
 from proxy.core.messages import Headers, Mode, Reply
 
 
@@ -185,9 +186,6 @@ def batch_refused(message: str) -> Reply:
 _UNCACHED_JSON = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"), ("Access-Control-Allow-Origin", "*"))
 """Pages in browsers may read every answer of Graph's, and so these."""
 
-
-THROTTLED = frozenset({4, 17, 32, 341, 368, 613, *range(80000, 80015), 130429})
-"""Codes that say "too much": asking again prolongs the block (…/docs/graph-api/overview/rate-limiting)."""
 
 TOKEN_REFUSED = frozenset({102, 104, 190, 450, 452, 2500})
 """Codes that refuse the token itself (…/docs/graph-api/guides/error-handling)."""

@@ -81,8 +81,11 @@ _query = Memo(_first_query, 2 * MEMO_BYTES)
 
 
 def may_share(request: Request) -> bool:
-    """Whether the caller of *request* takes any answer that Graph gives now, as its own headers tell."""
-    return replace(request.wishes, if_none_match="") == NO_WISHES
+    """Whether the caller of *request* takes any answer that Graph gives now, as its own headers tell.
+
+    One that comes back after a refusal asks for itself: nothing tells which of the fields that limit is about.
+    """
+    return not request.returns and replace(request.wishes, if_none_match="") == NO_WISHES
 
 
 def family(request: Request, rule: Rule, keys: Keys) -> Hashable:

@@ -114,6 +114,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     wishes: Wishes = NO_WISHES
     priority: int = USUAL_PRIORITY  # urgency, from 0 first to 7 last
     validator: str = ""  # the ETag that goes to Graph; the cache sets it
+    returns: bool = False  # whether its caller was refused for a limit, and comes back
 
     @property
     def has_time(self) -> bool:

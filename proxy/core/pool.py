@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from proxy.core.messages import Reply
 from proxy.core.usage import FORGOTTEN_S
@@ -38,7 +39,7 @@ class Stages:
     watch_pct: float = 60
     spare_pct: float = 80
     stop_pct: float = 100
-    probe_s: float = 30
+    probe_s: float = 30  # the longest that a pool is left alone where Graph names no time
     longest_wait_s: float = 30
     foresight_s: float = 300  # how far ahead is seen where reads that have time draw on a pool, too; 0: not at all
 
@@ -49,6 +50,14 @@ class Stages:
         return Stage.WATCH if percent < self.spare_pct else Stage.SPARE if percent < self.stop_pct else Stage.STOP
 
 
+class Refusal(NamedTuple):
+    """Graph's refusal for a limit, and when that is over: as Graph named it, else as the code means; 0: nobody says."""
+
+    reply: Reply
+    regain_s: float = 0.0
+    lasts_s: float = 0.0
+
+
 @dataclass(slots=True)
 class Stop:
     """A pool that is left alone *until* then; *error* is the reply in which Graph said so, None where it said 100 %."""
@@ -56,11 +65,20 @@ class Stop:
     until: float
     error: Reply | None = None
     failures: int = 0  # probes that were refused
+    is_named: bool = False  # whether Graph itself named the time
     is_probed: bool = False
 
     def is_due(self, now: float) -> bool:
         """Whether the next read is to test the way back."""
         return now >= self.until and not self.is_probed
+
+    def lets(self, now: float, *, returns: bool) -> bool:
+        """Whether a read is asked: as the probe, or as that of a caller that *returns* after a refusal."""
+        return self.is_due(now) or (returns and not (self.is_named and now < self.until))
+
+    def rest_s(self, now: float) -> float:
+        """Seconds until a caller that is refused now is asked: what is left of Graph's own time, else at once."""
+        return max(0.0, self.until - now) if self.is_named else 0.0
 
 
 class Pool:

@@ -1,6 +1,7 @@
 """All pools of allowance, by name: what Graph tells of each, and which of them are stopped.
 
-A stopped pool is left alone until its time is up; then one read, the probe, tests the way back.
+A stopped pool is left alone until its time is up; then one read, the probe, tests the way back. Where Graph named no
+time, a caller that was refused and comes back is a probe as well.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from proxy.core.messages import Reply
-from proxy.core.pool import Pool, Stage, Stages, Stop
+from proxy.core.pool import Pool, Refusal, Stage, Stages, Stop
 from proxy.core.usage import FORGOTTEN_S, USES, Gauge
 
+FIRST_PAUSE_S = 1.0
+"""After a refusal a pool is left alone for so many seconds at first, unless Graph says how long."""
+
 LONGEST_PROBE_S = 900.0
-"""However often a probe fails, the next one comes after so many seconds, unless Graph says when."""
+"""A pool that is used up, and refused nothing, is asked for news after so many seconds at the latest."""
 
 DAY_S = 86400.0
 """The longest that Graph is believed when it says when."""
@@ -104,45 +107,47 @@ class Pools:
 
     def _stop_by_percent(self, pool: Pool, now: float) -> None:
         """A pool that is used up is stopped, though Graph has refused nothing; a refusal holds whatever the percent."""
-        is_used_up = self.stages.at(pool.used(now)) is Stage.STOP
-        if pool.stop is None:
-            pool.stop = Stop(now + self._pause(pool, 0)) if is_used_up else None
-        elif pool.stop.error is None:
-            pool.stop = (
-                Stop(now + self._pause(pool, pool.stop.failures), None, pool.stop.failures) if is_used_up else None
-            )
+        is_used_up, stop = self.stages.at(pool.used(now)) is Stage.STOP, pool.stop
+        if stop is None or stop.error is None:
+            failures = stop.failures if stop else 0
+            pool.stop = Stop(now + self._pause_at_full(pool, failures), None, failures) if is_used_up else None
         elif is_used_up and pool.lasts_s:
-            pool.stop.until = now + pool.lasts_s
+            stop.until, stop.is_named = now + pool.lasts_s, True
 
-    def stop(self, name: Name, error: Reply, regain_s: float, now: float) -> bool:
-        """Graph refused a read of this pool with *error*; whether the pool was not stopped by a refusal before."""
+    def stop(self, name: Name, refusal: Refusal, now: float) -> bool:
+        """Graph refused a read of this pool; whether the pool was not stopped by a refusal before."""
         pool = self._pool(name)
         self._tight.add(name)
         if pool.stop is not None and pool.stop.error is not None:  # the answer to a read that had left before
-            pool.stop.error = error
-            pool.stop.until = now + min(regain_s, DAY_S) if regain_s else pool.stop.until
+            again = self._stopped(name, pool, refusal, pool.stop.failures, now)
+            pool.stop.error = refusal.reply
+            if again.is_named:
+                pool.stop.until, pool.stop.is_named = again.until, True
             return False
-        pool.stop = Stop(now + (min(regain_s, DAY_S) or self._pause(pool, 0)), error)
+        pool.stop = self._stopped(name, pool, refusal, 0, now)
         return True
 
-    def probed(self, name: Name, error: Reply | None, regain_s: float, now: float) -> None:
-        """The probe of this pool was refused again with *error*, or else answered: the pool is open."""
+    def probed(self, name: Name, refusal: Refusal | None, now: float) -> None:
+        """A probe of this pool was refused again, or else answered: the pool is open."""
         pool = self._pool(name)
         if pool.stop is None:
             return
-        failures = pool.stop.failures + 1
-        if error is not None:
-            pool.stop = Stop(now + (min(regain_s, DAY_S) or self._pause(pool, failures)), error, failures)
+        if refusal is not None:
+            pool.stop = self._stopped_again(name, pool, pool.stop, refusal, now)
         elif self.stages.at(pool.used(now)) is Stage.STOP and pool.told == now:  # answered, and still at 100 %
-            pool.stop = Stop(now + self._pause(pool, failures), None, failures)
+            failures = pool.stop.failures + 1
+            pool.stop = Stop(now + self._pause_at_full(pool, failures), None, failures)
         else:
             pool.stop = None
 
-    def unprobed(self, name: Name, now: float, *, again_s: float) -> None:
-        """The probe of this pool told nothing: another one goes in *again_s* seconds."""
-        pool = self._pool(name)
-        if pool.stop is not None:
-            pool.stop.is_probed, pool.stop.until = False, now + again_s
+    def unprobed(self, name: Name, now: float, *, at_once: bool) -> None:
+        """The probe of this pool told nothing: another goes *at_once*, or after the pause that there was before it."""
+        stop = self._pool(name).stop
+        if stop is None:
+            return
+        stop.is_probed = False
+        if not at_once and now >= stop.until:
+            stop.until, stop.is_named = now + self._pause(stop.failures), False
 
     def pressure(self, names: Iterable[Name], now: float) -> float:
         """How scarce the scarcest of *names* soon is: 0 up to *watch*, rising to 1 where nothing is to be asked."""
@@ -166,8 +171,34 @@ class Pools:
                 rows[place] = shown
         return [row for _, _, row in rows.values()]
 
-    def _pause(self, pool: Pool, failures: int) -> float:
-        """Seconds until a pool is probed: as Graph says, else twice as long after each probe that failed."""
+    def _stopped(self, name: Name, pool: Pool, refusal: Refusal, failures: int, now: float) -> Stop:
+        """A stop for as long as Graph named, in the refusal or before it; else for the pause after so many failures."""
+        if named_s := refusal.regain_s or self._regain_s(name, pool, now):
+            return Stop(now + min(named_s, DAY_S), refusal.reply, failures, is_named=True)
+        return Stop(now + (refusal.lasts_s or self._pause(failures)), refusal.reply, failures)
+
+    def _stopped_again(self, name: Name, pool: Pool, stop: Stop, refusal: Refusal, now: float) -> Stop:
+        """The same after a probe was refused: a caller that came back before its time makes the pause no longer."""
+        is_early = now < stop.until
+        again = self._stopped(name, pool, refusal, stop.failures + (not is_early), now)
+        if is_early and not again.is_named:
+            again.until = stop.until
+        return again
+
+    def _regain_s(self, name: Name, pool: Pool, now: float) -> float:
+        """Seconds until the time that Graph named of this pool; an account's own reset counts once it is used up."""
+        counts = pool.lasts_s and (name.type or self.stages.at(pool.used(now)) is Stage.STOP)
+        return max(0.0, pool.told + pool.lasts_s - now) if counts else 0.0
+
+    def _pause(self, failures: int) -> float:
+        """Seconds until a pool that refused is probed, where Graph named no time: from a second on, doubled each time.
+
+        So a caller whose own backoff doubles finds the pool open for others as soon as it finds it open itself.
+        """
+        return min(FIRST_PAUSE_S * 2.0 ** min(failures, 16), self.stages.probe_s)
+
+    def _pause_at_full(self, pool: Pool, failures: int) -> float:
+        """The same of a pool that refused nothing, but is used up: nobody is turned away meanwhile."""
         if pool.lasts_s:
             return pool.lasts_s
         longest = max(LONGEST_PROBE_S, self.stages.probe_s)

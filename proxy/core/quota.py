@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from proxy.core import headers
-from proxy.core.draws import STOPPED_BY, Asker, Draws, tightest
+from proxy.core.draws import Asker, Draws, tightest
 from proxy.core.errors import GraphError, read_error
+from proxy.core.limits import THROTTLED, meaning
 from proxy.core.memo import Recent, short
-from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply
+from proxy.core.messages import LOW_PRIORITY, Headers, Mode, Reply, Request
 from proxy.core.normal import nodes
-from proxy.core.pool import Stages
+from proxy.core.pool import Refusal, Stages
 from proxy.core.pools import Name, Pools
-from proxy.core.usage import Gauge, Usage, gauges, usage_in
+from proxy.core.returning import Returning
+from proxy.core.usage import Gauge, Usage, gauges, retry_after_s, usage_in
 
 FOLLOWING = 2
 """Reads that may follow when one that had waited is answered: a line that has room again goes in slow start."""
@@ -111,6 +113,7 @@ class Quota:
         self._usage = Usage()
         self._said = Recent[tuple[bytes, str], _Said](_SAID)
         self._urgent = Lately()  # whose reads that had no time came last
+        self._returning = Returning()
         self.draws = Draws(shared=shared)
         self.pools = Pools(stages)
 
@@ -135,8 +138,27 @@ class Quota:
             return 0.0
         return self.pools.pressure(self.draws.names(asker), now)
 
-    def admit(self, asker: Asker, priority: int, now: float, *, has_waited: bool = False) -> Verdict:
-        """Whether a read that Graph would have to answer is asked now; a read that *has_waited* long enough goes."""
+    def returning(self, request: Request, asker: Asker) -> Request:
+        """*request*, which is *asker*'s, and whether it comes back after a refusal."""
+        return replace(request, returns=True) if self.returns(asker) else request
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether anybody was told of a refusal for a limit lately."""
+        return bool(self._returning)
+
+    def returns(self, asker: Asker) -> bool:
+        """Whether what *asker* was last told of this read is a refusal for a limit."""
+        return asker in self._returning
+
+    def admit(
+        self, asker: Asker, priority: int, now: float, *, has_waited: bool = False, returns: bool = False
+    ) -> Verdict:
+        """Whether a read that Graph would have to answer is asked now.
+
+        A read that *has_waited* long enough goes, and so does that of a caller that *returns* after a refusal, unless
+        Graph named a time: it asks no more often than it would ask Graph itself, and its answer is for all.
+        """
         has_time = priority >= LOW_PRIORITY
         if not has_time:
             self._urgent.came(asker.fingerprint, now)
@@ -145,18 +167,16 @@ class Quota:
         names = self.draws.names(asker)
         if has_time:
             self.pools.patient(names, now)
-        halts = [
-            stop for pool in self.pools.known(names) if (stop := pool.stop) and stop.error and not stop.is_due(now)
-        ]
+        stops = {name: pool.stop for name in names for pool in self.pools.known((name,)) if pool.stop}
+        probed = {name: stop for name, stop in stops.items() if stop.lets(now, returns=returns)}
+        halts = [stop for name, stop in stops.items() if stop.error and name not in probed]
         if halts:
-            last = max(halts, key=lambda stop: stop.until)
-            return Halt(_said_again(last.error or Reply(400, (), b""), asker, last.until - now))
-        due = [name for name in names for pool in self.pools.known((name,)) if pool.stop and pool.stop.is_due(now)]
-        for pool in self.pools.known(due):
-            if pool.stop is not None:
-                pool.stop.is_probed = True
-        if due:
-            return Go(tuple(due))
+            last = max(halts, key=lambda stop: (stop.rest_s(now), stop.until))
+            return Halt(_said_again(last.error or Reply(400, (), b""), asker, last.rest_s(now)))
+        for stop in probed.values():
+            stop.is_probed |= stop.is_due(now)
+        if probed:
+            return Go(tuple(probed))
         return self._turn(asker, names, now) if has_time and not has_waited else GO
 
     def _turn(self, asker: Asker, names: Sequence[Name], now: float) -> Verdict:
@@ -185,12 +205,16 @@ class Quota:
         if (error is None and not probes) or not self.stages.enabled:
             return EASED if eased else NO_NEWS
         names = self.draws.stopped_by(asker, error) if error is not None else ()
-        regain = max((gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)), default=0.0)
-        kept = _kept(reply, asker) if error is not None and len(reply.body) <= _LONGEST_REFUSAL else None
+        regains = [gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)]
+        refusal = None
+        if error is not None and len(reply.body) <= _LONGEST_REFUSAL:
+            regain_s = max([*regains, retry_after_s(reply.headers, now)])
+            lasts_s = meaning(error.code, error.error_subcode).lasts_s
+            refusal = Refusal(_kept(reply, asker), regain_s, lasts_s)
         for name in probes:
-            self._conclude(name, reply, kept if name in names else None, regain, now, is_throttled=error is not None)
+            self._conclude(name, reply, refusal if name in names else None, now, is_throttled=error is not None)
         stopped = tuple(
-            name for name in names if name not in probes and kept and self.pools.stop(name, kept, regain, now)
+            name for name in names if name not in probes and refusal and self.pools.stop(name, refusal, now)
         )
         return News(stopped, eased or bool(probes))
 
@@ -198,19 +222,30 @@ class Quota:
         """Take what the usage headers among *fields* say, of a reply whose body nobody here looks at."""
         self._note(asker, usage_in(fields), now)
 
-    def unheard(self, probes: Iterable[Name], now: float, *, again_s: float) -> None:
-        """A read that was to probe these pools got no answer of Graph's."""
+    def unheard(self, probes: Iterable[Name], now: float, *, at_once: bool = False) -> None:
+        """A read that was to probe these pools got no answer of Graph's; another one may do so *at_once*, or later."""
         for name in probes:
-            self.pools.unprobed(name, now, again_s=again_s)
+            self.pools.unprobed(name, now, at_once=at_once)
 
-    def _conclude(
-        self, name: Name, reply: Reply, error: Reply | None, regain_s: float, now: float, *, is_throttled: bool
-    ) -> None:
-        """Trouble of another sort tells nothing of this pool."""
-        if error is None and (is_throttled or reply.status >= 500):
-            self.pools.unprobed(name, now, again_s=self.stages.probe_s)
+    def answered(self, asker: Asker, reply: Reply, now: float) -> None:
+        """Note whether *reply*, which is what the caller gets, refuses *asker* for a limit."""
+        if self.pools.are_calm and not self._returning:
+            return
+        self.ended(asker, now, is_refused=throttle(reply) is not None)
+
+    def ended(self, asker: Asker, now: float, *, is_refused: bool) -> None:
+        """Note whether the caller was told of a refusal: then it is let through when it comes back."""
+        if is_refused:
+            self._returning.refused(asker, now)
         else:
-            self.pools.probed(name, error, regain_s, now)
+            self._returning.answered(asker, now)
+
+    def _conclude(self, name: Name, reply: Reply, refusal: Refusal | None, now: float, *, is_throttled: bool) -> None:
+        """Trouble of another sort tells nothing of this pool."""
+        if refusal is None and (is_throttled or reply.status >= 500):
+            self.pools.unprobed(name, now, at_once=False)
+        else:
+            self.pools.probed(name, refusal, now)
 
     def _is_old_news(self, asker: Asker, usage: Headers, now: float) -> bool:
         """Whether the same was said a moment ago: percents are whole, and most replies repeat them."""
@@ -246,7 +281,7 @@ def throttle(reply: Reply) -> GraphError | None:
     if reply.status < 400 and reply.body.find(b'"error"', 0, _SEEN_IN) < 0:
         return None
     error = read_error(reply.body)
-    return error if error is not None and error.code in STOPPED_BY else None
+    return error if error is not None and error.code in THROTTLED else None
 
 
 def _kept(reply: Reply, asker: Asker) -> Reply:
@@ -257,7 +292,7 @@ def _kept(reply: Reply, asker: Asker) -> Reply:
 
 
 def _said_again(error: Reply, asker: Asker, seconds: float) -> Reply:
-    """*error* for one more caller, and when to come back (RFC 9110 section 10.2.3)."""
+    """*error* for one more caller, and when to come back (RFC 9110 section 10.2.3): at the soonest in a second."""
     status = 200 if _wants_no_code(asker) else error.status
     return replace(error, status=status, headers=(*error.headers, ("Retry-After", str(max(1, math.ceil(seconds))))))
 

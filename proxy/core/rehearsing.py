@@ -182,10 +182,21 @@ class Rehearsal:
             if not changed or not changed.isdisjoint(self._named(merged[0].request)):
                 del self._merged[lane]
 
-    # --- coalescer ---
+    # --- reader ---
 
     def read(self, request: Request, caller: Caller, done: Done) -> None:
         """A read comes in; *done* gets its reply."""
+        asker = self._asker(request)
+
+        def answered(reply: Reply) -> None:
+            self._quota.answered(asker, reply, self.agenda.now)
+            done(reply)
+
+        self._coalesce(self._quota.returning(request, asker), caller, answered)
+
+    # --- coalescer ---
+
+    def _coalesce(self, request: Request, caller: Caller, done: Done) -> None:
         if request.wishes.stays_alone:
             self._several(request, caller, done)
             return
@@ -397,8 +408,11 @@ class Rehearsal:
         self._govern(self._inquiry(patient, entry, nobody, lambda _reply: self._behind.discard(key)))
 
     def _inquiry(self, request: Request, entry: Entry | None, caller: Caller, done: Done) -> _Inquiry:
-        asker = Asker(self._keys.fingerprint(request.credential), request.path, request.query)
-        return _Inquiry(request, entry, self._terms(request), self.agenda.now, asker, caller, done)
+        terms = self._terms(request)
+        return _Inquiry(request, entry, terms, self.agenda.now, self._asker(request), caller, done)
+
+    def _asker(self, request: Request) -> Asker:
+        return Asker(self._keys.fingerprint(request.credential), request.path, request.query)
 
     def _held(self, request: Request) -> Entry | None:
         return self._entries.get(self._keys.entry(request)) if self._rules.of(request).cache else None
@@ -443,7 +457,7 @@ class Rehearsal:
 
     def _govern(self, inquiry: _Inquiry) -> None:
         now = self.agenda.now
-        verdict = self._quota.admit(inquiry.asker, inquiry.request.priority, now)
+        verdict = self._quota.admit(inquiry.asker, inquiry.request.priority, now, returns=inquiry.request.returns)
         if not isinstance(verdict, Wait):
             self._go(inquiry, verdict)
             return
@@ -468,7 +482,9 @@ class Rehearsal:
         patient.alarm += 1
         _drop(self._lines, patient.pool, patient)
         has_waited = urged or now >= patient.end
-        verdict = self._quota.admit(patient.inquiry.asker, request.priority, now, has_waited=has_waited)
+        verdict = self._quota.admit(
+            patient.inquiry.asker, request.priority, now, has_waited=has_waited, returns=request.returns
+        )
         if isinstance(verdict, Wait):
             self._stand(patient, verdict)
             return
@@ -512,7 +528,7 @@ class Rehearsal:
 
         def landed() -> None:
             if answer.reply.mode is Mode.FAILED:
-                self._quota.unheard(probes, self.agenda.now, again_s=self._quota.stages.probe_s)
+                self._quota.unheard(probes, self.agenda.now)
             else:
                 self._heard(self._quota.heard(inquiry.asker, answer.reply, self.agenda.now, probes))
             self._settle(inquiry, answer.reply)

@@ -16,9 +16,10 @@ from msgspec.structs import replace
 
 from proxy.core import ledger, quota, reading, routes
 from proxy.core.batching import Limits
-from proxy.core.draws import STOPPED_BY, Asker
+from proxy.core.draws import Asker
 from proxy.core.keys import Keys
 from proxy.core.ledger import Bill, Ledger
+from proxy.core.limits import THROTTLED
 from proxy.core.memo import MEMO_BYTES, memo
 from proxy.core.messages import Credential, Mode, Reply, Request, Wishes
 from proxy.core.normal import join_pairs
@@ -141,7 +142,7 @@ class Replay:
         self.coverage.reads += 1
         self.coverage.older += not told.rest
         tally.reads += 1
-        tally.throttled_then += told.code in STOPPED_BY
+        tally.throttled_then += told.code in THROTTLED
         entry = _KEYS.entry(request)
         if entry not in self._seen:
             self._seen.add(entry)

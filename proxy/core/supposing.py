@@ -16,9 +16,10 @@ from typing import NamedTuple
 import msgspec
 
 from proxy.core import ledger, usage
-from proxy.core.draws import STOPPED_BY, Asker, tightest
+from proxy.core.draws import Asker, tightest
 from proxy.core.fields import asking, selection
 from proxy.core.keys import Keys
+from proxy.core.limits import THROTTLED, usual_code
 from proxy.core.messages import ANSWERED_NOW, Mode, Reply, Request
 from proxy.core.pool import HOUR_S, Stages
 from proxy.core.pools import Name
@@ -30,8 +31,6 @@ from proxy.core.usage import FORGOTTEN_S, Gauge
 _STEP_S = HOUR_S / 60
 _FULL = 100.0
 _USUAL_S = 0.1  # of an answer, until one is seen
-_CODES = {"app": 4, "page": 32, "account": 80004, "business": 80001}
-"""What a limit is told by that nobody had reached when the log was written."""
 
 
 class Answer(NamedTuple):
@@ -197,7 +196,7 @@ class Supposed:
             self._learn(asker, told.usage, now)
         for name, gauge in tightest(self._then.draws.named(asker, told.usage)):
             self._meter(name).tell(gauge, now)
-        if told.code in STOPPED_BY and (error := throttle(_error(told, ()))) is not None:
+        if told.code in THROTTLED and (error := throttle(_error(told, ()))) is not None:
             for name in self._then.draws.stopped_by(asker, error):
                 meter = self._meter(name)
                 meter.refusal = meter.refusal or _Refusal(told, meter.then.look(now))
@@ -257,7 +256,7 @@ def _said(told: Told, request: Request, fields: tuple[tuple[str, str], ...]) -> 
         return Reply(told.status, (), b"", Mode.FAILED)
     if told.mode == Mode.STALE and told.detail == "stale-if-error":
         return Reply(503, fields, b'{"error":{"code":2}}')
-    if told.code and told.code not in STOPPED_BY:
+    if told.code and told.code not in THROTTLED:
         return _error(told, fields)
     parts = ",".join(f'"{each}":{{}}' for each in ids_in(request.path, request.query))
     return Reply(200, (*fields, _ETAG), f"{{{parts}}}".encode())
@@ -271,4 +270,5 @@ def _error(told: Told, fields: tuple[tuple[str, str], ...]) -> Reply:
 def _refused(name: Name, meter: _Meter, fields: tuple[tuple[str, str], ...]) -> Reply:
     if meter.refusal is not None:
         return _error(meter.refusal.told, fields)
-    return Reply(400, fields, msgspec.json.encode({"error": {"code": _CODES[name.kind]}}))
+    code, subcode = usual_code(name.kind, name.type)  # nobody had reached it when the log was written
+    return Reply(400, fields, msgspec.json.encode({"error": {"code": code, "error_subcode": subcode}}))

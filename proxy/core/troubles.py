@@ -34,7 +34,7 @@ _OURS = {
     "fault": ("process", "A fault of the sidecar's own"),
 }
 _TOKEN = frozenset({102, 190})  # and for a token that is no longer good
-_KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business": "Business"}
+_KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business": "Business", "edge": "Edge"}
 
 Told = Mapping[str, Any]
 

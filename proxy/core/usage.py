@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from proxy.core import headers, jsontext
@@ -32,6 +33,7 @@ _COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time
 _MOST_GAUGES = 64  # Graph says of itself that it tells of at most 32
 _MOST_PERCENT = 1000.0
 _YEAR_S = 365 * 86400.0
+_DIGITS = 12
 
 
 class Gauge(NamedTuple):
@@ -68,6 +70,17 @@ def _written(gauge: Gauge) -> tuple[str, str]:
     if kind == "account":
         return "X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": percent, "reset_time_duration": gauge.lasts_s})
     return f"X-{kind.title()}-Usage", json.dumps({"call_count": percent})
+
+
+def retry_after_s(fields: Headers, now: float) -> float:
+    """Seconds until the time that `Retry-After` names (RFC 9110 section 10.2.3); 0 where it is missing or garbage."""
+    text = next((value.strip() for name, value in fields if name.lower() == "retry-after"), "")
+    if text.isascii() and text.isdigit():
+        return min(float(text[:_DIGITS]), _YEAR_S)
+    try:
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - now), _YEAR_S)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def usage_in(fields: Headers) -> Headers:

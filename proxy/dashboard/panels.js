@@ -9,7 +9,7 @@ const STAGES = {
   spare: ['◑', 'spare'],
   stop: ['●', 'stop'],
 };
-const KINDS = { app: 'App', page: 'Page', account: 'Ad account', business: 'Business' };
+const KINDS = { app: 'App', page: 'Page', account: 'Ad account', business: 'Business', edge: 'Edge' };
 
 /** A list of which only the first few are shown until the rest is asked for. */
 class Unfolding {

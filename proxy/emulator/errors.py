@@ -28,6 +28,7 @@ class GraphError(Exception):
         transient: bool | None = None,
         original: Any = None,
         shape: str = "",
+        retry_after_s: int = 0,
     ) -> None:
         """Hold what the envelope will say; `code=None` leaves the code out."""
         super().__init__(message)
@@ -38,6 +39,7 @@ class GraphError(Exception):
         self._challenge = challenge
         self.subcode = subcode
         self.transient = transient
+        self.retry_after_s = retry_after_s
         self._original = original
         self._shape = shape
 
@@ -171,9 +173,10 @@ _AD_LIMIT = (
     f"{DOCS}/overview/rate-limiting."
 )
 
+_USUAL = 0
 _LIMITS: dict[int, tuple[str, int | None]] = {
     4: ("Application request limit reached", None),
-    17: ("User request limit reached", 2446079),
+    17: ("User request limit reached", None),
     32: ("Page request limit reached", None),
     341: ("Feed action request limit reached", None),
     613: ("Calls to this api have exceeded the rate limit.", 1487742),
@@ -184,10 +187,17 @@ _LIMITS: dict[int, tuple[str, int | None]] = {
 }
 
 
-def throttled(code: int, status: int) -> GraphError:
-    """The caller has used up its calls."""
-    message, subcode = _LIMITS.get(code, _LIMITS[4])
-    return GraphError(f"(#{code}) {message}", code=code, status=status, subcode=subcode, transient=True)
+def throttled(code: int, status: int, subcode: int | None = _USUAL, *, retry_after_s: int = 0) -> GraphError:
+    """The caller has used up its calls; *subcode* 0 is the usual one of the code, None is none."""
+    message, usual = _LIMITS.get(code, _LIMITS[4])
+    return GraphError(
+        f"(#{code}) {message}",
+        code=code,
+        status=status,
+        subcode=usual if subcode == _USUAL else subcode,
+        transient=True,
+        retry_after_s=retry_after_s,
+    )
 
 
 # --- trouble of Graph's own

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,6 +20,8 @@ KINDS = {
     "odd": "slot",
     "aborted": "slot",
     "error": "slot",
+    # a limit is reached: for so many calls (`count`), or for so many `seconds` from the first that was refused
+    "throttled": "slot",
     # a write that is done, and answered with an error that holds the good answer
     "original_response": "slot",
     # instead of doing what the call asks
@@ -66,7 +69,12 @@ class Fault:
     status: int = 0
     """The HTTP status; 0 means the usual one of the kind."""
     code: int = 0
-    subcode: int = 0
+    subcode: int | None = 0
+    """Of a code of the limits, 0 means the usual one, and null that it has none."""
+    seconds: float = 0.0
+    """Strikes for so long from the first time on; 0 means that time does not end it."""
+    retry_after_s: int = 0
+    """What `throttled` says in Retry-After; 0 means that the field is missing."""
     message: str = ""
     """What the error says; or the text that `odd` puts into a body as it is, half an emoji if nothing is given."""
     shape: str = ""
@@ -95,14 +103,16 @@ class Target:
 class Faults:
     """The faults in force, and the dice."""
 
-    def __init__(self, seed: int) -> None:
-        """Start with none."""
+    def __init__(self, seed: int, clock: Callable[[], float] = time.time) -> None:
+        """Start with none; *clock* tells the seconds since 1970."""
         self._seed = seed
+        self._clock = clock
         self.clear()
 
     def clear(self) -> None:
         """Take all faults away."""
         self.active: list[Fault] = []
+        self._over: dict[int, float] = {}  # when a fault that lasts for some seconds ends
         self._dice = random.Random(self._seed)
 
     def add(self, given: Fault | dict[str, Any] | str) -> None:
@@ -125,6 +135,8 @@ class Faults:
             fault.after -= 1
             return False
         if fault.count == 0 or self._dice.random() >= fault.probability:
+            return False
+        if fault.seconds and self._clock() >= self._over.setdefault(id(fault), self._clock() + fault.seconds):
             return False
         if fault.count is not None:
             fault.count -= 1

@@ -65,6 +65,8 @@ class Graph:
                 self.count(call)
             if fault and fault.kind == "null":
                 return None
+            if fault and fault.kind == "throttled":
+                self.ledger.throttled_calls += _cost(call)
             reply = self._good(call, self._admitted(call, None if fault and fault.kind == "odd" else fault))
             return odd_of(reply, fault.message or HALF) if fault and fault.kind == "odd" else reply
         except GraphError as error:
@@ -108,6 +110,8 @@ class Graph:
         said = headers.of_error(
             call.version, self._usage(call), headers.content_type(call.channel, script=script), error.challenge()
         )
+        if error.retry_after_s:
+            said.append(("Retry-After", str(error.retry_after_s)))
         quiet = call.channel == "single" and truthy(call.params.get("suppress_http_code"))
         return Reply(200 if quiet else error.status, said, text)
 
@@ -190,6 +194,8 @@ def _cost(call: Call) -> int:
 
 def error_of(fault: Fault) -> GraphError:
     """The error that a fault describes; a code of the limits brings its own words."""
+    if fault.kind == "throttled":
+        return throttled(fault.code or 4, fault.status or 400, fault.subcode, retry_after_s=fault.retry_after_s)
     code, status = fault.code or 1, fault.status or 500
     if fault.message:
         return GraphError(fault.message, code=code, status=status, subcode=fault.subcode or None, shape=fault.shape)
@@ -197,7 +203,7 @@ def error_of(fault: Fault) -> GraphError:
         error = unknown_error()
         error.status = status
         return error
-    return throttled(code, status)
+    return throttled(code, status, fault.subcode)
 
 
 HALF = "\\ud83d"

@@ -21,7 +21,7 @@ class Parts:
         """Build every part from *config*; *clock* tells the seconds since 1970."""
         self.settings = Settings(config or Config())
         self.ledger = Ledger(self.settings)
-        self.faults = Faults(self.settings.config.seed)
+        self.faults = Faults(self.settings.config.seed, clock)
         self.world = World(self.settings, clock)
         self.pushed: deque[str] = deque(maxlen=1000)  # what was said to each webhook call, oldest first
         self.graph = Graph(self.settings, self.world, self.ledger, self.faults, clock)

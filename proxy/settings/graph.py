@@ -136,7 +136,8 @@ class Quota(Section):
         default=30,
         ge=0.1,
         le=3600,
-        description="seconds until a stopped limit is tried again, if Graph does not say; doubled by each failure",
+        description="seconds that a stopped limit is left alone, at most, if Graph names no time: from 1 on, doubled "
+        "by each probe that is refused",
     )
     longest_wait_s: float = Field(
         default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"

@@ -24,6 +24,9 @@ Probes = tuple[Name, ...]
 _FIRST = 0
 """The priority of what waits for nobody."""
 
+_REFUSED = 400
+"""The status from which on an answer that nobody here looks at may be a refusal for a limit."""
+
 
 class Heard(Protocol):
     """Who listens to what Graph says of limits."""
@@ -54,26 +57,56 @@ class Byway:
     now: Callable[[], float]
     heard: Heard
 
-    def admit(self, who: Credential | None, path: str, query: str) -> Probes:
-        """Let a read of *who* go now; of what it probes somebody has to hear. Raises Throttled."""
-        asker = Asker(self.keys.fingerprint(who), path, query)
-        verdict = self.quota.admit(asker, _FIRST, self.now(), has_waited=True)
+    def asker(self, who: Credential | None, path: str, query: str) -> Asker:
+        """*who*, asking for this."""
+        return Asker(self.keys.fingerprint(who), path, query)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether anybody was told of a refusal for a limit lately."""
+        return self.quota.has_refused
+
+    def returns(self, asker: Asker) -> bool:
+        """Whether *asker* was last told of a refusal for a limit."""
+        return self.quota.returns(asker)
+
+    def answered(self, asker: Asker, reply: Reply) -> None:
+        """Note whether *reply*, which *asker* gets, is a refusal for a limit."""
+        self.quota.answered(asker, reply, self.now())
+
+    def admit(self, asker: Asker, *, returns: bool = False) -> Probes:
+        """Let a read go now; of what it probes somebody has to hear. Raises Throttled.
+
+        A caller that *returns* after a refusal is let through, unless Graph named a time.
+        """
+        returns = returns or self.returns(asker)
+        verdict = self.quota.admit(asker, _FIRST, self.now(), has_waited=True, returns=returns)
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
         return verdict.probes if isinstance(verdict, Go) else ()
 
     @contextmanager
     def passing(self, who: Credential | None, path: str, query: str) -> Iterator[Passing]:
-        """Let a read go whose answer nobody here looks at: a good status tells of what it probes. Raises Throttled."""
-        probes, passing = self.admit(who, path, query), Passing()
+        """Let a read go whose answer nobody here looks at: a good status tells of what it probes. Raises Throttled.
+
+        A bad one may be a refusal for a limit, so its caller may come back.
+        """
+        asker, passing = self.asker(who, path, query), Passing()
+        try:
+            probes = self.admit(asker)
+        except Throttled:
+            self.quota.ended(asker, self.now(), is_refused=True)
+            raise
         try:
             yield passing
         finally:
-            if probes and 0 < passing.status < 400:
+            if passing.status:
+                self.quota.ended(asker, self.now(), is_refused=passing.status >= _REFUSED)
+            if probes and 0 < passing.status < _REFUSED:
                 self.heard(who, Reply(passing.status, (), b""), path, query, probes)
             elif probes:
                 self.unheard(probes)
 
     def unheard(self, probes: Probes) -> None:
         """A read that was to probe these told nothing of them."""
-        self.quota.unheard(probes, self.now(), again_s=self.quota.stages.probe_s)
+        self.quota.unheard(probes, self.now())

@@ -79,7 +79,7 @@ class Governor:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
         asker, now = Asker(self._keys.fingerprint(request.credential), request.path, request.query), self._now()
-        verdict = self._quota.admit(asker, request.priority, now)
+        verdict = self._quota.admit(asker, request.priority, now, returns=request.returns)
         if not isinstance(verdict, Wait):
             return await self._go(request, asker, verdict)
         verdict, pool = await self._turn(request, asker, verdict, now)
@@ -109,8 +109,7 @@ class Governor:
             reply = await self._onward(request)
         except BaseException as error:
             # What failed for its own reasons tells nothing, so the next probe waits; a caller that left does not count.
-            again_s = 0.0 if isinstance(error, asyncio.CancelledError) else self._quota.stages.probe_s
-            self._quota.unheard(go.probes, self._now(), again_s=again_s)
+            self._quota.unheard(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))
             raise
         self._tell(self._quota.heard(asker, reply, self._now(), go.probes))
         return _told_why(reply, "probe") if go.probes else reply
@@ -123,7 +122,9 @@ class Governor:
             while isinstance(verdict, Wait):
                 wait, is_over = verdict, await self._stand(patient, verdict, end)
                 has_waited = is_over or patient.urged
-                verdict = self._quota.admit(asker, request.priority, self._now(), has_waited=has_waited)
+                verdict = self._quota.admit(
+                    asker, request.priority, self._now(), has_waited=has_waited, returns=request.returns
+                )
         self._witness.paced(self._now() - began, wait.pool.label)
         return verdict, wait.pool
 

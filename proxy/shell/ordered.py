@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from proxy.core import batching, errors, operations, unbatching
+from proxy.core.draws import Asker
 from proxy.core.headers import passed_out
 from proxy.core.jsonpath import BadPath
 from proxy.core.ledger import Bill, calls_of
@@ -57,6 +58,7 @@ class _Ready:
     who: Credential | None = None
     read: Read | None = None
     inquiry: Inquiry | None = None
+    asker: Asker | None = None  # of a read
     probes: Probes = ()
 
     @property
@@ -134,6 +136,8 @@ class Ordered:
         self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
         if refused or (any(one.writes for one in ready) and self._is_for_the_caller(answer, ready)):
             self._byway.unheard(() if refused else probes)
+            for one in ready:
+                self._told(one, answer)
             return replace(answer, headers=passed_out(answer.headers))
         self._slots.was_called(answer.headers)
         told = slots or [_lost(one) for one in ready]
@@ -175,30 +179,34 @@ class Ordered:
         """A plain read goes in normal form, with its validator unless others need its body from Graph."""
         operation, named = self._slots.operation(at), at in self._slots.referred
         inquiry, request = await self._cache.inquire(read.request), read.request
+        asker = self._byway.asker(request.credential, request.path, request.query)
         try:
-            probes = self._admit(at, request.credential, request.path, request.query)
+            probes = self._admit(at, asker)
         except errors.Throttled as throttled:
             # What a write of this very batch may change is not told from before it.
             instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
+            self._byway.answered(asker, instead)
             self._slots.fill(at, read, instead, 0.0)
             return None
         if named:
             inquiry = replace(inquiry, request=inquiry.request.asking(""))
         item = unbatching.as_read(operation, inquiry.request, names=names, named=named)
-        return _Ready(at, item, writes=False, read=read, inquiry=inquiry, probes=probes)
+        return _Ready(at, item, writes=False, read=read, inquiry=inquiry, asker=asker, probes=probes)
 
     def _ready_other(self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str) -> _Ready | None:
         """A read that goes as it was written."""
+        asker = self._byway.asker(who, path, query)
         try:
-            return _Ready(at, item, writes=False, probes=self._admit(at, who, path, query))
+            return _Ready(at, item, writes=False, asker=asker, probes=self._admit(at, asker))
         except errors.Throttled as throttled:
+            self._byway.answered(asker, throttled.reply)
             self._slots.hold_back(at, throttled.reply)
             return None
 
-    def _admit(self, at: int, who: Credential | None, path: str, query: str) -> Probes:
+    def _admit(self, at: int, asker: Asker) -> Probes:
         """Let a read go, whatever its limit if a write waits for it: none is ever held back. Raises Throttled."""
         try:
-            return self._byway.admit(who, path, query)
+            return self._byway.admit(asker, returns=self._slots.returns)
         except errors.Throttled:
             if at in self._slots.wanted:
                 return ()
@@ -266,6 +274,13 @@ class Ordered:
         url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
         who, path, query = operations.asked_by(url, body, self._slots.envelope)
         self._byway.heard(who, reply, path, query, one.probes)
+        if one.read is None:
+            self._told(one, reply)
+
+    def _told(self, one: _Ready, reply: Reply) -> None:
+        """Let a read that *reply* refuses for a limit be known when it comes back."""
+        if one.asker is not None:
+            self._byway.answered(one.asker, reply)
 
     async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
         """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
@@ -284,6 +299,7 @@ class Ordered:
         if settled is None:
             self._slots.tell(one.at, told if reply is None else None)
             return False
+        self._told(one, settled)
         self._slots.fill(one.at, one.read, replace(settled, batch=answer.batch), seconds)
         return True
 

@@ -68,17 +68,28 @@ class Reader:
         """What is known now of the usage of *credential*, whatever it reads."""
         return self.quota.newest(Asker(self.keys.fingerprint(credential), "/", ""), self.now())
 
-    async def ask(self, read: Read, bill: Bill) -> Reply:
-        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included. Raises Large."""
+    async def ask(self, read: Read, bill: Bill, *, returns: bool = False) -> Reply:
+        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included. Raises Large.
+
+        A caller that *returns* after a refusal for a limit is let through, and whoever is refused now may return.
+        """
+        request = read.request
+        asker = Asker(self.keys.fingerprint(request.credential), request.path, request.query)
+        request = replace(request, returns=True) if returns else self.quota.returning(request, asker)
+        reply = await self._ask(request, bill)
+        self.quota.answered(asker, reply, self.now())
+        return reply
+
+    async def _ask(self, request: Request, bill: Bill) -> Reply:
         try:
             try:
                 with bills.charged_to(bill):
-                    return await self.stack(read.request)
+                    return await self.stack(request)
             except errors.SidecarError:
                 raise
             except Exception as fault:  # noqa: BLE001 - trouble here makes a reply slower, never an error
                 tell(fault)
-                return await self._ask_graph(replace(read.request, channel=Channel.DIRECT, validator=""), bill)
+                return await self._ask_graph(replace(request, channel=Channel.DIRECT, validator=""), bill)
         except errors.Large:
             raise
         except errors.SidecarError as error:

@@ -39,6 +39,7 @@ class Slots:
         self._whole: Headers | None = None  # what Graph told around the first call of the batch's own
         self._around: Headers = ()  # what can be known of that without one
         self._tells_usage = False  # whether Graph tells of usage there
+        self.returns = False  # whether any of its operations was refused for a limit, and so all come back with it
 
     async def open(self) -> None:
         """Begin a bill for each operation."""
@@ -103,7 +104,7 @@ class Slots:
         began = self._reader.clock()
         self.bills[at].turn_out(calls_of(read.request.query))
         try:
-            reply = await self._reader.ask(read, self.bills[at])
+            reply = await self._reader.ask(read, self.bills[at], returns=self.returns)
         except Large as large:
             if not self.writes:
                 raise

@@ -17,7 +17,7 @@ from proxy.core import errors, unbatching
 from proxy.core.dressing import WayIn, skipped
 from proxy.core.jsonpath import BadPath
 from proxy.core.messages import Mode, Reply
-from proxy.core.operations import Envelope
+from proxy.core.operations import Envelope, asked_by
 from proxy.core.reading import Hosts, Read, Skip
 from proxy.core.references import can_be_followed
 from proxy.core.rules import RuleBook
@@ -77,9 +77,11 @@ class Unbatcher:
 
     async def _fill(self, slots: Slots, ordered: Ordered) -> Reply | None:
         """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
-        operations, top = slots.envelope.operations, slots.envelope.credential
+        envelope, operations, top = slots.envelope, slots.envelope.operations, slots.envelope.credential
         everyone = range(len(operations))
         reads = [slots.read(at, operations[at].relative_url) async for at in slots.in_turns(everyone)]
+        if self.byway.has_refused:
+            slots.returns = any([self._returns(envelope, at, reads[at]) async for at in slots.in_turns(everyone)])
         if any(isinstance(read, Skip) and read.writes for read in reads):
             return await ordered.perform(everyone)
         if not any(isinstance(read, Read) and read.request.credential == top for read in reads):
@@ -88,6 +90,14 @@ class Unbatcher:
             is_warm = await self._is_warm(slots, reads)
             return await (self._chained(slots, ordered) if is_warm else ordered.perform(everyone))
         return await self._one_by_one(slots, ordered, reads)
+
+    def _returns(self, envelope: Envelope, at: int, read: Read | Skip) -> bool:
+        """Whether the operation at place *at* was last told of a refusal for a limit."""
+        if isinstance(read, Read):
+            asked = read.request
+            return self.byway.returns(self.byway.asker(asked.credential, asked.path, asked.query))
+        operation = envelope.operations[at]
+        return self.byway.returns(self.byway.asker(*asked_by(operation.relative_url, operation.body, envelope)))
 
     async def _one_by_one(self, slots: Slots, ordered: Ordered, reads: Sequence[Read | Skip]) -> Reply | None:
         plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]

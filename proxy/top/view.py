@@ -32,7 +32,7 @@ _MODES = {
     "FAILED": "red",
 }
 _STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
-_KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business"}
+_KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business", "edge": "Edge"}
 _FIXED = 16
 """Lines that are always there: all but what the lists list."""
 

@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.messages import Reply
-from proxy.core.pool import Pool, Stage, Stages
-from proxy.core.pools import LONGEST_PROBE_S, Name, Pools
+from proxy.core.pool import Pool, Refusal, Stage, Stages
+from proxy.core.pools import Name, Pools
 from proxy.core.usage import FORGOTTEN_S, Gauge
 
 STAGES = Stages(foresight_s=300)
 APP = Name("app", b"a" * 16, "", "")
 ACCOUNT = Name("account", b"a" * 16, "1", "ads_insights")
-ERROR = Reply(400, (), b"{}")
+ERROR = Refusal(Reply(400, (), b"{}"))
 PERCENTS = st.floats(0, 1000)
 
 
@@ -197,45 +197,109 @@ def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> Non
 
 
 def test_a_refusal_stops_until_its_time_is_up() -> None:
-    """Graph's own time to regain counts, else the first wait; then exactly one read is due."""
+    """Graph's own time to regain counts, else the first pause; then exactly one read is due."""
     pools = told(50)
-    assert pools.stop(APP, ERROR, 0, 1000) is True
+    assert pools.stop(APP, ERROR, 1000) is True
     (pool,) = pools.known([APP])
     assert pool.stop is not None
-    assert not pool.stop.is_due(1029)
-    assert pool.stop.is_due(1030)
-    pools.stop(APP, ERROR, 120, 1001)  # the answer to a read that had left before
+    assert not pool.stop.is_due(1000.9)
+    assert pool.stop.is_due(1001)
+    pools.stop(APP, ERROR._replace(regain_s=120), 1001)  # the answer to a read that had left before
     assert not pool.stop.is_due(1120)
     assert pool.stop.is_due(1121)
     pool.stop.is_probed = True
     assert not pool.stop.is_due(5000)
 
 
-def test_refused_probes_come_ever_rarer_and_an_answer_opens() -> None:
-    """Each refusal doubles the wait, up to a bound; after the first answer all is as before."""
-    pools, now, waits = told(50), 1000.0, []
-    pools.stop(APP, ERROR, 0, now)
+def pauses(stages: Stages, refusal: Refusal) -> list[float]:
+    """How long a pool is left alone, over eight probes that are refused, each as soon as it is due."""
+    pools, now, found = Pools(stages), 1000.0, []
+    pools.stop(APP, refusal, now)
     for _probe in range(8):
         (pool,) = pools.known([APP])
         assert pool.stop is not None
-        waits.append(pool.stop.until - now)
+        found.append(pool.stop.until - now)
         now = pool.stop.until
-        pools.probed(APP, ERROR, 0, now)
-    assert waits == [30, 60, 120, 240, 480, 900, 900, LONGEST_PROBE_S]
-    pools.probed(APP, None, 0, now)
+        pools.probed(APP, refusal, now)
+    return found
+
+
+def test_refused_probes_come_ever_rarer() -> None:
+    """Each refusal doubles the pause from a second on, up to the setting; a limit per second is over in one."""
+    assert pauses(STAGES, ERROR) == [1, 2, 4, 8, 16, 30, 30, 30]
+    assert pauses(Stages(probe_s=90), ERROR) == [1, 2, 4, 8, 16, 32, 64, 90]
+    assert pauses(Stages(probe_s=0.5), ERROR) == [0.5] * 8
+    assert pauses(STAGES, ERROR._replace(lasts_s=1.0)) == [1] * 8
+
+
+def test_an_answer_opens_whatever_was_before() -> None:
+    """After the first answer to a probe all is as before, and the next refusal begins with the first pause."""
+    pools = told(50)
+    pools.stop(APP, ERROR, 1000)
+    pools.probed(APP, ERROR, 1001)
+    pools.probed(APP, None, 1003)
+    assert [pool.stop for pool in pools.known([APP])] == [None]
+    pools.stop(APP, ERROR, 1010)
+    assert [pool.stop and pool.stop.until for pool in pools.known([APP])] == [1011]
+
+
+def test_who_comes_back_early_makes_the_pause_no_longer() -> None:
+    """A caller that was refused and asks again before the pool is due keeps the others waiting no longer."""
+    pools = told(50)
+    pools.stop(APP, ERROR, 1000)
+    pools.probed(APP, ERROR, 1001)
+    pools.probed(APP, ERROR, 1002)
     (pool,) = pools.known([APP])
-    assert pool.stop is None
+    assert pool.stop is not None
+    assert (pool.stop.until, pool.stop.failures) == (1003, 1)
+
+
+@pytest.mark.parametrize(
+    "regain_s, now, returns, goes",
+    [
+        (0, 1000.5, True, True),  # Graph named no time: who was refused is a probe whenever it comes
+        (0, 1000.5, False, False),
+        (0, 1001, False, True),
+        (60, 1059, True, False),  # what Graph named holds for all
+        (60, 1060, True, True),
+        (60, 1060, False, True),
+    ],
+)
+def test_who_is_asked_of_a_stopped_pool(regain_s: float, now: float, returns: bool, goes: bool) -> None:  # noqa: FBT001
+    """Whoever comes when it is due; who was refused itself at any time, unless Graph named one."""
+    pools = told(50)
+    pools.stop(APP, ERROR._replace(regain_s=regain_s), 1000)
+    (pool,) = pools.known([APP])
+    assert pool.stop is not None
+    assert pool.stop.lets(now, returns=returns) is goes
 
 
 def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
-    """Trouble on the way is no refusal and no answer: another probe goes later."""
+    """Trouble on the way is no refusal and no answer: another probe goes after the same pause, or at once."""
     pools = told(50)
-    pools.stop(APP, ERROR, 0, 1000)
+    pools.stop(APP, ERROR, 1000)
+    pools.probed(APP, ERROR, 1001)
     (pool,) = pools.known([APP])
     assert pool.stop is not None
     pool.stop.is_probed = True
-    pools.unprobed(APP, 1030, again_s=30)
-    assert (pool.stop.is_due(1059), pool.stop.is_due(1060)) == (False, True)
+    pools.unprobed(APP, 1010, at_once=False)
+    assert (pool.stop.is_due(1011.9), pool.stop.is_due(1012)) == (False, True)
+    pool.stop.is_probed = True
+    pools.unprobed(APP, 1013, at_once=True)
+    assert pool.stop.is_due(1013)
+
+
+def test_a_pool_that_is_used_up_is_asked_for_news_ever_more_rarely() -> None:
+    """Nobody is turned away meanwhile, so it begins with the longest pause, and ends at a bound."""
+    pools, now, found = told(100), 1000.0, []
+    for _probe in range(7):
+        (pool,) = pools.known([APP])
+        assert pool.stop is not None
+        found.append(pool.stop.until - now)
+        now = pool.stop.until
+        pools.tell(APP, Gauge("app", "", "", 100), 1, now)
+        pools.probed(APP, None, now)
+    assert found == [30, 60, 120, 240, 480, 900, 900]
 
 
 def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() -> None:
@@ -249,9 +313,9 @@ def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() 
 def test_better_news_does_not_undo_a_refusal() -> None:
     """Users report refusals while a header reads nought: the code decides."""
     pools = told(0)
-    pools.stop(APP, ERROR, 0, 1000)
-    pools.tell(APP, Gauge("app", "", "", 0), 1, 1001)
-    assert pools.pressure([APP], 1002) == 1
+    pools.stop(APP, ERROR, 1000)
+    pools.tell(APP, Gauge("app", "", "", 0), 1, 1000.2)
+    assert pools.pressure([APP], 1000.5) == 1
 
 
 def test_calm_costs_nothing() -> None:

@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.draws import STOPPED_BY, Asker, one_node
+from proxy.core.draws import Asker, one_node
+from proxy.core.limits import THROTTLED
 from proxy.core.messages import Headers, Mode, Reply, Request
 from proxy.core.pool import Stages
 from proxy.core.pools import Name
 from proxy.core.quota import GO, Go, Halt, Lately, Quota, Wait, throttle
+from proxy.core.returning import Returning
 from tests.work import lines_run
 
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -48,7 +50,7 @@ def request(path: str) -> Request:
     return Request("graph.facebook.com", "v25.0", path, "")
 
 
-def is_halted(quota: Quota, asker: Asker, now: float = 1001) -> bool:
+def is_halted(quota: Quota, asker: Asker, now: float = 1000.9) -> bool:
     """Whether Graph is not asked."""
     return isinstance(quota.admit(asker, 3, now), Halt)
 
@@ -60,6 +62,7 @@ def is_halted(quota: Quota, asker: Asker, now: float = 1001) -> bool:
         (341, None, "/111/feed", ["/act_1", "/111"], []),
         (4, 1504022, "/act_1/insights", ["/act_2/insights", "/111/insights"], ["/act_1", "/111"]),
         (17, None, "/act_1", ["/act_1", "/act_2", "/111"], []),
+        (17, 2446079, "/act_1/ads", ["/act_1", "/act_1/ads"], ["/act_1/insights", "/act_2", "/111"]),
         (32, None, "/77/feed", ["/77", "/77/posts", "/77_5/comments"], ["/78", "/act_1"]),
         (613, 1487742, "/act_1/ads", ["/act_1", "/act_1/campaigns"], ["/act_1/insights", "/act_2", "/111"]),
         (80000, None, "/act_1/insights", ["/act_1/insights"], ["/act_1/ads", "/act_2/insights", "/111"]),
@@ -68,7 +71,13 @@ def is_halted(quota: Quota, asker: Asker, now: float = 1001) -> bool:
         (80001, None, "/77/feed", ["/77/feed", "/77"], ["/78/feed", "/act_1"]),
         (80004, None, "/?ids=act_1,act_2", ["/?ids=act_1,act_2"], ["/act_1", "/act_2"]),
         (32, None, "/?ids=77,78", ["/77", "/?ids=77,78"], []),
-        (613, None, "/", ["/", "/77"], []),
+        (613, None, "/", ["/"], ["/77"]),
+        (613, None, "/900/adnetworkanalytics", ["/900/adnetworkanalytics"], ["/900", "/900/roles", "/901/feed"]),
+        (613, 1996, "/900/feed", ["/900/feed"], ["/900", "/900/roles"]),
+        (613, 5044001, "/act_1/ads", ["/act_1/ads"], ["/act_1", "/act_1/campaigns"]),
+        (613, None, "/?ids=1,2", ["/?ids=1,2"], ["/1", "/?ids=1,3"]),
+        (368, None, "/900/feed", ["/900/feed"], ["/900", "/900/roles"]),
+        (130429, None, "/900", ["/900", "/900/messages"], ["/901"]),
     ],
 )
 def test_each_code_stops_the_pool_that_it_speaks_of(
@@ -91,7 +100,7 @@ def _split(target: str, who: bytes = ANN) -> Asker:
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 429])
-@pytest.mark.parametrize("code", sorted(STOPPED_BY))
+@pytest.mark.parametrize("code", sorted(THROTTLED))
 def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
     """Statuses of refusals differ from call to call."""
     error = throttle(refusal(code, status))
@@ -99,9 +108,9 @@ def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
     assert error.code == code
 
 
-@pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), refusal(368), Reply(400, (), b"<html>")])
+@pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), Reply(400, (), b"<html>")])
 def test_nothing_else_is_a_refusal(reply: Reply) -> None:
-    """Trouble, bad tokens and policy blocks stop no pool."""
+    """Trouble and bad tokens stop no pool."""
     quota = Quota(Stages())
     assert quota.heard(asks("/1"), reply, 1000).stopped == ()
     assert quota.admit(asks("/1"), 3, 1001) is GO
@@ -112,10 +121,10 @@ def test_what_is_said_again() -> None:
     quota = Quota(Stages())
     trace, challenge = ("x-fb-trace-id", "A"), ("WWW-Authenticate", "OAuth")
     quota.heard(asks("/1"), refusal(4, 403, fields=(trace, challenge, app_usage(100))), 1000)
-    verdict = quota.admit(asks("/2"), 3, 1010.5)
+    verdict = quota.admit(asks("/2"), 3, 1000.5)
     assert isinstance(verdict, Halt)
     again = verdict.reply
-    assert again.headers == (TYPED, challenge, ("Retry-After", "20"))
+    assert again.headers == (TYPED, challenge, ("Retry-After", "1"))
     assert (again.status, again.body, again.mode, again.detail) == (403, refusal(4).body, Mode.REUSED, "throttled")
     assert (again.upstream_s, again.ttl) == (None, None)
 
@@ -126,7 +135,7 @@ def test_who_wanted_no_code_gets_none() -> None:
     quota.heard(asks("/1", "suppress_http_code=1"), refusal(4, 200), 1000)
     statuses = {}
     for query in ("", "suppress_http_code=1"):
-        verdict = quota.admit(asks("/1", query), 3, 1001)
+        verdict = quota.admit(asks("/1", query), 3, 1000.5)
         assert isinstance(verdict, Halt)
         statuses[query] = verdict.reply.status
     assert statuses == {"": 400, "suppress_http_code=1": 200}
@@ -141,6 +150,54 @@ def test_graphs_own_time_to_regain_is_kept() -> None:
     assert isinstance(quota.admit(asker, 3, 1300), Go)
 
 
+@pytest.mark.parametrize(
+    "value, seconds",
+    [("90", 90), (" 7 ", 7), ("0", 0), ("Thu, 01 Jan 1970 00:18:00 GMT", 80), ("soon", 0), ("-5", 0), ("", 0)],
+)
+def test_retry_after_of_graphs_is_kept(value: str, seconds: int) -> None:
+    """In seconds or as a date (RFC 9110 section 10.2.3); what cannot be read names no time."""
+    quota, asker = Quota(Stages()), asks("/1")
+    quota.heard(asker, refusal(4, 429, fields=(("retry-after", value),)), 1000)
+    quota.ended(asker, 1000, is_refused=True)
+    verdicts = [quota.admit(asker, 3, now, returns=quota.returns(asker)) for now in (1000.5, 999.5 + max(seconds, 1))]
+    halted = [isinstance(verdict, Halt) for verdict in verdicts]
+    assert halted == ([True, True] if seconds else [False, False])
+    assert isinstance(quota.admit(asker, 3, 1000 + seconds, returns=True), Go)
+
+
+def test_a_reset_beside_another_limits_refusal_names_no_time() -> None:
+    """What Graph says of an account is no word about an edge, and an account's own reset counts once it is used up."""
+    reset = ("X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": 9.67, "reset_time_duration": 100}))
+    for code, fields in ((613, (business("1", "ads_insights", 50, 5),)), (17, (reset,))):
+        quota, asker = Quota(Stages()), asks("/act_1/insights")
+        quota.heard(asker, refusal(code, subcode=2446079 if code == 17 else None, fields=fields), 1000)
+        assert is_halted(quota, asker, 1000.9)
+        assert not is_halted(quota, asker, 1001)
+
+
+def test_who_was_refused_is_known_until_it_is_answered() -> None:
+    """By token and read; an answer ends it, whoever it was that refused."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1"), refusal(4), 1000)
+    for reply in (refusal(4), good(), refusal(613)):
+        quota.answered(asks("/1"), reply, 1001)
+        assert quota.returns(asks("/1")) is (throttle(reply) is not None)
+    assert not quota.returns(asks("/2"))
+    assert not quota.returns(asks("/1", who=BOB))
+
+
+def test_who_was_refused_long_ago_is_forgotten() -> None:
+    """Memory is bounded by time and by places."""
+    quota = Quota(Stages())
+    quota.heard(asks("/1"), refusal(4), 1000)
+    for number in range(Returning.PLACES + 1):
+        quota.answered(asks(f"/{number}"), refusal(4), 1000)
+    assert [quota.returns(asks(path)) for path in ("/0", "/1")] == [False, True]
+    for _time in range(Returning.PLACES):
+        quota.answered(asks("/9"), good(), 1000 + Returning.LASTS_S + 1)
+    assert not quota.returns(asks(f"/{Returning.PLACES}"))
+
+
 def test_one_probe_at_a_time() -> None:
     """When its time is up one read goes, the others get the last answer, until the probe has told."""
     quota = Quota(Stages())
@@ -149,6 +206,7 @@ def test_one_probe_at_a_time() -> None:
     assert isinstance(probe, Go)
     assert len(probe.probes) == 1
     assert is_halted(quota, asks("/2"), 1030)
+    assert quota.admit(asks("/2"), 3, 1030, returns=True) == probe  # who was refused is one, too
     quota.heard(asks("/1"), good(), 1031, probe.probes)
     assert isinstance(quota.admit(asks("/2"), 3, 1031), Go)
 
@@ -164,7 +222,7 @@ def test_what_a_probe_tells(answer: Reply, opens: bool) -> None:  # noqa: FBT001
     probe = quota.admit(asks("/act_1"), 3, 1030)
     assert isinstance(probe, Go)
     quota.heard(asks("/act_1"), answer, 1031, probe.probes)
-    assert is_halted(quota, asks("/act_1"), 1032) is not opens
+    assert is_halted(quota, asks("/act_1"), 1031.9) is not opens
 
 
 def test_a_probe_that_was_lost_is_sent_again() -> None:
@@ -173,7 +231,7 @@ def test_a_probe_that_was_lost_is_sent_again() -> None:
     quota.heard(asks("/1"), refusal(4), 1000)
     probe = quota.admit(asks("/1"), 3, 1030)
     assert isinstance(probe, Go)
-    quota.unheard(probe.probes, 1031, again_s=0)
+    quota.unheard(probe.probes, 1031, at_once=True)
     again = quota.admit(asks("/1"), 3, 1031)
     assert isinstance(again, Go)
     assert again.probes == probe.probes
@@ -183,8 +241,8 @@ def test_answers_to_reads_that_had_left_open_nothing() -> None:
     """Only a probe's answer speaks of now."""
     quota = Quota(Stages())
     quota.heard(asks("/1"), refusal(4), 1000)
-    quota.heard(asks("/1"), good(app_usage(3)), 1001)
-    assert is_halted(quota, asks("/1"), 1002)
+    quota.heard(asks("/1"), good(app_usage(3)), 1000.2)
+    assert is_halted(quota, asks("/1"), 1000.5)
 
 
 def test_objects_belong_to_what_graph_names_with_them() -> None:
@@ -192,7 +250,7 @@ def test_objects_belong_to_what_graph_names_with_them() -> None:
     quota = Quota(Stages())
     for campaign in ("501", "502"):
         quota.heard(asks(f"/{campaign}"), good(business("1", "ads_management", 10)), 1000)
-    quota.heard(asks("/501"), refusal(80004), 1001)
+    quota.heard(asks("/501"), refusal(80004), 1000)
     assert is_halted(quota, asks("/502"))
     assert is_halted(quota, asks("/act_1"))
     assert not is_halted(quota, asks("/502/insights"))
@@ -204,7 +262,7 @@ def test_a_page_and_its_use() -> None:
     quota = Quota(Stages())
     for node in ("77", "88"):
         quota.heard(asks(f"/{node}"), good(business("9", "pages", 10)), 1000)
-    quota.heard(asks("/77"), refusal(80001), 1001)
+    quota.heard(asks("/77"), refusal(80001), 1000)
     assert [is_halted(quota, asks(path)) for path in ("/88/feed", "/99")] == [True, False]
 
 
@@ -213,7 +271,7 @@ def test_what_names_several_teaches_nothing() -> None:
     quota = Quota(Stages())
     both = json.dumps({one: [{"type": "ads_management", "call_count": 5}] for one in ("1", "2")})
     quota.heard(asks("/501"), good(("X-Business-Use-Case-Usage", both)), 1000)
-    quota.heard(asks("/501"), refusal(80004), 1001)
+    quota.heard(asks("/501"), refusal(80004), 1000)
     assert is_halted(quota, asks("/501"))
     assert not is_halted(quota, asks("/act_1"))
 

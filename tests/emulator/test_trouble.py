@@ -52,6 +52,36 @@ async def test_a_token_may_come_in_a_header(asker: Asker, scheme: str) -> None:
     assert reply.json["id"] == (await asker.get("/me")).json["id"]
 
 
+@pytest.mark.parametrize(
+    "given, subcode",
+    [({"code": 613}, 1487742), ({"code": 613, "subcode": None}, None), ({"code": 613, "subcode": 5044001}, 5044001),
+     ({"code": 17}, None), ({"code": 17, "subcode": 2446079}, 2446079), ({}, None)],
+)  # fmt: skip
+async def test_a_throttle_says_what_it_is_told_to(asker: Asker, given: dict[str, Any], subcode: int | None) -> None:
+    """Code and subcode, which may be missing, and when to come back, where it is to say so; of one edge alone."""
+    await struck(asker, kind="throttled", path="7/feed", count=1, retry_after_s=3, **given)
+    assert (await asker.get("/7")).status == 200
+    reply = await asker.get("/7/feed")
+    assert (reply.status, reply.error["code"], reply.error.get("error_subcode")) == (400, given.get("code", 4), subcode)
+    assert reply.headers["Retry-After"] == "3"
+    assert (await asker.get("/7/feed")).status == 200
+
+
+async def test_a_throttle_may_last_for_some_seconds(opening: Opening) -> None:
+    """From the first call on that it refuses; those are counted."""
+    now = [1_000_000.0]
+    asker = await opening(clock=lambda: now[0])
+    await struck(asker, kind="throttled", seconds=10)
+    heard = []
+    for later in (50, 0, 9.9, 0.2):
+        now[0] += later
+        reply = await asker.get("/7")
+        heard.append(reply.status)
+        assert "Retry-After" not in reply.headers
+    assert heard == [400, 400, 400, 200]
+    assert (await asker.ask("GET", "/__emulator__/ledger")).json["throttled_calls"] == 3
+
+
 async def test_usage_grows_until_calls_are_refused(opening: Opening) -> None:
     """Each slot, each of ids= and each 304 counts; the window gives calls back."""
     now = [1_000_000.0]
