@@ -28,6 +28,7 @@ A read, downwards, and whom each layer asks:
     places       connections to Graph, shared fairly   places
     upstream     Graph (exchange, keepalive, dialing)  errors: ours, how to read Graph's; codings
     passthrough  what is no plain read                 looping: calls that come back
+      relinking                                        relinking: the links in it
 
 Around it:
 

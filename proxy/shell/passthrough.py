@@ -10,10 +10,12 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from proxy.core import headers, looping
-from proxy.core.dressing import NAME
+from proxy.core.dressing import LINKS_AS_THEY_ARE, NAME, WayIn
 from proxy.core.messages import Headers
+from proxy.core.relinking import accepted
 from proxy.shell.exchange import Exchange, Left, Streamed
 from proxy.shell.listener import is_last
+from proxy.shell.relinking import led_back
 from proxy.shell.upstream import Way, exchange, translated
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
@@ -48,11 +50,13 @@ class Passthrough:
         extra: Headers,
         left: Left,
         answered: Callable[[int, Headers], None],
+        way_in: WayIn = LINKS_AS_THEY_ARE,
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
         *looked_at* is what was read of the body already. *left* is called when the message is on its way; *answered* is
         told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything.
+        Links are led back by *way_in*, where they can be found.
         Raises SidecarError while nothing has been answered yet.
         """
         assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
@@ -61,20 +65,27 @@ class Passthrough:
             async with _patience(self._way.reply_timeout_s) as patience, AsyncExitStack() as call:
                 body = _framed(message, patience.watched(_body(message, looked_at)))
                 asking = self._exchange.stream(
-                    self._way.url(host, "/"), f"{message.method} {target}", self._fields(message), body, left
+                    self._way.url(host, "/"), f"{message.method} {target}", self._fields(message, way_in), body, left
                 )
                 try:
                     answer = await call.enter_async_context(asking)
                     told = answer.status, answer.fields
                 finally:
                     answered(*told)
-                return await _send_on(message, answer, extra, patience)
+                links = LINKS_AS_THEY_ARE if message.method == "HEAD" else way_in
+                told_on = await led_back(answer, links, patience.wait_for_graph)
+                return await _send_on(message, answer, told_on, extra, patience)
 
-    def _fields(self, message: web.BaseRequest) -> Headers:
+    def _fields(self, message: web.BaseRequest, way_in: WayIn) -> Headers:
         """The header fields with which Graph is asked."""
         trail = ", ".join([*message.headers.getall(looping.FIELD, ()), self._way.trail.signed])
+        told = headers.passed_through(message.headers.items(), but=_SET_HERE)
+        if way_in.origin:
+            told = tuple(
+                (name, accepted(value) if name.lower() == "accept-encoding" else value) for name, value in told
+            )
         return (
-            *headers.passed_through(message.headers.items(), but=_SET_HERE),
+            *told,
             ("User-Agent", self._way.user_agent),
             (looping.FIELD, trail),
             *_framing(message),
@@ -153,10 +164,11 @@ async def _body(message: web.BaseRequest, looked_at: bytes) -> AsyncIterator[byt
 async def _send_on(
     message: web.BaseRequest,
     answer: Streamed,
+    told: tuple[Headers, AsyncIterator[bytes]],
     extra: Headers,
     patience: _Patience,
 ) -> web.StreamResponse:
-    fields = CIMultiDict((*headers.passed_through(answer.fields), *extra))
+    fields = CIMultiDict((*headers.passed_through(told[0]), *extra))
     fields.setdefault("Server", NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
     if is_last(message):
@@ -165,7 +177,7 @@ async def _send_on(
         patience.wait_for_caller()
         await response.prepare(message)
         patience.wait_for_graph()
-        async for chunk in answer.content.iter_any():
+        async for chunk in told[1]:
             patience.wait_for_caller()
             await response.write(chunk)
             patience.wait_for_graph()

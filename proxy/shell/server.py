@@ -127,7 +127,7 @@ class Server:
                 self.reader.quota.note(asker, fields, self.reader.now())
 
         try:
-            if found.writes or not is_known:
+            if found.writes or not is_known or head.method == "OPTIONS":  # a preflight asks Graph for nothing
                 response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
             else:
                 with self.byway.passing(who, target.path, target.query) as passing:
@@ -151,7 +151,7 @@ class Server:
         answered: Callable[[int, Headers], None],
     ) -> web.StreamResponse:
         def heard(status: int, fields: Headers) -> None:
-            sending.answered([was_counted_unread(status, bill.asked)])
+            sending.answered([was_counted_unread(status, bill.asked) and head.method != "OPTIONS"])
             answered(status, fields)
 
         with self.reader.telemetry.stream(bill) as sending:
@@ -163,6 +163,7 @@ class Server:
                 extra=dressing.skipped(found.reason, writes=found.writes),
                 left=sending.left,
                 answered=heard,
+                way_in=self._way_in(message, head),
             )
 
     def _held_back(self, reply: Reply, passage: Passage, bill: Bill) -> web.StreamResponse:
