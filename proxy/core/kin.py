@@ -6,6 +6,8 @@ What is learned is bounded; a read that is no longer known is learned again befo
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -161,9 +163,26 @@ def _spot(path: str, query: str) -> str:
     return short(path if "/" in path[1:] else f"{path}?{query}")
 
 
+_LARGE = 2**18
+"""Bytes of a body that is not taken apart to learn from: that would keep other callers waiting."""
+
+_ID_MEMBER = re.compile(rb'"id"\s*:\s*"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+
+
+def _text(raw: bytes) -> str:
+    """The string that *raw* stands for between quotes in JSON; as it is where it stands for none."""
+    if b"\\" in raw:
+        with contextlib.suppress(*UNREADABLE):
+            return str(jsontext.decode(b'"%b"' % raw))
+    return raw.decode("utf-8", "replace")
+
+
 def _listed(body: bytes) -> Iterator[str]:
-    """The ids of what stands in the lists of *body*, on its top level and below."""
+    """The ids of what stands in the lists of *body*, on its top level and below; of a large body all ids in it."""
     if b'"data"' not in body:
+        return
+    if len(body) > _LARGE:
+        yield from (_text(found) for found in _ID_MEMBER.findall(body))
         return
     try:
         waiting: list[Any] = [jsontext.decode(body)]

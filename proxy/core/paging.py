@@ -13,6 +13,8 @@ from collections.abc import Set as AbstractSet
 
 _PAGING = re.compile(rb'(?<!\\)"paging"\s*:\s*\{')
 _MARK = re.compile(rb'"((?:[^"\\]|\\.)*+)"?|[{}]', re.DOTALL)
+_OPENING_OR_LINK = re.compile(rb'"(?<!\\")(?:(paging)"\s*:\s*\{|(?:next|previous)"\s*:\s*")')
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _OPENING = re.compile(rb"\s*:\s*\{")
 _LINK_VALUE = re.compile(rb'\s*:\s*"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 _ORIGIN = re.compile(rb"https?:(?:\\?/){2}([^/\\?\"]+)")
@@ -58,19 +60,53 @@ def _changed(body: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def _links(body: bytes) -> Iterator[tuple[int, int]]:
-    """Where `next` and `previous` stand in every `paging` object, from left to right; each byte is read once."""
+    """Where `next` and `previous` stand in every `paging` object, from left to right.
+
+    Most of a body is only searched for openings and links. What stands between a link and the opening before it is read
+    mark by mark, and the whole body where that opening was closed and an earlier one may still be open.
+    """
+    at, openings, done = 0, 0, -1
+    is_paging: list[bool] = []  # of each object that is open, whether it is a paging one
+    for found in _OPENING_OR_LINK.finditer(body):
+        if found[1]:
+            at, openings, is_paging = found.end(), openings + 1, [True]
+            continue
+        at = _read_on(body, at, found.start(), is_paging)
+        if not is_paging and openings > 1:
+            yield from (span for span in _links_one_by_one(body) if span[0] > done)
+            return
+        if is_paging and is_paging[-1] and at <= found.start() and (value := _STRING.match(body, found.end() - 1)):
+            at, done = value.end(), value.start(1)
+            yield value.span(1)
+
+
+def _read_on(body: bytes, at: int, end: int, is_paging: list[bool]) -> int:
+    """Read the marks between *at* and *end*, keeping *is_paging*; where the last of them ends."""
+    while is_paging and (mark := _MARK.search(body, at)) and mark.start() < end:
+        at = _read_mark(body, mark, is_paging)
+    return at
+
+
+def _read_mark(body: bytes, mark: re.Match[bytes], is_paging: list[bool]) -> int:
+    if mark.group() == b"{":
+        is_paging.append(False)
+    elif mark.group() == b"}":
+        is_paging.pop()
+    elif mark.group(1) == b"paging" and (opening := _OPENING.match(body, mark.end())):
+        is_paging.append(True)
+        return opening.end()
+    return mark.end()
+
+
+def _links_one_by_one(body: bytes) -> Iterator[tuple[int, int]]:
+    """The same, however `paging` objects stand in each other; each byte is read once."""
     at = 0
     while paging := _PAGING.search(body, at):
-        at, is_paging = paging.end(), [True]  # of each object that is open, whether it is a paging one
+        at, is_paging = paging.end(), [True]
         while is_paging and (mark := _MARK.search(body, at)):
             at = mark.end()
-            if mark.group() == b"{":
-                is_paging.append(False)
-            elif mark.group() == b"}":
-                is_paging.pop()
-            elif mark.group(1) == b"paging" and (opening := _OPENING.match(body, at)):
-                at = opening.end()
-                is_paging.append(True)
-            elif is_paging[-1] and mark.group(1) in _LINKS and (value := _LINK_VALUE.match(body, at)):
+            if is_paging[-1] and mark.group(1) in _LINKS and (value := _LINK_VALUE.match(body, at)):
                 at = value.end()
                 yield value.span(1)
+            else:
+                at = _read_mark(body, mark, is_paging)

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from proxy.core.kin import Kin
 from proxy.core.messages import Request
 from tests.core.samples import request
+from tests.work import lines_run
 
 ANN, BOB = b"a" * 16, b"b" * 16
 KEY = b"k"
@@ -70,6 +71,16 @@ def test_what_lists_an_object_changes_with_it(body: bytes) -> None:
     kin.learn(KEY, at("/act_1", "fields=ads"), ANN, body)
     assert meets(kin, ("12",), at("/act_1", "fields=ads"))
     assert not meets(kin, ("12",), at("/act_1", "fields=name"))
+
+
+@pytest.mark.parametrize("body", [b'{"data":[{"id":"12"}],"x":"%b"}', b'{"x":"%b","data":[{"id": "\\u0031\\u0032"}]}'])
+def test_a_large_body_is_learned_from_without_being_taken_apart(body: bytes) -> None:
+    """What it lists is found by its ids; that more may be found than is listed ends freshness early, never late."""
+    kin, large = Kin(), body % (b"x" * 2**18)
+    assert kin.learn(KEY, at("/act_1/campaigns"), ANN, large)[0] == ("12",)
+    rows = b'{"data":[' + b'{"id":"12"},' * 50_000 + b'{"id":"13"}]}'
+    assert lines_run(lambda: kin.learn(KEY, at("/act_1/campaigns"), ANN, rows)) < 8 * 50_000
+    assert meets(kin, ("13",), at("/act_1/campaigns"))
 
 
 @pytest.mark.parametrize("body", [b"", b'{"data"', b'{"data":1}', b'{"data":[]}', b'{"data":{"id":"12"}}', b"[" * 9999])

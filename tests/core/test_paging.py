@@ -1,11 +1,13 @@
 import json
 import re
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.paging import as_asked_alone, rewrite
+from tests.work import lines_run
 
 HOSTS = frozenset({"graph.facebook.com", "graph.beta.facebook.com", "emulator:9000"})
 OURS = "http://127.0.0.1:8080"
@@ -155,3 +157,14 @@ def test_what_graph_adds_to_links_in_a_batch(mark: bytes) -> None:
         told = start + mark.join(before) + end
         assert as_asked_alone(told) == start + mark.join(after) + end
     assert as_asked_alone(start + b"_fb_url=1" + end) == start[:-1] + end
+
+
+def test_what_is_between_links_is_not_read_mark_by_mark() -> None:
+    """A large page costs no more steps than a small one with as many links."""
+    row = b'{"id":"1","name":"{\\"x\\":1}","ads":{"data":[{"id":"2"}],"paging":{"cursors":{"before":"b","after":"a"}}}}'
+    end = b'],"paging":{"cursors":{"after":"a"},"next":"' + LINK.encode() + b'"}}'
+    small, large = (b'{"data":[' + b",".join([row] * count) + end for count in (100, 1000))
+    for body in (small, large):
+        assert rewrite(body, HOSTS, OURS) == body.replace(b"https://graph.facebook.com", OURS.encode())
+    steps = [lines_run(partial(rewrite, body, HOSTS, OURS)) for body in (small, large)]
+    assert steps[1] - steps[0] < 5 * 900
