@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +65,22 @@ class _File:
         return response
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Looker:
+    """Who looks on, from which address, and whether it is our own page in a browser (W3C Fetch Metadata)."""
+
+    address: str
+    is_page: bool
+    line: asyncio.Transport | None
+
+
 class Dashboard:
     """Answers for the page."""
 
     def __init__(self, watch: Watch) -> None:
         """Tell what *watch* sees."""
         self._watch = watch
+        self._lookers: list[_Looker] = []  # the one that came first at the beginning
         self._files = {path.name: _File.of(path) for path in PAGE.iterdir() if path.suffix in _KINDS}
 
     def rows(self) -> dict[Access, list[web.RouteDef]]:
@@ -90,8 +101,38 @@ class Dashboard:
 
     async def _events(self, message: web.Request) -> web.StreamResponse:
         """Tell until the other end or the sidecar goes."""
-        if self._watch.lookers >= LOOKERS:
+        looker = _Looker(
+            message.remote or "", message.headers.get("Sec-Fetch-Site") == "same-origin", message.transport
+        )
+        if not self._make_room(looker):
             return failure(503, f"{LOOKERS} look on already; close one of them")
+        self._lookers.append(looker)
+        try:
+            return await self._tell(message)
+        finally:
+            if looker in self._lookers:
+                self._lookers.remove(looker)
+
+    def _make_room(self, newest: _Looker) -> bool:
+        """Whether there is a place for *newest*: where all are taken, for who has fewer than another, or is our page.
+
+        So nobody takes all places, and a page of ours gets in beside programs that look on from the same address.
+        """
+        if len(self._lookers) < LOOKERS:
+            return True
+        places = Counter(each.address for each in self._lookers)
+        address, most = places.most_common(1)[0]
+        rivals = [each for each in self._lookers if each.address == address]
+        if most <= places[newest.address] + 1:
+            rivals = [each for each in self._lookers if newest.is_page and not each.is_page]
+        if not rivals:
+            return False
+        self._lookers.remove(rivals[0])
+        if rivals[0].line is not None:
+            rivals[0].line.abort()
+        return True
+
+    async def _tell(self, message: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
         response.force_close()

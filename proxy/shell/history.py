@@ -36,11 +36,6 @@ class Watch:
         self.listen = ""
         """The address that programs are to ask in the place of Graph's, for who has asked nothing yet."""
 
-    @property
-    def lookers(self) -> int:
-        """How many look on."""
-        return self._lookers
-
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
         """Look every second while this lasts; those who look on are let go at its end."""

@@ -116,6 +116,31 @@ async def test_lookers_are_bounded(ask: Ask, monkeypatch: pytest.MonkeyPatch) ->
     assert (await heard.json())["error"]["message"] == "graph-sidecar: 2 look on already; close one of them"
 
 
+async def test_our_page_gets_in_beside_programs(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where programs hold every place, the first of them makes room for the operator's page; a page for nobody."""
+    monkeypatch.setattr(dashboard, "LOOKERS", 2)
+    first, second = [await ask("/events") for _each in range(2)]
+    pages = [await ask("/events", Sec_Fetch_Site="same-origin") for _each in range(3)]
+    assert [heard.status for heard in pages] == [200, 200, 503]
+    for gone in (first, second):
+        with pytest.raises(aiohttp.ClientError):
+            await gone.read()
+    assert await pages[1].content.readline() == b"id: run-1\n"
+
+
+async def test_one_address_does_not_hold_every_place(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes from elsewhere gets in, as long as another address has more places."""
+    monkeypatch.setattr(dashboard, "LOOKERS", 4)
+    near = [await ask("/events") for _each in range(4)]
+    monkeypatch.setattr(web.Request, "remote", "192.0.2.7")
+    far = [await ask("/events") for _each in range(3)]
+    assert [heard.status for heard in far] == [200, 200, 503]
+    for gone in near[:2]:
+        with pytest.raises(aiohttp.ClientError):
+            await gone.read()
+    assert await near[2].content.readline() == b"id: run-1\n"
+
+
 async def test_one_that_takes_nothing_is_let_go(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not keep its place for ever."""
 

@@ -144,9 +144,9 @@ async def test_nobody_looks_on_for_nothing(stage: Stage) -> None:
     assert stage.counts.looks - looks == 10 // STEP_S
     looker = Looker(stage.watch)
     await looker.take("history")
-    assert stage.watch.lookers == 1
+    assert stage.watch._lookers == 1
     await looker.events.aclose()
-    assert stage.watch.lookers == 0
+    assert stage.watch._lookers == 0
 
 
 async def test_late_looks_do_not_pile_up(stage: Stage) -> None:
