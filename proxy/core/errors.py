@@ -250,7 +250,7 @@ def is_clean(body: bytes) -> bool:
     """Whether *body* is a JSON object without an error; errors come with status 200 and in several shapes, too."""
     try:
         found = _envelope.decode(body)
-        if bytes(found.data)[:1] == b"{" and bytes(_envelope.decode(found.data).error)[:1] == b"{":
+        if not found.id and bytes(found.data)[:1] == b"{" and bytes(_envelope.decode(found.data).error)[:1] == b"{":
             return False
     except UNREADABLE:
         return _is_clean_laxly(body)

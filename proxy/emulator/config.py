@@ -113,6 +113,8 @@ class Config:
 
     usage_place: str = "items"
     """Where a batch tells of usage: in its `items`, on the `outer` reply alone, or on `both`."""
+    batch_fields: str = "all"
+    """Which header fields an item of a batch has: `all` of a direct reply's, or but a `few`, the rest around them."""
     batch_links: str = "plain"
     """What `paging` links of a slot hold: the same as alone (`plain`), or `_fb_` parameters besides (`marked`)."""
     batch_inherits: bool = True

@@ -166,7 +166,8 @@ class Graph:
         config = self.settings.config
         kind = headers.content_type(call.channel, script=dressing.is_script(call.params))
         cookie = config.set_cookie and call.channel == "batch"
-        return headers.of_success(call.version, self._usage(call), kind, etag, cookie=cookie)
+        found = headers.of_success(call.version, self._usage(call), kind, etag, cookie=cookie)
+        return headers.few(found) if call.channel == "batch" and config.batch_fields == "few" else found
 
     def _struck_by(self, call: Call) -> Fault | None:
         if call.channel == "batch" and self._is_poison(call):

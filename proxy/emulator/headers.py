@@ -41,6 +41,11 @@ def of_success(version: str, usage: Headers, content_type: str, etag: str | None
     return found
 
 
+def few(found: Headers) -> Headers:
+    """*found* without what a batch says around its items as well."""
+    return [field for field in found if field not in (_STRICT, _ANYWHERE, _VARY)]
+
+
 def of_not_modified(usage: Headers, content_type: str, etag: str | None) -> Headers:
     """What goes with a 304: the documented sample repeats these and shows no ETag."""
     found = [_ANYWHERE, *_NEVER_KEPT, ("Content-Type", content_type), *usage]

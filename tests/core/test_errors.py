@@ -104,6 +104,8 @@ def test_any_body_can_be_looked_at(body: bytes) -> None:
         (b'{"error":{}}', False), (b'{"error":false}', False), (b"[]", False), (b"true", False), (b"", False),
         (b"{", False), (b"{}x", False), (DEEP, False),
         (b'{"error_code":4,"error_msg":"x"}', False), (b'{"data":{"error":{"code":1}}}', False),
+        (b'{"data":{"error":{"code":1}},"id":"1"}', True), (b'{"data":"\\ud83d"}', True),
+        (b'{"data":"\\ud83d","error_code":4,"error_msg":"x"}', False), (b'["\\ud83d"]', False),
         (b'{"error_type":"x","error_message":"y"}', False), (b'{"error_code":4,"id":"1"}', True),
     ],
 )  # fmt: skip
@@ -118,6 +120,9 @@ def test_clean_bodies(body: bytes, clean: bool) -> None:  # noqa: FBT001
         (400, error(190), Blame.TOKEN),
         (401, error(190), Blame.TOKEN),
         (200, error(190), Blame.TOKEN),
+        (200, b'{"error_code":190,"error_msg":"x"}', Blame.TOKEN),
+        (200, b'{"error_type":"OAuthException","code":4,"error_message":"x"}', Blame.QUOTA),
+        (400, b'{"error":{"code":17,"message":"cut \\ud83d"}}', Blame.QUOTA),
         (400, error(102), Blame.TOKEN),
         (400, error(104), Blame.TOKEN),
         (400, error(2500, "An active access token must be used to query the current user."), Blame.TOKEN),
