@@ -73,6 +73,7 @@ def client_python() -> Callable[[str], Path]:
 UNMEASURED = (
     "tests/browser/",
     "tests/clients/",
+    "tests/journeys/test_backoff.py",
     "tests/journeys/test_drawn_batches.py",
     "tests/journeys/test_isolation.py",
     "tests/journeys/test_simulated.py",

@@ -278,7 +278,7 @@ class Quota:
 
 def throttle(reply: Reply) -> GraphError | None:
     """Graph's word that a limit is reached, whatever the status; None for any other reply."""
-    if reply.status < 400 and reply.body.find(b'"error"', 0, _SEEN_IN) < 0:
+    if reply.status < 400 and reply.body.find(b'"error', 0, _SEEN_IN) < 0:
         return None
     error = read_error(reply.body)
     return error if error is not None and error.code in THROTTLED else None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.clients.conftest import MakeStage
@@ -107,3 +109,16 @@ async def test_reports_are_made_and_copied_the_same(stage: MakeStage, config: st
         assert through.ledger["writes"] == alone.ledger["writes"] == [
             {"method": "POST", "path": "/act_1/insights", "count": 2}
         ]  # fmt: skip
+
+
+async def test_a_throttle_is_over_when_it_is_over_directly(stage: MakeStage, config: str, tmp_path: Path) -> None:
+    """The tap's own backoff gets the next answer of Graph's, and no refusal from here: five seconds, not forty."""
+    at = await stage("tap-facebook", edge_length=LENGTH)
+    arguments = ("tap.py", "--config", config, "--properties", await selected(at, config, tmp_path, "campaigns"))
+    at.trouble(kind="throttled", code=17, count=1, after=1)
+    alone, through = await asyncio.gather(at.directly(*arguments), at.through(*arguments))
+    assert messages(through) == messages(alone)
+    assert through.ledger["throttled_calls"] == alone.ledger["throttled_calls"] == 1
+    assert through.ledger["counted_calls"] == alone.ledger["counted_calls"]
+    async with aiohttp.ClientSession() as session, session.get(f"{at.front.admin_url}/stats") as told:
+        assert (await told.json())["calls_avoided"].get("throttle", 0) == 0

@@ -108,6 +108,21 @@ def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
     assert error.code == code
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error_code": 4, "error_msg": "(#4) Application request limit reached"},
+        {"code": 4, "error_type": "OAuthException", "error_message": "too many"},
+    ],
+)
+def test_a_refusal_in_an_old_shape_is_one(told: dict[str, object]) -> None:
+    """Whatever it calls its members, with status 200 and on."""
+    for status in (200, 400):
+        quota = Quota(Stages())
+        quota.heard(asks("/1"), Reply(status, (TYPED,), json.dumps(told).encode()), 1000)
+        assert is_halted(quota, asks("/2"))
+
+
 @pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), Reply(400, (), b"<html>")])
 def test_nothing_else_is_a_refusal(reply: Reply) -> None:
     """Trouble and bad tokens stop no pool."""
