@@ -76,6 +76,9 @@ _DONE = frozenset({"complete", "completed", "error", "failed", "skipped"})
 _USABLE = 200
 """The one `operation_status.code` of an audience that nothing is done to."""
 
+_READ_AGAIN = 4
+"""How often stages within stages are read again; deeper ones count as not over."""
+
 _BASE_NAME = re.compile(r"\w*")
 _object = json.JSONDecoder(strict=False)
 
@@ -130,18 +133,24 @@ def _is_over(name: bytes, value: bytes) -> bool:
 def _are_stages_over(body: bytes) -> bool:
     if b"operation_status" not in body and b"phase" not in body:
         return True
-    found = _STAGE.finditer(body)
     text = body.decode("latin-1")  # places stay what they are
-    return all(_is_stage_over(one[1], text, one.end()) for one in found)
+    left = _READ_AGAIN * len(text)
+    for one in _STAGE.finditer(body):
+        end = _end_of_stage_that_is_over(one[1], text, one.end())
+        left -= end - one.end()
+        if not end or left < 0:
+            return False
+    return True
 
 
-def _is_stage_over(name: bytes, text: str, at: int) -> bool:
+def _end_of_stage_that_is_over(name: bytes, text: str, at: int) -> int:
+    """Where the stage that begins *at* ends; 0 if it is not over."""
     try:
-        told, _ = _object.raw_decode(text, at)
+        told, end = _object.raw_decode(text, at)
     except (ValueError, RecursionError):
-        return False
+        return 0
     is_done = _is_usable if name == b"operation_status" else _is_phase_done
-    return _all_of(told, is_done)
+    return end if _all_of(told, is_done) else 0
 
 
 def _all_of(told: Any, is_done: Callable[[dict[str, Any]], bool]) -> bool:

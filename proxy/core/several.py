@@ -21,6 +21,9 @@ from proxy.core.normal import join_pairs, php_name, split_pairs
 from proxy.core.rules import Rule
 
 _ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
+MOST_IDS = 500
+"""Objects of a read that is taken apart; Graph itself answers for 50."""
+
 _OTHER = frozenset({"id", "debug"})
 """Parameters that name another object, or add to the whole what belongs to no object."""
 _VALIDATOR = frozenset({"etag"})
@@ -30,7 +33,7 @@ _bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def parts(request: Request) -> dict[str, Request] | None:
     """The read of each object that *request* names, by id; None for one that is not understood as such a read."""
     found = _read(request.query) if request.path.count("/") == 1 else None
-    if found is None:
+    if found is None or len(found[0]) > MOST_IDS:
         return None
     ids, rest = found
     edge = request.path.removesuffix("/")

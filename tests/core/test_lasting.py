@@ -2,6 +2,7 @@ import pytest
 
 from proxy.core.lasting import expiry, is_final, is_lasting, is_poll
 from tests.core.samples import BODY, request
+from tests.work import lines_run
 
 
 @pytest.mark.parametrize(
@@ -127,3 +128,12 @@ def test_hostile_bodies_cost_no_more_than_their_length(body: bytes) -> None:
 def test_when_signed_links_end(body: bytes, ends: int) -> None:
     """Links of Meta's CDN say when they end, in hexadecimal or decimal digits, however JSON writes them."""
     assert expiry(body) == ends
+
+
+def test_stages_within_stages_are_not_read_again_and_again() -> None:
+    """What stands in many stages at once is never fresh, and costs a few readings of the body."""
+    within = b'"phases":{"status":"complete","x":{'
+    assert is_lasting(b"{" + within * 2 + b"}" * 5)
+    deep = b"{" + within * 100 + b'"y":"' + b"x" * 100_000 + b'"' + b"}" * 201
+    assert not is_lasting(deep)
+    assert lines_run(lambda: is_lasting(deep)) < 700

@@ -29,7 +29,7 @@ def test_each_is_a_read_of_its_own() -> None:
     "path, query",
     [("/", ""), ("/", "ids="), ("/", "ids=1,,2"), ("/", "ids=1,1"), ("/", "ids=me"), ("/", "ids=a.b"),
      ("/", "ids=[%221%22]"), ("/", "ids[]=1"), ("/", "ids=1&ids=2"), ("/", "ids=1&id=2"), ("/", "ids=1&debug=all"),
-     ("/1/feed", "ids=1"), ("/", "ids=https://example.com")],
+     ("/1/feed", "ids=1"), ("/", "ids=https://example.com"), ("/", f"ids={','.join(map(str, range(501)))}")],
 )  # fmt: skip
 def test_what_is_not_understood_stays_whole(path: str, query: str) -> None:
     """Names that Graph looks up in its own way, lists in other forms, and what adds to the whole."""
