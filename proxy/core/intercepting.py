@@ -17,6 +17,7 @@ from proxy.core.reading import Head, Hosts
 ANY = "any"
 """In the place of a host: every one of them."""
 
+_HTTP = 80
 _HTTPS = 443
 
 
@@ -104,4 +105,6 @@ def misplaced(head: Head, name: str, hosts: Hosts, ours: str) -> SidecarError | 
 
 
 def _is_ours(authority: str, ours: str) -> bool:
-    return authority == ours or (authority.startswith("localhost:") and is_loopback(split(ours, 0)[0]))
+    """Whether *authority* is the address *ours*, by number or, on this machine, by name."""
+    (asked, port), (host, our_port) = split(authority, _HTTP), split(ours, 0)
+    return port == our_port and (asked == host or (asked == "localhost" and is_loopback(host)))

@@ -18,7 +18,7 @@ from yarl import URL
 from proxy.core import headers
 from proxy.core.budget import Budget
 from proxy.core.codings import Broken, Ended, Unpacker, is_known, named, unpacker
-from proxy.core.errors import Cut, Large, Nonsense
+from proxy.core.errors import Cut, Large, Nonsense, SidecarError
 from proxy.core.messages import Discreet, Headers
 from proxy.shell.keepalive import UpstreamConnection
 
@@ -210,6 +210,8 @@ async def _send(line: UpstreamConnection, body: Body) -> None:
         line.end_request()
     except OSError as gone:
         line.give_up(gone if isinstance(gone, aiohttp.ClientError) else aiohttp.ClientOSError(*gone.args))
+    except SidecarError as error:
+        line.give_up(error)
     except Exception as broken:  # noqa: BLE001 - whatever kept the body from coming, its text may hold a token
         line.give_up(aiohttp.ClientConnectionError(type(broken).__name__))
 

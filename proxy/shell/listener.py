@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
-from proxy.core import dressing, errors, normal
+from proxy.core import dressing, errors, framing, normal
 from proxy.core.headers import framing_fault
 from proxy.core.messages import Reply
 from proxy.shell.patience import Patience, Sweeper, Watched
@@ -66,7 +68,7 @@ def _framed(handler: Handler) -> Handler:
 
 def is_last(message: web.BaseRequest) -> bool:
     """Whether the connection of *message* ends with its answer, which has to say so in its head."""
-    return LEAVING in message and message[LEAVING]()
+    return not message.content.is_eof() or (LEAVING in message and message[LEAVING]())
 
 
 def _last(reply: Reply) -> web.StreamResponse:
@@ -87,30 +89,93 @@ class Left:
 
 
 class Connection(Watched):
-    """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller."""
+    """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller.
 
-    _line = b""
-    """The beginning of a message whose first line is not whole yet."""
+    aiohttp is given a head, a body and the next head one after another: so a good message is answered that came in one
+    go with a bad one, and only what begins a message is taken for a request line.
+    """
+
+    _kept = b""
+    """What has come and waits: a first line that is not whole, or what comes behind a message that is not read yet."""
+    _part: framing.Part | None = None
+    """The part of a message that comes next; None: a message begins."""
+    _payload: StreamReader = EMPTY_PAYLOAD
+    """The body of the last message."""
+    _seen = 0
+    """Messages that aiohttp has read."""
+    _is_told = True
+    """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
     def data_received(self, data: bytes) -> None:
-        """Take *data* in; a target with bytes that aiohttp would refuse, and Graph would not, is escaped first.
+        """Take *data* in, a part of a message at a time."""
+        if not data:  # aiohttp reads on in what it had to leave
+            self._feed(data)
+        data, self._kept, at = self._kept + data, b"", 0
+        while at < len(data):
+            if not self._is_told:
+                self._feed(data[at:])
+                return
+            if self._part is None:
+                at = self._begin(data, at)
+            if self._part is None or (isinstance(self._part, framing.Head) and self._part.is_over):
+                self._kept = data[at:]
+                return
+            part, start = self._part, at
+            at = part.end(data, at)
+            self._is_told = not part.is_lost
+            if part.is_over and not isinstance(part, framing.Head):
+                self._part = None
+            self._feed(data[start:at])
 
-        So its line is kept until it is whole, if it comes in pieces and is one of HTTP's at all.
+    def _begin(self, data: bytes, at: int) -> int:
+        """Begin a message, unless that has to wait; where in *data* it goes on.
+
+        The bytes of its target that aiohttp would refuse, and Graph would not, are escaped.
         """
-        if b"pgrade" in data:
-            for piece in _by_heads(data):
-                self._take(piece)
-        else:
-            self._take(data)
+        while data[at : at + 1] in {b"\r", b"\n"}:  # before a message (RFC 9112 section 2.2)
+            at += 1
+        end = data.find(b"\n", at, at + HEAD_LIMIT) + 1
+        if at == len(data) or not self._payload.is_eof():
+            return at
+        if not end and data[at : at + 1].isupper() and len(data) - at <= HEAD_LIMIT:
+            super().data_received(b"")  # something has come
+            return at
+        self._part = framing.Head()
+        if data[at:end].isascii():
+            return at
+        self._feed(normal.escaped(data[at : self._part.end(data[:end], at)]))
+        return end
 
-    def _take(self, data: bytes) -> None:
-        if self._line or (self.is_between_messages and data[:1].isupper()):
-            data, self._line = self._line + data, b""
-            if b"\n" not in data and len(data) <= HEAD_LIMIT:
-                data, self._line = b"", data
-            elif not data.isascii():
-                data = normal.escaped(data)
+    def _feed(self, data: bytes) -> None:
+        """Let aiohttp read *data*."""
         super().data_received(data)
+        self._notice()
+
+    def _notice(self) -> None:
+        """See what aiohttp has made of what it was given."""
+        if self._request_count == self._seen:
+            is_head_read = isinstance(self._part, framing.Head) and self._part.is_over
+            self._is_told = self._is_told and (not is_head_read or self._buffer_paused)
+            return
+        self._seen = self._request_count
+        message, payload = self._messages[-1]
+        if self._upgraded or not isinstance(message, RawRequestMessage):
+            self._is_told = False
+        elif message.chunked:
+            self._part = framing.Chunked()
+        else:
+            size = int(message.headers.get("Content-Length", 0))
+            self._part = framing.Counted(size) if size else None
+        if isinstance(message, RawRequestMessage):
+            self._payload = payload
+        elif not self._payload.is_eof():
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Let the handler of a message whose body cannot be read answer that; nothing behind the message is read."""
+        self._messages.pop()
+        self._payload.set_exception(errors.BadRequest("the body of the message is not framed as it should be"))
+        self._close = True
 
     def hand_over(self) -> Left | None:
         """Give the connection to whoever calls, in the handler of a CONNECT; None where its caller has gone.
@@ -141,16 +206,9 @@ class Connection(Watched):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Tell that a connection failed, and how, in a word."""
         del args
-        _log.error("a connection failed: %s", type(kw.get("exc_info")).__name__)
-
-
-def _by_heads(data: bytes) -> list[bytes]:
-    """*data* in pieces that end where a head may end: aiohttp drops what came behind an upgrade that it does not know.
-
-    RFC 9110 section 7.8 lets a server ignore an upgrade, and what follows is then the next message.
-    """
-    *heads, rest = data.split(b"\r\n\r\n")
-    return [head + b"\r\n\r\n" for head in heads] + ([rest] if rest else [])
+        fault = kw.get("exc_info")
+        if not isinstance(fault, errors.SidecarError):  # which the caller has been told
+            _log.error("a connection failed: %s", type(fault).__name__)
 
 
 def _refusal(exc: BaseException | None) -> errors.SidecarError:

@@ -109,12 +109,6 @@ class Watched(web.RequestHandler):
         line.write(_raw(errors.Overloaded("too many connections are open (setting listener.connections)")))
         self._loop.call_later(_HEARD_OUT_S, line.close)
 
-    @property
-    def is_between_messages(self) -> bool:
-        """Whether what comes next begins a message."""
-        is_idle = self._current_request is None and not self._messages
-        return is_idle and (self._half is None or self._is_silent)
-
     def data_received(self, data: bytes) -> None:
         """Note what has come, and whether it leaves a head incomplete."""
         before = self._request_count

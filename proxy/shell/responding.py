@@ -44,6 +44,7 @@ class _Whole(web.StreamResponse):
         if line is None or line.is_closing():
             raise ConnectionResetError
         keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
+        keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
         reply, is_empty = self._reply, request.method == "HEAD" or self.status in _WITHOUT_BODY
         fields = (*reply.headers, *_added(reply, request, keeps=keeps))
         major, minor = request.version

@@ -1,0 +1,116 @@
+"""Where a message of HTTP/1.1 ends on its connection, told from its bytes as they come (RFC 9112 sections 2 and 6).
+
+The parser that reads messages does not say which of the bytes it was given belong to the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?![0-9A-Fa-f])")
+_LINE_LIMIT = 65_536
+_LINES_AT_ONCE = 2000
+"""Chunks in one piece of a body; to look for the end behind more would keep others waiting."""
+
+
+class Part(Protocol):
+    """A part of a message whose end can be told."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end has come."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its end cannot be told any more."""
+
+    def end(self, data: bytes, at: int) -> int:
+        """Where in *data*, which goes on with it *at* this place, it ends, or what has come of it."""
+
+
+class Head:
+    """A head, which ends with an empty line."""
+
+    is_lost = False
+
+    def __init__(self) -> None:
+        """Begin with the first line."""
+        self.is_over = False
+        self._before = b""
+
+    def end(self, data: bytes, at: int) -> int:
+        """Where in *data*, which goes on with the head *at* this place, the head ends, or what has come of it."""
+        before = self._before
+        found = _HEAD_END.search(before + data[at : at + 2])
+        if found is None:
+            before, found = b"", _HEAD_END.search(data, at)
+            at = 0
+        if found is None:
+            self._before = (self._before + data[-2:])[-2:]
+            return len(data)
+        self.is_over = True
+        return at + found.end() - len(before)
+
+
+class Counted:
+    """A body of so many bytes; none is a body, too."""
+
+    is_lost = False
+
+    def __init__(self, size: int) -> None:
+        """Await *size* bytes."""
+        self._left = size
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of it has come."""
+        return not self._left
+
+    def end(self, data: bytes, at: int) -> int:
+        """Where in *data*, which goes on with the body *at* this place, the body ends, or what has come of it."""
+        taken = min(self._left, len(data) - at)
+        self._left -= taken
+        return at + taken
+
+
+class Chunked:
+    """A body in chunks, with its trailers. One that breaks the rules is lost, and so are very many chunks at once."""
+
+    def __init__(self) -> None:
+        """Await the size of the first chunk."""
+        self.is_over = self.is_lost = False
+        self._left = 0  # of the chunk, and the end of its last line
+        self._line = b""
+        self._is_last = False
+
+    def end(self, data: bytes, at: int) -> int:
+        """Where in *data*, which goes on with the body *at* this place, the body ends, or what has come of it."""
+        lines = 0
+        while at < len(data) and not self.is_over:
+            if self._left:
+                taken = min(self._left, len(data) - at)
+                self._left -= taken
+                at += taken
+                continue
+            end = data.find(b"\n", at) + 1
+            lines += 1
+            self._line += data[at : end or len(data)]
+            at = end or len(data)
+            if end:
+                self._read_line()
+            if self.is_lost or lines > _LINES_AT_ONCE or len(self._line) > _LINE_LIMIT:
+                self.is_lost = True
+                return len(data)
+        return at
+
+    def _read_line(self) -> None:
+        line, self._line = self._line.rstrip(b"\r\n"), b""
+        if self._is_last:
+            self.is_over = not line
+        elif size := _SIZE.match(line):
+            self._is_last = not int(size[0], 16)
+            self._left = 0 if self._is_last else int(size[0], 16) + len(b"\r\n")
+        else:
+            self.is_lost = True
