@@ -17,6 +17,7 @@ from proxy.core.places import Kind
 from proxy.shell import bills
 from proxy.shell.company import Companies, Waiting, fail_all
 from proxy.shell.places import Place, Places
+from proxy.shell.turns import in_turns
 from proxy.shell.upstream import Left
 
 
@@ -117,7 +118,7 @@ class Batcher:
             sending.answered(fates.counted)
         if fates.refused_top:
             self._tops.refuse(top, fates.refused_top, self._clock())
-        for at, reply in fates.replies.items():
+        async for at, reply in in_turns(fates.replies.items(), _size):
             waiting[at].answer(reply, sending.id)
         if fates.cause:
             self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
@@ -156,3 +157,8 @@ class Batcher:
                 reply = await self._upstream.single(request, sending.left)
             sending.answered([was_counted(reply)])
         return reply
+
+
+def _size(answered: tuple[int, Reply]) -> int:
+    """The bytes of a reply, all of which its caller's own task goes through."""
+    return len(answered[1].body)

@@ -9,10 +9,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST_ITEMS = 50
-"""Operations that are seen to in one turn of the event loop: as many as a batch of Graph's holds."""
+"""Operations or replies that are seen to in one turn of the event loop: as many as a batch of Graph's holds."""
 
 MOST_CHARACTERS = 2**17
-"""Characters of their texts that are seen to in one turn."""
+"""Characters or bytes of theirs that are seen to in one turn."""
 
 
 async def in_turns(items: Iterable[T], size: Callable[[T], int]) -> AsyncIterator[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 from collections.abc import Callable, Sequence
 
@@ -259,6 +260,21 @@ async def test_beyond_the_queue_a_read_is_refused() -> None:
     await turns(10)
     upstream.flights[1].land()
     assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2"]
+
+
+async def test_large_replies_of_a_batch_are_handed_out_in_turns() -> None:
+    """Every caller's task goes through its own body: of large ones a few are woken in one turn of the loop."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, window_s=0.0)
+    callers = start(layer, *(ask(f"/{at}") for at in range(8)))
+    await upstream.asked.wait()
+    upstream.flights[0].land(array(*(slot(str(at) * 100_000) for at in range(8))))
+    done = [0]
+    while done[-1] < len(callers):
+        await asyncio.sleep(0)
+        done.append(sum(caller.done() for caller in callers))
+    assert max(after - before for before, after in itertools.pairwise(done)) <= 2
+    assert [(await caller).body for caller in callers] == [str(at).encode() * 100_000 for at in range(8)]
 
 
 class CountedWaiting(Waiting):
