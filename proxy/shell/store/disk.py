@@ -14,7 +14,7 @@ from typing import Any, TypeVar, TypeVarTuple
 from proxy.core.messages import Entry
 from proxy.core.sealing import BadSeal
 from proxy.shell.store.pending import Write
-from proxy.shell.store.reading import Trips
+from proxy.shell.store.reading import GRACE_S, Trips
 from proxy.shell.store.tier import Clear, Tier, Written
 from proxy.shell.store.trouble import TROUBLE, Breaker, Limits, Unanswered, is_corrupt, is_full
 from proxy.shell.store.worker import Worker
@@ -267,6 +267,8 @@ class Disk:
         job = asyncio.get_running_loop().run_in_executor(thread, work, *args)
         try:
             await asyncio.wait((job,), timeout=within or self._limits.work_s)
+            if not job.done():
+                await asyncio.wait((job,), timeout=GRACE_S)
         finally:
             if not job.done():
                 self._watch(job)

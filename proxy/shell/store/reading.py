@@ -15,6 +15,9 @@ Found = Entry | None | Exception
 
 AT_ONCE = 64  # the first of a trip waits for the last: 64 rows take about 2 ms
 
+GRACE_S = 0.01
+"""Seconds after a time limit in which a loop that was late itself learns of what has come back."""
+
 _Asked = tuple[Wanted, asyncio.Future[Entry | None]]
 
 
@@ -56,11 +59,13 @@ class Trips:
             _hand_out(trip, [error] * len(trip))
         else:
             self._out = True
-            alarm = loop.call_later(self._limit_s, self._give_up, trip, job)
+            alarm = loop.call_later(self._limit_s, loop.call_later, GRACE_S, self._give_up, trip, job)
             job.add_done_callback(partial(self._return, trip, alarm))
 
     def _give_up(self, trip: list[_Asked], job: asyncio.Future[list[Found]]) -> None:
         """Keep nobody waiting for a trip that does not end, those included who would have gone on the next."""
+        if job.done():
+            return
         left, self._asked = [*trip, *self._asked], []
         _hand_out(left, [self._late(job)] * len(left))
 

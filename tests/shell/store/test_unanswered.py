@@ -9,14 +9,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
-from proxy.shell.store import Store
+from proxy.shell.store import Bounds, Store
 from proxy.shell.store.folder import Folder
 from proxy.shell.store.rows import Rows
-from tests.shell.store.samples import ROWS, TOKEN, Clock, Open, entry, key, served, works
+from proxy.shell.store.trouble import Limits
+from tests.shell.store.samples import ROWS, SEALER, TOKEN, Clock, Open, entry, key, served, works
 
 SOON = {"read_s": 0.05, "work_s": 0.05}
 """Limits of a visit that a test may wait for."""
+
+
+def limit(store: Store, seconds: float) -> Store:
+    """From now on let a visit of *store* to its disk take so long."""
+    disk = store._disk
+    assert disk is not None
+    disk._limits = Limits(seconds, seconds)
+    disk._read._limit_s = seconds
+    return store
 
 
 class Disk:
@@ -57,6 +68,7 @@ async def back(store: Store, disk: Disk, clock: Clock) -> None:
     """The disk answers, its threads have come back, and its rest is over."""
     disk.answers.set()
     await come_back(store)
+    limit(store, 60)
     clock.now += 31
     await store.tend()
 
@@ -64,7 +76,7 @@ async def back(store: Store, disk: Disk, clock: Clock) -> None:
 async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Disk) -> None:
     """All who read get a miss, those who come later at once; the disk is asked once, and is used again when back."""
     clock = Clock()
-    store = await opened(clock=clock, **SOON)
+    store = limit(await opened(clock=clock), 0.05)
     disk.hang(Rows, "get")
     async with asyncio.timeout(60):
         found = await asyncio.gather(*(store.load(key(number), TOKEN) for number in range(200)))
@@ -80,10 +92,39 @@ async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Dis
     assert await served(store) == ROWS
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_loop_that_is_late_blames_no_disk(folder: Path, loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Where the process itself was busy for longer than a visit may take, what has come back meanwhile counts."""
+
+    def be_busy() -> None:
+        threading.Event().wait(0.2)  # holds up the loop, and no other thread
+
+    async def read() -> None:
+        store = Store(folder, SEALER, Bounds(group_s=3600, tend_s=3600, free_floor_bytes=0))
+        await store.open()
+        store.keep(key(1), TOKEN, entry(1))
+        await store.flush()
+        store._memory.clear()
+        limit(store, 0.05)
+        reading = asyncio.ensure_future(store.load(key(1), TOKEN))
+        asyncio.get_running_loop().call_later(0, be_busy)
+        assert await reading == entry(1)
+        noting = asyncio.ensure_future(store.note(b"orders"))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0, be_busy)
+        assert await noting
+        assert store.stats()["breaker"] == "closed"
+        limit(store, 60)
+        await store.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(read())
+
+
 async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, disk: Disk) -> None:
     """What is kept meanwhile is in memory; what was given up is not read in its older form when the disk is back."""
     clock = Clock()
-    store = await opened(clock=clock, **SOON)
+    store = limit(await opened(clock=clock), 0.05)
     disk.hang(Rows, "write")
     newer = entry(1, 1400, version=1)
     store.keep(key(1), TOKEN, newer)
@@ -101,7 +142,7 @@ async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, d
 async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened: Open) -> None:
     """While somebody holds SQLite's lock, a write is given up sooner than SQLite does."""
     clock = Clock()
-    store = await opened(clock=clock, work_s=0.05)
+    store = limit(await opened(clock=clock), 0.05)
     with sqlite3.connect(filled / "cache.db", isolation_level=None) as stranger:
         stranger.execute("BEGIN EXCLUSIVE")
         store.keep(key(9999), TOKEN, entry(9999))
@@ -110,7 +151,7 @@ async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened:
         stranger.execute("ROLLBACK")
     stranger.close()
     await come_back(store)
-    store._disk._limits = store._disk._limits._replace(work_s=5.0)  # type: ignore[union-attr]
+    limit(store, 60)
     clock.now += 31
     await store.tend()
     assert await works(store)
@@ -133,7 +174,7 @@ async def test_the_end_waits_for_no_disk(
     filled: Path, opened: Open, disk: Disk, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A store whose disk hangs closes at once; its threads close what they hold when they wake, and end."""
-    store = await opened(**SOON)
+    store = limit(await opened(), 0.05)
     disk.hang(Rows, name)
     store.keep(key(9999), TOKEN, entry(9999))
     await store.load(key(1), TOKEN)
@@ -150,7 +191,7 @@ async def test_the_end_waits_for_no_disk(
 async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk) -> None:
     """An order that cannot be written is told as that, and is written when the disk is back."""
     clock = Clock()
-    store = await opened(clock=clock, **SOON)
+    store = limit(await opened(clock=clock), 0.05)
     disk.hang(Rows, "get")
     await store.load(key(1), TOKEN)
     assert not await store.note(b"orders")
