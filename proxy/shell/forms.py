@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from proxy.core.jsontext import is_heavy, number
 from proxy.core.messages import Discreet
 from proxy.core.normal import form, split_pairs
 from proxy.shell.multipart import parts
+from proxy.shell.turns import pause
 
 LARGEST_BODY = 8 * 2**20
 """Bytes of a body that are looked into; a larger one (big files beside a batch) is streamed as it is."""
@@ -25,7 +25,7 @@ LARGEST_BODY = 8 * 2**20
 MOST_PARAMETERS = 1000
 """Parameters of a body that is looked into: as many as PHP takes."""
 
-_SLICE = 2**16  # bytes that are decoded in one turn of the event loop, a few milliseconds at the most
+_SLICE = 2**14  # bytes that are decoded in one turn of the event loop, about a millisecond at the most
 _PARTS_A_SLICE = 50
 
 FORM = "application/x-www-form-urlencoded"
@@ -53,7 +53,7 @@ async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
     A long body is read in slices, between which others have their turn.
     """
     if len(raw) > _SLICE:
-        await asyncio.sleep(0)  # several layers read the same form
+        await pause()  # several layers read the same form
     try:
         body = _inflated(raw) if fields.get("content-encoding", "").lower() == "gzip" else raw
         kind = media_type(fields.get("content-type", ""))
@@ -91,7 +91,7 @@ _json_object = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode
 
 def _text(raw: bytes) -> str:
     """*raw* as text. Raises ValueError where much of it is no UTF-8: that would take long to keep byte for byte."""
-    return raw.decode("utf-8", "surrogateescape" if len(raw) <= 16 * _SLICE else "strict")
+    return raw.decode("utf-8", "surrogateescape" if len(raw) <= 64 * _SLICE else "strict")
 
 
 async def _urlencoded(text: str) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def _urlencoded(text: str) -> dict[str, Any]:
             found[await _unquoted(name)] = await _unquoted(value)
         done += len(piece)
         if done > _SLICE:
-            await asyncio.sleep(0)
+            await pause()
             done = 0
     return found
 
@@ -120,7 +120,7 @@ async def _unquoted(text: str) -> str:
             end = mark
         pieces.append(unquote_to_bytes(raw[start:end]))
         start = end
-        await asyncio.sleep(0)
+        await pause()
     return _text(b"".join(pieces))
 
 
@@ -133,7 +133,7 @@ async def _read_multipart(body: bytes, content_type: str) -> Form:
         else:
             parameters[part.name] = _text(part.content)
         if at % _PARTS_A_SLICE == 0:
-            await asyncio.sleep(0)
+            await pause()
     return Form(parameters, files)
 
 

@@ -15,12 +15,22 @@ MOST_CHARACTERS = 2**17
 """Characters or bytes of theirs that are seen to in one turn."""
 
 
+_OTHERS = 4
+"""Turns that others have for one of long work: to answer a read takes several."""
+
+
+async def pause() -> None:
+    """Let others have their turns."""
+    for _turn in range(_OTHERS):
+        await asyncio.sleep(0)
+
+
 async def in_turns(items: Iterable[T], size: Callable[[T], int]) -> AsyncIterator[T]:
     """*items* one by one, and after some of them, by their number and *size*, a pause in which others are served."""
     count = total = 0
     for item in items:
         if count >= MOST_ITEMS or total >= MOST_CHARACTERS:
-            await asyncio.sleep(0)
+            await pause()
             count = total = 0
         count += 1
         total += size(item)

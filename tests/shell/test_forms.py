@@ -110,7 +110,7 @@ async def test_a_heavy_body_keeps_nobody_waiting(*, body: bytes, fields: dict[st
     assert (await read_form(body, fields) is None) == is_none
 
 
-@given(st.lists(st.text("a%+&=é \r\n41", max_size=8), max_size=6), st.integers(65_530, 65_540))
+@given(st.lists(st.text("a%+&=é \r\n41", max_size=8), max_size=6), st.integers(16_378, 16_388))
 async def test_a_long_value_is_read_like_a_short_one(pieces: list[str], length: int) -> None:
     """Slices end where they may: no escape and no character is cut in two."""
     text = f"x={'a' * length}{''.join(pieces)}&y={quote('é' * 30_000)}{''.join(pieces)}b"
