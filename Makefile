@@ -32,7 +32,7 @@ test: environments
 long: $(VENV)/.tools
 	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_merged.py \
-	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py
+	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py
 
 lint: $(VENV)/.tools
 	@scripts/check lint

@@ -25,11 +25,13 @@ class Effort:
     """Callers that ask for one URL at once, each with a token of its own."""
     streamed: int
     """Bytes of a body that takes no memory."""
+    storm: int
+    """Requests amid replies that nobody asked for."""
 
 
 MIB = 1 << 20
 LONG = "LONG_TESTS" in os.environ
-EFFORT = Effort(2000, 100_000, 1000, 2048 * MIB) if LONG else Effort(40, 400, 300, 64 * MIB)
+EFFORT = Effort(2000, 100_000, 1000, 2048 * MIB, 200_000) if LONG else Effort(40, 400, 300, 64 * MIB, 3000)
 
 # By day the same examples each time, so that a failure is its change's own; `make long` draws new ones. No deadline:
 # how fast an example is says more of the machine than of us.
@@ -77,6 +79,7 @@ UNMEASURED = (
     "tests/journeys/test_drawn_batches.py",
     "tests/journeys/test_isolation.py",
     "tests/journeys/test_simulated.py",
+    "tests/journeys/test_storm.py",
 )
 """Where what others cover already is walked by real clients, or by thousands."""
 

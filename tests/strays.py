@@ -163,7 +163,7 @@ class StrayGraph:
         goes_on = True
         while goes_on:
             head = await wire.head()
-            is_early = head.method != "GET" and "batch" not in head.target and self.dice.random() < self.share / 4
+            is_early = head.method == "POST" and head.target.lstrip("/")[:1] == "v" and self.dice.random() < self.share
             if is_early and int(head.fields.get("Content-Length", "0")) > 0:
                 await self._refuse_early(wire, head)
                 return

@@ -124,7 +124,9 @@ class Exchange:
             return whole
 
     @asynccontextmanager
-    async def stream(self, origin: URL, start: str, fields: Headers, body: Body, left: Left) -> AsyncIterator[Streamed]:
+    async def stream(
+        self, origin: URL, start: str, fields: Headers, body: Body | None, left: Left
+    ) -> AsyncIterator[Streamed]:
         """The answer of *origin*, as it comes, to a message with *body*, sent as it comes. Raises what aiohttp does."""
         end = self._end(origin)
         head = headers.written(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields))
@@ -132,6 +134,10 @@ class Exchange:
             _listen(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
             line.write(head)
             left()
+            if body is None:  # said before the answer can have come
+                line.end_request()
+                yield await _read(line)
+                return
             sending = asyncio.create_task(_send(line, body))
             try:
                 yield await _read(line)

@@ -63,7 +63,7 @@ class Passthrough:
         told: tuple[int, Headers] = 0, ()
         with translated(self._way.own):
             async with _patience(self._way.reply_timeout_s) as patience, AsyncExitStack() as call:
-                body = _framed(message, patience.watched(_body(message, looked_at)))
+                body = _framed(message, patience.watched(_body(message, looked_at))) if message.body_exists else None
                 asking = self._exchange.stream(
                     self._way.url(host, "/"), f"{message.method} {target}", self._fields(message, way_in), body, left
                 )
@@ -103,8 +103,6 @@ def _framing(message: web.BaseRequest) -> Headers:
 
 async def _framed(message: web.BaseRequest, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The pieces of *body* as they go over the wire."""
-    if not message.body_exists:
-        return
     is_chunked = message.content_length is None
     async for piece in body:
         yield b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
