@@ -241,6 +241,11 @@ class _Envelope(msgspec.Struct):
         return bool((self.error_code or self.error_type) and says_what) and not self.id
 
 
+class _Object(msgspec.Struct):
+    """Any JSON object."""
+
+
+_object = msgspec.json.Decoder(_Object)
 _envelope = msgspec.json.Decoder(_Envelope)
 _error = msgspec.json.Decoder(GraphError, strict=False)
 _NO_ERROR = frozenset({b"", b"null"})
@@ -249,12 +254,19 @@ _NO_ERROR = frozenset({b"", b"null"})
 def is_clean(body: bytes) -> bool:
     """Whether *body* is a JSON object without an error; errors come with status 200 and in several shapes, too."""
     try:
+        if not _may_tell(body):
+            return _object.decode(body) is not None
         found = _envelope.decode(body)
         if not found.id and bytes(found.data)[:1] == b"{" and bytes(_envelope.decode(found.data).error)[:1] == b"{":
             return False
     except UNREADABLE:
         return _is_clean_laxly(body)
     return bytes(found.error) in _NO_ERROR and not found.is_old
+
+
+def _may_tell(body: bytes) -> bool:
+    """Whether a member of *body* may tell of an error: its name is written out, or escaped."""
+    return b"error" in body or b"\\u00" in body
 
 
 def _is_clean_laxly(body: bytes) -> bool:
@@ -267,6 +279,8 @@ def _is_clean_laxly(body: bytes) -> bool:
 
 def read_error(body: bytes) -> GraphError | None:
     """The error that *body* holds at its top level, or None; an error of unknown shape is one without a code."""
+    if not _may_tell(body):
+        return None
     try:
         found = _envelope.decode(body)
     except UNREADABLE:

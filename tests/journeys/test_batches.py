@@ -7,7 +7,6 @@ import re
 import socket
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
@@ -209,8 +208,7 @@ async def test_a_host_of_graphs_may_be_asked_for_by_name(
         "graph.beta.facebook.com": int(beta.url.rpartition(":")[2]),
         "graph.instagram.com": int(insta.url.rpartition(":")[2]),
     })  # fmt: skip
-    for module in ("upstream", "passthrough"):
-        monkeypatch.setattr(f"proxy.shell.{module}.connector", lambda *_: aiohttp.TCPConnector(resolver=names))
+    monkeypatch.setattr("proxy.shell.dialing._resolver", lambda _lookup: names)
     monkeypatch.setattr("proxy.shell.upstream.Way.url", lambda _, host, rest: URL(f"http://{host}{rest}", encoded=True))
     caller = await ask((await sidecar(main, cache={"fresh_s": 3600})).url)
 
