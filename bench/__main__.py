@@ -25,6 +25,7 @@ SCRIPTS = (
     "first_paint",
     "beside_nginx",
     "reload_drain",
+    "overload",
     "memory",
 )
 

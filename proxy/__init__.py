@@ -33,6 +33,7 @@ A read, downwards, and whom each layer asks:
 Around it:
 
     listener · patience · responding · outbox · drain  connections, how long they may take, their end (framing)
+    accepting · shedding                               who is let in, and refusals while the processor is busy (lag)
     intercept · door · secured · tunnel                programs that know no other way (intercepting: who may go where)
     authority · certificates · private                 who signs for Graph; files for our own eyes
     admin · tokens · dashboard                         our own paths (guarding: who may come)

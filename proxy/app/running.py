@@ -75,6 +75,7 @@ async def sidecar(
         stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, webhooks_at, tls_at) if at)
         watch.listen = f"http://{listen_at}"
         await lifetimes.enter_async_context(pulse(telemetry))
+        await lifetimes.enter_async_context(stack.shedder.watching())
         ready.set()
         lifetimes.callback(ready.clear)
         yield Running(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.mint, tls_at)

@@ -27,6 +27,7 @@ from proxy.shell.places import Calls, Places
 from proxy.shell.reader import Reader
 from proxy.shell.server import Server
 from proxy.shell.several import Several
+from proxy.shell.shedding import Shedder
 from proxy.shell.telemetry import Gauges
 from proxy.shell.telling import Telling
 from proxy.shell.unbatcher import Unbatcher
@@ -42,6 +43,7 @@ class Stack:
     listener: Listener
     door: Door
     changes: Changes
+    shedder: Shedder
     take: Callable[[Settings], None]  # lets what may change of new settings hold from now on, in every layer at once
 
 
@@ -77,13 +79,14 @@ async def build(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -
     server = _server(ground, ends, layers, changes, settings)
     inside = Inside(server.handle)
     _tell(ground, layers, inside)
-    intercept, listener, door = _front(inside, ends.way, settings)
+    shedder = Shedder(settings.listener.lag_s, ground.telemetry)
+    intercept, listener, door = _front(inside, ends.way, settings, shedder)
 
     def take(new: Settings) -> None:
         ground.take(new)
         server.rewrite_links = new.paging.rewrite
 
-    return Stack(inside, intercept, listener, door, changes, take)
+    return Stack(inside, intercept, listener, door, changes, shedder, take)
 
 
 async def _ends(ground: Ground, settings: Settings, lifetimes: AsyncExitStack) -> _Ends:
@@ -156,7 +159,7 @@ def _server(ground: Ground, ends: _Ends, layers: _Layers, changes: Changes, sett
     )
 
 
-def _front(inside: Inside, way: Way, settings: Settings) -> tuple[Intercept, Listener, Door]:
+def _front(inside: Inside, way: Way, settings: Settings, shedder: Shedder) -> tuple[Intercept, Listener, Door]:
     """The ways in: any connection, and one that begins with TLS."""
     gate = derived.gate(settings)
     authority = Authority(settings.intercept.ca_dir, gate.names)
@@ -165,6 +168,7 @@ def _front(inside: Inside, way: Way, settings: Settings) -> tuple[Intercept, Lis
     listener = Listener(
         intercept.handle,
         patience=patience,
+        shedder=shedder,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,

@@ -30,6 +30,13 @@ class Listener(Section):
         le=1_048_576,
         description="megabytes of all bodies that are being read, and as many of answers that wait to be taken",
     )
+    lag_s: float = Field(
+        default=0.25,
+        ge=0,
+        le=3600,
+        description="seconds that a read may take the sidecar itself: while it would take longer, GETs get a 503 "
+        "before they are read; 0: never",
+    )
 
 
 class Intercept(Section):

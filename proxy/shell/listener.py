@@ -18,6 +18,7 @@ from proxy.core.headers import framing_fault
 from proxy.core.messages import Reply
 from proxy.shell.patience import Patience, Sweeper, Watched
 from proxy.shell.responding import respond
+from proxy.shell.shedding import Shedder
 
 _log = logging.getLogger("graph_sidecar.listener")
 
@@ -39,10 +40,11 @@ HEAD_LIMIT = 65_536
 class Listener(web.Server):
     """Takes connections and hands their messages to a handler."""
 
-    def __init__(self, handler: Handler, *, patience: Patience, **options: Any) -> None:
-        """Hand messages that are framed as they should be to *handler*."""
+    def __init__(self, handler: Handler, *, patience: Patience, shedder: Shedder | None = None, **options: Any) -> None:
+        """Hand messages that are framed as they should be, and that *shedder* lets in, to *handler*."""
         super().__init__(_framed(handler), **options)
         self._sweeper = Sweeper(patience, lambda: self.connections)
+        self.shedder = shedder
 
     def take(self, transport: asyncio.Transport, early: bytes) -> Left | None:
         """A connection that came in elsewhere and may become one of this listener; None where it is one too many."""
@@ -108,6 +110,8 @@ class Connection(Watched):
 
     def data_received(self, data: bytes) -> None:
         """Take *data* in, a part of a message at a time."""
+        if self._is_refused(data):
+            return
         if not data:  # aiohttp reads on in what it had to leave
             self._feed(data)
         data, self._kept, at = self._kept + data, b"", 0
@@ -126,6 +130,24 @@ class Connection(Watched):
             if part.is_over and not isinstance(part, framing.Head):
                 self._part = None
             self._feed(data[start:at])
+
+    def _is_refused(self, data: bytes) -> bool:
+        """Whether there is no time for *data*, which is answered by saying so."""
+        shedder = self._manager.shedder if isinstance(self._manager, Listener) else None
+        if shedder is None or not shedder.is_busy or not self._is_resting:
+            return False
+        if self.transport is None or not (refusal := shedder.refusal(data)):
+            return False
+        self.transport.write(refusal)
+        self.rest()
+        return True
+
+    @property
+    def _is_resting(self) -> bool:
+        """Whether nothing is under way, in or out, so that what comes next begins a message."""
+        is_whole = not self._kept and self._part is None and self._is_told and self._payload.is_eof()
+        is_idle = self._current_request is None and not self._messages and (self._half is None or self._is_silent)
+        return is_whole and is_idle and not self._paused
 
     def _begin(self, data: bytes, at: int) -> int:
         """Begin a message, unless that has to wait; where in *data* it goes on.

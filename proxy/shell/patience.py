@@ -121,6 +121,11 @@ class Watched(web.RequestHandler):
         if self._half is not None:
             self._weigh_head(len(data))
 
+    def rest(self) -> None:
+        """Wait for a message as at the beginning: what has come was answered without being read."""
+        self._heard = self._half = self._loop.time()
+        self._is_silent = True
+
     def _weigh_head(self, size: int) -> None:
         """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
         self._head_size += size

@@ -82,7 +82,7 @@ def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
     if reply.status not in _WITHOUT_BODY:
         added.append(("Content-Length", str(len(reply.body))))
     if "date" not in named:
-        added.append(("Date", _date(int(time.time()))))
+        added.append(("Date", date(int(time.time()))))
     if "server" not in named:
         added.append(("Server", NAME))
     if not keeps or request.version < (1, 1):
@@ -91,5 +91,6 @@ def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
 
 
 @lru_cache(maxsize=2)
-def _date(now: int) -> str:
+def date(now: int) -> str:
+    """The value of `Date` at *now* (RFC 9110 section 5.6.7)."""
     return formatdate(now, usegmt=True)

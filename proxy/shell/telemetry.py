@@ -202,6 +202,11 @@ class Telemetry:
             sums = (bill.asked, bill.spared, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
             self.telling.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
 
+    def shed(self, error: SidecarError, count: int) -> None:
+        """So many messages were refused unread, with *error*."""
+        self.replies[Mode.FAILED, "", error.status] += count
+        self._note(Mode.FAILED, error.status, "", b"", word(type(error)))
+
     def pushed(self, outcome: str, events: int) -> None:
         """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""
         self.notifications[outcome] += 1

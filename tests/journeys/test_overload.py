@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.journeys.talking import Gate, Heard, Scene
@@ -10,14 +11,14 @@ from tests.journeys.talking import Gate, Heard, Scene
 SMALL = {"batch": {"queue": 3}, "upstream": {"connections": 1}}
 
 
-def assert_overloaded(heard: Heard) -> None:
+def assert_overloaded(heard: Heard, setting: str = "batch.queue") -> None:
     """A 503 of the sidecar's own, in Graph's shape, which a Graph client takes for one to try again."""
     error = heard.json["error"]
     assert heard.status == 503
     assert heard.headers["Content-Type"] == "application/json; charset=UTF-8"
     assert int(heard.headers["Retry-After"]) > 0
     assert error["message"].startswith("graph-sidecar: ")
-    assert "batch.queue" in error["message"]
+    assert f"(setting {setting})" in error["message"]
     assert error["is_transient"] is True
     assert "detail=overloaded" in heard.cache
 
@@ -99,3 +100,48 @@ async def test_what_passes_through_is_not_held_up(scene: MakeScene, gate: MakeGa
     assert (await here.say("/v25.0/9", token="ann", method="POST", data={"name": "x"})).status == 200
     shut.open()
     await asyncio.gather(*waiting)
+
+
+# --- time, and the processor
+
+
+async def test_a_queue_is_bounded_by_time(scene: MakeScene, gate: MakeGate) -> None:
+    """Reads that find no connection within `batch.queue_s` are told, those with a token and those without."""
+    here = await scene({"upstream": {"connections": 1}, "batch": {"queue_s": 0.4}}, public_ids=("1", "2"))
+    shut = gate(here.graph)
+    first = await here.caller.start(here.say("/v25.0/1", token="ann"))
+    await shut.has(1)
+    waiting = await here.caller.start(here.say("/v25.0/2", token="ann"), here.say("/v25.0/2"))
+    for heard in await asyncio.gather(*waiting):
+        assert_overloaded(heard, "batch.queue_s")
+    shut.open()
+    assert (await asyncio.gather(*first))[0].status == 200
+    assert (await here.say("/v25.0/2", token="ann")).status == 200
+
+
+async def test_a_busy_processor_refuses_reads_unread(scene: MakeScene) -> None:
+    """While the loop is slow GETs get a 503 that a Graph client understands; writes and probes are served.
+
+    Afterwards reads are, on the same connections.
+    """
+    here = await scene({"listener": {"lag_s": 0.05}})
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    assert (await here.say("/v25.0/1", token="ann")).status == 200
+
+    def hog() -> None:
+        time.sleep(0.02)
+        if not stop.is_set():
+            loop.call_soon(hog)
+
+    hog()
+    while (heard := await here.say("/v25.0/1", token="ann")).status == 200:
+        pass
+    assert_overloaded(heard, "listener.lag_s")
+    assert (await here.say("/v25.0/9", token="ann", method="POST", data={"name": "x"})).status == 200
+    assert (await here.say(f"{here.front.admin_url}/livez")).status == 200
+    stop.set()
+    while (heard := await here.say("/v25.0/1", token="ann")).status != 200:
+        assert_overloaded(heard, "listener.lag_s")
+    told = await here.stats()
+    assert told["errors"][0]["what"] == "overloaded"
+    assert (await here.say(f"{here.front.admin_url}/metrics")).body.count(b'mode="FAILED"')

@@ -288,6 +288,68 @@ class CountedWaiting(Waiting):
         return self is other
 
 
+async def test_behind_a_queue_that_stands_newcomers_are_told_at_once() -> None:
+    """Once the first in line has waited a while, the next of its token is not let in, and nobody is overtaken."""
+    upstream, clock = FakeUpstream(), Clock()
+    layer = batcher(upstream, clock=clock, connections=1, queue_s=2.0, window_s=0.0)
+    callers = start(layer, ask("/0"))
+    await turns()
+    callers += start(layer, ask("/1"))
+    await turns()
+    clock.now += 0.4
+    callers += start(layer, ask("/2"))
+    await turns()
+    clock.now += 0.2
+    with pytest.raises(Overloaded, match=r"wait for 0\.6 s"):
+        await layer(ask("/3"))
+    upstream.flights[0].land()
+    await turns(10)
+    assert upstream.flights[1].paths == ["/1", "/2"]
+    callers += start(layer, ask("/4"))
+    await turns()
+    upstream.flights[1].land()
+    await turns(10)
+    upstream.flights[2].land()
+    assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2", b"/4"]
+
+
+async def test_what_waits_too_long_is_told() -> None:
+    """A read that no connection became free for is told so; the next is let in again."""
+    loop, limits = asyncio.get_running_loop(), Limits(window_s=0.0, queue_s=0.05)
+    upstream = FakeUpstream()
+    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(1, limits, loop.time))
+    first = start(layer, ask("/0"))
+    await turns()
+    with pytest.raises(Overloaded, match=r"within 0\.05 s"):
+        await layer(ask("/1"))
+    upstream.flights[0].land()
+    await asyncio.gather(*first)
+    last = start(layer, ask("/2"))
+    await turns()
+    upstream.flights[1].land()
+    assert [reply.body for reply in await asyncio.gather(*last)] == [b"/2"]
+
+
+async def test_a_flight_that_all_have_left_ends() -> None:
+    """Its place is the next one's at once; the call was made and is counted."""
+    upstream, witness = FakeUpstream(), FakeWitness()
+    layer = batcher(upstream, witness, connections=1)
+    leavers = start(layer, ask("/0"), ask("/1"))
+    await turns()
+    (stayer,) = start(layer, ask("/2", token="token-b"))
+    await turns()
+    leavers[0].cancel()
+    await turns(10)
+    assert len(upstream.flights) == 1
+    leavers[1].cancel()
+    await turns(10)
+    assert upstream.flights[0].answer.cancelled()
+    assert upstream.flights[1].paths == ["/2"]
+    upstream.flights[1].land()
+    assert (await stayer).body == b"/2"
+    assert witness.ledger.uncertain == 2
+
+
 async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     """The reads before and behind the one that leaves are not looked at, so a crowd can leave at once."""
 

@@ -1,0 +1,73 @@
+"""Lets in whoever has connected in one turn of the event loop; libuv, on which uvloop stands, lets in one of them.
+
+One in a turn is enough while turns are short. While they are not, callers who open a connection for each request would
+wait for dozens of seconds before a byte of theirs is read, and long after the others are served quickly again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+
+from aiohttp import web
+
+AT_ONCE = 256
+"""Connections that are let in, at most, before others get their turn."""
+
+_PAUSE_S = 1.0
+"""Seconds until the next try where the system allows no further connection (EMFILE)."""
+
+
+class Site(web.TCPSite):
+    """A place where a server listens."""
+
+    _doors: tuple[socket.socket, ...] = ()
+
+    async def start(self) -> None:
+        """Listen."""
+        await super().start()
+        self._letting_in: set[asyncio.Task[None]] = set()
+        listening = getattr(self._server, "sockets", ())
+        self._doors = tuple(socket.socket(fileno=os.dup(each.fileno())) for each in listening)
+        for door in self._doors:
+            door.setblocking(False)
+            self._watch(door)
+
+    async def stop(self) -> None:
+        """Listen no longer."""
+        loop = asyncio.get_running_loop()
+        for door in self._doors:
+            loop.remove_reader(door)
+            door.close()
+        self._doors = ()
+        await super().stop()
+
+    def _watch(self, door: socket.socket) -> None:
+        if door in self._doors:
+            asyncio.get_running_loop().add_reader(door, self._accept, door)
+
+    def _accept(self, door: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(AT_ONCE):
+            try:
+                line, _address = door.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                loop.remove_reader(door)
+                loop.call_later(_PAUSE_S, self._watch, door)
+                return
+            line.setblocking(False)
+            task = loop.create_task(self._let_in(line))
+            self._letting_in.add(task)
+            task.add_done_callback(self._letting_in.discard)
+
+    async def _let_in(self, line: socket.socket) -> None:
+        server = self._runner.server
+        if server is None:
+            line.close()
+            return
+        with contextlib.suppress(OSError):  # that one has left
+            await asyncio.get_running_loop().connect_accepted_socket(server, line)
