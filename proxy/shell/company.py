@@ -234,8 +234,8 @@ class Company:
             place = self._places.take(Kind.BATCH, {owner_of(one.request.credential) for one in aboard})
         task = asyncio.create_task(self._fly(aboard, place))
         flight = Flight(aboard, task)
-        for one in aboard:
-            one.left, one.flight = now, flight
+        for one in aboard:  # without places others may still get on, and whoever flies sees when all have left
+            one.left, one.flight = now, None if self._places is None else flight
         self._flights.add(task)
         task.add_done_callback(lambda _done: self._landed(flight, place))
         return True
