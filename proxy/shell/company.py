@@ -53,6 +53,12 @@ class Flight:
     aboard: Sequence[Waiting]
     task: asyncio.Task[None]
 
+    def join(self, waiting: Waiting) -> None:
+        """Take *waiting* aboard, who came when the others had left."""
+        self.aboard = [*self.aboard, waiting]
+        waiting.flight = self
+        waiting.reply.add_done_callback(lambda reply: self.leave() if reply.cancelled() else None)
+
     def leave(self) -> None:
         """End at once if nobody is left who waits for a reply: Graph's answer, which counts all the same, is let go."""
         if all(one.reply.done() for one in self.aboard):

@@ -150,6 +150,8 @@ class Merger:
         now = self._clock()
         one = Waiting(request, asyncio.get_running_loop().create_future(), since=now, left=now)
         flight.board(one)
+        if (call := flight.aboard[0].flight) is not None:
+            call.join(one)
         return await one.reply
 
     # --- one read for many ---
