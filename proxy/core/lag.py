@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 TURNS = 8
 """Turns of the event loop that a read needs from its first byte to its answer's, those at Graph left out."""
 
@@ -36,6 +38,38 @@ class Lag:
         if self._began is None:
             return self._last
         return max(self._last, now - self._began - max(self._longest, now - self._turned))
+
+
+_GROWS, _AT_LEAST, _EVERYBODY = 1.3, 16.0, 10_000.0
+
+
+class Allowance:
+    """How many may be let in from one measurement to the next: fewer after one that took too long, then more again.
+
+    What came in one turn is not felt before the next ones, so the limit alone would let in too many and then nobody.
+    """
+
+    def __init__(self) -> None:
+        """Let everybody in."""
+        self._most = inf
+        self._let_in = 0
+
+    def take(self) -> bool:
+        """Let one more in; False where no more may be."""
+        if self._let_in >= self._most:
+            return False
+        self._let_in += 1
+        return True
+
+    def measured(self, seconds: float, limit: float) -> None:
+        """What was let in since the last measurement made reads take *seconds*, which should be *limit* at most."""
+        if seconds > limit:
+            self._most = max(_AT_LEAST, min(self._most, self._let_in) * limit / seconds)
+        elif self._most < _EVERYBODY:
+            self._most *= _GROWS
+        else:
+            self._most = inf
+        self._let_in = 0
 
 
 _NOT_PLAIN = (b"\r\n\r\n", b"\n\n", b"content-length:", b"transfer-encoding:", b"upgrade:", b"connection:", b"expect:")

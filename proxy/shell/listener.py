@@ -134,7 +134,7 @@ class Connection(Watched):
     def _is_refused(self, data: bytes) -> bool:
         """Whether there is no time for *data*, which is answered by saying so."""
         shedder = self._manager.shedder if isinstance(self._manager, Listener) else None
-        if shedder is None or not shedder.is_busy or not self._is_resting:
+        if shedder is None or not self._is_resting or shedder.lets_in():
             return False
         if self.transport is None or not (refusal := shedder.refusal(data)):
             return False

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from proxy.core import dressing, errors
 from proxy.core.headers import written
-from proxy.core.lag import TURNS, Lag, is_plain
+from proxy.core.lag import TURNS, Allowance, Lag, is_plain
 from proxy.shell.responding import date
 
 _log = logging.getLogger("graph_sidecar.listener")
@@ -47,14 +47,15 @@ class Shedder:
         """
         self._limit_s = limit_s
         self._heard = heard
-        self._lag = Lag()
+        self._lag, self._allowance = Lag(), Allowance()
         self._refused = self._untold = 0
         self._told_at = 0.0
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a read that came now would take too long."""
-        return bool(self._limit_s) and self._lag.seconds(time.monotonic()) > self._limit_s
+    def lets_in(self) -> bool:
+        """Whether there is time for a read that has come now."""
+        if not self._limit_s:
+            return True
+        return self._lag.seconds(time.monotonic()) <= self._limit_s and self._allowance.take()
 
     def refusal(self, data: bytes) -> bytes:
         """The answer to *data*, for which there is no time; nothing if it is not one plain GET: let it in."""
@@ -73,7 +74,7 @@ class Shedder:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            self._lag = Lag()
+            self._lag, self._allowance = Lag(), Allowance()
 
     async def _measure(self) -> None:
         while True:
@@ -85,6 +86,7 @@ class Shedder:
                 await asyncio.sleep(0)
             self._lag.turn(time.monotonic())
             self._lag.end()
+            self._allowance.measured(self._lag.seconds(time.monotonic()), self._limit_s)
             if self._refused:
                 self._tell(time.monotonic())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.core.lag import Lag, is_plain
+from proxy.core.lag import Allowance, Lag, is_plain
 
 
 def measured(*turns: float) -> Lag:
@@ -34,6 +34,33 @@ def test_turns_under_way_count() -> None:
     lag.end()
     lag.begin(10.0)
     assert lag.seconds(10.0) == pytest.approx(0.2)  # until these are over, the last ones hold
+
+
+def let_in(allowance: Allowance, count: int) -> int:
+    """How many of *count* are let in."""
+    return sum(allowance.take() for _ in range(count))
+
+
+def test_fewer_are_let_in_after_a_measurement_that_took_too_long() -> None:
+    """A burst is taken in whole; behind it as many as would have kept the limit, then more and more, then everybody."""
+    allowance = Allowance()
+    assert let_in(allowance, 1000) == 1000
+    allowance.measured(1.0, 0.25)
+    assert let_in(allowance, 1000) == 250
+    allowance.measured(0.1, 0.25)
+    assert let_in(allowance, 1000) == 325
+    for _ in range(20):
+        allowance.measured(0.1, 0.25)
+    assert let_in(allowance, 20_000) == 20_000
+
+
+def test_some_are_always_let_in() -> None:
+    """However long the turns are, the sidecar does not close."""
+    allowance = Allowance()
+    for _ in range(9):
+        let_in(allowance, 100)
+        allowance.measured(60.0, 0.25)
+    assert let_in(allowance, 100) == 16
 
 
 def test_nothing_is_known_at_first() -> None:
