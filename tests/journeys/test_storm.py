@@ -106,7 +106,10 @@ async def test_a_storm_of_strays(tmp_path: Path) -> None:
     ):
         storm = Storm(caller)
         await storm.rage(EFFORT.storm)
+    faults = sum(graph.faults.values()) - graph.faults["plain"]
+    troubles = sum(count for told, count in storm.told.items() if told.startswith("graph-sidecar:"))
     assert storm.foreign == []
     assert max(graph.writes.values()) == 1
     assert storm.told["own"] > EFFORT.storm / 2
-    assert sum(graph.faults.values()) - graph.faults["plain"] > EFFORT.storm / 200
+    assert troubles <= faults
+    assert faults > EFFORT.storm / 200

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+from aiohttp.streams import EMPTY_PAYLOAD
+
 from proxy.core.messages import Reply
 from proxy.shell.responding import respond
 from tests.shell.fakes import turns
@@ -30,7 +32,8 @@ class Line:
 
 def _request(line: Line) -> SimpleNamespace:
     full = SimpleNamespace(writing_paused=True)
-    return SimpleNamespace(transport=line, writer=line, protocol=full, keep_alive=True, method="GET", version=(1, 1))
+    whole = {"content": EMPTY_PAYLOAD, "keep_alive": True, "method": "GET", "version": (1, 1)}
+    return SimpleNamespace(transport=line, writer=line, protocol=full, **whole)
 
 
 async def test_a_large_answer_is_written_as_it_is_taken() -> None:
