@@ -26,6 +26,9 @@ def respond(reply: Reply) -> web.StreamResponse:
     return _Whole(reply)
 
 
+_WRITTEN = Reply(0, (), b"")
+
+
 class _Whole(web.StreamResponse):
     """Writes what is already whole: aiohttp's own response takes fields apart to put them together again."""
 
@@ -45,7 +48,8 @@ class _Whole(web.StreamResponse):
             raise ConnectionResetError
         keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
         keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
-        reply, is_empty = self._reply, request.method == "HEAD" or self.status in _WITHOUT_BODY
+        is_empty = request.method == "HEAD" or self.status in _WITHOUT_BODY
+        reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
         fields = (*reply.headers, *_added(reply, request, keeps=keeps))
         major, minor = request.version
         head = headers.written(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
@@ -65,9 +69,11 @@ async def _send(request: web.BaseRequest, line: asyncio.Transport, body: bytes) 
     protocol = request.protocol
     with protocol.outbox.waiting(line, len(body)) if isinstance(protocol, Watched) else nullcontext(_nobody) as took:
         for at in range(_PIECE, len(body), _PIECE):
+            await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
             await request.writer.drain()
             took()
             line.write(body[at : at + _PIECE])
+        await asyncio.sleep(0)
         await request.writer.drain()
 
 

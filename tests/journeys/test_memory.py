@@ -228,18 +228,19 @@ async def test_heads_without_an_end_are_refused(tmp_path: Path) -> None:
         await grown(sidecar, at_start)
 
 
-async def test_callers_who_take_nothing_hold_little(tmp_path: Path) -> None:
-    """Eighteen callers ask for 3 MB and read the head alone: the slowest end, and one who reads is served."""
-    body = json.dumps({"id": "1", "name": "x" * 3 * MIB})
+@pytest.mark.parametrize("size, callers", [(4, 14), (1, 60)])
+async def test_callers_who_take_nothing_hold_little(tmp_path: Path, size: int, callers: int) -> None:
+    """They read the head alone: the slowest end, what was sent is not kept, and one who reads is served."""
+    body = json.dumps({"id": "1", "name": "x" * size * MIB})
     async with (
         listening(graph(lambda _wire: ok(body), answers_to)) as at,
         serving(at.url, tmp_path, "listener.buffer_mb=8", "cache.memory_mb=0", "batch.enabled=false") as sidecar,
-        AsyncExitStack() as callers,
+        AsyncExitStack() as stack,
     ):
         at_start = sidecar.peak_kb
         loop = asyncio.get_running_loop()
-        for number in range(18):
-            line = callers.enter_context(socket.socket())
+        for number in range(callers):
+            line = stack.enter_context(socket.socket())
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             line.setblocking(False)
             await loop.sock_connect(line, ("127.0.0.1", urlsplit(sidecar.url).port))
