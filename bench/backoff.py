@@ -45,6 +45,9 @@ CODES: tuple[tuple[int, int | None], ...] = (
     (130429, None),
 )  # fmt: skip
 
+GRID = ((4, None), (613, None))
+"""Those that jobs of more than one read are played with."""
+
 MOST = 1.15
 """How many times as long as directly a job may take."""
 
@@ -214,13 +217,15 @@ def _is_whole(answer: Answer) -> bool:
 def main() -> None:
     """Show a row for each job, schedule and throttle, and the codes by which it came to that."""
     logging.disable(logging.WARNING)
-    played, rows = play(list(JOBS), CODES), {}
+    lone, *others = JOBS
+    played = [*play([lone], CODES), *play(others, GRID)]
+    rows: dict[tuple[str, ...], list[str]] = {}
     for each in played:
         row = (each.job, each.schedule, each.throttle, each.direct.shown, each.through.shown)
         rows.setdefault(row, []).append(each.code)
     made = table("a throttle, and clients that try at", "for", "directly", "through", "codes")
     for (job, schedule, throttle, direct, through), codes in rows.items():
-        told = "all" if len(codes) == len(CODES) else " ".join(codes)
+        told = f"all {len(codes)}" if len(codes) == len(CODES) else " ".join(codes)
         made.add_row(f"{job}, {schedule}", throttle, direct, through, told)
     show(made)
     single = [each for each in played if len(JOBS[each.job]) == 1]
