@@ -19,8 +19,9 @@ from urllib.parse import urlencode
 from bench.harness import show, table, verdict
 from bench.playing import LATENCY_MS
 from bench.virtual import Loop
-from proxy.app import Clocks, sidecar
-from proxy.demo.client import Answer, open_connection, request
+from proxy.app.components import Clocks
+from proxy.app.sidecar import sidecar
+from proxy.commands.demo.client import Answer, open_connection, request
 from proxy.emulator import Config, Running, running
 from proxy.settings import Settings
 

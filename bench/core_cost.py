@@ -11,18 +11,20 @@ import time
 from pathlib import Path
 
 from bench.harness import run, show, table, verdict
-from proxy.app import rules_of
-from proxy.core.caching import Terms, plan
-from proxy.core.draws import Asker
-from proxy.core.keys import Keys
-from proxy.core.messages import Credential, Held, Reply
-from proxy.core.pool import Stages
-from proxy.core.quota import Quota
-from proxy.core.reading import Head, Hosts, Read, read
-from proxy.core.rules import Rule, RuleBook
-from proxy.core.touching import Touches
-from proxy.core.webhooks import Event, Subscriptions
-from proxy.loading import load
+from proxy.app.from_settings import rules_of
+from proxy.core.cache.invalidation import InvalidationIndex
+from proxy.core.cache.key import Keys
+from proxy.core.cache.policy import Terms, plan
+from proxy.core.cache.subscriptions import Subscriptions
+from proxy.core.graph.webhooks import Event
+from proxy.core.model import Credential, EntryMeta, Reply
+from proxy.core.quota.bucket import Stages
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.limiter import Limiter
+from proxy.core.routing.classify import Read, read
+from proxy.core.routing.hosts import Head, Hosts
+from proxy.core.routing.rules import Rule, RuleBook
+from proxy.settings.load import load
 
 MOST_US = 5
 READS, ROUNDS = 400, 60
@@ -34,18 +36,18 @@ USAGE = (("x-app-usage", '{"call_count":70,"total_time":1,"total_cputime":1}'),)
 async def main():
     """Each step by itself, then all of them in three states: no rules, shipped rules, and after a thousand writes."""
     keys, asked = Keys(bytes(32)), _reads()
-    held = Held('"etag"', "batch", NOW - 5, lasting=True, proofs=(b"",))
+    held = EntryMeta('"etag"', "batch", NOW - 5, may_be_fresh=True, proofs=(b"",))
     shipped, none = rules_of(load(file=SHIPPED).settings), RuleBook((), Rule())
-    idle, busy = Touches(), Touches()
+    idle, busy = InvalidationIndex(), InvalidationIndex()
     for number in range(1000):
         busy.wrote((f"12010000{number}",), b"", NOW - 10)
-    calm, watched = Quota(Stages()), Quota(Stages())
-    watched.note(Asker(keys.fingerprint(asked[0].credential), "/act_1", ""), USAGE, NOW)
+    calm, watched = Limiter(Stages()), Limiter(Stages())
+    watched.note(QuotaSubject(keys.fingerprint(asked[0].credential), "/act_1", ""), USAGE, NOW)
     quiet, pushed = Subscriptions(0), Subscriptions(3600)
     pushed.heard(Event("ad_account", "1", ("name",), ("act_1",)))
 
     def limits(quota, one):
-        asker = Asker(keys.fingerprint(one.credential), one.path, one.query)
+        asker = QuotaSubject(keys.fingerprint(one.credential), one.path, one.query)
         return quota.pressure(asker, NOW), quota.admit(asker, 3, NOW)
 
     def decide(rules, touches, webhooks, quota):
@@ -69,7 +71,7 @@ async def main():
         "all, shipped rules, nothing changed": decide(shipped, idle, quiet, calm),
         "all, shipped rules, webhooks, 1000 writes, limits watched": decide(shipped, busy, pushed, watched),
     }
-    idle_rule = decide(shipped, idle, quiet, Quota(Stages()))
+    idle_rule = decide(shipped, idle, quiet, Limiter(Stages()))
     hears, news = _hearing(keys, spread=100), _hearing(keys, spread=1)
 
     def freshness_and_quota(one):
@@ -97,11 +99,11 @@ def _hearing(keys, spread):
         Reply(200, (*fixed, ("X-App-Usage", f'{{"call_count":{n},"total_time":5,"total_cputime":5}}')), b'{"id":"1"}')
         for n in (20, 21)
     ]
-    quota, reads = Quota(Stages()), iter(range(10**9))
+    quota, reads = Limiter(Stages()), iter(range(10**9))
 
     def step(one):
         number = next(reads)
-        now, asker = NOW + number / 1000, Asker(keys.fingerprint(one.credential), one.path, one.query)
+        now, asker = NOW + number / 1000, QuotaSubject(keys.fingerprint(one.credential), one.path, one.query)
         quota.heard(asker, replies[number // spread % 2], now)
 
     return step

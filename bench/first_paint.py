@@ -14,11 +14,11 @@ from aiohttp import web
 from playwright.async_api import async_playwright
 
 from bench.harness import at_once, gets, graph, ids, median, run, show, sidecar, table, verdict
-from proxy.core.guarding import Guard
-from proxy.core.history import ROWS, STEP_S
-from proxy.shell.admin import admin
-from proxy.shell.dashboard import Dashboard
-from proxy.shell.history import Watch
+from proxy.core.observe.time_series import ROWS, STEP_S
+from proxy.core.routing.admin_access import Guard
+from proxy.shell.admin.app import admin
+from proxy.shell.admin.dashboard import Dashboard
+from proxy.shell.admin.event_stream import EventStream
 
 PAGES = 7
 DRAWN = """() => document.querySelectorAll('.line, .layer, rect.bar').length > 20
@@ -32,7 +32,7 @@ async def main():
         print("  chromium is not installed, so nothing is measured (Debian: apt-get install chromium)")
         return
     clock = iter(range(0, 2 * ROWS * STEP_S, STEP_S))
-    watch = Watch(_hour(await _stats()), lambda: next(clock), "bench")
+    watch = EventStream(_hour(await _stats()), lambda: next(clock), "bench")
     for _ in range(ROWS):
         watch.look()
     runner = web.AppRunner(admin([Dashboard(watch).rows()], Guard), shutdown_timeout=0)

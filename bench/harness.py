@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.demo.client import Answer, Connection, open_connection, request
-from proxy.demo.parts import Control, Ledger, Part
+from proxy.commands.demo.client import Answer, Connection, open_connection, request
+from proxy.commands.demo.processes import Control, Ledger, Part
 
 VERDICTS = "BENCH_VERDICTS"
 """The variable that names the file in which a whole `make bench` gathers what each script found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bench.harness import at_once, graph, ids, run, sent, show, sidecar, table, timed, verdict
-from proxy.demo.client import open_connection, request
+from proxy.commands.demo.client import open_connection, request
 
 WIDGETS = (
     "name,status",

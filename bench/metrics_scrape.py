@@ -11,7 +11,7 @@ import string
 from itertools import islice, product
 
 from bench.harness import at_once, gets, graph, ids, median, run, sent, show, sidecar, table, timed, verdict
-from proxy.demo.client import open_connection, request
+from proxy.commands.demo.client import open_connection, request
 
 ROUTES, CALLERS, SCRAPES, MOST_MS = 10_000, 50, 200, 10
 WHO = "bench"

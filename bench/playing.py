@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from bench.trace import LOW, Look, Trace, Versions
 from bench.virtual import Loop
-from proxy.app import Clocks, sidecar
-from proxy.demo.client import Answer, Connection, LostConnectionError, open_connection, request
+from proxy.app.components import Clocks
+from proxy.app.sidecar import sidecar
+from proxy.commands.demo.client import Answer, Connection, LostConnectionError, open_connection, request
 from proxy.emulator import Config, running
 from proxy.settings import Settings
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.harness import graph, ids, open_connection, run, show, sidecar, table, verdict
-from proxy.demo.client import LostConnectionError, request
+from proxy.commands.demo.client import LostConnectionError, request
 
 RATE, LATENCY_MS = 500, 20
 RELOADS_S, DRAIN_S = 6, 4

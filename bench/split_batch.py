@@ -6,7 +6,7 @@ import json
 from urllib.parse import urlencode
 
 from bench.harness import graph, ids, median, run, show, sidecar, table, timed, verdict
-from proxy.demo.client import open_connection, request
+from proxy.commands.demo.client import open_connection, request
 
 READS, PART, ROUNDS, LATENCY_MS = 400, 50, 9, 300
 MOST_TIMES, MOST_SHARE = 1.5, 0.15

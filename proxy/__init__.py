@@ -1,49 +1,49 @@
-"""graph-sidecar: the proxy beside a program that talks to Meta's Graph API.
+"""graph-sidecar: a proxy beside a program that talks to Meta's Graph API.
 
-    cli/         what was asked: `loading/` fills `settings/`, `preflight` looks at the machine
-    app/         builds the stack, owns its lifetimes, and takes what may change of settings read again
-    shell/       does: a file for each layer of the stack and for what it needs
-    core/        decides: values in, values out; no clock, no socket, no log
-    emulator/    an offline Graph that shares no code with core, so that it can catch core's mistakes
-    demo/        the emulator, the sidecar and sample traffic
-    top/         what the sidecar tells, live in a terminal          dashboard/  the same, as a browser loads it
-    replay/      its log by other settings                           control     wait, quit; cache (`holdings`)
-    wrapping     `run`: a sidecar for one command                    keeping     `ca` (`trust`: what clients are told)
-    logs · tokens · version   how lines are written, what has to be shown to us, what runs
-    dumps        core dumps, which are forbidden
+A read on its way, and the folders that it passes:
 
-A read, downwards, and whom each layer asks:
+    downstream ─► pipeline: coalescer ─► merger ─► cache ─► rate limiter ─► batcher ─► upstream ─► Graph
 
-    shell                                              core
-    server       each message to where it belongs      reading, normal: the read that it is
-      bodies, reader                                   dressing, headers, paging: the reply as its caller gets it
-    unbatcher    a batch of the application's own      envelopes, operations, references, jsonpath, unbatching
-      forms (multipart), slots (turns), ordered        jsontext, lax: JSON of others, weighed
-    coalescer    twins share one answer                keys: who and what
-    several      reads of several objects              several
-    merger       many fields, one read (company)       fields, lore, ordering
-    cache        what is held (store/)                 caching, rules, lasting, sealing; touching, kin, purging
-    governor     the quota (byway: what passes it by)  quota, draws, pools (pool), usage, limits, returning
-    batcher      reads in batches (company)            batching
-    places       connections to Graph, shared fairly   places
-    upstream     Graph (exchange, keepalive, dialing)  errors: ours, how to read Graph's; codings
-    passthrough  what is no plain read                 looping: calls that come back
-      relinking                                        relinking: the links in it
+Imports run cli, commands, app, shell, core, and never back. `core` decides: values in, values out, no clock, no
+socket, no log. `shell` does what core decided. `app` joins them. `core` is laid out by topic, `shell` by the place on a
+message's way.
 
-Around it:
-
-    listener · patience · responding · outbox · drain  connections, how long they may take, their end (framing)
-    accepting · shedding                               who is let in, and refusals while the processor is busy (lag)
-    intercept · door · secured · tunnel                programs that know no other way (intercepting: who may go where)
-    authority · certificates · private                 who signs for Graph; files for our own eyes
-    admin · tokens · dashboard                         our own paths (guarding: who may come)
-    changes · webhooks · purge                         what ends freshness, whoever tells of it (webhooks)
-    telemetry · bills · pulse                          what is counted (ledger, routes, histogram)
-    stats · metrics · history                          what is told of that (troubles, history)
-    timeofday                                          a clock that is set back (stepping)
-    telling · tracing                                  a line and a span for each reply (telling)
-
-`core.messages` holds the nouns; `budget` and `memo` bound what is held in memory. `replaying`, `rehearsing` and
-`supposing` play recorded reads through the same rooms.
-Imports run cli, app, shell, core and never back.
+    cli/                    the command line: arguments, and the table of commands
+    commands/               what each command does: run, ca, cache, wait, quit
+    commands/trust/         what each family of clients needs to trust our certificates
+    commands/trust/hooks/   files that client programs load at their start
+    commands/top/           the dashboard in a terminal
+    commands/replay/        a log, played again under other settings
+    commands/demo/          the emulator, the sidecar and sample traffic
+    app/                    builds the sidecar from its settings, starts, reloads and ends it
+    settings/               everything that can be set: one model, its types and names
+    settings/load/          settings from flags, environment and file, and what is wrong with them
+    core/                   the values that every layer passes: `model`
+    core/http/              RFC 9110, 9111, 9211, 8586: fields, request heads, Cache-Control, Cache-Status, our errors
+    core/graph/             Meta's interface: errors and throttles, paging links, webhook events
+    core/routing/           which read a request is, of which host, under which rule; who may use which admin path
+    core/cache/             cache key, freshness, what may be stored, encryption, tags, invalidation, purges
+    core/merge/             reads of one object that differ in their fields, and `?ids=`, as one read
+    core/batch/             when a batch leaves, what it says, what became of each slot
+    core/client_batch/      batches that applications send themselves
+    core/quota/             calls in Meta's units: the ledger, usage headers, the limits of a read, admission
+    core/reply/             the reply as one caller gets it
+    core/memory/            bounds in bytes: budgets, memos, JSON of others
+    core/observe/           log records, route labels, histograms, time series, troubles
+    core/replay/            recorded reads in simulated time
+    shell/                  files that only the sidecar may read
+    shell/http/             connections of callers: protocol, timeouts, bodies, responses, drain
+    shell/intercept/        transparent mode: CONNECT, TLS, tunnels, certificates
+    shell/downstream/       each message to where it is answered: a read, a client batch, a passthrough
+    shell/pipeline/         the layers of the drawing
+    shell/upstream/         calls to Graph: connections, one HTTP/1.1 exchange, streams
+    shell/store/            entries in memory and on disk
+    shell/observe/          counters, access log, traces, /metrics, /stats
+    shell/admin/            the admin listener: actions, dashboard, events, webhooks
+    dashboard/              the dashboard as a browser loads it
+    emulator/               an offline Graph that shares no code with core, so that it can catch core's mistakes
+    emulator/language/      what messages to and from Graph look like
+    emulator/objects/       the objects that exist, and how each is shown
+    emulator/graph/         how a call is answered
+    emulator/server/        the emulator on the wire
 """

@@ -16,18 +16,14 @@ from types import ModuleType
 
 import pytest
 
-import proxy
 from proxy import cli
-from proxy.cli.offline import fields
+from proxy.app.listen import StartError
+from proxy.cli.offline_commands import fields
 from proxy.emulator import Config
 from proxy.settings import Address, Settings, names
-from tests.commands import said, started
+from tests.command_line import said, started
 
 FREE = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-
-
-class StartError(Exception):
-    """The application's word for a start that fails."""
 
 
 @pytest.fixture
@@ -41,10 +37,10 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             raise StartError("the store is broken")
         return 7
 
-    app = ModuleType("proxy.app")
-    app.serve, app.StartError = serve, StartError  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "proxy.app", app)
-    monkeypatch.setattr(proxy, "app", app, raising=False)
+    process = ModuleType("proxy.app.process")
+    process.serve = serve  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "proxy.app.process", process)
+    monkeypatch.setattr("proxy.app.process", process, raising=False)
     return seen
 
 
@@ -188,11 +184,11 @@ def test_help_lists_every_setting_and_default(command: str) -> None:
 
 def test_the_demo_brings_its_own_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo says what it takes, and its exit status is the command's."""
-    demo = ModuleType("proxy.demo")
+    demo = ModuleType("proxy.commands.demo")
     demo.add_arguments = lambda parser: parser.add_argument("--callers", type=int)  # type: ignore[attr-defined]
     demo.run = lambda options: options.callers  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "proxy.demo", demo)
-    monkeypatch.setattr(proxy, "demo", demo, raising=False)
+    monkeypatch.setitem(sys.modules, "proxy.commands.demo", demo)
+    monkeypatch.setattr("proxy.commands.demo", demo, raising=False)
     assert cli.main(["demo", "--callers", "3"]) == 3
 
 
@@ -262,5 +258,5 @@ def test_an_interrupt_is_no_traceback(served: list[Settings], monkeypatch: pytes
     def interrupt(_settings: Settings, _reread: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("proxy.app.serve", interrupt)
+    monkeypatch.setattr("proxy.app.process.serve", interrupt)
     assert cli.main(["serve", *FREE]) == 130

@@ -1,6 +1,11 @@
+"""Imports run one way, no two folders import each other, and every folder is on the map and small."""
+
+from __future__ import annotations
+
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -8,37 +13,68 @@ import pytest
 import proxy
 
 HOUSE = Path(proxy.__file__).parent
+FOLDERS = sorted({file.parent for file in HOUSE.rglob("*.py")})
+MOST_ENTRIES = 16
 
 
-def imported(folder: Path) -> Iterator[str]:
-    """Our own modules that the files in *folder* import, late imports too."""
-    for file in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom):
-                assert not node.level, f"{file} imports by a relative name"
-                names = [node.module or ""]
-                if node.module == "proxy":
-                    names = [f"proxy.{alias.name}" for alias in node.names]
-            yield from (name for name in names if name.split(".")[0] == "proxy")
+def imported(file: Path) -> Iterator[str]:
+    """The full names of everything of ours that *file* imports, inside functions too."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "proxy")
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file} imports by a relative name"
+            if (node.module or "").split(".")[0] == "proxy":
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def folder_of(name: str) -> Path:
+    """The folder that holds the module that the imported *name* is, or is in."""
+    path = HOUSE.parent.joinpath(*name.split("."))
+    if path.is_dir():
+        return path
+    return path.parent if path.with_suffix(".py").exists() else folder_of(name.rpartition(".")[0])
 
 
 @pytest.mark.parametrize(
     "folder, may",
     [
-        ("core", {"proxy.core"}),
-        ("shell", {"proxy.core", "proxy.shell"}),
-        ("emulator", {"proxy.emulator"}),
+        ("core", {"core"}),
+        ("shell", {"core", "shell"}),
+        ("settings", {"core", "settings"}),
+        ("app", {"core", "shell", "settings", "app"}),
+        ("commands", {"core", "shell", "settings", "app", "commands", "dashboard", "emulator"}),
+        ("emulator", {"emulator"}),
     ],
 )
 def test_imports_run_one_way(folder: str, may: set[str]) -> None:
-    """Core stands on nothing of ours, shell on core alone, and the offline Graph on neither."""
-    assert {".".join(name.split(".")[:2]) for name in imported(HOUSE / folder)} <= may
+    """Core imports core alone, shell core, app shell, commands app, the command line commands; the emulator nothing."""
+    names = {name.split(".")[1] for file in (HOUSE / folder).rglob("*.py") for name in imported(file) if "." in name}
+    assert names <= may
 
 
-@pytest.mark.parametrize("folder", [".", "core", "shell"])
-def test_the_map_names_every_room(folder: str) -> None:
-    """The package's docstring is where a newcomer begins: what is not on it is not found."""
-    told = set(re.findall(r"\w+", proxy.__doc__ or ""))
-    rooms = {path.stem for path in (HOUSE / folder).iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert {room for room in rooms if not room.startswith("_")} <= told
+def test_no_two_folders_import_each_other() -> None:
+    """A folder can be read without the folders that import it."""
+    graph: dict[Path, set[Path]] = {}
+    for file in HOUSE.rglob("*.py"):
+        if file.name != "__init__.py":  # a package's face names what lies inside
+            needs = graph.setdefault(file.parent, set())
+            needs |= {folder for name in imported(file) if (folder := folder_of(name)) != file.parent}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        pytest.fail(" -> ".join(str(folder.relative_to(HOUSE)) for folder in circle.args[1]))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(HOUSE)))
+def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
+    """No folder of code has more entries than a reader takes in at once."""
+    entries = [entry for entry in folder.iterdir() if entry.name not in {"__pycache__", "__init__.py"}]
+    assert len(entries) <= MOST_ENTRIES
+
+
+def test_the_map_names_every_folder() -> None:
+    """The package's docstring is where a newcomer begins: it has one line for each folder."""
+    lines = re.findall(r"^ +([\w/]+)/ +\S", proxy.__doc__ or "", re.MULTILINE)
+    inside = {str(folder.relative_to(HOUSE)) for folder in FOLDERS if folder != HOUSE}
+    assert sorted(lines) == sorted({*inside, "dashboard"})

@@ -16,8 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from proxy import cli, loading
-from proxy.cli.serving import serve
+from proxy import cli
+from proxy.cli.server_commands import serve
+from proxy.settings import load
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "config" / "kubernetes"
@@ -85,7 +86,7 @@ def test_an_overlay_comes_out_whole(folder: str) -> None:
         if each["kind"] not in KINDS_OF_OTHERS:
             kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
         if each["kind"] == "Deployment":
-            loading.load(environ=environ(sidecar(each["spec"]["template"]["spec"])))
+            load.load(environ=environ(sidecar(each["spec"]["template"]["spec"])))
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -93,7 +94,7 @@ def test_the_settings_of_a_pod(name: str) -> None:
     """Its variables are settings of ours; ports, probes and the time for draining agree with them."""
     pod = PODS[name]
     ours = sidecar(pod)
-    settings = loading.load(environ=image_environ() | environ(ours)).settings
+    settings = load.load(environ=image_environ() | environ(ours)).settings
     ports = {port["name"]: port["containerPort"] for port in ours["ports"]}
     assert ports["admin"] == settings.admin.port
     assert settings.listen.is_loopback or ports["graph"] == settings.listen.port
@@ -138,7 +139,7 @@ def test_the_sidecar_of_a_pod_is_native(name: str) -> None:
     """It is ready before the application starts and holds up no Job's end; nobody outside the pod can ask it."""
     ours = PODS[name]["initContainers"][0]
     assert (ours["name"], ours["restartPolicy"]) == ("graph-sidecar", "Always")
-    assert loading.load(environ=environ(ours)).settings.listen.is_loopback
+    assert load.load(environ=environ(ours)).settings.listen.is_loopback
     app = PODS[name]["containers"][0]
     assert environ(app)["GRAPH_URL"] == f"http://{environ(ours)['GRAPH_SIDECAR_LISTEN']}"
 
@@ -180,7 +181,7 @@ def test_the_unit_fits_the_command() -> None:
     assert Path(program).name == "graph-sidecar"
     assert cli.parse(arguments).run is serve
     variables = dict(re.findall(r"^Environment=(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
-    settings = loading.load(environ=variables).settings
+    settings = load.load(environ=variables).settings
     assert settings.cache.dir == Path("/var/cache", service["CacheDirectory"])
     assert settings.cache.key_file == Path("/var/lib", service["StateDirectory"], "key")
     assert int(service["TimeoutStopSec"]) > settings.drain_s + settings.drain_grace_s

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app import rules_of
-from proxy.loading import load
+from proxy.app.from_settings import rules_of
+from proxy.settings.load import load
 
 RULES = Path(__file__).parent.parent / "config" / "rules"
 

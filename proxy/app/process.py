@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from proxy import dumps, logs
-from proxy.app.running import sidecar
+from proxy.app import core_dumps, log_setup
+from proxy.app.sidecar import sidecar
 from proxy.settings import Settings
 
 _log = logging.getLogger("graph_sidecar")
@@ -30,8 +30,8 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
     At SIGHUP, what *reread* gives is taken; it raises SettingsError.
     """
     if not settings.core_dumps:
-        dumps.forbid()
-    logs.set_up(settings.log)
+        core_dumps.forbid()
+    log_setup.set_up(settings.log)
     _keep_the_heap_small()
     _take_all_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -11,6 +11,6 @@ Nothing else in the package looks at the environment. Each command imports what 
 `check` and `--help` do not wait for a server.
 """
 
-from proxy.cli.entry import main, parse
+from proxy.cli.main import main, parse
 
 __all__ = ["main", "parse"]

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.cli import asking, ca, offline, serving
-from proxy.cli.flags import add_settings
+from proxy.cli import ca_commands, client_commands, offline_commands, server_commands
+from proxy.cli.arguments import add_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,29 @@ class Command:
 
 
 COMMANDS = {
-    "serve": Command("runs the sidecar until SIGTERM", add_settings, serving.serve),
-    "run": Command("runs a command whose calls to Graph go through a sidecar of its own", serving.add_run, serving.run),
-    "ca": Command("makes and shows the authority of transparent mode", ca.add_ca, ca.ca),
-    "demo": Command(
-        "shows the savings: offline Graph, sidecar and sample traffic in one go", offline.add_demo, offline.demo
+    "serve": Command("runs the sidecar until SIGTERM", add_settings, server_commands.serve),
+    "run": Command(
+        "runs a command whose calls to Graph go through a sidecar of its own",
+        server_commands.add_run,
+        server_commands.run,
     ),
-    "emulate": Command("runs the offline Graph alone", offline.add_emulate, offline.emulate),
-    "top": Command("shows a sidecar that runs, live in a terminal", asking.add_top, asking.top),
-    "wait": Command("returns when a sidecar takes requests", asking.add_wait, asking.wait),
-    "quit": Command("drains and ends a sidecar, and returns when it has ended", asking.add_quit, asking.end),
-    "replay": Command("says what other settings would have saved of a log", asking.add_replay, asking.replay),
-    "cache": Command("counts, removes or checks what is held", asking.add_cache, asking.cache),
+    "ca": Command("makes and shows the authority of transparent mode", ca_commands.add_ca, ca_commands.ca),
+    "demo": Command(
+        "shows the savings: offline Graph, sidecar and sample traffic in one go",
+        offline_commands.add_demo,
+        offline_commands.demo,
+    ),
+    "emulate": Command("runs the offline Graph alone", offline_commands.add_emulate, offline_commands.emulate),
+    "top": Command("shows a sidecar that runs, live in a terminal", client_commands.add_top, client_commands.top),
+    "wait": Command("returns when a sidecar takes requests", client_commands.add_wait, client_commands.wait),
+    "quit": Command(
+        "drains and ends a sidecar, and returns when it has ended", client_commands.add_quit, client_commands.end
+    ),
+    "replay": Command(
+        "says what other settings would have saved of a log", client_commands.add_replay, client_commands.replay
+    ),
+    "cache": Command("counts, removes or checks what is held", client_commands.add_cache, client_commands.cache),
     "check": Command(
-        "prints the settings in force and where each comes from, or what is wrong", add_settings, serving.check
+        "prints the settings in force and where each comes from, or what is wrong", add_settings, server_commands.check
     ),
 }

@@ -27,10 +27,10 @@ tells everything that writes have changed, in a form in which twins can be compa
 """
 
 from proxy.emulator.config import Config
-from proxy.emulator.credentials import proof_of
-from proxy.emulator.faults import Fault, Faults
-from proxy.emulator.ledger import Ledger, token_hash
-from proxy.emulator.server import Emulator, Running, running, serve
+from proxy.emulator.graph.credentials import proof_of
+from proxy.emulator.graph.faults import Fault, Faults
+from proxy.emulator.graph.ledger import Ledger, token_hash
+from proxy.emulator.server.server import Emulator, Running, running, serve
 
 __all__ = [
     "Config", "Emulator", "Fault", "Faults", "Ledger", "Running", "proof_of", "running", "serve", "token_hash",

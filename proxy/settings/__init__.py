@@ -13,22 +13,22 @@
 """
 
 from proxy.settings.addresses import Address, parse_address
-from proxy.settings.graph import Upstream
-from proxy.settings.held import Cache, Rule
-from proxy.settings.naming import LIVE, is_live, names, section, value_of
-from proxy.settings.section import NAME
-from proxy.settings.telling import Log
-from proxy.settings.whole import Settings
+from proxy.settings.base import NAME
+from proxy.settings.cache import CacheSettings, RuleSettings
+from proxy.settings.model import Settings
+from proxy.settings.names import RELOADABLE, is_live, names, section, value_of
+from proxy.settings.observe import LogSettings
+from proxy.settings.upstream import UpstreamSettings
 
 __all__ = [
-    "LIVE",
     "NAME",
+    "RELOADABLE",
     "Address",
-    "Cache",
-    "Log",
-    "Rule",
+    "CacheSettings",
+    "LogSettings",
+    "RuleSettings",
     "Settings",
-    "Upstream",
+    "UpstreamSettings",
     "is_live",
     "names",
     "parse_address",

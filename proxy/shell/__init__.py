@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from proxy.core.messages import Credential, Reply, Request
+from proxy.core.model import Credential, Reply, Request
 
 Layer = Callable[[Request], Awaitable[Reply]]
 

@@ -14,13 +14,14 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from proxy import app, emulator
-from proxy.core.guarding import Guard
-from proxy.core.history import STEP_S
+from proxy import emulator
+from proxy.app import sidecar
+from proxy.core.observe.time_series import STEP_S
+from proxy.core.routing.admin_access import Guard
 from proxy.settings import Settings
-from proxy.shell.admin import admin
-from proxy.shell.dashboard import Dashboard
-from proxy.shell.history import Watch
+from proxy.shell.admin.app import admin
+from proxy.shell.admin.dashboard import Dashboard
+from proxy.shell.admin.event_stream import EventStream
 from tests.told import STATS
 
 NO_READS = {
@@ -54,7 +55,7 @@ class Board:
     async def start(self) -> None:
         """Begin a run: with the same port, but otherwise knowing nothing of the last."""
         self._runs += 1
-        self._watch = Watch(lambda: self.stats, lambda: self._clock, f"run{self._runs}")
+        self._watch = EventStream(lambda: self.stats, lambda: self._clock, f"run{self._runs}")
         self._watch.listen = "http://127.0.0.1:8080"
         served = admin([Dashboard(self._watch).rows()], lambda: Guard(token=self.token))
         served.middlewares.append(self._note)
@@ -103,7 +104,7 @@ class Real:
     """A real sidecar in front of an offline Graph, and a caller."""
 
     graph: emulator.Running
-    front: app.Running
+    front: sidecar.Sidecar
     session: aiohttp.ClientSession
 
     @property
@@ -137,5 +138,5 @@ async def started(folder: Path) -> AsyncIterator[Real]:
             "cache": {"dir": folder / "cache", "key_file": "ephemeral"},
             "rules": [{"path": "/me/adaccounts", "fresh_s": 3600}],
         }
-        async with app.sidecar(Settings(**tables)) as front, aiohttp.ClientSession() as session:
+        async with sidecar.sidecar(Settings(**tables)) as front, aiohttp.ClientSession() as session:
             yield Real(graph, front, session)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from proxy import app, emulator
+from proxy import emulator
+from proxy.app import sidecar
 from proxy.settings import Address, Settings
 from tests.clients.staging import Stage
 
@@ -39,7 +40,7 @@ def stage(lifetimes: AsyncExitStack, tmp_path: Path, client_python: Callable[[st
         ]
         # Directly, a link must lead back to where it came from; behind the sidecar it names Graph, as real ones do.
         alone.settings.change({"link_origin": alone.url})
-        front = await lifetimes.enter_async_context(app.sidecar(_settings(behind.url, home, settings or {})))
+        front = await lifetimes.enter_async_context(sidecar.sidecar(_settings(behind.url, home, settings or {})))
         return Stage(runner, home, alone, behind, front)
 
     return make

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from proxy import app, emulator
+from proxy import emulator
+from proxy.app import sidecar
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE_S = 40
@@ -86,7 +87,7 @@ class Stage:
     """Runs the programs of one environment, directly against one Graph or through the sidecar against its twin."""
 
     def __init__(
-        self, runner: Path, home: Path, alone: emulator.Running, behind: emulator.Running, front: app.Running
+        self, runner: Path, home: Path, alone: emulator.Running, behind: emulator.Running, front: sidecar.Sidecar
     ) -> None:
         """Run programs with *runner*, the Python or Node of their environment; *home* is theirs to write in."""
         self._runner = runner

@@ -6,12 +6,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.core import headers
-from proxy.core.envelopes import read_envelope
-from proxy.core.messages import NO_WISHES, Channel, Credential, Entry, Held, Reply, Request
-from proxy.core.operations import Envelope, Operation, plain_read
-from proxy.core.reading import Head, Hosts, Read, Skip, read
-from proxy.core.rules import Rule, RuleBook
+from proxy.core.client_batch.operation import Envelope, Operation, plain_read
+from proxy.core.client_batch.parse import read_envelope
+from proxy.core.http import headers
+from proxy.core.model import NO_DIRECTIVES, Channel, Credential, Entry, EntryMeta, Reply, Request
+from proxy.core.routing.classify import Bypass, Read, classify
+from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.rules import Rule, RuleBook
 
 TOKEN = "EAAB|secret-of-ann"
 PROOF = "0a1b2c3d4e5f"
@@ -22,7 +23,7 @@ TYPED = (("Content-Type", "application/json; charset=UTF-8"),)
 GRAPH = "graph.facebook.com"
 INSTAGRAM = "graph.instagram.com"
 UPLOADS = "rupload.facebook.com"
-HOSTS = Hosts(GRAPH, frozenset({INSTAGRAM, UPLOADS}))
+HOSTS = GraphHosts(GRAPH, frozenset({INSTAGRAM, UPLOADS}))
 NO_RULES = RuleBook((), Rule())
 
 
@@ -34,7 +35,7 @@ def credential(token: str = TOKEN, proof: str = "", time: str = "") -> Credentia
 def request(query: str = "fields=name", token: str | None = TOKEN, **others: object) -> Request:
     """A plain read of /v25.0/1."""
     who = None if token is None else Credential(token)
-    return replace(Request(GRAPH, "v25.0", "/1", query, "", who, wishes=NO_WISHES), **others)
+    return replace(Request(GRAPH, "v25.0", "/1", query, "", who, directives=NO_DIRECTIVES), **others)
 
 
 def reply(status: int = 200, body: bytes = BODY, etag: str = ETAG, **others: object) -> Reply:
@@ -48,14 +49,14 @@ def entry(
     asked: float = 1000.0,
     etag: str = ETAG,
     channel: Channel = Channel.BATCH,
-    lasting: bool = True,
+    may_be_fresh: bool = True,
     proofs: tuple[bytes, ...] = (b"",),
     body: bytes = BODY,
     expires: float = 0.0,
 ) -> Entry:
     """What is held of it."""
     fields = (*TYPED, ("ETag", etag), ("Facebook-API-Version", "v25.0"))
-    return Entry(Held(etag, channel.value, asked, lasting, proofs, expires), headers.held(fields), body)
+    return Entry(EntryMeta(etag, channel.value, asked, may_be_fresh, proofs, expires), headers.stored(fields), body)
 
 
 def head(target: str, method: str = "GET", **fields: str) -> Head:
@@ -65,7 +66,7 @@ def head(target: str, method: str = "GET", **fields: str) -> Head:
 
 def plain(target: str, **fields: str) -> Read:
     """The plain read that a GET of *target* is."""
-    found = read(head(target, **fields), b"", HOSTS, NO_RULES)
+    found = classify(head(target, **fields), b"", HOSTS, NO_RULES)
     assert isinstance(found, Read), found
     return found
 
@@ -92,7 +93,7 @@ def only(item: dict[str, Any]) -> Operation:
     return operation
 
 
-def as_read(item: dict[str, Any], target: str = "/v25.0") -> Read | Skip:
+def as_read(item: dict[str, Any], target: str = "/v25.0") -> Read | Bypass:
     """The plain read that *item* is in a batch of its own."""
     whole = envelope(item, target=target)
     return plain_read(whole.operations[0], whole.operations[0].relative_url, whole, HOSTS, NO_RULES)

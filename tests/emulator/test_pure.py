@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.emulator import jsonpath, loosejson
-from proxy.emulator.errors import GraphError
-from proxy.emulator.fields import asked, read
-from proxy.emulator.jsonstyle import written
-from proxy.emulator.query import encoded, parsed
-from proxy.emulator.references import filled, names_in
+from proxy.emulator.language import jsonpath, loose_json
+from proxy.emulator.language.errors import GraphError
+from proxy.emulator.language.fields import asked, read
+from proxy.emulator.language.json_style import written
+from proxy.emulator.language.query import encoded, parsed
+from proxy.emulator.language.references import filled, names_in
 
 DATA = {
     "id": "7",
@@ -71,13 +71,13 @@ def test_jsonpath_refuses_only_with_valueerror(path: str, value: Any) -> None:
 )
 def test_loose_json_reads_metas_samples(text: str, value: Any) -> None:
     """Single quotes, bare keys, trailing commas and raw line breaks are understood."""
-    assert loosejson.loads(text) == value
+    assert loose_json.loads(text) == value
 
 
 @given(JSON)
 def test_loose_json_reads_all_json(value: Any) -> None:
     """What is JSON already means the same."""
-    assert loosejson.loads(json.dumps(value)) == value
+    assert loose_json.loads(json.dumps(value)) == value
 
 
 @example("{")
@@ -85,7 +85,7 @@ def test_loose_json_reads_all_json(value: Any) -> None:
 def test_loose_json_refuses_only_with_valueerror(text: str) -> None:
     """Nonsense is refused in one way."""
     try:
-        loosejson.loads(text)
+        loose_json.loads(text)
     except ValueError:
         pass
 

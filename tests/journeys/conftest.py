@@ -20,15 +20,17 @@ from typing import Any
 import pytest
 import uvloop
 
-from proxy import app, emulator
+from proxy import emulator
+from proxy.app import components
+from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
 from tests.journeys.talking import Ask, Gate, Scene, Twins, merged
 from tests.wires import Listener, Serve, listening
 
 MakeGraph = Callable[..., Awaitable[emulator.Running]]
-MakeSidecar = Callable[..., Awaitable[app.Running]]
+MakeSidecar = Callable[..., Awaitable[app_sidecar.Sidecar]]
 SidecarSettings = Callable[..., Settings]
-MakeScripted = Callable[..., Awaitable[tuple[Listener, app.Running]]]
+MakeScripted = Callable[..., Awaitable[tuple[Listener, app_sidecar.Sidecar]]]
 MakeAsk = Callable[[str], Awaitable[Ask]]
 MakeGate = Callable[[emulator.Running], Gate]
 MakeScene = Callable[..., Awaitable[Scene]]
@@ -108,11 +110,11 @@ def clock() -> Clock:
 @pytest.fixture
 def sidecar(lifetimes: AsyncExitStack, sidecar_settings: SidecarSettings, clock: Clock) -> MakeSidecar:
     """Start the whole application in front of a Graph, with these settings laid over the tests' own."""
-    clocks = app.Clocks(now=clock)
+    clocks = components.Clocks(now=clock)
 
-    async def make(graph: emulator.Running | str, **tables: Any) -> app.Running:
+    async def make(graph: emulator.Running | str, **tables: Any) -> app_sidecar.Sidecar:
         origin = graph if isinstance(graph, str) else graph.url
-        return await lifetimes.enter_async_context(app.sidecar(sidecar_settings(origin, **tables), clocks))
+        return await lifetimes.enter_async_context(app_sidecar.sidecar(sidecar_settings(origin, **tables), clocks))
 
     return make
 
@@ -121,7 +123,7 @@ def sidecar(lifetimes: AsyncExitStack, sidecar_settings: SidecarSettings, clock:
 def scripted(lifetimes: AsyncExitStack, sidecar: MakeSidecar) -> MakeScripted:
     """Start a Graph that does *serve* with each connection, and the whole application in front of it."""
 
-    async def make(serve: Serve, **tables: Any) -> tuple[Listener, app.Running]:
+    async def make(serve: Serve, **tables: Any) -> tuple[Listener, app_sidecar.Sidecar]:
         at = await lifetimes.enter_async_context(listening(serve))
         return at, await sidecar(at.url, **tables)
 

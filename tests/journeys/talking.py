@@ -15,7 +15,8 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from proxy import app, emulator
+from proxy import emulator
+from proxy.app import sidecar
 
 USER_AGENT = "graph-sidecar"
 """What the sidecar says of itself to Graph: ETags depend on it, so callers that compare them say the same."""
@@ -168,7 +169,7 @@ class Scene:
     """A Graph, the sidecar in front of it, and a caller of the sidecar's."""
 
     graph: emulator.Running
-    front: app.Running
+    front: sidecar.Sidecar
     caller: Ask
 
     async def say(self, path: str, **said: Any) -> Heard:
@@ -213,7 +214,7 @@ class Twins:
 
     alone: emulator.Running
     behind: emulator.Running
-    front: app.Running
+    front: sidecar.Sidecar
     direct: Ask
     through: Ask
 

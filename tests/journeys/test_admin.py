@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.ledger import CAUSES
+from proxy.core.quota.ledger import CAUSES
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeScene, MakeSidecar
 from tests.journeys.talking import Scene
 

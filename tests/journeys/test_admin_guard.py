@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.loading import SettingsError
+from proxy.settings.load import SettingsError
 from tests.journeys.conftest import MakeAsk, MakeScene, MakeSidecar
 from tests.journeys.talking import Ask, Heard
 
@@ -59,7 +59,7 @@ async def test_a_fault_is_told_without_its_text(
     def fail(*_of: object) -> dict[str, object]:
         raise ValueError("sesame")
 
-    monkeypatch.setattr("proxy.app.own.stats", fail)
+    monkeypatch.setattr("proxy.app.admin.stats", fail)
     heard = await (await ask((await sidecar(NOBODY)).admin_url)).say("/stats")
     refused(heard, 500)
     assert b"sesame" not in heard.body

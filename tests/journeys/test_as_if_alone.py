@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.core.usage import gauges
+from proxy.core.quota.usage_headers import usage_levels
 from tests.journeys.conftest import MakeScene, MakeTwins
 from tests.journeys.operating import alike, assert_alike, batch, body, changes, gets, named, posts
 from tests.journeys.talking import Twins
@@ -93,7 +93,7 @@ async def test_usage_of_another_token(scene: MakeScene) -> None:
                        usage_place="outer", budget=100, budget_scope="token")  # fmt: skip
 
     def used(heard: Any) -> list[float]:
-        return [gauge.percent for gauge in gauges(tuple(heard.headers.items()))]
+        return [gauge.percent for gauge in usage_levels(tuple(heard.headers.items()))]
 
     for _time in range(8):
         await here.say("/v25.0/5", token="bob")

@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from proxy.emulator import token_hash
-from proxy.emulator.values import user_of
+from proxy.emulator.objects.values import user_of
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, MakeSidecar
 from tests.journeys.talking import Gate, Heard, Scene, asked
 
@@ -208,8 +208,11 @@ async def test_a_host_of_graphs_may_be_asked_for_by_name(
         "graph.beta.facebook.com": int(beta.url.rpartition(":")[2]),
         "graph.instagram.com": int(insta.url.rpartition(":")[2]),
     })  # fmt: skip
-    monkeypatch.setattr("proxy.shell.dialing._resolver", lambda _lookup: names)
-    monkeypatch.setattr("proxy.shell.upstream.Way.url", lambda _, host, rest: URL(f"http://{host}{rest}", encoded=True))
+    monkeypatch.setattr("proxy.shell.upstream.connector._resolver", lambda _lookup: names)
+    monkeypatch.setattr(
+        "proxy.shell.upstream.client.UpstreamOptions.url",
+        lambda _, host, rest: URL(f"http://{host}{rest}", encoded=True),
+    )
     caller = await ask((await sidecar(main, cache={"fresh_s": 3600})).url)
 
     async def say(host: str, **said: Any) -> str:

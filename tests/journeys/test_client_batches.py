@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from proxy.emulator import proof_of
-from proxy.emulator.values import user_of
+from proxy.emulator.objects.values import user_of
 from tests.journeys.conftest import MakeGate, MakeScene, MakeTwins
 from tests.journeys.operating import (
     GRAPH,

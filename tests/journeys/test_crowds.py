@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from proxy.shell.accepting import Site
+from proxy.shell.http.accepting import Site
 from tests.journeys.conftest import MakeGraph, MakeSidecar
 
 CALLERS = 500

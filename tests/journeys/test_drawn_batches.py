@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from proxy import app, emulator
-from proxy.shell.stats import stats
+from proxy import emulator
+from proxy.app import sidecar as app_sidecar
+from proxy.shell.observe.stats import stats
 from tests.conftest import EFFORT
 from tests.journeys.conftest import MakeAsk, MakeSidecar
 from tests.journeys.drawing import Case, Item, drawn
@@ -94,7 +95,7 @@ def _seeds(kind: str, count: int) -> list[str]:
     return [f"{kind} {number}" for number in range(count)]
 
 
-def _ways_taken(front: app.Running) -> set[str]:
+def _ways_taken(front: app_sidecar.Sidecar) -> set[str]:
     """The ways in which reads of the drawn batches were answered."""
     told = stats(front.telemetry)
     counts = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy import app
-from proxy.shell.store.rows import Rows
+from proxy.app import sidecar as app_sidecar
+from proxy.shell.store.sqlite import Sqlite
 from tests.journeys.conftest import MakeAsk, MakeGraph, MakeTwins, SidecarSettings
 from tests.journeys.processes import serving
 
@@ -40,8 +40,8 @@ async def test_callers_get_what_graph_says(twins: MakeTwins, monkeypatch: pytest
         while not (await here.through.say(f"{here.front.admin_url}/stats")).json["store"]["writes"]:
             pass
     answers = threading.Event()
-    real = Rows.get
-    monkeypatch.setattr(Rows, "get", lambda rows, key: answers.wait() and real(rows, key))
+    real = Sqlite.get
+    monkeypatch.setattr(Sqlite, "get", lambda rows, key: answers.wait() and real(rows, key))
     try:
         async with asyncio.timeout(60):
             for path in (READ, READ, "/v25.0/222", "/v25.0/222"):
@@ -60,7 +60,7 @@ async def test_a_thread_that_never_comes_back_keeps_no_process(
     """`serve` starts, answers and ends at SIGTERM with a thread stuck in SQLite for good."""
     behind = await graph()
     settings = sidecar_settings(behind.url, cache={"dir": tmp_path / "cache", "key_file": tmp_path / "key"})
-    async with app.sidecar(settings) as before:
+    async with app_sidecar.sidecar(settings) as before:
         assert (await (await ask(before.url)).say(READ, token="ann")).status == 200
     ours = ("-c", HANGING.format(name=name, always=always))
     async with asyncio.timeout(60), serving(behind.url, tmp_path, "cache.memory_mb=0", ours=ours) as sidecar:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from proxy.emulator.values import user_of
+from proxy.emulator.objects.values import user_of
 from tests.conftest import EFFORT
 from tests.journeys.conftest import MakeScene
 from tests.journeys.talking import Heard, Scene

@@ -14,7 +14,8 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import app, emulator
+from proxy import emulator
+from proxy.app import sidecar
 from tests.journeys.conftest import Clock, MakeGate, MakeScene, MakeTwins, SidecarSettings
 from tests.journeys.talking import Ask, Heard, Scene, Twins
 
@@ -68,7 +69,7 @@ def judge(sidecar_settings: SidecarSettings) -> Iterator[Judge]:
             ]
             held = {"disk_mb": 0, "fresh_s": fresh_s}
             ours = sidecar_settings(behind.url, merge=MERGE["merge"], cache=held, paging={"rewrite": False})
-            front = await lifetimes.enter_async_context(app.sidecar(ours))
+            front = await lifetimes.enter_async_context(sidecar.sidecar(ours))
             asks = [await lifetimes.enter_async_context(Ask(url)) for url in (alone.url, front.url)]
             return Twins(alone, behind, front, *asks)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from proxy import app
+from proxy.app import sidecar
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, SidecarSettings
 from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask, Heard
@@ -20,7 +20,7 @@ ADS = "/v25.0/act_1/ads?limit=2"
 READS = (ADS, "/v25.0/act_2/ads?limit=2", "/v25.0/111?fields=id,name", "/v25.0/111/feed?limit=1")
 
 
-async def purge(caller: Ask, front: app.Running | Serving, order: Any) -> Heard:
+async def purge(caller: Ask, front: sidecar.Sidecar | Serving, order: Any) -> Heard:
     """Give an order."""
     body = order if isinstance(order, bytes) else json.dumps(order).encode()
     return await caller.say(f"{front.admin_url}/purge", method="POST", data=body)
@@ -93,14 +93,14 @@ async def test_what_an_earlier_run_left_is_forgotten_when_it_is_met(
     """Of rows on disk nobody can tell what they are about; whoever would read one that was purged gets Graph's word."""
     behind = await graph()
     settings = sidecar_settings(behind.url, cache={**FRESH, "dir": tmp_path / "kept", "key_file": tmp_path / "key"})
-    async with app.sidecar(settings) as front:
+    async with sidecar.sidecar(settings) as front:
         await read_all(await ask(front.url))
-    async with app.sidecar(settings) as front:
+    async with sidecar.sidecar(settings) as front:
         caller = await ask(front.url)
         heard = await purge(caller, front, {"path": "/act_*/ads"})
         assert heard.json == {"dropped": 0, "marked": True, "durable": True}
         assert await read_all(caller) == [MISS, MISS, HIT, HIT] * 2
-    async with app.sidecar(settings) as front:
+    async with sidecar.sidecar(settings) as front:
         caller = await ask(front.url)
         assert await read_all(caller) == [HIT] * 8
         assert (await purge(caller, front, {"all": True})).json == {"dropped": 8, "marked": False, "durable": True}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proxy import app
+from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, SidecarSettings
 from tests.journeys.processes import serving
@@ -39,7 +39,7 @@ async def again(lifetimes: AsyncExitStack, graph: MakeGraph, ask: MakeAsk, sidec
     behind = await graph()
     make = partial(sidecar_settings, behind.url, upstream={"connections": 1})
     read = [make()]
-    front = await lifetimes.enter_async_context(app.sidecar(read[0], reread=lambda: read[-1]))
+    front = await lifetimes.enter_async_context(app_sidecar.sidecar(read[0], reread=lambda: read[-1]))
     return Again(Scene(behind, front, await ask(front.url)), make, read)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy import app
+from proxy.app import sidecar
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene, MakeTwins, SidecarSettings
 
 READ = "/v25.0/111?fields=id,name"
@@ -60,7 +60,7 @@ class Sittings:
     async def read(self, *, key: str = "key", token: str = "ann", **cache: Any) -> str:
         """Start a sidecar, read through it, end it; what Cache-Status said."""
         told = {"key_file": self._folder / key, **cache}
-        async with app.sidecar(self._settings(self.meta.url, cache=told)) as running:
+        async with sidecar.sidecar(self._settings(self.meta.url, cache=told)) as running:
             caller = await self._ask(running.url)
             return (await caller.say(READ, token=token)).cache
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import app
+from proxy.app import components, sidecar
 from tests.journeys.conftest import Clock, MakeAsk, MakeGraph, MakeScene, SidecarSettings
 from tests.journeys.talking import Heard, Scene
 
@@ -92,10 +92,10 @@ async def test_an_order_forgets_what_seems_to_be_asked_later(
     """What an earlier run left with a time from the future goes with an order of now."""
     settings = sidecar_settings((await graph()).url, cache={"fresh_s": 3600, "key_file": tmp_path / "state" / "key"})
     clock.ahead = DAYS
-    async with app.sidecar(settings, app.Clocks(now=clock)) as front:
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
         assert (await (await ask(front.url)).say(READ, token="ann")).cache == "fwd=uri-miss; stored"
     clock.ahead = 0
-    async with app.sidecar(settings, app.Clocks(now=clock)) as front:
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
         await (await ask(front.admin_url)).say("/purge", method="POST", data='{"id": "111"}')
         assert (await (await ask(front.url)).say(READ, token="ann")).cache == "fwd=uri-miss; stored"
 
@@ -106,11 +106,11 @@ async def test_an_order_of_an_earlier_run_was_given_now(
     """An order that was written while the clock was ahead forgets nothing that is read after the next start."""
     settings = sidecar_settings((await graph()).url, cache={"fresh_s": 3600, "key_file": tmp_path / "state" / "key"})
     clock.ahead = DAYS
-    async with app.sidecar(settings, app.Clocks(now=clock)) as front:
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
         for order in ('{"id": "111"}', '{"all": true}', '{"path": "/111"}'):
             assert (await (await ask(front.admin_url)).say("/purge", method="POST", data=order)).json["durable"]
     clock.ahead = 0
-    async with app.sidecar(settings, app.Clocks(now=clock)) as front:
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
         caller = await ask(front.url)
         assert await twice(lambda: caller.say(READ, token="ann")) == (False, True)
 

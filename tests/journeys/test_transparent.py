@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from proxy import app
+from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
-from proxy.shell.authority import file_in
+from proxy.shell.intercept.ca import file_in
 from tests.journeys.conftest import MakeAsk, MakeGraph, MakeScene, MakeScripted, MakeSidecar, MakeTwins
 from tests.journeys.talking import Heard, asked, assert_alike
 from tests.wires import Listener, Message, Wire, calling, listening, ok
@@ -38,7 +38,9 @@ def trusting() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def connecting(front: app.Running, authority: str = f"{GRAPH}:443") -> AsyncIterator[tuple[Wire, Message]]:
+async def connecting(
+    front: app_sidecar.Sidecar, authority: str = f"{GRAPH}:443"
+) -> AsyncIterator[tuple[Wire, Message]]:
     """A connection on which CONNECT was said, and what was answered."""
     async with calling(front.url) as wire:
         await wire.send(HEAD.format(authority))
@@ -76,7 +78,7 @@ def free_port() -> Iterator[int]:
 class Client:
     """A program with the proxy in its environment: one session of HTTPS."""
 
-    def __init__(self, front: app.Running) -> None:
+    def __init__(self, front: app_sidecar.Sidecar) -> None:
         self._front = front
 
     async def say(self, url: str, *, method: str = "GET", **said: Any) -> Heard:
@@ -88,7 +90,7 @@ class Client:
             return Heard(reply.status, reply.headers, await reply.read())
 
 
-async def warm(front: app.Running) -> None:
+async def warm(front: app_sidecar.Sidecar) -> None:
     """Have the authority made, which the first CONNECT does."""
     async with connecting(front):
         pass
@@ -396,7 +398,7 @@ async def test_a_sidecar_ends_though_tunnels_are_open(
 ) -> None:
     """At the end a quiet tunnel is not waited for."""
     async with listening(_echo) as other:
-        async with app.sidecar(sidecar_settings((await graph()).url, drain_s=600)) as front:
+        async with app_sidecar.sidecar(sidecar_settings((await graph()).url, drain_s=600)) as front:
             reader, writer = await asyncio.open_connection("127.0.0.1", front.listen.port)
             writer.write(HEAD.format(f"127.0.0.1:{other.port}").encode())
             await reader.readuntil(b"\r\n\r\n")

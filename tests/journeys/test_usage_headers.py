@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from proxy import app
+from proxy.app import sidecar
 from tests.journeys.conftest import MakeAsk, MakeGraph, MakeScene, MakeTwins, SidecarSettings
 from tests.journeys.talking import Heard
 
@@ -94,7 +94,7 @@ async def test_usage_is_never_replayed_from_the_store(
     settings = sidecar_settings(meta.url, cache={"fresh_s": 3600, "key_file": tmp_path / "key"})
     heard = []
     for _start in range(2):
-        async with app.sidecar(settings) as running:
+        async with sidecar.sidecar(settings) as running:
             heard.append(await (await ask(running.url)).say(READ, token="ann"))
     assert [used(each) for each in heard] == [1, None]
     assert heard[1].cache.startswith("hit")

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proxy.emulator.pushes import signature
-from proxy.loading import SettingsError
+from proxy.emulator.server.webhooks import signature
+from proxy.settings.load import SettingsError
 from tests.journeys.conftest import Clock, MakeAsk, MakeGraph, MakeSidecar
 from tests.journeys.talking import Heard, Scene
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy import app
+from proxy.app import sidecar
 from tests.journeys.conftest import Clock, MakeAsk, MakeGate, MakeGraph, MakeScene, SidecarSettings
 from tests.journeys.talking import Scene
 
@@ -149,11 +149,11 @@ async def test_a_list_of_an_earlier_run(
     behind, other = await graph(), "/v25.0/act_2/ads?limit=1"
     kept = {**FRESH["cache"], "dir": tmp_path / "kept", "key_file": tmp_path / "key"}
     settings = sidecar_settings(behind.url, cache=kept)
-    async with app.sidecar(settings) as front:
+    async with sidecar.sidecar(settings) as front:
         caller = await ask(front.url)
         ad = (await caller.say(ADS, token="ann")).json["data"][0]["id"]
         await caller.say(other, token="ann")
-    async with app.sidecar(settings) as front:
+    async with sidecar.sidecar(settings) as front:
         caller = await ask(front.url)
         await caller.say(f"/v25.0/{ad}", method="POST", data={"name": "new"}, token="eve")
         assert (await caller.say(other, token="ann")).cache.startswith("hit")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from proxy.core.messages import Channel, Credential, Entry, Held, Reply, Request
+from proxy.core.model import Channel, Credential, Entry, EntryMeta, Reply, Request
 
 JSON = ("Content-Type", "application/json; charset=UTF-8")
 Answer = Reply | BaseException | asyncio.Future[Reply]
@@ -26,7 +26,7 @@ def told(body: bytes = b'{"id":"111"}', status: int = 200, etag: str = '"e1"', *
 
 def entry(body: bytes = b'{"id":"111"}', etag: str = '"e1"', *, asked: float = 0.0, channel: str = "batch") -> Entry:
     """What the store holds of such a reply, asked for at *asked*."""
-    held = Held(etag, channel, asked, lasting=True, proofs=(b"",))
+    held = EntryMeta(etag, channel, asked, may_be_fresh=True, proofs=(b"",))
     return Entry(held, f"Content-Type: {JSON[1]}\r\nETag: {etag}".encode(), body)
 
 

@@ -15,7 +15,7 @@
 `held` answers from memory alone, so a validator can be on its way to Graph while the body is still being read.
 """
 
-from proxy.shell.store.secret import KeyFileError, load_or_make
+from proxy.shell.store.key_file import KeyFileError, load_or_make_key
 from proxy.shell.store.store import Bounds, Store
 
-__all__ = ["Bounds", "KeyFileError", "Store", "load_or_make"]
+__all__ = ["Bounds", "KeyFileError", "Store", "load_or_make_key"]

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, TypeVarTuple
 
-from proxy.core.messages import Entry
-from proxy.core.sealing import BadSeal
-from proxy.shell.store.pending import Write
-from proxy.shell.store.reading import GRACE_S, Trips
-from proxy.shell.store.tier import Clear, Tier, Written
-from proxy.shell.store.trouble import TROUBLE, Breaker, Limits, Unanswered, is_corrupt, is_full
+from proxy.core.cache.encryption import BadSeal
+from proxy.core.model import Entry
+from proxy.shell.store.breaker import TROUBLE, Breaker, Limits, Unanswered, is_corrupt, is_full
+from proxy.shell.store.database import Clear, Database, WriteReport
+from proxy.shell.store.read_queue import GRACE_S, ReadQueue
 from proxy.shell.store.worker import Worker
+from proxy.shell.store.write_queue import Write
 
 BAD_READS = 3
 """Reads that find the file damaged before it is set aside: one bad page must not cost all the others at once."""
@@ -34,7 +34,9 @@ class Disk:
     Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
     """
 
-    def __init__(self, tier: Tier, breaker: Breaker, opened: Callable[[bytes | None], None], limits: Limits) -> None:
+    def __init__(
+        self, tier: Database, breaker: Breaker, opened: Callable[[bytes | None], None], limits: Limits
+    ) -> None:
         self.troubles = 0
         self.shed = 0
         self.entries = 0
@@ -44,7 +46,7 @@ class Disk:
         self._opened = opened
         self._limits = limits
         self._reader, self._writer = Worker("store-reader"), Worker("store-writer")
-        self._read = Trips(self._reader, tier.read, limits.read_s, self._late)
+        self._read = ReadQueue(self._reader, tier.read, limits.read_s, self._late)
         self._stuck: set[asyncio.Future[Any]] = set()  # visits that were given up, and have not come back
         self._open = False
         self._over = False
@@ -142,7 +144,7 @@ class Disk:
             self._stumble(error)
             return None
 
-    async def write(self, group: Sequence[Write]) -> Written | None:
+    async def write(self, group: Sequence[Write]) -> WriteReport | None:
         """Write a group; None if that failed as a whole."""
         if not self.ready:
             return None
@@ -174,7 +176,7 @@ class Disk:
         if not self.ready:
             return []
         try:
-            report = await self._on_writer(self._tier.tend)
+            report = await self._on_writer(self._tier.maintain)
         except TROUBLE as error:
             self._fail(error)
             return []
@@ -293,7 +295,7 @@ class Disk:
         if not job.cancelled():
             job.exception()  # looked at: whatever it is, the disk is opened anew
 
-    def _settle(self, report: Written) -> None:
+    def _settle(self, report: WriteReport) -> None:
         self.shed += len(report.shed)
         self.entries, self.bytes = report.entries, report.bytes
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 import msgspec
 
-from proxy.core.messages import Entry, Held
+from proxy.core.model import Entry, EntryMeta
 
 ENTRY_COST = 700
 """What the objects around an entry's bytes take (measured on 64-bit CPython 3.11, rounded up; a test holds it)."""
@@ -75,7 +75,7 @@ class Memory:
 class Known(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the index says of one row: its entry without the body, and when the row was last written."""
 
-    held: Held
+    held: EntryMeta
     written: float
 
 
@@ -108,7 +108,7 @@ class Index:
         self._rows[key] = row
         return _unpack(row)
 
-    def put(self, key: bytes, held: Held, written: float) -> None:
+    def put(self, key: bytes, held: EntryMeta, written: float) -> None:
         """Learn that *key* is on disk."""
         self._rows.pop(key, None)
         self._rows[key] = _pack(Known(held, written))

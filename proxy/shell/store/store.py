@@ -12,14 +12,14 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from proxy.core.messages import Entry, Held
-from proxy.core.sealing import BadSeal, Sealer
+from proxy.core.cache.encryption import BadSeal, Sealer
+from proxy.core.model import Entry, EntryMeta
+from proxy.shell.store.breaker import Breaker, Limits
+from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.disk import Disk
 from proxy.shell.store.memory import Index, Memory
-from proxy.shell.store.pending import GONE, Gone, Pending, Write
-from proxy.shell.store.reading import Loads
-from proxy.shell.store.tier import Tier, Written
-from proxy.shell.store.trouble import Breaker, Limits
+from proxy.shell.store.read_queue import Loads
+from proxy.shell.store.write_queue import GONE, Gone, Write, WriteQueue
 
 MIB = 2**20
 INDEX_SHARE = 4
@@ -67,11 +67,11 @@ class Store:
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
         self._memory = Memory(max(0, bounds.memory_bytes - index_bytes))
         self._index = Index(index_bytes)
-        self._pending = Pending(bounds.queue_entries, bounds.queue_bytes)
+        self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
         if place is not None:
-            tier = Tier(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
+            tier = Database(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
             self._disk = Disk(tier, Breaker(bounds.rest_s, clock), self._opened, Limits(bounds.read_s, bounds.work_s))
             self._group_bytes = tier.wal_bytes
         self._bounds = bounds
@@ -89,7 +89,7 @@ class Store:
         """The entry, if it is in memory."""
         return self._memory.get(key)
 
-    def held(self, key: bytes) -> Held | None:
+    def held(self, key: bytes) -> EntryMeta | None:
         """What is known of the entry without reading the disk."""
         entry = self._memory.peek(key)
         if entry is not None:
@@ -306,7 +306,7 @@ class Store:
         finally:
             self._draining = None
 
-    def _settle(self, group: list[Write], report: Written | None) -> None:
+    def _settle(self, group: list[Write], report: WriteReport | None) -> None:
         """Take note of what became of *group*; a row whose writing failed must not be read in its older form."""
         lost = [write.key for write in group] if report is None else report.refused
         for key in lost:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from proxy.shell.store.rows import PAGE_BYTES, Rows
+from proxy.shell.store.sqlite import PAGE_BYTES, Sqlite
 
 METADATA = frozenset({"count", "size", "hits", "misses"})
 FIRST_ANSWER_S = 1.0  # how long to wait for a lock that nobody but a stranger can hold
@@ -58,7 +58,7 @@ def reference() -> tuple[frozenset[tuple[object, ...]], frozenset[str]]:
         database.close()
 
 
-class _Blank(Rows):
+class _Blank(Sqlite):
     """diskcache writing its schema into memory: no folder for scratch is needed, and none may be writable."""
 
     def __init__(self, database: sqlite3.Connection) -> None:

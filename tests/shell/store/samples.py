@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proxy.core.messages import Entry, Held
-from proxy.core.sealing import Sealer
+from proxy.core.cache.encryption import Sealer
+from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store import Store
 
 MASTER = bytes(range(32))
@@ -32,7 +32,7 @@ def key(number: int) -> bytes:
 
 def entry(number: int, size: int = 600, *, version: int = 0) -> Entry:
     """Entry *number*, of *size* bytes that do not compress; each *version* of it differs."""
-    held = Held(f'"etag-{number}-{version}"', "batch", 1e9 + version, lasting=True, proofs=())
+    held = EntryMeta(f'"etag-{number}-{version}"', "batch", 1e9 + version, may_be_fresh=True, proofs=())
     body = b"body-%d-%d-" % (number, version) + random.Random(number * 1000 + version).randbytes(size)
     return Entry(held, b"Content-Type: application/json\r\nx-fb-rev: %d" % number, body)
 

@@ -1,4 +1,5 @@
 """Files that are damaged, cut or taken away, closed or open: what is served is right, the rest is a miss."""
+
 # ruff: noqa: ASYNC240 - the loop of a test serves nobody else
 
 import os

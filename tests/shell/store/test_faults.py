@@ -1,4 +1,5 @@
 """Whatever happens to the disk, callers see misses, memory goes on, and the store comes back by itself."""
+
 # ruff: noqa: ASYNC221, ASYNC240 - the loop of a test serves nobody else
 
 import asyncio

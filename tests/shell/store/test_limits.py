@@ -1,4 +1,5 @@
 """Limits are hard, and never empty the cache."""
+
 # ruff: noqa: ASYNC240 - the loop of a test serves nobody else
 
 import sqlite3
@@ -6,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.shell.store.folder import Folder
-from proxy.shell.store.rows import Rows
+from proxy.shell.store.directory import Directory
+from proxy.shell.store.sqlite import Sqlite
 from tests.shell.store.samples import MIB, TOKEN, Open, entry, folder_bytes, key
 
 
@@ -110,7 +111,7 @@ async def test_on_a_full_file_system_nothing_is_written(opened: Open, monkeypatc
     store.keep(key(1), TOKEN, entry(1))
     store.keep(key(3), TOKEN, entry(3))
     await store.flush()
-    monkeypatch.setattr(Folder, "space", lambda _: (1000, 2**40))
+    monkeypatch.setattr(Directory, "space", lambda _: (1000, 2**40))
     store.keep(key(2), TOKEN, entry(2))
     store.drop(key(3))
     await store.flush()
@@ -131,7 +132,7 @@ async def test_on_a_nearly_full_file_system_the_store_does_not_grow(
         store.keep(key(number), TOKEN, entry(number, 1400))
     await store.flush()
     size = int(store.stats()["disk_bytes"])
-    monkeypatch.setattr(Folder, "space", lambda _: (60 * MIB, 2**40))
+    monkeypatch.setattr(Directory, "space", lambda _: (60 * MIB, 2**40))
     for number in range(1000, 3000):
         store.keep(key(number), TOKEN, entry(number, 1400))
     await store.flush()
@@ -144,7 +145,7 @@ async def test_on_a_nearly_full_file_system_the_store_does_not_grow(
 async def test_a_small_file_system_is_used_all_the_same(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """The floor is a twentieth at most: a volume smaller than the floor is no reason to keep nothing."""
     store = await opened(free_floor_bytes=64 * MIB)
-    monkeypatch.setattr(Folder, "space", lambda _: (30 * MIB, 32 * MIB))
+    monkeypatch.setattr(Directory, "space", lambda _: (30 * MIB, 32 * MIB))
     store.keep(key(1), TOKEN, entry(1))
     await store.flush()
     assert store.stats()["writes"] == 1
@@ -152,7 +153,7 @@ async def test_a_small_file_system_is_used_all_the_same(opened: Open, monkeypatc
 
 def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) -> None:
     """Free pages that are not returned do not count as used: who counts them deletes until nothing is left."""
-    rows = Rows(str(tmp_path), MIB)
+    rows = Sqlite(str(tmp_path), MIB)
     rows.reset("sqlite_auto_vacuum", 0)
     rows._sql("VACUUM")
     assert rows._sql("PRAGMA auto_vacuum").fetchall() == [(0,)]
@@ -165,13 +166,13 @@ def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) 
 
 async def test_making_room_takes_place_before_the_transaction(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages come back at COMMIT only, so no row is shed while a group is being written."""
-    seen, shed = [], Rows.shed
+    seen, shed = [], Sqlite.shed
 
-    def watched(rows: Rows, count: int) -> list[bytes]:
+    def watched(rows: Sqlite, count: int) -> list[bytes]:
         seen.append(rows._txn_id)
         return shed(rows, count)
 
-    monkeypatch.setattr(Rows, "shed", watched)
+    monkeypatch.setattr(Sqlite, "shed", watched)
     store = await opened(disk_bytes=MIB, queue_entries=10_000)
     for number in range(1500):
         store.keep(key(number), TOKEN, entry(number, 1400))

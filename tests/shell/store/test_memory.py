@@ -4,7 +4,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.messages import Entry, Held
+from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.memory import KNOWN_COST, Index, Memory, size_of
 from tests.shell.store.samples import entry, key
 
@@ -74,7 +74,9 @@ def test_the_index_is_bounded() -> None:
 def _fresh(number: int) -> Entry:
     """An entry none of whose objects is shared, as one that was read from disk."""
     etag, channel = f'"{number:040x}"', b"batch".decode()
-    held = Held(etag, channel, 1e9 + number, lasting=True, proofs=tuple(b"%16d" % (number + each) for each in range(4)))
+    held = EntryMeta(
+        etag, channel, 1e9 + number, may_be_fresh=True, proofs=tuple(b"%16d" % (number + each) for each in range(4))
+    )
     return Entry(held, b"%600d" % number, b"%2000d" % number)
 
 

@@ -1,15 +1,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.messages import Entry
+from proxy.core.model import Entry
 from proxy.shell.store.memory import size_of
-from proxy.shell.store.pending import GONE, Gone, Pending, Write
+from proxy.shell.store.write_queue import GONE, Gone, Write, WriteQueue
 from tests.shell.store.samples import TOKEN, entry, key
 
 
 def test_the_newest_write_of_a_key_wins() -> None:
     """Two writes of one key become one row."""
-    pending = Pending(10, 2**20)
+    pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.put(key(1), TOKEN, entry(1, version=1))
     assert pending.take(10, 2**20) == [Write(key(1), TOKEN, entry(1, version=1))]
@@ -17,7 +17,7 @@ def test_the_newest_write_of_a_key_wins() -> None:
 
 def test_a_deletion_beats_the_write_that_waits() -> None:
     """What was dropped is not written, and is known to be gone."""
-    pending = Pending(10, 2**20)
+    pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.drop(key(1))
     assert pending.find(key(1)) is GONE
@@ -26,7 +26,7 @@ def test_a_deletion_beats_the_write_that_waits() -> None:
 
 def test_a_group_stays_readable_until_it_is_settled() -> None:
     """A write in a thread's hands can be found, and what came after it comes first."""
-    pending = Pending(10, 2**20)
+    pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.take(10, 2**20)
     assert pending.find(key(1)) == entry(1)
@@ -38,7 +38,7 @@ def test_a_group_stays_readable_until_it_is_settled() -> None:
 
 def test_entries_are_bounded_in_number_and_bytes() -> None:
     """A full queue takes no more entries, and keeps no older form of one it refused."""
-    few, small = Pending(2, 2**20), Pending(100, 2 * size_of(entry(1)))
+    few, small = WriteQueue(2, 2**20), WriteQueue(100, 2 * size_of(entry(1)))
     for pending in (few, small):
         assert [pending.put(key(number), TOKEN, entry(1)) for number in range(3)] == [True, True, False]
         assert not pending.put(key(0), TOKEN, entry(1, 10**6, version=1)) or pending is few
@@ -48,13 +48,13 @@ def test_entries_are_bounded_in_number_and_bytes() -> None:
 
 def test_deletions_are_bounded() -> None:
     """A queue that nobody empties does not grow by deletions either."""
-    pending = Pending(5, 2**20)
+    pending = WriteQueue(5, 2**20)
     assert [pending.drop(key(number)) for number in range(11)] == [True] * 10 + [False]
 
 
 def test_a_failed_deletion_waits_again_unless_overtaken() -> None:
     """Keys handed back are deleted later, but a newer write of such a key stands."""
-    pending = Pending(10, 2**20)
+    pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.put(key(2), TOKEN, entry(2))
     pending.take(10, 2**20)
@@ -66,7 +66,7 @@ def test_a_failed_deletion_waits_again_unless_overtaken() -> None:
 
 def test_a_group_is_bounded_in_bytes_but_never_empty() -> None:
     """Large entries leave in small groups, the largest alone."""
-    pending = Pending(10, 2**20)
+    pending = WriteQueue(10, 2**20)
     for number in range(3):
         pending.put(key(number), TOKEN, entry(number, 10_000))
     sizes = []
@@ -88,7 +88,7 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "drop", "take", "settle"]), s
 @given(steps)
 def test_it_is_a_map_of_the_last_word_on_each_key(history: list[Step]) -> None:
     """After any history the queue answers what was last said of a key, until that has been written."""
-    pending, said, taken = Pending(100, 2**20), dict[bytes, Entry | Gone](), dict[bytes, Entry | Gone]()
+    pending, said, taken = WriteQueue(100, 2**20), dict[bytes, Entry | Gone](), dict[bytes, Entry | Gone]()
     for version, (step, number) in enumerate(history):
         if step == "put":
             pending.put(key(number), TOKEN, entry(number, version=version))

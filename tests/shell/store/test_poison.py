@@ -1,4 +1,5 @@
 """A directory prepared by somebody else: nothing in it runs, leads elsewhere, or stops the store."""
+
 # ruff: noqa: ASYNC240 - the loop of a test serves nobody else
 
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.shell.store.rows import FOREIGN, BadEntry, RawDisk
+from proxy.shell.store.sqlite import FOREIGN, BadEntry, RawDisk
 from tests.shell.store.samples import TOKEN, Open, entry, key, seen_as
 
 

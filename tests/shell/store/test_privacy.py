@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from proxy.core.messages import Entry, Held
-from proxy.core.sealing import Sealer
+from proxy.core.cache.encryption import Sealer
+from proxy.core.model import Entry, EntryMeta
 from tests.shell.store.samples import TOKEN, UNSEALED, Open, contents, entry, key
 
 SECRET = "the name of a person"
@@ -15,7 +15,7 @@ SECRET = "the name of a person"
 
 def told(body: str) -> Entry:
     """An entry whose every part could be recognised."""
-    held = Held('"etag-to-find"', "batch", 1e9, lasting=True, proofs=(b"proof-to-find",))
+    held = EntryMeta('"etag-to-find"', "batch", 1e9, may_be_fresh=True, proofs=(b"proof-to-find",))
     return Entry(held, b"x-header-to-find: 1", (f'{{"name":"{SECRET}","next":"{body}"}}' * 40).encode())
 
 

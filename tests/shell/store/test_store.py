@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.messages import Entry
+from proxy.core.model import Entry
 from proxy.shell.store import Bounds, Store
-from proxy.shell.store.reading import Found, Wanted
+from proxy.shell.store.read_queue import Found, Wanted
 from tests.shell.store.samples import SEALER, TOKEN, Clock, Open, entry, key, restarted
 
 

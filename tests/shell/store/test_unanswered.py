@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from proxy.shell.store import Bounds, Store
-from proxy.shell.store.folder import Folder
-from proxy.shell.store.rows import Rows
-from proxy.shell.store.trouble import Limits
+from proxy.shell.store.breaker import Limits
+from proxy.shell.store.directory import Directory
+from proxy.shell.store.sqlite import Sqlite
 from tests.shell.store.samples import ROWS, SEALER, TOKEN, Clock, Open, entry, key, served, works
 
 SOON = {"read_s": 0.05, "work_s": 0.05}
@@ -77,7 +77,7 @@ async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Dis
     """All who read get a miss, those who come later at once; the disk is asked once, and is used again when back."""
     clock = Clock()
     store = limit(await opened(clock=clock), 0.05)
-    disk.hang(Rows, "get")
+    disk.hang(Sqlite, "get")
     async with asyncio.timeout(60):
         found = await asyncio.gather(*(store.load(key(number), TOKEN) for number in range(200)))
         assert found == [None] * 200
@@ -125,7 +125,7 @@ async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, d
     """What is kept meanwhile is in memory; what was given up is not read in its older form when the disk is back."""
     clock = Clock()
     store = limit(await opened(clock=clock), 0.05)
-    disk.hang(Rows, "write")
+    disk.hang(Sqlite, "write")
     newer = entry(1, 1400, version=1)
     store.keep(key(1), TOKEN, newer)
     await store.flush()
@@ -157,7 +157,7 @@ async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened:
     assert await works(store)
 
 
-@pytest.mark.parametrize("where, name", [(Folder, "enter"), (Rows, "get")], ids=["folder", "first read"])
+@pytest.mark.parametrize("where, name", [(Directory, "enter"), (Sqlite, "get")], ids=["folder", "first read"])
 async def test_a_disk_that_hangs_at_the_start(opened: Open, disk: Disk, where: type, name: str) -> None:
     """The store opens without it, says so once, and takes it when it answers."""
     clock = Clock()
@@ -175,7 +175,7 @@ async def test_the_end_waits_for_no_disk(
 ) -> None:
     """A store whose disk hangs closes at once; its threads close what they hold when they wake, and end."""
     store = limit(await opened(), 0.05)
-    disk.hang(Rows, name)
+    disk.hang(Sqlite, name)
     store.keep(key(9999), TOKEN, entry(9999))
     await store.load(key(1), TOKEN)
     await store.flush()
@@ -192,7 +192,7 @@ async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk
     """An order that cannot be written is told as that, and is written when the disk is back."""
     clock = Clock()
     store = limit(await opened(clock=clock), 0.05)
-    disk.hang(Rows, "get")
+    disk.hang(Sqlite, "get")
     await store.load(key(1), TOKEN)
     assert not await store.note(b"orders")
     await back(store, disk, clock)

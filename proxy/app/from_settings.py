@@ -1,0 +1,99 @@
+"""What the settings come to, as the plain values that core and shell take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from proxy.app.token_files import admin_token
+from proxy.core.batch.window import Limits
+from proxy.core.quota.bucket import Stages
+from proxy.core.routing.admin_access import Guard
+from proxy.core.routing.connect_policy import ConnectPolicy
+from proxy.core.routing.hosts import GraphHosts
+from proxy.core.routing.rules import Rule, RuleBook, RuleMatch
+from proxy.settings import Settings
+from proxy.shell.http.timeouts import Timeouts
+from proxy.shell.upstream.client import UpstreamOptions
+from proxy.shell.upstream.connector import Lookup
+
+
+def upstream_options(settings: Settings) -> UpstreamOptions:
+    """How Graph is asked."""
+    upstream, origin = settings.upstream, urlsplit(settings.upstream.origin)
+    return UpstreamOptions(
+        in_clear=frozenset({origin.netloc} if origin.scheme == "http" else ()),
+        user_agent=upstream.user_agent,
+        connect_timeout_s=upstream.connect_timeout_s,
+        reply_timeout_s=upstream.reply_timeout_s,
+        buffer_bytes=upstream.buffer_mb * 2**20,
+        rest_s=upstream.rest_ms / 1000,
+        lookup=Lookup(upstream.nameservers, upstream.address),
+    )
+
+
+def hosts(settings: Settings) -> GraphHosts:
+    """The hosts of Graph that a message may ask for."""
+    return GraphHosts(urlsplit(settings.upstream.origin).netloc, frozenset(settings.upstream.hosts))
+
+
+def connect_policy(settings: Settings) -> ConnectPolicy:
+    """What CONNECT may reach; an origin that is asked in clear cannot be spoken to through TLS."""
+    origin = urlsplit(settings.upstream.origin)
+    graph = {"graph.facebook.com", *settings.upstream.hosts}
+    if origin.scheme == "https":
+        graph.add(origin.netloc.removesuffix(":443"))
+    return ConnectPolicy(frozenset(graph), settings.intercept.tunnel, settings.listen.is_loopback)
+
+
+def graph_hosts(settings: Settings) -> frozenset[str]:
+    """The hosts that the sidecar speaks for where TLS ends here."""
+    return connect_policy(settings).names
+
+
+def timeouts(settings: Settings) -> Timeouts:
+    """What a caller's connection may take."""
+    listener = settings.listener
+    return Timeouts(
+        listener.head_timeout_s,
+        listener.stall_timeout_s,
+        listener.idle_timeout_s,
+        listener.connections,
+        listener.buffer_mb * 2**20,
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """How large batches are and how long a read waits for one."""
+    batch = settings.batch
+    by_token = batch.group == "token"
+    return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token, batch.queue_s)
+
+
+def stages(settings: Settings) -> Stages:
+    """From which usage on calls are spared, and how."""
+    return Stages(**settings.quota.model_dump(exclude={"group"}))
+
+
+def rules_of(settings: Settings) -> RuleBook:
+    """The rules, and what holds where none matches."""
+    cache = settings.cache
+    default = Rule(
+        cache.fresh_s,
+        cache.stale_if_error_s,
+        cache.stale_while_revalidate_s,
+        batch=settings.batch.enabled,
+        merge=settings.merge.enabled,
+        stretch_s=cache.stretch_s,
+    )
+    matches = []
+    for table in settings.rules:
+        given = table.model_dump(exclude={"path", "fields", "version", "batch"}, exclude_none=True)
+        rule = replace(default, **given, batch=table.batch and default.batch)
+        matches.append(RuleMatch(table.path, frozenset(table.fields), rule, table.version))
+    return RuleBook(matches, default)
+
+
+def guard(settings: Settings) -> Guard:
+    """Who may come to our own paths. Raises SettingsError for a token file that cannot be used."""
+    return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), admin_token(settings))

@@ -1,0 +1,67 @@
+"""What a running sidecar takes from settings that were read again, and what of them waits for its next start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.settings import Settings, is_live, names, value_of
+from proxy.settings.load import SettingsError
+
+_log = logging.getLogger("graph_sidecar.reload")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The settings in force from now on, the names of those that are new, and of those that wait for a restart."""
+
+    settings: Settings
+    changed: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+def compare(old: Settings, new: Settings) -> Difference:
+    """Of *new*, whatever differs from *old* and may change while it runs."""
+    different = [name for name in names() if value_of(old, name) != value_of(new, name)]
+    changed = [name for name in different if is_live(name)]
+    in_force: Settings = _taken(old, {name: value_of(new, name) for name in changed})
+    return Difference(in_force, tuple(changed), tuple(name for name in different if name not in changed))
+
+
+def _taken(model: Any, values: Mapping[str, object]) -> Any:
+    """*model* with these values, by dotted names."""
+    here = {name: value for name, value in values.items() if "." not in name}
+    for above in {name.partition(".")[0] for name in values if "." in name}:
+        below = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{above}.")}
+        here[above] = _taken(getattr(model, above), below)
+    return model.model_copy(update=here)
+
+
+class Reloader:
+    """Reads again when it is told to; what is wrong anywhere leaves everything as it was."""
+
+    def __init__(self, settings: Settings, reread: Callable[[], Settings], take: Callable[[Settings], None]) -> None:
+        """Begin with *settings*; *reread* and *take* raise SettingsError, the latter before it changes anything."""
+        self.settings = settings
+        self._reread = reread
+        self._take = take
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Read again and take what may change; the names of what did and of what waits, or what is wrong."""
+        async with self._one_at_a_time:
+            try:
+                found = compare(self.settings, await asyncio.to_thread(self._reread))
+                self._take(found.settings)
+            except SettingsError as error:
+                for problem in error.problems:
+                    _log.error("not reloaded: %s", problem)
+                return {"problems": error.problems}
+            self.settings = found.settings
+        _log.info("reloaded: %s", ", ".join(found.changed) or "nothing is new")
+        if found.needs_restart:
+            _log.warning("these wait for a restart: %s", ", ".join(found.needs_restart))
+        return {"changed": list(found.changed), "needs_restart": list(found.needs_restart)}

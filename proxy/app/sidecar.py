@@ -1,0 +1,132 @@
+"""A whole sidecar, from its listeners to its store, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from aiohttp import web
+
+from proxy.app import from_settings, log_setup
+from proxy.app.admin import DRAIN_S, AdminListeners, Gatekeeper, open_own
+from proxy.app.components import MACHINE, Clocks, build_components
+from proxy.app.listen import StartError, listen
+from proxy.app.pipeline import Pipeline, build
+from proxy.app.reload import Reloader
+from proxy.core.http.errors import Uncertified
+from proxy.settings import Address, Settings
+from proxy.shell.admin.event_stream import EventStream
+from proxy.shell.http.drain import drain
+from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.loop_lag import pulse
+from proxy.shell.observe.stats import stats
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar that serves."""
+
+    listen: Address
+    admin: Address
+    telemetry: Counters
+    live: Reloader
+    webhooks: Address  # where Meta tells of changes
+    mint: Callable[[frozenset[str]], Awaitable[None]]  # has leaves at hand; raises Uncertified
+    tls: Address | None = None  # where programs come in that a hosts file leads here
+
+    @property
+    def url(self) -> str:
+        """What to put in the place of https://graph.facebook.com."""
+        return f"http://{self.listen}"
+
+    @property
+    def admin_url(self) -> str:
+        """Where our own paths are."""
+        return f"http://{self.admin}"
+
+
+@asynccontextmanager
+async def sidecar(
+    settings: Settings,
+    clocks: Clocks = MACHINE,
+    *,
+    ending: asyncio.Event | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> AsyncIterator[Sidecar]:
+    """A whole sidecar; leaving it drains. Raises StartError and SettingsError.
+
+    *ending* is set when somebody asks for its end; *reread* is what a reload asks.
+    """
+    ready, ending = asyncio.Event(), ending or asyncio.Event()
+    async with AsyncExitStack() as last, AsyncExitStack() as lifetimes:
+        ground = await build_components(settings, clocks, lifetimes)
+        stack = await build(ground, settings, lifetimes)
+        telemetry, gatekeeper = ground.telemetry, Gatekeeper(settings)
+        live = _reloader(settings, reread or (lambda: settings), gatekeeper, stack)
+        watch = EventStream(partial(stats, telemetry), clocks.monotonic, run=secrets.token_hex(4))
+        own = AdminListeners(ready, ending, telemetry, watch, live, stack.changes)
+        admin_at, webhooks_at = await open_own(own, gatekeeper, settings, lifetimes=lifetimes, last=last)
+        listen_at, tls_at = await _open_stack(stack, live, lifetimes)
+        stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, webhooks_at, tls_at) if at)
+        watch.listen = f"http://{listen_at}"
+        await lifetimes.enter_async_context(pulse(telemetry))
+        await lifetimes.enter_async_context(stack.shedder.watching())
+        ready.set()
+        lifetimes.callback(ready.clear)
+        yield Sidecar(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.mint, tls_at)
+
+
+def _reloader(settings: Settings, reread: Callable[[], Settings], gatekeeper: Gatekeeper, stack: Pipeline) -> Reloader:
+    """What lets new settings hold, all of them at once."""
+
+    def take(new: Settings) -> None:
+        gatekeeper.take(new)  # first, for it alone can refuse
+        stack.take(new)
+        if new.log != live.settings.log:
+            log_setup.set_up(new.log)
+
+    live = Reloader(settings, reread, take)
+    return live
+
+
+async def _open_stack(stack: Pipeline, live: Reloader, lifetimes: AsyncExitStack) -> tuple[Address, Address | None]:
+    """Where applications come in, in clear and by TLS. Raises StartError."""
+    theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
+    listen_at = await listen("listen", theirs, live.settings.listen)
+    lifetimes.push_async_callback(_finish, theirs, stack, live)
+    tls_at = await _open_door(stack, live.settings, lifetimes)
+    lifetimes.push_async_callback(_say_goodbye, stack, live)
+    return listen_at, tls_at
+
+
+async def _open_door(stack: Pipeline, settings: Settings, lifetimes: AsyncExitStack) -> Address | None:
+    """Listen for TLS, if that is set, with a leaf for each host of Graph's at hand."""
+    at, hosts = settings.intercept.listen, from_settings.graph_hosts(settings)
+    if not at:
+        return None
+    try:
+        await stack.door.mint(hosts)
+    except Uncertified as error:
+        raise StartError(f"intercept.listen = {at}: {error}") from None
+    keeping = asyncio.ensure_future(stack.door.keep(hosts))
+    lifetimes.callback(keeping.cancel)
+    door = web.ServerRunner(stack.door, shutdown_timeout=0)
+    tls_at = await listen("intercept.listen", door, at)
+    lifetimes.push_async_callback(drain, door, DRAIN_S)
+    return tls_at
+
+
+async def _say_goodbye(stack: Pipeline, live: Reloader) -> None:
+    """Take what still comes from those who have not heard, each answer telling one of them."""
+    stack.inside.say_goodbye()
+    await asyncio.sleep(live.settings.drain_grace_s)
+
+
+async def _finish(theirs: web.ServerRunner, stack: Pipeline, live: Reloader) -> None:
+    """Let those inside have their answers, within the time that there is."""
+    seconds = live.settings.drain_s
+    await asyncio.gather(drain(theirs, seconds, stack.inside), stack.intercept.leave(seconds))

@@ -1,0 +1,118 @@
+"""`top`, `wait`, `quit`, `cache` and `replay`: what a sidecar does, or did."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from proxy.cli.arguments import add_settings, load, seconds
+from proxy.settings import NAME
+from proxy.settings.load import SettingsError
+
+DAY_S = 86_400
+
+
+def add_top(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is; the rest is how it is shown."""
+    from proxy.commands.top import EVERY_S
+
+    add_settings(parser)
+    parser.add_argument("--once", action="store_true", help="print one frame and end, as without a terminal")
+    parser.add_argument(
+        "--interval",
+        type=seconds(EVERY_S, 3600),
+        default=EVERY_S,
+        metavar="S",
+        help=f"seconds from one frame to the next (default: {EVERY_S:g})",
+    )
+
+
+def top(options: argparse.Namespace) -> int:
+    """Show a sidecar that runs; `--admin` may be a whole URL here."""
+    from proxy.app.token_files import admin_token
+    from proxy.commands import control
+    from proxy.commands.top import FollowError, run
+
+    urls = [text for flag, text in options.flags if flag == "--admin" and "://" in text]
+    options.flags = [(flag, text) for flag, text in options.flags if text not in urls]
+    settings = load(options).settings
+    url = urls[-1].rstrip("/") if urls else f"http://{control.from_here(settings.admin)}"
+    try:
+        return run(url, admin_token(settings), once=options.once, interval=options.interval)
+    except FollowError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """The settings say where the sidecar is."""
+    add_settings(parser)
+    parser.add_argument(
+        "--timeout", type=seconds(0, DAY_S), default=60.0, metavar="S", help="seconds to wait (default: 60)"
+    )
+
+
+def wait(options: argparse.Namespace) -> int:
+    """Return when a sidecar takes requests."""
+    from proxy.commands import control
+
+    return _told(lambda: control.wait(load(options).settings, options.timeout))
+
+
+def add_quit(parser: argparse.ArgumentParser) -> None:
+    """The same."""
+    add_settings(parser)
+    parser.add_argument(
+        "--timeout",
+        type=seconds(0, DAY_S),
+        metavar="S",
+        help="seconds to wait (default: drain_grace_s and drain_s, and 5)",
+    )
+
+
+def end(options: argparse.Namespace) -> int:
+    """End a sidecar, and return when it has ended."""
+    from proxy.commands import control
+
+    return _told(lambda: control.end(load(options).settings, options.timeout))
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """What is to be done comes first."""
+    parser.add_argument("what", choices=("stats", "purge", "verify"), help="count, remove or check what is held")
+    add_settings(parser)
+
+
+def cache(options: argparse.Namespace) -> int:
+    """Count, remove or check what is held: by asking the sidecar that runs, else in its folder."""
+    from proxy.commands import cache as commands_cache
+
+    return _told(lambda: commands_cache.WHAT[options.what](load(options).settings))
+
+
+def _told(work: Callable[[], None]) -> int:
+    """The status of *work*: 1, and a line, where a sidecar that runs did not do as it was asked."""
+    from proxy.commands.control import ControlError
+
+    try:
+        work()
+    except ControlError as error:
+        print(f"{NAME}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def add_replay(parser: argparse.ArgumentParser) -> None:
+    """The log comes first; what is to be tried are settings."""
+    parser.add_argument(
+        "file", metavar="FILE", help="the sidecar's log: lines of JSON, gzipped or not; - for its input"
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    add_settings(parser)
+
+
+def replay(options: argparse.Namespace) -> int:
+    """Say what other settings would have saved of yesterday's calls, without asking anybody."""
+    from proxy.commands.replay import run
+
+    return run(options.file, load(options).settings, as_json=options.json)

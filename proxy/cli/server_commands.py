@@ -1,0 +1,75 @@
+"""`serve`, `run` and `check`: what a sidecar does, or would do, by these settings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+
+from proxy.app import preflight
+from proxy.cli.arguments import add_settings, load, refuse_if
+from proxy.settings import value_of
+from proxy.settings.load import SettingsError, to_toml
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run the sidecar until it is told to end."""
+    settings = load(options).settings
+    refuse_if(preflight.problems(settings))
+    from proxy.app import process
+
+    return _started(lambda: process.serve(settings, lambda: load(options).settings))
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The flags of serve, then the command."""
+    parser.add_argument("--quiet", action="store_true", help="ends without a line of what was saved")
+    add_settings(parser)
+    parser.usage = "graph-sidecar run [--quiet] [FLAGS OF serve] -- COMMAND ..."
+
+
+FOR_ONE_COMMAND = [
+    ("--listen", "127.0.0.1:0"),
+    ("--admin", "127.0.0.1:0"),
+    ("--set", "intercept.listen="),
+    ("--set", "webhooks.listen="),
+]
+"""What `run` puts in the place of file and environment: ports that are free, and that no other program can reach."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a command behind a sidecar of its own."""
+    if not options.words:
+        raise SettingsError(["run takes a command behind --, such as: graph-sidecar run -- tap-facebook --help"])
+    options.flags = [*FOR_ONE_COMMAND, *options.flags]
+    settings, origins = load(options)
+    if origins["log.level"] == "default":  # standard error is the command's
+        settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "warning"})})
+    refuse_if(preflight.problems(settings))
+    from proxy.commands import run as commands_run
+
+    return _started(lambda: commands_run.run(settings, options.words, os.environ, is_quiet=options.quiet))
+
+
+def _started(work: Callable[[], int]) -> int:
+    """The status of *work*, which starts a sidecar; what is in the way of that is told like a bad setting."""
+    from proxy.app import listen
+
+    try:
+        return work()
+    except listen.StartError as error:
+        raise SettingsError([str(error)]) from None
+
+
+def check(options: argparse.Namespace) -> int:
+    """Print what serve would run with, and refuse where serve would."""
+    settings, origins = load(options)
+    for name, origin in origins.items():
+        print(f"{f'{name} = {to_toml(value_of(settings, name))}':<60}  # {origin}")
+    refuse_if(preflight.problems(settings))
+    found = preflight.warnings(settings)
+    for warning in found:
+        print(f"warning: {warning}; memory alone would hold entries")
+    if not found:
+        print("nothing is wrong")
+    return 0

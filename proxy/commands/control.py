@@ -1,0 +1,119 @@
+"""Speaks to a sidecar that runs: waits until it is ready, ends it, asks it what it holds.
+
+It is found by the settings that it was started with, and shown the token that they name.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from proxy.app.token_files import admin_token
+from proxy.settings import Address, Settings
+from proxy.settings.load import SettingsError
+
+EVERY_S = 0.05
+"""From one look to the next."""
+
+TIMEOUT_S = 5
+"""How long one look may take."""
+
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+
+
+class ControlError(Exception):
+    """It did not do as it was asked; the text says what it said instead."""
+
+
+def from_here(address: Address) -> Address:
+    """Where to reach, on this machine, what listens on *address*."""
+    return Address(_HERE.get(address.host, address.host), address.port)
+
+
+class Remote:
+    """The admin listener of a sidecar that runs."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Find it by *settings*. Raises SettingsError."""
+        self.at = from_here(settings.admin)
+        if not self.at.port:
+            raise SettingsError([f"admin = {settings.admin}: port 0 stands for any, so nothing can be found there"])
+        token = admin_token(settings)
+        self._fields = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def is_there(self) -> bool:
+        """Whether anything answers."""
+        return self._status("/livez") is not None
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests."""
+        return self._status("/readyz") == 200
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """What it answers. Raises ControlError and OSError."""
+        status, text = self._say(method, path, body)
+        try:
+            told = json.loads(text)
+        except ValueError:
+            told = {}
+        if status >= 400:
+            message = told.get("error", {}).get("message", "nothing that can be read")
+            raise ControlError(
+                f"{self.at} answers {status} to {method} {path}: {message.removeprefix('graph-sidecar: ')}"
+            )
+        return told
+
+    def _status(self, path: str) -> int | None:
+        try:
+            return self._say("GET", path)[0]
+        except OSError:
+            return None
+
+    def _say(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.at.host, self.at.port, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), self._fields)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+        except http.client.HTTPException as error:
+            raise ConnectionError(f"{self.at} speaks no HTTP ({type(error).__name__})") from None
+        finally:
+            connection.close()
+
+
+def until(
+    is_so: Callable[[], bool],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Look again and again; whether *is_so* within *seconds*, in which it is looked at once at least."""
+    end = clock() + seconds
+    while not is_so():
+        if clock() >= end:
+            return False
+        sleep(EVERY_S)
+    return True
+
+
+def wait(settings: Settings, seconds: float) -> None:
+    """Return when it takes requests. Raises ControlError, SettingsError."""
+    remote = Remote(settings)
+    if not until(remote.is_ready, seconds):
+        said = "is not ready" if remote.is_there() else "does not answer"
+        raise ControlError(f"{remote.at} {said} after {seconds:g} s")
+
+
+def end(settings: Settings, seconds: float | None) -> None:
+    """Tell it to end, and return when it has, all written. Raises ControlError, SettingsError."""
+    remote = Remote(settings)
+    try:
+        remote.ask("POST", "/quit")
+    except OSError as error:
+        raise ControlError(f"{remote.at} does not answer: {error.strerror or error}") from None
+    seconds = settings.drain_grace_s + settings.drain_s + TIMEOUT_S if seconds is None else seconds
+    if not until(lambda: not remote.is_there(), seconds):
+        raise ControlError(f"{remote.at} still answers after {seconds:g} s")

@@ -1,0 +1,95 @@
+"""The people in front of the dashboard, all at once: each with a connection of its own, each timed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from proxy.commands.demo.client import ClientConnection, LostConnectionError, open_connection, request
+from proxy.commands.demo.traffic import DemoRead, Visit
+
+_TOLD_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CallersReport:
+    """What the callers saw."""
+
+    failed: int
+    median_ms: float
+    p99_ms: float
+
+
+class Callers:
+    """All callers of one server."""
+
+    def __init__(self, url: str, tell: Callable[[int], None]) -> None:
+        """Send to *url*; *tell* hears now and then how many requests were answered."""
+        self._url = url
+        self._tell = tell
+        self._seconds: list[float] = []
+        self._statuses: Counter[int] = Counter()
+
+    async def send(self, visits: Sequence[Sequence[Visit]]) -> CallersReport:
+        """Send the *visits* of each caller."""
+        telling = asyncio.ensure_future(self._keep_telling())
+        try:
+            began = time.perf_counter()
+            await asyncio.gather(*(self._call(each, began) for each in visits))
+        finally:
+            telling.cancel()
+        self._tell(self._statuses.total())
+        failed = self._statuses.total() - self._statuses[200]
+        return CallersReport(failed, percentile(self._seconds, 50) * 1000, percentile(self._seconds, 99) * 1000)
+
+    async def _keep_telling(self) -> None:
+        while True:
+            await asyncio.sleep(_TOLD_EVERY_S)
+            self._tell(self._statuses.total())
+
+    async def _call(self, visits: Sequence[Visit], began: float) -> None:
+        connection: ClientConnection | None = None
+        for visit in visits:
+            await asyncio.sleep(began + visit.at - time.perf_counter())
+            for asked in visit.asks:
+                if connection is None:
+                    connection = await open_connection(self._url)
+                connection = await self._ask(connection, asked)
+        if connection is not None:
+            connection.close()
+
+    async def _ask(self, connection: ClientConnection, asked: DemoRead) -> ClientConnection | None:
+        """Ask and note; the connection, unless it was lost."""
+        began = time.perf_counter()
+        try:
+            answer = await connection.ask(_to_bytes(self._url, asked))
+        except LostConnectionError:
+            self._statuses[0] += 1
+            return None
+        self._statuses[answer.status] += 1
+        if not asked.body:
+            self._seconds.append(time.perf_counter() - began)
+        return connection
+
+
+async def ask_once(url: str, asked: DemoRead) -> bytes:
+    """The body of the reply, over a connection for this alone."""
+    connection = await open_connection(url)
+    try:
+        return (await connection.ask(_to_bytes(url, asked))).text
+    finally:
+        connection.close()
+
+
+def _to_bytes(url: str, asked: DemoRead) -> bytes:
+    """What goes over the wire to *url*."""
+    return request(url, "POST" if asked.body else "GET", asked.target, token=asked.token, body=asked.body)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that *share* percent of *values* do not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share / 100), len(ordered) - 1)] if ordered else 0.0

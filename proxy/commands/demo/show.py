@@ -1,0 +1,223 @@
+"""How the demo looks: what is about to happen, how far it is, what came of it, and what to try next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from proxy.commands.demo.callers import CallersReport
+from proxy.commands.demo.traffic import SLOW_MOVING
+
+DIRECT = "directly"
+THROUGH = "through the sidecar"
+
+_WIDEST = 100
+_ROOMY = 76
+"""Columns from which the progress has room for a remark."""
+_MODES = {
+    "REUSED": ("green", "fresh by rule, Graph was not asked"),
+    "COALESCED": ("blue", "joined a twin in flight, Graph was not asked"),
+    "REVALIDATED": ("cyan", "Graph said 304, the held body was served"),
+    "CHANGED": ("yellow", "Graph sent a newer body"),
+    "MISS": ("bright_black", "nothing was held yet"),
+}
+_SHADES, _LETTERS = "█▓▒░·", "#=+-."
+"""What tells the modes apart where there is no colour, and where there is ASCII alone."""
+
+
+Row = tuple[RenderableType, str, str, str]
+_GAP: Row = ("", "", "", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is played."""
+
+    callers: int
+    tokens: int
+    seconds: float
+    latency_ms: int
+    fresh_s: int
+    gets: int
+    changes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one way of sending the traffic came to: by the emulator's ledger, and as the callers saw it."""
+
+    counted: int
+    http_calls: int
+    slots: tuple[int, ...]
+    not_modified: int
+    bytes_out: int
+    seen: CallersReport
+
+    @classmethod
+    def of(cls, ledger: Mapping[str, Any], seen: CallersReport) -> Run:
+        """From the emulator's words."""
+        return cls(
+            counted=ledger["counted_calls"],
+            http_calls=ledger["http_calls"],
+            slots=tuple(ledger["slots"]),
+            not_modified=sum(ledger["not_modified"].values()),
+            bytes_out=ledger["bytes_out"],
+            seen=seen,
+        )
+
+
+def stage() -> Console:
+    """The terminal, or what stands in for it; lines that are too long to be read are not for it."""
+    console = Console(highlight=False)
+    console.width = min(console.width, _WIDEST)
+    return console
+
+
+def opening(console: Console, scene: Scene) -> None:
+    """Say what is about to happen."""
+    text = Text.assemble(
+        (f"{scene.callers} people with {scene.tokens} tokens", "bold"),
+        f" look at their ads for {scene.seconds:g} s: first straight at an offline Graph, ",
+        (f"{scene.latency_ms} ms", "bold"),
+        " away, then the very same requests through the sidecar.",
+    )
+    console.print(Padding(text, (1, 2), expand=False))
+
+
+def progress(console: Console) -> Progress:
+    """A bar for each way, on a terminal; elsewhere nothing."""
+    columns: list[ProgressColumn] = [
+        TextColumn("  {task.description:<19}"),
+        BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
+        _Count(),
+    ]
+    if console.width >= _ROOMY:
+        columns.append(TextColumn("[dim]{task.fields[remark]}", justify="right"))
+    return Progress(*columns, console=console, expand=True, disable=not console.is_terminal, refresh_per_second=10)
+
+
+class _Count(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        total = f"{int(task.total or 0):,}"
+        return Text(f"{int(task.completed):>{len(total)},} / {total}", style="bold" if task.finished else "")
+
+
+def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Mapping[str, Any]) -> None:
+    """What came of it."""
+    shown = Group(
+        _table(_rows(scene, direct, through, stats["calls_avoided"]), compared=console.width >= _ROOMY),
+        "",
+        _replies(stats["replies"], console.width - 4, _brush(console)),
+        "",
+        Text(_small_print(scene), style="dim"),
+    )
+    console.print(Padding(shown, (1, 2), expand=False))
+
+
+def _table(rows: Iterable[Row], *, compared: bool) -> Table:
+    """The rows under their heads; *compared*: with the last column, for which narrow terminals have no room."""
+    table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column("", ratio=1, min_width=19)
+    table.add_column(DIRECT, justify="right", min_width=8)
+    table.add_column(THROUGH, justify="right", min_width=12, max_width=None if compared else 13)
+    if compared:
+        table.add_column("", justify="right", style="bold green", min_width=6, no_wrap=True)
+    for row in rows:
+        table.add_row(*(row if compared else row[:3]))
+    return table
+
+
+def _rows(scene: Scene, direct: Run, through: Run, avoided: Mapping[str, int]) -> Iterator[Row]:
+    """The rows: first the questions, then calls, round trips and bytes, each a saving of its own; then the waiting."""
+    yield "GETs asked", f"{scene.gets:,}", f"{scene.gets:,}", ""
+    yield "changes posted", f"{scene.changes:,}", f"{scene.changes:,}", ""
+    if direct.seen.failed or through.seen.failed:
+        yield Text("failed", style="bold red"), f"{direct.seen.failed:,}", f"{through.seen.failed:,}", ""
+    yield _GAP
+    yield _headline("calls Graph counted", direct.counted, through.counted)
+    for cause, calls in avoided.items():
+        if calls:
+            yield f" avoided: {cause}{' *' * (cause == 'fresh')}", "", f"{calls:,}", ""
+    yield _GAP
+    yield _headline("HTTP calls made", direct.http_calls, through.http_calls)
+    yield " slots per batch", "", _slots(through.slots), ""
+    yield _GAP
+    yield _headline("bytes from Graph", direct.bytes_out, through.bytes_out, _size)
+    yield " 304 share of calls", _share(direct), _share(through), ""
+    yield _GAP
+    for name, ours, theirs in (
+        ("median latency", through.seen.median_ms, direct.seen.median_ms),
+        ("p99 latency", through.seen.p99_ms, direct.seen.p99_ms),
+    ):
+        yield Text(name, style="bold"), f"{theirs:.0f} ms", f"{ours:.0f} ms", _in_plain(f"{ours - theirs:+.0f} ms")
+
+
+def _headline(name: str, before: int, after: int, written: Any = "{:,}".format) -> Row:
+    saved = f"{(after - before) / before:+.0%}" if before else ""
+    return Text(name, style="bold"), written(before), written(after), saved
+
+
+def _in_plain(text: str) -> str:
+    return f"[not bold default]{text}[/]"
+
+
+def _slots(slots: tuple[int, ...]) -> str:
+    return f"{sum(slots) / len(slots):.1f}, up to {max(slots)}" if slots else "-"
+
+
+def _share(way: Run) -> str:
+    return f"{way.not_modified / way.counted:.0%}" if way.counted else "-"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def _brush(console: Console) -> dict[str, Text]:
+    """One cell for each mode, told apart by colour, by shade or by letter."""
+    marks = _LETTERS if console.options.ascii_only else "█" * len(_MODES) if console.color_system else _SHADES
+    return {mode: Text(mark, style=colour) for mark, (mode, (colour, _)) in zip(marks, _MODES.items(), strict=True)}
+
+
+def _replies(counts: Mapping[str, int], width: int, brush: Mapping[str, Text]) -> RenderableType:
+    """How the sidecar's replies came about: one bar, and what its colours mean."""
+    told = {mode: counts[mode] for mode in _MODES if counts.get(mode)}
+    total = sum(told.values()) or 1
+    bar, seen = Text(no_wrap=True), 0
+    legend = Table.grid(padding=(0, 1))
+    legend.add_column()
+    legend.add_column(no_wrap=True)
+    legend.add_column(justify="right", no_wrap=True)
+    legend.add_column(style="dim")
+    for mode, count in told.items():
+        seen += count
+        for _ in range(round(width * seen / total) - len(bar)):
+            bar.append_text(brush[mode])
+        legend.add_row(brush[mode], mode, f"{count / total:.0%}", _MODES[mode][1])
+    return Group(Text("how the replies came about", style="bold"), bar, legend)
+
+
+def _small_print(scene: Scene) -> str:
+    return (
+        f"* Only {SLOW_MOVING} may be reused, for {scene.fresh_s} s, by a rule of this demo; without rules nothing is. "
+        "Calls, HTTP calls and bytes are three savings, not one: a slot of a batch and a 304 each still count "
+        "as a call. What Graph counted, sent and was asked comes from the offline Graph's own ledger; its "
+        "bytes are those of bodies, gzipped both ways."
+    )
+
+
+def invitation(console: Console, commands: Mapping[str, str]) -> None:
+    """What to try while everything stays up; each command on a line of its own, whole, to be copied."""
+    console.print(Padding(Text("Everything stays up. Try, in another terminal:", style="bold"), (0, 2)))
+    for meaning, command in commands.items():
+        console.print(Padding(Text(f"# {meaning}", style="dim"), (1, 2, 0, 2)))
+        console.print(Text(command, style="cyan"), soft_wrap=True)
+    console.print(Padding(Text("Ctrl-C ends it.", style="bold"), (1, 2)))

@@ -1,0 +1,99 @@
+"""What an ad dashboard asks: a few hundred people, a handful of tokens, the same accounts looked at over and over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+VERSION = "v25.0"
+TOKENS = ("aarhus", "berlin", "lisbon", "lyon", "malmo", "turin")
+"""One for each team; everyone in a team shares it, as a server's callers do."""
+
+SLOW_MOVING = "/me/adaccounts"
+"""Who may see which account changes seldom: the demo's one rule lets this be fresh for a while."""
+
+_ACCOUNTS = f"/{VERSION}{SLOW_MOVING}?fields=name,account_status,currency"
+_CAMPAIGNS = "/{version}/{account}/campaigns?fields=name,status,objective,daily_budget,updated_time&limit=25"
+_ADS = "/{version}/{account}/ads?fields=name,effective_status,creative{{id,title,body}},updated_time&limit=25"
+_REPORT = (
+    "/{version}/{account}/insights?level=campaign&date_preset=last_7d&time_increment=1"
+    "&fields=campaign_id,campaign_name,impressions,clicks,spend,ctr"
+)
+_CAMPAIGN = "/{version}/{campaign}?fields=name,status,objective,daily_budget,budget_remaining,start_time,updated_time"
+_CAMPAIGN_REPORT = (
+    "/{version}/{campaign}/insights?date_preset=last_7d&time_increment=1&fields=impressions,clicks,spend,ctr,reach"
+)
+_CAMPAIGNS_ON_SCREEN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRead:
+    """One request of a caller's; one with a body is a change."""
+
+    token: str
+    target: str
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One look at the dashboard: so many seconds after the start, one request after the other."""
+
+    at: float
+    asks: tuple[DemoRead, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """What the people behind one token can see: their accounts, each with its campaigns."""
+
+    token: str
+    accounts: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+async def teams(read: Callable[[DemoRead], Awaitable[bytes]]) -> list[Team]:
+    """What each token can see, by Graph's own word; *read* asks on a connection of its own."""
+
+    async def ids(token: str, target: str) -> tuple[str, ...]:
+        found = json.loads(await read(DemoRead(token, target)))
+        return tuple(each["id"] for each in found["data"])
+
+    async def team(token: str) -> Team:
+        accounts = await ids(token, _ACCOUNTS)
+        campaigns = await asyncio.gather(*(ids(token, campaigns_of(each)) for each in accounts))
+        return Team(token, tuple(zip(accounts, campaigns, strict=True)))
+
+    return await asyncio.gather(*(team(token) for token in TOKENS))
+
+
+def campaigns_of(account: str) -> str:
+    """The target that lists an account's campaigns."""
+    return _CAMPAIGNS.format(version=VERSION, account=account)
+
+
+def plan_visits(known: Sequence[Team], callers: int, seconds: float, seed: int = 1) -> list[list[Visit]]:
+    """The visits of each caller: they follow from the seed, so that the same traffic can be sent twice."""
+    dice = random.Random(seed)
+    return [list(_visits(known[number % len(known)], seconds, dice)) for number in range(callers)]
+
+
+def _visits(team: Team, seconds: float, dice: random.Random) -> Iterator[Visit]:
+    """A caller comes at any time, looks, reads what is there for a few seconds, and looks again."""
+    at = dice.uniform(0, min(2.5, seconds))
+    while at < seconds:
+        yield Visit(at, tuple(_look(team, dice)))
+        at += dice.uniform(2.0, 4.5)
+
+
+def _look(team: Team, dice: random.Random) -> Iterator[DemoRead]:
+    account, campaigns = dice.choices(team.accounts, weights=range(len(team.accounts), 0, -1))[0]
+    # Most people look at what stands on top of the list.
+    campaign = campaigns[min(int(dice.expovariate(0.5)), _CAMPAIGNS_ON_SCREEN - 1)]
+    for target in (_ACCOUNTS, _CAMPAIGNS, _ADS, _REPORT, _CAMPAIGN, _CAMPAIGN_REPORT):
+        yield DemoRead(team.token, target.format(version=VERSION, account=account, campaign=campaign))
+    if dice.random() < 0.04:
+        yield DemoRead(team.token, f"/{VERSION}/{campaign}", f"status={dice.choice(['ACTIVE', 'PAUSED'])}")
+        yield DemoRead(team.token, _CAMPAIGN.format(version=VERSION, campaign=campaign))

@@ -1,0 +1,41 @@
+"""`graph-sidecar replay FILE`: recorded traffic by other settings, and what those would have saved; nobody is asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from proxy.app import from_settings
+from proxy.commands.replay.log_reader import LogReader
+from proxy.commands.replay.report import described, print_report
+from proxy.core.replay.replay import Replay
+from proxy.settings import Settings
+from proxy.settings.load import SettingsError
+
+
+def run(file: str, settings: Settings, *, as_json: bool = False) -> int:
+    """Replay *file* by *settings* and print what they come to; 1 where some of its lines could not be read.
+
+    Raises SettingsError for a file without any read.
+    """
+    is_shared = settings.quota.group == "shared"
+    replay = Replay(
+        from_settings.rules_of(settings),
+        from_settings.stages(settings),
+        from_settings.limits(settings),
+        shared=is_shared,
+    )
+    log = LogReader(file)
+    replay.play(log.lines())
+    for complaint in log.complaints():
+        sys.stderr.write(f"{complaint}\n")
+    if not replay.coverage.reads:
+        raise SettingsError(
+            [f"{log.name}: holds no line about a read (log.format = json and log.replies = true write them)"]
+        )
+    told = {"file": log.name, "bad_lines": log.bad, **described(replay)}
+    if as_json:
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    else:
+        print_report(told)
+    return 1 if log.bad else 0

@@ -1,0 +1,109 @@
+"""The log as a file: read line by line, gzipped or not, with the lines noted that could not be read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress
+
+from proxy.core.model import Mode
+from proxy.core.observe.access_log import AccessLogEntry
+from proxy.core.replay.replay import Recorded
+from proxy.settings.load import SettingsError
+
+TOLD = 20
+"""Lines that could not be read and are told of one by one."""
+
+_LOGGER = b'"graph_sidecar.reply"'
+_GZIP = b"\x1f\x8b"  # RFC 1952 section 2.3.1
+_LONG = 5_000_000  # bytes of a log that takes a while
+_LOOK = 1000  # lines between two looks at how far it has come
+_MOST_MS = 1e9
+_MODES = frozenset(Mode)
+
+
+class _Line(AccessLogEntry, frozen=True, kw_only=True):
+    """A line about a reply: what is told of it, and when."""
+
+    time: datetime
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+class LogReader:
+    """One log; `-` is standard input."""
+
+    def __init__(self, file: str) -> None:
+        """Read *file*."""
+        self.name = "standard input" if file == "-" else file
+        self.bad: list[dict[str, object]] = []  # lines that could not be read: their numbers, and why
+        self._file = file
+
+    def lines(self) -> Iterator[Recorded]:
+        """The lines about replies; others are passed over. Raises SettingsError."""
+        try:
+            with self._opened() as (stream, raw), _progress(raw) as looked:
+                for number, line in enumerate(stream, 1):
+                    if number % _LOOK == 0:
+                        looked(number)
+                    if found := self._read(number, line):
+                        yield found
+        except (OSError, EOFError, zlib.error) as error:
+            why = getattr(error, "strerror", None) or error
+            raise SettingsError([f"{self.name}: cannot be read: {why}"]) from None
+
+    def complaints(self) -> Iterator[str]:
+        """What to say of the lines that could not be read."""
+        for line in self.bad[:TOLD]:
+            yield f"{self.name}:{line['line']}: {line['why']}"
+        if len(self.bad) > TOLD:
+            yield f"{self.name}: and {len(self.bad) - TOLD:,} more lines that cannot be read"
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Iterable[bytes], io.BufferedReader]]:
+        opened = nullcontext(sys.stdin.buffer) if self._file == "-" else Path(self._file).open("rb")  # noqa: SIM115
+        with opened as raw:
+            assert isinstance(raw, io.BufferedReader)  # noqa: S101 - only typeshed knows less
+            yield (gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw), raw
+
+    def _read(self, number: int, line: bytes) -> Recorded | None:
+        """What *line* tells, whatever a container's runtime has written before it."""
+        start = line.find(b"{")
+        if not line.strip() or (_LOGGER not in line and start >= 0):
+            return None
+        try:
+            return _recorded(line[max(start, 0) :])
+        except (msgspec.DecodeError, ValueError, OverflowError) as error:
+            self.bad.append({"line": number, "why": str(error)})
+            return None
+
+
+def _recorded(line: bytes) -> Recorded:
+    told = _decoder.decode(line)
+    if told.mode not in _MODES:
+        raise ValueError("a mode that no reply has")
+    if not 0 <= told.total_ms < _MOST_MS:
+        raise ValueError("total_ms is no time")
+    return Recorded(told.time.timestamp(), told)
+
+
+@contextmanager
+def _progress(raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
+    """Shows who looks on at a terminal how far it has come: in bytes, or in lines where nobody knows how many come."""
+    size = Path(raw.name).stat().st_size if isinstance(raw.name, str) else None
+    if not sys.stderr.isatty() or (size is not None and size < _LONG):
+        yield lambda _number: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replaying", total=size)
+        yield lambda number: bar.update(task, completed=number if size is None else raw.tell())

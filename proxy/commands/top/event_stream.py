@@ -1,0 +1,118 @@
+"""The sidecar's events as they come, over every restart of it (server-sent events: WHATWG HTML section 9.2)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import IO, Any
+
+from proxy.core.observe.time_series import ROWS
+
+_SILENCE_S = 10
+"""The sidecar speaks every second; after this much silence the connection is dead."""
+
+_PAUSE_S = 1.0
+
+
+class FollowError(Exception):
+    """Nothing can be shown; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What has been told so far."""
+
+    url: str
+    connected: bool = False
+    told_at: float = 0.0
+    """Monotonic seconds of our own: the sidecar may run on another machine."""
+    stats: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    rows: tuple[list[float], ...] = ()
+
+    def after(self, name: str, told: dict[str, Any]) -> Snapshot:
+        """The same, and what event *name* tells."""
+        match name:
+            case "history":
+                return replace(self, columns=tuple(told["columns"]), rows=tuple(told["rows"]))
+            case "sample":
+                kept = max(0, len(self.rows) + len(told["rows"]) - ROWS)
+                return replace(self, rows=(*self.rows, *told["rows"])[kept:])
+            case "stats":
+                return replace(self, stats=told, connected=True, told_at=time.monotonic())
+        return self
+
+
+def follow(url: str, token: str) -> Iterator[Snapshot]:
+    """What is seen each time that there is news. Raises FollowError where the first connection fails."""
+    seen, last_id = Snapshot(url), ""
+    while True:
+        try:
+            with _opened(url, token, last_id) as stream:
+                for identity, name, told in _events(stream):
+                    last_id = identity or last_id
+                    seen = seen.after(name, told)
+                    if name == "stats":
+                        yield seen
+        except FollowError:
+            if not seen.stats:
+                raise
+        except (OSError, http.client.HTTPException):
+            pass  # it has gone, and may come back
+        if not seen.stats:
+            raise FollowError(f"{url}: ended before it told anything")
+        seen = replace(seen, connected=False)
+        yield seen
+        time.sleep(_PAUSE_S)
+
+
+def _opened(url: str, token: str, last_id: str) -> IO[bytes]:
+    headers = {"Accept": "text/event-stream"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if last_id:
+        headers["Last-Event-ID"] = last_id
+    # What stands in HTTP_PROXY is for Graph, not for us.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        reply = opener.open(urllib.request.Request(f"{url}/events", headers=headers), timeout=_SILENCE_S)  # noqa: S310 - http or https
+    except urllib.error.HTTPError as error:
+        with error:
+            raise FollowError(f"{url}: {_refusal(error)}") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise FollowError(f"{url}: no sidecar answers: {_why(error)} (its admin listener is meant: --admin)") from None
+    if reply.headers.get_content_type() != "text/event-stream":
+        reply.close()
+        raise FollowError(f"{url}: is no admin listener of graph-sidecar")
+    stream: IO[bytes] = reply
+    return stream
+
+
+def _refusal(error: urllib.error.HTTPError) -> str:
+    """What the sidecar itself says of it; another server says it in no words of ours."""
+    try:
+        return str(json.loads(error.read())["error"]["message"]).removeprefix("graph-sidecar: ")
+    except (ValueError, LookupError, TypeError, OSError):
+        return f"answers {error.code}, so it is no admin listener of graph-sidecar"
+
+
+def _why(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return (cause.strerror if isinstance(cause, OSError) else str(cause)) or type(cause).__name__
+
+
+def _events(stream: IO[bytes]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each event that is whole: its id, its name, its data."""
+    fields: dict[str, str] = {}
+    while line := stream.readline():
+        name, _, value = line.decode().rstrip("\n").partition(":")
+        if name:
+            fields[name] = value.removeprefix(" ")
+        elif "data" in fields:
+            yield fields.get("id", ""), fields.get("event", ""), json.loads(fields["data"])
+            fields = {}

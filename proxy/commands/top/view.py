@@ -1,0 +1,323 @@
+"""How `top` looks: one frame, made to fit a terminal of 80 columns and 24 lines, and whatever is larger.
+
+Nothing is told by colour alone: it is read over `kubectl exec`, in logs, and with NO_COLOR.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from rich.console import Console, Group, OverflowMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from proxy.commands.top.event_stream import Snapshot
+from proxy.core.quota.ledger import CAUSES
+
+_WIDEST = 120
+_RECENT_S = 300
+_CURVE_S = 900
+_BARS, _ASCII_BARS = " ▁▂▃▄▅▆▇█", " ..::==##"
+_MODES = {
+    "REUSED": "green",
+    "COALESCED": "blue",
+    "STALE": "magenta",
+    "REVALIDATED": "cyan",
+    "CHANGED": "yellow",
+    "MISS": "",
+    "SKIPPED": "",
+    "FAILED": "red",
+}
+_STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
+_KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business", "edge": "Edge"}
+_FIXED = 16
+"""Lines that are always there: all but what the lists list."""
+
+_MODES_ABREAST, _MODES_WIDTH = 4, 78  # columns that all eight modes take on two lines
+
+
+def frame(seen: Snapshot, console: Console, height: int | None = -1) -> RenderableType:
+    """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
+    lines = console.height if height == -1 else height
+    abreast = _MODES_ABREAST if console.width >= _MODES_WIDTH else _MODES_ABREAST // 2
+    room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2)
+    troubles = list(_troubles(_wrong(seen), console))[: None if room is None else max(1, room // 4)]
+    pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
+    parts = [
+        _head(seen, console),
+        *troubles,
+        "",
+        _savings(seen, console),
+        "",
+        _modes(seen, abreast),
+        _waiting(seen, console),
+        "",
+        *_quota(_most_used(seen.stats["usage"])[:pools], console),
+        "",
+        *_routes(seen.stats["routes"][:routes], console),
+        "",
+        *_errors(_alike(seen.stats["errors"])[:errors], console),
+    ]
+    console.width = min(console.width, _WIDEST)
+    return Group(*parts)
+
+
+def _shares(stats: Mapping[str, Any], lines: int | None) -> tuple[int, int, int]:
+    """How many pools, routes and errors there is room for: what presses most comes first, routes take the rest."""
+    if lines is None:
+        return 10, 20, 10
+    pools = min(len(stats["usage"]), max(1, lines // 3))
+    errors = min(len(_alike(stats["errors"])), max(1, lines // 4))
+    return pools, max(1, lines - max(1, pools) - max(1, errors)), errors
+
+
+def _cut(console: Console) -> OverflowMethod:
+    """How what is too long is cut: the sign for it is none of ASCII's."""
+    return "crop" if console.options.ascii_only else "ellipsis"
+
+
+def _head(seen: Snapshot, console: Console) -> Text:
+    state = ("live", "green") if seen.connected else ("reconnecting", "bold yellow")
+    if seen.connected and seen.stats["state"] == "draining":
+        state = (f"draining, {count(seen.stats['open'])} inside", "bold yellow")
+    return Text.assemble(
+        ("graph-sidecar", "bold"),
+        f" {seen.stats['version']}  ",
+        ("* " if console.options.ascii_only else "● ", state[1]),
+        state,
+        f"  up {duration(seen.stats['uptime_s'])}  ",
+        (seen.url, "dim"),
+        overflow=_cut(console),
+        no_wrap=True,
+    )
+
+
+def _wrong(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
+    """What the sidecar itself says is wrong; of one that says nothing any more, that."""
+    if seen.connected:
+        found: Sequence[Mapping[str, Any]] = seen.stats["troubles"]
+        return found
+    since = time.strftime("%H:%M:%S", time.localtime(seen.stats["now"]))
+    return [{"level": "bad", "what": f"No sidecar has answered since {since}", "ago_s": None, "for_s": None}]
+
+
+def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Text]:
+    """What is wrong now, a line each, the worst first."""
+    for trouble in found:
+        bad = trouble["level"] == "bad"
+        left, ago = trouble["for_s"], trouble["ago_s"]
+        yield Text.assemble(
+            ("!! " if bad else "!  ", "bold red" if bad else "bold yellow"),
+            (trouble["what"], "bold"),
+            "" if left is None else f", regains in {duration(left)}",
+            "" if ago is None else f", last {duration(ago)} ago",
+            overflow=_cut(console),
+            no_wrap=True,
+        )
+
+
+# --- what is saved
+
+
+def _savings(seen: Snapshot, console: Console) -> Table:
+    """Three savings of three kinds, on lines of their own and never added up."""
+    table = _bare_table()
+    table.add_column("saved", no_wrap=True)
+    _add_numbers(table, "last 5 min", "since start")
+    table.add_column("last 15 min", no_wrap=True, ratio=1)
+    stats = seen.stats
+    for name, columns, total, written in (
+        ("calls avoided", [f"calls_avoided.{cause}" for cause in CAUSES], sum(stats["calls_avoided"].values()), count),
+        ("bytes avoided", ["bytes_avoided"], stats["bytes_avoided"], size),
+        ("round trips avoided", ["round_trips_avoided"], stats["round_trips_avoided"], count),
+        ("calls Meta counted", ["calls.counted"], stats["calls"]["counted"], count),
+    ):
+        recent = sum(_recent(seen, column) for column in columns)
+        table.add_row(name, written(recent), written(total), _curve(seen, columns, console))
+    return table
+
+
+def _recent(seen: Snapshot, column: str) -> float:
+    """How much *column* has grown lately; a history begins with the sidecar or an hour ago."""
+    return _now(seen, column) - next((row[seen.columns.index(column)] for row in _rows(seen, _RECENT_S)), 0)
+
+
+def _now(seen: Snapshot, column: str) -> float:
+    value: Any = seen.stats
+    for name in column.split("."):
+        value = value[name]
+    return float(value)
+
+
+def _rows(seen: Snapshot, seconds: float) -> list[list[float]]:
+    return [row for row in seen.rows if row[0] >= seen.stats["now"] - seconds]
+
+
+def _curve(seen: Snapshot, columns: Sequence[str], console: Console) -> Text:
+    """How fast *columns* grew, oldest first, each mark from nothing to the fastest."""
+    marks = _ASCII_BARS if console.options.ascii_only else _BARS
+    width = max(8, min(console.width, _WIDEST) - 52)
+    places = [seen.columns.index(column) for column in columns]
+    grown = [0.0] * width
+    for before, after in pairwise(_rows(seen, _CURVE_S)):
+        at = int((after[0] - seen.stats["now"] + _CURVE_S) / _CURVE_S * width)
+        grown[min(max(at, 0), width - 1)] += sum(after[place] - before[place] for place in places)
+    most = max(grown) or 1
+    return Text("".join(marks[-(-int(each / most * 1000) * (len(marks) - 1) // 1000)] for each in grown), style="cyan")
+
+
+# --- how, and how long
+
+
+def _modes(seen: Snapshot, abreast: int) -> Table:
+    """Lately, the share of each mode; so many of them on a line."""
+    recent = {mode: _recent(seen, f"replies.{mode}") for mode in _MODES}
+    total = sum(recent.values())
+    table = Table.grid(padding=(0, 2), expand=False)
+    for _ in range(abreast):
+        table.add_column(no_wrap=True)
+    cells = [
+        Text.assemble((f"{mode:<11}", colour), f"{share(recent[mode], total):>7}") for mode, colour in _MODES.items()
+    ]
+    for at in range(0, len(cells), abreast):
+        table.add_row(*cells[at : at + abreast])
+    return table
+
+
+def _waiting(seen: Snapshot, console: Console) -> Text:
+    stats = seen.stats
+    batches, slots = stats["calls"]["batches"], stats["calls"]["slots"]
+    waits = (_both(stats[name]) for name in ("window_ms", "upstream_ms"))
+    each = f"{slots / batches:.1f}" if batches else "-"
+    return Text.assemble(
+        ("p50 p99: ", "dim"),
+        "window {}  Graph {}".format(*waits),
+        f"  slots/batch {each}  queued {stats['queued']}",
+        overflow=_cut(console),
+        no_wrap=True,
+    )
+
+
+def _both(told: Mapping[str, float | None]) -> str:
+    return " ".join(milliseconds(told[each]) for each in ("p50", "p99"))
+
+
+# --- lists
+
+
+def _most_used(usage: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(usage, key=lambda pool: (pool["stage"] != "stop", -pool["percent"]))
+
+
+def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[RenderableType]:
+    if not usage:
+        yield Text("quota: Graph has told no usage in the last minutes", style="dim")
+        return
+    table = _table("quota", console)
+    _add_numbers(table, "used", "")
+    for head in ("stage", ""):
+        table.add_column(head, no_wrap=True)
+    full, empty = ("#", ".") if console.options.ascii_only else ("█", "░")
+    for pool in usage:
+        filled = min(10, round(pool["percent"] / 10))
+        table.add_row(
+            f"{_KINDS.get(pool['kind'], pool['kind'])} {pool['id']} {pool['type']}",
+            f"{pool['percent']:.0f} %",
+            Text(full * filled + empty * (10 - filled), style=_STAGES.get(pool["stage"], "")),
+            Text(pool["stage"], style=_STAGES.get(pool["stage"], "")),
+            f"regains in {duration(pool['regain_s'])}" if pool["regain_s"] else f"{pool['trend_per_min']:+.1f} %/min",
+        )
+    yield table
+
+
+def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[RenderableType]:
+    if not routes:
+        yield Text("routes: no read has come in yet", style="dim")
+        return
+    table = _table("route", console)
+    _add_numbers(table, "asked", "counted", "avoided", "bytes saved", "p50")
+    for route in routes:
+        told = (count(route[name]) for name in ("asked", "counted", "avoided"))
+        table.add_row(route["route"], *told, size(route["bytes_avoided"]), milliseconds(route["p50_ms"]))
+    yield table
+
+
+def _alike(errors: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
+    """Errors that differ in nothing but their time as one, the newest first, and how many they are."""
+    kinds: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for error in errors:
+        kinds.setdefault(tuple(error[name] for name in ("mode", "status", "code", "what", "route")), []).append(error)
+    return [(same[0], len(same)) for same in kinds.values()]
+
+
+def _errors(errors: Sequence[tuple[Mapping[str, Any], int]], console: Console) -> Iterator[RenderableType]:
+    if not errors:
+        yield Text("errors: none", style="dim")
+    for error, times in errors:
+        at = time.strftime("%H:%M:%S", time.localtime(error["at"]))
+        code = "" if error["code"] is None else f" code {error['code']}"
+        yield Text.assemble(
+            (f"{at} ", "dim"),
+            (f"{error['mode']} ", _MODES.get(error["mode"], "")),
+            f"{error['status']}{code} {error['what']} {error['route']}",
+            f" (x{times})" if times > 1 else "",
+            overflow=_cut(console),
+            no_wrap=True,
+        )
+
+
+def _table(name: str, console: Console) -> Table:
+    """A table whose first column, called *name*, gives way to the others."""
+    table = _bare_table()
+    table.add_column(name, no_wrap=True, ratio=1, overflow=_cut(console))
+    return table
+
+
+def _bare_table() -> Table:
+    return Table(box=None, expand=True, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+
+
+def _add_numbers(table: Table, *heads: str) -> None:
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+
+
+# --- how numbers are written
+
+
+def count(number: float) -> str:
+    """A whole number, grouped."""
+    return f"{number:,.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that suits them."""
+    for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= least:
+            return f"{number / least:.3g} {unit}"
+    return f"{number:.0f} B"
+
+
+def milliseconds(number: float | None) -> str:
+    """Milliseconds, or seconds where there are many; nothing measured is told as 0."""
+    if not number:
+        return "-"
+    return f"{number / 1000:.1f} s" if number >= 1000 else f"{number:.{0 if number >= 10 else 1}f} ms"
+
+
+def share(part: float, whole: float) -> str:
+    """*part* as so many percent of *whole*."""
+    return f"{part / whole:.1%}".replace("%", " %") if whole else "-"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest parts."""
+    left, found = max(0, round(seconds)), []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        many, left = divmod(left, length)
+        if many:
+            found.append(f"{many} {unit}")
+    return " ".join(found[:2]) or "0 s"

@@ -1,0 +1,15 @@
+"""What a program is told so that its calls to Graph come here: whom to trust, and which proxy to use.
+
+    roots        the bundle: all that programs trust without us, and our authority
+    families     what each kind of program reads: its variables, and the files that these name
+    proxies      the variables that name the proxy, and the hosts that are asked without one
+    hooks/       what Python and Ruby load when they start, where no variable would do
+
+Everything is a value: `proxy.cli` hands the environment in.
+"""
+
+from proxy.commands.trust.families import Told, files, trusting, variables
+from proxy.commands.trust.proxies import replaced
+from proxy.commands.trust.roots import ca_bundle, unread
+
+__all__ = ["Told", "ca_bundle", "files", "replaced", "trusting", "unread", "variables"]

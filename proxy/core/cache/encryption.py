@@ -1,0 +1,203 @@
+"""Sealing: an entry becomes bytes that open only with this installation's secret and the caller's own token.
+
+    sealed     nonce (12) | AES-256-GCM( flags u8, length of meta u32, length of body u32 | meta | body )
+    unsealed   keyed BLAKE2b (16) |      flags u8, length of meta u32, length of body u32 | meta | body
+
+Both bind the database key and the format version as well: a row that was moved, or written in another layout, does not
+open.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import struct
+import threading
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import ClassVar, Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.core.memory.memo import Memo
+from proxy.core.model import Entry, EntryMeta
+
+FORMAT = b"GSC2"
+"""The layout's name; a change of layout changes it, and everything older becomes a miss."""
+MASTER_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+
+SMALLEST_PACKED = 512  # below it zstd's own frame eats what it saves
+LARGEST_SHARE = 0.9  # a packed body above this share is not worth unpacking
+PLAIN, ZSTD = 0, 1
+
+_FRAME = struct.Struct(">BII")
+_WRONG = (InvalidTag, msgspec.MsgspecError, zstandard.ZstdError, struct.error, ValueError, TypeError)
+
+
+class BadSeal(Exception):  # noqa: N818 - what is wrong is the seal, and that is its name
+    """These bytes are not what this secret, this token and this key once sealed."""
+
+
+class Sealer:
+    """Seals entries and opens them, each caller's with a key of that caller's own."""
+
+    def __init__(self, master: bytes, *, sealed: bool = True) -> None:
+        if len(master) != MASTER_BYTES:
+            raise ValueError(f"the secret has {len(master)} bytes, not {MASTER_BYTES}")
+        self.sealed = sealed
+        kind: type[_Sealed | _Signed] = _Sealed if sealed else _Signed
+        # The reader's and the writer's thread share this memory: each step of it is one of a dict.
+        self._lock: Callable[[str], _Lock] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
+
+    def seal(self, key: bytes, token: str, entry: Entry, nonce: bytes) -> bytes:
+        """The bytes to keep for *entry* under *key*; *nonce* is 12 bytes that were never used before."""
+        flags, body = _pack(entry.body)
+        meta = _encode(_Meta(entry.held, entry.headers))
+        frame = b"".join((_FRAME.pack(flags, len(meta), len(entry.body)), meta, body))
+        return self._lock(token).close(frame, _binding(key), nonce)
+
+    def unseal(self, key: bytes, token: str, blob: bytes) -> Entry:
+        """The entry that was sealed under *key* for *token*; BadSeal for any other bytes."""
+        try:
+            return _parse(self._lock(token).open(blob, _binding(key)))
+        except _WRONG as error:
+            raise BadSeal(type(error).__name__) from None  # the cause could quote what it read
+
+    def may_write(self, token: str, entry: Entry) -> bool:
+        """Whether *entry* may lie on a disk: sealed always, in the clear only if no token can be read in it."""
+        if self.sealed:
+            return True
+        seen = _readings(entry.headers + b"\n" + entry.body)
+        secrets = _spellings(token) if token else set()
+        return not any(b"access_token" in text.lower() or any(one in text for one in secrets) for text in seen)
+
+
+# --- the two locks ---------------------------------------------------------------------------------------------------
+
+
+class _Lock(Protocol):
+    purpose: ClassVar[bytes]
+
+    def close(self, frame: bytes, binding: bytes, nonce: bytes) -> bytes: ...
+    def open(self, blob: bytes, binding: bytes) -> bytes: ...
+
+
+class _Sealed:
+    """AES-256-GCM (NIST SP 800-38D): nobody else reads it, nobody else writes it."""
+
+    purpose: ClassVar[bytes] = b"gs-seal"
+
+    def __init__(self, key: bytes) -> None:
+        self._gcm = AESGCM(key)
+
+    def close(self, frame: bytes, binding: bytes, nonce: bytes) -> bytes:
+        return nonce + self._gcm.encrypt(nonce, frame, binding)
+
+    def open(self, blob: bytes, binding: bytes) -> bytes:
+        return self._gcm.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], binding)
+
+
+class _Signed:
+    """Keyed BLAKE2b (RFC 7693): anybody may read it, nobody else writes it."""
+
+    purpose: ClassVar[bytes] = b"gs-sign"
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def close(self, frame: bytes, binding: bytes, nonce: bytes) -> bytes:  # noqa: ARG002 - only GCM needs a nonce
+        return self._tag(frame, binding) + frame
+
+    def open(self, blob: bytes, binding: bytes) -> bytes:
+        tag, frame = blob[:TAG_BYTES], blob[TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._tag(frame, binding)):
+            raise ValueError
+        return frame
+
+    def _tag(self, frame: bytes, binding: bytes) -> bytes:
+        return blake2b(len(binding).to_bytes(4, "big") + binding + frame, key=self._key, digest_size=TAG_BYTES).digest()
+
+
+def _derive(master: bytes, purpose: bytes, token: str) -> bytes:
+    return blake2b(_text(token), key=master, person=purpose, digest_size=32).digest()
+
+
+def _binding(key: bytes) -> bytes:
+    return FORMAT + key
+
+
+def _text(token: str) -> bytes:
+    # A header's odd bytes arrive as lone surrogates; they are part of the token, and must not raise.
+    return token.encode("utf-8", "surrogatepass")
+
+
+# --- the frame -------------------------------------------------------------------------------------------------------
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    held: EntryMeta
+    headers: bytes
+
+
+class _Tools(threading.local):
+    """One compressor and one decompressor for each thread: zstandard's are not made to be shared."""
+
+    def __init__(self) -> None:
+        self.pack = zstandard.ZstdCompressor(level=1).compress
+        self.unpack = zstandard.ZstdDecompressor().decompress
+
+
+_tools = _Tools()
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Meta).decode
+
+
+def _pack(body: bytes) -> tuple[int, bytes]:
+    if len(body) < SMALLEST_PACKED:
+        return PLAIN, body
+    packed = _tools.pack(body)
+    return (ZSTD, packed) if len(packed) <= LARGEST_SHARE * len(body) else (PLAIN, body)
+
+
+def _parse(frame: bytes) -> Entry:
+    flags, meta_length, length = _FRAME.unpack_from(frame)
+    start = _FRAME.size + meta_length
+    if start > len(frame):
+        raise ValueError
+    meta = _decode(frame[_FRAME.size : start])
+    return Entry(meta.held, meta.headers, _unpack(flags, frame[start:], length))
+
+
+def _unpack(flags: int, body: bytes, length: int) -> bytes:
+    if flags == ZSTD:
+        # The frame's own word is asked before a buffer of that size is made: a small row must not become gigabytes.
+        if zstandard.frame_content_size(body) != length:
+            raise ValueError
+        body = _tools.unpack(body, max_output_size=length, allow_extra_data=False)
+    if flags not in (PLAIN, ZSTD) or len(body) != length:
+        raise ValueError
+    return body
+
+
+# --- what an unsealed entry may show ---------------------------------------------------------------------------------
+
+_JSON_ESCAPE = re.compile(rb"\\(?:u00([0-9a-fA-F]{2})|(/))")
+
+
+def _spellings(token: str) -> set[bytes]:
+    """*token* as it is, and as a JSON string holds it with and without escapes for what is not ASCII."""
+    return {_text(token), *(_text(json.dumps(token, ensure_ascii=escape)[1:-1]) for escape in (True, False))}
+
+
+def _readings(text: bytes) -> list[bytes]:
+    """*text* as it is, without JSON's escapes, and percent-decoded once and twice: a link within a link."""
+    plain = _JSON_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"/", text)
+    once = unquote_to_bytes(plain)
+    return [text, plain, once, unquote_to_bytes(once)]

@@ -1,0 +1,54 @@
+"""Extends the freshness of objects whose changes Meta's webhooks report."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import replace
+
+from proxy.core.graph.webhooks import Event
+from proxy.core.memory.memo import Memo
+from proxy.core.model import Request
+from proxy.core.routing.fields_param import field_names, fields_in
+from proxy.core.routing.rules import Rule
+
+
+class Subscriptions:
+    """Of which objects and fields Meta has been heard to tell, so that they may be fresh for longer.
+
+    An object counts from its first event on; a field counts for every object of the kind that it was told of. What is
+    extended is only what a rule calls fresh at all: an object read in such fields alone, or an edge of that name.
+    """
+
+    OBJECTS = 10_000
+    FIELDS = 256
+
+    def __init__(self, extend_s: float) -> None:
+        """Let what is subscribed to be fresh for *extend_s* seconds."""
+        self._kinds: OrderedDict[str, str] = OrderedDict()
+        self._fields: dict[str, set[str]] = {}
+        self._extended = Memo(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
+        self._is_on = extend_s > 0
+
+    def on_event(self, event: Event) -> None:
+        """Meta told *event*."""
+        for node in {event.node, *(other for other in event.others if other == f"act_{event.node}")}:
+            self._kinds[node] = event.kind
+            self._kinds.move_to_end(node)
+        while len(self._kinds) > self.OBJECTS:
+            self._kinds.popitem(last=False)
+        known = self._fields.setdefault(event.kind, set()) if len(self._fields) < self.FIELDS else set()
+        known.update(event.fields[: max(0, self.FIELDS - len(known))])
+
+    def extend(self, rule: Rule, request: Request) -> Rule:
+        """*rule*, or what it comes to for what Meta tells of."""
+        return self._extended(rule) if self._is_on and rule.fresh_s > 0 and self._covers(request) else rule
+
+    def _covers(self, request: Request) -> bool:
+        node, _, edge = request.path[1:].partition("/")
+        known = self._fields.get(self._kinds.get(node, ""))
+        if not known:
+            return False
+        if edge:
+            return edge in known
+        asked = set(field_names(fields_in(request.query))) - {"id"}
+        return bool(asked) and asked <= known

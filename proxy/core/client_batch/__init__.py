@@ -1,0 +1,1 @@
+"""Reads batches that an application sends itself, and writes their replies."""

@@ -1,0 +1,249 @@
+"""A batch as the application sent it: its envelope and its operations, read in any of the shapes that clients write.
+
+Sources: developers.facebook.com/docs/graph-api/batch-requests and Meta's own SDKs, which disagree on several shapes.
+What is not understood here is passed on untouched: then Graph itself says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyjson5
+
+from proxy.core.client_batch.operation import Envelope, Operation, depends_on
+from proxy.core.client_batch.references import has_too_many, names_in
+from proxy.core.graph.errors import UNREADABLE
+from proxy.core.http.errors import BadRequest
+from proxy.core.memory import json_text
+from proxy.core.model import Credential
+from proxy.core.routing.classify import NO_CALLBACK, UPLOAD, checked_callback, credential
+from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.query import Pairs
+from proxy.core.routing.target import TRANSPORT, origin_form, read_target
+
+SHAPING = frozenset({"debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources"})
+"""Parameters of a batch call that say how each of its operations is answered."""
+
+_SAYING_NOTHING = {"format": frozenset({"json"}), "pretty": frozenset({"", "0", "false"})}
+"""Parameters that say nothing to a reader of JSON with these values; RestFB sends the first with every call."""
+
+_OF_THE_CALL = frozenset(
+    {"batch", "access_token", "appsecret_proof", "appsecret_time", "include_headers", "callback", "method"}
+)
+
+TOP_LEVEL = _OF_THE_CALL | SHAPING | {"format"}
+"""The parameters of a batch call whose meaning is known; a batch with any other is passed on untouched."""
+
+MOST_OPERATIONS = 1000
+"""Operations of one batch of the application's; Graph itself takes 50, larger ones go to Graph in parts."""
+
+LARGEST_LOOSE = 2**20
+"""Characters of a batch in JSON that only a lenient parser reads; that parser is slow."""
+
+LONGEST_URL = 65_536
+MOST_IN_URLS = 2 * 2**20
+MOST_PAIRS = 10_000
+MOST_ESCAPES = 50_000
+"""What the operations of a batch may hold together and still be looked into: characters, parameters, escapes."""
+
+_FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
+
+
+class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
+    """An operation names another that does not stand before it: Graph refuses the whole batch."""
+
+    def __init__(self, index: int, name: str, of: int) -> None:
+        """Say it in Graph's words, its double spaces included (seen by arsduo/koala), of a batch of so many."""
+        super().__init__(
+            f"Request {index} cannot depend on an  unresolved request with  name {name}. "
+            "Requests can only depend on preceding requests",
+        )
+        self.of = of
+
+
+def may_hold_batch(head: Head) -> bool:
+    """Whether a message may carry a batch: a POST to a root or to an object, or one that says so in its query."""
+    if head.method != "POST":
+        return False
+    target = read_target(head.target)
+    if target.path[1:].lower().startswith(UPLOAD):  # what is posted there is a file
+        return False
+    return target.path.count("/") == 1 or target.get("batch") != ""
+
+
+def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Envelope | None:
+    """The batch that *head* and *form*, the parameters in the body, carry; None for all but a batch in known terms.
+
+    Raises Unresolved, and BadRequest for a `callback` that is no path of identifiers.
+    """
+    target = read_target(head.target)
+    in_query = {name: values[-1] for name, values in target.lifted.items() if values}
+    given = {**in_query, **dict(target.pairs), **form}
+    given = {name: value for name, value in given.items() if not name.startswith(TRANSPORT)}
+    who, extra = _top(head, given), _extra(given)
+    if (
+        "batch" not in given
+        or not TOP_LEVEL.issuperset(given)
+        or who is None
+        or extra is None
+        or given.get("callback") == NO_CALLBACK
+        or not hosts.takes_batches(hosts.of(head))
+    ):
+        return None
+    if str(given.get("method", "post")).lower() != "post":
+        return None
+    operations = read_operations(given["batch"])
+    if operations is None:
+        return None
+    return Envelope(
+        operations,
+        credential=who,
+        host=hosts.of(head),
+        path=origin_form(head.target).partition("?")[0],
+        language=head.headers.get("accept-language", "").strip(),
+        control=head.headers.get("cache-control", ""),
+        priority=head.headers.get("priority", ""),
+        include_headers=is_true(given.get("include_headers"), default=True),
+        callback=checked_callback(str(given.get("callback") or "")),
+        extra=extra,
+        shaping=tuple(pair for pair in extra if pair[1].lower() not in _SAYING_NOTHING.get(pair[0], ())),
+    )
+
+
+def _extra(given: Mapping[str, Any]) -> Pairs | None:
+    """The parameters that are more than a batch needs; None where one of them is not understood."""
+    named = [(name, value) for name, value in given.items() if name not in _OF_THE_CALL]
+    extra = tuple((name, _written(value)) for name, value in named)
+    is_json = all(value.lower() in _SAYING_NOTHING["format"] for name, value in extra if name == "format")
+    return extra if is_json and not any(isinstance(value, dict | list) for _, value in named) else None
+
+
+def _written(value: object) -> str:
+    """A parameter's *value* as a form writes it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _top(head: Head, given: Mapping[str, Any]) -> Credential | None:
+    """The top-level credential; None if there is none, or more than one, or it is no text."""
+    in_head = credential(head)
+    tokens = {in_head.token} if isinstance(in_head, Credential) else set()
+    named = [given.get(name) or "" for name in ("access_token", "appsecret_proof", "appsecret_time")]
+    if isinstance(in_head, str) or not all(isinstance(value, str) for value in named):
+        return None
+    tokens |= {named[0]} - {""}
+    return Credential(tokens.pop(), named[1], named[2]) if len(tokens) == 1 else None
+
+
+def read_operations(batch: object) -> tuple[Operation, ...] | None:
+    """The operations of a `batch` parameter, or None if it is not an array of objects that are looked into.
+
+    Raises Unresolved, and BadRequest for more operations than are taken.
+    """
+    items = _array(batch)
+    if not items or not all(isinstance(item, dict) for item in items):
+        return None
+    if len(items) > MOST_OPERATIONS:
+        raise BadRequest(f"batch holds {len(items)} operations; at most {MOST_OPERATIONS} are taken")
+    if _is_heavy(items):
+        return None
+    operations: list[Operation] = []
+    places: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if (operation := _operation(index, item, places, len(items))) is None:
+            return None
+        operations.append(operation)
+        if operation.name:
+            places[operation.name] = index
+    return tuple(operations)
+
+
+def _is_heavy(items: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether reading *items* would keep other callers waiting; no client is known to write such operations."""
+    urls = [str(item.get("relative_url") or "") for item in items]
+    texts = [*urls, *(str(item.get("body") or "") for item in items)]
+    return (
+        any(len(url) > LONGEST_URL for url in urls)
+        or sum(map(len, urls)) > MOST_IN_URLS
+        or any(map(has_too_many, texts))
+        or sum(text.count("&") for text in texts) > MOST_PAIRS
+        or sum(text.count("%") for text in texts) > MOST_ESCAPES
+    )
+
+
+def how_many(batch: object) -> int:
+    """As how many calls a `batch` parameter counts that is not understood otherwise; one if it is no array."""
+    return max(1, len(_array(batch) or ()))
+
+
+def is_true(value: object, *, default: bool) -> bool:
+    """A switch as PHP reads it, from a query, a form or JSON."""
+    return default if value is None else str(value).lower() not in _FALSE
+
+
+def _array(batch: object) -> list[Any] | None:
+    """The array of a `batch`: one already (Meta's Node SDK), JSON, or JSON as loose as Meta's own samples."""
+    found = _loosely(batch) if isinstance(batch, str) else batch
+    return found if isinstance(found, list) else None
+
+
+def _loosely(text: str) -> object:
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError:  # its bytes are no text, and JSON could not tell of them again
+        return None
+    if json_text.is_heavy(raw):
+        return None
+    try:
+        return json_text.decode(raw)
+    except UNREADABLE:
+        pass
+    if len(text) > LARGEST_LOOSE:
+        return None
+    try:
+        return pyjson5.decode(text)
+    except pyjson5.Json5Exception:
+        return None
+
+
+def _operation(index: int, item: dict[str, Any], places: Mapping[str, int], of: int) -> Operation | None:
+    """One operation; None if a member has a shape that no client is known to write. Raises Unresolved."""
+    url, body = item.get("relative_url") or "", item.get("body") or ""
+    fields = _fields(item.get("headers"))
+    if not isinstance(url, str) or not isinstance(body, str) or fields is None:
+        return None
+    return Operation(
+        item=item,
+        method=str(item.get("method") or "GET").upper(),
+        relative_url=url,
+        body=body,
+        headers=fields,
+        name="" if item.get("name") is None else str(item["name"]),
+        parents=_places(index, (*depends_on(item), *names_in(url), *names_in(body)), places, of),
+        is_quiet=is_true(item.get("omit_response_on_success"), default=True),
+    )
+
+
+def _places(index: int, names: Sequence[str], places: Mapping[str, int], of: int) -> tuple[int, ...]:
+    for name in names:
+        if name not in places:
+            raise Unresolved(index, name, of)
+    return tuple(dict.fromkeys(places[name] for name in names))
+
+
+def _fields(given: object) -> dict[str, str] | None:
+    """An operation's header fields by lower-case name: strings (Meta's pages), objects (its Python SDK), or a map."""
+    if isinstance(given, dict):
+        return {str(name).strip().lower(): str(value).strip() for name, value in given.items()}
+    if not isinstance(given, list):
+        return {} if not given else None
+    pairs = [_pair(each) for each in given]
+    return {name.strip().lower(): value.strip() for name, value in pairs if name}
+
+
+def _pair(given: object) -> tuple[str, str]:
+    if isinstance(given, dict):
+        return str(given.get("name", "")), str(given.get("value", ""))
+    name, _, value = str(given).partition(":")
+    return name, value

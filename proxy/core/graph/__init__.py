@@ -1,0 +1,1 @@
+"""Reads and writes what is Meta's own in a message: errors, paging links, webhook events."""

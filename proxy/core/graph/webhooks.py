@@ -1,0 +1,110 @@
+"""What Meta's webhooks say: the handshake, whether an event is Meta's own, and what it tells of.
+
+(developers.facebook.com/docs/graph-api/webhooks/getting-started) Events come late, twice, out of order, or never: each
+ends the freshness of what was asked for before it came, and nothing lasts on its word but as long as the clock allows.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.core.graph.errors import UNREADABLE
+from proxy.core.memory import json_text
+
+LARGEST_EVENT_BODY = 3 * 2**20
+"""Bytes of a POST, which holds up to 1000 updates."""
+
+_CHALLENGE = re.compile(r"[0-9]{1,64}")
+_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
+_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_DEEPEST = 5
+_LONGEST = 128
+"""Characters of a field's name, and of a kind's."""
+_ACCOUNTS = frozenset({"ad_account", "adaccount"})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change: the object, of what kind, in which fields or edges, and the other objects that it names."""
+
+    kind: str
+    node: str
+    fields: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """All objects of which something may have changed."""
+        return tuple(dict.fromkeys((self.node, *self.others)))
+
+
+def challenge(query: Mapping[str, str], token: str) -> str | None:
+    """What to echo to the handshake in *query*; None for one that does not know *token*."""
+    said = query.get("hub.verify_token", "").encode("utf-8", "surrogateescape")
+    is_known = hmac.compare_digest(said, token.encode())
+    given = query.get("hub.challenge", "")
+    return given if is_known and query.get("hub.mode") == "subscribe" and _CHALLENGE.fullmatch(given) else None
+
+
+def is_signature(text: str) -> bool:
+    """Whether *text* can be an X-Hub-Signature-256 at all."""
+    return _SIGNATURE.fullmatch(text) is not None
+
+
+def is_authentic(signature: str, body: bytes, secret: str) -> bool:
+    """Whether *signature* is that of the raw *body* under the app's *secret*, compared in constant time."""
+    return hmac.compare_digest(signature, f"sha256={hmac.digest(secret.encode(), body, 'sha256').hex()}")
+
+
+def read_events(body: bytes) -> tuple[Event, ...] | None:
+    """The events in *body*; None if it is none of Meta's notifications. What is odd in one of them hides no other."""
+    try:
+        told = json_text.decode(body)
+    except UNREADABLE:
+        return None
+    if not isinstance(told, dict) or not isinstance(told.get("object"), str) or not isinstance(told.get("entry"), list):
+        return None
+    if len(told["object"]) > _LONGEST:
+        return None
+    return tuple(event for entry in told["entry"] for event in _events(told["object"], entry))
+
+
+def _events(kind: str, entry: object) -> Iterator[Event]:
+    if not isinstance(entry, dict) or not (node := _id(entry.get("id"))):
+        return
+    changes = [change for change in _list(entry.get("changes")) if isinstance(change, dict)]
+    fields = [change.get("field") for change in changes] + _list(entry.get("changed_fields"))
+    others = [other for change in changes for other in _ids(change.get("value"), _DEEPEST)]
+    if user := _id(entry.get("uid")):
+        others.append(user)
+    if kind in _ACCOUNTS and node.isdigit():
+        others.append(f"act_{node}")
+    named = tuple(dict.fromkeys(name for name in fields if isinstance(name, str) and len(name) <= _LONGEST))
+    yield Event(kind, node, named, tuple(dict.fromkeys(others)))
+
+
+def _ids(value: object, depth: int) -> Iterator[str]:
+    """The objects that a `value` names: `post_id`, `comment_id`, `media: {id}`; who did it (`from`) has not changed."""
+    if isinstance(value, list) and depth:
+        for each in value:
+            yield from _ids(each, depth - 1)
+    if not isinstance(value, dict) or not depth:
+        return
+    for name, below in value.items():
+        if (name == "id" or name.endswith("_id")) and (found := _id(below)):
+            yield found
+        elif name != "from":
+            yield from _ids(below, depth - 1)
+
+
+def _id(value: object) -> str:
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return text if _ID.fullmatch(text) else ""
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,67 @@
+"""Writes the Cache-Status (RFC 9211) and Server-Timing fields of a reply."""
+
+from __future__ import annotations
+
+import math
+
+from proxy.core.http.errors import (
+    BadRequest,
+    Draining,
+    Looping,
+    Misdirected,
+    NotHeld,
+    Overloaded,
+    Unspoken,
+    Unwelcome,
+    word,
+)
+from proxy.core.model import CacheDirectives, Headers, Mode, Reply
+
+NAME = "graph-sidecar"
+"""The cache's name in Cache-Status (RFC 9211 section 2)."""
+
+ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
+_NEVER_SENT = frozenset(
+    map(word, (NotHeld, Overloaded, Draining, BadRequest, Unspoken, Unwelcome, Misdirected, Looping))
+)
+
+
+def mode_words(reply: Reply, wishes: CacheDirectives) -> Headers:
+    """The fields that say how *reply* came about: Age, Cache-Status and Server-Timing."""
+    age = (("Age", str(int(reply.age))),) if reply.age is not None else ()
+    timing = server_timing(reply.window_s, reply.upstream_s)
+    return (*age, ("Cache-Status", cache_status(reply, wishes)), ("Server-Timing", timing))
+
+
+def cache_status(reply: Reply, wishes: CacheDirectives) -> str:
+    """The Cache-Status member for *reply* (RFC 9211 section 2)."""
+    parts = [NAME, *_forwarding(reply, wishes)]
+    if reply.stored:
+        parts.append("stored")
+    if reply.mode is Mode.COALESCED and reply.ttl is None and reply.joined is not Mode.REUSED:
+        parts.append("collapsed")  # it speaks of a call to Graph, and a hit made none
+    if reply.detail:
+        parts.append(f"detail={reply.detail}")
+    return "; ".join(parts)
+
+
+def _forwarding(reply: Reply, wishes: CacheDirectives) -> list[str]:
+    if reply.ttl is not None:
+        return ["hit", f"ttl={math.floor(reply.ttl)}"]
+    if reply.mode is Mode.FAILED and reply.detail in _NEVER_SENT:
+        return []
+    if reply.origin_mode is Mode.REUSED:  # what Graph said when it was asked last: nothing was sent, nothing is held
+        return []
+    wanted = "fwd=request" if wishes.no_cache or wishes.no_store else ""
+    match reply.origin_mode:
+        case Mode.REVALIDATED:
+            return [wanted or "fwd=stale", "fwd-status=304"]
+        case Mode.CHANGED:
+            return [wanted or "fwd=stale", f"fwd-status={reply.status}"]
+        case _:
+            return [wanted or "fwd=uri-miss"]
+
+
+def server_timing(window_s: float | None, upstream_s: float | None) -> str:
+    """Server-Timing (W3C), in milliseconds."""
+    return f"window;dur={(window_s or 0) * 1000:.1f}, upstream;dur={(upstream_s or 0) * 1000:.1f}"

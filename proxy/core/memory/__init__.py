@@ -1,0 +1,1 @@
+"""Bounds in bytes for what is remembered and for what messages hold."""

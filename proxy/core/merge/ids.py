@@ -1,0 +1,102 @@
+"""Several objects in one read: `?ids=a,b,c` answers each under its id, and Graph counts each as a call.
+
+(developers.facebook.com/docs/graph-api/overview/rate-limiting; one bad id fails the whole.) So such a read is taken
+apart into reads of each, and put together again from their answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.graph.errors import UNREADABLE
+from proxy.core.http import headers
+from proxy.core.memory.memo import memo
+from proxy.core.model import Reply, Request
+from proxy.core.quota import ledger
+from proxy.core.routing.query import join_pairs, php_name, split_pairs
+from proxy.core.routing.rules import Rule
+
+_ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
+MOST_IDS = 500
+"""Objects of a read that is taken apart; Graph itself answers for 50."""
+
+_OTHER = frozenset({"id", "debug"})
+"""Parameters that name another object, or add to the whole what belongs to no object."""
+_VALIDATOR = frozenset({"etag"})
+_bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def parts(request: Request) -> dict[str, Request] | None:
+    """The read of each object that *request* names, by id; None for one that is not understood as such a read."""
+    found = _read(request.query) if request.path.count("/") == 1 else None
+    if found is None or len(found[0]) > MOST_IDS:
+        return None
+    ids, rest = found
+    edge = request.path.removesuffix("/")
+    return {each: replace(request, path=f"/{each}{edge}", query=rest) for each in ids}
+
+
+def ids_in(path: str, query: str) -> tuple[str, ...]:
+    """The objects that such a read names; () for any other read."""
+    found = _read(query) if path.count("/") == 1 and "ids=" in query else None
+    return found[0] if found else ()
+
+
+@memo()
+def _read(query: str) -> tuple[tuple[str, ...], str] | None:
+    pairs = split_pairs(query)
+    named = [php_name(name) for name, _ in pairs]
+    ids = tuple(dict(pairs).get("ids", "").split(","))
+    if named.count("ids") != 1 or not _OTHER.isdisjoint(named):
+        return None
+    if len(set(ids)) < len(ids) or not all(map(_ID.fullmatch, ids)):
+        return None
+    return ids, join_pairs(tuple(pair for pair in pairs if pair[0] != "ids"))
+
+
+def may_be_held(part: Request, rule: Rule) -> bool:
+    """Whether *rule* lets the read of one object be answered from what is held, and its caller takes that."""
+    return rule.merge and rule.shared_s > 0 and not (part.directives.no_cache or part.directives.no_store)
+
+
+def with_ids(request: Request, ids: Collection[str]) -> Request:
+    """*request* for no other objects than *ids*."""
+    pairs = tuple((name, ",".join(ids) if name == "ids" else value) for name, value in split_pairs(request.query))
+    return replace(request, query=join_pairs(pairs))
+
+
+def split_reply(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
+    """What *answer* says of each of *ids*; None if it is not an answer to just these.
+
+    Graph gave an ETag for the whole, and for none of them.
+    """
+    try:
+        bodies = _bodies.decode(answer.body)
+    except UNREADABLE:
+        return None
+    if answer.status != 200 or bodies.keys() != set(ids):
+        return None
+    fields = headers.without(answer.headers, _VALIDATOR)
+    return {each: replace(answer, headers=fields, body=bytes(bodies[each])) for each in ids}
+
+
+def join_replies(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping[str, Reply]) -> Reply:
+    """One reply for all *ids*, of what was *held* for some and of what Graph, *asked* for the others, said of them."""
+    found = {**held, **asked}
+    body = b"{" + b",".join(b'"%b":%b' % (each.encode(), found[each].body) for each in ids) + b"}"
+    avoided = Counter[str]()
+    for part in found.values():
+        avoided.update(ledger.avoided(part, 1))
+    whole = next(iter(asked.values()), None) or min(held.values(), key=lambda part: part.ttl or 0.0)
+    return replace(
+        whole,
+        headers=headers.without(whole.headers, _VALIDATOR),
+        body=body,
+        detail="" if whole.detail == "superset" else whole.detail,
+        avoided=tuple(avoided.items()),
+    )

@@ -1,0 +1,268 @@
+"""What is told of one reply: enough to see how it came about and to play the traffic again, and nothing secret.
+
+Ids, words of ours and keyed hashes: no token, no query, no name that somebody chose.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from proxy.core.cache.key import Keys
+from proxy.core.graph import ids as graph_ids
+from proxy.core.graph.errors import GraphError, read_error
+from proxy.core.memory.memo import MEMO_BYTES, Memo, memo
+from proxy.core.merge import ids as merge_ids
+from proxy.core.merge import selection
+from proxy.core.model import ANSWERED_NOW, NO_DIRECTIVES, CacheDirectives, Headers, Mode, Redacted, Reply, Request
+from proxy.core.observe import route_template
+from proxy.core.quota.usage_headers import UsageLevel, usage_in, usage_levels
+from proxy.core.routing.fields_param import field_names, fields_in
+from proxy.core.routing.target import nodes
+
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_USE = re.compile(r"[a-z][a-z_]{0,39}")
+_DIGITS = 6
+"""Digits that a field's name may hold; a secret in hexadecimal has more."""
+_SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
+_NO_ERROR = GraphError()
+
+
+class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the log; times in milliseconds, `age_s` in seconds. What does not apply is left out."""
+
+    mode: str
+    status: int
+    method: str
+    host: str
+    version: str
+    route: str
+    path: str  # with its ids, without names
+    app: str  # the token's fingerprint, its first 12 digits
+    total_ms: float
+    node: str = ""  # the object that is asked about, where it is named by an id
+    fields: str = ""  # the top level of `fields`; of what has braces or arguments the name alone, and a mark
+    key: str = ""  # the entry's name, its first 16 digits: equal for equal reads
+    body: str = ""  # equal for equal answers
+    rest: str = ""  # equal for reads that differ in `ids` and plain `fields` alone; "" in lines of older versions
+    ids: str = ""  # those of `ids=`, where each can be asked for by itself
+    proof: str = ""  # equal for equal proofs that vouch for the token
+    timed: bool = False  # whether the proof was for its time alone
+    wishes: str = ""  # what the caller's own headers ask of a cache
+    priority: int | None = None  # the urgency that the caller itself named
+    etag: bool = True  # whether the answer has an ETag of Graph's
+    detail: str = ""
+    batch: str = ""
+    behind: bool = False  # asked behind a reply, and nobody's
+    calls: int = 1
+    avoided: int = 0
+    sent: int | None = None  # calls that left for it, again after trouble too; None in lines of older versions
+    uncertain: int = 0  # those of them of which nobody knows whether Graph counted them
+    writes: bool = False
+    code: int = 0  # of the error that Graph gave
+    subcode: int = 0
+    usage: tuple[UsageLevel, ...] = ()  # what the answer told of limits
+    size: int = 0
+    age_s: float | None = None
+    window_ms: float | None = None
+    upstream_ms: float | None = None
+
+    def __str__(self) -> str:
+        """The short form, for people."""
+        parts = [self.mode, str(self.status), self.method, self.route, f"{self.total_ms:.1f} ms", f"app {self.app}"]
+        named = {"batch": self.batch, "avoided": self.avoided or "", "": self.detail}
+        return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
+
+
+class Passage(Redacted, frozen=True, gc=False):
+    """A message that passes through, or an operation that is no read: what of it is told."""
+
+    hidden = ("query",)
+
+    method: str
+    host: str
+    version: str
+    path: str
+    query: str
+    reason: str
+    writes: bool
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of it, as its caller got it."""
+
+    status: int
+    size: int
+    seconds: float
+    calls: int
+    avoided: int = 0
+    sent: int = 0
+    uncertain: int = 0
+
+
+def of_read(
+    request: Request,
+    reply: Reply,
+    outcome: Outcome,
+    route: str,
+    keys: Keys,
+    *,
+    named: int | None = None,
+    behind: bool = False,
+) -> AccessLogEntry:
+    """What is told of a *reply* to a read, whose caller *named* an urgency or none."""
+    words = _look(request.path, request.query, request.language, keys)
+    who, etag, error = request.credential, reply.header("etag") or "", _error(reply)
+    return AccessLogEntry(
+        mode=reply.mode.value,
+        status=outcome.status,
+        method="GET",
+        host=request.host,
+        version=request.version,
+        route=route,
+        path=words.path,
+        app=keys.fingerprint(who).hex()[:12],
+        total_ms=_ms(outcome.seconds),
+        node=words.node,
+        fields=words.fields,
+        key=keys.entry(request).hex()[:16],
+        body=keys.mark(etag.encode("utf-8", "surrogateescape") or reply.body).hex(),
+        rest=words.rest,
+        ids=words.ids,
+        proof=keys.proof(who).hex(),
+        timed=who is not None and who.time != "",
+        wishes=_shown_wishes(request.directives) if request.directives is not NO_DIRECTIVES else "",
+        priority=named,
+        etag=etag != "",
+        detail=reply.detail,
+        batch=reply.batch,
+        behind=behind,
+        calls=outcome.calls,
+        avoided=outcome.avoided,
+        sent=outcome.sent,
+        uncertain=outcome.uncertain,
+        code=error.code,
+        subcode=error.error_subcode or 0,
+        usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ANSWERED_NOW else (),
+        size=outcome.size,
+        age_s=None if reply.age is None else round(reply.age, 3),
+        window_ms=None if reply.window_s is None else _ms(reply.window_s),
+        upstream_ms=None if reply.upstream_s is None else _ms(reply.upstream_s),
+    )
+
+
+def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: str) -> AccessLogEntry:
+    """What is told of a message that passed through."""
+    return AccessLogEntry(
+        mode=Mode.SKIPPED.value,
+        status=outcome.status,
+        method=passage.method if passage.method.isalpha() and len(passage.method) < 10 else "?",
+        host=passage.host,
+        version=passage.version,
+        route=route,
+        path=route_template.redacted_path(passage.path),
+        app=app,
+        total_ms=_ms(outcome.seconds),
+        node=_node(passage.path, passage.query),
+        detail=passage.reason,
+        batch=batch,
+        calls=outcome.calls,
+        sent=outcome.sent,
+        uncertain=outcome.uncertain,
+        writes=passage.writes,
+    )
+
+
+def of_failure(word: str, outcome: Outcome, route: str) -> AccessLogEntry:
+    """What is told where a message got an error of ours, and nothing more is known of it."""
+    return AccessLogEntry(
+        mode=Mode.FAILED.value,
+        status=outcome.status,
+        method="",
+        host="",
+        version="",
+        route=route,
+        path="",
+        app="",
+        total_ms=0,
+        detail=word,
+        calls=outcome.calls,
+        sent=outcome.sent,
+        uncertain=outcome.uncertain,
+    )
+
+
+class _Words(NamedTuple):
+    """What is told of a read whatever became of it."""
+
+    path: str
+    node: str
+    fields: str
+    ids: str
+    rest: str
+
+
+def _look_first(path: str, query: str, language: str, keys: Keys) -> _Words:
+    shown, ids, read = route_template.redacted_path(path), merge_ids.ids_in(path, query), Request("", "", path, query)
+    if not all(map(graph_ids.is_id, ids)):
+        ids = ()
+    if ids:
+        read = next(iter((merge_ids.parts(read) or {}).values()))
+    chosen = selection.selection(read)
+    rest = "\0".join((language, path if path != shown else "", chosen.rest if chosen else read.query))
+    mark = keys.mark(rest.encode("utf-8", "surrogateescape")).hex()
+    return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
+
+
+_look = Memo(_look_first, 2 * MEMO_BYTES)
+"""Programs repeat themselves."""
+
+
+def shown_fields(query: str) -> str:
+    """The top level of `fields` without what may hide in it; "…" stands for arguments and fields below."""
+    return ",".join(filter(None, map(_shown_field, field_names(fields_in(query))))) if "fields=" in query else ""
+
+
+def _shown_field(name: str) -> str:
+    found = _FIELD.match(name)
+    if found is None or sum(map(str.isdigit, found.group())) > _DIGITS:
+        return "…"
+    return found.group() if found.end() == len(name) else f"{found.group()}…"
+
+
+def _shown_wishes(wishes: CacheDirectives) -> str:
+    """As a Cache-Control that asks for the same."""
+    words = {"no-cache": wishes.no_cache, "no-store": wishes.no_store, "only-if-cached": wishes.only_if_cached}
+    ages = dict(zip(("max-age", "min-fresh", "max-stale", "stale-if-error"), wishes.ages, strict=True))
+    told = [name for name, is_wished in words.items() if is_wished]
+    return ", ".join([*told, *(f"{name}={age}" for name, age in ages.items() if age is not None)])
+
+
+@memo()
+def _shown_usage(told: Headers) -> tuple[UsageLevel, ...]:
+    """What *told* says of limits, without names that are no ids and words that are no kind of use."""
+    return tuple(
+        gauge._replace(
+            id=gauge.id if graph_ids.is_id(gauge.id) else "", type=gauge.type if _USE.fullmatch(gauge.type) else ""
+        )
+        for gauge in usage_levels(told)
+        if not gauge.id or graph_ids.is_id(gauge.id)
+    )
+
+
+def _error(reply: Reply) -> GraphError:
+    """Graph's error in *reply*; errors of ours, and no error, have no code."""
+    if reply.mode is Mode.FAILED or (reply.status < 400 and b'"error"' not in reply.body[:_SEEN_IN]):
+        return _NO_ERROR
+    return read_error(reply.body) or _NO_ERROR
+
+
+def _node(path: str, query: str) -> str:
+    first = next(iter(nodes(path, query)), "")
+    return first if first == "me" or graph_ids.is_id(first) else ""
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2)

@@ -1,0 +1,1 @@
+"""Plays a log of recorded reads again under other settings."""

@@ -1,0 +1,1 @@
+"""How a call is answered: credentials, quota, reads, writes, batches, faults."""

@@ -1,0 +1,161 @@
+"""What answers a GET: objects, edges, several ids at once, and the few paths that are neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.emulator.config import Settings
+from proxy.emulator.language.calls import Call, listed
+from proxy.emulator.language.errors import GraphError, nobody_is_me, unknown_alias, unknown_path, unsupported
+from proxy.emulator.language.fields import asked
+from proxy.emulator.language.query import falsy, truthy
+from proxy.emulator.objects.nodes import Nodes
+from proxy.emulator.objects.object_types import kind_of
+from proxy.emulator.objects.values import View, page_token, picture, user_of
+
+_APP_ID = "999"
+
+
+@dataclass(slots=True)
+class Redirect:
+    """An answer that is somewhere else."""
+
+    location: str
+
+
+@dataclass(slots=True)
+class Export:
+    """An answer of so many bytes that nobody wants to hold."""
+
+    size: int
+
+
+def view_of(call: Call, settings: Settings) -> View:
+    """How the caller of *call* looks at objects."""
+    params = call.params
+    locale = params.get("locale") or call.headers.get("accept-language") or "en_US"
+    return View(
+        call.token,
+        call.version,
+        str(locale),
+        params.get("date_format"),
+        settings.config,
+        params,
+        call.channel == "batch",
+    )
+
+
+class Reads:
+    """Answers GETs from the objects of the world."""
+
+    def __init__(self, nodes: Nodes, settings: Settings) -> None:
+        """Answer from *nodes*."""
+        self._nodes = nodes
+        self._settings = settings
+
+    def answer(self, call: Call) -> Any:
+        """What the call asks for: JSON, a Redirect or an Export."""
+        special = _SPECIAL.get(call.path)
+        if special:
+            return special(call)
+        if call.params.get("ids"):
+            return self._several(call)
+        path = self._addressed(call)
+        if len(path) == 1:
+            return self._object(path[0], call)
+        if len(path) == 2:
+            return self._edge(path[0], path[1], call)
+        raise unknown_path("/".join(path[2:])) if path else unsupported("GET")
+
+    def _addressed(self, call: Call) -> tuple[str, ...]:
+        """The path with `id=` put in its place: `/?id=1`, `/requests?id=1`."""
+        node_id = call.params.get("id")
+        known = bool(call.path) and (kind_of(call.path[0]) or call.path[0] == "me")
+        return (str(node_id), *call.path) if node_id and not known else call.path
+
+    def _object(self, node_id: str, call: Call) -> dict[str, Any]:
+        view = view_of(call, self._settings)
+        found = self._nodes.object(resolved(node_id, call), asked(call.params.get("fields")), view)
+        return {**found, **self._metadata(node_id, call)} if truthy(call.params.get("metadata")) else found
+
+    def _edge(self, node_id: str, edge: str, call: Call) -> Any:
+        special = _EDGES.get(edge)
+        node_id = resolved(node_id, call)
+        if special:
+            return special(self, node_id, call)
+        view = view_of(call, self._settings)
+        return self._nodes.edge(node_id, edge, call.params, asked(call.params.get("fields")), view)
+
+    def _several(self, call: Call) -> dict[str, Any]:
+        """Each of `ids=a,b` under its own name; one bad name fails all."""
+        ids = list(dict.fromkeys(listed(call.params["ids"])))
+        bad = [node_id for node_id in ids if not self._exists(resolved(node_id, call))]
+        if bad:
+            raise unknown_alias(bad)
+        if not call.path:
+            return {node_id: self._object(node_id, call) for node_id in ids}
+        return {node_id: self._edge(node_id, call.path[0], call) for node_id in ids}
+
+    def _exists(self, node_id: str) -> bool:
+        try:
+            self._nodes.existing(node_id)
+        except GraphError:
+            return False
+        return True
+
+    def _metadata(self, node_id: str, call: Call) -> dict[str, Any]:
+        """What `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
+        node = self._nodes.existing(resolved(node_id, call))
+        origin = f"{self._settings.config.link_origin}/{call.version}/{node.id}"
+        fields = [{"name": name, "description": f"The {name}", "type": "string"} for name in ("id", "name")]
+        links = {edge: f"{origin}/{edge}" for edge in node.kind.edges}
+        return {"metadata": {"fields": fields, "type": node.kind.name.lower(), "connections": links}}
+
+    def picture(self, node_id: str, call: Call) -> Any:
+        """A redirect to the image, or with `redirect=0` what is known of it."""
+        found = picture(self._nodes.existing(node_id), view_of(call, self._settings))
+        return {"data": found} if falsy(call.params.get("redirect")) else Redirect(found["url"])
+
+    def export(self, node_id: str, call: Call) -> Export:
+        """As many bytes as `bytes` says."""
+        self._nodes.existing(node_id)
+        return Export(int(str(call.params.get("bytes", 0))))
+
+
+def resolved(node_id: str, call: Call) -> str:
+    """The id that `me` stands for; any other name stands for itself."""
+    if node_id != "me":
+        return node_id
+    if call.token is None:
+        raise nobody_is_me()
+    return user_of(call.token)
+
+
+def _access_token(call: Call) -> dict[str, Any]:
+    old = str(call.params.get("fb_exchange_token") or call.params.get("code") or call.params.get("client_id"))
+    return {"access_token": page_token("exchange", old), "token_type": "bearer", "expires_in": 5_184_000}
+
+
+def _debug_token(call: Call) -> dict[str, Any]:
+    token = str(call.params.get("input_token", ""))
+    return {
+        "data": {
+            "app_id": _APP_ID,
+            "type": "USER",
+            "application": "Emulated",
+            "expires_at": 0,
+            "is_valid": bool(token),
+            "issued_at": 1_704_164_645,
+            "scopes": ["ads_read", "pages_show_list", "public_profile"],
+            "user_id": user_of(token),
+        }
+    }
+
+
+_SPECIAL: dict[tuple[str, ...], Callable[[Call], Any]] = {
+    ("oauth", "access_token"): _access_token,
+    ("debug_token",): _debug_token,
+}
+_EDGES: dict[str, Callable[[Reads, str, Call], Any]] = {"picture": Reads.picture, "export": Reads.export}

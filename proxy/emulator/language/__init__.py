@@ -1,0 +1,1 @@
+"""What messages to and from Graph look like: queries, batches, errors, JSON."""

@@ -1,0 +1,39 @@
+"""`{result=name:path}`: finding references in an operation's text and filling them in.
+
+They stand in `relative_url` and `body`, raw or percent-encoded (developers.facebook.com, "Batch Requests").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from proxy.emulator.language import jsonpath
+from proxy.emulator.language.json_style import plain
+
+_REFERENCE = re.compile(
+    r"(?:\{|%7B)result(?:=|%3D)(?P<name>.(?:(?!:|%3A).)*+)(?::|%3A)(?P<path>.(?:(?!\}|%7D).)*+)(?:\}|%7D)",
+    re.IGNORECASE,
+)
+
+
+def names_in(text: str) -> list[str]:
+    """The names of the operations that *text* refers to."""
+    return [unquote(found["name"]) for found in _REFERENCE.finditer(text)]
+
+
+def filled(text: str, results: Mapping[str, Any]) -> str:
+    """*text* with every reference replaced by what it finds in *results*."""
+    whole = _REFERENCE.match(text.strip())
+    if whole and whole.end() == len(text.strip()):
+        # An operation may be nothing but a reference to a URL, which must keep its `?` and `&`.
+        return _value(whole, results)
+    return _REFERENCE.sub(lambda found: quote(_value(found, results), safe=",:"), text)
+
+
+def _value(found: re.Match[str], results: Mapping[str, Any]) -> str:
+    result = results.get(unquote(found["name"]))
+    matches = jsonpath.find(unquote(found["path"]), result)
+    return ",".join(plain(match) for match in matches if match is not None)

@@ -1,0 +1,1 @@
+"""The objects that the emulator holds, and how each is shown."""

@@ -1,0 +1,48 @@
+"""Flags beat environment beats file beats default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from proxy.settings import Settings, names
+from proxy.settings.load.problems import SettingsError, describe
+from proxy.settings.load.sources import CONFIG_VARIABLE, from_environment, from_file, from_flags, sections
+
+
+class Loaded(NamedTuple):
+    """The settings, and for each where it came from."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(
+    *, flags: Iterable[tuple[str, str]] = (), environ: Mapping[str, str] | None = None, file: Path | None = None
+) -> Loaded:
+    """The settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError."""
+    environ = environ or {}
+    places = [from_flags(flags), from_environment(environ), from_file(file, environ.get(CONFIG_VARIABLE))]
+    merged = {name: given for place in reversed(places) for name, given in place.given.items()}
+    origins = {name: given.origin for name, given in merged.items()}
+    problems = [problem for place in places for problem in place.problems]
+    try:
+        settings = Settings.model_validate(_tree({name: given.value for name, given in merged.items()}))
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise SettingsError(problems + [describe(detail, origins) for detail in details]) from None
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(settings, {name: origins.get(name, "default") for name in names()})
+
+
+def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """*values* by dotted name as tables; every section is named, so that a refused default is told by its full name."""
+    tree: dict[str, Any] = {name: {} for name in sections()}
+    for name, value in values.items():
+        above, _, last = name.rpartition(".")
+        (tree[above] if above else tree)[last] = value
+    return tree

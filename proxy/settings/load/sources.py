@@ -1,0 +1,151 @@
+"""Reads settings from flags, environment and file."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, get_origin
+
+from pydantic.fields import FieldInfo
+
+from proxy.settings import Settings, names, section
+from proxy.settings.load.problems import PREFIX, printable, unknown
+from proxy.settings.load.toml import kind_of
+
+
+def decode(text: str, info: FieldInfo) -> object:
+    """The value that *text* stands for: JSON or TOML where the setting is no string, else the text itself."""
+    value = _literal(text)
+    if _is_text(info):
+        return value if isinstance(value, str) else text
+    if isinstance(value, str) or value is None:
+        return text
+    return value
+
+
+def _literal(text: str) -> object:
+    """*text* read as JSON (how charts write lists), else as TOML (how the file does), else None."""
+    # Helm and compose files write True as readily as true.
+    text = text.strip().lower() if text.strip().lower() in {"true", "false"} else text
+    try:
+        if text.lstrip().startswith(("[", "{", '"')):
+            return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return None
+    return table["value"] if len(table) == 1 else None
+
+
+def _is_text(info: FieldInfo) -> bool:
+    """Whether the setting is written as a plain string: a word, a path, an address."""
+    kind = kind_of(info)
+    return kind not in {bool, int, float} and get_origin(kind) is not tuple
+
+
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+SHORT_FLAGS = {"--listen": "listen", "--admin": "admin", "--upstream": "upstream.origin", "--cache-dir": "cache.dir"}
+
+# A Kubernetes Service called graph-sidecar, or graph-sidecar-something, puts its own variables into every pod
+# beside it. A bare ..._PORT is one of them only when it holds a URL.
+_SERVICE = re.compile(
+    rf"{PREFIX}([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)"
+)
+_SERVICE_PORT = re.compile(rf"{PREFIX}([A-Z0-9_]+_)?PORT")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+
+
+class Given(NamedTuple):
+    """A value as one place gives it, and what that place is called."""
+
+    value: Any
+    origin: str
+
+
+@dataclass
+class Place:
+    """Somewhere settings come from: what it gives, by name, and what in it is no setting."""
+
+    given: dict[str, Given] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def from_flags(flags: Iterable[tuple[str, str]]) -> Place:
+    """What the command line gives, as pairs of flag and text; the last of a name wins."""
+    place = Place()
+    for flag, text in flags:
+        name, equals, value = (SHORT_FLAGS[flag], "=", text) if flag in SHORT_FLAGS else text.partition("=")
+        name = name.strip()
+        if not equals:
+            place.problems.append(f"{flag} {printable(text)}: must be KEY=VALUE, such as batch.window_ms=5")
+        elif name in names():
+            place.given[name] = Given(decode(value, names()[name]), flag)
+        else:
+            place.problems.append(unknown(name, flag, names()))
+    return place
+
+
+def from_environment(environ: Mapping[str, str]) -> Place:
+    """What the variables that begin with our name give."""
+    place = Place()
+    variables = {variable(name): name for name in names()}
+    for key, text in environ.items():
+        if key in variables:
+            name = variables[key]
+            place.given[name] = Given(decode(text, names()[name]), key)
+        elif key.startswith(PREFIX) and key != CONFIG_VARIABLE and not _is_service(key, text):
+            place.problems.append(unknown(key, "environment", variables))
+    return place
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def _is_service(key: str, text: str) -> bool:
+    if _SERVICE.fullmatch(key):
+        return True
+    return bool(_SERVICE_PORT.fullmatch(key) and _SERVICE_URL.match(text))
+
+
+def from_file(file: Path | None, from_variable: str | None = None) -> Place:
+    """What the TOML file gives: *file*, or else the one that the environment names."""
+    place = Place()
+    path = file or (Path(from_variable).expanduser() if from_variable else None)
+    if path is None:
+        return place
+    named_by = "--config" if file else CONFIG_VARIABLE
+    try:
+        table = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        place.problems.append(f"{path} ({named_by}): cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        place.problems.append(f"{path} ({named_by}): is not TOML: not written in UTF-8")
+    except (ValueError, RecursionError) as error:  # beyond bad syntax: numbers too long, arrays too deep
+        place.problems.append(f"{path} ({named_by}): is not TOML: {error}")
+    else:
+        _fill(place, table, str(path))
+    return place
+
+
+def _fill(place: Place, table: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+    for key, value in table.items():
+        name = prefix + key
+        if name in names():
+            place.given[name] = Given(value, origin)
+        elif isinstance(value, dict) and (value or name in sections()):
+            _fill(place, value, origin, f"{name}.")
+        else:
+            place.problems.append(unknown(name, origin, names()))
+
+
+def sections() -> list[str]:
+    """The names of the tables of settings."""
+    return [name for name, info in Settings.model_fields.items() if section(info)]

@@ -1,0 +1,66 @@
+"""Everything that can be set."""
+
+from __future__ import annotations
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from proxy.settings.addresses import Address, Listen
+from proxy.settings.base import Section
+from proxy.settings.cache import CacheSettings, Rules
+from proxy.settings.listeners import InterceptSettings, ListenerSettings, WebhooksSettings
+from proxy.settings.observe import LogSettings, TracesSettings
+from proxy.settings.types import HostList, TokenFile
+from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings, QuotaSettings, UpstreamSettings
+
+
+class Settings(Section):
+    """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
+
+    listen: Listen = Field(
+        default=Address("127.0.0.1", 8080), description="host and port for applications; every path belongs to Graph"
+    )
+    admin: Listen = Field(
+        default=Address("127.0.0.1", 9180), description="host and port for the sidecar's own paths: probes and counts"
+    )
+    admin_hosts: HostList = Field(
+        default=(), description="names that the admin listener may be called by, besides localhost and any IP address"
+    )
+    admin_token_file: TokenFile = Field(
+        default="", description="holds the token that all but probes then need there; empty: only this machine may POST"
+    )
+    drain_s: float = Field(default=25, ge=0, le=3600, description="seconds that open requests get at SIGTERM")
+    drain_grace_s: float = Field(
+        default=0, ge=0, le=3600, description="seconds before that in which the listener still takes new requests"
+    )
+    core_dumps: bool = Field(
+        default=False, description="whether the system may write this process's memory, tokens and all, to a core dump"
+    )
+    rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
+    listener: ListenerSettings = ListenerSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    batch: BatchSettings = BatchSettings()
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    quota: QuotaSettings = QuotaSettings()
+    merge: MergeSettings = MergeSettings()
+    paging: PagingSettings = PagingSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
+    intercept: InterceptSettings = Field(default_factory=InterceptSettings)
+    log: LogSettings = LogSettings()
+    traces: TracesSettings = TracesSettings()
+
+    @field_validator("admin")
+    @classmethod
+    def _admin_apart(cls, value: Address, info: ValidationInfo) -> Address:
+        """Every path of the first listener belongs to Graph, so ours need another."""
+        if value.port and value == info.data.get("listen"):
+            raise ValueError("must differ from listen")
+        return value
+
+    @field_validator("intercept")
+    @classmethod
+    def _intercept_apart(cls, value: InterceptSettings, info: ValidationInfo) -> InterceptSettings:
+        """What begins with TLS cannot share a port with what does not."""
+        others = (info.data.get("listen"), info.data.get("admin"))
+        if isinstance(value.listen, Address) and value.listen.port and value.listen in others:
+            raise ValueError("listen must differ from the listen and admin of the whole")
+        return value

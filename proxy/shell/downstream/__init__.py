@@ -1,0 +1,1 @@
+"""Takes each message of a caller to where it is answered: a read, a client batch or a passthrough."""

@@ -1,0 +1,181 @@
+"""Takes apart a batch that the application sent, and puts its slots back in order.
+
+Reads that nobody names go through the stack one by one, like any GET: collapsed, revalidated, packed with strangers. A
+batch with writes, names or references keeps its order and its own call to Graph (`ordered`); one of reads alone whose
+parents are held is resolved here, so that chains of reads are revalidated too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from proxy.core.client_batch import slots as client_batch_slots
+from proxy.core.client_batch.jsonpath import BadPath
+from proxy.core.client_batch.operation import Envelope, asked_by
+from proxy.core.client_batch.references import can_be_followed
+from proxy.core.graph import errors as graph_errors
+from proxy.core.http import errors
+from proxy.core.model import Mode, Reply
+from proxy.core.reply.render import LinkOrigin, passthrough_status
+from proxy.core.routing.classify import Bypass, Read
+from proxy.core.routing.hosts import GraphHosts
+from proxy.core.routing.rules import RuleBook
+from proxy.shell import Wrote
+from proxy.shell.downstream.client_batch_calls import ClientBatchCalls, Post
+from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.read import ReadHandler
+from proxy.shell.http.forms import File
+from proxy.shell.pipeline.cache import Cache
+from proxy.shell.pipeline.limiter_bypass import LimiterBypass
+
+_Asked = tuple[Read, Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientBatches:
+    """Answers batches; everything it works with is made by `app`."""
+
+    reader: ReadHandler
+    cache: Cache
+    post: Post
+    hosts: GraphHosts
+    rules: RuleBook
+    wrote: Wrote
+    byway: LimiterBypass
+
+    async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: LinkOrigin) -> Reply:
+        """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole.
+
+        Raises Large where an answer is too large to be held and the batch, all of reads, may be asked again as it came.
+        """
+        self.reader.telemetry.unbatched(len(envelope.operations))
+        slots = ClientBatchSlots(envelope, self.reader, way_in, self.hosts, self.rules)
+        ordered = ClientBatchCalls(
+            slots,
+            files,
+            cache=self.cache,
+            post=self.post,
+            witness=self.reader.telemetry,
+            clock=self.reader.clock,
+            wrote=self.wrote,
+            byway=self.byway,
+        )
+        try:
+            await slots.open()
+            whole = await self._fill(slots, ordered)
+        except errors.SidecarError as error:
+            if isinstance(error, errors.Large) and not slots.writes:
+                raise
+            self.reader.telemetry.failed(error)
+            whole = errors.reply_of(error)
+        reply = client_batch_slots.outer(slots.shown(), envelope.callback, slots.outer())
+        if whole is not None:
+            reply = client_batch_slots.refused_batch(whole, envelope.callback)
+        told = passthrough_status("batch", writes=False, trouble=reply.detail)
+        return replace(reply, headers=(*reply.headers, *told))
+
+    async def _fill(self, slots: ClientBatchSlots, ordered: ClientBatchCalls) -> Reply | None:
+        """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
+        envelope, operations, top = slots.envelope, slots.envelope.operations, slots.envelope.credential
+        everyone = range(len(operations))
+        reads = [slots.read(at, operations[at].relative_url) async for at in slots.in_turns(everyone)]
+        if self.byway.has_refused:
+            slots.returns = any([self._returns(envelope, at, reads[at]) async for at in slots.in_turns(everyone)])
+        if any(isinstance(read, Bypass) and read.writes for read in reads):
+            return await ordered.perform(everyone)
+        if not any(isinstance(read, Read) and read.request.credential == top for read in reads):
+            return await ordered.perform(everyone)  # else Graph would never see the token on top
+        if slots.referred:
+            is_warm = await self._is_warm(slots, reads)
+            return await (self._chained(slots, ordered) if is_warm else ordered.perform(everyone))
+        return await self._one_by_one(slots, ordered, reads)
+
+    def _returns(self, envelope: Envelope, at: int, read: Read | Bypass) -> bool:
+        """Whether the operation at place *at* was last told of a refusal for a limit."""
+        if isinstance(read, Read):
+            asked = read.request
+            return self.byway.returns(self.byway.asker(asked.credential, asked.path, asked.query))
+        operation = envelope.operations[at]
+        return self.byway.returns(self.byway.asker(*asked_by(operation.relative_url, operation.body, envelope)))
+
+    async def _one_by_one(
+        self, slots: ClientBatchSlots, ordered: ClientBatchCalls, reads: Sequence[Read | Bypass]
+    ) -> Reply | None:
+        plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]
+        others = [at for at, read in enumerate(reads) if isinstance(read, Bypass)]
+        replies, whole = await asyncio.gather(self._ask_all(slots, dict(plain)), ordered.perform(others))
+        return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
+
+    async def _ask_all(self, slots: ClientBatchSlots, reads: Mapping[int, Read]) -> list[Reply]:
+        """Ask all *reads* at once, but for the pauses in which others are served."""
+        tasks: list[asyncio.Task[Reply]] = []
+        try:
+            tasks.extend([asyncio.ensure_future(slots.ask(at, reads[at])) async for at in slots.in_turns(reads)])
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _is_warm(self, slots: ClientBatchSlots, reads: Sequence[Read | Bypass]) -> bool:
+        """Whether all are reads and those that begin chains are held, so that Graph's own resolving gains nothing.
+
+        Which of two operations with one name is meant, Graph shall say, and what a path means that is unknown here.
+        """
+        async for at in slots.in_turns(range(len(slots))):
+            if not can_be_followed(slots.operation(at).relative_url):
+                return False
+        names = [operation.name for operation in slots.envelope.operations if operation.name]
+        if len(set(names)) < len(names):
+            return False
+        if not all(isinstance(read, Read) or slots.operation(at).has_references for at, read in enumerate(reads)):
+            return False
+        roots = [reads[at] for at in slots.referred if not slots.operation(at).has_references]
+        return all([isinstance(read, Read) and await self.cache.holds(read.request) for read in roots])
+
+    async def _chained(self, slots: ClientBatchSlots, ordered: ClientBatchCalls) -> Reply | None:
+        """Ask each read as soon as those that it names have answered."""
+        tasks: list[asyncio.Task[_Asked | None]] = []
+        try:
+            async for at in slots.in_turns(range(len(slots))):
+                parents = [tasks[parent] for parent in slots.operation(at).parents]
+                tasks.append(asyncio.ensure_future(self._after(slots, ordered, at, parents)))
+            answered = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+        return _refusal(slots, [asked for asked in answered if asked is not None])
+
+    async def _after(
+        self,
+        slots: ClientBatchSlots,
+        ordered: ClientBatchCalls,
+        at: int,
+        parents: Sequence[asyncio.Task[_Asked | None]],
+    ) -> _Asked | None:
+        await asyncio.gather(*parents)
+        if slots.any_failed(slots.operation(at).parents):
+            return None
+        try:
+            read = slots.read(at, slots.texts(at)[0])
+        except BadPath as path:
+            slots.tell(at, client_batch_slots.bad_path(str(path)))
+            return None
+        if isinstance(read, Read):
+            return read, await slots.ask(at, read)
+        if whole := await ordered.perform([at]):
+            slots.tell(at, client_batch_slots.slot(whole, include_headers=True))
+        return None
+
+
+def _refusal(slots: ClientBatchSlots, asked: Sequence[_Asked]) -> Reply | None:
+    """What Graph would say to the whole batch: that it refuses the token on top; or we, if nothing could be asked."""
+    top = slots.envelope.credential
+    of_top = [reply for read, reply in asked if read.request.credential == top]
+    if of_top and all(graph_errors.blame(reply.status, reply.body) is graph_errors.Blame.TOKEN for reply in of_top):
+        return of_top[0]
+    failed = [reply for _, reply in asked if reply.mode is Mode.FAILED and reply.detail != errors.word(errors.NotHeld)]
+    return failed[0] if len(failed) == len(slots) else None

@@ -1,0 +1,335 @@
+"""A batch's own calls to Graph: its operations in their order, writes sent once, reads with their validators.
+
+Graph resolves references within a call. Of a batch that is larger than Graph takes, the parts run one after another,
+and what a part answered is filled into the next one here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from proxy.core.batch import response as batch_response
+from proxy.core.batch import window
+from proxy.core.client_batch import operation as client_batch_operation
+from proxy.core.client_batch import slots as client_batch_slots
+from proxy.core.client_batch.jsonpath import BadPath
+from proxy.core.client_batch.slots import Slot
+from proxy.core.http import errors
+from proxy.core.http.headers import passed_out
+from proxy.core.model import Credential, Reply
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import RequestCost
+from proxy.core.routing.classify import Read
+from proxy.core.routing.target import calls_of
+from proxy.shell import Wrote
+from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.http.forms import EncodedForm, File, write_form
+from proxy.shell.pipeline.batcher import CallObserver
+from proxy.shell.pipeline.cache import Cache, Inquiry
+from proxy.shell.pipeline.limiter_bypass import LimiterBypass, Probes
+from proxy.shell.upstream.client import OnSent
+
+
+class Post(Protocol):
+    """A call of the application's own, sent once."""
+
+    async def __call__(
+        self, host: str, path: str, language: str, form: EncodedForm, left: OnSent, *, who: Credential
+    ) -> Reply:
+        """Graph's answer to *who*. Raises a SidecarError."""
+
+
+class ClientBatchObserver(Protocol):
+    """Who is told of the application's own batches."""
+
+    def carried(self, loads: Iterable[tuple[RequestCost | None, int]]) -> CallObserver:
+        """A batch of the application's own is made ready, a load for each of its operations."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An operation that goes on, and the question that it is if it is a plain read."""
+
+    at: int
+    item: Mapping[str, Any] = field(repr=False)  # may hold a token
+    writes: bool
+    written: tuple[str, ...] = ()
+    who: Credential | None = None
+    read: Read | None = None
+    inquiry: Inquiry | None = None
+    asker: QuotaSubject | None = None  # of a read
+    probes: Probes = ()
+
+    @property
+    def calls(self) -> int:
+        """As how many calls it counts, as far as can be seen before it is performed."""
+        return calls_of(str(self.item["relative_url"]).partition("?")[2])
+
+
+class ClientBatchCalls:
+    """Performs operations of one batch in their order."""
+
+    def __init__(
+        self,
+        slots: ClientBatchSlots,
+        files: Mapping[str, File],
+        *,
+        cache: Cache,
+        post: Post,
+        witness: ClientBatchObserver,
+        clock: Callable[[], float],
+        wrote: Wrote,
+        byway: LimiterBypass,
+    ) -> None:
+        """Fill *slots*; tell *wrote* what writes have changed, and *byway* what Graph said."""
+        self._slots = slots
+        self._files = files
+        self._cache = cache
+        self._post = post
+        self._witness = witness
+        self._clock = clock
+        self._wrote = wrote
+        self._byway = byway
+
+    async def perform(self, places: Sequence[int]) -> Reply | None:
+        """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
+
+        Once a part has been answered, trouble with a later one stands in that one's slots alone.
+        """
+        for start in range(0, len(places), window.GRAPH_LIMIT):
+            part = places[start : start + window.GRAPH_LIMIT]
+            try:
+                refusal = await self._perform(part)
+            except errors.SidecarError as error:
+                if start == 0 or isinstance(error, errors.Large):
+                    raise
+                refusal = errors.reply_of(error)
+            if refusal is None:
+                continue
+            if start == 0:
+                return refusal
+            for at in part:
+                self._slots.tell(at, client_batch_slots.slot(refusal, include_headers=True))
+        return None
+
+    async def _perform(self, part: Sequence[int]) -> Reply | None:
+        """One call; Graph's reply where it refuses all of it."""
+        ready: list[_Ready] = []
+        async for at in self._slots.in_turns(part):
+            if (one := await self._ready(at, frozenset(other.at for other in ready))) is not None:
+                ready.append(one)
+        if not ready:
+            return None
+        began = self._clock()
+        try:
+            answer, slots = await self._call(ready)
+        except errors.SidecarError as error:
+            if not error.has_left:
+                raise
+            if any(one.writes for one in ready):
+                raise errors.unsure(error) from None
+            if isinstance(error, errors.Late) or (isinstance(error, errors.Large) and not self._slots.writes):
+                raise
+            answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
+        refused, probes = client_batch_slots.is_refusal(answer, self._slots.envelope), _probed(ready)
+        self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
+        if refused or (any(one.writes for one in ready) and self._is_for_the_caller(answer, ready)):
+            self._byway.unheard(() if refused else probes)
+            for one in ready:
+                self._told(one, answer)
+            return replace(answer, headers=passed_out(answer.headers))
+        self._slots.was_called(answer.headers)
+        told = slots or [_lost(one) for one in ready]
+        await self._settle_all(ready, told, answer, self._clock() - began)
+        return None
+
+    def _is_for_the_caller(self, answer: Reply, ready: Sequence[_Ready]) -> bool:
+        """Whether Graph's *answer* to a call with writes is passed on as it is, for nobody here can read it.
+
+        Of a batch that went in parts, or of which something was held back, it would answer something else.
+        """
+        if not batch_response.is_array(answer):
+            return True
+        return len(ready) == len(self._slots) and batch_response.is_garbled(answer)
+
+    # --- before the call ---
+
+    async def _ready(self, at: int, beside: frozenset[int]) -> _Ready | None:
+        """The operation as it goes on *beside* others; None if it is not performed, its slot then saying why."""
+        slots, operation = self._slots, self._slots.operation(at)
+        if slots.any_failed(set(operation.parents) - beside):
+            return None
+        try:
+            url, body = slots.texts(at)
+        except BadPath as path:
+            slots.tell(at, client_batch_slots.bad_path(str(path)))
+            return None
+        slots.bills[at].correct_asked(calls_of(url.partition("?")[2]))
+        read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
+        if isinstance(read, Read):
+            return await self._ready_read(at, read, names)
+        item = client_batch_slots.as_asked(operation, url, body, names=names, named=at in slots.referred)
+        if not read.writes:
+            return self._ready_other(at, item, *client_batch_operation.asked_by(url, body, slots.envelope))
+        who, _, _ = client_batch_operation.asked_by(url, body, slots.envelope)
+        return _Ready(at, item, writes=True, written=client_batch_operation.written_nodes(url, body), who=who)
+
+    async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready | None:
+        """A plain read goes in normal form, with its validator unless others need its body from Graph."""
+        operation, named = self._slots.operation(at), at in self._slots.referred
+        inquiry, request = await self._cache.inquire(read.request), read.request
+        asker = self._byway.asker(request.credential, request.path, request.query)
+        try:
+            probes = self._admit(at, asker)
+        except errors.Throttled as throttled:
+            # What a write of this very batch may change is not told from before it.
+            instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
+            self._byway.answered(asker, instead)
+            self._slots.fill(at, read, instead, 0.0)
+            return None
+        if named:
+            inquiry = replace(inquiry, request=inquiry.request.with_validator(""))
+        item = client_batch_slots.as_read(operation, inquiry.request, names=names, named=named)
+        return _Ready(at, item, writes=False, read=read, inquiry=inquiry, asker=asker, probes=probes)
+
+    def _ready_other(self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str) -> _Ready | None:
+        """A read that goes as it was written."""
+        asker = self._byway.asker(who, path, query)
+        try:
+            return _Ready(at, item, writes=False, asker=asker, probes=self._admit(at, asker))
+        except errors.Throttled as throttled:
+            self._byway.answered(asker, throttled.reply)
+            self._slots.hold_back(at, throttled.reply)
+            return None
+
+    def _admit(self, at: int, asker: QuotaSubject) -> Probes:
+        """Let a read go, whatever its limit if a write waits for it: none is ever held back. Raises Throttled."""
+        try:
+            return self._byway.admit(asker, returns=self._slots.returns)
+        except errors.Throttled:
+            if at in self._slots.wanted:
+                return ()
+            raise
+
+    # --- the call ---
+
+    async def _call(self, ready: Sequence[_Ready]) -> tuple[Reply, list[Any] | None]:
+        """Send it once; the answer, and its slots if it has one for each operation.
+
+        When this ends, the writes have happened or nobody knows: either way they end what was fresh.
+        """
+        envelope = self._slots.envelope
+        names = dict.fromkeys(name for one in ready for name in client_batch_slots.files_of(one.item))
+        files = [self._files[name] for name in names if name in self._files]
+        form = write_form(client_batch_slots.top_level(envelope, [one.item for one in ready]), files)
+        answered = False
+        try:
+            with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
+                who, left = envelope.credential, sending.left
+                answer = await self._post(envelope.host, envelope.path, envelope.language, form, left, who=who)
+                answered = True
+                slots = batch_response.slots_of(answer, len(ready))
+                sending.answered([batch_response.is_slot_counted(slot) for slot in slots or ()])
+                return replace(answer, batch=sending.id), slots
+        finally:
+            if not answered:
+                self._byway.unheard(_probed(ready))
+            for one in ready:
+                if one.writes:
+                    self._wrote(one.written, one.who, answered=answered)
+
+    # --- after the call ---
+
+    async def _settle_all(self, ready: Sequence[_Ready], told: Sequence[object], answer: Reply, seconds: float) -> None:
+        """Fill the slots, then ask those reads again that got no answer: each once those that it names have one."""
+        for one, slot in zip(ready, told, strict=True):
+            self._listen(one, slot, answer)
+        missing = [
+            one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
+        ]
+        for one in ready:
+            self._count_ids(one)
+        while missing:
+            waiting = {one.at for one in missing}
+            free = [one for one in missing if waiting.isdisjoint(self._slots.operation(one.at).parents)]
+            await asyncio.gather(*(self._ask_again(one) for one in free))
+            missing = [one for one in missing if one not in free]
+
+    def _count_ids(self, one: _Ready) -> None:
+        """Ids that another operation's answer named are calls as well; how many is known only now."""
+        operation = self._slots.operation(one.at)
+        if not operation.has_references or self._slots.any_failed(operation.parents):
+            return
+        with contextlib.suppress(BadPath):
+            more = calls_of(self._slots.texts(one.at)[0].partition("?")[2]) - one.calls
+            self._slots.bills[one.at].ask(more)
+            self._slots.bills[one.at].send(more)
+
+    def _listen(self, one: _Ready, told: object, answer: Reply) -> None:
+        reply = batch_response.slot_reply(told, answer, conditional=True, is_top=False)
+        if reply is None:
+            self._byway.unheard(one.probes)
+            return
+        url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
+        who, path, query = client_batch_operation.asked_by(url, body, self._slots.envelope)
+        self._byway.heard(who, reply, path, query, one.probes)
+        if one.read is None:
+            self._told(one, reply)
+
+    def _told(self, one: _Ready, reply: Reply) -> None:
+        """Let a read that *reply* refuses for a limit be known when it comes back."""
+        if one.asker is not None:
+            self._byway.answered(one.asker, reply)
+
+    async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
+        """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
+
+        False for a read that Graph has not answered.
+        """
+        if one.inquiry is None or one.read is None:
+            self._slots.tell(one.at, told)
+            is_answered = one.writes or not client_batch_slots.is_unanswered(told)
+            if is_answered:
+                self._slots.passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
+            return is_answered
+        asked, top = one.inquiry.request, self._slots.envelope.credential
+        reply = batch_response.slot_reply(
+            told, answer, conditional=bool(asked.validator), is_top=asked.credential == top
+        )
+        settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
+        if settled is None:
+            self._slots.tell(one.at, told if reply is None else None)
+            return False
+        self._told(one, settled)
+        self._slots.fill(one.at, one.read, replace(settled, batch=answer.batch), seconds)
+        return True
+
+    async def _ask_again(self, one: _Ready) -> None:
+        """Ask a read through the stack, its references resolved here; what depends on a failure stays as Graph said."""
+        operation = self._slots.operation(one.at)
+        if self._slots.any_failed(operation.parents):
+            return
+        try:
+            read = one.read or self._slots.read(one.at, self._slots.texts(one.at)[0], again=True)
+        except BadPath:
+            return
+        if isinstance(read, Read):
+            await self._slots.ask(one.at, read)
+
+
+def _probed(ready: Sequence[_Ready]) -> Probes:
+    return tuple(name for one in ready for name in one.probes)
+
+
+def _lost(one: _Ready) -> Slot:
+    """What is told of an operation whose slot cannot be found in Graph's answer: null would have a write repeated."""
+    if not one.writes:
+        return None
+    error = errors.Nonsense("Graph answered this batch with another number of slots")
+    return client_batch_slots.slot(errors.reply_of(errors.unsure(error)), include_headers=True)

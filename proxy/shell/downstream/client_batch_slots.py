@@ -1,0 +1,183 @@
+"""The slots of one batch of the application's while they fill, and what its operations may build on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from functools import cached_property
+from typing import Any
+
+from proxy.core.client_batch import slots
+from proxy.core.client_batch.operation import Envelope, Operation, is_normal, plain_read
+from proxy.core.client_batch.references import fill
+from proxy.core.client_batch.slots import Slot
+from proxy.core.graph import lax_json, paging
+from proxy.core.http.errors import Large, Nonsense, reply_of
+from proxy.core.model import Headers, Mode, Reply
+from proxy.core.observe.access_log import Passage
+from proxy.core.quota.ledger import RequestCost, avoided
+from proxy.core.reply import render
+from proxy.core.reply.render import LinkOrigin
+from proxy.core.routing.classify import Bypass, Read
+from proxy.core.routing.hosts import GraphHosts
+from proxy.core.routing.rules import RuleBook
+from proxy.core.routing.target import calls_of, read_target
+from proxy.shell.downstream.read import ReadHandler
+from proxy.shell.http.turns import in_turns
+
+
+class ClientBatchSlots:
+    """One slot for each operation of an envelope, null until something is told of it."""
+
+    def __init__(
+        self, envelope: Envelope, reader: ReadHandler, way_in: LinkOrigin, hosts: GraphHosts, rules: RuleBook
+    ) -> None:
+        self.envelope = envelope
+        self.referred = envelope.referred
+        self.bills: list[RequestCost] = []  # of each operation, once `open` was waited for
+        self._quoted = envelope.quoted
+        self._reader = reader
+        self._way_in = way_in
+        self._hosts = hosts
+        self._rules = rules
+        self._told: list[Slot] = [None] * len(envelope.operations)
+        self._results: dict[int, Any] = {}
+        self._whole: Headers | None = None  # what Graph told around the first call of the batch's own
+        self._around: Headers = ()  # what can be known of that without one
+        self._tells_usage = False  # whether Graph tells of usage there
+        self.returns = False  # whether any of its operations was refused for a limit, and so all come back with it
+
+    async def open(self) -> None:
+        """Begin a bill for each operation."""
+        async for at in self.in_turns(range(len(self))):
+            self.bills.append(self._reader.operation_bill(self.operation(at), self.envelope))
+
+    def in_turns(self, places: Iterable[int]) -> AsyncIterator[int]:
+        """*places* one by one, with pauses in which others are served."""
+        return in_turns(places, lambda at: len(self.operation(at).relative_url) + len(self.operation(at).body))
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def operation(self, at: int) -> Operation:
+        """The operation at place *at*."""
+        return self.envelope.operations[at]
+
+    # --- before an operation is asked ---
+
+    @cached_property
+    def writes(self) -> frozenset[int]:
+        """The places of the operations that may change something."""
+        found = ((at, self.read(at, each.relative_url)) for at, each in enumerate(self.envelope.operations))
+        return frozenset(at for at, read in found if isinstance(read, Bypass) and read.writes)
+
+    @cached_property
+    def wanted(self) -> frozenset[int]:
+        """The places of those that a write names, directly or not."""
+        wanted = {parent for at in self.writes for parent in self.operation(at).parents}
+        for at in reversed(range(len(self))):  # what is named stands before what names it
+            if at in wanted:
+                wanted.update(self.operation(at).parents)
+        return frozenset(wanted)
+
+    def texts(self, at: int) -> tuple[str, str]:
+        """Its `relative_url` and `body`, filled in as far as answers are known. Raises BadPath."""
+        operation = self.operation(at)
+        known = {self.operation(parent).name: parent for parent in operation.parents if parent in self._results}
+        results = {name: self._results[parent] for name, parent in known.items()}
+        return fill(operation.relative_url, results), fill(operation.body, results)
+
+    def read(self, at: int, relative_url: str, *, again: bool = False) -> Read | Bypass:
+        """The plain read that the operation is, asked as *relative_url*, or why it is none.
+
+        Some go to Graph as they were written for the sake of those that name them; not when they are asked *again*.
+        """
+        found = plain_read(self.operation(at), relative_url, self.envelope, self._hosts, self._rules)
+        if isinstance(found, Read) and not again and at in self.referred and found.request.directives.if_none_match:
+            return Bypass("conditional", writes=False)  # what becomes of those that name a 304, Graph shall say
+        if isinstance(found, Read) and not again and at in self._quoted and not is_normal(relative_url):
+            return Bypass("order", writes=False)
+        return Bypass("callback", writes=False) if isinstance(found, Read) and found.callback else found
+
+    def any_failed(self, places: Iterable[int]) -> bool:
+        """Whether an operation at *places* did not succeed: then those that name it are not performed."""
+        return any(at not in self._results for at in places)
+
+    # --- when it was answered ---
+
+    async def ask(self, at: int, read: Read) -> Reply:
+        """Answer the operation through the stack, as any GET. Raises Large where the whole batch may be streamed."""
+        began = self._reader.clock()
+        self.bills[at].correct_asked(calls_of(read.request.query))
+        try:
+            reply = await self._reader.ask(read, self.bills[at], returns=self.returns)
+        except Large as large:
+            if not self.writes:
+                raise
+            reply = reply_of(large)
+        self.fill(at, read, reply, self._reader.clock() - began)
+        return reply
+
+    def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
+        """The slot of a read that got *reply*; a slot's body is text, so none can be packed."""
+        if reply.header("content-encoding"):
+            reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
+        dressed = self._reader.render(read, reply, self.bills[at], self._way_in, seconds)
+        if reply.mode is not Mode.FAILED:
+            told = slots.told_around(dressed, same_version=read.request.version == self.envelope.version)
+            self._around = max(told, self._around, key=len)
+            self._tells_usage |= bool(reply.usage_of_top)
+        self._told[at] = slots.slot(dressed, include_headers=self.envelope.include_headers)
+        if reply.status == 200:
+            self._results[at] = _decoded(reply.body)
+
+    def hold_back(self, at: int, reply: Reply) -> None:
+        """The slot of a read that is not asked, for *reply* is what Graph said of its limit."""
+        told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
+        self._told[at] = told
+        self.bills[at].avoid(avoided(reply, self.bills[at].owed))
+        self.passed(at, told, 0.0, writes=False, batch="")
+
+    def passed(self, at: int, told: object, seconds: float, *, writes: bool, batch: str) -> None:
+        """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""
+        operation = self.operation(at)
+        target = read_target(f"/{operation.relative_url.removeprefix('/')}")
+        version = target.version or self.envelope.version
+        passage = Passage(
+            operation.method, self.envelope.host, version, target.path, target.query, "operation", writes=writes
+        )
+        code = told.get("code") if isinstance(told, dict) else 0
+        status = code if isinstance(code, int) else 0
+        self._reader.telemetry.passed(passage, self.bills[at], status, seconds, batch)
+
+    def tell(self, at: int, told: object) -> None:
+        """The slot as Graph itself *told* it; anything but an object is null."""
+        if not isinstance(told, dict):
+            return
+        self._told[at] = slots.slot_as_received(told, self._links, include_headers=self.envelope.include_headers)
+        if slots.is_success(told):
+            self._results[at] = _decoded(lax_json.text(str(told.get("body") or "")))
+
+    def was_called(self, whole: Headers) -> None:
+        """Graph told *whole* around the slots of a call of the batch's own."""
+        self._whole = whole if self._whole is None else self._whole
+
+    def outer(self) -> Headers:
+        """What stands around the slots: what Graph told there, else what is known of it."""
+        if self._whole is not None:
+            return self._whole
+        return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._tells_usage else ()))
+
+    def shown(self) -> list[Slot]:
+        """The slots as Graph shows them: one that others name keeps quiet on success, unless it was told to speak."""
+        quiet = {at for at in self.referred if self.operation(at).is_quiet}
+        return [None if at in quiet and slots.is_quiet(told) else told for at, told in enumerate(self._told)]
+
+    def _links(self, body: bytes) -> bytes:
+        return paging.rewrite(body, self._way_in.hosts, self._way_in.origin) if self._way_in.origin else body
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return lax_json.decode(body)
+    except lax_json.UNREADABLE:
+        return None

@@ -1,0 +1,211 @@
+"""aiohttp's message to a `Request`, a `Reply` to aiohttp's response; what is no plain read goes straight through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from msgspec.structs import replace
+
+from proxy.core.batch.window import GRAPH_LIMIT
+from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envelope
+from proxy.core.http import cdn_loop, errors
+from proxy.core.memory.budget import Budget
+from proxy.core.model import Credential, Headers, Reply
+from proxy.core.observe.access_log import Passage
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import RequestCost, avoided, was_counted_unread
+from proxy.core.reply import render
+from proxy.core.routing import target as routing_target
+from proxy.core.routing.classify import Bypass, Read, classify, credential
+from proxy.core.routing.connect_policy import misplaced
+from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.rules import RuleBook
+from proxy.shell import Wrote
+from proxy.shell.downstream.client_batch import ClientBatches
+from proxy.shell.downstream.read import ReadHandler, log_fault
+from proxy.shell.http import request_body
+from proxy.shell.http.forms import read_form
+from proxy.shell.http.response import respond
+from proxy.shell.intercept.connect import our_address, spoken_for
+from proxy.shell.pipeline.limiter_bypass import LimiterBypass
+from proxy.shell.upstream.client import LOOP
+from proxy.shell.upstream.passthrough import Passthrough
+
+
+@dataclass(slots=True)
+class DownstreamHandler:
+    """The end towards the application: every path belongs to Graph. What it works with is made by `app`."""
+
+    reader: ReadHandler
+    passthrough: Passthrough
+    unbatcher: ClientBatches
+    hosts: GraphHosts
+    rules: RuleBook
+    rewrite_links: bool
+    trail: cdn_loop.LoopGuard
+    wrote: Wrote
+    byway: LimiterBypass
+    bodies: Budget  # of all that are being read
+
+    async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
+        """Answer one message of an application's; never raises but when its caller has left."""
+        name = spoken_for(message)
+        head = Head(message.method, message.raw_path, _fields(message, name))
+        tracer = self.reader.telemetry.tracer
+        if tracer is None:
+            return await self._take(message, head, name)
+        with tracer.message(head.headers):
+            return await self._take(message, head, name)
+
+    async def _take(self, message: web.BaseRequest, head: Head, name: str) -> web.StreamResponse:
+        try:
+            self._check(message, head, name)
+            return await self._answer(message, head)
+        except errors.SidecarError as error:
+            return self._failed(error)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours is told, its text, which may hold a token, is not
+            log_fault(fault)
+            return self._failed(errors.Fault(f"a fault of its own ({type(fault).__name__})"))
+
+    def _check(self, message: web.BaseRequest, head: Head, name: str) -> None:
+        """Raises SidecarError where *head* is not for us to answer."""
+        if self.trail.is_back(head.headers.get("cdn-loop", "")):
+            raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
+        if wrong := misplaced(head, name, self.hosts, our_address(message)):
+            raise wrong
+
+    async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
+        with self.bodies.share() as share:
+            looked_at, is_whole = await request_body.peek(message, head, share)
+            return await self._answer_to(message, head, looked_at, looked_at if is_whole else None)
+
+    async def _answer_to(
+        self, message: web.BaseRequest, head: Head, looked_at: bytes, whole: bytes | None
+    ) -> web.StreamResponse:
+        """The answer to *message*, whose body is *looked_at* so far, or *whole*."""
+        try:
+            if reply := await self._unbatch(message, head, whole):
+                return respond(reply)
+            found = classify(head, whole, self.hosts, self.rules)
+            if isinstance(found, Read):
+                return respond(await self.reader.answer(found, self._way_in(message, head)))
+        except errors.Large:  # Graph has an answer: it is asked again, and streamed
+            found = Bypass("large", writes=False)
+        written = await request_body.written_objects(head, whole) if found.writes else ()
+        return await self._pass(message, head, found, looked_at, written)
+
+    async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
+        """The answer to a batch of the application's own; None for anything that is not understood as one."""
+        if body is None or not may_hold_batch(head):
+            return None
+        form = await read_form(body, head.headers)
+        if form is None:
+            return None
+        try:
+            envelope = read_envelope(head, form.parameters, self.hosts)
+        except Unresolved as error:
+            return render.bare(errors.batch_refused(str(error))) if error.of > GRAPH_LIMIT else None
+        if envelope is None:
+            return None
+        return await self.unbatcher.answer(envelope, form.files, self._way_in(message, head))
+
+    async def _pass(
+        self, message: web.BaseRequest, head: Head, found: Bypass, looked_at: bytes, written: tuple[str, ...]
+    ) -> web.StreamResponse:
+        target, named, telemetry = routing_target.read_target(head.target), credential(head), self.reader.telemetry
+        began, bill = self.reader.clock(), self.reader.message_bill(target, named)
+        bill.correct_asked(max(bill.asked, await request_body.operations(head, looked_at)))
+        passage = Passage(
+            head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
+        )
+        who = named if isinstance(named, Credential) else None
+        is_known = who is not None or (named is None and not message.body_exists)  # a body may name another
+
+        def answered(status: int, fields: Headers) -> None:
+            if found.writes:
+                self.wrote(written, who, answered=bool(status))
+            if is_known:
+                asker = QuotaSubject(self.reader.keys.fingerprint(who), target.path, target.query)
+                self.reader.quota.on_usage(asker, fields, self.reader.now())
+
+        try:
+            if found.writes or not is_known or head.method == "OPTIONS":  # a preflight asks Graph for nothing
+                response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
+            else:
+                with self.byway.passing(who, target.path, target.query) as passing:
+                    response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
+                    passing.ended(response.status)
+        except errors.Throttled as throttled:
+            return self._held_back(throttled.reply, passage, bill)
+        except errors.SidecarError as error:
+            return self._broken_off(error, found, target.path, bill)
+        telemetry.passed(passage, bill, response.status, self.reader.clock() - began)
+        return response
+
+    async def _stream(
+        self,
+        message: web.BaseRequest,
+        head: Head,
+        found: Bypass,
+        looked_at: bytes,
+        *,
+        bill: RequestCost,
+        answered: Callable[[int, Headers], None],
+    ) -> web.StreamResponse:
+        def heard(status: int, fields: Headers) -> None:
+            sending.answered([was_counted_unread(status, bill.asked) and head.method != "OPTIONS"])
+            answered(status, fields)
+
+        with self.reader.telemetry.stream(bill) as sending:
+            return await self.passthrough.stream(
+                message,
+                host=self.hosts.of(head),
+                target=routing_target.origin_form(head.target),
+                looked_at=looked_at,
+                extra=render.passthrough_status(found.reason, writes=found.writes),
+                left=sending.left,
+                answered=heard,
+                way_in=self._way_in(message, head),
+            )
+
+    def _held_back(self, reply: Reply, passage: Passage, bill: RequestCost) -> web.StreamResponse:
+        """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
+        bill.avoid(avoided(reply, bill.owed))
+        self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
+        return respond(render.bare(reply))
+
+    def _broken_off(
+        self, error: errors.SidecarError, found: Bypass, path: str, bill: RequestCost
+    ) -> web.StreamResponse:
+        """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
+        self.reader.telemetry.failed(error, path, bill)
+        reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
+        told = render.passthrough_status(found.reason, writes=found.writes, trouble=reply.detail)
+        return respond(replace(reply, headers=(*reply.headers, *told)))
+
+    def _failed(self, error: errors.SidecarError) -> web.StreamResponse:
+        self.reader.telemetry.failed(error)
+        return respond(render.bare(errors.reply_of(error)))
+
+    def _way_in(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
+        """Links lead back the way the caller came; one that calls Graph by its own name comes back by itself."""
+        host = head.headers.get("host", "")
+        if not self.rewrite_links or not routing_target.is_authority(host) or self.hosts.by_name(head):
+            return render.LINKS_AS_THEY_ARE
+        return render.LinkOrigin(f"{message.scheme}://{host}", self.hosts.linked)
+
+
+def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:
+    """Header fields by lower-case name; of one that came several times the values in a row (RFC 9110 section 5.3).
+
+    A message of HTTP/1.0 may say no host; inside TLS it is for the *name* that this was made to.
+    """
+    fields: dict[str, str] = {}
+    for spelled, value in message.headers.items():
+        key = spelled.lower()
+        fields[key] = f"{fields[key]}, {value}" if key in fields else value
+    if name:
+        fields.setdefault("host", name)
+    return fields

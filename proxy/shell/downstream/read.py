@@ -1,0 +1,113 @@
+"""One plain read, from the request to the reply as its caller gets it: asked, counted, dressed."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from proxy.core.cache.key import Keys
+from proxy.core.client_batch.operation import Envelope, Operation, asked_by
+from proxy.core.http import errors
+from proxy.core.model import Channel, Credential, Headers, Reply, Request
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import RequestCost, was_counted
+from proxy.core.quota.limiter import Limiter
+from proxy.core.reply import render
+from proxy.core.routing import target as routing_target
+from proxy.core.routing.classify import Read
+from proxy.core.routing.target import calls_of
+from proxy.shell import Layer
+from proxy.shell.observe.counters import Counters
+from proxy.shell.pipeline import cost_context
+from proxy.shell.upstream.client import OnSent
+
+_log = logging.getLogger("graph_sidecar.server")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHandler:
+    """What stands between a caller and the stack; the same for a GET and for a read inside a batch."""
+
+    stack: Layer
+    last_resort: Callable[[Request, OnSent], Awaitable[Reply]]  # Graph itself, should the stack have a fault
+    keys: Keys
+    quota: Limiter
+    telemetry: Counters
+    now: Callable[[], float]
+    clock: Callable[[], float]
+
+    async def answer(self, read: Read, way_in: render.LinkOrigin) -> Reply:
+        """The dressed reply to *read*; an error of ours is a reply, too. Raises Large."""
+        began, bill = self.clock(), self.bill(read.request)
+        return self.render(read, await self.ask(read, bill), bill, way_in, self.clock() - began)
+
+    def bill(self, request: Request) -> RequestCost:
+        """The bill of the caller of *request*."""
+        return self.telemetry.asked(request.path, request.query, self.keys.fingerprint(request.credential))
+
+    def message_bill(self, target: routing_target.Target, who: Credential | str | None) -> RequestCost:
+        """The bill of a message that passes through; of one that names nobody, or two, on no application's line."""
+        fingerprint = b"" if isinstance(who, str) else self.keys.fingerprint(who)
+        return self.telemetry.asked(target.path, target.query, fingerprint)
+
+    def operation_bill(self, operation: Operation, envelope: Envelope) -> RequestCost:
+        """The bill of one *operation* of the application's own batch."""
+        who, path, query = asked_by(operation.relative_url, operation.body, envelope)
+        return self.telemetry.asked(path, query, self.keys.fingerprint(who))
+
+    def render(self, read: Read, reply: Reply, bill: RequestCost, way_in: render.LinkOrigin, seconds: float) -> Reply:
+        """*reply* as the caller of *read* gets it, counted and on its *bill*."""
+        request, now = read.request, self.now()
+        fingerprint = self.keys.fingerprint(request.credential)
+        asker = QuotaSubject(fingerprint, request.path, request.query)
+        dressed = render.render(read, reply, way_in, self.quota.newest_usage(asker, now))
+        self.telemetry.replied(request, reply, bill, seconds, dressed)
+        return dressed
+
+    def usage_of(self, credential: Credential) -> Headers:
+        """What is known now of the usage of *credential*, whatever it reads."""
+        return self.quota.newest_usage(QuotaSubject(self.keys.fingerprint(credential), "/", ""), self.now())
+
+    async def ask(self, read: Read, bill: RequestCost, *, returns: bool = False) -> Reply:
+        """The reply to *read*, charged to *bill*, as it is shared and held; an error of ours included. Raises Large.
+
+        A caller that *returns* after a refusal for a limit is let through, and whoever is refused now may return.
+        """
+        request = read.request
+        asker = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
+        request = replace(request, returns=True) if returns else self.quota.returning(request, asker)
+        reply = await self._ask(request, bill)
+        self.quota.answered(asker, reply, self.now())
+        return reply
+
+    async def _ask(self, request: Request, bill: RequestCost) -> Reply:
+        try:
+            try:
+                with cost_context.charged_to(bill):
+                    return await self.stack(request)
+            except errors.SidecarError:
+                raise
+            except Exception as fault:  # noqa: BLE001 - trouble here makes a reply slower, never an error
+                log_fault(fault)
+                return await self._ask_graph(replace(request, channel=Channel.DIRECT, validator=""), bill)
+        except errors.Large:
+            raise
+        except errors.SidecarError as error:
+            return errors.reply_of(error)
+
+    async def _ask_graph(self, request: Request, bill: RequestCost) -> Reply:
+        with self.telemetry.single(bill, calls_of(request.query)) as sending:
+            reply = await self.last_resort(request, sending.left)
+            sending.answered([was_counted(reply)])
+        return reply
+
+
+def log_fault(fault: Exception) -> None:
+    """Log a fault of ours: where it happened, without the values, for they may hold a token."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    where = "".join(f"\n  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
+    _log.error("a fault of the sidecar's own: %s%s", type(fault).__name__, where)

@@ -1,0 +1,1 @@
+"""The wire towards callers: connections, request bodies, responses, timeouts and the drain at the end."""

@@ -1,0 +1,136 @@
+"""The end of a listener: nobody new comes in, and those inside are finished with, within their time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+
+from aiohttp import web
+
+from proxy.core.http import errors
+from proxy.core.reply import render
+from proxy.core.routing.classify import may_write
+from proxy.shell.http.protocol import LEAVING
+from proxy.shell.http.response import respond
+from proxy.shell.http.timeouts import TimedConnection
+
+_log = logging.getLogger("graph_sidecar.drain")
+
+_LOOK_EVERY_S = 0.02
+_BREAK_OFF_S = 0.05
+"""Seconds that aiohttp waits once more for what is open before it cancels it."""
+
+
+class InFlight:
+    """Wraps a handler and knows how many messages are being answered."""
+
+    def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        """Answer with *handle*."""
+        self._handle = handle
+        self._open: set[asyncio.Task[None] | None] = set()
+        self._leaving = self._broken_off = False
+
+    async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
+        """Answer *message*; near the end its connection is not kept."""
+        task = asyncio.current_task()
+        message[LEAVING] = lambda: self._leaving
+        self._open.add(task)
+        try:
+            response = await self._handle(message)
+        except asyncio.CancelledError:
+            if task is None or not self._broken_off or message.writer.output_size:
+                raise
+            task.uncancel()
+            response = _broken_off(message)
+        finally:
+            self._open.discard(task)
+        if self._leaving and not response.prepared:  # else its head has promised another answer
+            response.force_close()
+        return response
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the end has begun."""
+        return self._leaving
+
+    @property
+    def open(self) -> int:
+        """How many messages are being answered."""
+        return len(self._open)
+
+    def say_goodbye(self) -> None:
+        """From now on each answer ends its connection."""
+        self._leaving = True
+
+    async def break_off(self) -> None:
+        """Tell those who still wait for the beginning of an answer that there will be none."""
+        self._broken_off = True
+        for task in self._open:
+            if task is not None:
+                task.cancel()
+        await asyncio.sleep(_BREAK_OFF_S)
+
+
+def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
+    """The answer to a message that was not finished with; a write may have happened, and must not be sent again."""
+    error: errors.SidecarError = errors.Draining("the sidecar has stopped")
+    if may_write(message.method, message.raw_path, has_body=message.body_exists):
+        error = errors.unsure(error)
+    return respond(render.bare(errors.reply_of(error)))
+
+
+async def drain(runner: web.BaseRunner, seconds: float, inside: InFlight | None = None) -> None:
+    """Stop accepting and finish what is open; what is not finished after *seconds* is broken off.
+
+    aiohttp's own end of a server hears no more of a body that is still coming, forgets who has just come in, and
+    without a timeout waits for such a one for ever; so it is called when nobody is left.
+    """
+    server = runner.server
+    if inside is not None:
+        inside.say_goodbye()
+    if server is None:
+        return
+    await _close_door(runner, server)
+    try:
+        async with asyncio.timeout(seconds):
+            await _empty(server)
+            await runner.cleanup()
+    except TimeoutError:
+        _log.warning("requests are still open after %g s and are broken off", seconds)
+        if inside is not None:
+            await inside.break_off()
+        await server.shutdown(_BREAK_OFF_S)
+
+
+async def _close_door(runner: web.BaseRunner, server: web.Server) -> None:
+    """Stop listening, and let in those who have knocked: the system would hang up on them."""
+    listening: list[socket.socket] = []
+    for site in runner.sites:
+        theirs = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp tells its addresses alone
+        listening += [socket.socket(fileno=os.dup(each.fileno())) for each in theirs]
+        await site.stop()
+    waiting = [line for each in listening for line in _knocking(each)]
+    for line in waiting:
+        with contextlib.suppress(OSError):  # that one has left
+            await asyncio.get_running_loop().connect_accepted_socket(server, line)
+
+
+def _knocking(door: socket.socket) -> Iterator[socket.socket]:
+    with door, contextlib.suppress(OSError):  # BlockingIOError: nobody
+        while True:
+            yield door.accept()[0]
+
+
+async def _empty(server: web.Server) -> None:
+    """Wait until every connection has ended: each does as soon as nothing is being said on it."""
+    clock = asyncio.get_running_loop().time
+    await asyncio.sleep(_LOOK_EVERY_S)  # who was let in last is not known before the loop has turned
+    while connections := server.connections:
+        for each in connections:
+            if isinstance(each, TimedConnection):
+                each.leave(clock())
+        await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,51 @@
+"""aiohttp's server with our word for what it cannot read: in Graph's shape, and without the text, for tokens' sake."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from proxy.core.http import errors
+from proxy.core.http.request_head import framing_fault
+from proxy.shell.http.protocol import HEAD_LIMIT, READ_AHEAD, Connection, DetachedConnection, last_response
+from proxy.shell.http.shedding import Shedder
+from proxy.shell.http.timeouts import Timeouts, TimeoutSweep
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listener(web.Server):
+    """Takes connections and hands their messages to a handler."""
+
+    def __init__(self, handler: Handler, *, patience: Timeouts, shedder: Shedder | None = None, **options: Any) -> None:
+        """Hand messages that are framed as they should be, and that *shedder* lets in, to *handler*."""
+        super().__init__(_framed(handler), **options)
+        self._sweeper = TimeoutSweep(patience, lambda: self.connections)
+        self._shedder = shedder
+
+    def take(self, transport: asyncio.Transport, early: bytes) -> DetachedConnection | None:
+        """A connection that came in elsewhere and may become one of this listener; None where it is one too many."""
+        if self._sweeper.is_full:
+            return None
+        return DetachedConnection(transport, early, self, self._sweeper.lend())
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT, "read_bufsize": READ_AHEAD}
+        return Connection(self, loop=self._loop, sweeper=self._sweeper, shedder=self._shedder, **limits, **self._kwargs)
+
+
+def _framed(handler: Handler) -> Handler:
+    async def handle(message: web.BaseRequest) -> web.StreamResponse:
+        version = (message.version.major, message.version.minor)
+        if fault := framing_fault(version, message.headers.getall("Transfer-Encoding", ())):
+            return last_response(errors.reply_of(errors.BadRequest(fault)))
+        return await handler(message)
+
+    return handle

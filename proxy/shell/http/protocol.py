@@ -1,0 +1,219 @@
+"""One connection of a caller: bytes in, messages to the handler, deadlines kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, InvalidURLError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from proxy.core.http import errors, framing, request_head
+from proxy.core.model import Reply
+from proxy.core.reply import render
+from proxy.shell.http.response import respond
+from proxy.shell.http.shedding import Shedder
+from proxy.shell.http.timeouts import TimedConnection
+
+READ_AHEAD = 65_536
+"""Bytes of a body that are taken before somebody asks for them; about twice as many with those on their way."""
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+LEAVING: web.RequestKey[Callable[[], bool]] = web.RequestKey("leaving", object)  # type: ignore[arg-type] # of any kind
+"""Of a message: whether the sidecar is about to end."""
+
+_PREFACE_OF_HTTP_2 = "Pause on PRI"
+"""How llhttp's word for the preface of HTTP/2 (RFC 9113 section 3.4) begins."""
+
+HEAD_LIMIT = 65_536
+"""Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
+
+
+def is_last(message: web.BaseRequest) -> bool:
+    """Whether the connection of *message* ends with its answer, which has to say so in its head."""
+    return not message.content.is_eof() or (LEAVING in message and message[LEAVING]())
+
+
+def last_response(reply: Reply) -> web.StreamResponse:
+    """*reply* as the last of its connection."""
+    response = respond(render.bare(reply))
+    response.force_close()
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedConnection:
+    """What a connection leaves behind when its messages are over and something else begins on it."""
+
+    transport: asyncio.Transport
+    early: bytes  # what has come in after the last message
+    fresh: Callable[[], web.RequestHandler]  # makes the protocol of another connection of the same listener
+    ended: Callable[[], None]  # to be told when the connection has ended, or is another of the same listener
+
+
+class Connection(TimedConnection):
+    """One connection. What aiohttp says of a bad message quotes it, token and all, to the log and to the caller.
+
+    aiohttp is given a head, a body and the next head one after another: so a good message is answered that came in one
+    go with a bad one, and only what begins a message is taken for a request line.
+    """
+
+    _kept = b""
+    """What has come and waits: a first line that is not whole, or what comes behind a message that is not read yet."""
+    _part: framing.Part | None = None
+    """The part of a message that comes next; None: a message begins."""
+    _payload: StreamReader = EMPTY_PAYLOAD
+    """The body of the last message."""
+    _seen = 0
+    """Messages that aiohttp has read."""
+    _is_told = True
+    """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
+
+    def __init__(self, manager: web.Server, *, shedder: Shedder | None, **options: Any) -> None:
+        """Refuse messages that *shedder* does not let in."""
+        super().__init__(manager, **options)
+        self._shedder = shedder
+
+    def data_received(self, data: bytes) -> None:
+        """Take *data* in, a part of a message at a time."""
+        if self._is_refused(data):
+            return
+        if not data:  # aiohttp reads on in what it had to leave
+            self._feed(data)
+        data, self._kept, at = self._kept + data, b"", 0
+        while at < len(data):
+            if not self._is_told:
+                self._feed(data[at:])
+                return
+            if self._part is None:
+                at = self._begin(data, at)
+            if self._part is None or (isinstance(self._part, framing.Head) and self._part.is_over):
+                self._kept = data[at:]
+                return
+            part, start = self._part, at
+            at = part.end(data, at)
+            self._is_told = not part.is_lost
+            if part.is_over and not isinstance(part, framing.Head):
+                self._part = None
+            self._feed(data[start:at])
+
+    def _is_refused(self, data: bytes) -> bool:
+        """Whether there is no time for *data*, which is answered by saying so."""
+        shedder = self._shedder
+        if shedder is None or not self._is_resting or shedder.lets_in():
+            return False
+        if self.transport is None or not (refusal := shedder.refusal(data)):
+            return False
+        self.transport.write(refusal)
+        self.rest()
+        return True
+
+    @property
+    def _is_resting(self) -> bool:
+        """Whether nothing is under way, in or out, so that what comes next begins a message."""
+        is_whole = not self._kept and self._part is None and self._is_told and self._payload.is_eof()
+        is_idle = self._current_request is None and not self._messages and (self._half is None or self._is_silent)
+        return is_whole and is_idle and not self._paused
+
+    def _begin(self, data: bytes, at: int) -> int:
+        """Begin a message, unless that has to wait; where in *data* it goes on.
+
+        The bytes of its target that aiohttp would refuse, and Graph would not, are escaped.
+        """
+        while data[at : at + 1] in {b"\r", b"\n"}:  # before a message (RFC 9112 section 2.2)
+            at += 1
+        end = data.find(b"\n", at, at + HEAD_LIMIT) + 1
+        if at == len(data) or not self._payload.is_eof():
+            return at
+        if not end and data[at : at + 1].isupper() and len(data) - at <= HEAD_LIMIT:
+            super().data_received(b"")  # something has come
+            return at
+        self._part = framing.Head()
+        if data[at:end].isascii():
+            return at
+        self._feed(request_head.escaped(data[at : self._part.end(data[:end], at)]))
+        return end
+
+    def _feed(self, data: bytes) -> None:
+        """Let aiohttp read *data*."""
+        super().data_received(data)
+        self._notice()
+
+    def _notice(self) -> None:
+        """See what aiohttp has made of what it was given."""
+        if self._request_count == self._seen:
+            is_head_read = isinstance(self._part, framing.Head) and self._part.is_over
+            self._is_told = self._is_told and (not is_head_read or self._buffer_paused)
+            return
+        self._seen = self._request_count
+        message, payload = self._messages[-1]
+        if self._upgraded or not isinstance(message, RawRequestMessage):
+            self._is_told = False
+        elif message.chunked:
+            self._part = framing.Chunked()
+        else:
+            size = int(message.headers.get("Content-Length", 0))
+            self._part = framing.Counted(size) if size else None
+        if isinstance(message, RawRequestMessage):
+            self._payload = payload
+        elif not self._payload.is_eof():
+            self._break_off()
+
+    def _break_off(self) -> None:
+        """Let the handler of a message whose body cannot be read answer that; nothing behind the message is read."""
+        self._messages.pop()
+        self._payload.set_exception(errors.BadRequest("the body of the message is not framed as it should be"))
+        self._close = True
+
+    def hand_over(self) -> DetachedConnection | None:
+        """Give the connection to whoever calls, in the handler of a CONNECT; None where its caller has gone.
+
+        What the handler answers after this goes nowhere: to this protocol the connection is lost.
+        """
+        transport, manager = self.transport, self._manager
+        if transport is None or manager is None or transport.is_closing():
+            return None
+        transport.pause_reading()
+        early, self._message_tail, self._upgraded = self._message_tail, b"", False
+        self.keep_alive(False)
+        self.transport = None
+        manager.connection_lost(self)
+        return DetachedConnection(transport, early, manager, self._sweeper.lend())
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to a message that could not be read, or whose handler failed; its connection ends with it."""
+        del message
+        kind = type(exc).__name__
+        _log.info("a message was refused: %s", kind)
+        if request.writer.output_size:
+            raise ConnectionError("half an answer has been sent")
+        return last_response(errors.reply_of(_refusal(exc) if status < 500 else errors.Fault(kind)))
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Tell that a connection failed, and how, in a word."""
+        del args
+        fault = kw.get("exc_info")
+        if not isinstance(fault, errors.SidecarError):  # which the caller has been told
+            _log.error("a connection failed: %s", type(fault).__name__)
+
+
+def _refusal(exc: BaseException | None) -> errors.SidecarError:
+    if isinstance(exc, BadHttpMessage) and exc.message.startswith(_PREFACE_OF_HTTP_2):
+        return errors.Unspoken("HTTP/2 is not spoken here; ask by HTTP/1.1 (curl: --http1.1)")
+    return errors.BadRequest(_why(exc))
+
+
+def _why(exc: BaseException | None) -> str:
+    if isinstance(exc, InvalidURLError):
+        return "the URL holds bytes that have to be percent-encoded (RFC 3986 section 2.1)"
+    if isinstance(exc, LineTooLong):
+        return f"a line of the message's head is longer than {HEAD_LIMIT} characters"
+    return f"this is no message of HTTP/1.1 that can be read ({type(exc).__name__})"

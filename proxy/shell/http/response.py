@@ -1,0 +1,106 @@
+"""A reply on its way to the application: head and body, written in one piece."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import nullcontext
+from email.utils import formatdate
+from functools import lru_cache
+
+from aiohttp import web
+
+from proxy.core.http import headers
+from proxy.core.http.cache_status import NAME
+from proxy.core.model import Headers, Reply
+from proxy.shell.http.timeouts import TimedConnection
+
+_PIECE = 2**17
+"""Bytes that are written before it is looked whether the caller takes them."""
+
+_WITHOUT_BODY = frozenset({204, 304})
+
+
+def respond(reply: Reply) -> web.StreamResponse:
+    """*reply* as aiohttp's server takes it."""
+    return _Whole(reply)
+
+
+_WRITTEN = Reply(0, (), b"")
+
+
+class _Whole(web.StreamResponse):
+    """Writes what is already whole: aiohttp's own response takes fields apart to put them together again."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(status=reply.status)
+        self._reply = reply
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Write all of it, say how it goes on, and wait for a caller who is slow to read.
+
+        Raises ConnectionResetError where nobody is there any more.
+        """
+        if self.prepared:
+            return
+        line = request.transport
+        if line is None or line.is_closing():
+            raise ConnectionResetError
+        keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
+        keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
+        is_empty = request.method == "HEAD" or self.status in _WITHOUT_BODY
+        reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
+        fields = (*reply.headers, *_added(reply, request, keeps=keeps))
+        major, minor = request.version
+        head = headers.head_bytes(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
+        body = b"" if is_empty else reply.body
+        line.write(head + body[:_PIECE])
+        request.writer.output_size += len(head)
+        self._keep_alive, self._eof_sent = keeps, True
+        if len(body) > _PIECE or request.protocol.writing_paused:
+            await _send(request, line, body)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to be written."""
+
+
+async def _send(request: web.BaseRequest, line: asyncio.Transport, body: bytes) -> None:
+    """Write *body* from its second piece on as fast as the caller takes it, bounded with all that wait so."""
+    protocol = request.protocol
+    with (
+        protocol.outbox.waiting(line, len(body))
+        if isinstance(protocol, TimedConnection)
+        else nullcontext(_nobody) as took
+    ):
+        for at in range(_PIECE, len(body), _PIECE):
+            await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
+            await request.writer.drain()
+            took()
+            line.write(body[at : at + _PIECE])
+        await asyncio.sleep(0)
+        await request.writer.drain()
+
+
+def _nobody() -> None:
+    """Where nothing is bounded."""
+
+
+def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
+    """The fields of the answer as a message (RFC 9110 sections 6.6.1, 8.6, 10.2.4, RFC 9112 section 9.3)."""
+    named = {name.lower() for name, _ in reply.headers}
+    added = []
+    if reply.status not in _WITHOUT_BODY:
+        added.append(("Content-Length", str(len(reply.body))))
+    if "date" not in named:
+        added.append(("Date", date(int(time.time()))))
+    if "server" not in named:
+        added.append(("Server", NAME))
+    if not keeps or request.version < (1, 1):
+        added.append(("Connection", "keep-alive" if keeps else "close"))
+    return tuple(added)
+
+
+@lru_cache(maxsize=2)
+def date(now: int) -> str:
+    """The value of `Date` at *now* (RFC 9110 section 5.6.7)."""
+    return formatdate(now, usegmt=True)

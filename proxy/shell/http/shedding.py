@@ -1,0 +1,113 @@
+"""Refuses reads before they are read while the processor has more to do than it can: what is let in is answered soon.
+
+Where the processor is what is short, no queue of ours grows: reads wait in the sockets and in the event loop, each of
+whose turns takes longer the more of them were let in. So the time of as many turns as a read needs is measured twenty
+times a second. While that is too long, newcomers get a 503, which is written without so much as parsing the request:
+that costs a small part of what an answer costs, so those who were let in are not held up by those who are not. The
+oldest go first here, too: they have cost something already, and a refusal is of use only while it is early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol
+
+from proxy.core.http import cache_status, errors
+from proxy.core.http.headers import head_bytes
+from proxy.core.observe.loop_lag import TURNS, Allowance, Lag, is_plain
+from proxy.core.reply import render
+from proxy.shell.http.response import date
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+_BEAT_S = 0.05
+_TELL_EVERY_S = 10.0
+_BUSY = errors.Overloaded("the processor is busy with what has come before (setting listener.lag_s)")
+
+
+class Heard(Protocol):
+    """Who is told."""
+
+    def shed(self, error: errors.SidecarError, count: int) -> None:
+        """So many requests were refused unread, with *error*."""
+
+
+class Shedder:
+    """Measures how long a read would take here, and has the refusal ready."""
+
+    def __init__(self, limit_s: float, heard: Heard) -> None:
+        """Let in whoever comes unless that takes more than *limit_s*; tell *heard* of who was refused.
+
+        Without a limit everybody is let in.
+        """
+        self._limit_s = limit_s
+        self._heard = heard
+        self._lag, self._allowance = Lag(), Allowance()
+        self._refused = self._untold = 0
+        self._told_at = 0.0
+
+    def lets_in(self) -> bool:
+        """Whether there is time for a read that has come now."""
+        if not self._limit_s:
+            return True
+        return self._lag.seconds(time.monotonic()) <= self._limit_s and self._allowance.take()
+
+    def refusal(self, data: bytes) -> bytes:
+        """The answer to *data*, for which there is no time; nothing if it is not one plain GET: let it in."""
+        if not is_plain(data):
+            return b""
+        self._refused += 1
+        return _refusal(int(time.time()))
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Measure while the context lasts; afterwards let everybody in."""
+        task = asyncio.ensure_future(self._measure())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            self._lag, self._allowance = Lag(), Allowance()
+
+    async def _measure(self) -> None:
+        while True:
+            due = time.monotonic() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            self._lag.begin(due)
+            for _ in range(TURNS):
+                self._lag.turn(time.monotonic())
+                await asyncio.sleep(0)
+            self._lag.turn(time.monotonic())
+            self._lag.end()
+            self._allowance.measured(self._lag.seconds(time.monotonic()), self._limit_s)
+            if self._refused:
+                self._tell(time.monotonic())
+
+    def _tell(self, now: float) -> None:
+        self._heard.shed(_BUSY, self._refused)
+        self._untold += self._refused
+        self._refused = 0
+        if now - self._told_at > _TELL_EVERY_S:
+            _log.warning("%d requests were refused: the processor is busy (listener.lag_s)", self._untold)
+            self._untold, self._told_at = 0, now
+
+
+@lru_cache(maxsize=2)
+def _refusal(now: int) -> bytes:
+    """The refusal as it goes over the wire in the second *now*."""
+    reply = render.bare(errors.reply_of(_BUSY))
+    fields = (
+        *reply.headers,
+        ("Content-Length", str(len(reply.body))),
+        ("Date", date(now)),
+        ("Server", cache_status.NAME),
+    )
+    return head_bytes(f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", fields) + reply.body

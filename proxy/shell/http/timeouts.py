@@ -1,0 +1,178 @@
+"""How long a connection may keep others waiting, and how many there may be: slow callers end by themselves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, cast
+
+from aiohttp import web
+
+from proxy.core.http import errors
+from proxy.shell.http.outbox import Outbox
+
+_log = logging.getLogger("graph_sidecar.listener")
+
+_LOOK_EVERY_S = 1.0
+LARGEST_HEAD = 3 * 65_536
+"""Bytes of a message's head in all."""
+REFUSAL_READ_S = 1.0
+"""Seconds in which one that is sent away may read why."""
+_FIRST_WORD_S = 0.5
+"""Seconds in which one that has just come in may say its first word, though the listener is about to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """What is allowed to a connection, in seconds, and how many connections there may be."""
+
+    head_s: float = 10  # from the first byte of a message's head, or the connection's beginning, to its last
+    stall_s: float = 60  # in which nothing comes of a body, or nothing of an answer is taken
+    idle_s: float = 75  # from one message to the next
+    connections: int = 10_000
+    buffer_bytes: int = 64 * 2**20  # of answers that wait to be taken
+
+
+class TimeoutSweep:
+    """Looks at all connections of a listener about once a second, as long as there are any."""
+
+    def __init__(self, patience: Timeouts, connections: Any) -> None:
+        """Look at what *connections* gives."""
+        self.patience = patience
+        self._connections = connections
+        self._every = min(_LOOK_EVERY_S, patience.head_s / 4, patience.stall_s / 4)
+        self._next: asyncio.Handle | None = None
+        self._lent = 0
+        self.outbox = Outbox(patience.buffer_bytes, time.monotonic)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be, those that something else was begun on included."""
+        return len(self._connections()) + self._lent >= self.patience.connections
+
+    def lend(self) -> Callable[[], None]:
+        """Count a connection that is a tunnel, or begins TLS, until what is returned is called; once is enough."""
+        self._lent += 1
+        is_over = False
+
+        def end() -> None:
+            nonlocal is_over
+            self._lent -= not is_over
+            is_over = True
+
+        return end
+
+    def start(self) -> None:
+        """Look from now on."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().call_later(self._every, self._look)
+
+    def _look(self) -> None:
+        self._next = None
+        now = asyncio.get_running_loop().time()
+        connections = self._connections()
+        for each in connections:
+            each.hurry(now)
+        if connections:
+            self.start()
+
+
+def raw_response(error: errors.SidecarError) -> bytes:
+    """*error* as it goes over the wire where no message has been read that it would answer."""
+    reply = errors.reply_of(error)
+    fields = (*reply.headers, ("Content-Length", str(len(reply.body))), ("Connection", "close"))
+    start = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"
+    return "\r\n".join([start, *(f"{name}: {value}" for name, value in fields), "", ""]).encode() + reply.body
+
+
+class TimedConnection(web.RequestHandler):
+    """A connection that knows what it waits for, and since when."""
+
+    def __init__(self, manager: web.Server, *, sweeper: TimeoutSweep, **options: Any) -> None:
+        """Be swept by *sweeper*."""
+        super().__init__(manager, keepalive_timeout=sweeper.patience.idle_s, **options)
+        self._sweeper = sweeper
+        self.outbox = sweeper.outbox
+        self._heard = self._stuck = self._loop.time()
+        self._half: float | None = self._heard  # since when a head is incomplete
+        self._is_silent = True
+        self._head_size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; one too many is told so, and ends."""
+        assert self._manager is not None  # noqa: S101 - nobody has lost it yet
+        if not self._sweeper.is_full:
+            super().connection_made(transport)
+            self._sweeper.start()
+            return
+        _log.warning(
+            "a connection was refused: there are %d (listener.connections)", self._sweeper.patience.connections
+        )
+        self._force_close = True  # what comes is not read
+        line = cast("asyncio.Transport", transport)
+        line.write(raw_response(errors.Overloaded("too many connections are open (setting listener.connections)")))
+        self._loop.call_later(REFUSAL_READ_S, line.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Note what has come, and whether it leaves a head incomplete."""
+        before = self._request_count
+        self._heard, self._is_silent = self._loop.time(), False
+        super().data_received(data)
+        if self._request_count != before:
+            self._half, self._head_size = None, 0
+        elif self._half is None and self._waiter is not None and not self._waiter.done():
+            self._half = self._heard
+        if self._half is not None:
+            self._weigh_head(len(data))
+
+    def rest(self) -> None:
+        """Wait for a message as at the beginning: what has come was answered without being read."""
+        self._heard = self._half = self._loop.time()
+        self._is_silent = True
+
+    def _weigh_head(self, size: int) -> None:
+        """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
+        self._head_size += size
+        if self._head_size > LARGEST_HEAD and self.transport is not None and not self._force_close:
+            _log.info("a connection was closed: the head of its message has more than %d bytes", LARGEST_HEAD)
+            error = errors.BadRequest(f"the head of the message has more than {LARGEST_HEAD} bytes")
+            self.transport.write(raw_response(error))
+            self.force_close()
+
+    def pause_writing(self) -> None:
+        """Note that the caller takes no more for now."""
+        super().pause_writing()
+        self._stuck = self._loop.time()
+
+    def hurry(self, now: float) -> None:
+        """End if the caller has been waited for too long."""
+        patience, transport = self._sweeper.patience, self.transport
+        if transport is None:
+            return
+        if self._half is not None and now - self._half > patience.head_s:
+            if not self._is_silent:
+                _log.info("a connection was closed: its message took longer than %g s", patience.head_s)
+                transport.write(
+                    raw_response(errors.Slow(f"the head of the message took longer than {patience.head_s:g} s"))
+                )
+            self.force_close()
+        elif self._is_stalled(now, patience.stall_s):
+            _log.info("a connection was closed: nothing moved on it for %g s", patience.stall_s)
+            transport.abort()
+
+    def leave(self, now: float) -> None:
+        """End, unless a message is being answered, or is on its way in."""
+        is_resting = self._waiter is not None and not self._waiter.done() and not self._messages
+        is_on_its_way = self._half is not None and (not self._is_silent or now - self._heard < _FIRST_WORD_S)
+        if is_resting and not is_on_its_way:
+            self.force_close()
+
+    def _is_stalled(self, now: float, stall_s: float) -> bool:
+        if self._paused:
+            return now - self._stuck > stall_s
+        request, is_held_back = self._current_request, self._reading_paused or self._buffer_paused
+        return request is not None and not request.content.is_eof() and not is_held_back and now - self._heard > stall_s

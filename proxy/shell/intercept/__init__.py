@@ -1,0 +1,1 @@
+"""Transparent mode: CONNECT, TLS, tunnels and the certificates that stand for Graph."""

@@ -1,0 +1,1 @@
+"""Counts, logs, traces and exposes what happens."""

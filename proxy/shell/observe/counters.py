@@ -1,0 +1,323 @@
+"""Counts what happens, in the words of `Mode` and in Meta's units; `stats` and `metrics` are read off here."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from secrets import token_hex
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from proxy.core.cache.clock_step import set_back
+from proxy.core.graph.errors import read_error
+from proxy.core.graph.ids import account
+from proxy.core.http.errors import SidecarError, word
+from proxy.core.model import Mode, Reply, Request
+from proxy.core.observe.access_log import Outcome, Passage
+from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.route_template import Routes
+from proxy.core.observe.troubles import COVERED
+from proxy.core.quota import ledger
+from proxy.core.quota.ledger import Ledger, RequestCost
+from proxy.core.routing import target
+from proxy.core.routing.target import nodes
+from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.tracing import Tracer
+
+if TYPE_CHECKING:  # an extra
+    from opentelemetry.trace import Span
+
+    from proxy.shell.observe.tracing import Tracer
+
+WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
+SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
+
+PUSHED = ("heard", "forged", "refused")
+"""What becomes of a notification of Meta's."""
+
+ERRORS = 50
+"""Errors that are told of."""
+
+
+@dataclass(slots=True)
+class Gauges:
+    """What others know, asked when it is told."""
+
+    queued: Callable[[], int] = lambda: 0
+    store: Callable[[], Mapping[str, Any]] = dict
+    usage: Callable[[], Sequence[Mapping[str, Any]]] = list
+    open: Callable[[], int] = lambda: 0
+    draining: Callable[[], bool] = lambda: False
+
+
+@dataclass(slots=True, eq=False)
+class CountedCall:
+    """One call to Graph; with it as a context while it is on its way."""
+
+    telemetry: Counters
+    loads: Sequence[tuple[RequestCost | None, int]]  # what it carries: on whose bill, and as how many calls
+    tally: Callable[[], None]
+    kind: str
+    id: str = ""  # of a batch
+    span: Span | None = None
+    counted: Sequence[bool] = ()  # of which loads Graph has counted the last sending for certain
+    times: int = 0  # that it left
+
+    def __enter__(self) -> Self:
+        """It is made ready."""
+        self.telemetry.in_flight += 1
+        if self.telemetry.tracer:
+            self.span = self.telemetry.tracer.sent(self.kind, self.id, [bill for bill, _ in self.loads])
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """It was answered, or will not be."""
+        self.telemetry.in_flight -= 1
+        if self.times:
+            self._charge()
+        if self.span is not None and self.telemetry.tracer:
+            self.telemetry.tracer.landed(self.span, kind)
+
+    def _charge(self) -> None:
+        """An earlier sending of the same went unanswered."""
+        for place, (bill, calls) in enumerate(self.loads):
+            charged = bill or self.telemetry.nobody
+            charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
+            if self.times > 1:
+                charged.send(calls * (self.times - 1), is_counted=False)
+
+    def left(self) -> None:
+        """Its head has been written: from here on Graph may count it, whatever becomes of it."""
+        self.tally()
+        self.times += 1
+
+    def answered(self, counted: Sequence[bool]) -> None:
+        """Graph has answered; of which loads it has *counted* the calls for certain."""
+        self.counted = counted
+
+
+class Counters:
+    """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
+
+    def __init__(self, clock: Callable[[], float], now: Callable[[], float], version: str = "") -> None:
+        """Begin at nothing; *clock* gives monotonic, *now* epoch seconds, *version* is what runs."""
+        self.version = version
+        self.gauges = Gauges()
+        self.telling: AccessLog | None = None
+        self.tracer: Tracer | None = None
+        self.ledger = Ledger()
+        self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
+        self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
+        self.again: Counter[str] = Counter()
+        self.alone = self.carries = self.streamed = self.in_flight = 0
+        self.client_batches = self.client_operations = 0
+        self.notifications: Counter[str] = Counter()
+        self.events = 0  # told by Meta's webhooks
+        self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
+        self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
+        self.slots = Histogram(SLOTS)
+        self.took: dict[str, Histogram] = {}  # whole replies, by route
+        self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
+        self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
+        self.clock, self.now = clock, now
+        self.began, self.start_time = clock(), now()
+        self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
+        self.waited_s: defaultdict[str, float] = defaultdict(float)
+        self.stops: Counter[str] = Counter()
+        self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
+        self._routes = Routes(renamed=self._rename)
+        self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
+        self._prefix, self._batches = token_hex(3), count(1)
+
+    # --- what callers ask, and what they get ---
+
+    def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
+        """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
+        route = self._routes.label(path)
+        bill = self.ledger.open(
+            target.calls_of(query),
+            route=route,
+            app=fingerprint.hex()[:12],
+            account=account(next(iter(nodes(path, query)), "")),
+        )
+        if self.tracer:
+            self.tracer.begin(bill, route)
+        return bill
+
+    def replied(self, request: Request, reply: Reply, bill: RequestCost, seconds: float, dressed: Reply) -> None:
+        """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
+        route = self._routes.label(request.path)
+        self._ended(reply.mode, route, dressed.status, seconds)
+        bill.avoid(ledger.avoided(reply, bill.owed))
+        if reply.mode is Mode.REVALIDATED:
+            bill.avoid_bytes(len(reply.body))
+        if reply.window_s is not None and reply.mode is not Mode.COALESCED:
+            self.window.observe(reply.window_s)
+        if reply.upstream_s is not None and reply.mode is not Mode.COALESCED:
+            self.upstream.observe(reply.upstream_s)
+        if reply.age is not None:
+            self.age.observe(reply.age)
+        if reply.detail:
+            self.details[reply.detail] += 1
+        if reply.status < 400:
+            self._routes.answered(request.path)
+        if reply.status >= 400 or reply.detail == COVERED:
+            self._note(reply.mode, reply.status, route, reply.body, reply.detail)
+        if self.tracer:
+            told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
+            self.tracer.end(bill, dressed.status, told)
+        if self.telling:
+            self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
+
+    def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
+        """A read that was asked behind a reply got *reply*, which no caller waits for."""
+        if self.telling:
+            outcome = _outcome(bill, reply, seconds)
+            self.telling.behind(request, reply, outcome, self._routes.label(request.path))
+
+    def passed(self, passage: Passage, bill: RequestCost, status: int, seconds: float, batch: str = "") -> None:
+        """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
+        route = self._routes.label(passage.path)
+        self._ended(Mode.SKIPPED, route, status, seconds)
+        if 0 < status < 400:
+            self._routes.answered(passage.path)
+        if status >= 400:
+            self._note(Mode.SKIPPED, status, route, b"", "")
+        if self.tracer:
+            told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
+            self.tracer.end(bill, status, told)
+        if self.telling:
+            outcome = Outcome(status, 0, seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
+            self.telling.passed(passage, outcome, route, bill, batch)
+
+    def failed(self, error: SidecarError, path: str = "", bill: RequestCost | None = None) -> None:
+        """A message got an error of ours, before or beside anything that is counted as a read."""
+        route = self._routes.label(path) if path else ""
+        self.replies[Mode.FAILED, route, error.status] += 1
+        self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
+        if self.tracer and bill is not None:
+            told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
+            self.tracer.end(bill, error.status, told)
+        if self.telling:
+            sums = (bill.asked, bill.spared, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
+            self.telling.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
+
+    def shed(self, error: SidecarError, count: int) -> None:
+        """So many messages were refused unread, with *error*."""
+        self.replies[Mode.FAILED, "", error.status] += count
+        self._note(Mode.FAILED, error.status, "", b"", word(type(error)))
+
+    def pushed(self, outcome: str, events: int) -> None:
+        """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""
+        self.notifications[outcome] += 1
+        self.events += events
+
+    def unbatched(self, operations: int) -> None:
+        """The application sent a batch of *operations* itself."""
+        self.client_batches += 1
+        self.client_operations += operations
+
+    # --- what goes to Graph ---
+
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CountedCall:
+        """A batch of ours is made ready, a load for each of its slots."""
+        return CountedCall(self, loads, lambda: self._count_batch(len(loads)), "batch", self._batch_id())
+
+    def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
+        """A read is made ready to leave in a call of its own."""
+        return CountedCall(self, ((bill, calls),), self._count_alone, "alone")
+
+    def carried(self, loads: Iterable[tuple[RequestCost | None, int]]) -> CountedCall:
+        """A batch of the application's own is made ready to leave as it is."""
+        return CountedCall(self, tuple(loads), self._count_carried, "carried", self._batch_id())
+
+    def stream(self, bill: RequestCost) -> CountedCall:
+        """A message is about to be passed through."""
+        return CountedCall(self, ((bill, bill.asked),), self._count_stream, "stream")
+
+    def asked_again(self, slots: int, cause: str) -> None:
+        """*slots* reads of a batch have to be asked again."""
+        self.again[cause] += slots
+
+    # --- the process ---
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop came so much later to something than it was due."""
+        self.lag.observe(seconds)
+
+    def rotate(self) -> None:
+        """A minute has passed: quantiles are about the last one or two."""
+        for histogram in (self.window, self.upstream, self.lag, *self.took.values()):
+            histogram.rotate()
+
+    # --- what is told ---
+
+    @property
+    def batches(self) -> int:
+        """Batches of ours that left."""
+        return self.sizes.total()
+
+    @property
+    def packed(self) -> int:
+        """Reads that left in them."""
+        return sum(size * number for size, number in self.sizes.items())
+
+    def paced(self, seconds: float, pool: str) -> None:
+        """A read that has time waited so many seconds for the sake of a *pool* of this sort."""
+        self.waited[pool] += 1
+        self.waited_s[pool] += seconds
+
+    def stopped(self, pool: str) -> None:
+        """Graph's refusal stopped a *pool* of this sort."""
+        self.stops[pool] += 1
+
+    def set_back(self, now: float, by: float) -> None:
+        """The clock was set back to *now*, *by* seconds: no error is from the future."""
+        for error in self.errors:
+            error["at"] = round(set_back(error["at"], now, by), 3)
+
+    def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
+        self.replies[mode, route, status] += 1
+        self.took_by_mode[mode].observe(seconds)
+        if (took := self.took.get(route)) is None:
+            took = self.took[route] = Histogram(TIMES_S)
+        took.observe(seconds)
+
+    def _rename(self, route: str, other: str) -> None:
+        """Another takes the place of *route*, whose counts *other* has from now on."""
+        self.ledger.rename_route(route, other)
+        for mode, was, status in [each for each in self.replies if each[1] == route]:
+            self.replies[mode, other, status] += self.replies.pop((mode, was, status))
+        if (took := self.took.pop(route, None)) is not None:
+            self.took.setdefault(other, Histogram(TIMES_S)).add(took)
+
+    def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
+        """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""
+        error = read_error(body) if body and mode is not Mode.FAILED else None
+        told = {"at": round(self.now(), 3), "mode": mode.value, "status": status, "route": route}
+        self.errors.append({**told, "code": error.code if error else None, "what": detail or "answered by Graph"})
+
+    def _batch_id(self) -> str:
+        """A name that no other batch has, of this process or of another."""
+        return f"{self._prefix}-{next(self._batches)}"
+
+    def _count_batch(self, slots: int) -> None:
+        self.sizes[slots] += 1
+        self.slots.observe(slots)
+
+    def _count_carried(self) -> None:
+        self.carries += 1
+
+    def _count_alone(self) -> None:
+        self.alone += 1
+
+    def _count_stream(self) -> None:
+        self.streamed += 1
+
+
+def _outcome(bill: RequestCost, reply: Reply, seconds: float) -> Outcome:
+    return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)

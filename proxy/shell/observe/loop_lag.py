@@ -1,0 +1,43 @@
+"""Looks four times a second how late the event loop comes to what is due, and once a minute lets quantiles forget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Protocol
+
+BEAT_S = 0.25
+BEATS_A_MINUTE = int(60 / BEAT_S)
+
+
+class LoopLag(Protocol):
+    """Who is told."""
+
+    def lagged(self, seconds: float) -> None:
+        """The event loop came so much later to something than it was due."""
+
+    def rotate(self) -> None:
+        """A minute has passed."""
+
+
+@asynccontextmanager
+async def pulse(heart: LoopLag) -> AsyncIterator[None]:
+    """Beat while the context lasts."""
+    task = asyncio.ensure_future(_beat(heart))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _beat(heart: LoopLag) -> None:
+    time = asyncio.get_running_loop().time
+    while True:
+        for _ in range(BEATS_A_MINUTE):
+            due = time() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            heart.lagged(max(0.0, time() - due))
+        heart.rotate()

@@ -1,0 +1,140 @@
+"""`/metrics`: what `Telemetry` has counted, in the format that Prometheus reads. Nothing is counted here.
+
+Every label has a bounded set of values: modes, causes, kinds and tiers are words of ours, routes are at most as many as
+`core.routes` tells apart, usage is of the pools that the quota keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from proxy.core.observe.histogram import Histogram
+from proxy.core.quota.ledger import CAUSES
+from proxy.core.routing.admin_access import Access
+from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.stats import tightest
+
+Value = float | Mapping[str | tuple[str, ...], float]
+"""A number, or one for each combination of labels."""
+
+COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...] = (
+    ("replies", "Replies to callers, by how they came about.", ("mode", "route", "status"),
+     lambda told: {(mode.value, route, str(status)): n for (mode, route, status), n in told.replies.items()}),
+    ("reply_details", "Replies to reads that have a detail in Cache-Status, by it.", ("detail",),
+     lambda told: dict(told.details.items())),
+    ("calls_asked", "Calls that callers asked for, in Meta's units.", ("route",),
+     lambda told: {route: line.asked for route, line in told.ledger.routes.items()}),
+    ("calls_counted", "Calls that Meta counted: each slot, each id of ids=, each 304.", ("route",),
+     lambda told: {route: line.counted for route, line in told.ledger.routes.items()}),
+    ("calls_uncertain", "Calls that Meta may have counted, or not: cut off, left out, refused with their batch.",
+     ("route",), lambda told: {route: line.uncertain for route, line in told.ledger.routes.items()}),
+    ("calls_avoided", "Calls that were not made, by cause.", ("cause",),
+     lambda told: {cause: told.ledger.avoided[cause] for cause in CAUSES}),
+    ("calls_own", "Calls that no caller asked for: again after trouble, or behind a reply.", (),
+     lambda told: told.ledger.own),
+    ("bytes_avoided", "Bytes of bodies that did not come again because Graph said 304.", (),
+     lambda told: told.ledger.bytes_avoided),
+    ("round_trips_avoided", "HTTP calls that were not made because reads shared a batch.", (),
+     lambda told: told.packed - told.batches),
+    ("http_calls", "HTTP calls to Graph: batches of ours, reads alone, callers' own batches, streams.", ("kind",),
+     lambda told: {"batch": told.batches, "alone": told.alone, "carried": told.carries, "stream": told.streamed}),
+    ("retries", "Reads that had to be asked again, by cause.", ("cause",), lambda told: dict(told.again.items())),
+    ("paced_reads", "Reads that had time and waited their turn for the sake of a limit.", ("pool",),
+     lambda told: dict(told.waited.items())),
+    ("paced_seconds", "How long those waited in all.", ("pool",), lambda told: dict(told.waited_s.items())),
+    ("limits_reached", "How often Graph's refusal stopped a pool.", ("pool",), lambda told: dict(told.stops.items())),
+    ("client_batches", "Batches that applications sent themselves.", (), lambda told: told.client_batches),
+    ("client_operations", "Operations in batches that applications sent themselves.", (),
+     lambda told: told.client_operations),
+    ("webhooks", "Notifications of Meta's, by what became of them.", ("outcome",),
+     lambda told: {outcome: told.notifications[outcome] for outcome in PUSHED}),
+    ("webhook_events", "Changes that Meta told of.", (), lambda told: told.events),
+    ("store_evictions", "Entries that gave way to others.", ("tier",),
+     lambda told: {tier: told.gauges.store()[f"{tier}_evictions"] for tier in ("memory", "disk")}),
+    ("store_writes_dropped", "Entries that were not written, for the disk was too slow or in trouble.", (),
+     lambda told: told.gauges.store()["writes_dropped"]),
+)  # fmt: skip
+
+GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...] = (
+    ("build_info", "The version that runs.", ("version",), lambda told: {told.version: 1}),
+    ("start_time_seconds", "When it began, in seconds since 1970.", (), lambda told: told.start_time),
+    ("calls_unsent", "Calls asked for and neither sent nor avoided: waiting, on their way, refused here, given up.", (),
+     lambda told: told.ledger.unsent),
+    ("queue_depth", "Reads that wait for their batch.", (), lambda told: told.gauges.queued()),
+    ("in_flight", "HTTP calls to Graph that are on their way.", (), lambda told: told.in_flight),
+    ("store_entries", "Entries held.", ("tier",),
+     lambda told: {tier: told.gauges.store()[f"{tier}_entries"] for tier in ("memory", "disk")}),
+    ("store_bytes", "Bytes that entries take.", ("tier",),
+     lambda told: {tier: told.gauges.store()[f"{tier}_bytes"] for tier in ("memory", "disk")}),
+    ("usage_percent", "The newest usage that Graph told of, by pool.", ("kind", "id", "type"),
+     lambda told: _pools(told, "percent")),
+    ("usage_regain_seconds", "Seconds until a pool that is spent has calls again.", ("kind", "id", "type"),
+     lambda told: _pools(told, "regain_s")),
+)  # fmt: skip
+
+HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
+    ("batch_slots", "Slots in a batch of ours.", lambda told: told.slots),
+    ("window_seconds", "How long a read waited for company.", lambda told: told.window),
+    ("upstream_seconds", "How long Graph took to answer.", lambda told: told.upstream),
+    ("entry_age_seconds", "Age of what was served without asking Graph.", lambda told: told.age),
+    ("event_loop_lag_seconds", "How late the event loop came to what was due.", lambda told: told.lag),
+)
+
+
+def metrics_route(telemetry: Counters) -> dict[Access, list[web.RouteDef]]:
+    """`/metrics` among our own paths, in the format that its reader asks for."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Told(telemetry))
+    ProcessCollector(registry=registry)
+
+    async def answer(request: web.Request) -> web.Response:
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": kind})
+
+    return {Access.READ: [web.get("/metrics", answer)]}
+
+
+class _Told(Collector):
+    """Reads the numbers off when they are asked for."""
+
+    def __init__(self, telemetry: Counters) -> None:
+        self._telemetry = telemetry
+
+    def collect(self) -> Iterator[Metric]:
+        told = self._telemetry
+        for name, text, labels, read in COUNTERS:
+            yield _filled(CounterMetricFamily(_named(name), text, labels=labels), read(told))
+        for name, text, labels, read in GAUGES:
+            yield _filled(GaugeMetricFamily(_named(name), text, labels=labels), read(told))
+        for name, text, of in HISTOGRAMS:
+            histogram = of(told)
+            buckets = list(histogram.cumulative())
+            yield HistogramMetricFamily(_named(name), text, buckets=buckets, sum_value=histogram.sum)
+        by_mode = HistogramMetricFamily(_named("reply_seconds"), "How long callers waited.", labels=("mode",))
+        for mode, histogram in told.took_by_mode.items():
+            if any(histogram.counts):
+                by_mode.add_metric((mode.value,), list(histogram.cumulative()), histogram.sum)
+        yield by_mode
+
+
+def _named(name: str) -> str:
+    return f"graph_sidecar_{name}"
+
+
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, value: Value) -> Metric:
+    if not isinstance(value, Mapping):
+        family.add_metric((), value)
+        return family
+    for labels, each in value.items():
+        family.add_metric((labels,) if isinstance(labels, str) else labels, each)
+    return family
+
+
+def _pools(told: Counters, what: str) -> dict[str | tuple[str, ...], float]:
+    return {(pool["kind"], pool["id"], pool["type"]): pool[what] for pool in tightest(told) if pool[what] is not None}

@@ -1,0 +1,118 @@
+"""`/stats`: what `Telemetry` has counted, as JSON has it, and what of it is wrong. Nothing is counted here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.core.model import Mode
+from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.troubles import troubles
+from proxy.core.quota.ledger import CAUSES, Line
+from proxy.shell.observe.counters import PUSHED, Counters
+
+TOP = 20
+"""Routes and accounts that are told of."""
+
+LIMITS = 100
+"""Limits of Graph's that are told of, the tightest: each token may have some, and lookers-on are told each second."""
+
+
+def stats(telemetry: Counters) -> dict[str, Any]:
+    """All of it, with the troubles of now."""
+    told = _told(telemetry)
+    return {**told, "troubles": troubles(told)}
+
+
+def _told(telemetry: Counters) -> dict[str, Any]:
+    sums = telemetry.ledger
+    return {
+        "version": telemetry.version,
+        "uptime_s": round(telemetry.clock() - telemetry.began, 1),
+        "now": round(telemetry.now(), 3),
+        "state": "draining" if telemetry.gauges.draining() else "serving",
+        "open": telemetry.gauges.open(),
+        "replies": _modes(telemetry),
+        "calls": _calls(telemetry),
+        "calls_avoided": {cause: sums.avoided[cause] for cause in CAUSES},
+        "bytes_avoided": sums.bytes_avoided,
+        "round_trips_avoided": telemetry.packed - telemetry.batches,
+        "slots_per_batch": {str(size): telemetry.sizes[size] for size in sorted(telemetry.sizes)},
+        "asked_again": dict(sorted(telemetry.again.items())),
+        "client_batches": {"batches": telemetry.client_batches, "operations": telemetry.client_operations},
+        "webhooks": {**{word: telemetry.notifications[word] for word in PUSHED}, "events": telemetry.events},
+        "queued": telemetry.gauges.queued(),
+        "in_flight": telemetry.in_flight,
+        "store": dict(telemetry.gauges.store()),
+        "window_ms": _quantiles(telemetry.window, 50, 90, 99),
+        "upstream_ms": _quantiles(telemetry.upstream, 50, 90, 99),
+        "loop_lag_ms": _quantiles(telemetry.lag, 50, 99),
+        "usage": tightest(telemetry),
+        "paced": _paced(telemetry),
+        "stopped": dict(sorted(telemetry.stops.items())),
+        "routes": [_route(telemetry, route, line) for route, line in _top(sums.routes)],
+        "apps": [{"app": name, **_shown(line)} for name, line in _top(sums.apps)],
+        "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],
+        "errors": list(reversed(telemetry.errors)),
+    }
+
+
+def _modes(telemetry: Counters) -> dict[str, int]:
+    """How replies came about, whatever their route and status."""
+    modes: Counter[Mode] = Counter()
+    for (mode, _, _), number in telemetry.replies.items():
+        modes[mode] += number
+    return {mode.value: modes[mode] for mode in Mode}
+
+
+def _calls(telemetry: Counters) -> dict[str, int]:
+    sums = telemetry.ledger
+    return {
+        "asked": sums.asked,
+        "counted": sums.counted,
+        "uncertain": sums.uncertain,
+        "unsent": sums.unsent,
+        "own": sums.own,
+        "batches": telemetry.batches,
+        "slots": telemetry.packed,
+        "alone": telemetry.alone,
+        "passed": telemetry.streamed,
+    }
+
+
+def _paced(telemetry: Counters) -> dict[str, dict[str, float]]:
+    """Reads that waited for the sake of a limit, and how long, by sort of pool."""
+    return {
+        pool: {"reads": reads, "s": round(telemetry.waited_s[pool], 3)}
+        for pool, reads in sorted(telemetry.waited.items())
+    }
+
+
+def _route(telemetry: Counters, route: str, line: Line) -> dict[str, object]:
+    took = telemetry.took.get(route)
+    p50 = round(took.quantile(0.5) * 1000, 1) if took else 0.0
+    return {"route": route, **_shown(line), "bytes_avoided": line.bytes_avoided, "p50_ms": p50}
+
+
+def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
+    """In milliseconds, by their usual names."""
+    return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
+
+
+def tightest(telemetry: Counters) -> list[Mapping[str, Any]]:
+    """The limits of Graph's that are told of."""
+    return sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:LIMITS]
+
+
+def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:
+    """What orders limits: Graph may refuse what it tells small usage of."""
+    return pool["stage"] == "stop", pool["percent"]
+
+
+def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:
+    return sorted(lines.items(), key=lambda item: item[1].asked, reverse=True)[:TOP]
+
+
+def _shown(line: Line) -> dict[str, int]:
+    return {"asked": line.asked, "counted": line.counted, "uncertain": line.uncertain, "avoided": line.avoided}

@@ -1,0 +1,188 @@
+"""Traces, where they are wanted: a span for each reply, and one for each call to Graph, linked both ways.
+
+OpenTelemetry is an extra and is loaded only here. A caller's `traceparent` (W3C Trace Context) is continued; nothing is
+added to what Graph is asked. Spans hold words of ours and keyed hashes, no query and no token; they leave in a thread,
+and a collector that is away or slow costs spans, never anybody's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from threading import Thread
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from proxy.core.http.cache_status import NAME
+from proxy.core.quota.ledger import RequestCost
+
+EXPORT_S = 5
+"""Seconds that a collector gets for a lot of spans."""
+
+GOODBYE_S = 1
+"""Seconds that it gets at the end for all that is left."""
+
+BATCHES = 4096
+"""Batches that replies may still point to."""
+
+_log = logging.getLogger("graph_sidecar.traces")
+
+
+@dataclass(slots=True)
+class _Message:
+    """A caller's message while it is answered: the trace that it belongs to, and its spans that have not ended."""
+
+    parent: Context = field(default_factory=Context)
+    open: dict[Span, None] = field(default_factory=dict)
+
+
+class Tracer:
+    """Makes the spans."""
+
+    def __init__(self, processor: SpanProcessor, version: str = "") -> None:
+        """Hand what has ended to *processor*; what OTEL_ variables say of the resource and of sampling holds."""
+        ours = Resource({"service.name": NAME, "service.version": version})
+        resource = ours.merge(OTELResourceDetector().detect())
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer(NAME, version)
+        self._message: ContextVar[_Message | None] = ContextVar("message", default=None)
+        self._batches: OrderedDict[str, SpanContext] = OrderedDict()
+
+    # --- what callers ask ---
+
+    @contextmanager
+    def message(self, fields: Mapping[str, str]) -> Iterator[None]:
+        """What is asked within belongs to the trace that a message's *fields* name, if any; all its spans end in it."""
+        propagator = TraceContextTextMapPropagator()
+        message = _Message(propagator.extract(fields) if "traceparent" in fields else Context())
+        token, why = self._message.set(message), "unanswered"
+        try:
+            yield
+        except asyncio.CancelledError:
+            why = "left"
+            raise
+        finally:
+            self._message.reset(token)
+            for span in message.open:
+                span.set_attribute("graph_sidecar.detail", why)
+                span.end()
+
+    def begin(self, bill: RequestCost, route: str) -> None:
+        """A caller asks for *route*."""
+        message = self._message.get() or _Message()
+        span = self._tracer.start_span(route, message.parent, SpanKind.SERVER, {"url.template": route})
+        message.open[span] = None
+        bill.span = span
+
+    def end(self, bill: RequestCost, status: int, told: Mapping[str, str | int]) -> None:
+        """The caller was answered with *status*, of which *told* says more; what came in a batch points to it."""
+        span = bill.span
+        if not isinstance(span, Span):
+            return
+        span.set_attribute("http.response.status_code", status)
+        span.set_attributes({f"graph_sidecar.{name}": value for name, value in told.items() if value})
+        if batch := self._batches.get(str(told.get("batch"))):
+            span.add_link(batch)
+        if status >= 500:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+        if message := self._message.get():
+            message.open.pop(span, None)
+
+    # --- what goes to Graph ---
+
+    def sent(self, kind: str, name: str, bills: Sequence[RequestCost | None]) -> Span:
+        """A call of this *kind* is on its way: one with a *name* in a trace of its own, else in that of its caller."""
+        asked = [bill.span for bill in bills if bill is not None and isinstance(bill.span, Span)]
+        if not name:
+            parent = set_span_in_context(asked[0], Context()) if asked else Context()
+            return self._tracer.start_span(kind, parent, SpanKind.CLIENT)
+        links = [Link(span.get_span_context()) for span in asked]
+        told: dict[str, str | int] = {"graph_sidecar.batch": name, "graph_sidecar.slots": len(bills)}
+        # Whoever samples its requests does not want the batches of the others.
+        parent = Context() if not asked or any(span.is_recording() for span in asked) else _unsampled(asked[0])
+        span = self._tracer.start_span(kind, parent, SpanKind.CLIENT, told, links)
+        self._batches[name] = span.get_span_context()
+        if len(self._batches) > BATCHES:
+            self._batches.popitem(last=False)
+        return span
+
+    def landed(self, span: Span, error: type[BaseException] | None) -> None:
+        """The call was answered, or will not be."""
+        if error is not None:
+            span.set_attribute("error.type", error.__name__)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def close(self) -> None:
+        """Send what has not been sent."""
+        self._provider.shutdown()
+
+
+def _unsampled(span: Span) -> Context:
+    return set_span_in_context(span, Context())
+
+
+class _Telling(SpanExporter):
+    """Says once that spans do not arrive, and once that they do again; the library says it for each lot."""
+
+    def __init__(self, exporter: SpanExporter, where: str) -> None:
+        self._exporter = exporter
+        self._where = where
+        self._arrives = True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        arrives = result is SpanExportResult.SUCCESS
+        if arrives != self._arrives:
+            told = "traces arrive again at %s" if arrives else "traces do not arrive at %s and are lost"
+            _log.log(logging.INFO if arrives else logging.WARNING, told, self._where)
+        self._arrives = arrives
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+@asynccontextmanager
+async def tracing(endpoint: str, version: str) -> AsyncIterator[Tracer]:
+    """Send spans to the OTLP/HTTP collector at *endpoint*, off the loop, the last ones when this is left."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+    where = urlsplit(endpoint).netloc
+    tracer = Tracer(BatchSpanProcessor(_Telling(OTLPSpanExporter(endpoint, timeout=EXPORT_S), where)), version)
+    try:
+        yield tracer
+    finally:
+        await _close(tracer, where)
+
+
+async def _close(tracer: Tracer, where: str) -> None:
+    """Give the collector a moment for what is left; a thread that hangs in it does not keep the process."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> None:
+        tracer.close()
+        with suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    Thread(target=work, name="traces-end", daemon=True).start()
+    try:
+        async with asyncio.timeout(GOODBYE_S):
+            await done.wait()
+    except TimeoutError:
+        _log.warning("the last traces did not arrive at %s in %g s and are lost", where, GOODBYE_S)

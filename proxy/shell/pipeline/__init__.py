@@ -1,0 +1,1 @@
+"""The layers that a read passes on its way to Graph, each holding the next."""

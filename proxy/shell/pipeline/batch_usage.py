@@ -1,0 +1,28 @@
+"""Hears what a batch's own reply says of rate limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from proxy.core.batch.response import BatchFailure
+from proxy.core.model import Credential, Reply, Request
+from proxy.core.quota.descriptors import one_node
+from proxy.shell.pipeline.batcher import Upstream
+from proxy.shell.upstream.client import OnSent
+
+
+class BatchUsage:
+    """The way to Graph for the batcher; what a batch's own reply says of limits is of the token on top."""
+
+    def __init__(self, upstream: Upstream, heard: Callable[[Credential, Reply, str], None]) -> None:
+        """Ask *upstream*, and let *heard* take the replies to batches, with the path of what all slots are about."""
+        self._upstream = upstream
+        self._heard = heard
+        self.single = upstream.single
+
+    async def batch(self, requests: Sequence[Request], top: Credential, left: OnSent) -> Reply | BatchFailure:
+        """Graph's answer to a batch. Raises Unreachable."""
+        answer = await self._upstream.batch(requests, top, left)
+        if isinstance(answer, Reply):
+            self._heard(top, answer, one_node(requests))
+        return answer

@@ -1,0 +1,174 @@
+"""Holds reads until they have company or must leave, sends them together, hands each its reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+from msgspec.structs import replace
+
+from proxy.core.batch import request as batch_request
+from proxy.core.batch import response as batch_response
+from proxy.core.batch import window
+from proxy.core.batch.fair_share import Kind
+from proxy.core.http.errors import Cut, SidecarError
+from proxy.core.model import Channel, Credential, Reply, Request
+from proxy.core.quota.ledger import RequestCost, was_counted
+from proxy.core.routing.target import calls_of
+from proxy.shell.http.turns import in_turns
+from proxy.shell.pipeline import cost_context
+from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
+from proxy.shell.upstream.client import OnSent
+from proxy.shell.upstream.fair_share import Place, Places
+
+
+class Upstream(Protocol):
+    """What the batcher needs of the way to Graph."""
+
+    async def batch(
+        self, requests: Sequence[Request], top: Credential, left: OnSent
+    ) -> Reply | batch_response.BatchFailure:
+        """Graph's answer to a batch. Raises Unreachable."""
+
+    async def single(self, request: Request, left: OnSent) -> Reply:
+        """Graph's answer to one read. Raises a SidecarError."""
+
+
+class CallObserver(Protocol):
+    """A call while it is on its way, as the witness sees it."""
+
+    @property
+    def id(self) -> str:
+        """The name that log and traces give it."""
+
+    def __enter__(self) -> Self:
+        """It is made ready."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """It was answered, or will not be."""
+
+    def left(self) -> None:
+        """It has left."""
+
+    def answered(self, counted: Sequence[bool]) -> None:
+        """Graph has answered; of which of its loads it has *counted* the calls for certain."""
+
+
+class BatcherObserver(Protocol):
+    """Who is told what the batcher did."""
+
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CallObserver:
+        """A batch is made ready, a load for each of its slots."""
+
+    def single(self, bill: RequestCost | None, calls: int) -> CallObserver:
+        """A read is made ready to leave in a call of its own."""
+
+    def asked_again(self, slots: int, cause: str) -> None:
+        """*slots* reads of a batch have to be asked again."""
+
+
+class Batcher:
+    """A layer, the last before Graph."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        limits: window.Limits,
+        witness: BatcherObserver,
+        clock: Callable[[], float],
+        places: Places,
+    ) -> None:
+        """Ask *upstream* within *limits*, each call in one of *places*; *clock* gives monotonic seconds."""
+        self._upstream = upstream
+        self._limits = limits
+        self._witness = witness
+        self._clock = clock
+        self._places = places
+        self._tops = batch_request.LeadTokens()
+        self._companies = BatchQueues(lambda: limits, self._fly, clock, places)
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises a SidecarError."""
+        if request.channel is Channel.DIRECT:
+            return await self._alone(request, cost_context.current_cost(), is_patient=False)
+        return await self._companies.join(window.group_of(request, self._limits), request)
+
+    async def close(self) -> None:
+        """End what is queued or in the air: after a drain nobody waits for it; whoever does all the same is told."""
+        await self._companies.close()
+
+    @property
+    def queued(self) -> int:
+        """Reads that wait for their batch."""
+        return self._companies.queued
+
+    async def _fly(self, waiting: Sequence[PendingRead], place: Place | None, attempt: int = 0) -> None:
+        """Ask Graph for *waiting* until each has a reply or an error: nobody is left hanging."""
+        try:
+            await self._ask(waiting, place, attempt)
+        except SidecarError as error:
+            fail_all(waiting, error)
+        except BaseException:
+            fail_all(waiting, Cut("the batch ended unanswered"))
+            raise
+
+    async def _ask(self, waiting: Sequence[PendingRead], place: Place | None, attempt: int) -> None:
+        requests = [one.request for one in waiting]
+        top = self._tops.choose(requests, self._clock())
+        if top is None:
+            if place is not None:
+                place.release()
+            await self._all_alone(waiting)
+            return
+        with self._witness.batch([(one.bill, calls_of(one.request.query)) for one in waiting]) as sending:
+            answer = await self._call(requests, top, place, sending.left)
+            fates = batch_response.resolve(requests, top, answer, attempt)
+            sending.answered(fates.counted)
+        if fates.refused_lead:
+            self._tops.refuse(top, fates.refused_lead, self._clock())
+        async for at, reply in in_turns(fates.replies.items(), _size):
+            waiting[at].answer(reply, sending.id)
+        if fates.cause:
+            self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
+        if fates.batches or fates.singles:
+            again = [[waiting[at] for at in part if not waiting[at].reply.done()] for part in fates.batches]
+            parts = [self._fly(part, None, attempt + 1) for part in again if part]
+            await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.singles]))
+
+    async def _call(
+        self, requests: Sequence[Request], top: Credential, place: Place | None, left: OnSent
+    ) -> Reply | batch_response.BatchFailure:
+        """Graph's answer, asked on *place* or on the next that is free. What is asked again waits for the next."""
+        if place is None:
+            async with self._places.one(Kind.BATCH, top):
+                return await self._upstream.batch(requests, top, left)
+        try:
+            return await self._upstream.batch(requests, top, left)
+        finally:
+            place.release()
+
+    async def _all_alone(self, waiting: Sequence[PendingRead]) -> None:
+        await asyncio.gather(*(self._rescue(one) for one in waiting))
+
+    async def _rescue(self, one: PendingRead) -> None:
+        """The direct call for a read that no batch would answer; its validator was given for another form of asking."""
+        if one.reply.done():
+            return
+        try:
+            one.answer(await self._alone(replace(one.request, channel=Channel.DIRECT, validator=""), one.bill))
+        except SidecarError as error:
+            one.fail(error)
+
+    async def _alone(self, request: Request, bill: RequestCost | None, *, is_patient: bool = True) -> Reply:
+        with self._witness.single(bill, calls_of(request.query)) as sending:
+            async with self._places.one(Kind.SINGLE, request.credential, is_patient=is_patient):
+                reply = await self._upstream.single(request, sending.left)
+            sending.answered([was_counted(reply)])
+        return reply
+
+
+def _size(answered: tuple[int, Reply]) -> int:
+    """The bytes of a reply, all of which its caller's own task goes through."""
+    return len(answered[1].body)

@@ -1,0 +1,301 @@
+"""Asks `caching` before and after Graph is asked; loads and keeps the entry in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.cache import policy
+from proxy.core.cache.invalidation import InvalidationIndex
+from proxy.core.cache.key import Keys
+from proxy.core.cache.purge import Purges, Subject
+from proxy.core.graph.errors import ends_token
+from proxy.core.http.errors import Large, NotHeld, SidecarError, Throttled, reply_of
+from proxy.core.model import LOW_PRIORITY, Entry, EntryMeta, Reply, Request
+from proxy.core.quota.ledger import RequestCost
+from proxy.core.routing.rules import Rule
+from proxy.shell import Layer
+from proxy.shell.pipeline import cost_context
+
+HeardBehind = Callable[[Request, Reply, RequestCost, float], None]
+"""Told of the reply to a read that was asked behind another, on whose bill it was, and how many seconds it took."""
+
+
+class EntryStore(Protocol):
+    """What the cache needs of a store; none of it raises."""
+
+    def hot(self, key: bytes) -> Entry | None:
+        """The entry, if it is in memory."""
+
+    def held(self, key: bytes) -> EntryMeta | None:
+        """What is known of the entry without reading the disk."""
+
+    async def load(self, key: bytes, token: str) -> Entry | None:
+        """The entry, if it is there and opens under *token*."""
+
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+        """Hold *entry*, on disk too, behind the reply, if *write*; whether it is held."""
+
+    def drop(self, key: bytes) -> None:
+        """Forget *key* everywhere."""
+
+
+class _Found:
+    """What is held under one key: its validator known now, its body perhaps still on its way from the disk."""
+
+    def __init__(
+        self, held: EntryMeta | None, entry: Entry | None, loading: asyncio.Task[Entry | None] | None = None
+    ) -> None:
+        self.held = held
+        self._entry = entry
+        self._loading = loading
+
+    async def entry(self) -> Entry | None:
+        return await self._loading if self._loading is not None else self._entry
+
+
+class Inquiry(msgspec.Struct, frozen=True):
+    """A question that goes to Graph now, and what its answer is to be held against."""
+
+    request: Request  # with the validator of what is held, where that is of use
+    key: bytes
+    terms: policy.Terms
+    found: _Found
+    asked: float
+
+
+class Cache:
+    """A layer: serves what is held where the rules allow, else asks onward with its validator."""
+
+    def __init__(
+        self,
+        onward: Layer,
+        *,
+        store: EntryStore,
+        keys: Keys,
+        rule: Callable[[Request], Rule],
+        touches: InvalidationIndex,
+        purges: Purges,
+        now: Callable[[], float],
+        pressure: Callable[[Request], float] = lambda _request: 0.0,
+        heard_behind: HeardBehind = lambda *_heard: None,
+    ) -> None:
+        """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are.
+
+        *heard_behind* is told of replies that nobody waits for.
+        """
+        self._onward = onward
+        self._store = store
+        self._keys = keys
+        self._rule = rule
+        self._touches = touches
+        self._purges = purges
+        self._now = now
+        self._pressure = pressure
+        self._heard_behind = heard_behind
+        self._behind: dict[bytes, asyncio.Task[Reply]] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises NotHeld, and what the next layer raises."""
+        key = self._keys.entry(request)
+        found = await self._find(key, request)
+        plan, terms = await self._plan(request, key, found)
+        if isinstance(plan, policy.Refuse):
+            raise NotHeld("only-if-cached, and nothing fresh is held")
+        if isinstance(plan, policy.Ask):
+            return await self._ask(self._inquiry(request, plan.validator, key, terms, found))
+        reply = await self._reuse(request, plan, key, terms, found)
+        return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING))
+
+    async def answer_held(self, request: Request) -> Reply | None:
+        """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+        key = self._keys.entry(request)
+        held = self._store.held(key)
+        if held and not isinstance(policy.plan(request, held, self._terms(request), self._now()), policy.Reuse):
+            return None
+        found = await self._find(key, request)
+        plan, terms = await self._plan(request, key, found)
+        return await self._reuse(request, plan, key, terms, found) if isinstance(plan, policy.Reuse) else None
+
+    async def inquire(self, request: Request) -> Inquiry:
+        """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
+        key, terms = self._keys.entry(request), self._terms(request)
+        found = await self._find(key, request)
+        validator = policy.validator_for(found.held, request) if found.held else ""
+        return self._inquiry(request, validator, key, terms, found)
+
+    async def holds(self, request: Request) -> bool:
+        """Whether *request* can be asked with a validator."""
+        return bool((await self.inquire(request)).request.validator)
+
+    async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
+        """The reply that *answer* makes; None where it confirms a body that is gone: then it is asked again."""
+        entry = await inquiry.found.entry()
+        terms = self._terms_of(inquiry.request, inquiry.key, entry)
+        settled = policy.settle(inquiry.request, entry, answer, terms, inquiry.asked)
+        if settled is None:
+            return None
+        reply = settled.reply
+        if answer.status >= 400 and inquiry.request.credential and ends_token(answer.body):
+            self._touches.record_refused_token(self._keys.fingerprint(inquiry.request.credential), self._now())
+        if settled.keep is not None:
+            is_held = self._keep(inquiry, settled)
+            reply = replace(reply, stored=reply.stored and is_held)
+        return reply
+
+    async def cover(self, request: Request) -> Reply | None:
+        """What is held of *request*, where a rule lets it stand in for an answer that Graph could not give."""
+        return await self._cover(await self.inquire(request), "stale-if-error")
+
+    async def stand_in(self, inquiry: Inquiry, throttled: Throttled) -> Reply:
+        """What answers *inquiry* while a limit is reached: what is held, where a rule allows it, else Graph's words."""
+        return await self._cover(inquiry, "throttled") or throttled.reply
+
+    async def learn(self, request: Request, answer: Reply, asked: float) -> None:
+        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+        key, terms = self._keys.entry(request), self._terms(request)
+        found = await self._find(key, request)
+        entry = await found.entry()
+        if entry is not None and entry.held.asked > self._now():
+            entry = None  # the clock was ahead then: nothing tells which of the two is newer
+        settled = policy.learn(request, entry, answer, terms, asked)
+        if settled.keep is not None:
+            self._keep(Inquiry(request, key, terms, found, asked), settled)
+
+    async def close(self) -> None:
+        """End the revalidations that nobody waits for."""
+        for task in self._behind.values():
+            task.cancel()
+        await asyncio.gather(*self._behind.values(), return_exceptions=True)
+
+    def _terms(self, request: Request) -> policy.Terms:
+        touched = self._touches.invalidated_at(request, self._keys.fingerprint(request.credential))
+        proof, pressure = self._keys.proof(request.credential), self._pressure(request)
+        return policy.Terms(self._rule(request), proof, touched, pressure)
+
+    def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> policy.Terms:
+        """What bears on *request* where it may be answered from *entry*: it may list what was changed."""
+        if entry is not None and self._touches.may_concern(key, entry.held.asked):
+            fingerprint = self._keys.fingerprint(request.credential)
+            self._touches.learn(key, request, fingerprint, entry.body, entry.held.asked)
+        return self._terms(request)
+
+    async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
+        terms = self._terms(request)
+        plan = policy.plan(request, found.held, terms, self._now())
+        if isinstance(plan, policy.Reuse) and found.held and self._touches.may_concern(key, found.held.asked):
+            terms = self._terms_of(request, key, await found.entry())
+            plan = policy.plan(request, found.held, terms, self._now())
+        return plan, terms
+
+    async def _reuse(
+        self, request: Request, plan: policy.Reuse, key: bytes, terms: policy.Terms, found: _Found
+    ) -> Reply | None:
+        """What is held as a reply; None if its body is gone."""
+        entry = await found.entry()
+        if entry is None:
+            return None
+        if plan.behind:
+            self._ask_behind(self._inquiry(request, policy.validator_for(entry.held, request), key, terms, found))
+        return policy.reuse(entry, plan, terms, self._now())
+
+    def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
+        """Hold what *settled* says is to be kept, and learn from a body that is new; whether it is held."""
+        entry, request = settled.keep, inquiry.request
+        assert entry is not None  # noqa: S101 - the caller has looked
+        if settled.write:
+            fingerprint = self._keys.fingerprint(request.credential)
+            self._touches.on_stored(inquiry.key, request, fingerprint, entry.body, entry.held.asked)
+            self._purges.note(inquiry.key, self._subject(request))
+        return self._store.keep(inquiry.key, _token(request), entry, write=settled.write)
+
+    def _subject(self, request: Request) -> Subject:
+        fingerprint = self._keys.fingerprint(request.credential)
+        return Subject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
+
+    async def _find(self, key: bytes, request: Request) -> _Found:
+        """What is held, unless an order was to forget it: of what an earlier run left, only its reader can tell."""
+        if not self._rule(request).cache:
+            return NOTHING
+        found = await self._look(key, request)
+        if found.held and self._purges.any and self._is_forgotten(request, found.held):
+            self._store.drop(key)
+            return NOTHING
+        return found
+
+    def _is_forgotten(self, request: Request, held: EntryMeta) -> bool:
+        """Whether an order was to forget *held*; when that was asked for is not known if it seems to be to come."""
+        asked = held.asked if held.asked <= self._now() else 0.0
+        return self._purges.has_forgotten(self._subject(request), asked)
+
+    async def _look(self, key: bytes, request: Request) -> _Found:
+        """A validator that is known leaves at once, while its body is read from the disk."""
+        if entry := self._store.hot(key):
+            return _Found(entry.held, entry)
+        loading = self._store.load(key, _token(request))
+        if held := self._store.held(key):
+            self._purges.note(key, self._subject(request))
+            return _Found(held, None, asyncio.ensure_future(loading))
+        if (entry := await loading) is None:
+            return NOTHING
+        self._purges.note(key, self._subject(request))
+        return _Found(entry.held, entry)
+
+    def _inquiry(self, request: Request, validator: str, key: bytes, terms: policy.Terms, found: _Found) -> Inquiry:
+        return Inquiry(request.with_validator(validator), key, terms, found, self._now())
+
+    async def _ask(self, inquiry: Inquiry) -> Reply:
+        try:
+            answer = await self._onward(inquiry.request)
+        except Throttled as throttled:
+            return await self.stand_in(inquiry, throttled)
+        except Large:  # Graph has an answer, and it is streamed
+            raise
+        except SidecarError:
+            if covered := await self._cover(inquiry, "stale-if-error"):
+                return covered
+            raise
+        reply = await self.settle(inquiry, answer)
+        if reply is None:
+            return await self._ask(self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING))
+        return reply
+
+    async def _cover(self, inquiry: Inquiry, detail: str) -> Reply | None:
+        """What is held, where a rule lets it stand in for an answer that Graph could not give, or was not asked for."""
+        entry, now = await inquiry.found.entry(), self._now()
+        terms = self._terms_of(inquiry.request, inquiry.key, entry)
+        if entry and policy.may_cover(entry.held, inquiry.request.directives, terms, now):
+            return policy.cover(entry, terms, now, detail)
+        return None
+
+    def _ask_behind(self, inquiry: Inquiry) -> None:
+        """Ask for the next caller; one such question at a time is enough, and its failure is nobody's."""
+        if inquiry.key not in self._behind:
+            patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
+            inquiry = replace(inquiry, request=patient)
+            caller = cost_context.current_cost()
+            bill = caller and caller.for_background()
+            with cost_context.charged_to(bill):
+                task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
+            task.add_done_callback(lambda done: self._landed(inquiry, bill, done))
+
+    def _landed(self, inquiry: Inquiry, bill: RequestCost | None, done: asyncio.Task[Reply]) -> None:
+        del self._behind[inquiry.key]
+        if done.cancelled():
+            return
+        error = done.exception()
+        if bill is not None and (error is None or isinstance(error, SidecarError)):
+            reply = reply_of(error) if error else done.result()
+            self._heard_behind(inquiry.request, reply, bill, self._now() - inquiry.asked)
+
+
+NOTHING = _Found(None, None)
+"""What is found where nothing is held."""
+
+
+def _token(request: Request) -> str:
+    return request.credential.token if request.credential else ""

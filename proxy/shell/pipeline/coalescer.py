@@ -1,0 +1,82 @@
+"""Identical requests in flight share one answer. A flight belongs to no caller: it ends early if nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+
+from proxy.core.model import Reply, Request
+from proxy.shell import Layer
+
+
+@dataclass(eq=False, slots=True)
+class _Flight:
+    task: asyncio.Task[Reply]
+    names: tuple[str, ...]
+    has_time: bool
+    waiting: int = 0
+
+
+class Coalescer:
+    """A layer: joins a request to the flight of its twin, or starts one."""
+
+    def __init__(
+        self,
+        onward: Layer,
+        key: Callable[[Request], Hashable],
+        names: Callable[[Request], tuple[str, ...]],
+        urge: Callable[[Request], None] = lambda _request: None,
+    ) -> None:
+        """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them.
+
+        *urge* is told of a flight that waits somewhere and no longer has time.
+        """
+        self._onward = onward
+        self._key = key
+        self._names = names
+        self._urge = urge
+        self._flights: dict[Hashable, _Flight] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
+        if request.directives.stays_alone:
+            return await self._onward(request)
+        key = self._key(request)
+        flight = self._flights.get(key)
+        if flight is None:
+            return await self._wait(key, self._start(key, request))
+        if flight.has_time and not request.has_time:  # nobody waits behind a read of lower priority
+            flight.has_time = False
+            self._urge(request)
+        return (await self._wait(key, flight)).shared()
+
+    def close(self, touched: Iterable[str]) -> None:
+        """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
+        named = set(touched)
+        for key, flight in list(self._flights.items()):
+            if not named or not flight.names or not named.isdisjoint(flight.names):
+                del self._flights[key]
+
+    def _start(self, key: Hashable, request: Request) -> _Flight:
+        task = asyncio.ensure_future(self._onward(request))
+        flight = self._flights[key] = _Flight(task, self._names(request), request.has_time)
+        task.add_done_callback(lambda _done: self._forget(key, flight))
+        return flight
+
+    async def _wait(self, key: Hashable, flight: _Flight) -> Reply:
+        flight.waiting += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                self._forget(key, flight)
+                flight.task.cancel()
+
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        """Leave the map before anyone wakes: a flight that has landed is joined by nobody."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if flight.task.done() and not flight.task.cancelled():
+            flight.task.exception()  # looked at, so that a failure that everybody left is not reported as forgotten

@@ -1,0 +1,43 @@
+"""Reads of several objects at once: each id is a call, so only those are asked of Graph that are not held."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.core.graph.errors import is_trouble
+from proxy.core.merge import ids
+from proxy.core.model import ANSWERED_NOW, Reply, Request
+from proxy.core.routing.rules import Rule
+from proxy.shell.pipeline.merger import Merger
+
+
+class IdsSplitter:
+    """A layer: answers id by id what `?ids=` asks for, where rules let each of them be fresh."""
+
+    def __init__(self, onward: Merger, rule: Callable[[Request], Rule], now: Callable[[], float]) -> None:
+        """Ask *onward*, and tell it what is learnt of each; *now* gives epoch seconds."""
+        self._onward = onward
+        self._rule = rule
+        self._now = now
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises what the next layer raises."""
+        parts = ids.parts(request) if "ids=" in request.query else None
+        if parts is None or not all(ids.may_be_held(part, self._rule(part)) for part in parts.values()):
+            return await self._onward(request)
+        looked = await asyncio.gather(*(self._onward.answer_held(part) for part in parts.values()))
+        held = {each: reply for each, reply in zip(parts, looked, strict=True) if reply is not None}
+        missing = {each: part for each, part in parts.items() if each not in held}
+        if not missing:
+            return ids.join_replies(parts, held, {})
+        asked_at = self._now()
+        answer = await self._onward(ids.with_ids(request, missing) if held else request)
+        found = ids.split_reply(answer, missing)
+        if found is None:
+            is_final = not held or is_trouble(answer)  # else Graph shall say to the whole what is wrong with it
+            return answer if is_final else await self._onward(request)
+        if answer.mode in ANSWERED_NOW:
+            for each, part in missing.items():
+                await self._onward.learn(part, found[each], asked_at)
+        return ids.join_replies(parts, held, found) if held else answer

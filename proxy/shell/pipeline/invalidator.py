@@ -1,0 +1,89 @@
+"""What was changed, whoever tells of it: writes through the sidecar, Meta's webhooks, an operator's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core.cache.invalidation import InvalidationIndex
+from proxy.core.cache.key import Keys
+from proxy.core.cache.purge import Order, Purges
+from proxy.core.cache.subscriptions import Subscriptions
+from proxy.core.graph.webhooks import Event
+from proxy.core.model import Credential, EntryMeta
+
+UNSURE_S = 60
+"""Seconds in which Graph may still be at a write whose answer never came: what is asked meanwhile is not fresh."""
+
+
+class PurgeableStore(Protocol):
+    """What forgetting needs of a store."""
+
+    def held(self, key: bytes) -> EntryMeta | None:
+        """What is known of the entry without reading the disk."""
+
+    def drop(self, key: bytes) -> None:
+        """Forget *key* everywhere."""
+
+    def purge(self) -> None:
+        """Forget everything."""
+
+    async def note(self, text: bytes) -> bool:
+        """Keep *text* beside the rows for a later run; whether that is done."""
+
+    def stats(self) -> dict[str, int | float | str]:
+        """The numbers of now, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidator:
+    """Ends freshness and flights; everything it works with is made by `app`."""
+
+    touches: InvalidationIndex
+    purges: Purges
+    subscriptions: Subscriptions
+    keys: Keys
+    store: PurgeableStore
+    now: Callable[[], float]
+    flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
+
+    def on_write(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
+        """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
+        when = self.now() if answered else self.now() + UNSURE_S
+        self._close(self.touches.record_write(nodes, self.keys.fingerprint(who), when))
+
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Meta told of *events*."""
+        changed: set[str] = set()
+        for event in events:
+            self.subscriptions.on_event(event)
+            changed.update(self.touches.record_write(event.nodes, self.keys.fingerprint(None), self.now()))
+        if changed:
+            self._close(changed)
+
+    async def purge(self, order: Order) -> dict[str, object]:
+        """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
+
+        It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
+        """
+        dropped, is_marked = self._forget(order)
+        durable = await self.store.note(self.purges.save())
+        return {"dropped": dropped, "marked": is_marked, "durable": durable}
+
+    def _forget(self, order: Order) -> tuple[int | float | str, bool]:
+        names = self.touches.tags_showing(order.id) if order.id else ()
+        keys = self.purges.add(order, names, self.now())
+        self._close(names)
+        if order.all:
+            numbers = self.store.stats()
+            self.store.purge()
+            return max(numbers["memory_entries"], numbers["disk_entries"]), False
+        dropped = sum(self.store.held(key) is not None for key in keys)
+        for key in keys:
+            self.store.drop(key)
+        return dropped, self.store.stats()["disk_entries"] != 0
+
+    def _close(self, names: Iterable[str]) -> None:
+        for close in self.flights:
+            close(names)

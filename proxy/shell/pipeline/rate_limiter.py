@@ -1,0 +1,194 @@
+"""Spares the quota: what has time waits its turn, a stopped pool is left alone, and every answer is listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from proxy.core.cache.key import Keys
+from proxy.core.http.errors import Throttled
+from proxy.core.model import Credential, Reply, Request
+from proxy.core.quota.buckets import BucketName
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.limiter import FOLLOWING, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.shell import Layer
+
+_log = logging.getLogger("graph_sidecar.quota")
+
+
+class RateLimiterObserver(Protocol):
+    """Who is told what the governor did."""
+
+    def paced(self, seconds: float, pool: str) -> None:
+        """A read that has time waited so many seconds for the sake of a *pool* of this sort."""
+
+    def stopped(self, pool: str) -> None:
+        """Graph's refusal stopped a *pool* of this sort."""
+
+
+_LOOK_AGAIN_S = 1.0
+"""Seconds after which the first of a line asks again at the latest: the pace may have changed without a word."""
+
+
+@dataclass(eq=False, slots=True)
+class _PacedRead:
+    """A read that waits; *woken*, it asks again whether it may go; *urged*, it goes."""
+
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    urged: bool = False
+    has_stood: bool = False
+
+    def urge(self) -> None:
+        """Go."""
+        self.urged = True
+        self.woken.set()
+
+
+class RateLimiter:
+    """A layer, between what is held and what is asked."""
+
+    def __init__(
+        self,
+        onward: Layer,
+        *,
+        quota: Limiter,
+        keys: Keys,
+        witness: RateLimiterObserver,
+        now: Callable[[], float],
+    ) -> None:
+        """Ask *onward* as *quota* decides; *now* gives epoch seconds."""
+        self._onward = onward
+        self._quota = quota
+        self._keys = keys
+        self._witness = witness
+        self._now = now
+        self._patient: dict[Hashable, set[_PacedRead]] = {}  # by what they ask
+        self._lines: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the pool that they wait for
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises Throttled, and what the next layer raises."""
+        asker, now = QuotaSubject(self._keys.fingerprint(request.credential), request.path, request.query), self._now()
+        verdict = self._quota.admit(asker, request.priority, now, returns=request.returns)
+        if not isinstance(verdict, Wait):
+            return await self._go(request, asker, verdict)
+        verdict, pool = await self._turn(request, asker, verdict, now)
+        try:
+            return _told_why(await self._go(request, asker, verdict), "paced")
+        finally:
+            self._wake(pool, FOLLOWING)
+
+    def promote(self, request: Request) -> None:
+        """Somebody who has no time waits for the twin of *request* now: let it go."""
+        for patient in self._patient.get(self._keys.flight(request), ()):
+            patient.urge()
+
+    def on_reply(
+        self,
+        who: Credential | None,
+        reply: Reply,
+        path: str = "/",
+        query: str = "",
+        probes: tuple[BucketName, ...] = (),
+    ) -> None:
+        """Take what Graph's *reply* to *who* says of limits, which came by another way than through here."""
+        self._tell(
+            self._quota.on_reply(QuotaSubject(self._keys.fingerprint(who), path, query), reply, self._now(), probes)
+        )
+
+    async def _go(self, request: Request, asker: QuotaSubject, verdict: Go | Halt) -> Reply:
+        if isinstance(verdict, Halt):
+            raise Throttled(verdict.reply)
+        return await self._ask(request, asker, verdict)
+
+    async def _ask(self, request: Request, asker: QuotaSubject, go: Go) -> Reply:
+        try:
+            reply = await self._onward(request)
+        except BaseException as error:
+            # What failed for its own reasons tells nothing, so the next probe waits; a caller that left does not count.
+            self._quota.on_no_reply(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))
+            raise
+        self._tell(self._quota.on_reply(asker, reply, self._now(), go.probes))
+        return _told_why(reply, "probe") if go.probes else reply
+
+    async def _turn(
+        self, request: Request, asker: QuotaSubject, wait: Wait, began: float
+    ) -> tuple[Go | Halt, BucketName]:
+        """Wait until this read may go, at most as long as anyone; what is decided then, and whom it waited for."""
+        patient, end = _PacedRead(), began + self._quota.stages.longest_wait_s
+        verdict: Verdict = wait
+        with self._to_be_urged(request, patient):
+            while isinstance(verdict, Wait):
+                wait, is_over = verdict, await self._stand(patient, verdict, end)
+                has_waited = is_over or patient.urged
+                verdict = self._quota.admit(
+                    asker, request.priority, self._now(), has_waited=has_waited, returns=request.returns
+                )
+        self._witness.paced(self._now() - began, wait.bucket.label)
+        return verdict, wait.bucket
+
+    @contextlib.contextmanager
+    def _to_be_urged(self, request: Request, patient: _PacedRead) -> Iterator[None]:
+        key = self._keys.flight(request)
+        self._patient.setdefault(key, set()).add(patient)
+        try:
+            yield
+        finally:
+            self._patient[key].discard(patient)
+            if not self._patient[key]:
+                del self._patient[key]
+
+    async def _stand(self, patient: _PacedRead, wait: Wait, end: float) -> bool:
+        """Stand in line until there is reason to ask again: the first until its time has come; whether *end* has."""
+        line = self._lines.setdefault(wait.bucket, OrderedDict())
+        line[patient] = None
+        if patient.has_stood:
+            line.move_to_end(patient, last=False)
+        patient.has_stood, left = True, end - self._now()
+        seconds = min(wait.seconds, _LOOK_AGAIN_S, left) if next(iter(line)) is patient else left
+        patient.woken.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await patient.woken.wait()
+        except TimeoutError:
+            return seconds >= left
+        except asyncio.CancelledError:
+            self._wake(wait.bucket, FOLLOWING)
+            raise
+        finally:
+            del line[patient]
+            if not line:
+                self._lines.pop(wait.bucket, None)
+        return False
+
+    def _wake(self, pool: BucketName, count: int) -> None:
+        """Let the first of the line for *pool* ask again."""
+        for patient in itertools.islice(self._lines.get(pool, ()), count):
+            patient.woken.set()
+
+    def _tell(self, news: LimitChanges) -> None:
+        for name in news.stopped:
+            self._witness.stopped(name.label)
+            _log.warning("a limit of Graph's is reached: %s; it is left alone until there is allowance", _told(name))
+        if news.stopped:  # the last first, for who has to go on waiting steps to the front
+            for patient in [patient for line in self._lines.values() for patient in reversed(line)]:
+                patient.woken.set()
+        elif news.eased:
+            for pool in self._lines:
+                self._wake(pool, 1)
+
+
+def _told_why(reply: Reply, decided: str) -> Reply:
+    """*reply*, saying what was decided for the quota's sake, if it says nothing else."""
+    return replace(reply, detail=reply.detail or decided)
+
+
+def _told(name: BucketName) -> str:
+    return f"{name.label} {name.id or name.owner.hex()[:12]}".rstrip()

@@ -1,0 +1,54 @@
+"""The installation's secret: 32 bytes in a file of its own, made on first start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from proxy.core.cache.encryption import MASTER_BYTES
+from proxy.shell import files
+
+
+class KeyFileError(Exception):
+    """The key file is not one that can be trusted; the message says where it is and what is allowed."""
+
+
+def load_or_make_key(path: Path | None) -> bytes:
+    """The secret in *path*, made now if there is none; without a path one that lives as long as the process."""
+    if path is None:
+        return os.urandom(MASTER_BYTES)
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _refused(path, error.strerror or type(error).__name__) from None
+    try:
+        _make(path)
+        return _read(path)
+    except OSError as error:
+        raise _refused(path, f"it cannot be made: {error.strerror or type(error).__name__}") from None
+
+
+def _read(path: Path) -> bytes:
+    with files.opened(path) as descriptor:
+        status = os.fstat(descriptor)
+        if why := files.fault(status):
+            raise _refused(path, why)
+        if status.st_size != MASTER_BYTES:
+            raise _refused(path, f"it has {status.st_size} bytes")
+        return os.read(descriptor, MASTER_BYTES)
+
+
+def _make(path: Path) -> None:
+    """Of two starters one wins, and its secret is the one."""
+    files.make_folder(path.parent)
+    with files.draft(path, os.urandom(MASTER_BYTES)) as made:
+        files.put_first(made, path)
+
+
+def _refused(path: Path, reason: str) -> KeyFileError:
+    return KeyFileError(
+        f"key file {path}: {reason}; allowed is a plain file of {MASTER_BYTES} bytes, no link, "
+        "owned by this user and readable by no other (mode 0600)"
+    )

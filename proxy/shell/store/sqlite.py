@@ -1,0 +1,128 @@
+"""diskcache with its doors closed: bytes in, bytes out, no pickle, no files beside the database, no endless retry."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from typing import NoReturn
+
+import diskcache
+from diskcache.core import MODE_RAW, UNKNOWN
+
+PAGE_BYTES = 4096
+LARGEST_VALUE = 2**29  # SQLite's own limit is 10**9 bytes; a body that large never gets here
+FOREIGN = b""
+"""What a row that is not ours reads as: no seal opens it, so it is counted and deleted like any other bad row."""
+
+
+class BadEntry(OSError):  # noqa: N818 - diskcache takes an OSError for a miss
+    """The database asks for something that this store never put there."""
+
+
+class RawDisk(diskcache.Disk):  # type: ignore[misc]
+    """Turns rows into bytes and nothing else: a planted row must not run code or name a file (CVE-2025-69872)."""
+
+    def __init__(self, directory: str, **_ignored: object) -> None:
+        super().__init__(directory, min_file_size=2**62, pickle_protocol=5)
+
+    def hash(self, key: bytes) -> int:
+        """A number for *key*; the base class pickles to find one."""
+        return zlib.crc32(key)
+
+    def put(self, key: object) -> tuple[memoryview, bool]:
+        """The column for a key, which is bytes."""
+        if type(key) is not bytes:
+            raise TypeError("a key is bytes")
+        return sqlite3.Binary(key), True
+
+    def get(self, key: object, raw: object) -> bytes:
+        """The key of a row; the base class unpickles any that is not raw."""
+        if not raw or type(key) is not bytes:
+            raise BadEntry("a key of another kind")
+        return key
+
+    def store(self, value: object, read: object, key: object = UNKNOWN) -> tuple[int, int, None, memoryview]:  # noqa: ARG002
+        """The columns for a value, which is bytes and stays in the database."""
+        if read or type(value) is not bytes or len(value) > LARGEST_VALUE:
+            raise TypeError("a value is bytes")
+        return 0, MODE_RAW, None, sqlite3.Binary(value)
+
+    def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
+        """The value of a row, or FOREIGN for a row of another kind: never a pickle, never a file."""
+        if mode != MODE_RAW or filename is not None or read or type(value) is not bytes:
+            return FOREIGN
+        return value
+
+    def filename(self, *_args: object) -> NoReturn:
+        """No value has a file."""
+        raise BadEntry("no value has a file")
+
+    def remove(self, _path: str) -> None:
+        """Nothing: a name that the database gives is not ours to unlink."""
+
+
+class Sqlite(diskcache.Cache):  # type: ignore[misc]
+    """The rows of one database, over one connection for each thread."""
+
+    def __init__(self, directory: str, wal_bytes: int) -> None:
+        try:
+            super().__init__(directory, timeout=5, disk=RawDisk, **_settings(wal_bytes))
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Store or delete all of *changes* in one transaction: all of them, or none."""
+        with self.transact():
+            for key, blob in changes:
+                if blob is None:
+                    self.delete(key)
+                else:
+                    self.set(key, blob)
+
+    def shed(self, count: int) -> list[bytes]:
+        """Delete the *count* rows that were stored longest ago; their keys.
+
+        diskcache's cull() would do, but tells no keys, and the index must not go on promising what is gone.
+        """
+        with self.transact():
+            oldest = self._sql("SELECT key FROM Cache ORDER BY store_time LIMIT ?", (count,)).fetchall()
+            self._sql(
+                "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache ORDER BY store_time LIMIT ?)",
+                (count,),
+            )
+        return [key for (key,) in oldest]
+
+    def live_bytes(self) -> int:
+        """The size of the pages in use.
+
+        Pages that are free but not yet returned do not count: a store that counts them never shrinks by deleting, and
+        deletes until it is empty.
+        """
+        ((pages,),) = self._sql("PRAGMA page_count").fetchall()
+        ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
+        return int(pages - free) * int(self._page_size)
+
+
+def _settings(wal_bytes: int) -> dict[str, int | str]:
+    """Every setting, named: one that is not passed would be taken from the file."""
+    return {
+        "statistics": 0,  # or every read becomes a write
+        "tag_index": 0,
+        "eviction_policy": "least-recently-stored",  # least recently used makes every read a write
+        "size_limit": 2**62,  # the tier sheds by itself, before it writes
+        "cull_limit": 0,
+        "sqlite_auto_vacuum": 1,  # a deleted row gives its pages back
+        "sqlite_cache_size": 256,
+        "sqlite_journal_mode": "wal",
+        # A mapped file turns an I/O error or a truncation by others into SIGBUS (sqlite.org/mmap.html).
+        "sqlite_mmap_size": 0,
+        "sqlite_synchronous": 1,  # with WAL: power loss may drop the last commits, it does not corrupt
+        "sqlite_trusted_schema": 0,
+        "sqlite_cell_size_check": 1,
+        "sqlite_wal_autocheckpoint": wal_bytes // PAGE_BYTES,
+        "sqlite_journal_size_limit": wal_bytes,
+        "disk_min_file_size": 2**30,
+        "disk_pickle_protocol": 5,
+    }

@@ -1,0 +1,1 @@
+"""The way to Graph: connections, calls, and messages that are streamed through."""

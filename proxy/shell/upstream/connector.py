@@ -1,0 +1,112 @@
+"""Connections to Graph: by which names or addresses it is found, and whether one of them ends at our own door.
+
+A hosts file or a firewall rule that leads an application's calls here leads ours here as well, unless Graph is looked
+up past them: by name servers of our own, or at a fixed address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+
+from proxy.core.routing.connect_policy import split
+from proxy.shell.upstream.connection import UpstreamConnection
+
+_KEPT_S = 60
+"""Seconds that the address of a name is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """How the name of a host becomes an address: as the system does, unless one of these is given."""
+
+    nameservers: tuple[str, ...] = ()
+    address: str = ""
+
+
+class OwnSockets:
+    """The connections that were made from here, so that one that comes in again is known, whatever led it."""
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self._made: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.came_back = 0
+        """How many came in at our own listener."""
+
+    def make(self, found: tuple[Any, ...]) -> socket.socket:
+        """A socket towards an address as getaddrinfo describes it."""
+        family, kind, protocol, _, _ = found
+        made = socket.socket(family, kind, protocol)
+        self._made.add(made)
+        return made
+
+    def knows(self, caller: Sequence[Any] | None) -> bool:
+        """Whether *caller*, the address at the other end of what came in, is our own."""
+        is_ours = caller is not None and any(_end(made) == _plain(caller) for made in list(self._made))
+        self.came_back += is_ours
+        return is_ours
+
+
+def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
+    """A pool of connections to Graph; who may use how many at once is counted outside of it."""
+    pool = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=_resolver(lookup), socket_factory=own.make
+    )
+    # There is no public way to say who reads what comes; tests/journeys/test_stray_replies.py sees that it is ours.
+    made = partial(UpstreamConnection, loop=asyncio.get_running_loop())
+    pool._factory = cast("partial[ResponseHandler]", made)  # noqa: SLF001
+    return pool
+
+
+def _resolver(lookup: Lookup) -> AbstractResolver | None:
+    if lookup.address:
+        return _Fixed(*split(lookup.address, 0))
+    if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after
+        return aiohttp.AsyncResolver(None, list(lookup.nameservers), lookups="b")
+    return aiohttp.ThreadedResolver()
+
+
+class _Fixed(AbstractResolver):
+    """Every name is at one address; port 0: at the port that was asked for."""
+
+    def __init__(self, ip: str, port: int) -> None:
+        self._ip = ip
+        self._port = port
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        return [
+            ResolveResult(
+                hostname=host,
+                host=self._ip,
+                port=self._port or port,
+                family=socket.AF_INET6 if ":" in self._ip else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _end(made: socket.socket) -> tuple[str, int] | None:
+    try:
+        return _plain(made.getsockname())
+    except OSError:  # closed
+        return None
+
+
+def _plain(address: Sequence[Any]) -> tuple[str, int]:
+    return str(address[0]).removeprefix("::ffff:"), int(address[1])

@@ -1,0 +1,209 @@
+"""Connections to Graph, handed out in fair shares: nobody's slow calls take the last of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
+from dataclasses import dataclass
+from math import inf
+from typing import Protocol
+
+from proxy.core.batch import window
+from proxy.core.batch.fair_share import FairQueue, Kind, Shares
+from proxy.core.http.errors import Overloaded
+from proxy.core.model import Credential, Reply, Request
+from proxy.shell.http.forms import EncodedForm
+from proxy.shell.upstream.client import OnSent, UpstreamClient
+
+_LOOKS = 8
+"""How often in the longest time that a read may wait those who wait are looked at."""
+
+
+def owner_of(credential: Credential | None) -> Hashable:
+    """Whose share a call is of: a token's; all that have none share one."""
+    return credential.token if credential else ""
+
+
+class Member(Protocol):
+    """Somebody who waits for connections."""
+
+    def seize(self) -> bool:
+        """Take one, if there is anybody here who may; the kind of call may."""
+
+    def served(self) -> bool:
+        """One was taken and nothing is waited for any more; whether to wait for the next at once."""
+
+    def look(self, now: float) -> None:
+        """Let go of those who have waited too long."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One connection, which is held until it is given back."""
+
+    places: Places
+    kind: Kind
+    owners: Collection[Hashable]
+    is_held: bool = True
+
+    def release(self) -> None:
+        """Give it back; a second time does nothing."""
+        if self.is_held:
+            self.is_held = False
+            self.places.give_back(self)
+
+
+class Places:
+    """All connections of one sidecar to Graph, streams excepted."""
+
+    def __init__(self, count: int, limits: window.Limits, clock: Callable[[], float]) -> None:
+        """Hand out *count*; a read waits as long as *limits* say."""
+        self.shares = Shares(count)
+        self.limits = limits
+        self.clock = clock
+        self._rings: OrderedDict[Kind, OrderedDict[Member, None]] = OrderedDict((kind, OrderedDict()) for kind in Kind)
+        self._lines = {kind: _Line(self, kind) for kind in Kind}
+        self._next_look: asyncio.Handle | None = None
+
+    def take(self, kind: Kind, owners: Collection[Hashable]) -> Place:
+        """Take one for *owners*, of whom each may."""
+        self.shares.take(kind, owners)
+        return Place(self, kind, owners)
+
+    def give_back(self, place: Place) -> None:
+        """Let the next have *place*."""
+        self.shares.give_back(place.kind, place.owners)
+        self._offer()
+
+    def want(self, kind: Kind, member: Member) -> None:
+        """Let *member* have one as soon as its turn comes."""
+        self._rings[kind].setdefault(member)
+        self._offer()
+        if self._next_look is None and self._rings[kind]:
+            self._look_later()
+
+    def waits(self, kind: Kind, member: Member) -> bool:
+        """Whether *member* waits for its turn."""
+        return member in self._rings[kind]
+
+    def forget(self, kind: Kind, member: Member) -> None:
+        """No longer wait for *member*'s sake."""
+        self._rings[kind].pop(member, None)
+
+    @contextlib.asynccontextmanager
+    async def one(self, kind: Kind, credential: Credential | None, *, is_patient: bool = True) -> AsyncIterator[Place]:
+        """A connection for a call of *credential*, waited for; not longer than a read may unless it *is_patient*.
+
+        Raises Overloaded.
+        """
+        place = await self._lines[kind].join(owner_of(credential), is_patient=is_patient)
+        try:
+            yield place
+        finally:
+            place.release()
+
+    def _offer(self) -> None:
+        """Hand out what is free: to one kind of call after the other, within each to one member after the other."""
+        while self.shares.free:
+            kind = next((kind for kind in self._rings if self._grant(kind)), None)
+            if kind is None:
+                return
+            self._rings.move_to_end(kind)
+
+    def _grant(self, kind: Kind) -> bool:
+        if not self.shares.may_take(kind):
+            return False
+        ring = self._rings[kind]
+        member = next((member for member in ring if member.seize()), None)
+        if member is None:
+            return False
+        del ring[member]
+        if member.served():
+            ring[member] = None
+        return True
+
+    def _look_later(self) -> None:
+        seconds = self.limits.queue_s / _LOOKS
+        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._next_look, now = None, self.clock()
+        members = [member for ring in self._rings.values() for member in ring]
+        for member in members:
+            member.look(now)
+        if members:
+            self._look_later()
+
+
+class Calls:
+    """Calls of their own to Graph, each of which waits for a connection as long as it takes."""
+
+    def __init__(self, upstream: UpstreamClient, places: Places) -> None:
+        """Ask *upstream*, each call in one of *places*."""
+        self._upstream = upstream
+        self._places = places
+
+    async def single(self, request: Request, left: OnSent) -> Reply:
+        """Graph's answer to one read. Raises a SidecarError."""
+        async with self._places.one(Kind.SINGLE, request.credential):
+            return await self._upstream.single(request, left)
+
+    async def post(
+        self, host: str, path: str, language: str, form: EncodedForm, left: OnSent, *, who: Credential
+    ) -> Reply:
+        """Graph's answer to a batch of *who*, an application, which may hold writes. Raises a SidecarError."""
+        async with self._places.one(Kind.CARRIED, who):
+            return await self._upstream.post(host, path, language, form, left)
+
+
+class _Line:
+    """Calls of one kind, each of which waits for a connection of its own."""
+
+    def __init__(self, places: Places, kind: Kind) -> None:
+        self._places = places
+        self._kind = kind
+        self._queue: FairQueue[asyncio.Future[Place]] = FairQueue()
+
+    async def join(self, owner: Hashable, *, is_patient: bool) -> Place:
+        places = self._places
+        if not is_patient:
+            waited = self._queue.waited(owner, places.shares.may_take, places.clock())
+            if refusal := window.refusal(len(self._queue), waited, places.limits):
+                raise Overloaded(refusal)
+        place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        self._queue.add(place, owner, inf if is_patient else places.clock())
+        places.want(self._kind, self)
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                place.result().release()
+            raise
+        finally:
+            self._queue.discard(place)
+            if not self._queue:
+                places.forget(self._kind, self)
+
+    def seize(self) -> bool:
+        places, owners = self._places, []
+
+        def may(owner: Hashable) -> bool:
+            if not places.shares.may_take(owner):
+                return False
+            owners.append(owner)
+            return True
+
+        for place in self._queue.take(1, may, places.clock()):
+            place.set_result(places.take(self._kind, tuple(owners)))
+            return True
+        return False
+
+    def served(self) -> bool:
+        return bool(self._queue)
+
+    def look(self, now: float) -> None:
+        for place in self._queue.late(now - self._places.limits.queue_s):
+            if not place.done():
+                place.set_exception(Overloaded(window.waited_out(self._places.limits)))

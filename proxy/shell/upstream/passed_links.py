@@ -1,0 +1,63 @@
+"""Paging links in replies that pass through: a short JSON reply is held until it is whole, anything else goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from proxy.core.http import codings, headers
+from proxy.core.model import Headers
+from proxy.core.reply import passed_links
+from proxy.core.reply.render import LinkOrigin
+from proxy.shell.upstream.http1 import Streamed
+
+_CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+async def led_back(
+    answer: Streamed, way_in: LinkOrigin, came: Callable[[], None]
+) -> tuple[Headers, AsyncIterator[bytes]]:
+    """The header fields and the body of *answer*, its paging links led back by *way_in* where they can be found.
+
+    *came* is told of each piece that is held. Raises what reading the answer does.
+    """
+    if not way_in.origin or not passed_links.may_hold_links(answer.status, answer.fields):
+        return answer.fields, answer.content.iter_any()
+    pieces, size = [], 0
+    async for piece in answer.content.iter_any():
+        came()
+        pieces.append(piece)
+        size += len(piece)
+        if size > passed_links.LARGEST:
+            return answer.fields, _all(pieces, answer.content.iter_any())
+    raw = b"".join(pieces)
+    plain = _plain(raw, answer.fields)
+    if plain is None or (changed := passed_links.led_back(plain, way_in)) == plain:
+        return answer.fields, _all([raw])
+    told = headers.without(answer.fields, _CODED)
+    return (*told, ("Content-Length", str(len(changed)))), _all([changed])
+
+
+def _plain(raw: bytes, fields: Headers) -> bytes | None:
+    """*raw* without its coding; None for what makes no sense, is not whole, or is more than is held."""
+    unpack = codings.unpacker(codings.named(fields))
+    if unpack is None:
+        return raw
+    pieces, size = [], 0
+    try:
+        for piece in unpack.feed(raw):
+            pieces.append(piece)
+            size += len(piece)
+            if size > 2 * passed_links.LARGEST:
+                return None
+        unpack.end()
+    except (codings.Broken, codings.Ended):
+        return None
+    return b"".join(pieces)
+
+
+async def _all(pieces: list[bytes], rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    if rest is not None:
+        async for piece in rest:
+            yield piece

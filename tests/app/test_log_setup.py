@@ -1,0 +1,108 @@
+import asyncio
+import io
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxy.app import log_setup
+from proxy.app.sidecar import sidecar
+from proxy.core.observe.access_log import AccessLogEntry
+from proxy.settings import Address, LogSettings, Settings
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What goes to standard error while logging is set up as in `serve`."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    log_setup.set_up(LogSettings(level="debug", format="text"))
+    yield sys.stderr  # type: ignore[misc] # it is the one put there above
+    root.handlers[:], root.level = before
+    for name in ("aiohttp", "asyncio", "graph_sidecar.reply"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_where_it_happened_is_told_without_the_words() -> None:
+    """An exception is told in either format by its place and its kind; its text may quote a token."""
+    record = logging.LogRecord(
+        "graph_sidecar.store", logging.ERROR, __file__, 1, "met %s", ("trouble",), _raised("sesame")
+    )
+    told = json.loads(log_setup._JsonLines().format(record))
+    assert (told["level"], told["logger"], told["message"]) == ("error", "graph_sidecar.store", "met trouble")
+    for text in (told["where"], log_setup._Lines().format(record)):
+        assert "_raised" in text
+        assert text.endswith("ValueError")
+        assert "sesame" not in text
+
+
+def _raised(text: str) -> Any:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        return sys.exc_info()
+
+
+async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> None:
+    """A request line with a stray space is refused, and the token in it stays out of the log."""
+    settings = Settings(listen=Address("127.0.0.1", 0), admin=Address("127.0.0.1", 0), cache={"disk_mb": 0})  # type: ignore[arg-type] # pydantic takes a table
+    async with sidecar(settings) as running:
+        reader, writer = await asyncio.open_connection(running.listen.host, running.listen.port)
+        writer.write(b"GET /v25.0/me?access_token=sesame&name=a b HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    logging.getLogger().handlers[0].flush()
+    assert "a message was refused" in told.getvalue()
+    assert "sesame" not in told.getvalue()
+
+
+@pytest.mark.parametrize("bound, most", [("MOST_LINES", 3), ("MOST_CHARACTERS", 2 * len("number 0\n"))])
+def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    """A pipe that is full holds nobody up: what does not fit is lost, and how much that was is told."""
+    monkeypatch.setattr(log_setup, bound, most)
+    stream, may_go = io.StringIO(), threading.Event()
+    monkeypatch.setattr(stream, "flush", may_go.wait)
+    handler = log_setup._Behind(stream)
+    handler.emit(_line("first"))
+    while not stream.getvalue():  # it is being written, and the flush takes long
+        time.sleep(0.001)
+    for number in range(10):
+        handler.emit(_line(f"number {number}"))
+    may_go.set()
+    handler.close()
+    assert [line for line in stream.getvalue().splitlines() if "number" in line] == [f"number {n}" for n in range(3)]
+    assert '"lost_lines": 7' in stream.getvalue()
+
+
+def _line(text: str) -> logging.LogRecord:
+    return logging.LogRecord("graph_sidecar", logging.INFO, __file__, 1, text, (), None)
+
+
+def test_a_reply_is_one_flat_object(told: io.StringIO) -> None:
+    """In JSON its words stand beside time and level; in text it is one short line."""
+    line = AccessLogEntry(
+        "MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14, batch="a-1", size=7
+    )
+    record = _line("%s")
+    record.args, record.told = (line,), line
+    found = json.loads(log_setup._JsonLines().format(record))
+    assert {"time", "level", "logger", "mode", "status", "route", "app", "batch"} <= found.keys()
+    assert (found["mode"], found["total_ms"], found["size"]) == ("MISS", 83.14, 7)
+    assert "detail" not in found
+    assert record.getMessage() == "MISS 200 GET /{id} 83.1 ms app 0123456789ab batch a-1"
+    del told
+
+
+def test_levels_change_while_it_runs(told: io.StringIO) -> None:
+    """`POST /log` ends here: the level of all, and whether replies are told."""
+    del told
+    assert log_setup.change(level="warning") == {"level": "warning", "replies": False}
+    assert log_setup.change(level="info") == {"level": "info", "replies": True}
+    assert log_setup.change(replies=False) == {"level": "info", "replies": False}
+    assert log_setup.change() == {"level": "info", "replies": False}

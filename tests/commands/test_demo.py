@@ -1,0 +1,198 @@
+"""The demo as a person meets it: what it counts, what it prints, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.commands.demo import traffic
+from proxy.commands.demo.processes import Part, PartError, ending
+
+DEMO = [sys.executable, "-m", "proxy", "demo", "--quick"]
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here to look for processes")
+
+
+@pytest.fixture
+def marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
+    """A mark that every process of a demo inherits, and a folder for what it keeps; what is left of both."""
+    mark = f"DEMO_OF_A_TEST={uuid.uuid4()}"
+    monkeypatch.setenv(*mark.split("="))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def left() -> list[Path]:
+        ours = Path(f"/proc/{os.getpid()}")
+        return [
+            *(each for each in Path("/proc").glob("[0-9]*") if each != ours and _has(each, mark)),
+            *tmp_path.glob("*"),
+        ]
+
+    return left
+
+
+def _has(process: Path, mark: str) -> bool:
+    try:
+        return mark.encode() in (process / "environ").read_bytes()
+    except OSError:  # it has just ended
+        return False
+
+
+class Terminal:
+    """A demo that believes to be on a terminal of 80 columns."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = pty.openpty()
+        self._raw, self.text = b"", ""
+        self.process = subprocess.Popen(
+            DEMO,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"},
+        )
+        os.close(theirs)
+
+    def read_until(self, words: str) -> str:
+        """Everything up to *words*; the test's own time limit ends this."""
+        while words not in self.text:
+            self._read()
+        return self.text
+
+    def status(self) -> int:
+        """Its exit status, once it has said all."""
+        while self._read():
+            pass
+        return self.process.wait()
+
+    def _read(self) -> bool:
+        try:
+            found = os.read(self._ours, 65536)
+        except OSError:  # nobody is at the other end any more
+            found = b""
+        self._raw += found
+        self.text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", self._raw.decode(errors="replace"))
+        return bool(found)
+
+    @property
+    def has_cursor(self) -> bool:
+        """Whether the cursor was shown again after it had been hidden."""
+        return self._raw.rfind(b"\x1b[?25h") > self._raw.rfind(b"\x1b[?25l") > 0
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+
+@contextmanager
+def on_a_terminal() -> Iterator[Terminal]:
+    """A demo that is ended whatever the test does."""
+    terminal = Terminal()
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+@needs_proc
+def test_the_demo_counts_the_savings_honestly(marked: Callable[[], list[Path]]) -> None:
+    """Without a terminal the demo ends by itself, its numbers add up, and nothing of it stays behind."""
+    done = subprocess.run(DEMO, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+    def row(name: str) -> list[int]:
+        found = re.search(rf"^ *{re.escape(name)} +(.*)$", done.stdout, re.MULTILINE)
+        assert found, f"no row called {name}"
+        return [int(each.replace(",", "")) for each in re.findall(r"(?<![-+.\d])[\d,]+(?![\d%.])", found[1])]
+
+    asked = row("GETs asked")[0] + row("changes posted")[0]
+    direct, through = row("calls Graph counted")
+    assert direct == asked
+    # Collapsed and fresh are the sidecar's word; what they leave is the emulator's.
+    assert through == asked - row("avoided: collapsed")[0] - row("avoided: fresh *")[0]
+    assert row("HTTP calls made")[0] == asked
+    assert row("HTTP calls made")[1] < through
+    assert "failed" not in done.stdout
+    assert "━" not in done.stdout
+    assert not marked()
+
+
+def test_the_demo_stays_up_on_a_terminal(marked: Callable[[], list[Path]]) -> None:
+    """On a terminal the sidecar stays up, the three lines to try work as printed, and Ctrl-C is the good end."""
+    if not shutil.which("curl"):
+        pytest.skip("no curl here to try the lines with")
+    with on_a_terminal() as terminal:
+        shown = terminal.read_until("Ctrl-C ends it.")
+        ask, change, stats = re.findall(r"^curl .*$", shown, re.MULTILINE)
+        assert "fwd=uri-miss; stored" in _said(ask)
+        assert "fwd=stale; fwd-status=304" in _said(ask)
+        assert '{"success":true}' in _said(change)
+        assert '"name":"Me"' in _said(ask)
+        assert '"calls_avoided"' in _said(stats)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.status() == 0
+    assert "Traceback" not in terminal.text
+    assert not marked()
+
+
+def _said(command: str) -> str:
+    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@needs_proc
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_demo_can_be_interrupted(marked: Callable[[], list[Path]], number: signal.Signals, status: int) -> None:
+    """Whoever has seen enough in the middle gets a quiet end, the cursor back, and no process left over."""
+    with on_a_terminal() as terminal:
+        terminal.read_until(" / ")  # the count beside the bar
+        terminal.process.send_signal(number)
+        assert terminal.status() == status
+    assert terminal.has_cursor
+    assert "Traceback" not in terminal.text
+    assert not marked()
+
+
+@needs_proc
+def test_nothing_survives_a_demo_that_is_killed(marked: Callable[[], list[Path]]) -> None:
+    """Even after kill -9 the emulator, the sidecar and its folder are gone: nobody has to hunt for them."""
+    with on_a_terminal() as terminal:
+        terminal.read_until(" / ")  # the count beside the bar
+        terminal.process.kill()
+        terminal.status()
+        deadline = time.monotonic() + 20
+        while marked() and time.monotonic() < deadline:
+            time.sleep(0.02)  # they are nobody's children any more, so there is nothing to wait for
+    assert not marked()
+
+
+def test_a_part_that_fails_tells_why() -> None:
+    """When a process of the demo cannot start, its last words are the message, and no process waits for it."""
+    with ending() as told, Part("nobody", told) as part, pytest.raises(PartError, match="nobody: KeyError"):
+        part.hear()
+
+
+def test_the_same_traffic_goes_both_ways() -> None:
+    """Both ways get the same requests, most of them asked before: that is what makes them comparable."""
+    teams = [
+        traffic.Team(token, tuple((f"act_{token}_{n}", tuple(f"{n}{m}" for m in range(25))) for n in range(3)))
+        for token in traffic.TOKENS
+    ]
+    first, second = (traffic.plan_visits(teams, callers=300, seconds=10) for _ in range(2))
+    assert first == second
+    asked = [ask for caller in first for visit in caller for ask in visit.asks]
+    reads = [ask for ask in asked if not ask.body]
+    assert len(set(reads)) < len(reads) / 10
+    assert 0 < len(asked) - len(reads) < len(reads) / 50

@@ -1,0 +1,167 @@
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from proxy.core.cache.tags import TagIndex
+from proxy.core.model import Request
+from tests.core.samples import request
+from tests.work import lines_run
+
+ANN, BOB = b"a" * 16, b"b" * 16
+KEY = b"k"
+PAGE = b'{"data":[{"id":"11"},{"id":"12","name":"x"}],"paging":{}}'
+
+
+class Few(TagIndex):
+    PLACES = 4
+    NAMES = 2
+
+
+def at(path: str, query: str = "") -> Request:
+    """A read of *path*."""
+    return replace(request(query), path=path)
+
+
+def meets(kin: TagIndex, written: tuple[str, ...], read: Request, *, by: bytes = ANN, reader: bytes = BOB) -> bool:
+    """Whether a write to *written* changes what *read* reads."""
+    return not set(kin.tags_written(written, by)).isdisjoint(kin.tags_read(read, reader))
+
+
+@pytest.mark.parametrize(
+    "written, path, query, changed",
+    [
+        ("11", "/11", "fields=name", True),
+        ("11", "/11/feed", "", True),
+        ("11", "/", "ids=10,11", True),
+        ("11", "/", "ids=%5B%2210%22,%2211%22%5D", True),
+        ("11", "/", "id=11", True),
+        ("11", "/campaigns", "ids=10,11", True),
+        ("11", "/12", "", False),
+        ("11", "/", "ids=12", False),
+        ("11", "/12/feed", "fields=ids=11", False),
+        ("act_1", "/act_1/campaigns", "", True),
+        ("me", "/me/feed", "", True),
+        ("cocacola", "/cocacola", "", True),
+    ],
+)
+def test_what_a_path_names(written: str, path: str, query: str, *, changed: bool) -> None:
+    """A write changes what is read of its object: itself, its edges, and a list of ids with it."""
+    assert meets(TagIndex(), (written,), at(path, query)) is changed
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        PAGE,
+        b'{"id":"1","campaigns":{"data":[{"id":"12"}]}}',
+        b'{"7":{"data":[{"adsets":{"data":[{"id":"12"}]}}]}}',
+        b'{"data":[3,{"id":4},{"name":"x"},{"id":"12"}],"x":[[{"data":[{"id":"13"}]}]]}',
+    ],
+)
+def test_what_lists_an_object_changes_with_it(body: bytes) -> None:
+    """Once a body was seen to list an object, a write to that object changes the list, for whoever reads it."""
+    kin = TagIndex()
+    assert not meets(kin, ("12",), at("/act_1/campaigns"))
+    kin.learn(KEY, at("/act_1/campaigns", "limit=2"), ANN, body)
+    assert meets(kin, ("12",), at("/act_1/campaigns", "fields=id"))
+    assert not meets(kin, ("14",), at("/act_1/campaigns"))
+    assert not meets(kin, ("12",), at("/act_1/adsets"))
+    assert not meets(kin, ("12",), at("/act_1"))
+    kin.learn(KEY, at("/act_1", "fields=ads"), ANN, body)
+    assert meets(kin, ("12",), at("/act_1", "fields=ads"))
+    assert not meets(kin, ("12",), at("/act_1", "fields=name"))
+
+
+@pytest.mark.parametrize("body", [b'{"data":[{"id":"12"}],"x":"%b"}', b'{"x":"%b","data":[{"id": "\\u0031\\u0032"}]}'])
+def test_a_large_body_is_learned_from_without_being_taken_apart(body: bytes) -> None:
+    """What it lists is found by its ids; that more may be found than is listed ends freshness early, never late."""
+    kin, large = TagIndex(), body % (b"x" * 2**18)
+    assert kin.learn(KEY, at("/act_1/campaigns"), ANN, large)[0] == ("12",)
+    rows = b'{"data":[' + b'{"id":"12"},' * 50_000 + b'{"id":"13"}]}'
+    assert lines_run(lambda: kin.learn(KEY, at("/act_1/campaigns"), ANN, rows)) < 8 * 50_000
+    assert meets(kin, ("13",), at("/act_1/campaigns"))
+
+
+@pytest.mark.parametrize("body", [b"", b'{"data"', b'{"data":1}', b'{"data":[]}', b'{"data":{"id":"12"}}', b"[" * 9999])
+def test_what_lists_nothing(body: bytes) -> None:
+    """A body that holds no list, or is none, teaches nothing and hurts nobody."""
+    kin = TagIndex()
+    assert kin.learn(KEY, at("/act_1/campaigns"), ANN, body) == ((), "/act_1/campaigns")
+    assert kin.knows(KEY)
+
+
+def test_me_is_whoever_asks() -> None:
+    """A write to `me` changes the caller's own; who that is, is known once a body has told."""
+    kin = TagIndex()
+    assert meets(kin, ("me",), at("/me"), by=ANN, reader=ANN)
+    assert meets(kin, ("me",), at("/me"), by=ANN, reader=BOB)  # nobody knows whether Bob's token is of the same user
+    kin.learn(KEY, at("/me", "fields=name"), ANN, b'{"name":"Ann","id":"77"}')
+    assert meets(kin, ("me",), at("/me/feed"), by=ANN, reader=ANN)
+    assert meets(kin, ("me",), at("/77/feed"), by=ANN, reader=BOB)
+    assert meets(kin, ("77",), at("/me/feed"), by=BOB, reader=ANN)
+    kin.learn(KEY, at("/me"), BOB, b'{"id":"78"}')
+    assert not meets(kin, ("me",), at("/me/feed"), by=ANN, reader=BOB)
+    assert not meets(kin, ("78",), at("/me/feed"), by=BOB, reader=ANN)
+    kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
+    assert meets(kin, ("me",), at("/me/feed"), by=ANN, reader=BOB)
+
+
+def test_lists_of_me_are_the_callers_own() -> None:
+    """What one caller's `/me/accounts` lists says nothing of another's."""
+    kin = TagIndex()
+    kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
+    kin.learn(KEY, at("/me/accounts"), ANN, PAGE)
+    assert meets(kin, ("11",), at("/me/accounts"), reader=ANN)
+    assert not meets(kin, ("11",), at("/me/accounts"), reader=BOB)
+
+
+@pytest.mark.parametrize("path", ["/me", "/me/feed", "/cocacola/feed"])
+def test_whoever_is_not_known_by_number_may_be_any(path: str) -> None:
+    """Until an answer has told the number, a write to any number ends what is read under the name."""
+    kin = TagIndex()
+    assert meets(kin, ("77",), at(path), reader=ANN)
+    assert not meets(kin, ("act_1",), at(path), reader=ANN)
+    assert not meets(kin, ("77",), at("/78"), reader=ANN)
+    kin.learn(KEY, at(f"/{path.split('/')[1]}"), ANN, b'{"id":"78"}')
+    assert not meets(kin, ("77",), at(path), reader=ANN)
+    assert meets(kin, ("78",), at(path), reader=ANN)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"id":7}', b'{"id":""}', b"[]", b"nonsense"])
+def test_a_name_that_nobody_has_told_the_id_of(body: bytes) -> None:
+    """A body without an id leaves a name on its own."""
+    kin = TagIndex()
+    kin.learn(KEY, at("/cocacola"), ANN, body)
+    assert kin.tags_written(("cocacola",), ANN) == ("cocacola",)
+
+
+def test_a_page_by_its_name() -> None:
+    """A write to a page's id changes what is read under its name, and the other way round."""
+    kin = TagIndex()
+    kin.learn(KEY, at("/cocacola"), ANN, b'{"id":"40796308305","name":"Coca-Cola"}')
+    assert meets(kin, ("40796308305",), at("/cocacola/feed"))
+    assert meets(kin, ("cocacola",), at("/40796308305/feed"))
+
+
+def test_a_write_to_who_knows_what() -> None:
+    """A write that names nothing changes anything, and a read that names nothing is changed by any."""
+    assert TagIndex().tags_written((), ANN) == ()
+    assert TagIndex().tags_read(at("/", "fields=id"), ANN) == ()
+
+
+def test_memory_is_bounded() -> None:
+    """Of much that is learned the older part is forgotten, the bodies that it came from with it."""
+    kin = Few()
+    for number in range(20):
+        listed = json.dumps({"data": [{"id": f"{number}"}, {"id": "x"}]}).encode()
+        kin.learn(b"%d" % number, at(f"/act_{number}/ads"), ANN, listed)
+        kin.learn(b"%d" % number, at(f"/name{number}"), ANN, b'{"id":"1"}')
+    assert kin.knows(b"19")
+    assert not kin.knows(b"1")
+    assert meets(kin, ("19",), at("/act_19/ads"))
+    assert not meets(kin, ("1",), at("/act_1/ads"))
+    assert len(kin._ids) <= 2
+    assert kin._young.size + kin._old.size <= 2 * (4 + 3)
+    kin.forget(b"19")
+    assert not kin.knows(b"19")

@@ -1,0 +1,55 @@
+"""Counts by bounds, and the quantiles that can be read off them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.observe.histogram import Histogram
+
+BOUNDS = (1, 2, 5, 10)
+
+
+def of(*values: float) -> Histogram:
+    """One that has observed *values*."""
+    histogram = Histogram(BOUNDS)
+    for value in values:
+        histogram.observe(value)
+    return histogram
+
+
+def test_buckets_are_told_as_prometheus_reads_them() -> None:
+    """Each bound with all that is not above it; the last bound is infinity."""
+    histogram = of(0.5, 1, 1.5, 7, 100)
+    assert list(histogram.cumulative()) == [("1.0", 2), ("2.0", 3), ("5.0", 3), ("10.0", 4), ("+Inf", 5)]
+    assert histogram.sum == 110
+
+
+@pytest.mark.parametrize("share, value", [(0.5, 1.5), (0.25, 1.0), (1.0, 5.0)])
+def test_quantiles_lie_straight_within_a_bucket(share: float, value: float) -> None:
+    """As Prometheus' histogram_quantile has them."""
+    assert of(0.5, 1.2, 1.8, 4).quantile(share) == value
+
+
+def test_of_nothing_every_quantile_is_zero() -> None:
+    """An empty state has a number, too."""
+    assert of().quantile(0.5) == 0
+
+
+def test_quantiles_forget_what_is_older_than_two_rotations() -> None:
+    """They are about the last minute or two; the counts are about everything."""
+    histogram = of(8, 8, 8)
+    histogram.rotate()
+    assert histogram.quantile(0.5) > 5
+    histogram.observe(0.5)
+    histogram.rotate()
+    assert histogram.quantile(0.5) <= 1
+    assert sum(histogram.counts) == 4
+
+
+@given(st.lists(st.floats(0, 20), min_size=1))
+def test_a_quantile_lies_within_the_bounds(values: list[float]) -> None:
+    """And the higher share has the higher value."""
+    histogram = of(*values)
+    assert 0 <= histogram.quantile(0.5) <= histogram.quantile(0.99) <= BOUNDS[-1]

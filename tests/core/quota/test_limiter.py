@@ -1,0 +1,411 @@
+import json
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.graph.throttles import THROTTLED
+from proxy.core.model import Headers, Mode, Reply, Request
+from proxy.core.quota.bucket import Stages
+from proxy.core.quota.buckets import BucketName
+from proxy.core.quota.descriptors import QuotaSubject, one_node
+from proxy.core.quota.limiter import GO, Go, Halt, Lately, Limiter, Wait, throttle
+from proxy.core.quota.returning_callers import Returning
+from tests.work import lines_run
+
+ANN, BOB = b"a" * 16, b"b" * 16
+TYPED = ("Content-Type", "application/json; charset=UTF-8")
+
+
+def refusal(code: int, status: int = 400, *, subcode: int | None = None, fields: Headers = ()) -> Reply:
+    """Graph's word that a limit is reached."""
+    error = {"message": f"(#{code}) too many", "type": "OAuthException", "code": code, "error_subcode": subcode}
+    return Reply(status, (TYPED, *fields), json.dumps({"error": error}).encode())
+
+
+def good(*fields: tuple[str, str], status: int = 200) -> Reply:
+    """An answer of Graph's."""
+    return Reply(status, (TYPED, *fields), b'{"id":"1"}')
+
+
+def app_usage(percent: float) -> tuple[str, str]:
+    """The app's usage."""
+    return "X-App-Usage", json.dumps({"call_count": percent})
+
+
+def business(ident: str, use: str, percent: float, minutes: int = 0) -> tuple[str, str]:
+    """The usage of one use of an account's or a business'."""
+    told = {"type": use, "call_count": percent, "estimated_time_to_regain_access": minutes}
+    return "X-Business-Use-Case-Usage", json.dumps({ident: [told]})
+
+
+def asks(path: str, query: str = "", who: bytes = ANN) -> QuotaSubject:
+    """A read of *who*'s."""
+    return QuotaSubject(who, path, query)
+
+
+def request(path: str) -> Request:
+    """A read."""
+    return Request("graph.facebook.com", "v25.0", path, "")
+
+
+def is_halted(quota: Limiter, asker: QuotaSubject, now: float = 1000.9) -> bool:
+    """Whether Graph is not asked."""
+    return isinstance(quota.admit(asker, 3, now), Halt)
+
+
+@pytest.mark.parametrize(
+    "code, subcode, asked, stopped, open_",
+    [
+        (4, None, "/act_1", ["/act_1", "/act_2", "/111", "/me/accounts", "/"], []),
+        (341, None, "/111/feed", ["/act_1", "/111"], []),
+        (4, 1504022, "/act_1/insights", ["/act_2/insights", "/111/insights"], ["/act_1", "/111"]),
+        (17, None, "/act_1", ["/act_1", "/act_2", "/111"], []),
+        (17, 2446079, "/act_1/ads", ["/act_1", "/act_1/ads"], ["/act_1/insights", "/act_2", "/111"]),
+        (32, None, "/77/feed", ["/77", "/77/posts", "/77_5/comments"], ["/78", "/act_1"]),
+        (613, 1487742, "/act_1/ads", ["/act_1", "/act_1/campaigns"], ["/act_1/insights", "/act_2", "/111"]),
+        (80000, None, "/act_1/insights", ["/act_1/insights"], ["/act_1/ads", "/act_2/insights", "/111"]),
+        (80003, None, "/act_1/customaudiences", ["/act_1/customaudiences"], ["/act_1/ads", "/act_2"]),
+        (80004, None, "/act_1/ads", ["/act_1/adsets"], ["/act_1/insights", "/act_2/ads"]),
+        (80001, None, "/77/feed", ["/77/feed", "/77"], ["/78/feed", "/act_1"]),
+        (80004, None, "/?ids=act_1,act_2", ["/?ids=act_1,act_2"], ["/act_1", "/act_2"]),
+        (32, None, "/?ids=77,78", ["/77", "/?ids=77,78"], []),
+        (613, None, "/", ["/"], ["/77"]),
+        (613, None, "/900/adnetworkanalytics", ["/900/adnetworkanalytics"], ["/900", "/900/roles", "/901/feed"]),
+        (613, 1996, "/900/feed", ["/900/feed"], ["/900", "/900/roles"]),
+        (613, 5044001, "/act_1/ads", ["/act_1/ads"], ["/act_1", "/act_1/campaigns"]),
+        (613, None, "/?ids=1,2", ["/?ids=1,2"], ["/1", "/?ids=1,3"]),
+        (368, None, "/900/feed", ["/900/feed"], ["/900", "/900/roles"]),
+        (130429, None, "/900", ["/900", "/900/messages"], ["/901"]),
+    ],
+)
+def test_each_code_stops_the_pool_that_it_speaks_of(
+    code: int, subcode: int | None, asked: str, stopped: list[str], open_: list[str]
+) -> None:
+    """The narrowest that the read names; nothing else of this token's, and nothing of another's."""
+    quota = Limiter(Stages())
+    news = quota.on_reply(_split(asked), refusal(code, subcode=subcode), 1000)
+    assert len(news.stopped) == 1
+    assert {path: is_halted(quota, _split(path)) for path in [*stopped, *open_]} == {
+        **dict.fromkeys(stopped, True),
+        **dict.fromkeys(open_, False),
+    }
+    assert not any(is_halted(quota, _split(path, BOB)) for path in [asked, *stopped])
+
+
+def _split(target: str, who: bytes = ANN) -> QuotaSubject:
+    path, _, query = target.partition("?")
+    return QuotaSubject(who, path, query)
+
+
+@pytest.mark.parametrize("status", [200, 400, 403, 429])
+@pytest.mark.parametrize("code", sorted(THROTTLED))
+def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
+    """Statuses of refusals differ from call to call."""
+    error = throttle(refusal(code, status))
+    assert error is not None
+    assert error.code == code
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error_code": 4, "error_msg": "(#4) Application request limit reached"},
+        {"code": 4, "error_type": "OAuthException", "error_message": "too many"},
+    ],
+)
+def test_a_refusal_in_an_old_shape_is_one(told: dict[str, object]) -> None:
+    """Whatever it calls its members, with status 200 and on."""
+    for status in (200, 400):
+        quota = Limiter(Stages())
+        quota.on_reply(asks("/1"), Reply(status, (TYPED,), json.dumps(told).encode()), 1000)
+        assert is_halted(quota, asks("/2"))
+
+
+@pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), Reply(400, (), b"<html>")])
+def test_nothing_else_is_a_refusal(reply: Reply) -> None:
+    """Trouble and bad tokens stop no pool."""
+    quota = Limiter(Stages())
+    assert quota.on_reply(asks("/1"), reply, 1000).stopped == ()
+    assert quota.admit(asks("/1"), 3, 1001) is GO
+
+
+def test_what_is_said_again() -> None:
+    """Graph's own status, body and fields, less what belonged to that one call, and when to come back."""
+    quota = Limiter(Stages())
+    trace, challenge = ("x-fb-trace-id", "A"), ("WWW-Authenticate", "OAuth")
+    quota.on_reply(asks("/1"), refusal(4, 403, fields=(trace, challenge, app_usage(100))), 1000)
+    verdict = quota.admit(asks("/2"), 3, 1000.5)
+    assert isinstance(verdict, Halt)
+    again = verdict.reply
+    assert again.headers == (TYPED, challenge, ("Retry-After", "1"))
+    assert (again.status, again.body, again.mode, again.detail) == (403, refusal(4).body, Mode.REUSED, "throttled")
+    assert (again.upstream_s, again.ttl) == (None, None)
+
+
+def test_who_wanted_no_code_gets_none() -> None:
+    """`suppress_http_code` is one caller's wish: the others get the status that goes with the error."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1", "suppress_http_code=1"), refusal(4, 200), 1000)
+    statuses = {}
+    for query in ("", "suppress_http_code=1"):
+        verdict = quota.admit(asks("/1", query), 3, 1000.5)
+        assert isinstance(verdict, Halt)
+        statuses[query] = verdict.reply.status
+    assert statuses == {"": 400, "suppress_http_code=1": 200}
+
+
+def test_graphs_own_time_to_regain_is_kept() -> None:
+    """Minutes of the business usage beside the refusal, of that very account alone."""
+    quota = Limiter(Stages())
+    asker = asks("/act_1/insights")
+    quota.on_reply(asker, refusal(80000, fields=(business("1", "ads_insights", 100, 5), app_usage(100))), 1000)
+    assert is_halted(quota, asker, 1299)
+    assert isinstance(quota.admit(asker, 3, 1300), Go)
+
+
+@pytest.mark.parametrize(
+    "value, seconds",
+    [("90", 90), (" 7 ", 7), ("0", 0), ("Thu, 01 Jan 1970 00:18:00 GMT", 80), ("soon", 0), ("-5", 0), ("", 0)],
+)
+def test_retry_after_of_graphs_is_kept(value: str, seconds: int) -> None:
+    """In seconds or as a date (RFC 9110 section 10.2.3); what cannot be read names no time."""
+    quota, asker = Limiter(Stages()), asks("/1")
+    quota.on_reply(asker, refusal(4, 429, fields=(("retry-after", value),)), 1000)
+    quota.ended(asker, 1000, is_refused=True)
+    verdicts = [quota.admit(asker, 3, now, returns=quota.returns(asker)) for now in (1000.5, 999.5 + max(seconds, 1))]
+    halted = [isinstance(verdict, Halt) for verdict in verdicts]
+    assert halted == ([True, True] if seconds else [False, False])
+    assert isinstance(quota.admit(asker, 3, 1000 + seconds, returns=True), Go)
+
+
+def test_a_reset_beside_another_limits_refusal_names_no_time() -> None:
+    """What Graph says of an account is no word about an edge, and an account's own reset counts once it is used up."""
+    reset = ("X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": 9.67, "reset_time_duration": 100}))
+    for code, fields in ((613, (business("1", "ads_insights", 50, 5),)), (17, (reset,))):
+        quota, asker = Limiter(Stages()), asks("/act_1/insights")
+        quota.on_reply(asker, refusal(code, subcode=2446079 if code == 17 else None, fields=fields), 1000)
+        assert is_halted(quota, asker, 1000.9)
+        assert not is_halted(quota, asker, 1001)
+
+
+def test_who_was_refused_is_known_until_it_is_answered() -> None:
+    """By token and read; an answer ends it, whoever it was that refused."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1"), refusal(4), 1000)
+    for reply in (refusal(4), good(), refusal(613)):
+        quota.answered(asks("/1"), reply, 1001)
+        assert quota.returns(asks("/1")) is (throttle(reply) is not None)
+    assert not quota.returns(asks("/2"))
+    assert not quota.returns(asks("/1", who=BOB))
+
+
+def test_who_was_refused_long_ago_is_forgotten() -> None:
+    """Memory is bounded by time and by places."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1"), refusal(4), 1000)
+    for number in range(Returning.PLACES + 1):
+        quota.answered(asks(f"/{number}"), refusal(4), 1000)
+    assert [quota.returns(asks(path)) for path in ("/0", "/1")] == [False, True]
+    for _time in range(Returning.PLACES):
+        quota.answered(asks("/9"), good(), 1000 + Returning.LASTS_S + 1)
+    assert not quota.returns(asks(f"/{Returning.PLACES}"))
+
+
+def test_one_probe_at_a_time() -> None:
+    """When its time is up one read goes, the others get the last answer, until the probe has told."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1"), refusal(4), 1000)
+    probe = quota.admit(asks("/1"), 3, 1030)
+    assert isinstance(probe, Go)
+    assert len(probe.probes) == 1
+    assert is_halted(quota, asks("/2"), 1030)
+    assert quota.admit(asks("/2"), 3, 1030, returns=True) == probe  # who was refused is one, too
+    quota.on_reply(asks("/1"), good(), 1031, probe.probes)
+    assert isinstance(quota.admit(asks("/2"), 3, 1031), Go)
+
+
+@pytest.mark.parametrize(
+    "answer, opens",
+    [(good(), True), (good(status=304), True), (refusal(100), True), (refusal(1, 500), False), (refusal(4), False)],
+)
+def test_what_a_probe_tells(answer: Reply, opens: bool) -> None:  # noqa: FBT001
+    """Whatever Graph answers as ever opens; a refusal or trouble does not."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/act_1"), refusal(80004), 1000)
+    probe = quota.admit(asks("/act_1"), 3, 1030)
+    assert isinstance(probe, Go)
+    quota.on_reply(asks("/act_1"), answer, 1031, probe.probes)
+    assert is_halted(quota, asks("/act_1"), 1031.9) is not opens
+
+
+def test_a_probe_that_was_lost_is_sent_again() -> None:
+    """A caller that left, or a broken connection, leaves no pool stopped for ever."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1"), refusal(4), 1000)
+    probe = quota.admit(asks("/1"), 3, 1030)
+    assert isinstance(probe, Go)
+    quota.on_no_reply(probe.probes, 1031, at_once=True)
+    again = quota.admit(asks("/1"), 3, 1031)
+    assert isinstance(again, Go)
+    assert again.probes == probe.probes
+
+
+def test_answers_to_reads_that_had_left_open_nothing() -> None:
+    """Only a probe's answer speaks of now."""
+    quota = Limiter(Stages())
+    quota.on_reply(asks("/1"), refusal(4), 1000)
+    quota.on_reply(asks("/1"), good(app_usage(3)), 1000.2)
+    assert is_halted(quota, asks("/1"), 1000.5)
+
+
+def test_objects_belong_to_what_graph_names_with_them() -> None:
+    """A campaign's usage names its account; from then on it is stopped and open with it."""
+    quota = Limiter(Stages())
+    for campaign in ("501", "502"):
+        quota.on_reply(asks(f"/{campaign}"), good(business("1", "ads_management", 10)), 1000)
+    quota.on_reply(asks("/501"), refusal(80004), 1000)
+    assert is_halted(quota, asks("/502"))
+    assert is_halted(quota, asks("/act_1"))
+    assert not is_halted(quota, asks("/502/insights"))
+    assert not is_halted(quota, asks("/503"))
+
+
+def test_a_page_and_its_use() -> None:
+    """What is not an ad account is stopped by business and use, for every object that was told to be of it."""
+    quota = Limiter(Stages())
+    for node in ("77", "88"):
+        quota.on_reply(asks(f"/{node}"), good(business("9", "pages", 10)), 1000)
+    quota.on_reply(asks("/77"), refusal(80001), 1000)
+    assert [is_halted(quota, asks(path)) for path in ("/88/feed", "/99")] == [True, False]
+
+
+def test_what_names_several_teaches_nothing() -> None:
+    """Of a reply that tells of two accounts nobody knows which one the object is of."""
+    quota = Limiter(Stages())
+    both = json.dumps({one: [{"type": "ads_management", "call_count": 5}] for one in ("1", "2")})
+    quota.on_reply(asks("/501"), good(("X-Business-Use-Case-Usage", both)), 1000)
+    quota.on_reply(asks("/501"), refusal(80004), 1000)
+    assert is_halted(quota, asks("/501"))
+    assert not is_halted(quota, asks("/act_1"))
+
+
+def test_what_a_whole_batch_tells_of_a_business_holds_for_reads_of_it() -> None:
+    """The use that a code names is found among those told, and so is the time to regain."""
+    quota = Limiter(Stages())
+    told = {"500": [{"type": "pages", "call_count": 100, "estimated_time_to_regain_access": 2}]}
+    quota.on_usage(asks("/"), (("X-Business-Use-Case-Usage", json.dumps(told)),), 1000)
+    (stopped,) = quota.on_reply(asks("/500/feed"), refusal(80001), 1001).stopped
+    assert (stopped.kind, stopped.id, stopped.type) == ("business", "500", "pages")
+    assert [is_halted(quota, asks("/500/feed"), now) for now in (1060, 1119)] == [True, True]
+
+
+def test_what_a_whole_batch_tells_of_its_account_holds_for_it() -> None:
+    """Where all slots read one object, the headers on the outside are about it."""
+    quota = Limiter(Stages())
+    reads = [request(f"/act_7{edge}") for edge in ("", "/ads")]
+    told = json.dumps({"acc_id_util_pct": 100, "reset_time_duration": 90})
+    quota.on_usage(asks(one_node(reads)), (("X-Ad-Account-Usage", told),), 1000)
+    assert quota.pressure(asks("/act_7/campaigns"), 1001) == 1
+    assert one_node([*reads, request("/act_8")]) == "/"
+
+
+def test_what_has_time_waits_where_it_must_and_only_there() -> None:
+    """From the spare stage on, by urgency, and never twice."""
+    quota = Limiter(Stages())
+    quota.on_usage(asks("/1"), (app_usage(79),), 1000)
+    assert [quota.admit(asks("/1"), 7, 1001) for _ in range(2)] == [GO, GO]
+    quota.on_usage(asks("/1"), (app_usage(90),), 1002)
+    assert quota.admit(asks("/1"), 5, 1003) is GO  # the first turn is free
+    wait = quota.admit(asks("/1"), 5, 1003)
+    assert isinstance(wait, Wait)
+    assert (wait.bucket.label, 0 < wait.seconds <= 30) == ("app", True)
+    assert quota.admit(asks("/1"), 5, 1003, has_waited=True) is GO
+    assert quota.admit(asks("/1"), 4, 1003) is GO
+    assert quota.admit(asks("/1", who=BOB), 7, 1003) is GO
+
+
+def test_a_hundred_percent_holds_nothing_back_that_only_graph_can_answer() -> None:
+    """Without a refusal there is none to give; what may be old is told by the pressure."""
+    quota = Limiter(Stages())
+    quota.on_usage(asks("/1"), (app_usage(100),), 1000)
+    assert quota.pressure(asks("/1"), 1001) == 1
+    assert isinstance(quota.admit(asks("/1"), 3, 1001), Go)
+
+
+def test_one_app_for_all_tokens_if_so_set() -> None:
+    """Then what one token was told of app and accounts holds for all, but not of the user."""
+    quota = Limiter(Stages(), shared=True)
+    quota.on_reply(asks("/act_1"), refusal(80004), 1000)
+    assert is_halted(quota, asks("/act_1", who=BOB))
+    quota.on_reply(asks("/1"), refusal(17), 1000)
+    assert (is_halted(quota, asks("/2")), is_halted(quota, asks("/2", who=BOB))) == (True, False)
+
+
+def test_disabled_it_only_tells() -> None:
+    """Usage is known, nothing is done."""
+    quota = Limiter(Stages(enabled=False))
+    quota.on_reply(asks("/1"), refusal(4, fields=(app_usage(100),)), 1000)
+    assert quota.admit(asks("/1"), 7, 1001) is GO
+    assert quota.pressure(asks("/1"), 1001) == 0
+    assert [row["percent"] for row in quota.buckets.shown(1001)] == [100]
+    assert quota.newest_usage(asks("/1"), 1001) == (app_usage(100),)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["/1", "/act_1", "/act_1/insights", "/me/feed", "/"]),
+            st.sampled_from([good(), good(app_usage(85)), good(app_usage(100)), refusal(4), refusal(80004)]),
+            st.floats(0, 200),
+        ),
+        max_size=20,
+    )
+)
+def test_nobody_is_left_behind(story: list[tuple[str, Reply, float]]) -> None:
+    """Whatever Graph says in whatever order, once every limit's longest time is up a read is asked again."""
+    quota, now = Limiter(Stages()), 1000.0
+    for path, reply, later in story:
+        now += later
+        verdict = quota.admit(asks(path), 3, now)
+        if isinstance(verdict, Go):
+            quota.on_reply(asks(path), reply, now, verdict.probes)
+    for path in ("/1", "/act_1", "/act_1/insights"):
+        verdict = quota.admit(asks(path), 3, now + 1000)
+        assert isinstance(verdict, Go)
+        quota.on_reply(asks(path), good(), now + 1000, verdict.probes)
+
+
+def test_a_name_tells_no_token() -> None:
+    """For counting it is a sort of pool."""
+    assert BucketName("app", ANN, "", "").label == "app"
+    assert BucketName("account", ANN, "1", "ads_insights").label == "account/ads_insights"
+    assert BucketName("business", ANN, "1", "never heard of").label == "business/other"
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*, is_shared: bool) -> None:
+    """Every process sees more tokens with time; what they asked lately is not gone through for each patient read."""
+    few, many = (Limiter(Stages(foresight_s=60.0), shared=is_shared) for _ in range(2))
+    for quota, tokens in ((few, 10), (many, 20_000)):
+        for at in range(tokens):
+            quota.admit(QuotaSubject(at.to_bytes(16), "/me", ""), 3, 1000.0)
+        quota.on_reply(asks("/me"), good(app_usage(50)), 1000.5)
+    steps_few = lines_run(partial(few.admit, asks("/me"), 7, 1001.0))
+    steps_many = lines_run(partial(many.admit, asks("/me"), 7, 1001.0))
+    assert steps_many <= 2 * steps_few
+
+
+def test_an_asker_whose_place_is_gone_counts_as_late_as_the_latest_of_those() -> None:
+    """The memory of who came is bounded; forgetting an asker makes a patient read wait longer, never less."""
+    lately = Lately(places=2)
+    lately.came(ANN, 1.0)
+    lately.came(BOB, 2.0)
+    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.0), lately.has_come(b"c" * 16, 0.0)) == (
+        True,
+        False,
+        False,
+    )
+    lately.came(b"c" * 16, 3.0)
+    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.5), lately.any_since(2.5)) == (True, False, True)

@@ -1,0 +1,549 @@
+"""When reads leave together, and that each comes back with its own reply: the batcher alone, Graph faked."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from proxy.core.batch.response import BatchFailure
+from proxy.core.batch.window import Limits
+from proxy.core.http.errors import Cut, Draining, Late, Overloaded, Unreachable
+from proxy.core.model import Channel, Credential, Reply, Request
+from proxy.core.quota.ledger import RequestCost
+from proxy.shell.observe.counters import CountedCall, Counters
+from proxy.shell.pipeline.batch_queue import BatchQueue, PendingRead
+from proxy.shell.pipeline.batcher import Batcher
+from proxy.shell.upstream.fair_share import Place, Places
+from tests.shell.fakes import JSON, Clock, ask, told, turns
+
+Answer = Reply | BatchFailure | BaseException
+
+
+class Flight:
+    """One batch in the air, which lands when the test says so."""
+
+    def __init__(self, requests: Sequence[Request], top: Credential) -> None:
+        self.requests = tuple(requests)
+        self.top = top
+        self.answer: asyncio.Future[Reply | BatchFailure] = asyncio.get_running_loop().create_future()
+
+    @property
+    def paths(self) -> list[str]:
+        return [request.path for request in self.requests]
+
+    def land(self, answer: Answer | None = None) -> None:
+        if isinstance(answer, BaseException):
+            self.answer.set_exception(answer)
+        else:
+            self.answer.set_result(answer or array(*(slot(request.path) for request in self.requests)))
+
+
+class FakeUpstream:
+    """A Graph whose batches land by hand, or at once with what *lands* says; calls of their own are answered."""
+
+    def __init__(self, lands: Callable[[Flight], Answer | None] | None = None) -> None:
+        self.flights: list[Flight] = []
+        self.singles: list[Request] = []
+        self.single_trouble: dict[str, Exception] = {}
+        self._lands = lands
+        self.asked = asyncio.Event()
+
+    async def batch(
+        self, requests: Sequence[Request], top: Credential, left: Callable[[], None]
+    ) -> Reply | BatchFailure:
+        left()
+        flight = Flight(requests, top)
+        self.flights.append(flight)
+        self.asked.set()
+        if self._lands:
+            flight.land(self._lands(flight))
+        return await flight.answer
+
+    async def single(self, request: Request, left: Callable[[], None]) -> Reply:
+        left()
+        self.singles.append(request)
+        if trouble := self.single_trouble.get(request.path):
+            raise trouble
+        return told(f"alone {request.path}".encode())
+
+
+class FakeWitness(Counters):
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(Clock(), Clock())
+        self.told: list[tuple[object, ...]] = []
+
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CountedCall:
+        self.told.append(("batch", len(loads)))
+        return super().batch(loads)
+
+    def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
+        self.told.append(("single",))
+        return super().single(bill, calls)
+
+    def asked_again(self, slots: int, cause: str) -> None:
+        self.told.append(("again", slots, cause))
+
+
+def slot(body: str, code: int = 200) -> dict[str, object]:
+    """One slot of Graph's array."""
+    return {"code": code, "headers": [{"name": JSON[0], "value": "text/javascript"}], "body": body}
+
+
+def array(*slots: object) -> Reply:
+    """Graph's reply to a batch."""
+    return Reply(200, (JSON,), json.dumps(slots).encode(), upstream_s=0.08)
+
+
+def refusal(code: int, status: int = 400) -> Reply:
+    """A batch refused as a whole."""
+    return Reply(status, (JSON,), json.dumps({"error": {"code": code, "message": "no"}}).encode())
+
+
+def batcher(
+    upstream: FakeUpstream,
+    witness: FakeWitness | None = None,
+    clock: Clock | None = None,
+    connections: int = 64,
+    **limits: object,
+) -> Batcher:
+    """A batcher that waits long for company unless told otherwise."""
+    given, clock = Limits(**({"window_s": 3600.0} | limits)), clock or Clock()  # type: ignore[arg-type]
+    return Batcher(upstream, given, witness or FakeWitness(), clock, Places(connections, given, clock))
+
+
+def start(layer: Batcher, *requests: Request) -> list[asyncio.Future[Reply]]:
+    """A caller for each of *requests*, all in one turn of the loop."""
+    return [asyncio.ensure_future(layer(request)) for request in requests]
+
+
+def reads(count: int, **fields: object) -> list[Request]:
+    """So many different reads."""
+    return [ask(f"/{number}", **fields) for number in range(count)]  # type: ignore[arg-type]
+
+
+# --- when a batch leaves
+
+
+async def test_a_lone_read_waits_for_nobody() -> None:
+    """With nothing in flight a read leaves at the end of the loop's turn, however long the window is."""
+    upstream = FakeUpstream()
+    (caller,) = start(batcher(upstream), ask())
+    await turns()
+    assert upstream.flights[0].paths == ["/111"]
+    upstream.flights[0].land()
+    assert (await caller).body == b"/111"
+
+
+async def test_what_comes_in_one_turn_leaves_together() -> None:
+    """Reads that arrive at once share one call, and each gets its own reply."""
+    upstream = FakeUpstream()
+    callers = start(batcher(upstream), *reads(20))
+    await turns()
+    assert [len(flight.requests) for flight in upstream.flights] == [20]
+    upstream.flights[0].land()
+    assert [reply.body for reply in await asyncio.gather(*callers)] == [f"/{n}".encode() for n in range(20)]
+
+
+async def test_a_full_batch_leaves_at_once_and_the_rest_with_the_landing() -> None:
+    """Behind a flight reads gather; a full load does not wait, a rest leaves when the flight lands."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, slots=2)
+    callers = start(layer, *reads(5))
+    await turns()
+    assert [flight.paths for flight in upstream.flights] == [["/0", "/1"], ["/2", "/3"]]
+    assert layer.queued == 1
+    upstream.flights[0].land()
+    upstream.flights[1].land()
+    await turns(10)
+    assert upstream.flights[2].paths == ["/4"]
+    upstream.flights[2].land()
+    assert len(await asyncio.gather(*callers)) == 5
+
+
+async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
+    """Company is waited for as long as the window, not as long as Graph takes."""
+    upstream, loop = FakeUpstream(), asyncio.get_running_loop()
+    limits = Limits(window_s=0.001)
+    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
+    callers = start(layer, ask("/1"))
+    await turns()
+    upstream.asked.clear()
+    callers += start(layer, ask("/2"))
+    await turns()
+    await upstream.asked.wait()
+    assert [flight.paths for flight in upstream.flights] == [["/1"], ["/2"]]
+    for flight in upstream.flights:
+        flight.land()
+    second = (await asyncio.gather(*callers))[1]
+    assert second.window_s is not None
+    assert second.window_s >= 0.001
+
+
+async def test_only_so_many_batches_are_in_flight() -> None:
+    """Graph never works on more calls than there are connections, full loads included."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, slots=1, connections=4)
+    callers = start(layer, *reads(4))
+    await turns()
+    assert (len(upstream.flights), layer.queued) == (2, 2)  # the others are left to other tokens and kinds of call
+    upstream.flights[0].land()
+    await turns(10)
+    assert (len(upstream.flights), layer.queued) == (3, 1)
+    upstream.flights[1].land()
+    await turns(10)
+    assert (len(upstream.flights), layer.queued) == (4, 0)
+    for flight in upstream.flights[2:]:
+        flight.land()
+    await asyncio.gather(*callers)
+
+
+@pytest.mark.parametrize(
+    "other,by_token,calls",
+    [
+        (ask("/2", token="token-b"), False, 1),
+        (ask("/2", token="token-b"), True, 2),
+        (ask("/2"), True, 1),
+        (ask("/2", host="other.test"), False, 2),
+        (ask("/2", language="de"), False, 2),
+    ],
+)
+async def test_who_may_ride_together(other: Request, calls: int, *, by_token: bool) -> None:
+    """Reads share a call only where that call says the same of all of them; tokens apart if so set."""
+    upstream = FakeUpstream(lambda _flight: None)
+    await asyncio.gather(*start(batcher(upstream, by_token=by_token), ask("/1"), other))
+    assert len(upstream.flights) == calls
+
+
+async def test_a_read_that_must_go_alone_does() -> None:
+    """What the route sends directly never waits for a batch."""
+    upstream, witness = FakeUpstream(), FakeWitness()
+    request = replace(ask(), channel=Channel.DIRECT)
+    assert (await batcher(upstream, witness)(request)).body == b"alone /111"
+    assert (upstream.singles, upstream.flights, witness.told) == ([request], [], [("single",)])
+
+
+async def test_times_are_told() -> None:
+    """A reply knows how long it waited for company and for Graph."""
+    upstream, clock = FakeUpstream(), Clock()
+    layer = batcher(upstream, clock=clock, connections=1)
+    first = start(layer, ask("/1"))
+    await turns()
+    second = start(layer, ask("/2"))
+    await turns()
+    clock.now += 3
+    upstream.flights[0].land()
+    await turns(10)
+    upstream.flights[1].land()
+    reply = (await asyncio.gather(*first, *second))[1]
+    assert (reply.window_s, reply.upstream_s) == (3.0, 0.08)
+
+
+# --- who waits and who leaves
+
+
+async def test_beyond_the_queue_a_read_is_refused() -> None:
+    """Overload is told at once and to the newcomer alone; those who wait are served."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, queue=2, connections=1)
+    callers = start(layer, ask("/0"))
+    await turns()
+    callers += start(layer, ask("/1"), ask("/2"))
+    await turns()
+    with pytest.raises(Overloaded, match="2 requests wait"):
+        await layer(ask("/3"))
+    upstream.flights[0].land()
+    await turns(10)
+    upstream.flights[1].land()
+    assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2"]
+
+
+async def test_large_replies_of_a_batch_are_handed_out_in_turns() -> None:
+    """Every caller's task goes through its own body: of large ones a few are woken in one turn of the loop."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, window_s=0.0)
+    callers = start(layer, *(ask(f"/{at}") for at in range(8)))
+    await upstream.asked.wait()
+    upstream.flights[0].land(array(*(slot(str(at) * 100_000) for at in range(8))))
+    done = [0]
+    while done[-1] < len(callers):
+        await asyncio.sleep(0)
+        done.append(sum(caller.done() for caller in callers))
+    assert max(after - before for before, after in itertools.pairwise(done)) <= 2
+    assert [(await caller).body for caller in callers] == [str(at).encode() * 100_000 for at in range(8)]
+
+
+class CountedWaiting(PendingRead):
+    """A read in a queue that counts how often it is compared with another."""
+
+    compared = 0
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        type(self).compared += 1
+        return self is other
+
+
+async def test_behind_a_queue_that_stands_newcomers_are_told_at_once() -> None:
+    """Once the first in line has waited a while, the next of its token is not let in, and nobody is overtaken."""
+    upstream, clock = FakeUpstream(), Clock()
+    layer = batcher(upstream, clock=clock, connections=1, queue_s=2.0, window_s=0.0)
+    callers = start(layer, ask("/0"))
+    await turns()
+    callers += start(layer, ask("/1"))
+    await turns()
+    clock.now += 0.4
+    callers += start(layer, ask("/2"))
+    await turns()
+    clock.now += 0.2
+    with pytest.raises(Overloaded, match=r"wait for 0\.6 s"):
+        await layer(ask("/3"))
+    upstream.flights[0].land()
+    await turns(10)
+    assert upstream.flights[1].paths == ["/1", "/2"]
+    callers += start(layer, ask("/4"))
+    await turns()
+    upstream.flights[1].land()
+    await turns(10)
+    upstream.flights[2].land()
+    assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2", b"/4"]
+
+
+async def test_what_waits_too_long_is_told() -> None:
+    """A read that no connection became free for is told so; the next is let in again."""
+    loop, limits = asyncio.get_running_loop(), Limits(window_s=0.0, queue_s=0.05)
+    upstream = FakeUpstream()
+    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(1, limits, loop.time))
+    first = start(layer, ask("/0"))
+    await turns()
+    with pytest.raises(Overloaded, match=r"within 0\.05 s"):
+        await layer(ask("/1"))
+    upstream.flights[0].land()
+    await asyncio.gather(*first)
+    last = start(layer, ask("/2"))
+    await turns()
+    upstream.flights[1].land()
+    assert [reply.body for reply in await asyncio.gather(*last)] == [b"/2"]
+
+
+async def test_a_flight_that_all_have_left_ends() -> None:
+    """Its place is the next one's at once; the call was made and is counted."""
+    upstream, witness = FakeUpstream(), FakeWitness()
+    layer = batcher(upstream, witness, connections=1)
+    leavers = start(layer, ask("/0"), ask("/1"))
+    await turns()
+    (stayer,) = start(layer, ask("/2", token="token-b"))
+    await turns()
+    leavers[0].cancel()
+    await turns(10)
+    assert len(upstream.flights) == 1
+    leavers[1].cancel()
+    await turns(10)
+    assert upstream.flights[0].answer.cancelled()
+    assert upstream.flights[1].paths == ["/2"]
+    upstream.flights[1].land()
+    assert (await stayer).body == b"/2"
+    assert witness.ledger.uncertain == 2
+
+
+async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
+    """The reads before and behind the one that leaves are not looked at, so a crowd can leave at once."""
+
+    async def fly(_waiting: Sequence[PendingRead], _place: Place | None) -> None:
+        raise AssertionError("no read is due")
+
+    company = BatchQueue(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _company: None)
+    loop = asyncio.get_running_loop()
+    crowd = [CountedWaiting(ask(f"/{at}"), loop.create_future(), 0.0) for at in range(500)]
+    for waiting in crowd:
+        company.add(waiting)
+    for waiting in [*crowd[1::2], *reversed(crowd[::2])]:
+        waiting.reply.cancel()
+        company.leave(waiting)
+    assert company.queued == 0
+    assert CountedWaiting.compared <= len(crowd)
+    company.end()
+
+
+async def test_who_leaves_the_queue_is_not_asked_for() -> None:
+    """A caller that hangs up while it waits costs no call."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, connections=1)
+    first = start(layer, ask("/0"))
+    await turns()
+    leaver, stayer = start(layer, ask("/1"), ask("/2"))
+    await turns()
+    leaver.cancel()
+    await turns()
+    assert layer.queued == 1
+    upstream.flights[0].land()
+    await turns(10)
+    assert upstream.flights[1].paths == ["/2"]
+    upstream.flights[1].land()
+    assert (await stayer).body == b"/2"
+    await asyncio.gather(*first)
+
+
+async def test_who_leaves_a_flight_hurts_nobody() -> None:
+    """Batch mates of a caller that hung up get their answers from the same call."""
+    upstream = FakeUpstream()
+    leaver, stayer = start(batcher(upstream), ask("/1"), ask("/2"))
+    await turns()
+    leaver.cancel()
+    await turns()
+    upstream.flights[0].land()
+    assert (await stayer).body == b"/2"
+    assert (len(upstream.flights), upstream.singles) == (1, [])
+
+
+async def test_for_who_has_left_nothing_is_asked_again() -> None:
+    """A read in trouble whose caller is gone is let go."""
+    upstream = FakeUpstream()
+    leaver, stayer = start(batcher(upstream), ask("/1"), ask("/2"))
+    await turns()
+    leaver.cancel()
+    await turns()
+    upstream.flights[0].land(BatchFailure.CUT)
+    await turns()
+    assert [flight.paths for flight in upstream.flights[1:]] == [["/2"]]
+    upstream.flights[1].land(BatchFailure.CUT)
+    assert (await stayer).body == b"alone /2"
+    assert [request.path for request in upstream.singles] == ["/2"]
+
+
+async def test_close_ends_what_waits() -> None:
+    """After a drain nobody is left hanging: what is queued or in the air ends at once, with an error that says so."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream, slots=2, connections=1)
+    callers = start(layer, *reads(5))
+    await turns()
+    await layer.close()
+    told_to = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(each) for each in told_to] == [Cut, Cut, Draining, Draining, Draining]
+    assert upstream.flights[0].answer.cancelled()
+    assert (len(upstream.flights), layer.queued, layer._companies._companies) == (1, 0, {})
+
+
+async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
+    """Memory does not grow with the tokens and languages that have passed by."""
+    layer = batcher(FakeUpstream(lambda _flight: None), by_token=True)
+    for number in range(3):
+        await layer(ask(token=f"token-{number}"))
+    await turns(10)
+    assert layer._companies._companies == {}
+
+
+# --- what becomes of a batch
+
+
+async def test_null_and_missing_slots_are_asked_again() -> None:
+    """A slot without an answer costs its own read another call, in a smaller batch first, then alone."""
+    witness = FakeWitness()
+
+    def lands(flight: Flight) -> Reply:
+        return array(*(None if request.path in {"/1", "/2"} else slot(request.path) for request in flight.requests))
+
+    upstream = FakeUpstream(lands)
+    replies = await asyncio.gather(*start(batcher(upstream, witness), *reads(4)))
+    assert [reply.body for reply in replies] == [b"/0", b"alone /1", b"alone /2", b"/3"]
+    assert [flight.paths for flight in upstream.flights] == [["/0", "/1", "/2", "/3"], ["/1", "/2"]]
+    assert ("again", 2, "slot") in witness.told
+
+
+async def test_a_read_asked_alone_carries_no_validator_of_a_batch() -> None:
+    """An ETag that was given for a slot says nothing of a call of its own."""
+    upstream = FakeUpstream(lambda flight: array(*(None for _ in flight.requests)))
+    await batcher(upstream)(ask().with_validator('"e1"'))
+    assert [(request.channel, request.validator) for request in upstream.singles] == [(Channel.DIRECT, "")]
+
+
+async def test_one_that_fails_alone_fails_alone() -> None:
+    """When even the last resort fails for one read, its batch mates have their answers."""
+    upstream = FakeUpstream(lambda _flight: BatchFailure.CUT)
+    upstream.single_trouble["/1"] = Late("Graph did not answer in time")
+    good, bad = await asyncio.gather(*start(batcher(upstream), ask("/0"), ask("/1")), return_exceptions=True)
+    assert isinstance(good, Reply)
+    assert isinstance(bad, Late)
+
+
+async def test_a_refused_token_is_replaced_on_top_and_rests() -> None:
+    """A token that Graph refuses on top is not used there for a minute, and then may be again."""
+    clock = Clock()
+
+    def lands(flight: Flight) -> Reply | None:
+        return refusal(190) if flight.top.token == "bad" else None
+
+    upstream = FakeUpstream(lands)
+    layer = batcher(upstream, clock=clock)
+    pair = [ask("/1", token="bad"), ask("/2", token="good")]
+    for later_by, tops in ((0, ["bad", "good"]), (59, ["good"]), (2, ["bad", "good"])):
+        clock.now += later_by
+        upstream.flights.clear()
+        replies = await asyncio.gather(*start(layer, *pair))
+        assert [reply.body for reply in replies] == [b"/1", b"/2"]
+        assert [flight.top.token for flight in upstream.flights] == tops
+
+
+async def test_with_no_token_left_for_the_top_each_goes_alone() -> None:
+    """A lone token that is refused on top gets Graph's own word on each of its reads."""
+    upstream = FakeUpstream(lambda _flight: refusal(190))
+    layer = batcher(upstream)
+    for _ in range(2):
+        replies = await asyncio.gather(*start(layer, ask("/1"), ask("/2")))
+        assert [reply.body for reply in replies] == [b"alone /1", b"alone /2"]
+    assert len(upstream.flights) == 1  # the second time it was known
+
+
+@pytest.mark.parametrize("trouble", [BatchFailure.CUT, refusal(1, 500), Reply(200, (), b""), array(slot("/0"))])
+async def test_a_spoiled_batch_is_taken_apart(trouble: Answer) -> None:
+    """Whatever became of the whole, each read is answered: in halves, then alone, and then there is an end."""
+    upstream = FakeUpstream(lambda _flight: trouble)
+    replies = await asyncio.gather(*start(batcher(upstream), *reads(4)))
+    assert [reply.body for reply in replies] == [f"alone /{n}".encode() for n in range(4)]
+    assert [flight.paths for flight in upstream.flights] == [["/0", "/1", "/2", "/3"], ["/0", "/1"], ["/2", "/3"]]
+
+
+async def test_unreachable_is_told_to_all_at_once() -> None:
+    """Where there is no connection there is no sense in trying fifty more."""
+    upstream = FakeUpstream(lambda _flight: Unreachable("no connection to Graph"))
+    told_to = await asyncio.gather(*start(batcher(upstream), *reads(3)), return_exceptions=True)
+    assert all(isinstance(each, Unreachable) for each in told_to)
+    assert (len(upstream.flights), upstream.singles) == (1, [])
+
+
+async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
+    """Even a mistake in the sidecar itself ends in an error that a caller can see."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    upstream = FakeUpstream(lambda _flight: ZeroDivisionError())
+    told_to = await asyncio.gather(*start(batcher(upstream), *reads(2)), return_exceptions=True)
+    assert all(isinstance(each, Cut) for each in told_to)
+    await turns()
+    upstream.flights.clear()
+    gc.collect()
+    assert [type(each["exception"]) for each in complaints] == [ZeroDivisionError]  # and it is not kept from the log
+
+
+async def test_the_witness_hears_of_every_call() -> None:
+    """The counts that `/stats` shows come from here: batches with their slots, and calls alone."""
+    witness = FakeWitness()
+    upstream = FakeUpstream(lambda _flight: BatchFailure.CUT)
+    await asyncio.gather(*start(batcher(upstream, witness), ask("/1"), ask("/2")))
+    halves = [("batch", 1), ("again", 1, "cut"), ("batch", 1), ("again", 1, "cut"), ("single",), ("single",)]
+    assert witness.told == [("batch", 2), ("again", 2, "cut"), *halves]
+    assert (witness.ledger.counted, witness.ledger.uncertain, witness.in_flight) == (0, 6, 0)
+
+
+async def test_what_graph_answered_is_counted_for_certain() -> None:
+    """Of a slot that was left null nobody knows, nor of one that was asked again and answered by no JSON."""
+    witness = FakeWitness()
+    answer = array(slot("/1"), None, slot('{"error":{"code":100}}', 400))
+    await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), witness), ask("/1"), ask("/2"), ask("/3")))
+    assert (witness.ledger.counted, witness.ledger.uncertain) == (2, 2)

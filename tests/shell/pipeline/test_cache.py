@@ -1,0 +1,303 @@
+"""What is held and what is asked: the cache between a faked store and a faked Graph, on a clock of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from msgspec.structs import replace
+
+from proxy.core.cache.invalidation import InvalidationIndex
+from proxy.core.cache.key import Keys
+from proxy.core.cache.purge import Order, Purges
+from proxy.core.http.errors import Cut, NotHeld, Unreachable
+from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply
+from proxy.core.quota.ledger import Ledger
+from proxy.core.routing.rules import Rule
+from proxy.shell.pipeline import cost_context
+from proxy.shell.pipeline.cache import Cache, HeardBehind
+from tests.shell.fakes import JSON, Clock, Onward, ask, entry, later, told, turns
+
+KEYS = Keys(bytes(32))
+GONE = Unreachable("no connection to Graph")
+
+
+class FakeStore:
+    """Entries in memory, or on a disk that is read when the test says so; notes what is kept."""
+
+    def __init__(self, hot: Entry | None = None, *, disk: Entry | None = None, known: EntryMeta | None = None) -> None:
+        self.in_memory, self.on_disk, self.known = hot, disk, known
+        self.kept: list[tuple[bytes, str, Entry, bool]] = []
+        self.tokens: list[str] = []
+        self.spinning = asyncio.Event()
+        self.spinning.set()
+
+    def hot(self, key: bytes) -> Entry | None:
+        return self.in_memory
+
+    def held(self, key: bytes) -> EntryMeta | None:
+        return self.known
+
+    async def load(self, key: bytes, token: str) -> Entry | None:
+        self.tokens.append(token)
+        await self.spinning.wait()
+        return self.on_disk
+
+    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+        self.kept.append((key, token, entry, write))
+        self.in_memory = entry
+        return True
+
+    def drop(self, key: bytes) -> None:
+        self.in_memory = self.on_disk = self.known = None
+
+
+def cache(
+    onward: Onward,
+    store: FakeStore,
+    *,
+    touches: InvalidationIndex | None = None,
+    purges: Purges | None = None,
+    heard_behind: HeardBehind = lambda *_heard: None,
+    **rule: float | bool,
+) -> Cache:
+    """A cache with one rule for everything."""
+    return Cache(
+        onward,
+        store=store,
+        keys=KEYS,
+        rule=lambda _request: Rule(**rule),  # type: ignore[arg-type]
+        touches=touches or InvalidationIndex(),
+        purges=purges or Purges(),
+        now=Clock(),
+        heard_behind=heard_behind,
+    )
+
+
+def not_modified() -> Onward:
+    """A Graph that confirms whatever it is asked about, and as usual names no ETag."""
+    return Onward(told(b"", 304, etag=""))
+
+
+async def test_what_is_not_held_is_asked_for_and_kept() -> None:
+    """The first read costs a call without a condition; its body is kept under its caller's token, on disk too."""
+    onward, store = Onward(), FakeStore()
+    reply = await cache(onward, store)(ask())
+    assert (reply.mode, reply.stored) == (Mode.MISS, True)
+    assert onward.asked[0].validator == ""
+    (key, token, kept, write) = store.kept[0]
+    assert (key, token, kept.body, kept.held.etag, write) == (KEYS.entry(ask()), "token-a", reply.body, '"e1"', True)
+
+
+async def test_what_is_held_is_revalidated() -> None:
+    """By default Graph is always asked, with the ETag; a 304 without one gives the body that is held."""
+    onward, store = not_modified(), FakeStore(entry(b'{"held":1}'))
+    reply = await cache(onward, store)(ask())
+    assert (reply.status, reply.body, reply.mode) == (200, b'{"held":1}', Mode.REVALIDATED)
+    assert onward.asked[0].validator == '"e1"'
+    assert store.kept[0][3] is False  # nothing new for the disk
+
+
+async def test_what_changed_replaces_what_is_held() -> None:
+    """A 200 in place of a 304 is served and kept."""
+    onward, store = Onward(told(b'{"new":1}', etag='"e2"')), FakeStore(entry())
+    reply = await cache(onward, store)(ask())
+    assert (reply.body, reply.mode) == (b'{"new":1}', Mode.CHANGED)
+    assert (store.kept[0][2].held.etag, store.kept[0][3]) == ('"e2"', True)
+
+
+async def test_a_known_validator_leaves_before_its_body_is_read() -> None:
+    """A slow disk does not delay the question: only the answer waits for the body."""
+    on_disk = entry(b'{"disk":1}')
+    onward, store = not_modified(), FakeStore(disk=on_disk, known=on_disk.held)
+    store.spinning.clear()
+    caller = asyncio.ensure_future(cache(onward, store)(ask()))
+    await turns()
+    assert [request.validator for request in onward.asked] == ['"e1"']
+    assert not caller.done()
+    store.spinning.set()
+    assert (await caller).body == b'{"disk":1}'
+
+
+async def test_an_unknown_entry_on_disk_is_read_first() -> None:
+    """After a restart the disk is asked before Graph, so that the first read already carries its ETag."""
+    onward, store = not_modified(), FakeStore(disk=entry(b'{"disk":1}'))
+    assert (await cache(onward, store)(ask())).mode is Mode.REVALIDATED
+    assert store.tokens == ["token-a"]
+
+
+async def test_a_304_whose_body_is_gone_is_asked_again() -> None:
+    """A body that vanishes between question and answer costs a second call, never a wrong or an empty reply."""
+    answers = iter([told(b"", 304, etag=""), told(b'{"again":1}')])
+    onward, store = Onward(lambda _request: next(answers)), FakeStore(known=entry().held)
+    reply = await cache(onward, store)(ask())
+    assert (reply.body, reply.mode) == (b'{"again":1}', Mode.MISS)
+    assert [request.validator for request in onward.asked] == ['"e1"', ""]
+
+
+async def test_fresh_is_served_without_asking() -> None:
+    """A rule that calls an entry fresh saves the call altogether."""
+    onward, store = Onward(), FakeStore(entry(b'{"held":1}', asked=995.0))
+    reply = await cache(onward, store, fresh_s=10)(ask())
+    assert (reply.mode, reply.body, reply.age, reply.ttl) == (Mode.REUSED, b'{"held":1}', 5.0, 5.0)
+    assert onward.asked == []
+
+
+async def test_fresh_but_lost_is_asked_for() -> None:
+    """An entry that is fresh by the index and cannot be read is a miss."""
+    onward, store = Onward(told(b'{"new":1}')), FakeStore(known=entry(asked=995.0).held)
+    reply = await cache(onward, store, fresh_s=10)(ask())
+    assert (reply.mode, reply.body) == (Mode.MISS, b'{"new":1}')
+
+
+async def test_a_write_ends_freshness() -> None:
+    """Who writes through the sidecar reads the write, whatever the rules call fresh."""
+    touches = InvalidationIndex()
+    touches.invalidate(["111"], 999.0)
+    onward = not_modified()
+    await cache(onward, FakeStore(entry(asked=995.0)), touches=touches, fresh_s=10)(ask())
+    assert len(onward.asked) == 1
+
+
+async def test_stale_is_served_while_graph_is_asked_once() -> None:
+    """Within stale-while-revalidate callers wait for nobody, and one question at a time is enough."""
+    answer = later()
+    onward, store = Onward(answer), FakeStore(entry(b'{"old":1}', asked=985.0))
+    layer = cache(onward, store, fresh_s=10, stale_while_revalidate_s=60)
+    replies = [await layer(ask()) for _ in range(3)]
+    await turns()
+    assert {(reply.mode, reply.body) for reply in replies} == {(Mode.STALE, b'{"old":1}')}
+    assert [request.validator for request in onward.asked] == ['"e1"']
+    answer.set_result(told(b'{"new":1}', etag='"e2"'))
+    await turns()
+    assert (await layer(ask())).body == b'{"new":1}'
+
+
+@pytest.mark.parametrize("answer, mode", [(told(b'{"new":1}', etag='"e2"'), Mode.CHANGED), (GONE, Mode.FAILED)])
+async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable, mode: Mode) -> None:
+    """Nobody gets it, and whoever reads the log knows of the call all the same: it counted."""
+    heard: list[tuple[Mode, str]] = []
+    layer = cache(
+        Onward(answer),
+        FakeStore(entry(asked=985.0)),
+        fresh_s=10,
+        stale_while_revalidate_s=60,
+        heard_behind=lambda _request, reply, bill, _seconds: heard.append((reply.mode, bill.app)),
+    )
+    with cost_context.charged_to(Ledger().open(1, app="fp")):
+        await layer(ask())
+    await turns()
+    assert heard == [(mode, "fp")]
+
+
+async def test_a_question_behind_may_fail_and_is_asked_again() -> None:
+    """A revalidation that nobody waits for fails for nobody, and the next caller starts another."""
+    onward, store = Onward(GONE), FakeStore(entry(asked=985.0))
+    layer = cache(onward, store, fresh_s=10, stale_while_revalidate_s=60)
+    for count in (1, 2):
+        assert (await layer(ask())).mode is Mode.STALE
+        await turns()
+        assert len(onward.asked) == count
+
+
+async def test_close_ends_the_questions_behind() -> None:
+    """Draining does not wait for what nobody asked for."""
+    answer = later()
+    layer = cache(Onward(answer), FakeStore(entry(asked=985.0)), fresh_s=10, stale_while_revalidate_s=60)
+    await layer(ask())
+    await turns()
+    await layer.close()
+    assert answer.cancelled()
+
+
+@pytest.mark.parametrize("trouble", [GONE, Cut("cut"), told(b'{"error":{"code":2}}', 503, etag="")])
+async def test_stale_stands_in_for_trouble(trouble: object) -> None:
+    """Within stale-if-error what is held stands in for an answer that Graph cannot give, and says so."""
+    onward, store = Onward(trouble), FakeStore(entry(b'{"old":1}', asked=985.0))  # type: ignore[arg-type]
+    reply = await cache(onward, store, fresh_s=10, stale_if_error_s=60)(ask())
+    assert (reply.status, reply.body, reply.mode, reply.detail) == (200, b'{"old":1}', Mode.STALE, "stale-if-error")
+
+
+async def test_without_a_rule_nothing_old_is_served() -> None:
+    """By default a failure is told as a failure, though something is held."""
+    with pytest.raises(Unreachable):
+        await cache(Onward(GONE), FakeStore(entry()))(ask())
+
+
+async def test_trouble_with_nothing_held_is_told() -> None:
+    """Nothing can stand in where nothing was ever read."""
+    with pytest.raises(Unreachable):
+        await cache(Onward(GONE), FakeStore(), stale_if_error_s=60)(ask())
+
+
+async def test_only_if_cached_asks_nobody() -> None:
+    """A caller that wants no call made gets none made."""
+    onward = Onward()
+    with pytest.raises(NotHeld):
+        await cache(onward, FakeStore(entry()))(replace(ask(), directives=CacheDirectives(only_if_cached=True)))
+    assert onward.asked == []
+
+
+async def test_a_rule_without_cache_touches_no_store() -> None:
+    """What must not be kept is neither looked for nor kept."""
+    onward, store = Onward(), FakeStore(entry())
+    reply = await cache(onward, store, cache=False)(ask())
+    assert (reply.mode, reply.stored, store.kept, store.tokens) == (Mode.MISS, False, [], [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        told(b'{"error":{"code":100}}', 400, etag=""),
+        told(b'{"error":{"code":1}}', 200),
+        told(b"<html>", 200),
+        told(b'{"id":"1"}', 200, etag=""),
+    ],
+)
+async def test_what_is_no_good_answer_is_not_kept(answer: object) -> None:
+    """Errors, hidden ones too, bodies that are no JSON, and what has no ETag pass and leave nothing behind."""
+    store = FakeStore()
+    reply = await cache(Onward(answer), store)(ask())  # type: ignore[arg-type]
+    assert (reply.body, store.kept) == (answer.body, [])  # type: ignore[attr-defined]
+
+
+async def test_an_etag_holds_for_one_form_of_asking() -> None:
+    """An ETag that was given in a batch is not sent with a call of its own: Graph may format that differently."""
+    onward, store = Onward(), FakeStore(entry(channel="batch"))
+    await cache(onward, store)(replace(ask(), channel=Channel.DIRECT))
+    assert onward.asked[0].validator == ""
+
+
+async def test_what_nobody_read_is_kept_as_nobodys() -> None:
+    """A reply to a read without a token is sealed without one."""
+    store = FakeStore()
+    await cache(Onward(), store)(ask(token=""))
+    assert store.kept[0][1] == ""
+    assert store.kept[0][0] != KEYS.entry(ask())
+    assert store.kept[0][2].headers.decode().startswith(f"{JSON[0]}: {JSON[1]}")
+
+
+@pytest.mark.parametrize("hot", [True, False])
+async def test_what_was_to_be_forgotten_is_dropped_when_it_is_met(*, hot: bool) -> None:
+    """Of what an earlier run left, only its reader can tell that an order was about it: then it is a miss, and gone."""
+    old = entry(asked=900)
+    store = FakeStore(old) if hot else FakeStore(disk=old, known=old.held)
+    purges = Purges()
+    layer = cache(Onward(), store, purges=purges, fresh_s=600)
+    assert (await layer(ask())).mode is Mode.REUSED
+    assert purges.add(Order(path="/222"), (), 1000) == []
+    assert (await layer(ask())).mode is Mode.REUSED
+    purges.add(Order(path="/11*"), (), 950)
+    store.kept.clear()
+    assert (await layer(ask())).mode is Mode.MISS
+    assert store.kept[0][2].held.asked == 1000
+    assert (await layer(ask())).mode is Mode.REUSED
+
+
+async def test_what_is_held_is_known_by_what_it_is_about() -> None:
+    """Once kept, or read from the disk, an entry is found by an order."""
+    purges, old = Purges(), entry(asked=900)
+    await cache(Onward(), FakeStore(), purges=purges)(ask("/1"))
+    await cache(Onward(), FakeStore(disk=old, known=old.held), purges=purges)(ask("/2"))
+    await cache(Onward(told(status=500)), FakeStore(), purges=purges)(ask("/3"))
+    assert purges.add(Order(path="/?"), (), 1000) == [KEYS.entry(ask("/1")), KEYS.entry(ask("/2"))]
