@@ -21,7 +21,7 @@ from bench.playing import LATENCY_MS
 from bench.virtual import Loop
 from proxy.app.components import Clocks
 from proxy.app.sidecar import sidecar
-from proxy.commands.demo.client import Answer, open_connection, request
+from proxy.commands.demo.client import ClientReply, open_connection, request
 from proxy.emulator import Config, Running, running
 from proxy.settings import Settings
 
@@ -207,7 +207,7 @@ class _Way:
         return False
 
 
-def _is_whole(answer: Answer) -> bool:
+def _is_whole(answer: ClientReply) -> bool:
     """Whether Graph has answered, and each operation if it is a batch."""
     told = json.loads(answer.text) if answer.status == 200 else None
     if isinstance(told, list):

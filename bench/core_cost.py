@@ -21,8 +21,8 @@ from proxy.core.model import Credential, EntryMeta, Reply
 from proxy.core.quota.bucket import Stages
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import Limiter
-from proxy.core.routing.classify import Read, read
-from proxy.core.routing.hosts import Head, Hosts
+from proxy.core.routing.classify import Read, classify
+from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import Rule, RuleBook
 from proxy.settings.load import load
 
@@ -40,11 +40,11 @@ async def main():
     shipped, none = rules_of(load(file=SHIPPED).settings), RuleBook((), Rule())
     idle, busy = InvalidationIndex(), InvalidationIndex()
     for number in range(1000):
-        busy.wrote((f"12010000{number}",), b"", NOW - 10)
+        busy.record_write((f"12010000{number}",), b"", NOW - 10)
     calm, watched = Limiter(Stages()), Limiter(Stages())
-    watched.note(QuotaSubject(keys.fingerprint(asked[0].credential), "/act_1", ""), USAGE, NOW)
+    watched.on_usage(QuotaSubject(keys.fingerprint(asked[0].credential), "/act_1", ""), USAGE, NOW)
     quiet, pushed = Subscriptions(0), Subscriptions(3600)
-    pushed.heard(Event("ad_account", "1", ("name",), ("act_1",)))
+    pushed.on_event(Event("ad_account", "1", ("name",), ("act_1",)))
 
     def limits(quota, one):
         asker = QuotaSubject(keys.fingerprint(one.credential), one.path, one.query)
@@ -52,17 +52,17 @@ async def main():
 
     def decide(rules, touches, webhooks, quota):
         def step(one):
-            rule = webhooks.extended(rules.of(one), one)
+            rule = webhooks.extend(rules.of(one), one)
             pressure, _ = limits(quota, one)
-            touched = touches.of(one, keys.fingerprint(one.credential))
+            touched = touches.invalidated_at(one, keys.fingerprint(one.credential))
             return plan(one, held, Terms(rule, b"", touched, pressure), NOW)
 
         return step
 
     steps = {
         "the rule, of those shipped": shipped.of,
-        "what was changed, 1000 writes": lambda one: busy.of(one, keys.fingerprint(one.credential)),
-        "what webhooks extend": lambda one: pushed.extended(shipped.of(one), one),
+        "what was changed, 1000 writes": lambda one: busy.invalidated_at(one, keys.fingerprint(one.credential)),
+        "what webhooks extend": lambda one: pushed.extend(shipped.of(one), one),
         "limits, calm": lambda one: limits(calm, one),
         "limits, watched": lambda one: limits(watched, one),
     }
@@ -104,17 +104,17 @@ def _hearing(keys, spread):
     def step(one):
         number = next(reads)
         now, asker = NOW + number / 1000, QuotaSubject(keys.fingerprint(one.credential), one.path, one.query)
-        quota.heard(asker, replies[number // spread % 2], now)
+        quota.on_reply(asker, replies[number // spread % 2], now)
 
     return step
 
 
 def _reads():
     """What a dashboard asks for, as requests in normal form."""
-    hosts, book = Hosts("graph.facebook.com", frozenset()), RuleBook((), Rule())
+    hosts, book = GraphHosts("graph.facebook.com", frozenset()), RuleBook((), Rule())
     paths = ("act_{}/campaigns?fields=id,name,status", "act_{}?fields=name,currency", "act_{}/insights?fields=spend")
     targets = [f"/v25.0/{path.format(number)}" for number in range(1, 9) for path in paths]
-    found = [read(Head("GET", f"{target}&access_token=t", {}), b"", hosts, book) for target in targets]
+    found = [classify(Head("GET", f"{target}&access_token=t", {}), b"", hosts, book) for target in targets]
     return [one.request for one in found if isinstance(one, Read) and isinstance(one.request.credential, Credential)]
 
 

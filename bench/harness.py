@@ -28,8 +28,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.commands.demo.client import Answer, Connection, open_connection, request
-from proxy.commands.demo.processes import Control, Ledger, Part
+from proxy.commands.demo.client import ClientConnection, ClientReply, open_connection, request
+from proxy.commands.demo.processes import Control, EmulatorLedger, Part
 
 VERDICTS = "BENCH_VERDICTS"
 """The variable that names the file in which a whole `make bench` gathers what each script found."""
@@ -44,7 +44,7 @@ class Graph:
     """An emulator that runs."""
 
     url: str
-    ledger: Ledger
+    ledger: EmulatorLedger
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def graph(**config) -> Iterator[Graph]:
     """Run the emulator with these settings of its own."""
     with Part("graph", _Uninterrupted(), config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
         url = part.hear()["url"]
-        yield Graph(url, Ledger(url))
+        yield Graph(url, EmulatorLedger(url))
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def gets(url: str, ids: Iterable[int | str], who: str = "bench") -> list[bytes]:
     return [request(url, "GET", f"/v25.0/{each}", token=who) for each in ids]
 
 
-async def at_once(url: str, asked: Sequence[bytes], callers: int) -> list[Answer]:
+async def at_once(url: str, asked: Sequence[bytes], callers: int) -> list[ClientReply]:
     """Send all of *asked*, each of so many callers taking the next as soon as it has its answer."""
     connections = await asyncio.gather(*(open_connection(url) for _ in range(callers)))
     answers = await sent(connections, asked)
@@ -196,7 +196,7 @@ async def at_once(url: str, asked: Sequence[bytes], callers: int) -> list[Answer
     return answers
 
 
-async def sent(connections: Sequence[Connection], asked: Sequence[bytes]) -> list[Answer]:
+async def sent(connections: Sequence[ClientConnection], asked: Sequence[bytes]) -> list[ClientReply]:
     """Send all of *asked* over connections that are open."""
     waiting, answers = iter(asked), []
 

@@ -37,7 +37,7 @@ class Answers(asyncio.Protocol):
         self.transport, self.held = transport, b""
 
     def data_received(self, data):
-        """Answer a message that is whole."""
+        """ClientReply a message that is whole."""
         self.held += data
         head, found, body = self.held.partition(b"\r\n\r\n")
         if not found:

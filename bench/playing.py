@@ -14,7 +14,7 @@ from bench.trace import LOW, Look, Trace, Versions
 from bench.virtual import Loop
 from proxy.app.components import Clocks
 from proxy.app.sidecar import sidecar
-from proxy.commands.demo.client import Answer, Connection, LostConnectionError, open_connection, request
+from proxy.commands.demo.client import ClientConnection, ClientReply, LostConnectionError, open_connection, request
 from proxy.emulator import Config, running
 from proxy.settings import Settings
 
@@ -100,7 +100,7 @@ class _Play:
         if connection is not None:
             connection.close()
 
-    async def _ask(self, connection: Connection | None, look: Look) -> tuple[Connection, Answer]:
+    async def _ask(self, connection: ClientConnection | None, look: Look) -> tuple[ClientConnection, ClientReply]:
         """The answer, on a new connection where the old one has been idle for too long."""
         asked = request(self._url, "GET", f"/v25.0/{look.node}?fields=name", token=look.token)
         asked = asked.replace(b"\r\n\r\n", f"\r\nPriority: u={look.urgency}\r\n\r\n".encode(), 1)
@@ -115,7 +115,7 @@ class _Play:
     async def _until(self, at: float) -> None:
         await asyncio.sleep(self._began + at - self._loop.time())
 
-    def _note(self, look: Look, answer: Answer) -> None:
+    def _note(self, look: Look, answer: ClientReply) -> None:
         if answer.status != 200:
             self.seen.throttled[look.urgency == LOW] += 1
             return

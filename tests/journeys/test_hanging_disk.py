@@ -20,13 +20,13 @@ HANGING = """
 import sys, threading
 from proxy.cli import main
 from proxy import app
-from proxy.shell.store.rows import Rows
-real = Rows.{name}
+from proxy.shell.store.sqlite import Sqlite
+real = Sqlite.{name}
 def hang(self, what, *more):
     if what or {always}:
         threading.Event().wait()
     return real(self, what, *more)
-Rows.{name} = hang
+Sqlite.{name} = hang
 sys.exit(main(sys.argv[1:]))
 """
 """The command line on a disk that never answers one sort of call."""

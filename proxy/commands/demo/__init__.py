@@ -17,9 +17,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.commands.demo.processes import Ending, Part
-from proxy.commands.demo.show import Run, Scene
-
 if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 

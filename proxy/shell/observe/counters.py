@@ -24,7 +24,6 @@ from proxy.core.quota.ledger import Ledger, RequestCost
 from proxy.core.routing import target
 from proxy.core.routing.target import nodes
 from proxy.shell.observe.access_log import AccessLog
-from proxy.shell.observe.tracing import Tracer
 
 if TYPE_CHECKING:  # an extra
     from opentelemetry.trace import Span
