@@ -2,7 +2,9 @@
 #
 #   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
 #   make test    everything that CI runs
-#   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way
+#   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way; the unit under systemd
+#   make image-test  the image, built and run on a real Docker engine (started here where none answers)
+#   make wheel   what can be installed without a checkout, in dist/
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy
@@ -18,7 +20,7 @@ ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test long lint format bench pins clean environments
+.PHONY: help run test long image-test wheel lint format bench pins clean environments
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -33,6 +35,12 @@ long: $(VENV)/.tools
 	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_merged.py \
 	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py
+
+image-test: $(VENV)/.tools
+	@scripts/image-test $(ARGS)
+
+wheel: $(VENV)/.installed
+	@scripts/wheel
 
 lint: $(VENV)/.tools
 	@scripts/check lint

@@ -31,7 +31,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that an application in place of ours was started with."""
     seen: list[Settings] = []
 
-    def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+    def serve(settings: Settings, reread: Callable[[], Settings], _tell: object) -> int:
         seen.append(settings)
         if settings.log.level == "error":
             raise StartError("the store is broken")
@@ -255,7 +255,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_an_interrupt_is_no_traceback(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends a command with the status that shells expect."""
 
-    def interrupt(_settings: Settings, _reread: object) -> int:
+    def interrupt(_settings: Settings, _reread: object, _tell: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("proxy.app.process.serve", interrupt)

@@ -22,6 +22,9 @@ PATIENCE_S = 3.0
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 """What sends traces; other programs may have installed the rest of OpenTelemetry."""
 
+TRACES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+"""The packages of the extra `traces`."""
+
 
 def problems(settings: Settings) -> list[str]:
     """One line for each thing of this machine that stands in the way."""
@@ -32,7 +35,7 @@ def problems(settings: Settings) -> list[str]:
         *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
         *(_answered(_no_folder, "cache.dir", settings.cache.dir) or () if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
-        *(_extra("traces.endpoint", EXPORTER, "traces") if settings.traces.endpoint else ()),
+        *(_extra("traces.endpoint", EXPORTER, TRACES) if settings.traces.endpoint else ()),
         *token_files.token_file_problems(settings, token_files.ADMIN, *token_files.OF_WEBHOOKS),
     ]
 
@@ -41,7 +44,7 @@ def warnings(settings: Settings) -> list[str]:
     """One line for each thing without which the sidecar starts, and does less: memory holds what the disk does not."""
     if not settings.cache.disk_mb:
         return []
-    found = _answered(_not_writable, "cache.dir", settings.cache.dir)
+    found = _answered(_unfit, "cache.dir", settings.cache.dir)
     return [f"cache.dir = {settings.cache.dir}: its disk does not answer"] if found is None else found
 
 
@@ -54,14 +57,14 @@ def _answered(look: Callable[[str, Path], list[str]], name: str, folder: Path) -
     return found[0] if found else None
 
 
-def _extra(name: str, module: str, extra: str) -> Iterator[str]:
-    """What a setting needs that is not installed with the rest."""
+def _extra(name: str, module: str, packages: str) -> Iterator[str]:
+    """What a setting needs that is not installed with the rest, and in which packages it is."""
     try:
         is_there = importlib.util.find_spec(module) is not None
     except ImportError:  # nor is what it is in
         is_there = False
     if not is_there:
-        yield f"{name} is set, but its extra is not installed: pip install 'graph-sidecar[{extra}]'"
+        yield f"{name} is set, but what it needs is not installed: pip install {packages}"
 
 
 def port(name: str, address: Address) -> Iterator[str]:
@@ -90,6 +93,17 @@ def _no_folder(name: str, folder: Path) -> list[str]:
     except OSError as error:
         return [f"{name} = {folder}: cannot be used: {error.strerror}"]
     return [] if nearest.is_dir() else [f"{name} = {folder}: {nearest} is not a folder"]
+
+
+def _unfit(name: str, folder: Path) -> list[str]:
+    """What keeps the store from using the folder of its entries."""
+    found = _not_writable(name, folder)
+    if found or not os.path.lexists(folder):
+        return found
+    from proxy.shell.store.directory import behind_link, refusal
+
+    why = refusal(behind_link(folder, os.geteuid()))
+    return [f"{name}: {why}"] if why else []
 
 
 def _not_writable(name: str, folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import uvloop
 
 from proxy.app import core_dumps, log_setup
+from proxy.app.service_manager import Tell, to_nobody
 from proxy.app.sidecar import sidecar
 from proxy.settings import Settings
 
@@ -24,10 +25,10 @@ MALLOPT = {-8: 1, -1: 131_072, -3: 131_072}
 """glibc's M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD (malloc.h); other C libraries have no such call."""
 
 
-def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+def serve(settings: Settings, reread: Callable[[], Settings], tell: Tell = to_nobody) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises StartError and SettingsError.
 
-    At SIGHUP, what *reread* gives is taken; it raises SettingsError.
+    At SIGHUP, what *reread* gives is taken; it raises SettingsError. *tell* hears that it is ready, and drains.
     """
     if not settings.core_dumps:
         core_dumps.forbid()
@@ -35,7 +36,7 @@ def serve(settings: Settings, reread: Callable[[], Settings]) -> int:
     _keep_the_heap_small()
     _take_all_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, reread))
+        return runner.run(_serve(settings, reread, tell))
 
 
 def _keep_the_heap_small() -> None:
@@ -53,11 +54,11 @@ def _take_all_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(settings: Settings, reread: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, reread: Callable[[], Settings], tell: Tell) -> int:
     """Serve until a signal, then drain; a second signal does not wait for those inside."""
     ending, hung_up = _signals()
     try:
-        return await _serve_until(ending, hung_up, settings, reread)
+        return await _serve_until(ending, hung_up, settings, reread, tell)
     except asyncio.CancelledError:
         _log.warning("told to stop again: requests that were open are broken off")
         return 1
@@ -80,16 +81,20 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 
 async def _serve_until(
-    ending: asyncio.Event, hung_up: asyncio.Event, settings: Settings, reread: Callable[[], Settings]
+    ending: asyncio.Event, hung_up: asyncio.Event, settings: Settings, reread: Callable[[], Settings], tell: Tell
 ) -> int:
     async with sidecar(settings, ending=ending, reread=reread) as running, _reloading(hung_up, running.live.reload):
-        _log.info("serving %s on %s, admin on %s", settings.upstream.origin, running.url, running.admin_url)
+        serving = f"serving {settings.upstream.origin} on {running.url}, admin on {running.admin_url}"
+        _log.info("%s", serving)
         gc.collect()
         gc.freeze()
         if not running.admin.is_loopback and not settings.admin_token_file:
             _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
+        tell("READY", serving)
         await ending.wait()
-        _log.info("draining for at most %g s", running.live.settings.drain_s)
+        draining = f"draining for at most {running.live.settings.drain_s:g} s"
+        _log.info("%s", draining)
+        tell("STOPPING", draining)
     _log.info("done")
     return 0
 

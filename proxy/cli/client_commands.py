@@ -1,4 +1,4 @@
-"""`top`, `wait`, `quit`, `cache` and `replay`: what a sidecar does, or did."""
+"""`top`, `wait`, `reload`, `quit`, `cache` and `replay`: what a sidecar does, or did."""
 
 from __future__ import annotations
 
@@ -75,6 +75,13 @@ def end(options: argparse.Namespace) -> int:
     from proxy.commands import control
 
     return _told(lambda: control.end(load(options).settings, options.timeout))
+
+
+def reload(options: argparse.Namespace) -> int:
+    """Make a sidecar read its settings again, and print what it took."""
+    from proxy.commands import control
+
+    return _told(lambda: print(control.reload(load(options).settings)))
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,9 @@ COMMANDS = {
     "emulate": Command("runs the offline Graph alone", offline_commands.add_emulate, offline_commands.emulate),
     "top": Command("shows a sidecar that runs, live in a terminal", client_commands.add_top, client_commands.top),
     "wait": Command("returns when a sidecar takes requests", client_commands.add_wait, client_commands.wait),
+    "reload": Command(
+        "makes a sidecar read its settings again, and says what it took", add_settings, client_commands.reload
+    ),
     "quit": Command(
         "drains and ends a sidecar, and returns when it has ended", client_commands.add_quit, client_commands.end
     ),

@@ -16,9 +16,10 @@ def serve(options: argparse.Namespace) -> int:
     """Run the sidecar until it is told to end."""
     settings = load(options).settings
     refuse_if(preflight.problems(settings))
-    from proxy.app import process
+    from proxy.app import process, service_manager
 
-    return _started(lambda: process.serve(settings, lambda: load(options).settings))
+    tell = service_manager.to(os.environ.get("NOTIFY_SOCKET", ""))
+    return _started(lambda: process.serve(settings, lambda: load(options).settings, tell))
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

@@ -60,10 +60,10 @@ class Remote:
         except ValueError:
             told = {}
         if status >= 400:
-            message = told.get("error", {}).get("message", "nothing that can be read")
-            raise ControlError(
-                f"{self.at} answers {status} to {method} {path}: {message.removeprefix('graph-sidecar: ')}"
-            )
+            error = told.get("error", {})
+            message = error.get("message", "nothing that can be read").removeprefix("graph-sidecar: ")
+            problems = "".join(f"\n  {problem}" for problem in error.get("problems", ()))
+            raise ControlError(f"{self.at} answers {status} to {method} {path}: {message}{problems}")
         return told
 
     def _status(self, path: str) -> int | None:
@@ -105,6 +105,18 @@ def wait(settings: Settings, seconds: float) -> None:
     if not until(remote.is_ready, seconds):
         said = "is not ready" if remote.is_there() else "does not answer"
         raise ControlError(f"{remote.at} {said} after {seconds:g} s")
+
+
+def reload(settings: Settings) -> str:
+    """Make it read its settings again; a line on what it took and what waits. Raises ControlError, SettingsError."""
+    remote = Remote(settings)
+    try:
+        told = remote.ask("POST", "/reload")
+    except OSError as error:
+        raise ControlError(f"{remote.at} does not answer: {error.strerror or error}") from None
+    taken = f"reloaded: {', '.join(told['changed']) or 'nothing is new'}"
+    waiting = ", ".join(told["needs_restart"])
+    return f"{taken}; waiting for a restart: {waiting}" if waiting else taken
 
 
 def end(settings: Settings, seconds: float | None) -> None:

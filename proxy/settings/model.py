@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.settings.addresses import Address, Listen
@@ -9,7 +11,7 @@ from proxy.settings.base import Section
 from proxy.settings.cache import CacheSettings, Rules
 from proxy.settings.listeners import InterceptSettings, ListenerSettings, WebhooksSettings
 from proxy.settings.observe import LogSettings, TracesSettings
-from proxy.settings.types import HostList, TokenFile
+from proxy.settings.types import HostList, TokenFile, has_home
 from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings, QuotaSettings, UpstreamSettings
 
 
@@ -54,6 +56,15 @@ class Settings(Section):
         """Every path of the first listener belongs to Graph, so ours need another."""
         if value.port and value == info.data.get("listen"):
             raise ValueError("must differ from listen")
+        return value
+
+    @field_validator("intercept", mode="before")
+    @classmethod
+    def _authority_without_home(cls, value: object, info: ValidationInfo) -> object:
+        """A user without a home has the authority beside the key, unless it is named."""
+        key = info.data["cache"].key_file if "cache" in info.data else None
+        if isinstance(value, dict) and "ca_dir" not in value and isinstance(key, Path) and not has_home():
+            return {**value, "ca_dir": key.parent / "ca"}
         return value
 
     @field_validator("intercept")

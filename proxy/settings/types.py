@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+import platformdirs
 from pydantic import AfterValidator, BeforeValidator
 
 from proxy.core.routing.rules import names_version
@@ -44,6 +45,11 @@ def user_folder(find: Callable[[str], Path]) -> Path:
         return find(NAME)
     except RuntimeError:
         return Path("~") / NAME  # which `_path` refuses with a line of its own, unless another is set
+
+
+def has_home() -> bool:
+    """Whether this user has a folder for what programs keep."""
+    return user_folder(platformdirs.user_state_path).is_absolute()
 
 
 def real(path: Path) -> Path:

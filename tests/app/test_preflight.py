@@ -102,6 +102,22 @@ def test_a_disk_that_does_not_answer_is_a_warning(tmp_path: Path, monkeypatch: p
     answers.set()
 
 
+def test_a_folder_that_the_store_refuses_is_a_warning(tmp_path: Path) -> None:
+    """`check` tells what serve would: a link, or a folder in which other things lie."""
+    key(tmp_path)
+    folder = tmp_path / "entries"
+    folder.mkdir()
+    assert warnings(settings(tmp_path)) == []
+    (folder / "thesis.tex").write_text("")
+    holds = f"cache.dir: {folder} holds other files ('thesis.tex'): the cache needs a folder of its own"
+    assert warnings(settings(tmp_path)) == [holds]
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    link = f"cache.dir: {folder} is not a folder: name the folder itself, not a link to it"
+    assert warnings(settings(tmp_path)) == [link]
+    assert problems(settings(tmp_path)) == []
+
+
 def test_no_disk_needs_no_folder(tmp_path: Path) -> None:
     """Entries in memory alone ask nothing of the disk."""
     (tmp_path / "entries").write_text("")

@@ -1,4 +1,4 @@
-"""Grafana's dashboard asks for nothing that /metrics does not tell."""
+"""Grafana's dashboard and the alerts ask for nothing that /metrics does not tell."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 
 import promql_parser
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.journeys.conftest import MakeScene
 
-DASHBOARD = json.loads((Path(__file__).parents[2] / "config" / "grafana" / "dashboard.json").read_text())
+CONFIG = Path(__file__).parents[2] / "config"
+DASHBOARD = json.loads((CONFIG / "grafana" / "dashboard.json").read_text())
+ALERTS = yaml.safe_load((CONFIG / "prometheus" / "alerts.yaml").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-OF_PROMETHEUS = {"instance", "le"}
+OF_PROMETHEUS = {"instance", "job", "le"}
 """Labels that the scraper adds, or that every histogram has."""
 
 
@@ -27,6 +30,13 @@ def queries() -> Iterator[tuple[str, str]]:
         for target in panel["targets"]:
             text = target["expr"].replace("$__rate_interval", "1m").replace("$__range", "1h").replace("$instance", "a")
             yield panel["title"], text
+
+
+def alerts() -> Iterator[tuple[str, str]]:
+    """Every alert's condition with its name."""
+    for group in ALERTS["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
 
 
 def selectors(found: Any) -> Iterator[Any]:
@@ -59,7 +69,8 @@ async def told(scene: MakeScene) -> dict[str, set[str]]:
 
 async def test_every_query_names_metrics_that_exist(told: dict[str, set[str]]) -> None:
     """Each metric of each query is one that is told, and each label one that it has."""
-    for title, text in queries():
+    told["up"] = set()  # Prometheus makes it itself
+    for title, text in (*queries(), *alerts()):
         named = list(selectors(promql_parser.parse(text)))
         assert named, title
         for selector in named:

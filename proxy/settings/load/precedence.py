@@ -1,4 +1,4 @@
-"""Flags beat environment beats file beats default."""
+"""Flags beat environment beats file beats the defaults of whoever packaged the sidecar beat those of the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from pydantic import ValidationError
 
 from proxy.settings import Settings, names
 from proxy.settings.load.problems import SettingsError, describe
-from proxy.settings.load.sources import CONFIG_VARIABLE, from_environment, from_file, from_flags, sections
+from proxy.settings.load.sources import (
+    CONFIG_VARIABLE,
+    DEFAULTS_VARIABLE,
+    from_environment,
+    from_file,
+    from_flags,
+    from_named_file,
+    sections,
+)
 
 
 class Loaded(NamedTuple):
@@ -23,9 +31,13 @@ class Loaded(NamedTuple):
 def load(
     *, flags: Iterable[tuple[str, str]] = (), environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Loaded:
-    """The settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError."""
+    """The settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError.
+
+    The environment may name the file, and one of defaults.
+    """
     environ = environ or {}
-    places = [from_flags(flags), from_environment(environ), from_file(file, environ.get(CONFIG_VARIABLE))]
+    own_file = from_file(file) if file else from_named_file(environ, CONFIG_VARIABLE)
+    places = [from_flags(flags), from_environment(environ), own_file, from_named_file(environ, DEFAULTS_VARIABLE)]
     merged = {name: given for place in reversed(places) for name, given in place.given.items()}
     origins = {name: given.origin for name, given in merged.items()}
     problems = [problem for place in places for problem in place.problems]

@@ -50,6 +50,8 @@ def _is_text(info: FieldInfo) -> bool:
 
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
+DEFAULTS_VARIABLE = PREFIX + "DEFAULTS"
+"""Names a file of defaults, for whoever packages the sidecar; everything else beats these."""
 SHORT_FLAGS = {"--listen": "listen", "--admin": "admin", "--upstream": "upstream.origin", "--cache-dir": "cache.dir"}
 
 # A Kubernetes Service called graph-sidecar, or graph-sidecar-something, puts its own variables into every pod
@@ -99,7 +101,7 @@ def from_environment(environ: Mapping[str, str]) -> Place:
         if key in variables:
             name = variables[key]
             place.given[name] = Given(decode(text, names()[name]), key)
-        elif key.startswith(PREFIX) and key != CONFIG_VARIABLE and not _is_service(key, text):
+        elif key.startswith(PREFIX) and key not in {CONFIG_VARIABLE, DEFAULTS_VARIABLE} and not _is_service(key, text):
             place.problems.append(unknown(key, "environment", variables))
     return place
 
@@ -115,13 +117,15 @@ def _is_service(key: str, text: str) -> bool:
     return bool(_SERVICE_PORT.fullmatch(key) and _SERVICE_URL.match(text))
 
 
-def from_file(file: Path | None, from_variable: str | None = None) -> Place:
-    """What the TOML file gives: *file*, or else the one that the environment names."""
+def from_named_file(environ: Mapping[str, str], named_by: str) -> Place:
+    """What the TOML file gives that the variable *named_by* names."""
+    name = environ.get(named_by)
+    return from_file(Path(name).expanduser(), named_by) if name else Place()
+
+
+def from_file(path: Path, named_by: str = "--config") -> Place:
+    """What the TOML file at *path* gives, of which *named_by* told."""
     place = Place()
-    path = file or (Path(from_variable).expanduser() if from_variable else None)
-    if path is None:
-        return place
-    named_by = "--config" if file else CONFIG_VARIABLE
     try:
         table = tomllib.loads(path.read_bytes().decode())
     except OSError as error:

@@ -62,7 +62,6 @@ class Database:
     def __init__(self, path: Path, sealer: Sealer, limit: int, floor: int) -> None:
         self.wal_bytes = max(2**17, min(2**22, limit // 16))
         self._folder = Directory(path)
-        self.path = self._folder.path
         self._sealer = sealer
         self._limit = max(limit, SMALLEST_DISK)
         self._floor = floor
@@ -70,6 +69,11 @@ class Database:
         self._ceiling: int | None = None  # the size at which a nearly full file system was met
         self._rows: Sqlite | None = None
         self.quarantines = 0
+
+    @property
+    def path(self) -> Path:
+        """Where the files are."""
+        return self._folder.path
 
     # --- the writer's thread ---
 

@@ -33,15 +33,20 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self.database = self.path / DATABASE
         self._lock: int | None = None
         self._seen: tuple[int, int] | None = None
+
+    @property
+    def database(self) -> Path:
+        """The file of the entries."""
+        return self.path / DATABASE
 
     def enter(self) -> None:
         """Make the folder, make sure that it is ours alone, and lock it."""
         if os.path.expandvars(self.path) != str(self.path):
             raise Refused(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
         make_folder(self.path)
+        self.path = behind_link(self.path, os.geteuid())
         self._check()
         self._hold()
 
@@ -104,15 +109,10 @@ class Directory:
         return [name for name in _names(self.path) if _ASIDE.fullmatch(name)]
 
     def _check(self) -> None:
-        status = os.lstat(self.path)
-        if not stat.S_ISDIR(status.st_mode):
-            raise Refused(f"{self.path} is not a folder: name the folder itself, not a link to it")
-        if status.st_uid != os.geteuid():
-            raise Refused(f"{self.path} belongs to user {status.st_uid}: name a folder of our own inside it")
-        foreign = [name for name in _names(self.path) if not _is_ours(name)]
-        if foreign:
-            raise Refused(f"{self.path} holds other files ({foreign[0]!r}): the cache needs a folder of its own")
-        if stat.S_IMODE(status.st_mode) & 0o077:
+        """Refuse a folder that is not ours alone, and close one that others could look into."""
+        if why := refusal(self.path):
+            raise Refused(why)
+        if stat.S_IMODE(os.lstat(self.path).st_mode) & 0o077:
             self.path.chmod(0o700)
 
     def _hold(self) -> None:
@@ -125,6 +125,28 @@ class Directory:
             os.close(lock)
             raise InUse(f"{self.path} is in use by another process: give each its own folder") from None
         self._lock = lock
+
+
+def refusal(path: Path) -> str:
+    """Why the folder *path* cannot be used, and what to do, "" if it can."""
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{path} is not a folder: name the folder itself, not a link to it"
+    if status.st_uid != os.geteuid():
+        return f"{path} belongs to user {status.st_uid}: name a folder of our own inside it"
+    foreign = [name for name in _names(path) if not _is_ours(name)]
+    return f"{path} holds other files ({foreign[0]!r}): the cache needs a folder of its own" if foreign else ""
+
+
+def behind_link(path: Path, user: int) -> Path:
+    """The folder *path*, or the one to which a link of root's leads there, for a *user* who is not root.
+
+    systemd makes such links (DynamicUser). Nobody else can have made one: it belongs to root, and only root writes to
+    the folder it is in. The target is held to the same rules as any folder; a second link is not followed.
+    """
+    link, above = os.lstat(path), path.parent.stat()
+    is_of_root = link.st_uid == above.st_uid == 0 and not stat.S_IMODE(above.st_mode) & 0o022
+    return path.parent / path.readlink() if stat.S_ISLNK(link.st_mode) and is_of_root and user != 0 else path
 
 
 def _names(path: Path) -> list[str]:
