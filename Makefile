@@ -8,6 +8,7 @@
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy
+#   make settings  writes docs/settings.md and config/graph-sidecar.toml anew from the model of the settings
 #   make pins    writes requirements/ anew with the newest versions
 #   make clean   removes all that the other targets made
 
@@ -20,7 +21,7 @@ ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test long image-test wheel lint format bench pins clean environments
+.PHONY: help run test long image-test wheel lint format bench settings pins clean environments
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -50,6 +51,9 @@ format: $(VENV)/.tools
 
 bench: $(VENV)/.tools
 	@scripts/bench $(ARGS)
+
+settings: $(VENV)/.installed
+	@$(BIN)/python -m scripts.settings_pages
 
 pins:
 	@scripts/pins

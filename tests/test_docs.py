@@ -1,14 +1,14 @@
-"""What users read: no link leads nowhere, and no setting is left out."""
+"""What users read: no link leads nowhere, and the settings' page is the model's."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from proxy.settings import names
+from proxy.settings import is_live, names
+from scripts import settings_pages
 
 HOUSE = Path(__file__).parents[1]
 PAGES = [HOUSE / "README.md", HOUSE / "SECURITY.md", HOUSE / "config/kubernetes/README.md", *HOUSE.glob("docs/*.md")]
@@ -39,17 +39,19 @@ def test_no_room_is_named_that_is_gone(page: Path) -> None:
     assert [room for room in rooms if not list((HOUSE / "proxy").glob(f"{room}*"))] == []
 
 
-def listed() -> Iterator[str]:
-    """The settings in the README's table; a name after another's is of the same section."""
-    table = (HOUSE / "README.md").read_text().partition("| setting | default |")[2].partition("\n\n")[0]
-    for row in table.splitlines()[2:]:
-        section = ""
-        for name in re.findall(r"`([^`]+)`", row.split("|")[1]):
-            plain = name.strip("[]")
-            section = plain.rpartition(".")[0] if "." in plain else section
-            yield plain if "." in plain or not section else f"{section}.{plain}"
+def test_the_settings_pages_say_what_the_model_says() -> None:
+    """docs/settings.md and the shipped file are what `make settings` writes."""
+    assert settings_pages.PAGE.read_text() == settings_pages.page(), (
+        "run `make settings` (or python -m scripts.settings_pages)"
+    )
+    assert settings_pages.FILE.read_text() == settings_pages.shipped(), (
+        "run `make settings` (or python -m scripts.settings_pages)"
+    )
 
 
-def test_the_readme_lists_every_setting() -> None:
-    """Each once, and none that there is not."""
-    assert sorted(listed()) == sorted(names())
+def test_every_setting_has_a_row_that_says_whether_a_reload_changes_it() -> None:
+    """Each setting once, none that does not exist, and *yes* where it is live."""
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| [^|]+ \| [^|]+ \| (yes )?\| [^|]+ \|$", settings_pages.PAGE.read_text(), re.MULTILINE
+    )
+    assert rows == [(name, "yes " if is_live(name) else "") for name in names()]

@@ -11,67 +11,92 @@ from proxy.settings.types import Folder, TokenFile, Tunnels, user_folder
 
 
 class ListenerSettings(Section):
-    """What a caller's connection may take."""
+    """Limits for the connections of callers."""
 
-    connections: int = Field(default=10_000, ge=1, le=1_000_000, description="open at once; one more is told 503")
+    connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="open connections, tunnels included; the next caller gets 503 with Retry-After",
+    )
     head_timeout_s: float = Field(
-        default=10, ge=0.1, le=3600, description="seconds from a message's first byte to the end of its head, then 408"
+        default=10,
+        ge=0.1,
+        le=3600,
+        description="seconds from the first byte of a request to the end of its head, then 408; also from CONNECT "
+        "to the start of TLS",
     )
     stall_timeout_s: float = Field(
-        default=60, ge=0.1, le=3600, description="seconds in which a body may not go on, or an answer not be taken"
+        default=60,
+        ge=0.1,
+        le=3600,
+        description="seconds without progress in a request body, or in a reply that its caller does not read, "
+        "until the connection ends",
     )
     idle_timeout_s: float = Field(
-        default=75, ge=0.1, le=86_400, description="seconds that a connection is kept open for its next message"
+        default=75,
+        ge=0.1,
+        le=86_400,
+        description="seconds that a connection stays open between requests, and a tunnel without traffic",
     )
     buffer_mb: int = Field(
         default=64,
         ge=2,
         le=1_048_576,
-        description="megabytes of all bodies that are being read, and as many of answers that wait to be taken",
+        description="megabytes of all request bodies in memory, and as many of replies that callers have not "
+        "read; a body beyond it is streamed, and of unread replies the one that waited longest is cut "
+        "off",
     )
     lag_s: float = Field(
         default=0.25,
         ge=0,
         le=3600,
-        description="seconds that a read may take the sidecar itself: while it would take longer, GETs get a 503 "
-        "before they are read; 0: never",
+        description="seconds that a busy processor may delay a read; while the delay would be longer, new GETs "
+        "get 503 with Retry-After at once; 0 never refuses",
     )
 
 
 class InterceptSettings(Section):
-    """The ways in of programs that know no other address for Graph than its own."""
+    """Transparent mode: programs that call Graph by its own name."""
 
     listen: MaybeListen = Field(
         default="",
-        description="host and port for programs that a hosts file or iptables leads here; they begin with TLS",
+        description="host and port for programs that a hosts file or iptables leads to the sidecar; they begin "
+        "with TLS; empty for none",
     )
     tunnel: Tunnels = Field(
         default=("any",),
-        description="hosts besides Graph's that CONNECT may reach, unseen: any (while listening on loopback), none, or "
-        "a list",
+        description="other hosts that CONNECT may reach: any (in force only while listen is on loopback), none, "
+        "or a list of HOST and HOST:PORT",
     )
     ca_dir: Folder = Field(
         default_factory=lambda: user_folder(platformdirs.user_state_path) / "ca",
-        description="the folder of the authority that signs in Graph's name, made when first wanted",
+        description="folder of the certificate authority for Graph's hosts: key and certificate in one file of "
+        "mode 0600, made when first needed",
     )
 
 
 class WebhooksSettings(Section):
-    """Where Meta tells of changes, so that what is held ends with them."""
+    """Meta's change notifications, which end the freshness of what they name."""
 
     listen: MaybeListen = Field(
         default="",
-        description="host and port of their own, where /webhooks is all there is; empty: /webhooks on admin",
+        description="host and port of a listener that has the path /webhooks alone; empty puts /webhooks on the "
+        "admin listener",
     )
     verify_token_file: TokenFile = Field(
-        default="", description="holds the token that was given to Meta with the address; for the handshake"
+        default="",
+        description="file with the verify token, 16 or more characters, as entered in Meta's App Dashboard; "
+        "empty for no GET /webhooks",
     )
     secret_file: TokenFile = Field(
-        default="", description="holds the app's secret, with which Meta signs what it tells; none: nothing is taken"
+        default="",
+        description="file with the app secret, which signs each notification; empty for no POST /webhooks",
     )
     extend_s: float = Field(
         default=0,
         ge=0,
         le=YEAR_S,
-        description="seconds that what Meta tells of may be fresh, where a rule calls it fresh at all; 0 for no longer",
+        description="seconds that an answer may be fresh if a rule calls it fresh and Meta notifies of changes "
+        "to its object; 0 adds nothing",
     )

@@ -19,25 +19,39 @@ class Settings(Section):
     """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
 
     listen: Listen = Field(
-        default=Address("127.0.0.1", 8080), description="host and port for applications; every path belongs to Graph"
+        default=Address("127.0.0.1", 8080),
+        description="host and port for applications; every path there belongs to Graph",
     )
     admin: Listen = Field(
-        default=Address("127.0.0.1", 9180), description="host and port for the sidecar's own paths: probes and counts"
+        default=Address("127.0.0.1", 9180),
+        description="host and port for the sidecar's own paths: probes, /stats, /metrics, the dashboard, and POST "
+        "/reload, /purge, /log and /quit",
     )
     admin_hosts: HostList = Field(
-        default=(), description="names that the admin listener may be called by, besides localhost and any IP address"
+        default=(), description="host names that the admin listener answers to, besides localhost and any IP address"
     )
     admin_token_file: TokenFile = Field(
-        default="", description="holds the token that all but probes then need there; empty: only this machine may POST"
+        default="",
+        description="file with a token of 16 or more characters; if set, the admin listener requires it "
+        "everywhere but at the probes and webhooks; if empty, only this machine may send POST",
     )
-    drain_s: float = Field(default=25, ge=0, le=3600, description="seconds that open requests get at SIGTERM")
+    drain_s: float = Field(
+        default=25, ge=0, le=3600, description="seconds that open requests may still take after SIGTERM or POST /quit"
+    )
     drain_grace_s: float = Field(
-        default=0, ge=0, le=3600, description="seconds before that in which the listener still takes new requests"
+        default=0,
+        ge=0,
+        le=3600,
+        description="seconds before the drain in which new requests are still accepted while /readyz says 503, "
+        "for callers behind a Service",
     )
     core_dumps: bool = Field(
-        default=False, description="whether the system may write this process's memory, tokens and all, to a core dump"
+        default=False,
+        description="whether the system may write the memory of this process, tokens included, to a core dump",
     )
-    rules: Rules = Field(default=(), description="tables of path, fields and what holds for them; the first match wins")
+    rules: Rules = Field(
+        default=(), description="tables that say what holds for some reads; the first rule that matches a read wins"
+    )
     listener: ListenerSettings = ListenerSettings()
     upstream: UpstreamSettings = UpstreamSettings()
     batch: BatchSettings = BatchSettings()

@@ -11,18 +11,22 @@ from proxy.settings.types import Collector
 
 
 class LogSettings(Section):
-    """What is told on standard error."""
+    """What is logged, to standard error."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least that is told")
-    format: Literal["auto", "text", "json"] = Field(
-        default="auto", description="auto: text on a terminal, JSON lines elsewhere"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the lowest level that is logged"
     )
-    replies: bool = Field(default=True, description="whether each reply is a line, at info")
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="auto is text on a terminal and JSON lines elsewhere"
+    )
+    replies: bool = Field(default=True, description="whether each reply is logged, at level info")
 
 
 class TracesSettings(Section):
-    """Where spans go; needs the extra `traces`."""
+    """OpenTelemetry traces."""
 
     endpoint: Collector = Field(
-        default="", description="an OTLP/HTTP collector, such as http://127.0.0.1:4318/v1/traces; empty: no traces"
+        default="",
+        description="URL of an OTLP/HTTP collector, such as http://127.0.0.1:4318/v1/traces; empty for no traces; "
+        "needs two more packages, see docs/install.md",
     )

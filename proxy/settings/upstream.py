@@ -11,7 +11,7 @@ from proxy.settings.types import HostList, NoServer, Origin, Servers, UserAgent
 
 
 class UpstreamSettings(Section):
-    """Graph, as the sidecar asks it."""
+    """How the sidecar calls Graph."""
 
     origin: Origin = Field(
         default="https://graph.facebook.com", description="where calls go: scheme, host and perhaps a port"
@@ -27,127 +27,149 @@ class UpstreamSettings(Section):
             "graph.threads.net",
             "graph.threads.com",
         ),
-        description="the other hosts that an application may ask for by Host",
+        description="other hosts that an application may name in Host; uploads and streams on them pass through",
     )
     nameservers: Servers = Field(
         default=(),
-        description="DNS servers that are asked for Graph's addresses, past the hosts file; none: as the system does",
+        description="DNS servers, IP or IP:PORT, that are asked for Graph's addresses past the hosts file; empty "
+        "asks the system",
     )
     address: NoServer = Field(
-        default="", description="an IP address, perhaps with a port, where Graph is reached whatever its name says"
+        default="", description="IP or IP:PORT at which Graph is reached, whatever its name resolves to"
     )
     user_agent: UserAgent = Field(
         default=NAME,
-        description="sent with every read; ETags depend on it, so it holds no version that an upgrade would change",
+        description="User-Agent of every read; ETags depend on it, so it has no version that an upgrade would change",
     )
     connections: int = Field(
         default=64,
         ge=1,
         le=10_000,
-        description="calls to Graph at once, streams apart; no token and no kind of call takes the last ones",
+        description="calls to Graph at once, streams not included; no token and no kind of call takes the last ones",
     )
     connect_timeout_s: float = Field(
-        default=5, ge=0.1, le=300, description="seconds that opening a connection to Graph may take"
+        default=5, ge=0.1, le=300, description="seconds to open a connection to Graph, then 502"
     )
     reply_timeout_s: float = Field(
         default=300,
         ge=0.1,
         le=3600,
-        description="seconds that Graph may be silent over a reply, then 504; a late read is not asked again",
+        description="seconds without a byte of a reply from Graph, then 504; a late read is not repeated, since "
+        "Graph may still be working on it",
     )
     buffer_mb: int = Field(
         default=64,
         ge=2,
         le=1_048_576,
-        description="megabytes of all replies that are being read; one that would hold more than half is streamed",
+        description="megabytes of all replies that are being read; a reply that would take more than half is not "
+        "stored: a batch is asked again in parts, a read is streamed to its caller",
     )
     rest_ms: float = Field(
         default=100,
         ge=0,
         le=10_000,
-        description="milliseconds that a connection rests after a reply: a second one that nobody asked for ends it",
+        description="milliseconds that a connection waits after a reply before its next call, so that a second, "
+        "unrequested reply is noticed and closes it",
     )
 
 
 class BatchSettings(Section):
-    """How reads that differ share one call to Graph."""
+    """How different reads share one call to Graph."""
 
-    enabled: bool = Field(default=True, description="whether reads ride in batches at all")
-    slots: int = Field(default=50, ge=1, le=50, description="reads in one batch, at most; Graph takes no more than 50")
+    enabled: bool = Field(
+        default=True, description="whether reads are sent in batches; if not, every read is a call of its own"
+    )
+    slots: int = Field(default=50, ge=1, le=50, description="most reads in one batch; Graph takes no more than 50")
     window_ms: float = Field(
         default=5,
         ge=0,
         le=1000,
-        description="milliseconds that a read waits for company; one that finds nothing in flight waits for nobody",
+        description="milliseconds that a read waits for others while calls are in flight; a read that finds none "
+        "in flight does not wait",
     )
     in_flight: int = Field(
         default=8,
         ge=1,
         le=1000,
-        description="batches of one group that Graph works on before the window widens: behind twice as many it is "
-        "twice as long",
+        description="batches of one group in flight before the window grows in proportion: behind twice as many "
+        "it is twice as long",
     )
     queue: int = Field(
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="reads of one group that may wait; a caller beyond them gets a 503 with Retry-After",
+        description="reads of one group that may wait for a batch; the next caller gets 503 with Retry-After",
     )
     queue_s: float = Field(
         default=2,
         ge=0.1,
         le=3600,
-        description="seconds that a read waits for a connection, at most, then 503; once the first in line has waited "
-        "a quarter of them, newcomers get it at once",
+        description="seconds that a read may wait for a connection, then 503 with Retry-After; once the first in "
+        "the queue has waited a quarter of it, new reads are refused at once",
     )
     group: Literal["shared", "token"] = Field(
         default="shared",
-        description="shared: tokens ride together, each slot with its own; token: a batch holds one token",
+        description="shared: one batch may hold several tokens, each slot with its own; token: a batch holds the "
+        "reads of one token",
     )
 
 
 class MergeSettings(Section):
-    """How reads of one node or edge that differ in their fields share one call."""
+    """How reads of one object that differ in their fields share one call."""
 
     enabled: bool = Field(
         default=False,
-        description="whether they are asked as one and answered from what is held for more fields or single ids",
+        description="whether reads of one object that differ only in fields become one call, and fresh entries "
+        "answer reads of fewer fields or of single ids",
     )
 
 
 class QuotaSettings(Section):
-    """How calls are spared as Graph's limits come near."""
+    """How calls are saved as Graph's rate limits come near."""
 
-    enabled: bool = Field(default=True, description="whether anything is done about limits, besides telling of them")
+    enabled: bool = Field(
+        default=True, description="whether the sidecar acts on Graph's rate limits; if not, it only reports them"
+    )
     group: Literal["token", "shared"] = Field(
         default="token",
-        description="token: each token's limits are its own; shared: all tokens are of one app and share its limits",
+        description="token: each token has limits of its own; shared: all tokens belong to one app and share its "
+        "limits",
     )
     watch_pct: float = Field(
-        default=60, ge=1, le=100, description="percent used from which freshness is stretched, where stretch_s allows"
+        default=60,
+        ge=1,
+        le=100,
+        description="percent of a limit used from which freshness is stretched, where stretch_s allows",
     )
     spare_pct: float = Field(
-        default=80, ge=1, le=100, description="percent used from which reads of low priority wait their turn"
+        default=80,
+        ge=1,
+        le=100,
+        description="percent of a limit used from which reads of low priority wait; not below watch_pct",
     )
     stop_pct: float = Field(
-        default=100, ge=1, le=100, description="percent used from which what is held answers, where a rule allows"
+        default=100,
+        ge=1,
+        le=100,
+        description="percent of a limit used from which entries are served in place of a call, where "
+        "stale_if_error_s allows; not below spare_pct and above watch_pct",
     )
     probe_s: float = Field(
         default=30,
         ge=0.1,
         le=3600,
-        description="seconds that a stopped limit is left alone, at most, if Graph names no time: from 1 on, doubled "
-        "by each probe that is refused",
+        description="longest pause in seconds before a reached limit is probed, where Graph names no time: the "
+        "pause begins at 1 s and doubles with each refusal",
     )
     longest_wait_s: float = Field(
-        default=30, ge=0, le=3600, description="seconds that a read of low priority waits, at most; then it goes"
+        default=30, ge=0, le=3600, description="longest time in seconds that a read of low priority waits"
     )
     foresight_s: float = Field(
         default=300,
         ge=0,
         le=3600,
-        description="seconds ahead: a stage that the present rise reaches by then holds already, save stop, where "
-        "reads of low priority draw on the limit, too; 0: only what is used counts",
+        description="seconds to look ahead: where reads of low priority use a limit, the stages watch and spare "
+        "begin this long before the present rise reaches them; 0 looks at present usage only",
     )
 
     @field_validator("spare_pct")
@@ -166,6 +188,8 @@ class QuotaSettings(Section):
 
 
 class PagingSettings(Section):
-    """The links to further pages inside replies."""
+    """Links to further pages inside replies."""
 
-    rewrite: bool = Field(default=True, description="whether paging links to Graph come back pointing at the sidecar")
+    rewrite: bool = Field(
+        default=True, description="whether paging links to Graph are rewritten to point at the sidecar"
+    )

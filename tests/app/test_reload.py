@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,13 +51,6 @@ def test_nothing_new_changes_nothing(old: Settings) -> None:
     """The same settings read again are the same settings."""
     found = compare(old, settings())
     assert (found.settings, found.changed, found.needs_restart) == (old, (), ())
-
-
-def test_the_readme_names_what_is_live() -> None:
-    """Who reads it knows what a reload takes, and what not."""
-    text = (Path(__file__).parents[2] / "README.md").read_text().partition("without dropping a request:")[2]
-    told = re.findall(r"`([a-z_.]+)`", text.partition("What else is new")[0])
-    assert sorted(told) == sorted(RELOADABLE)
 
 
 async def test_what_is_wrong_leaves_all_as_it_was(old: Settings, caplog: pytest.LogCaptureFixture) -> None:
