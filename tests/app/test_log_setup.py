@@ -8,12 +8,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from proxy.app import log_setup
 from proxy.app.sidecar import sidecar
-from proxy.core.observe.access_log import AccessLogEntry
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine
 from proxy.settings import Address, LogSettings, Settings
+from proxy.shell.observe import access_log, log_writer
+from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 
 
 @pytest.fixture
@@ -34,9 +38,9 @@ def test_where_it_happened_is_told_without_the_words() -> None:
     record = logging.LogRecord(
         "graph_sidecar.store", logging.ERROR, __file__, 1, "met %s", ("trouble",), _raised("sesame")
     )
-    told = json.loads(log_setup._JsonLines().format(record))
+    told = json.loads(JsonLines().format(record))
     assert (told["level"], told["logger"], told["message"]) == ("error", "graph_sidecar.store", "met trouble")
-    for text in (told["where"], log_setup._Lines().format(record)):
+    for text in (told["where"], TextLines().format(record)):
         assert "_raised" in text
         assert text.endswith("ValueError")
         assert "sesame" not in text
@@ -62,13 +66,12 @@ async def test_a_line_that_cannot_be_parsed_is_not_quoted(told: io.StringIO) -> 
     assert "sesame" not in told.getvalue()
 
 
-@pytest.mark.parametrize("bound, most", [("MOST_LINES", 3), ("MOST_CHARACTERS", 2 * len("number 0\n"))])
-def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
-    """A pipe that is full holds nobody up: what does not fit is lost, and how much that was is told."""
-    monkeypatch.setattr(log_setup, bound, most)
+def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that is full holds nobody up: what does not fit in bytes is dropped, and how much that was is told."""
     stream, may_go = io.StringIO(), threading.Event()
+    monkeypatch.setattr(log_writer, "MOST_BYTES", len("first\n") + 3 * len("number 0\n"))
     monkeypatch.setattr(stream, "flush", may_go.wait)
-    handler = log_setup._Behind(stream)
+    handler = LogWriter(stream, TextLines())
     handler.emit(_line("first"))
     while not stream.getvalue():  # it is being written, and the flush takes long
         time.sleep(0.001)
@@ -78,6 +81,39 @@ def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPa
     handler.close()
     assert [line for line in stream.getvalue().splitlines() if "number" in line] == [f"number {n}" for n in range(3)]
     assert '"lost_lines": 7' in stream.getvalue()
+
+
+def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
+    """Messages, replies and prepared replies are written in the order in which they came, in blocks, by the end."""
+    entry = AccessLogEntry("REUSED", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 7.0, size=7)
+    line = PreparedLine(entry)
+    stream = io.StringIO()
+    writer = LogWriter(stream, JsonLines())
+    for number in range(500):
+        writer.emit(_line(f"number {number}"))
+        writer.entry(1000.25, replace(entry, batch=f"a-{number}"))
+        writer.hit(2000.5, line, number / 1000, None)
+    writer.hit(2000.5, line, 0.5, 12.0)
+    writer.close()
+    told = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert [each["message"] for each in told[:-1:3]] == [f"number {number}" for number in range(500)]
+    assert [each["batch"] for each in told[1::3]] == [f"a-{number}" for number in range(500)]
+    assert [each["total_ms"] for each in told[2::3]] == list(range(500))
+    assert told[-1] == json.loads(msgspec.json.encode(replace(entry, total_ms=500.0, age_s=12.0))) | {
+        "time": "1970-01-01T00:33:20.500000+00:00",
+        "level": "info",
+        "logger": "graph_sidecar.reply",
+    }
+
+
+def test_replies_are_told_without_records_where_the_writer_alone_listens(told: io.StringIO) -> None:
+    """The line of a reply is the same whether `logging` made a record of it or not."""
+    entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14)
+    access_log._tell(entry)
+    logging.getLogger("graph_sidecar.reply").info("%s", entry, extra={"told": entry})
+    logging.getLogger().handlers[0].flush()
+    first, second = (text.partition(" ")[2] for text in told.getvalue().splitlines())
+    assert first == second == "INFO    MISS 200 GET /{id} 83.1 ms app 0123456789ab"
 
 
 def _line(text: str) -> logging.LogRecord:
@@ -91,7 +127,7 @@ def test_a_reply_is_one_flat_object(told: io.StringIO) -> None:
     )
     record = _line("%s")
     record.args, record.told = (line,), line
-    found = json.loads(log_setup._JsonLines().format(record))
+    found = json.loads(JsonLines().format(record))
     assert {"time", "level", "logger", "mode", "status", "route", "app", "batch"} <= found.keys()
     assert (found["mode"], found["total_ms"], found["size"]) == ("MISS", 83.14, 7)
     assert "detail" not in found

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from proxy.app import log_setup
 from proxy.cli import main
-from proxy.shell.observe.access_log import LOG
+from proxy.shell.observe.log_writer import LOG, JsonLines
 from tests.journeys.conftest import Clock, MakeScene
 from tests.journeys.talking import Scene
 from tests.journeys.test_ledger import batch, counts, get
@@ -33,7 +32,7 @@ class Recorder(logging.Handler):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
-        self.setFormatter(log_setup._JsonLines())
+        self.setFormatter(JsonLines())
         self.lines: list[str] = []
         self._clock = clock
 

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core.cache.key import Keys
 from proxy.core.graph import ids as graph_ids
@@ -74,6 +75,34 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         parts = [self.mode, str(self.status), self.method, self.route, f"{self.total_ms:.1f} ms", f"app {self.app}"]
         named = {"batch": self.batch, "avoided": self.avoided or "", "": self.detail}
         return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
+
+
+encode = msgspec.json.Encoder().encode
+"""An entry, or a part of one, as JSON."""
+
+_NO_TIME = b'"total_ms":0.0,'
+
+
+class PreparedLine:
+    """The line of a reply that is given many times: all of it but the time that it took and its age."""
+
+    __slots__ = ("_entry", "_json", "size")
+
+    def __init__(self, entry: AccessLogEntry) -> None:
+        """Tell what *entry* tells, whatever it says of these two."""
+        self._entry = replace(entry, total_ms=0.0, age_s=None)
+        before, _, after = encode(self._entry)[1:].partition(_NO_TIME)
+        self._json = before + after
+        self.size = len(self._json)
+
+    def entry(self, seconds: float, age: float | None) -> AccessLogEntry:
+        """What is told of a reply that took *seconds*."""
+        return replace(self._entry, total_ms=_ms(seconds), age_s=None if age is None else round(age, 3))
+
+    def json(self, seconds: float, age: float | None) -> bytes:
+        """The same as JSON, without the brace that begins it."""
+        told = b"" if age is None else b'"age_s":%.3f,' % age
+        return b'"total_ms":%.2f,%b%b' % (seconds * 1000, told, self._json)
 
 
 class Passage(Redacted, frozen=True, gc=False):

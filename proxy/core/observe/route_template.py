@@ -64,13 +64,13 @@ class Routes:
         self._known[route] = 0
         return route
 
-    def answered(self, path: str) -> None:
-        """Graph answered a read of *path* well: its route may take the place of one that is used far less."""
+    def answered(self, path: str, times: int = 1) -> None:
+        """Reads of *path* were answered well: its route may take the place of one that is used far less."""
         route = self._template(path)
         if route in self._known:
-            self._known[route] += 1
+            self._known[route] += times
             return
-        count = self._others[route] = self._others.pop(route, 0) + 1
+        count = self._others[route] = self._others.pop(route, 0) + times
         if len(self._others) > self._limit:
             self._others.popitem(last=False)
         least = min(self._known, key=self._known.__getitem__)

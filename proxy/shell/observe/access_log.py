@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core.cache.key import Keys
 from proxy.core.model import USUAL_PRIORITY, Reply, Request
 from proxy.core.observe import access_log
-from proxy.core.observe.access_log import AccessLogEntry, Outcome, Passage
+from proxy.core.observe.access_log import AccessLogEntry, Outcome, Passage, PreparedLine
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
-
-LOG = "graph_sidecar.reply"
-"""The logger of the lines that tell of replies."""
+from proxy.shell.observe.log_writer import LOG, LogWriter
 
 _log = logging.getLogger(LOG)
 
@@ -30,6 +29,19 @@ class AccessLog:
         """A read was answered."""
         if _log.isEnabledFor(logging.INFO):
             _tell(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
+
+    def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> PreparedLine:
+        """The line of *reply*, which will be given again and again, with a time and an age of its own each time."""
+        return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
+
+    def hit(self, line: PreparedLine, seconds: float, age: float | None) -> None:
+        """A reply whose *line* was prepared was given; it took *seconds*."""
+        if not _log.isEnabledFor(logging.INFO):
+            return
+        if (writer := _writer()) is not None:
+            writer.hit(time.time(), line, seconds, age)
+        else:
+            _tell(line.entry(seconds, age))
 
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read that was asked behind a reply was answered."""
@@ -52,5 +64,16 @@ class AccessLog:
         return None if request.priority == (USUAL_PRIORITY if ruled is None else ruled) else request.priority
 
 
+def _writer() -> LogWriter | None:
+    """Who writes the lines, where nobody else listens; then no record is made of a line."""
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and type(handlers[0]) is LogWriter and not _log.handlers:
+        return handlers[0]
+    return None
+
+
 def _tell(told: AccessLogEntry) -> None:
-    _log.info("%s", told, extra={"told": told})
+    if (writer := _writer()) is not None:
+        writer.entry(time.time(), told)
+    else:
+        _log.info("%s", told, extra={"told": told})

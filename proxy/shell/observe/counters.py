@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_hex
 from types import TracebackType
@@ -15,7 +15,7 @@ from proxy.core.graph.errors import read_error
 from proxy.core.graph.ids import account
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, Passage
+from proxy.core.observe.access_log import Outcome, Passage, PreparedLine
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.route_template import Routes
 from proxy.core.observe.troubles import COVERED
@@ -99,6 +99,23 @@ class CountedCall:
         self.counted = counted
 
 
+@dataclass(slots=True, eq=False)
+class PreparedHit:
+    """A good reply that is given many times without asking Graph, and what each time counts as."""
+
+    path: str
+    mode: Mode
+    status: int
+    calls: int  # that each time asks for and avoids
+    cause: str  # why they are avoided
+    app: str
+    account: str
+    line: PreparedLine | None
+    count: int = 0  # times that are not in the sums yet
+    era: int = -1  # of the routes' labels at which *took* was found
+    took: Histogram = field(default_factory=lambda: Histogram(()))
+
+
 class Counters:
     """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
@@ -108,8 +125,10 @@ class Counters:
         self.gauges = Gauges()
         self.telling: AccessLog | None = None
         self.tracer: Tracer | None = None
-        self.ledger = Ledger()
-        self.replies: Counter[tuple[Mode, str, int]] = Counter()  # by mode, route and status
+        self._ledger = Ledger()
+        self._replies: Counter[tuple[Mode, str, int]] = Counter()
+        self._hits: list[PreparedHit] = []  # those with a count that is not in the sums yet
+        self._era = 0
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
         self.alone = self.carries = self.streamed = self.in_flight = 0
@@ -121,7 +140,7 @@ class Counters:
         self.slots = Histogram(SLOTS)
         self.took: dict[str, Histogram] = {}  # whole replies, by route
         self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
-        self.nobody = self.ledger.open(0)  # what is sent on no caller's bill
+        self.nobody = self._ledger.open(0)  # what is sent on no caller's bill
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
@@ -137,7 +156,7 @@ class Counters:
     def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
         """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
         route = self._routes.label(path)
-        bill = self.ledger.open(
+        bill = self._ledger.open(
             target.calls_of(query),
             route=route,
             app=fingerprint.hex()[:12],
@@ -172,6 +191,46 @@ class Counters:
         if self.telling:
             self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
 
+    def prepare_hit(self, request: Request, reply: Reply, bill: RequestCost, dressed: Reply) -> PreparedHit:
+        """What each further time counts as that a caller of *request* is given *dressed* without asking Graph."""
+        route, calls = self._routes.label(request.path), bill.asked
+        outcome = Outcome(dressed.status, len(dressed.body), 0.0, calls, calls)
+        return PreparedHit(
+            request.path,
+            reply.mode,
+            dressed.status,
+            calls,
+            next(iter(ledger.avoided(reply, calls)), ""),
+            bill.app,
+            account(next(iter(nodes(request.path, request.query)), "")),
+            self.telling.prepare(request, reply, outcome, route) if self.telling else None,
+        )
+
+    def hit(self, prepared: PreparedHit, seconds: float, age: float | None) -> None:
+        """A caller got what was *prepared*, *seconds* after the request came in."""
+        if prepared.era != self._era:
+            prepared.took, prepared.era = self._took(self._routes.label(prepared.path)), self._era
+        if not prepared.count:
+            self._hits.append(prepared)
+        prepared.count += 1
+        prepared.took.observe(seconds)
+        self.took_by_mode[prepared.mode].observe(seconds)
+        if age is not None:
+            self.age.observe(age)
+        if prepared.line is not None and self.telling:
+            self.telling.hit(prepared.line, seconds, age)
+
+    def settle(self) -> None:
+        """Add to the sums what prepared hits have counted; whoever reads a sum does so first."""
+        hits, self._hits = self._hits, []
+        for hit in hits:
+            times, hit.count = hit.count, 0
+            route = self._routes.label(hit.path)
+            bill = self._ledger.open(times * hit.calls, route=route, app=hit.app, account=hit.account)
+            bill.avoid({hit.cause: times * hit.calls} if hit.cause else {})
+            self._replies[hit.mode, route, hit.status] += times
+            self._routes.answered(hit.path, times)
+
     def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
         if self.telling:
@@ -196,7 +255,7 @@ class Counters:
     def failed(self, error: SidecarError, path: str = "", bill: RequestCost | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.label(path) if path else ""
-        self.replies[Mode.FAILED, route, error.status] += 1
+        self._replies[Mode.FAILED, route, error.status] += 1
         self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
         if self.tracer and bill is not None:
             told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
@@ -207,7 +266,7 @@ class Counters:
 
     def shed(self, error: SidecarError, count: int) -> None:
         """So many messages were refused unread, with *error*."""
-        self.replies[Mode.FAILED, "", error.status] += count
+        self._replies[Mode.FAILED, "", error.status] += count
         self._note(Mode.FAILED, error.status, "", b"", word(type(error)))
 
     def pushed(self, outcome: str, events: int) -> None:
@@ -256,6 +315,18 @@ class Counters:
     # --- what is told ---
 
     @property
+    def ledger(self) -> Ledger:
+        """The sums in Meta's units."""
+        self.settle()
+        return self._ledger
+
+    @property
+    def replies(self) -> Counter[tuple[Mode, str, int]]:
+        """Replies by mode, route and status."""
+        self.settle()
+        return self._replies
+
+    @property
     def batches(self) -> int:
         """Batches of ours that left."""
         return self.sizes.total()
@@ -280,17 +351,22 @@ class Counters:
             error["at"] = round(set_back(error["at"], now, by), 3)
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
-        self.replies[mode, route, status] += 1
+        self._replies[mode, route, status] += 1
         self.took_by_mode[mode].observe(seconds)
+        self._took(route).observe(seconds)
+
+    def _took(self, route: str) -> Histogram:
         if (took := self.took.get(route)) is None:
             took = self.took[route] = Histogram(TIMES_S)
-        took.observe(seconds)
+        return took
 
     def _rename(self, route: str, other: str) -> None:
         """Another takes the place of *route*, whose counts *other* has from now on."""
-        self.ledger.rename_route(route, other)
-        for mode, was, status in [each for each in self.replies if each[1] == route]:
-            self.replies[mode, other, status] += self.replies.pop((mode, was, status))
+        self.settle()
+        self._era += 1
+        self._ledger.rename_route(route, other)
+        for mode, was, status in [each for each in self._replies if each[1] == route]:
+            self._replies[mode, other, status] += self._replies.pop((mode, was, status))
         if (took := self.took.pop(route, None)) is not None:
             self.took.setdefault(other, Histogram(TIMES_S)).add(took)
 

@@ -1,0 +1,189 @@
+"""Writes log lines in a thread of its own, in blocks; the lines of replies are encoded there, too."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from collections import deque
+from datetime import UTC, datetime
+from functools import lru_cache
+from threading import Event, Thread
+from typing import Any, TextIO
+
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, encode
+
+LOG = "graph_sidecar.reply"
+"""The logger of the lines that tell of replies."""
+
+MOST_BYTES = 8 * 2**20
+"""Bytes of the lines that wait to be written; later lines are dropped and counted while nobody reads."""
+
+BLOCK = 128
+"""Lines that are encoded and written at once: between two blocks the event loop has its turn."""
+
+GATHERED_S = 0.05
+"""Seconds for which lines are gathered into blocks."""
+
+_ENTRY = 700
+"""Bytes of an entry that waits, without its texts that a caller may choose the length of."""
+
+_HIT = 200
+"""Bytes of a prepared line's numbers while they wait."""
+
+_Hit = tuple[PreparedLine, float, float, float | None]
+"""A prepared line, epoch seconds, seconds that the reply took, and its age."""
+
+_Waiting = tuple[int, str | _Hit | tuple[float, AccessLogEntry]]
+"""What is written, and the bytes that it counts for until then."""
+
+
+class TextLines(logging.Formatter):
+    """Lines for people."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's name
+        """Where it happened, without the error's own text: of a request that cannot be read it holds the first line."""
+        return "".join(traceback.format_tb(ei[2])) + getattr(ei[0], "__name__", "")
+
+    def entry(self, logger: str, now: float, entry: AccessLogEntry) -> bytes:
+        """The line of a reply."""
+        record = logging.LogRecord(logger, logging.INFO, "", 0, "%s", (entry,), None)
+        record.created = now
+        return self.format(record).encode("utf-8", "backslashreplace")
+
+    def hit(self, logger: str, now: float, line: PreparedLine, seconds: float, age: float | None) -> bytes:
+        """The line of a reply whose words were prepared."""
+        return self.entry(logger, now, line.entry(seconds, age))
+
+
+class JsonLines(TextLines):
+    """Lines for machines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One object on one line; `where` in it only where there was an exception, and a reply's own words flat."""
+        head = _head(record.created, record.levelname.lower(), record.name)
+        if (reply := getattr(record, "told", None)) is not None:
+            return head + encode(reply).decode()[1:]
+        told = {"message": record.getMessage()}
+        if record.exc_info:
+            told["where"] = self.formatException(record.exc_info)
+        return head + json.dumps(told)[1:]
+
+    def entry(self, logger: str, now: float, entry: AccessLogEntry) -> bytes:
+        """The line of a reply."""
+        return _head(now, "info", logger).encode() + encode(entry)[1:]
+
+    def hit(self, logger: str, now: float, line: PreparedLine, seconds: float, age: float | None) -> bytes:
+        """The line of a reply whose words were prepared."""
+        return _head(now, "info", logger).encode() + line.json(seconds, age)
+
+
+def _head(created: float, level: str, logger: str) -> str:
+    return f'{{"time": "{_when(created)}", "level": "{level}", "logger": "{logger}", '
+
+
+def _when(seconds: float) -> str:
+    """The time in UTC, as ISO 8601 has it, to the microsecond."""
+    whole = int(seconds)
+    return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _second(whole: int) -> str:
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class LogWriter(logging.Handler):
+    """Takes lines at once; a thread encodes and writes them in order, and callers never wait for whoever reads."""
+
+    def __init__(self, stream: TextIO, lines: TextLines) -> None:
+        """Write to *stream* as *lines* lays them out."""
+        super().__init__()
+        self.setFormatter(lines)
+        self._lines = lines
+        self._stream = stream
+        self._waiting: deque[_Waiting] = deque()
+        self._taken = self._written = 0  # bytes; each is added to by one thread alone
+        self._lost = self._told = 0  # lines that were dropped, and those of them that a line told of
+        self._news, self._ended = Event(), False
+        self._thread = Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take the line of *record*."""
+        line = self.format(record)
+        self._take(len(line) + 1, line)
+
+    def entry(self, now: float, entry: AccessLogEntry) -> None:
+        """Take the line of a reply at *now*."""
+        size = _ENTRY + len(entry.path) + len(entry.node) + len(entry.fields) + len(entry.ids) + len(entry.host)
+        self._take(size, (now, entry))
+
+    def hit(self, now: float, line: PreparedLine, seconds: float, age: float | None) -> None:
+        """Take a prepared *line* of a reply at *now*, which took *seconds* and is of this *age*."""
+        self._take(line.size + _HIT, (line, now, seconds, age))
+
+    def flush(self) -> None:
+        """Wait until all is written, a little while if nobody reads."""
+        patience = time.monotonic() + 2
+        while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < patience:
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """Write what is left and end the thread."""
+        self.flush()
+        self._ended = True
+        self._news.set()
+        super().close()
+
+    def _take(self, size: int, line: str | _Hit | tuple[float, AccessLogEntry]) -> None:
+        if self._taken - self._written + size > MOST_BYTES:
+            self._lost += 1
+            return
+        self._taken += size
+        self._waiting.append((size, line))
+        if not self._news.is_set():
+            self._news.set()
+
+    def _write(self) -> None:
+        while not self._ended:
+            self._news.wait()
+            time.sleep(GATHERED_S)
+            while self._has_news():
+                self._write_block()
+            self._news.clear()
+            if self._has_news():  # a line came in between
+                self._news.set()
+
+    def _has_news(self) -> bool:
+        return bool(self._waiting) or self._lost > self._told
+
+    def _write_block(self) -> None:
+        """Write the next lines; they count until they are written."""
+        taken = [self._waiting.popleft() for _ in range(min(BLOCK, len(self._waiting)))]
+        block = [self._encoded(line) for _, line in taken]
+        if lost := self._lost - self._told:
+            self._told += lost
+            block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
+        self._put(b"\n".join((*block, b"")))
+        self._written += sum(size for size, _ in taken)
+
+    def _encoded(self, line: str | _Hit | tuple[float, AccessLogEntry]) -> bytes:
+        if isinstance(line, str):
+            return line.encode("utf-8", "backslashreplace")
+        if len(line) == 2:
+            return self._lines.entry(LOG, *line)
+        prepared, now, seconds, age = line
+        return self._lines.hit(LOG, now, prepared, seconds, age)
+
+    def _put(self, block: bytes) -> None:
+        try:
+            binary: Any = getattr(self._stream, "buffer", None)
+            if binary:
+                binary.write(block)
+            else:
+                self._stream.write(block.decode())
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # whoever read has gone, and there is nowhere to say so
