@@ -27,7 +27,6 @@ SCRIPTS = (
     "reload_drain",
     "overload",
     "memory",
-    "sizing",
 )
 
 

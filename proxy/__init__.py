@@ -30,6 +30,7 @@ message's way.
     core/reply/             the reply as one caller gets it
     core/memory/            bounds in bytes: budgets, memos, JSON of others
     core/observe/           log records, route labels, histograms, time series, troubles
+    core/shared/            what replicas tell each other: names, sealed records, leases, the log
     core/replay/            recorded reads in simulated time
     shell/                  files that only the sidecar may read
     shell/http/             connections of callers: protocol, timeouts, bodies, responses, drain
@@ -38,6 +39,7 @@ message's way.
     shell/pipeline/         the layers of the drawing
     shell/upstream/         calls to Graph: connections, one HTTP/1.1 exchange, streams
     shell/store/            entries in memory and on disk
+    shell/valkey/           the store that replicas share: entries, leases, limits, events
     shell/observe/          counters, access log, traces, /metrics, /stats
     shell/admin/            the admin listener: actions, dashboard, events, webhooks
     dashboard/              the dashboard as a browser loads it

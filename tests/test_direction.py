@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -78,3 +80,20 @@ def test_the_map_names_every_folder() -> None:
     lines = re.findall(r"^ +([\w/]+)/ +\S", proxy.__doc__ or "", re.MULTILINE)
     inside = {str(folder.relative_to(HOUSE)) for folder in FOLDERS if folder != HOUSE}
     assert sorted(lines) == sorted({*inside, "dashboard"})
+
+
+def test_the_client_of_the_shared_store_is_imported_in_its_folder_alone() -> None:
+    """Its traps are known there; and who shares nothing does not load it."""
+    outside = [file for file in HOUSE.rglob("*.py") if "valkey" not in file.parts]
+    assert [
+        str(file)
+        for file in outside
+        if re.search(r"^\s*(from|import) (redis|hiredis)\b", file.read_text(), re.MULTILINE)
+    ] == []
+
+
+def test_a_sidecar_that_shares_nothing_loads_no_client() -> None:
+    """Without `shared.url` nothing is imported."""
+    code = "import sys, proxy.app.sidecar; print([name for name in sys.modules if 'redis' in name or 'valkey' in name])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "[]\n"

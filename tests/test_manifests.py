@@ -31,8 +31,8 @@ DEFAULTS = ROOT / "config" / "container" / "defaults.toml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 VERSIONS = ("1.29.0", "1.33.0", "1.37.0")  # native sidecars are on by default since the first, stable since the second
 KINDS_OF_OTHERS = {"Kustomization", "Component", "PodMonitor", "PrometheusRule"}  # Kubernetes has no schema of these
-PATCHES = {"sidecar/pod.yaml", "sidecar/cronjob.yaml", "monitored/token.yaml"}
-APPLIED = ("example", "shared", "monitoring", "monitored")
+PATCHES = {"sidecar/pod.yaml", "sidecar/cronjob.yaml", "monitored/token.yaml", "fleet/settings.yaml"}
+APPLIED = ("example", "shared", "fleet", "monitoring", "monitored")
 NAMESPACE = "team"
 
 
@@ -294,6 +294,29 @@ def test_the_image_sets_no_setting() -> None:
     folders = {settings.cache.dir.parent, key.parent, settings.intercept.ca_dir.parent}
     assert folders == {Path(volume) for volume in json.loads(volumes)}
     assert settings.drain_s + settings.drain_grace_s < 10, "docker stop waits 10 s"
+
+
+def test_the_replicas_of_a_fleet_meet() -> None:
+    """Key, password and store are those that the manifests make, and the policies let the two ends speak."""
+    patch = pod_of(MANIFESTS["fleet/settings.yaml"])["spec"]
+    given = {each["name"]: each["value"] for each in patch["containers"][0]["env"]}
+    settings = load(environ=given).settings
+    folder = patch["containers"][0]["volumeMounts"][0]["mountPath"]
+    assert str(settings.cache.key_file) == f"{folder}/key"
+    assert str(settings.shared.password_file) == f"{folder}/password"
+    store, service = pod_of(MANIFESTS["fleet/valkey.yaml"]), MANIFESTS["fleet/valkey-service.yaml"]
+    assert settings.shared.url == f"valkey://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    assert service["spec"]["selector"].items() <= store["metadata"]["labels"].items()
+    secrets = {
+        each["secret"]["secretName"] for pod in (patch, store["spec"]) for each in pod["volumes"] if "secret" in each
+    }
+    assert secrets == {"graph-sidecar-fleet"}
+    out, into = MANIFESTS["fleet/networkpolicy.yaml"]["spec"], MANIFESTS["fleet/valkey-networkpolicy.yaml"]["spec"]
+    assert out["egress"][0]["to"][0]["podSelector"] == into["podSelector"]
+    assert into["ingress"][0]["from"][0]["podSelector"] == out["podSelector"]
+    command = store["spec"]["containers"][0]["args"][0]
+    assert "--maxmemory-policy volatile-lfu" in command
+    assert patch["securityContext"]["fsGroup"] == 10001
 
 
 # --- systemd

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.app import from_settings
 from proxy.app.listen import StartError
@@ -25,6 +26,9 @@ from proxy.settings.base import version
 from proxy.shell.clock import TimeOfDay
 from proxy.shell.observe.counters import Counters
 from proxy.shell.store import Bounds, KeyFileError, Store, load_or_make_key
+
+if TYPE_CHECKING:
+    from proxy.shell.valkey.shared import Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class Components:
     invalidations: InvalidationIndex
     purges: Purges
     subscriptions: Subscriptions
+    shared: Shared | None = None  # what replicas share
 
     def rule(self, read: Request) -> Rule:
         """What may be done with *read*, now that Meta tells of changes or does not."""
@@ -85,19 +90,35 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
     store = await _open_store(settings.cache, master, lambda text: purges.load(text, now()), lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
     now.tell(touches.set_back, purges.set_back, telemetry.set_back)
+    rules, shared = from_settings.rules_of(settings), None
+    if settings.shared.url:
+        from proxy.app.shared import build_shared
+
+        shared = build_shared(settings, master, touches, rules, now)
     return Components(
         clocks=clocks,
         steady=now.steady,
         store=store,
         telemetry=telemetry,
         keys=Keys(master),
-        rules=from_settings.rules_of(settings),
+        rules=rules,
         limits=from_settings.limits(settings),
-        limiter=Limiter(from_settings.stages(settings), shared=settings.quota.group == "shared"),
+        limiter=_limiter(settings),
         invalidations=touches,
         purges=purges,
         subscriptions=Subscriptions(settings.webhooks.extend_s),
+        shared=shared,
     )
+
+
+def _limiter(settings: Settings) -> Limiter:
+    """What is known of limits: of a replica that shares, by what others are told, too."""
+    stages, is_shared = from_settings.stages(settings), settings.quota.group == "shared"
+    if not settings.shared.url:
+        return Limiter(stages, shared=is_shared)
+    from proxy.core.shared.limiter import SharedLimiter
+
+    return SharedLimiter(stages, shared=is_shared)
 
 
 def _master(cache: CacheSettings) -> bytes:

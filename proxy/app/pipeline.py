@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.app import from_settings
 from proxy.app.components import Components
@@ -75,8 +76,16 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     layers = _layers(ground, ends, lifetimes)
     flights = (layers.coalescer.close, layers.merger.close_flights)
     changes = Invalidator(
-        ground.invalidations, ground.purges, ground.subscriptions, ground.keys, ground.store, ground.clocks.now, flights
+        ground.invalidations,
+        ground.purges,
+        ground.subscriptions,
+        ground.keys,
+        ground.store,
+        ground.clocks.now,
+        flights,
+        ground.shared,
     )
+    await _share(ground, changes, lifetimes)
     server = _server(ground, ends, layers, changes, settings)
     inside = InFlight(server.handle)
     _tell(ground, layers, inside)
@@ -105,7 +114,7 @@ def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Laye
     listening = BatchUsage(ends.upstream, ground.told_by_batch)
     batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic, ends.places)
     governor = RateLimiter(batcher, quota=ground.limiter, keys=keys, witness=ground.telemetry, now=ground.steady)
-    cache = Cache(
+    cache = _cache_of(ground)(
         governor,
         store=ground.store,
         keys=keys,
@@ -126,6 +135,26 @@ def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Laye
     return _Layers(batcher, governor, cache, merger, coalescer)
 
 
+def _cache_of(ground: Components) -> Callable[..., Cache]:
+    """The layer of one process, or of one of several replicas."""
+    if ground.shared is None:
+        return Cache
+    from proxy.shell.pipeline.shared_cache import SharedCache
+
+    return partial(SharedCache, shared=ground.shared)
+
+
+async def _share(ground: Components, changes: Invalidator, lifetimes: AsyncExitStack) -> None:
+    """Let this replica hear the others, if there are any."""
+    if ground.shared is None:
+        return
+    from proxy.app.shared import start_shared
+    from proxy.core.shared.limiter import SharedLimiter
+
+    assert isinstance(ground.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
+    await start_shared(ground.shared, changes, ground.limiter, ground.steady, lifetimes)
+
+
 def _tell(ground: Components, layers: _Layers, inside: InFlight) -> None:
     """Let telemetry see what it tells of, and how reads are named in the log."""
     quota, now = ground.limiter, ground.steady
@@ -136,6 +165,7 @@ def _tell(ground: Components, layers: _Layers, inside: InFlight) -> None:
         usage=lambda: quota.buckets.shown(now()),
         open=lambda: inside.open,
         draining=lambda: inside.leaving,
+        shared=ground.shared.told if ground.shared is not None else dict,
     )
 
 
@@ -149,7 +179,7 @@ def _server(
         layers.coalescer, calls.single, keys, ground.limiter, telemetry, ground.steady, clocks.monotonic
     )
     byway = LimiterBypass(ground.limiter, keys, ground.steady, layers.governor.on_reply)
-    unbatcher = ClientBatches(reader, layers.cache, calls.post, hosts, rules, changes.on_write, byway)
+    unbatcher = ClientBatches(reader, layers.cache, calls.post, hosts, rules, changes.on_write, byway, changes.announce)
     return DownstreamHandler(
         reader,
         ends.passthrough,
@@ -161,6 +191,7 @@ def _server(
         wrote=changes.on_write,
         byway=byway,
         bodies=Budget(settings.listener.buffer_mb * 2**20),
+        announce=changes.announce,
     )
 
 

@@ -11,6 +11,7 @@ from proxy.settings.base import Section
 from proxy.settings.cache import CacheSettings, Rules
 from proxy.settings.listeners import InterceptSettings, ListenerSettings, WebhooksSettings
 from proxy.settings.observe import LogSettings, TracesSettings
+from proxy.settings.shared import SharedSettings
 from proxy.settings.types import HostList, TokenFile, has_home
 from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings, QuotaSettings, UpstreamSettings
 
@@ -61,6 +62,7 @@ class Settings(Section):
     paging: PagingSettings = PagingSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
     intercept: InterceptSettings = Field(default_factory=InterceptSettings)
+    shared: SharedSettings = SharedSettings()
     log: LogSettings = LogSettings()
     traces: TracesSettings = TracesSettings()
 
@@ -79,6 +81,15 @@ class Settings(Section):
         key = info.data["cache"].key_file if "cache" in info.data else None
         if isinstance(value, dict) and "ca_dir" not in value and isinstance(key, Path) and not has_home():
             return {**value, "ca_dir": key.parent / "ca"}
+        return value
+
+    @field_validator("shared")
+    @classmethod
+    def _one_key(cls, value: SharedSettings, info: ValidationInfo) -> SharedSettings:
+        """A secret that lives as long as one process is shared with nobody."""
+        cache = info.data.get("cache")
+        if value.url and isinstance(cache, CacheSettings) and cache.key_file == "ephemeral":
+            raise ValueError("url needs a cache.key_file that all replicas have, not an ephemeral one")
         return value
 
     @field_validator("intercept")

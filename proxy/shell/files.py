@@ -61,6 +61,41 @@ def fault(status: os.stat_result) -> str:
     return f"its mode is {mode:04o}" if mode & 0o077 else ""
 
 
+def mounted(path: Path) -> Path | None:
+    """The file that *path* is in a mounted Kubernetes Secret; None where it is anything else.
+
+    A Secret's volume is a folder of links: `key` to `..data/key`, and `..data` to the folder of the newest version.
+    Whoever owns the folder has put them there, so it has to be root or us, and nobody else may rename in it.
+    """
+    try:
+        if str(path.readlink()) != f"..data/{path.name}":
+            return None
+        version = str((path.parent / "..data").readlink())
+    except OSError:
+        return None
+    if not version.startswith("..") or "/" in version or version == "..":
+        return None
+    folders = (path.parent, path.parent / version)
+    return folders[1] / path.name if all(map(_is_kept, folders)) else None
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether nobody but root and us may put another file in the place of one in *folder*."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    is_open = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    return stat.S_ISDIR(status.st_mode) and status.st_uid in {0, os.geteuid()} and not is_open
+
+
+def fault_of_mounted(status: os.stat_result) -> str:
+    """As `fault`, of a file in a mounted Secret: our own group may read it, too, for `fsGroup` gives it to us so."""
+    if status.st_mode & stat.S_IRGRP and status.st_gid in {os.getegid(), *os.getgroups()}:
+        return fault(os.stat_result((status.st_mode & ~stat.S_IRGRP, *status[1:])))
+    return fault(status)
+
+
 class TokenFileError(Exception):
     """The file cannot be used; the text says why, and not what is in it."""
 

@@ -141,22 +141,3 @@ def test_the_authority_is_made_without_a_home(machine: Machine) -> None:
     )
     assert machine.shell(f'python3 -c "{ask}"').strip() == "200"
     assert machine.shell("ls /var/lib/private/graph-sidecar/ca").strip()
-
-
-def test_a_token_comes_as_a_credential(machine: Machine) -> None:
-    """`LoadCredential` hands a file of root's to the unit, whose reload shows the token; others are told nothing."""
-    (machine.tree / "etc" / "admin-token").write_text("correct-horse-battery\n")
-    (machine.tree / "etc" / "admin-token").chmod(0o600)
-    override = machine.tree / "etc" / "systemd" / "system" / "graph-sidecar.service.d"
-    override.mkdir(exist_ok=True)
-    (override / "token.conf").write_text("[Service]\nLoadCredential=admin-token:/etc/admin-token\n")
-    token = "/run/credentials/graph-sidecar.service/admin-token"
-    (machine.tree / "etc" / "graph-sidecar.toml").write_text(f'admin_token_file = "{token}"\n{SETTINGS}')
-    try:
-        machine.run("systemctl", "daemon-reload")
-        machine.run("systemctl", "start", "graph-sidecar")
-        assert machine.run("sh", "-c", _get("http://127.0.0.1:9180/stats"), check=False).returncode
-        machine.run("systemctl", "reload", "graph-sidecar")
-        assert "reloaded: nothing is new" in machine.journal()
-    finally:
-        shutil.rmtree(override)

@@ -38,7 +38,7 @@ class InvalidationIndex:
 
     def record_refused_token(self, fingerprint: bytes, now: float) -> None:
         """Graph refused the token with *fingerprint* at *now*: whatever it fetched before is not fresh."""
-        self.invalidate((_whose(fingerprint),), now)
+        self.invalidate((name_of_token(fingerprint),), now)
 
     def tags_showing(self, node: str) -> Tags:
         """The names of *node* and of the lists that were seen to show it."""
@@ -52,7 +52,21 @@ class InvalidationIndex:
         """The latest change that may have been one of what *request* reads, epoch seconds; 0 for never."""
         if not self._latest:
             return 0.0
-        return self.latest((_whose(fingerprint), *self._kin.tags_read(request, fingerprint)))
+        return self.latest((name_of_token(fingerprint), *self._kin.tags_read(request, fingerprint)))
+
+    def tags_of_write(self, nodes: Iterable[str], fingerprint: bytes) -> Tags:
+        """The names that a write to *nodes* changes, () for any; nothing is recorded."""
+        return self._kin.tags_written(nodes, fingerprint)
+
+    def all_tags(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> Tags:
+        """The names whose change is a change of *body*: those of the read and its token, and all that it lists."""
+        listed = self.learn(key, request, fingerprint, body, asked)
+        return (name_of_token(fingerprint), *self._kin.tags_read(request, fingerprint), *listed)
+
+    @property
+    def version(self) -> int:
+        """A number that is another one when more is known of which lists show which objects."""
+        return self._kin.learned
 
     def may_concern(self, key: bytes, asked: float) -> bool:
         """Whether the body held under *key*, asked for at *asked*, may list what was changed since: then learn from it.
@@ -61,11 +75,12 @@ class InvalidationIndex:
         """
         return self._latest >= asked and not self._kin.knows(key)
 
-    def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
-        """Learn which objects *body* lists; one that was changed since it was *asked* for touches the whole list."""
+    def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> Tags:
+        """Learn which objects *body* lists, and name them; one changed since it was *asked* for touches the list."""
         listed, place = self._kin.learn(key, request, fingerprint, body)
         if self._latest >= asked and (when := self.latest(listed)) >= asked:
             self.invalidate((place,), when)
+        return listed
 
     def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
         """A new *body* is held under *key*."""
@@ -94,5 +109,6 @@ class InvalidationIndex:
         return max([self._floor, *(self._times.get(name) or 0.0 for name in names)])
 
 
-def _whose(fingerprint: bytes) -> str:
+def name_of_token(fingerprint: bytes) -> str:
+    """The name of all that the token with *fingerprint* may read."""
     return f"token {fingerprint.hex()}"

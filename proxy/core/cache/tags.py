@@ -36,6 +36,7 @@ class TagIndex:
     def __init__(self) -> None:
         """Know nothing."""
         self._young, self._old = _Generation(), _Generation()
+        self.learned = 0  # bodies
         self._ids = Recent[str, str](self.NAMES)  # by a name that is no id; of `me`, by whose it is
 
     def tags_read(self, request: Request, fingerprint: bytes) -> Tags:
@@ -62,6 +63,7 @@ class TagIndex:
         place = _place(request, fingerprint)
         if self._young.size >= self.PLACES:
             self._young, self._old = _Generation(), self._young
+        self.learned += 1
         if len(listed) < self.PLACES:  # one that lists more is never known, and so learned from each time
             self._young.add(key, listed, place)
         return listed, place

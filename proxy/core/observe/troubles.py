@@ -43,7 +43,7 @@ class Trouble(NamedTuple):
     """One thing that is wrong now."""
 
     level: str  # bad: callers get errors or what is old; warn: they wait, or soon will
-    about: str  # drain, graph, quota, token, store, process
+    about: str  # drain, graph, quota, token, store, shared, process
     what: str
     ago_s: float | None = None  # seconds since it happened last; None for what lasts
     for_s: float | None = None  # seconds that it will still last, if that is known
@@ -51,7 +51,14 @@ class Trouble(NamedTuple):
 
 def troubles(told: Told) -> list[dict[str, Any]]:
     """Those in *told*, which is what `/stats` tells."""
-    found = chain(_drain(told), _errors(told), _limits(told["usage"]), _store(told["store"]), _lag(told["loop_lag_ms"]))
+    found = chain(
+        _drain(told),
+        _errors(told),
+        _limits(told["usage"]),
+        _store(told["store"]),
+        _shared(told.get("shared", {})),
+        _lag(told["loop_lag_ms"]),
+    )
     return [each._asdict() for each in sorted(found, key=lambda trouble: trouble.level != "bad")]
 
 
@@ -116,6 +123,20 @@ def _named(pool: Told) -> str:
 def _store(store: Told) -> Iterator[Trouble]:
     if store.get("breaker") == "open":
         yield Trouble("warn", "store", "The cache on disk rests, memory goes on")
+
+
+def _shared(shared: Told) -> Iterator[Trouble]:
+    """What is wrong with the store that replicas share: of several things the first, for it is why of the others."""
+    if not shared:
+        return
+    if shared["other_secret"]:
+        yield Trouble("bad", "shared", "Another secret than this cache.key_file is in use there, nothing is shared")
+    elif not shared["up"]:
+        yield Trouble("warn", "shared", f"The shared store is away, this replica goes on alone: {shared['trouble']}")
+    elif shared["full"]:
+        yield Trouble("warn", "shared", "The shared store is full, entries are not written")
+    elif not shared["believed"]:
+        yield Trouble("warn", "shared", f"What other replicas change is not heard: {shared['trouble']}")
 
 
 def _lag(lag: Told) -> Iterator[Trouble]:

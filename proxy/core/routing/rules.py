@@ -62,6 +62,12 @@ class RuleBook:
         """The rule for a read of *path* that asks for *fields* (its normal form) in *version*."""
         return self._find(path, fields, version)
 
+    @property
+    def longest_s(self) -> float:
+        """Seconds for which something may be of use at most."""
+        rules = (self._default, *(match.rule for _, match in self._rules))
+        return max(rule.fresh_s + max(rule.stale_if_error_s, rule.stretch_s) for rule in rules)
+
     def of(self, request: Request) -> Rule:
         """The rule for *request*."""
         if not self._rules:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -29,11 +29,19 @@ def action_routes(
     *reload* tells what came of it: what is wrong under `problems`.
     """
 
+    def troubles() -> Sequence[Mapping[str, object]]:
+        """What is wrong with what replicas share; a probe may tell it to anybody, for it holds no names."""
+        found = stats().get("troubles", ())
+        return [each for each in found if each["about"] == "shared"] if isinstance(found, list) else ()
+
     async def livez(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def readyz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if is_ready() else web.Response(status=503, text="draining\n")
+    async def readyz(request: web.Request) -> web.Response:
+        lines = "".join(f"{each['what']}\n" for each in troubles()) if "verbose" in request.query else ""
+        if not is_ready():
+            return web.Response(status=503, text=f"draining\n{lines}")
+        return web.Response(text=f"ok\n{lines}")
 
     async def told(_request: web.Request) -> web.Response:
         return web.json_response(stats())

@@ -24,7 +24,7 @@ from proxy.core.reply.render import LinkOrigin, passthrough_status
 from proxy.core.routing.classify import Bypass, Read
 from proxy.core.routing.hosts import GraphHosts
 from proxy.core.routing.rules import RuleBook
-from proxy.shell import Wrote
+from proxy.shell import Announce, Wrote, announce_to_nobody
 from proxy.shell.downstream.client_batch_calls import ClientBatchCalls, Post
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.read import ReadHandler
@@ -46,6 +46,7 @@ class ClientBatches:
     rules: RuleBook
     wrote: Wrote
     byway: LimiterBypass
+    announce: Announce = announce_to_nobody
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: LinkOrigin) -> Reply:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole.
@@ -63,6 +64,7 @@ class ClientBatches:
             clock=self.reader.clock,
             wrote=self.wrote,
             byway=self.byway,
+            announce=self.announce,
         )
         try:
             await slots.open()

@@ -27,7 +27,7 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.classify import Read
 from proxy.core.routing.target import calls_of
-from proxy.shell import Wrote
+from proxy.shell import Announce, Wrote, announce_to_nobody
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.http.forms import EncodedForm, File, write_form
 from proxy.shell.pipeline.batcher import CallObserver
@@ -86,8 +86,12 @@ class ClientBatchCalls:
         clock: Callable[[], float],
         wrote: Wrote,
         byway: LimiterBypass,
+        announce: Announce = announce_to_nobody,
     ) -> None:
-        """Fill *slots*; tell *wrote* what writes have changed, and *byway* what Graph said."""
+        """Fill *slots*; tell *wrote* what writes have changed, and *byway* what Graph said.
+
+        *announce* is told of writes before they leave.
+        """
         self._slots = slots
         self._files = files
         self._cache = cache
@@ -96,6 +100,7 @@ class ClientBatchCalls:
         self._clock = clock
         self._wrote = wrote
         self._byway = byway
+        self._announce = announce
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
         """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
@@ -228,7 +233,8 @@ class ClientBatchCalls:
         names = dict.fromkeys(name for one in ready for name in client_batch_slots.files_of(one.item))
         files = [self._files[name] for name in names if name in self._files]
         form = write_form(client_batch_slots.top_level(envelope, [one.item for one in ready]), files)
-        answered = False
+        answered, writes = False, [one for one in ready if one.writes]
+        announced = await asyncio.gather(*(self._announce(one.written, one.who) for one in writes))
         try:
             with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
                 who, left = envelope.credential, sending.left
@@ -236,13 +242,16 @@ class ClientBatchCalls:
                 answered = True
                 slots = batch_response.slots_of(answer, len(ready))
                 sending.answered([batch_response.is_slot_counted(slot) for slot in slots or ()])
-                return replace(answer, batch=sending.id), slots
+                whole = replace(answer, batch=sending.id)
         finally:
             if not answered:
                 self._byway.unheard(_probed(ready))
-            for one in ready:
-                if one.writes:
-                    self._wrote(one.written, one.who, answered=answered)
+                for each in announced:
+                    each.lost()
+            for one in writes:
+                self._wrote(one.written, one.who, answered=answered)
+        await asyncio.gather(*(each.answered() for each in announced))
+        return whole, slots
 
     # --- after the call ---
 

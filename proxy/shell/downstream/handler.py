@@ -22,7 +22,7 @@ from proxy.core.routing.classify import Bypass, Read, classify, credential
 from proxy.core.routing.connect_policy import misplaced
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
-from proxy.shell import Wrote
+from proxy.shell import Announce, Announced, Wrote, announce_to_nobody
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http import request_body
@@ -48,6 +48,7 @@ class DownstreamHandler:
     wrote: Wrote
     byway: LimiterBypass
     bodies: Budget  # of all that are being read
+    announce: Announce = announce_to_nobody
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
@@ -123,16 +124,22 @@ class DownstreamHandler:
         who = named if isinstance(named, Credential) else None
         is_known = who is not None or (named is None and not message.body_exists)  # a body may name another
 
+        announced = await self.announce(written, who) if found.writes else Announced()
+
         def answered(status: int, fields: Headers) -> None:
             if found.writes:
                 self.wrote(written, who, answered=bool(status))
+                if not status:
+                    announced.lost()
             if is_known:
                 asker = QuotaSubject(self.reader.keys.fingerprint(who), target.path, target.query)
                 self.reader.quota.on_usage(asker, fields, self.reader.now())
 
         try:
             if found.writes or not is_known or head.method == "OPTIONS":  # a preflight asks Graph for nothing
-                response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
+                response = await self._stream(
+                    message, head, found, looked_at, bill=bill, answered=answered, announced=announced
+                )
             else:
                 with self.byway.passing(who, target.path, target.query) as passing:
                     response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
@@ -153,6 +160,7 @@ class DownstreamHandler:
         *,
         bill: RequestCost,
         answered: Callable[[int, Headers], None],
+        announced: Announced | None = None,
     ) -> web.StreamResponse:
         def heard(status: int, fields: Headers) -> None:
             sending.answered([was_counted_unread(status, bill.asked) and head.method != "OPTIONS"])
@@ -167,6 +175,7 @@ class DownstreamHandler:
                 extra=render.passthrough_status(found.reason, writes=found.writes),
                 left=sending.left,
                 answered=heard,
+                before_reply=announced.answered if announced is not None and found.writes else None,
                 way_in=self._way_in(message, head),
             )
 

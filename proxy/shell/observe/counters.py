@@ -51,6 +51,7 @@ class Gauges:
     usage: Callable[[], Sequence[Mapping[str, Any]]] = list
     open: Callable[[], int] = lambda: 0
     draining: Callable[[], bool] = lambda: False
+    shared: Callable[[], Mapping[str, Any]] = dict  # of the store that replicas share; empty without one
 
 
 @dataclass(slots=True, eq=False)

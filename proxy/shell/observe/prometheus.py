@@ -7,6 +7,7 @@ Every label has a bounded set of values: modes, causes, kinds and tiers are word
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -78,6 +79,34 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...
      lambda told: _pools(told, "regain_s")),
 )  # fmt: skip
 
+SHARED_COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any]], Value]], ...] = (
+    ("shared_visits", "Visits to the shared store that it answered.", (), lambda told: told["visits"]),
+    ("shared_visit_seconds", "Seconds that pieces were on their way there.", (), lambda told: told["visit_s"]),
+    ("shared_failures", "Visits that got no answer.", (), lambda told: told["failed"]),
+    ("shared_refusals", "Commands that the shared store answered with an error.", (), lambda told: told["refused"]),
+    ("shared_breaker", "How often the shared store went away.", (), lambda told: told["opened"]),
+    ("shared_flights", "Reads that replicas asked as one, by this one's part.", ("how",), lambda told: told["flights"]),
+    ("shared_alone", "Reads that were asked without the others, by cause.", ("cause",), lambda told: told["alone"]),
+    ("shared_entries", "Entries of the shared store.", ("what",), lambda told: told["entries"]),
+    ("shared_log_records", "Records of the log that were read.", (), lambda told: told["log"]["records"]),
+    ("shared_log_gaps", "Times at which records may have been missed.", (), lambda told: told["log"]["gaps"]),
+    ("shared_log_lineages", "Logs that were begun.", (), lambda told: told["log"]["lineages"]),
+    ("shared_probes", "Probes of limits: made here, or left to another replica.", ("who",),
+     lambda told: told["probes"]),
+    ("shared_writes_waited", "Writes whose answer waited for the log.", (), lambda told: told["writes_waited"]),
+    ("shared_writes_untold", "Writes that were answered before the log had them.", (),
+     lambda told: told["writes_untold"]),
+)  # fmt: skip
+
+SHARED_GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any]], Value]], ...] = (
+    ("shared_up", "Whether the shared store answers.", (), lambda told: told["up"]),
+    ("shared_believed", "Whether what other replicas change is heard.", (), lambda told: told["believed"]),
+    ("shared_replicas", "Replicas seen.", (), lambda told: told["replicas"]),
+    ("shared_waiting", "Flights of other replicas that are waited for.", (), lambda told: told["waiting"]),
+    ("shared_log_lag_seconds", "Age of the last reading of the log.", (), lambda told: told["log"]["lag_s"]),
+    ("shared_log_untold", "Records that the log has not taken yet.", (), lambda told: told["log"]["untold"]),
+)  # fmt: skip
+
 HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
     ("batch_slots", "Slots in a batch of ours.", lambda told: told.slots),
     ("window_seconds", "How long a read waited for company.", lambda told: told.window),
@@ -112,6 +141,11 @@ class _Told(Collector):
             yield _filled(CounterMetricFamily(_named(name), text, labels=labels), read(told))
         for name, text, labels, read in GAUGES:
             yield _filled(GaugeMetricFamily(_named(name), text, labels=labels), read(told))
+        if shared := told.gauges.shared():
+            for name, text, labels, tell in SHARED_COUNTERS:
+                yield _filled(CounterMetricFamily(_named(name), text, labels=labels), tell(shared))
+            for name, text, labels, tell in SHARED_GAUGES:
+                yield _filled(GaugeMetricFamily(_named(name), text, labels=labels), tell(shared))
         for name, text, of in HISTOGRAMS:
             histogram = of(told)
             buckets = list(histogram.cumulative())

@@ -22,6 +22,8 @@ LIMITS = 100
 def stats(telemetry: Counters) -> dict[str, Any]:
     """All of it, with the troubles of now."""
     told = _told(telemetry)
+    if shared := telemetry.gauges.shared():
+        told["shared"] = dict(shared)
     return {**told, "troubles": troubles(told)}
 
 

@@ -12,6 +12,7 @@ from proxy.core.cache.purge import Order, Purges
 from proxy.core.cache.subscriptions import Subscriptions
 from proxy.core.graph.webhooks import Event
 from proxy.core.model import Credential, EntryMeta
+from proxy.shell import Announced
 
 UNSURE_S = 60
 """Seconds in which Graph may still be at a write whose answer never came: what is asked meanwhile is not fresh."""
@@ -36,6 +37,19 @@ class PurgeableStore(Protocol):
         """The numbers of now, by name."""
 
 
+class Others(Protocol):
+    """The other replicas."""
+
+    async def announce(self, nodes: tuple[str, ...], who: bytes) -> Announced:
+        """A write to *nodes*, with the token of the fingerprint *who*, is about to leave."""
+
+    def changed(self, events: Sequence[Event]) -> None:
+        """Meta told of *events*."""
+
+    async def purged(self, order: Order) -> None:
+        """An operator has ordered so; returns when they have heard it, or cannot be reached."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invalidator:
     """Ends freshness and flights; everything it works with is made by `app`."""
@@ -47,6 +61,13 @@ class Invalidator:
     store: PurgeableStore
     now: Callable[[], float]
     flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
+    others: Others | None = None  # the replicas that are told of what changes here
+
+    async def announce(self, nodes: tuple[str, ...], who: Credential | None) -> Announced:
+        """A write to *nodes*, () for any, with the token of *who*, is about to leave."""
+        if self.others is None:
+            return Announced()
+        return await self.others.announce(nodes, self.keys.fingerprint(who))
 
     def on_write(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
         """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
@@ -61,19 +82,28 @@ class Invalidator:
             changed.update(self.touches.record_write(event.nodes, self.keys.fingerprint(None), self.now()))
         if changed:
             self._close(changed)
+        if events and self.others is not None:
+            self.others.changed(events)
 
     async def purge(self, order: Order) -> dict[str, object]:
         """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
 
         It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
         """
-        dropped, is_marked = self._forget(order)
+        told = await self.purge_here(order, self.now())
+        if self.others is not None:
+            await self.others.purged(order)
+        return told
+
+    async def purge_here(self, order: Order, when: float) -> dict[str, object]:
+        """The same of an order that was given *when*, which other replicas have heard."""
+        dropped, is_marked = self._forget(order, when)
         durable = await self.store.note(self.purges.save())
         return {"dropped": dropped, "marked": is_marked, "durable": durable}
 
-    def _forget(self, order: Order) -> tuple[int | float | str, bool]:
+    def _forget(self, order: Order, when: float) -> tuple[int | float | str, bool]:
         names = self.touches.tags_showing(order.id) if order.id else ()
-        keys = self.purges.add(order, names, self.now())
+        keys = self.purges.add(order, names, when)
         self._close(names)
         if order.all:
             numbers = self.store.stats()

@@ -31,9 +31,10 @@ def load_or_make_key(path: Path | None) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    with files.opened(path) as descriptor:
+    secret = files.mounted(path)
+    with files.opened(secret or path) as descriptor:
         status = os.fstat(descriptor)
-        if why := files.fault(status):
+        if why := files.fault(status) if secret is None else files.fault_of_mounted(status):
             raise _refused(path, why)
         if status.st_size != MASTER_BYTES:
             raise _refused(path, f"it has {status.st_size} bytes")
@@ -50,5 +51,5 @@ def _make(path: Path) -> None:
 def _refused(path: Path, reason: str) -> KeyFileError:
     return KeyFileError(
         f"key file {path}: {reason}; allowed is a plain file of {MASTER_BYTES} bytes, no link, "
-        "owned by this user and readable by no other (mode 0600)"
+        "owned by this user and readable by no other (mode 0600), or that file in a mounted Kubernetes Secret"
     )

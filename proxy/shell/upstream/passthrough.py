@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
@@ -52,12 +52,14 @@ class Passthrough:
         extra: Headers,
         left: Left,
         answered: Callable[[int, Headers], None],
+        before_reply: Callable[[], Awaitable[None]] | None = None,
         way_in: LinkOrigin = LINKS_AS_THEY_ARE,
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
         *looked_at* is what was read of the body already. *left* is called when the message is on its way; *answered* is
-        told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything.
+        told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything;
+        then the caller waits for *before_reply*.
         Links are led back by *way_in*, where they can be found.
         Raises SidecarError while nothing has been answered yet.
         """
@@ -74,6 +76,10 @@ class Passthrough:
                     told = answer.status, answer.fields
                 finally:
                     answered(*told)
+                if before_reply is not None:
+                    patience.wait_for_caller()
+                    await before_reply()
+                    patience.wait_for_graph()
                 links = LINKS_AS_THEY_ARE if message.method == "HEAD" else way_in
                 told_on = await led_back(answer, links, patience.wait_for_graph)
                 return await _send_on(message, answer, told_on, extra, patience)

@@ -1,0 +1,332 @@
+"""The cache layer of a replica that shares: entries and flights of other replicas come before a call to Graph.
+
+It is the layer of one replica with four steps changed: what bears on a read (`_terms`), what is held (`_look`), how
+Graph is asked (`_ask`), and what is kept (`_keep`).
+"""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.core.cache import policy
+from proxy.core.cache.invalidation import name_of_token
+from proxy.core.graph.errors import ends_token
+from proxy.core.http import headers
+from proxy.core.http.errors import SidecarError
+from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.shared.lease import Outcome
+from proxy.core.shared.records import Refused
+from proxy.core.shared.wire import Position
+from proxy.shell.pipeline.cache import NOTHING, Cache, Inquiry, _Found, _token
+from proxy.shell.valkey.entries import Found, life_ms
+from proxy.shell.valkey.leases import Joined, Led
+from proxy.shell.valkey.shared import Shared
+
+_ended = ContextVar("ended", default=math.inf)
+"""When the budget of this read is used up, in seconds of the loop."""
+
+
+class _Flight:
+    """What the leader of a flight has to tell when it is over."""
+
+    def __init__(self, led: Led, etag: str) -> None:
+        self.led = led
+        self.shared_etag = etag  # of what the shared store holds already
+        self.answer: Reply | None = None
+        self.mode = Mode.MISS
+        self.entry: Entry | None = None
+        self.value = b""
+
+
+class SharedInquiry(Inquiry, frozen=True):
+    """A question, how far the log was read before it is asked, and when that was by the store's clock."""
+
+    position: Position = Position(b"\0" * 16, (0, 0))  # type: ignore[arg-type]
+    shared_asked: float = 0.0
+    flight: Any = None  # _Flight, of the inquiry that leads one
+
+
+class SharedCache(Cache):
+    """A layer: as `Cache`, for one of several replicas."""
+
+    def __init__(self, *args: Any, shared: Shared, **kwargs: Any) -> None:
+        """As `Cache`, and share with others what *shared* reaches."""
+        super().__init__(*args, **kwargs)
+        self._shared = shared
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*. Raises NotHeld, and what the next layer raises."""
+        mark = _ended.set(self._shared.steady() + self._shared.budget_s)
+        try:
+            return await super().__call__(request)
+        finally:
+            _ended.reset(mark)
+
+    # --- what bears on a read ---
+
+    def _terms(self, request: Request) -> policy.Terms:
+        terms = super()._terms(request)
+        doubt = self._shared.doubt(self._keys.entry(request), lambda: self._tags(request))
+        return terms if doubt <= terms.invalidated_at else terms._replace(invalidated_at=doubt)
+
+    async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
+        """A stall of this process costs no call: the log is read once more before what would be fresh is not."""
+        if found.held is not None and not self._shared.is_believed:
+            calm = super()._terms(request)
+            if isinstance(policy.plan(request, found.held, calm, self._now()), policy.Reuse):
+                await self._shared.hear(self._left())
+        return await super()._plan(request, key, found)
+
+    def _tags(self, request: Request) -> tuple[str, ...]:
+        fingerprint = self._keys.fingerprint(request.credential)
+        return self._touches.tags_of(request, fingerprint)
+
+    def _left(self) -> float:
+        return min(self._shared.budget_s, _ended.get() - self._shared.steady())
+
+    # --- what is held ---
+
+    async def _look(self, key: bytes, request: Request) -> _Found:
+        found = await super()._look(key, request)
+        if found.held is not None:
+            return found
+        steady = self._shared.steady()
+        loaded = await self._shared.entries.load(key, _token(request), self._now(), steady, self._left())
+        return NOTHING if loaded is None else self._take(key, request, loaded)
+
+    def _take(self, key: bytes, request: Request, loaded: Found) -> _Found:
+        """Hold what another replica fetched: as old as it is if all that was told since is known, else as validator."""
+        entry = loaded.entry
+        if self._is_current(key, request, loaded):
+            self._shared.vouch(key, entry.held.asked)
+        else:
+            entry = replace(entry, held=replace(entry.held, asked=0.0))
+        self._store.keep(key, _token(request), entry)
+        self._purges.note(key, self._subject(request))
+        return _Found(entry.held, entry)
+
+    def _is_current(self, key: bytes, request: Request, loaded: Found) -> bool:
+        """Whether nothing that *loaded* shows was changed after its fetch began, as far as the log tells."""
+        index, position = self._shared.index, loaded.position
+        if not index.knows(position):
+            return False
+        if index.latest <= position.last:
+            return True
+        fingerprint = self._keys.fingerprint(request.credential)
+        tags = self._touches.all_tags(key, request, fingerprint, loaded.entry.body, loaded.entry.held.asked)
+        return index.last(tags) <= position.last
+
+    # --- asking ---
+
+    def _inquiry(
+        self, request: Request, validator: str, key: bytes, terms: policy.Terms, found: _Found
+    ) -> SharedInquiry:
+        made = super()._inquiry(request, validator, key, terms, found)
+        return SharedInquiry(
+            made.request,
+            made.key,
+            made.terms,
+            made.found,
+            made.asked,
+            self._shared.index.position,
+            self._shared.fleet.clock.at(0.0, self._shared.steady()),
+        )
+
+    def _ask_behind(self, inquiry: Inquiry) -> None:
+        mark = _ended.set(self._shared.steady() + self._shared.budget_s)
+        try:
+            super()._ask_behind(inquiry)
+        finally:
+            _ended.reset(mark)
+
+    async def _ask(self, inquiry: Inquiry) -> Reply:
+        """Ask Graph, or wait for another replica that does."""
+        boarded, loaded = await self._board(inquiry)
+        if boarded is None:
+            return await super()._ask(inquiry)
+        if loaded is not None and (reply := await self._reuse_loaded(inquiry, loaded)):
+            if isinstance(boarded, Led):
+                self._shared.flights.release(boarded)
+            return reply
+        ended = await self._shared.flights.follow(boarded) if isinstance(boarded, Joined) else boarded
+        if isinstance(ended, Led):
+            return await self._lead(inquiry, ended, loaded.entry.held.etag if loaded else "")
+        reply = await self._follow(inquiry, ended) if ended is not None else None
+        return reply or await super()._ask(inquiry)
+
+    async def _board(self, inquiry: Inquiry) -> tuple[Led | Joined | None, Found | None]:
+        """Lead or join the flight of *inquiry*; None to ask alone. With it, what the shared store holds by now."""
+        request, shared = inquiry.request, self._shared
+        if request.directives.stays_alone or not inquiry.terms.rule.cache:
+            return shared.flights.go_alone("wish"), None
+        if not shared.fleet.client.is_up:
+            return shared.flights.go_alone("away"), None
+        if not await shared.hear(self._left()):
+            return shared.flights.go_alone("doubt"), None
+        tags = self._tags(request)
+        if shared.open_writes.cover(tags):
+            return shared.flights.go_alone("write"), None
+        entry_key, proof, ages = self._keys.flight(request)
+        last = bytes(shared.index.last((name_of_token(self._keys.fingerprint(request.credential)), *tags)))
+        flight = shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, shared.index.lineage)
+        look = (shared.entries.get(inquiry.key),) if self._may_gain(inquiry) else ()
+        boarded, replies = await shared.flights.board(
+            flight, _token(request), look, has_time=request.has_time, within_s=self._left()
+        )
+        loaded = None
+        if replies:
+            loaded = shared.entries.read(inquiry.key, _token(request), replies[0], self._now(), shared.steady())
+        return boarded, loaded
+
+    def _may_gain(self, inquiry: Inquiry) -> bool:
+        """Whether the shared store may hold what is better than what is held here."""
+        rule = inquiry.terms.rule
+        return rule.fresh_s > 0 or rule.stretch_s > 0 or rule.stale_while_revalidate_s > 0
+
+    async def _reuse_loaded(self, inquiry: Inquiry, loaded: Found) -> Reply | None:
+        """The reply that *loaded* gives without asking, if it is newer than what was found here and may be served."""
+        held = inquiry.found.held
+        if held is not None and loaded.entry.held.asked <= held.asked:
+            return None
+        request, key = inquiry.request, inquiry.key
+        if not self._is_current(key, request, loaded) or (
+            self._purges.any and self._is_forgotten(request, loaded.entry.held)
+        ):
+            return None
+        found = self._take(key, request, loaded)
+        plan, terms = await self._plan(request, key, found)
+        return await self._reuse(request, plan, key, terms, found) if isinstance(plan, policy.Reuse) else None
+
+    # --- leading ---
+
+    async def _lead(self, inquiry: Inquiry, led: Led, shared_etag: str) -> Reply:
+        """Ask Graph for all replicas that wait."""
+        flight = _Flight(led, shared_etag)
+        shared = self._shared
+        now = shared.steady()
+        leading = SharedInquiry(
+            inquiry.request,
+            inquiry.key,
+            inquiry.terms,
+            inquiry.found,
+            self._now(),
+            shared.index.position,
+            shared.fleet.clock.at(0.0, now),
+            flight,
+        )
+        try:
+            reply = await super()._ask(leading)
+            self._land(leading, flight)
+            return reply
+        except SidecarError:
+            self._land(leading, flight)
+            raise
+        finally:
+            shared.flights.release(led)
+
+    def _land(self, inquiry: SharedInquiry, flight: _Flight) -> None:
+        """Tell how it ended; where that cannot be told, the others ask for themselves."""
+        answer, entry = flight.answer, flight.entry
+        outcome = Outcome(flight.led.lease.token, 0, (), b"", "", "")
+        if answer is not None:
+            is_shared = bool(flight.value) or (entry is not None and entry.held.etag == flight.shared_etag)
+            body = b"" if is_shared or answer.status == 304 else answer.body
+            if len(body) <= self._shared.entries.largest:
+                outcome = Outcome(
+                    flight.led.lease.token,
+                    answer.status,
+                    answer.headers,
+                    body,
+                    answer.channel.value,
+                    flight.mode.value,
+                    entry.held.etag if entry is not None else "",
+                    inquiry.shared_asked,
+                    inquiry.position.pack(),
+                    is_shared,
+                )
+        life = life_ms(_life_s(inquiry.terms))
+        name = self._shared.fleet.wire.names.entry(inquiry.key)
+        self._shared.flights.land(flight.led, outcome, _token(inquiry.request), (name, flight.value, life))
+
+    async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
+        """As `Cache.settle`; others are told of a token that Graph refuses, and what the leader of a flight heard."""
+        reply = await super().settle(inquiry, answer)
+        credential = inquiry.request.credential
+        if answer.status >= 400 and credential and ends_token(answer.body):
+            self._shared.tell(Refused(self._keys.fingerprint(credential)))
+        if reply is not None and isinstance(inquiry, SharedInquiry) and inquiry.flight is not None:
+            inquiry.flight.answer, inquiry.flight.mode = answer, reply.mode
+        return reply
+
+    def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
+        is_held = super()._keep(inquiry, settled)
+        if isinstance(inquiry, SharedInquiry) and settled.keep is not None:
+            self._share(inquiry, settled.keep, is_new=settled.write)
+        return is_held
+
+    def _share(self, inquiry: SharedInquiry, entry: Entry, *, is_new: bool) -> None:
+        """Let others have *entry*: one only confirmed by Graph where that makes it fresh, or where it is gone there."""
+        flight, shared = inquiry.flight, self._shared
+        is_gone = flight is not None and self._may_gain(inquiry) and flight.shared_etag != entry.held.etag
+        if flight is not None:
+            flight.entry = entry
+        if not (is_new or is_gone or self._may_gain(inquiry)) or not shared.fleet.client.is_up:
+            return
+        steady = shared.steady()
+        value = shared.entries.value(
+            inquiry.key,
+            _token(inquiry.request),
+            entry,
+            asked=inquiry.shared_asked,
+            position=inquiry.position,
+            steady=steady,
+        )
+        if flight is not None:
+            flight.value = value
+        else:
+            shared.entries.keep(inquiry.key, value, _life_s(inquiry.terms), steady)
+
+    # --- following ---
+
+    async def _follow(self, inquiry: Inquiry, outcome: Outcome) -> Reply | None:
+        """The reply that the leader's *outcome* makes here; None where it is of no use."""
+        if not outcome.status:
+            self._shared.flights.go_alone("gone")
+            return None
+        shared = self._shared
+        asked = self._now() - max(0.0, shared.fleet.clock.age(outcome.asked, shared.steady()))
+        request, found = inquiry.request, inquiry.found
+        answer = Reply(outcome.status, outcome.headers, outcome.body, channel=Channel(outcome.channel))
+        held = found.held
+        if outcome.etag and held is not None and held.etag == outcome.etag and held.channel == outcome.channel:
+            answer = replace(answer, status=304, body=b"")
+            request = request.with_validator(outcome.etag)
+        elif outcome.is_shared or outcome.status == 304:
+            entry = await self._fetch_shared(inquiry, outcome)
+            if entry is None:
+                shared.flights.go_alone("gone")
+                return None
+            fields = headers.from_stored(entry.headers)
+            answer = Reply(200, fields, entry.body, channel=Channel(entry.held.channel))
+        followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked)
+        if outcome.etag:
+            shared.vouch(inquiry.key, asked)
+        settled = await self.settle(followed, answer)
+        return None if settled is None else settled.shared()
+
+    async def _fetch_shared(self, inquiry: Inquiry, outcome: Outcome) -> Entry | None:
+        """The entry that the leader made or confirmed."""
+        shared = self._shared
+        loaded = await shared.entries.load(
+            inquiry.key, _token(inquiry.request), self._now(), shared.steady(), shared.budget_s
+        )
+        return loaded.entry if loaded is not None and loaded.entry.held.etag == outcome.etag else None
+
+
+def _life_s(terms: policy.Terms) -> float:
+    rule = terms.rule
+    return rule.fresh_s + max(rule.stale_if_error_s, rule.stale_while_revalidate_s, rule.stretch_s)

@@ -1,0 +1,128 @@
+"""What other replicas tell: their writes, events, purges, refused tokens and limits, applied to this replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.core.cache.invalidation import name_of_token
+from proxy.core.cache.purge import Order
+from proxy.core.graph.webhooks import Event
+from proxy.core.shared.limiter import SharedLimiter
+from proxy.core.shared.log_index import LogIndex
+from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Refused, Reopened, What
+from proxy.core.shared.wire import Id
+from proxy.shell.pipeline.invalidator import UNSURE_S, Invalidator
+from proxy.shell.valkey.shared import Shared
+
+LIVE_S = 1.0
+"""A record that is no older came while we listened: it counts as of now."""
+
+
+@dataclass(eq=False, slots=True)
+class SharedChanges:
+    """Applies records of the log."""
+
+    invalidator: Invalidator
+    limiter: SharedLimiter
+    shared: Shared
+    steady: Callable[[], float]  # epoch seconds that are never set back, as the limiter takes them
+
+    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+        """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
+        when = self.invalidator.now() - (age_s if age_s > LIVE_S else 0.0)
+        apply: dict[type[What], Callable[..., None]] = {
+            Opened: self._opened,
+            Closed: self._closed,
+            Changed: self._changed,
+            Refused: self._refused,
+            Purged: self._purged,
+            Heard: self._heard,
+            Reopened: self._reopened,
+        }
+        apply[type(what)](what, at, when, own=own)
+
+    def restart(self) -> None:
+        """The log is another one: what was fetched before is not fresh, unless its position in this log says so."""
+        self.shared.restart()
+        self._end_flights(())
+
+    def doubt(self) -> None:
+        """Something may have been missed: what was fetched before now is not fresh."""
+        self.invalidator.touches.invalidate((), self.invalidator.now())
+        self._end_flights(())
+
+    def expire(self) -> None:
+        """Give up writes of others whose end nobody has told: from now on what is fetched is good again."""
+        now, index = self.invalidator.now(), self.index
+        for nodes, who in self.shared.open_writes.expired(now):
+            tags = self.invalidator.touches.record_write(nodes, who, now)
+            index.note(tags, Id(index.cursor.ms, index.cursor.number + 1))
+            self._end_flights(tags)
+
+    @property
+    def index(self) -> LogIndex:
+        """What is known of the log."""
+        return self.shared.index
+
+    def _opened(self, what: Opened, at: Id, when: float, *, own: bool) -> None:
+        tags = self.invalidator.touches.tags_of_write(what.nodes, what.who)
+        self.index.note(tags, at)
+        if not own:
+            self.shared.open_writes.open(what.write, what.nodes, what.who, when + UNSURE_S)
+            self._end_flights(tags)
+
+    def _closed(self, what: Closed, at: Id, when: float, *, own: bool) -> None:
+        touches = self.invalidator.touches
+        tags = touches.tags_of_write(what.nodes, what.who) if own else touches.record_write(what.nodes, what.who, when)
+        self.index.note(tags, at)
+        self.shared.open_writes.close(what.write)
+        if not own:
+            self._end_flights(tags)
+
+    def _changed(self, what: Changed, at: Id, when: float, *, own: bool) -> None:
+        for event in (Event(*each) for each in what.events):
+            if not own:
+                self.invalidator.subscriptions.on_event(event)
+            touches = self.invalidator.touches
+            tags = touches.tags_of_write(event.nodes, b"") if own else touches.record_write(event.nodes, b"", when)
+            self.index.note(tags, at)
+            if not own:
+                self._end_flights(tags)
+
+    def _refused(self, what: Refused, at: Id, when: float, *, own: bool) -> None:
+        touches = self.invalidator.touches
+        self.index.note((name_of_token(what.who),), at)
+        if not own:
+            touches.record_refused_token(what.who, when)
+
+    def _purged(self, what: Purged, at: Id, when: float, *, own: bool) -> None:
+        if what.all or not what.id:
+            self.index.note((), at)
+        else:
+            self.index.note(self.invalidator.touches.tags_showing(what.id), at)
+        if not own:
+            order = Order(what.path, what.id, what.fingerprint, what.all)
+            self._keep(asyncio.ensure_future(self.invalidator.purge_here(order, when)))
+
+    def _heard(self, what: Heard, _at: Id, when: float, *, own: bool) -> None:
+        if not own:
+            self.limiter.apply(what, self.steady() - max(0.0, self.invalidator.now() - when))
+
+    def _reopened(self, what: Reopened, _at: Id, _when: float, *, own: bool) -> None:
+        if not own:
+            self.limiter.reopen(what, self.steady())
+
+    def _end_flights(self, tags: tuple[str, ...]) -> None:
+        for close in self.invalidator.flights:
+            close(tags)
+
+    def _keep(self, task: asyncio.Future[Any]) -> None:
+        """Hold a task until it is done."""
+        _purging.add(task)
+        task.add_done_callback(_purging.discard)
+
+
+_purging: set[asyncio.Future[Any]] = set()

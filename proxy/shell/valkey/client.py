@@ -1,0 +1,249 @@
+"""Visits to the shared store: one connection of one task, which the cancellation of no caller reaches.
+
+What is asked for within one turn of the loop leaves as one piece, and so does all that gathers while a piece is on its
+way. Where the store does not answer in time, everything that waits hears so at once; then it is left alone for a
+second, and whoever asks meanwhile hears so without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from proxy.shell.valkey.link import Away, Command, Dialer, Link
+
+REST_S = 1.0
+"""Seconds from one attempt to reach a store that is away to the next, about."""
+
+DIAL_S = 2.0
+"""Seconds that connecting may take; no caller waits for it."""
+
+LATE_S = 0.005
+"""A timer that comes so much later than it should tells of this process, not of the store."""
+
+MOST = 512
+"""Commands of one piece: more wait for the next one."""
+
+Greet = Callable[[Link], Awaitable[None]]
+"""What is asked on each new connection, before anybody uses it. Raises Away where the store cannot be used."""
+
+
+@dataclass(eq=False, slots=True)
+class _Visit:
+    commands: tuple[Command, ...]
+    replies: asyncio.Future[list[Any]]
+    joined: float
+
+
+@dataclass(slots=True)
+class Visits:
+    """What is counted of visits."""
+
+    visits: int = 0
+    commands: int = 0
+    seconds: float = 0.0  # that pieces were on their way
+    failed: int = 0  # visits that got no answer
+    refused: int = 0  # commands that the store answered with an error
+    opened: int = 0  # how often the store went away
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """Asks the shared store; `run` is its task."""
+
+    dialer: Dialer
+    budget_s: float
+    greet: Greet
+    changed: Callable[[str], None]  # told when the store comes ("") or goes (why)
+    counts: Visits = field(default_factory=Visits)
+    trouble: str = "it was not reached yet"
+    answered_at: float = -math.inf  # when the store last answered, in seconds of the loop
+    _waiting: list[_Visit] = field(default_factory=list)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _link: Link | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a visit is worth trying."""
+        return self._link is not None
+
+    def ask(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """The replies to *commands*, errors of the store's as ResponseErrors among them; or the future raises Away."""
+        loop = asyncio.get_running_loop()
+        replies: asyncio.Future[list[Any]] = loop.create_future()
+        if self._link is None:
+            replies.set_exception(Away(self.trouble))
+            return replies
+        self._waiting.append(_Visit(commands, replies, loop.time()))
+        self._wake.set()
+        return replies
+
+    async def visit(self, *commands: Command, within_s: float | None = None) -> list[Any]:
+        """The same for one who waits, at most *within_s* seconds. Raises Away."""
+        if within_s is None:
+            return await self.ask(*commands)
+        try:
+            async with asyncio.timeout(max(0.0, within_s)):
+                return await self.ask(*commands)
+        except TimeoutError:
+            raise Away("it took too long") from None
+
+    async def run(self) -> None:
+        """Keep a connection, and take the visits there."""
+        try:
+            while True:
+                await self._connect()
+                await self._serve()
+                await asyncio.sleep(REST_S * random.uniform(0.5, 1.0))
+        finally:
+            link, self.changed = self._link, lambda _trouble: None
+            self._lose("the sidecar stops")
+            if link is not None:
+                await link.close()
+
+    async def _connect(self) -> None:
+        """Return with a link; try for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(DIAL_S):
+                    link = await self.dialer.dial()
+                    try:
+                        await self.greet(link)
+                    except BaseException:
+                        await link.close()
+                        raise
+            except (Away, TimeoutError) as error:
+                self._tell(str(error) or "it does not answer")
+                await asyncio.sleep(REST_S * random.uniform(0.5, 1.0))
+            else:
+                self._link, self.answered_at = link, asyncio.get_running_loop().time()
+                self._tell("")
+                return
+
+    async def _serve(self) -> None:
+        """Carry pieces until one gets no answer."""
+        assert self._link is not None  # noqa: S101 - `_connect` comes first
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._wake.wait()
+            piece = self._take()
+            began = loop.time()
+            try:
+                async with patience(piece[0].joined + self.budget_s, self.budget_s):
+                    replies = await self._link.exchange([each for visit in piece for each in visit.commands])
+            except (Away, TimeoutError) as error:
+                why = str(error) or "it does not answer in time"
+                self._fail(piece, why)
+                self._lose(why)
+                return
+            except BaseException:
+                self._fail(piece, "the sidecar stops")
+                raise
+            self.answered_at = loop.time()
+            self.counts.seconds += self.answered_at - began
+            if not self._hand_out(piece, replies):
+                await self._link.close()
+                self._lose("it takes no writes: another is the primary")
+                return
+
+    def _take(self) -> list[_Visit]:
+        piece: list[_Visit] = []
+        size = 0
+        for visit in self._waiting:
+            size += len(visit.commands)
+            if piece and size > MOST:
+                break
+            piece.append(visit)
+        del self._waiting[: len(piece)]
+        if not self._waiting:
+            self._wake.clear()
+        return piece
+
+    def _hand_out(self, piece: list[_Visit], replies: list[Any]) -> bool:
+        """Give each visit its replies; whether the store is one to go on with."""
+        at, is_good = 0, True
+        for visit in piece:
+            own = replies[at : at + len(visit.commands)]
+            at += len(visit.commands)
+            self.counts.visits += 1
+            self.counts.commands += len(own)
+            for reply in own:
+                if isinstance(reply, ResponseError):
+                    self.counts.refused += 1
+                    is_good = is_good and not is_demoted(reply)
+            if not visit.replies.done():
+                visit.replies.set_result(own)
+        return is_good
+
+    def _fail(self, visits: list[_Visit], why: str) -> None:
+        for visit in visits:
+            self.counts.failed += 1
+            if not visit.replies.done():
+                visit.replies.set_exception(Away(why))
+                visit.replies.exception()  # looked at: its caller may have left
+
+    def _lose(self, why: str) -> None:
+        self._link = None
+        waiting, self._waiting = self._waiting, []
+        self._wake.clear()
+        self._fail(waiting, why)
+        self._tell(why)
+
+    def _tell(self, trouble: str) -> None:
+        was, self.trouble = self.trouble, trouble
+        if bool(was) != bool(trouble):
+            self.counts.opened += bool(trouble)
+        if was != trouble:
+            self.changed(trouble)
+
+
+@asynccontextmanager
+async def patience(until: float, more_s: float) -> AsyncIterator[None]:
+    """Ends what takes longer than *until*, in seconds of the loop; raises TimeoutError.
+
+    A loop that was late itself blames nobody: the reply may be here already, so there are *more_s* seconds from then.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+
+        def judge(when: float) -> None:
+            late_s = loop.time() - when
+            limit.reschedule(loop.time() + (more_s if late_s > LATE_S else 0.0))
+
+        timer = loop.call_at(until, judge, until)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+def is_demoted(reply: object) -> bool:
+    """Whether *reply* is the error of a server that is no longer the primary, or wants to know anew who we are."""
+    return isinstance(reply, ResponseError) and _begins(reply, "READONLY", "NOAUTH", "LOADING", "MASTERDOWN")
+
+
+def is_full(reply: object) -> bool:
+    """Whether *reply* is the error of a server that takes no writes for now: no memory, no disk, too few replicas."""
+    return isinstance(reply, ResponseError) and _begins(reply, "OOM", "MISCONF", "NOREPLICAS")
+
+
+def _begins(error: ResponseError, *words: str) -> bool:
+    """Whether the store's *error* is one of those: the library cuts the word off where it has a class for it."""
+    kind, text = type(error).__name__.upper(), str(error)
+    return any(text.startswith(word) or _KINDS.get(word) == kind for word in words)
+
+
+_KINDS = {
+    "READONLY": "READONLYERROR",
+    "NOAUTH": "AUTHENTICATIONERROR",
+    "LOADING": "BUSYLOADINGERROR",
+    "MASTERDOWN": "MASTERDOWNERROR",
+    "OOM": "OUTOFMEMORYERROR",
+}

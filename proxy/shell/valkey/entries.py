@@ -1,0 +1,115 @@
+"""Entries in the shared store: the tier behind memory and disk. What one replica fetched, all may use."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+from redis.exceptions import ResponseError
+
+from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
+from proxy.core.model import Entry
+from proxy.core.shared.store_clock import StoreClock
+from proxy.core.shared.wire import POSITION_BYTES, Names, Position
+from proxy.shell.valkey.client import Client, is_full
+from proxy.shell.valkey.link import Away, Command
+
+KEPT_S: Final = 86400
+"""Seconds beyond its freshness that an entry stays, as a validator."""
+
+FULL_S: Final = 5.0
+"""A store that was full is written to again after so many seconds."""
+
+_ASKED: Final = struct.Struct(">d")
+_FRONT: Final = POSITION_BYTES + _ASKED.size
+
+
+class Found(NamedTuple):
+    """An entry of the shared store, when it was asked for by our clock, and how far its fetcher had read the log."""
+
+    entry: Entry
+    position: Position
+
+
+@dataclass(eq=False, slots=True)
+class Entries:
+    """Loads and keeps them; nothing here raises, and what fails is a miss."""
+
+    client: Client
+    names: Names
+    sealer: Sealer
+    clock: StoreClock
+    largest: int  # bytes of a value
+    loaded: int = 0
+    missed: int = 0
+    written: int = 0
+    bad: int = 0
+    full: int = 0
+    _full_until: float = -math.inf
+
+    async def load(self, key: bytes, token: str, now: float, steady: float, within_s: float) -> Found | None:
+        """The entry *key*, if it is there and opens for *token*; *now* is our time of day, *steady* counts seconds."""
+        try:
+            (value,) = await self.client.visit(self.get(key), within_s=within_s)
+        except Away:
+            return None
+        return self.read(key, token, value, now, steady)
+
+    def get(self, key: bytes) -> Command:
+        """What asks for the entry *key*."""
+        return (b"GET", self.names.entry(key))
+
+    def read(self, key: bytes, token: str, value: object, now: float, steady: float) -> Found | None:
+        """The entry that the store's *value* is."""
+        if not isinstance(value, bytes) or len(value) < _FRONT:
+            self.missed += 1
+            return None
+        front, sealed = value[:_FRONT], value[_FRONT:]
+        try:
+            entry = self.sealer.unseal(key + front, token, sealed)
+        except BadSeal:
+            self.bad += 1
+            return None
+        (asked,) = _ASKED.unpack(front[POSITION_BYTES:])
+        self.loaded += 1
+        local = now - max(0.0, self.clock.age(asked, steady))
+        return Found(replace(entry, held=replace(entry.held, asked=local)), Position.unpack(front[:POSITION_BYTES]))
+
+    def value(self, key: bytes, token: str, entry: Entry, *, asked: float, position: Position, steady: float) -> bytes:
+        """What the store is to hold; b"" for an entry that is too large, or while the store is full."""
+        if len(entry.body) > self.largest * 16 or steady < self._full_until:
+            return b""
+        front = position.pack() + _ASKED.pack(asked)
+        sealed = self.sealer.seal(key + front, token, entry, os.urandom(NONCE_BYTES))
+        return front + sealed if len(sealed) <= self.largest else b""
+
+    def keep(self, key: bytes, value: bytes, life_s: float, steady: float) -> None:
+        """Hold *value* for *life_s* and a day, behind the reply."""
+        if value and self.client.is_up:
+            putting = self.client.ask((b"SET", self.names.entry(key), value, b"PX", life_ms(life_s)))
+            putting.add_done_callback(lambda done: None if done.exception() else self.judge(done.result()[0], steady))
+
+    def judge(self, reply: object, steady: float) -> None:
+        """Take what the store said to a write."""
+        if is_full(reply):
+            self.full += 1
+            self._full_until = steady + FULL_S
+        elif not isinstance(reply, ResponseError):
+            self.written += 1
+
+    def told(self) -> dict[str, int]:
+        """What became of them, counted."""
+        return {"loaded": self.loaded, "missed": self.missed, "written": self.written, "bad": self.bad}
+
+    def is_full(self, steady: float) -> bool:
+        """Whether the store lately had no room."""
+        return steady < self._full_until
+
+
+def life_ms(life_s: float) -> int:
+    """Milliseconds that an entry stays whose rule finds it of use for *life_s*."""
+    return int((min(life_s, 365 * 86400) + KEPT_S) * 1000)

@@ -1,0 +1,335 @@
+"""The log that all replicas tell and read: writes, events, purges, refused tokens, what Graph tells of limits.
+
+Reading it is what trust stands on: what is held is called fresh only within TRUST_S of the sending of a read of the log
+that was answered and applied. So a replica that hears nothing more trusts nothing more, without comparing clocks.
+
+Each read looks at the epoch and the role of the server as well, for a log that is emptied, or that begins anew, says
+nothing for ever to who reads on from an old position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from redis.exceptions import ResponseError
+
+from proxy.core.shared import records
+from proxy.core.shared.log_index import LogIndex
+from proxy.core.shared.records import Record, What
+from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
+from proxy.shell.valkey.client import Client, patience
+from proxy.shell.valkey.link import Away, Command, Dialer, Link
+
+TRUST_S = 0.1
+"""Seconds for which a read of the log is believed, from when it was sent."""
+
+BLOCK_MS = 30
+"""How long the store waits for news before it answers that there is none."""
+
+GAP_S = 0.5
+"""A replica that heard nothing for so long may have missed what others could not tell; writes wait longer than that."""
+
+ANSWER_S = 1.0
+"""Seconds that the answer to a write waits for the log to take it, from when the store was last known to answer."""
+
+REMEMBERED_S = 60.0
+"""Our own records of so long are told again in a new log: an old one may have lost them."""
+
+LONGEST = 50_000
+"""Records of the log, about; what is older than the oldest is never called fresh on another replica's word."""
+
+READ_S = 1.0
+PAGE = 1000
+_ENTRIES = 64
+
+
+class Effects(Protocol):
+    """What the records of other replicas come to here."""
+
+    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+        """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
+
+    def restart(self) -> None:
+        """The log is another one: what was fetched before is not fresh, unless its position in this log says so."""
+
+    def doubt(self) -> None:
+        """Something may have been missed: what was fetched before now is not fresh."""
+
+
+class NoEffects:
+    """What records come to before anybody takes them."""
+
+    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+        """Take nothing."""
+
+    def restart(self) -> None:
+        """Take nothing."""
+
+    def doubt(self) -> None:
+        """Take nothing."""
+
+
+@dataclass(eq=False, slots=True)
+class _Untold:
+    record: Record
+    told: asyncio.Future[Id]
+
+
+@dataclass(eq=False, slots=True)
+class Events:
+    """Reads the log for ever, and writes to it; `run` is its task."""
+
+    dialer: Dialer
+    client: Client
+    wire: Wire
+    replica: bytes
+    window_s: float  # how far the log reaches back
+    is_fit: Callable[[], bool]  # whether this replica may use the store at all
+    effects: Effects = field(default_factory=NoEffects)
+    index: LogIndex = field(default_factory=LogIndex)
+    read: int = 0  # records
+    gaps: int = 0
+    lineages: int = 0
+    trouble: str = "the log was not read yet"
+    _heard_at: float = -math.inf  # when the newest read that was answered had been sent
+    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    _untold: deque[_Untold] = field(default_factory=deque)
+    _recent: deque[tuple[float, What]] = field(default_factory=deque)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _number: int = 0
+    _epoch: bytes = b""
+    _store_ms: int = 0  # of the store's clock, when it was last told
+
+    # --- trust ---
+
+    def is_heard(self, now: float) -> bool:
+        """Whether all that others told up to a moment ago is known; *now* in seconds of the loop."""
+        return now - self._heard_at < TRUST_S
+
+    def lag_s(self, now: float) -> float:
+        """Seconds since the newest read that was answered had been sent."""
+        return now - self._heard_at
+
+    async def hear(self, within_s: float) -> bool:
+        """Wait until all that others told is known, at most so long; whether it is."""
+        loop = asyncio.get_running_loop()
+        if self.is_heard(loop.time()):
+            return True
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(max(0.0, within_s)):
+                await waiter
+        except (TimeoutError, Away):
+            return False
+        return True
+
+    def _confirm(self, sent: float) -> None:
+        if sent - self._heard_at > GAP_S and self._heard_at > -math.inf:
+            self.gaps += 1
+            self.effects.doubt()
+        self._heard_at, self.trouble = sent, ""
+        if self.is_heard(asyncio.get_running_loop().time()):
+            self._release()
+
+    def _release(self, error: Exception | None = None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error) if error else waiter.set_result(None)
+                waiter.exception()
+
+    def distrust(self) -> None:
+        """Believe nothing until the log was read anew."""
+        self._heard_at = min(self._heard_at, asyncio.get_running_loop().time() - TRUST_S)
+
+    # --- telling ---
+
+    def tell(self, what: What) -> asyncio.Future[Id]:
+        """Write *what* to the log, in the order of telling, and as often as it takes; where it stands then."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Id] = loop.create_future()
+        self._add(what, told)
+        self._recent.append((loop.time(), what))
+        while self._recent and self._recent[0][0] < loop.time() - REMEMBERED_S:
+            self._recent.popleft()
+        return told
+
+    def _add(self, what: What, told: asyncio.Future[Id]) -> None:
+        self._number += 1
+        self._untold.append(_Untold(Record(self.replica, self._number, what), told))
+        self._wake.set()
+
+    def _tell_again(self) -> None:
+        """Tell our own records of the last minute once more: the log is another one."""
+        loop = asyncio.get_running_loop()
+        for when, what in list(self._recent):
+            if when > loop.time() - REMEMBERED_S:
+                self._add(what, loop.create_future())
+
+    @property
+    def untold(self) -> int:
+        """Records that the log has not taken yet."""
+        return len(self._untold)
+
+    async def publish(self) -> None:
+        """Write what is told, for ever."""
+        while True:
+            await self._wake.wait()
+            if not (self.client.is_up and self.is_fit()) or not await self._publish():
+                await asyncio.sleep(random.uniform(0.05, 0.1))
+
+    async def _publish(self) -> bool:
+        """One piece; whether the log took all of it."""
+        piece = [self._untold[at] for at in range(min(len(self._untold), _ENTRIES))]
+        try:
+            replies = await self.client.visit(*(self._line(each.record) for each in piece))
+        except Away:
+            return False
+        for each, reply in zip(piece, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                self.trouble = f"the log takes no records: {reply}"
+                return False
+            self._untold.remove(each)
+            if not each.told.done():
+                each.told.set_result(Id.read(reply))
+        if not self._untold:
+            self._wake.clear()
+        return True
+
+    def _line(self, record: Record) -> Command:
+        sealed = records.seal(record, self.wire.box, self.wire.names, os.urandom(NONCE_BYTES))
+        oldest = b"%d" % max(0, self._store_ms - int(self.window_s * 1000))
+        return (b"XADD", self.wire.names.log, b"MINID", b"~", oldest, b"*", records.FIELD, sealed)
+
+    # --- reading ---
+
+    async def run(self) -> None:
+        """Read the log, for ever; whatever fails is tried again."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            began = loop.time()
+            try:
+                async with asyncio.timeout(READ_S * 2):
+                    link = await self.dialer.dial()
+                try:
+                    await self._follow(link)
+                finally:
+                    await link.close()
+            except (Away, TimeoutError) as error:
+                self.trouble = str(error) or "it does not answer"
+                self._release(Away(self.trouble))
+            failures = 0 if loop.time() - began > READ_S else failures + 1
+            await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.05 * 2**failures, 1.0))
+
+    async def _follow(self, link: Link) -> None:
+        """Read from where we are until something fails. Raises Away and TimeoutError."""
+        while not self.is_fit():  # noqa: ASYNC110 - a property of the other connection
+            await asyncio.sleep(0.1)
+        await self._begin(link)
+        loop = asyncio.get_running_loop()
+        is_whole = False
+        while True:
+            sent = loop.time()
+            block = (b"BLOCK", BLOCK_MS) if is_whole and self.is_heard(sent) else ()
+            async with patience(sent + READ_S, READ_S):
+                page, epoch, role = await link.exchange(
+                    [
+                        (b"XREAD", b"COUNT", PAGE, *block, b"STREAMS", self.wire.names.log, bytes(self.index.cursor)),
+                        (b"GET", self.wire.names.epoch),
+                        (b"ROLE",),
+                    ]
+                )
+            if epoch != self._epoch or not _is_primary(role):
+                raise Away("the log was emptied, or another server is the primary")
+            if isinstance(page, ResponseError):
+                raise Away(f"the log cannot be read: {page}")
+            lines = list(_lines(page))
+            self._apply(lines)
+            is_whole = len(lines) < PAGE
+            if is_whole:
+                self._confirm(sent)
+            else:
+                await asyncio.sleep(0)
+
+    async def _begin(self, link: Link) -> None:
+        """See whether this log is the one that was read before; else begin it, and read all of it."""
+        names = self.wire.names
+        async with asyncio.timeout(READ_S):
+            _, epoch, told, stream, clock, role = await link.exchange(
+                [
+                    (b"SET", names.epoch, os.urandom(16).hex(), b"NX"),
+                    (b"GET", names.epoch),
+                    (b"INFO", b"replication"),
+                    (b"XINFO", b"STREAM", names.log),
+                    (b"TIME",),
+                    (b"ROLE",),
+                ]
+            )
+        if not isinstance(epoch, bytes) or not _is_primary(role):
+            raise Away(f"the log cannot be begun: {epoch or role}")
+        if isinstance(clock, list):
+            self._store_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+        facts = _facts(stream)
+        lineage = blake2b(epoch + _replication(told), digest_size=16).digest()
+        last = facts.get(b"last-generated-id", BEGIN)
+        self._epoch = epoch
+        if lineage == self.index.lineage and self.index.cursor <= last:
+            return
+        had_one = bool(self.index.lineage)
+        self.lineages += 1
+        self._heard_at = -math.inf
+        self.index.begin(lineage, facts.get(b"max-deleted-entry-id", BEGIN))
+        self.effects.restart()
+        if had_one:
+            self._tell_again()
+
+    def _apply(self, lines: list[tuple[Id, bytes]]) -> None:
+        for at, sealed in lines:
+            self.index.cursor = max(self.index.cursor, at)
+            self._store_ms = max(self._store_ms, at.ms)
+            record = records.unseal(sealed, self.wire.box, self.wire.names)
+            if record is None:
+                continue
+            self.read += 1
+            if self.index.missed(record.sender, record.number):
+                self.gaps += 1
+                self.effects.doubt()
+            age_s = max(0.0, (self._store_ms - at.ms) / 1000)
+            self.effects.apply(record.what, at, age_s, own=record.sender == self.replica)
+
+
+def _lines(page: Any) -> Iterator[tuple[Id, bytes]]:
+    for _stream, entries in page or ():
+        for at, fields in entries:
+            pairs = dict(zip(fields[::2], fields[1::2], strict=True)) if fields else {}
+            yield Id.read(at), pairs.get(records.FIELD, b"")
+
+
+def _facts(stream: Any) -> dict[bytes, Id]:
+    """The IDs among what XINFO STREAM tells; none of a log that has no records yet."""
+    if not isinstance(stream, list):
+        return {}
+    pairs = dict(zip(stream[::2], stream[1::2], strict=False))
+    return {name: Id.read(pairs[name]) for name in (b"last-generated-id", b"max-deleted-entry-id") if name in pairs}
+
+
+def _replication(told: Any) -> bytes:
+    """The replication ID, which changes when another server is promoted; b"" where the store does not tell it."""
+    if not isinstance(told, bytes):
+        return b""
+    return next((line for line in told.splitlines() if line.startswith(b"master_replid:")), b"")
+
+
+def _is_primary(role: Any) -> bool:
+    """Whether the server is one that takes writes; a store that hides its role is believed."""
+    return isinstance(role, ResponseError) or (isinstance(role, list) and role[:1] == [b"master"])

@@ -1,0 +1,149 @@
+"""This replica among the others: its connection, its signs of life, and what it may believe of the shared store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.shared.lease import ALIVE_MS
+from proxy.core.shared.store_clock import StoreClock
+from proxy.core.shared.wire import REPLICA_BYTES, SECRET_KEY, Wire
+from proxy.shell.valkey import events, scripts
+from proxy.shell.valkey.client import Client
+from proxy.shell.valkey.events import Events
+from proxy.shell.valkey.link import Away, Dialer, Link
+
+BEAT_S = 1.0
+"""Seconds from one sign of life to the next."""
+
+SOON_S = 0.02
+"""Seconds from one look for a store that is away to the next."""
+
+LATE_S = 3.0
+"""A replica whose signs of life the store has not taken for so long believes nothing: the store may be cut off."""
+
+OLDEST = (7, 0)
+"""The oldest version of Redis that has `SET NX GET`; every Valkey has it."""
+
+OTHER_SECRET = "another secret is in use there: all replicas need one cache.key_file"  # noqa: S105 - a message
+_log = logging.getLogger("graph_sidecar.shared")
+
+
+class OtherSecret(Away):
+    """The store belongs to replicas with another secret."""
+
+
+@dataclass(eq=False, slots=True)
+class Fleet:
+    """The parts that share one store, and what holds for all of them."""
+
+    dialer: Dialer
+    wire: Wire
+    budget_s: float
+    goes_by_clock: bool  # what is fresh while the log cannot be heard: by the clock, or nothing
+    clock: StoreClock = field(default_factory=StoreClock)
+    replica: bytes = field(default_factory=lambda: os.urandom(REPLICA_BYTES))
+    replicas: int = 1
+    trouble: str = ""
+    refused: str = ""  # why the store does not take signs of life
+    is_full: Callable[[], bool] = lambda: False
+    has_failed: bool = False  # whether the store was not to be reached, at least once
+    _beat_at: float = -math.inf
+    _client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The connection for visits."""
+        if self._client is None:
+            self._client = Client(self.dialer, self.budget_s, self._greet, self._changed)
+        return self._client
+
+    def is_believed(self, log: Events, now: float) -> bool:
+        """Whether what others told is known up to a moment ago; *now* in seconds of the loop."""
+        return log.is_heard(now) and now - self._beat_at < LATE_S
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the store is one that this replica may use."""
+        return self.client.is_up
+
+    # --- coming and going ---
+
+    async def _greet(self, link: Link) -> None:
+        """See what this store is, on a new connection. Raises Away."""
+        loop = asyncio.get_running_loop()
+        (told,) = await link.exchange([(b"INFO", b"server")])
+        if isinstance(told, bytes) and (old := too_old(told)):
+            raise Away(old)
+        sent = loop.time()
+        held, clock, role = await link.exchange(
+            [
+                (b"SET", SECRET_KEY, self.wire.names.secret, b"NX", b"EX", 60, b"GET"),
+                (b"TIME",),
+                (b"ROLE",),
+            ]
+        )
+        if isinstance(held, bytes) and held != self.wire.names.secret:
+            raise OtherSecret(OTHER_SECRET)
+        if isinstance(role, list) and role[:1] != [b"master"]:
+            raise Away("it is a replica and takes no writes")
+        if not isinstance(clock, list):
+            raise Away(f"it does not tell the time: {clock}")
+        self._tell_time(clock, sent)
+
+    def _changed(self, trouble: str) -> None:
+        """Say once what the store has come to."""
+        self.trouble = trouble
+        self.has_failed |= bool(trouble)
+        where = self.dialer.location
+        if trouble:
+            _log.warning("the shared store %s is away: %s; this replica goes on alone", where, trouble)
+        else:
+            _log.info("the shared store %s answers", where)
+
+    async def beat_forever(self, log: Events) -> None:
+        """Give signs of life."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            if self.client.is_up:
+                await self._beat()
+            if loop.time() - self._beat_at >= LATE_S:
+                log.distrust()
+            is_good = self._beat_at >= began
+            await asyncio.sleep(BEAT_S if is_good else BEAT_S / 4 if self.client.is_up else SOON_S)
+
+    async def _beat(self) -> None:
+        loop, names = asyncio.get_running_loop(), self.wire.names
+        keys = (SECRET_KEY, names.replica(self.replica), names.members, names.log)
+        sent = loop.time()
+        try:
+            (told,) = await self.client.visit(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
+        except Away:
+            return
+        if isinstance(told, list) and len(told) == 3:
+            self._beat_at = sent
+            self._tell_time(told, sent)
+            self.replicas = max(1, len(told[2]))
+            self.refused = ""
+        else:
+            self.refused = OTHER_SECRET if told == [b"other"] else str(told)
+
+    def _tell_time(self, told: list[Any], sent: float) -> None:
+        self.clock.tell(int(told[0]) + int(told[1]) / 1e6, sent, asyncio.get_running_loop().time())
+
+
+def too_old(told: bytes) -> str:
+    """What is wrong with the server that tells so of itself in INFO; "" if nothing is."""
+    if b"valkey_version:" in told:
+        return ""
+    found = re.search(rb"redis_version:(\d+)\.(\d+)", told)
+    if found is None or (int(found[1]), int(found[2])) >= OLDEST:
+        return ""
+    return f"it is Redis {found[1].decode()}.{found[2].decode()}; needed is Redis 7.0 or newer, or Valkey"

@@ -1,0 +1,243 @@
+"""Flights that replicas share: one asks Graph, the others wait for how that ends.
+
+All that a replica waits for is looked for by one poll. What is not to be had from the store at once, or goes wrong at
+any step, means asking Graph alone: None, and a cause that is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from proxy.core.shared import lease as leases
+from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, Lease, Leases, Outcome
+from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
+from proxy.shell.valkey import scripts
+from proxy.shell.valkey.client import Client, is_full
+from proxy.shell.valkey.link import Away, Command
+
+CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "own", "wish")
+"""Why a read is asked alone: the store is away, or its log; a write is under way; ...; its caller wants it so."""
+
+
+@dataclass(eq=False, slots=True)
+class Led:
+    """A flight that this replica leads."""
+
+    flight: bytes
+    lease: Lease
+    packed: bytes
+    is_over: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Joined:
+    """A flight that another replica leads."""
+
+    flight: bytes
+    token: str  # of the callers
+    lease: Lease
+    packed: bytes
+    polls: int = 0
+    ended: asyncio.Future[Outcome | Led | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+@dataclass(eq=False, slots=True)
+class Flights:
+    """Boards, ends and follows flights; `run` is the task that polls."""
+
+    client: Client
+    wire: Wire
+    leases: Leases
+    replica: bytes
+    longest_s: float  # that a flight may take
+    led: int = 0
+    followed: int = 0
+    taken_over: int = 0
+    alone: Counter[str] = field(default_factory=Counter)
+    _joined: set[Joined] = field(default_factory=set)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def board(
+        self, flight: bytes, token: str, extra: tuple[Command, ...], *, has_time: bool, within_s: float
+    ) -> tuple[Led | Joined | None, list[object]]:
+        """Lead or join *flight*, None to ask alone; and the replies to the *extra* commands of the same visit."""
+        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
+        packed = self.leases.pack(mine, flight)
+        name = self.wire.names.lease(flight)
+        try:
+            held, *more = await self.client.visit(
+                (b"SET", name, packed, b"NX", b"PX", self._lease_ms, b"GET"), *extra, within_s=within_s
+            )
+        except Away:
+            return self.go_alone("away"), []
+        if held is None:
+            self.led += 1
+            return Led(flight, mine, packed), more
+        if not isinstance(held, bytes):
+            return self.go_alone("full" if is_full(held) else "away"), more
+        return self._join(flight, token, held, has_time=has_time), more
+
+    def _join(self, flight: bytes, token: str, held: bytes, *, has_time: bool) -> Joined | None:
+        lease = self.leases.unpack(held, flight)
+        cause = "gone" if lease is None else "own" if lease.replica == self.replica else ""
+        if lease is None or cause or (lease.has_time and not has_time):
+            self.go_alone(cause or "paced")
+            return None
+        return Joined(flight, token, lease, held)
+
+    def go_alone(self, cause: str) -> Any:
+        """None, for a read that is asked alone, and counted by its *cause*."""
+        self.alone[cause] += 1
+
+    async def follow(self, joined: Joined) -> Outcome | Led | None:
+        """How the flight ended; a lease of our own, if its holder died; None to ask alone."""
+        self._joined.add(joined)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(self.longest_s):
+                ended = await joined.ended
+        except TimeoutError:
+            self.go_alone("waited")
+            return None
+        except BaseException:
+            self._give_back(joined)
+            raise
+        finally:
+            self._joined.discard(joined)
+        if isinstance(ended, Outcome):
+            self.followed += 1
+        return ended
+
+    def land(self, led: Led, outcome: Outcome, token: str, entry: tuple[bytes, bytes, int]) -> None:
+        """Tell how *led* ended, behind the reply; *entry* is a name, a value and milliseconds, without a value none."""
+        if led.is_over:
+            return
+        led.is_over = True
+        sealed = leases.seal(outcome, self.wire.box, token, led.flight, os.urandom(NONCE_BYTES))
+        name, value, ms = entry
+        names = self.wire.names
+        landing = self.client.ask(
+            scripts.land(
+                names.lease(led.flight),
+                name,
+                names.outcome(led.flight),
+                mine=led.packed,
+                put=(value, ms),
+                told=(sealed, OUTCOME_MS),
+            )
+        )
+        landing.add_done_callback(lambda done: self._landed(led, done))
+
+    def release(self, led: Led) -> None:
+        """Give up a flight that nobody waits for, or whose end nobody is to hear."""
+        if not led.is_over:
+            led.is_over = True
+            self._release(led)
+
+    def _landed(self, led: Led, done: asyncio.Future[list[object]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        if isinstance(done.result()[0], ResponseError):
+            self._release(led)
+
+    def _release(self, led: Led) -> None:
+        releasing = self.client.ask(scripts.release(self.wire.names.lease(led.flight), led.packed))
+        releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    @property
+    def waiting(self) -> int:
+        """Flights of others that are waited for."""
+        return len(self._joined)
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.longest_s * 1000) + MARGIN_MS
+
+    # --- polling ---
+
+    async def run(self) -> None:
+        """Look for the end of all that is waited for, for ever."""
+        polls = 0
+        while True:
+            if not self._joined:
+                polls = 0
+                self._wake.clear()
+                await self._wake.wait()
+            polls = 0 if any(not joined.polls for joined in self._joined) else polls + 1
+            await asyncio.sleep(leases.poll_s(polls, random.random()))
+            await self._poll()
+
+    async def _poll(self) -> None:
+        waiting = [joined for joined in self._joined if not joined.ended.done()]
+        if not waiting:
+            return
+        names = self.wire.names
+        holders = list(dict.fromkeys(joined.lease.replica for joined in waiting))
+        try:
+            ends, held, alive = await self.client.visit(
+                (b"MGET", *(names.outcome(joined.flight) for joined in waiting)),
+                (b"MGET", *(names.lease(joined.flight) for joined in waiting)),
+                (b"MGET", *(names.replica(holder) for holder in holders)),
+            )
+            living = {holder for holder, sign in zip(holders, alive, strict=True) if sign is not None}
+            for joined, end, now_held in zip(waiting, ends, held, strict=True):
+                joined.polls += 1
+                await self._judge(joined, end, now_held, is_alive=joined.lease.replica in living)
+        except (Away, TypeError):
+            for joined in waiting:
+                self._end(joined, self.go_alone("away"))
+
+    async def _judge(self, joined: Joined, end: bytes | None, held: bytes | None, *, is_alive: bool) -> None:
+        """See whether *joined* has ended, and how."""
+        if end is not None and (
+            outcome := leases.unseal(end, self.wire.box, joined.token, joined.flight, joined.lease)
+        ):
+            self._end(joined, outcome)
+        elif held == joined.packed and is_alive:
+            return
+        elif held is not None and held != joined.packed:
+            lease = self.leases.unpack(held, joined.flight)
+            if lease is None or lease.replica == self.replica:
+                self._end(joined, self.go_alone("gone"))
+            else:
+                joined.lease, joined.packed = lease, held
+        else:
+            await self._take_over(joined)
+
+    async def _take_over(self, joined: Joined) -> None:
+        """Lead the flight in the place of a holder that is dead, or gave it up."""
+        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), joined.lease.has_time)
+        packed = self.leases.pack(mine, joined.flight)
+        names = self.wire.names
+        holder = names.replica(joined.lease.replica)
+        (held,) = await self.client.visit(
+            scripts.take_over(names.lease(joined.flight), holder, theirs=joined.packed, mine=packed, ms=self._lease_ms)
+        )
+        if held == packed:
+            self.taken_over += 1
+            self.led += 1
+            self._end(joined, Led(joined.flight, mine, packed))
+        elif isinstance(held, bytes) and (lease := self.leases.unpack(held, joined.flight)):
+            joined.lease, joined.packed = lease, held
+        else:
+            self._end(joined, self.go_alone("gone"))
+
+    def _give_back(self, joined: Joined) -> None:
+        """Release the lease that came too late for its caller."""
+        if joined.ended.done() and not joined.ended.cancelled() and isinstance(led := joined.ended.result(), Led):
+            self.release(led)
+
+    def _end(self, joined: Joined, ended: Outcome | Led | None) -> None:
+        if not joined.ended.done():
+            joined.ended.set_result(ended)
+        elif isinstance(ended, Led):
+            self.release(ended)

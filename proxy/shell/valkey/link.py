@@ -1,0 +1,138 @@
+"""One connection to the shared store, used by one task: commands leave in one piece, and their replies come in order.
+
+Each piece ends with an ECHO of bytes that were never sent before. Replies belong to each other by their order alone, so
+if the last one is not that echo, one was lost or came twice: then none of them is believed, and the connection ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from proxy.core.shared.location import Location
+
+Command = Sequence[bytes | str | int]
+Credentials = Callable[[], tuple[str, str]]
+"""The user and the password of now, "" for none. Raises OSError or ValueError where a file cannot be read."""
+
+
+class Away(Exception):  # noqa: N818 - no fault of ours: where the store is
+    """The shared store gave no answer; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialer:
+    """Makes links to one place."""
+
+    location: Location
+    credentials: Credentials
+    ca_file: str = ""
+
+    async def dial(self) -> Link:
+        """A link that is open. Raises Away."""
+        try:
+            user, password = self.credentials()
+        except (OSError, ValueError) as error:
+            raise Away(f"its user or password cannot be read: {error}") from None
+        try:
+            kind, where = await self._place()
+            connection = kind(
+                **where,
+                db=self.location.database,
+                username=user or None,
+                password=password or None,
+                protocol=2,
+                driver_info=None,
+                retry=Retry(NoBackoff(), 0),
+                socket_timeout=None,  # whoever uses a link sets the time for all of a visit
+                socket_connect_timeout=None,
+                maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            )
+            link = Link(connection)
+            await link.open()
+        except AuthenticationError as error:
+            raise Away(f"it refuses user and password: {error}") from None
+        except (RedisError, OSError) as error:
+            raise Away(_text(error)) from None
+        return link
+
+    async def _place(self) -> tuple[Any, dict[str, Any]]:
+        where = self.location
+        if where.path:
+            return UnixDomainSocketConnection, {"path": where.path}
+        host, port = await self._primary() if where.name else where.hosts[0]
+        if not where.tls:
+            return Connection, {"host": host, "port": port}
+        return SSLConnection, {"host": host, "port": port, "ssl_ca_certs": self.ca_file or None}
+
+    async def _primary(self) -> tuple[str, int]:
+        """Where the Sentinels say that the primary is."""
+        options: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 1.0}
+        if self.location.tls:
+            options |= {"ssl": True, "ssl_ca_certs": self.ca_file or None}
+        make: Any = Sentinel
+        sentinel = make(self.location.hosts, sentinel_kwargs=options)
+        try:
+            host, port = await sentinel.discover_master(self.location.name)
+        finally:
+            for each in sentinel.sentinels:
+                await each.aclose()
+        return str(host), int(port)
+
+
+class Link:
+    """One open connection."""
+
+    def __init__(self, connection: Any) -> None:
+        """Use *connection*, which nobody else uses."""
+        self._connection = connection
+
+    async def open(self) -> None:
+        """Connect, and show who we are. Raises what the library raises."""
+        try:
+            await self._connection.connect()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to *commands*, an error of the store's as a ResponseError among them. Raises Away."""
+        echo = os.urandom(8)
+        connection = self._connection
+        try:
+            await connection.send_packed_command(
+                connection.pack_commands((*commands, (b"ECHO", echo))), check_health=False
+            )
+            replies = [await self._reply() for _ in range(len(commands) + 1)]
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, RedisError | OSError):
+                raise Away(_text(error)) from None
+            raise
+        if replies.pop() != echo:
+            await self.close()
+            raise Away("its replies are out of step")
+        return replies
+
+    async def _reply(self) -> Any:
+        try:
+            return await self._connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            return error
+
+    async def close(self) -> None:
+        """End it, at once."""
+        await self._connection.disconnect(nowait=True)
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,290 @@
+"""All that a replica shares with others, as the layers use it: what it may believe, load, lead, follow and tell."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from proxy.core.cache.purge import Order
+from proxy.core.graph.webhooks import Event
+from proxy.core.memory.memo import MEMO_BYTES, Recent
+from proxy.core.shared.log_index import LogIndex
+from proxy.core.shared.open_writes import OpenWrites
+from proxy.core.shared.records import Changed, Closed, Opened, Purged, What
+from proxy.core.shared.wire import Id
+from proxy.shell import Announced
+from proxy.shell.valkey.entries import Entries
+from proxy.shell.valkey.events import ANSWER_S, TRUST_S, Events
+from proxy.shell.valkey.fleet import LATE_S, OTHER_SECRET, Fleet
+from proxy.shell.valkey.leases import CAUSES, Flights
+from proxy.shell.valkey.limits import SharedLimits
+
+WRITE_BYTES: Final = 8
+VOUCHED: Final = 50_000
+"""Entries whose position in the log is remembered to have been good."""
+
+RENEW_S: Final = 20.0
+"""A write that is still on its way is told of again after so many seconds."""
+
+LOOK_S: Final = 0.01
+
+EVENTS: Final = 100
+"""Events of one record."""
+
+DEAF_S: Final = 1.0
+"""After a read has waited in vain for the log, the others do not wait for so many seconds."""
+
+
+@dataclass(eq=False, slots=True)
+class Write(Announced):
+    """A write of ours on its way."""
+
+    shared: Shared
+    name: bytes
+    nodes: tuple[str, ...]
+    who: bytes
+    began: float
+    told: float
+    taken_at: float = math.inf  # when the log had taken that it is on its way
+
+    async def answered(self) -> None:
+        """Graph has answered the write; returns when its caller may hear the answer."""
+        await self.shared.close(self)
+
+    def lost(self) -> None:
+        """There was no answer: the write may be done yet."""
+        self.shared.lost(self)
+
+
+@dataclass(eq=False, slots=True)
+class Shared:
+    """This replica's part in the fleet."""
+
+    fleet: Fleet
+    log: Events
+    entries: Entries
+    flights: Flights
+    limits: SharedLimits
+    open_writes: OpenWrites
+    now: Callable[[], float]  # our time of day
+    since: float = 0.0  # what was asked for before is not fresh, unless its place in this log vouches for it
+    writes_waited: int = 0
+    writes_untold: int = 0  # that were answered before the log had taken them
+    _deaf_until: float = -math.inf
+    _vouched: Recent[bytes, float] = field(default_factory=lambda: Recent(VOUCHED, 8 * MEMO_BYTES))
+    _writes: dict[bytes, Write] = field(default_factory=dict)
+
+    @property
+    def index(self) -> LogIndex:
+        """What is known of the log."""
+        return self.log.index
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds that a read may wait for the store, in all."""
+        return self.fleet.budget_s
+
+    def steady(self) -> float:
+        """Seconds of the loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    # --- belief ---
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether all that others told is known, up to a moment ago."""
+        return self.fleet.is_believed(self.log, self.steady())
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is known that nothing can be heard: then nobody waits for it."""
+        return not self.fleet.client.is_up or self.steady() < self._deaf_until
+
+    async def hear(self, within_s: float) -> bool:
+        """Wait until all that others told is known, at most so long; whether it is."""
+        if self.is_believed:
+            return True
+        if self.is_away:
+            return False
+        self.fleet.client.ask((b"PING",)).add_done_callback(lambda done: done.cancelled() or done.exception())
+        has_heard = await self.log.hear(within_s) and self.fleet.is_believed(self.log, self.steady())
+        if not has_heard:
+            self._deaf_until = self.steady() + DEAF_S
+        return has_heard
+
+    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
+        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
+        if not self.is_believed and not (self.fleet.goes_by_clock and self.is_away):
+            return math.inf
+        if self.open_writes and self.open_writes.cover(tags()):
+            return math.inf
+        if not self.since:
+            return 0.0
+        vouched = self._vouched.get(key)
+        return self.since if vouched is None or vouched >= self.since else math.nextafter(vouched, 0.0)
+
+    def vouch(self, key: bytes, asked: float) -> None:
+        """What is held under *key* was asked for then, and its place in the log is known."""
+        self._vouched.put(key, asked)
+
+    def restart(self) -> None:
+        """The log is another one."""
+        self.since = self.now()
+        self._vouched = Recent(VOUCHED, 8 * MEMO_BYTES)
+        self.open_writes.clear()
+
+    # --- writes ---
+
+    async def announce(self, nodes: tuple[str, ...], who: bytes) -> Write:
+        """Tell that a write is about to leave, and wait, within the budget of a read, until the log has that."""
+        now = self.steady()
+        write = Write(self, os.urandom(WRITE_BYTES), nodes, who, now, now)
+        self._writes[write.name] = write
+        opened = self._tell_open(write)
+        opened.add_done_callback(lambda done: self._taken(write, done))
+        if self.fleet.client.is_up:
+            await asyncio.wait([opened], timeout=self.budget_s)
+        return write
+
+    async def close(self, write: Write) -> None:
+        """Tell that Graph has answered *write*; return when its caller may hear the answer.
+
+        That is when no replica serves what was before it: each has heard of it, or believes nothing any more.
+        """
+        self._writes.pop(write.name, None)
+        closed = self.log.tell(Closed(write.name, write.nodes, write.who))
+        began = self.steady()
+
+        def is_told() -> bool:
+            return closed.done() and self.steady() >= write.taken_at + TRUST_S
+
+        while not is_told() and self.steady() < self._end_of_waiting(write.began):
+            rest = write.taken_at + TRUST_S - self.steady()
+            if closed.done():
+                await asyncio.sleep(rest if 0 < rest < math.inf else LOOK_S)
+            else:
+                await asyncio.wait([closed], timeout=LOOK_S)
+        self.writes_waited += self.steady() - began > LOOK_S
+        self.writes_untold += not is_told()
+
+    def lost(self, write: Write) -> None:
+        """There was no answer to *write*: what it may change stays in doubt for as long as Graph may be at it."""
+        self._writes.pop(write.name, None)
+        self._tell_open(write)
+
+    def changed(self, events: Sequence[Event]) -> None:
+        """Tell others of what Meta told."""
+        for first in range(0, len(events), EVENTS):
+            part = events[first : first + EVENTS]
+            self.log.tell(Changed(tuple((each.kind, each.node, each.fields, each.others) for each in part)))
+
+    async def purged(self, order: Order) -> None:
+        """Tell others of an operator's order; return when they have heard it, or cannot be reached."""
+        began = self.steady()
+        told = self.log.tell(Purged(order.path, order.id, order.fingerprint, order.all))
+        while not told.done() and self.steady() < self._end_of_waiting(began):
+            await asyncio.wait([told], timeout=LOOK_S)
+        if told.done():
+            await asyncio.sleep(TRUST_S)
+
+    def _end_of_waiting(self, began: float) -> float:
+        """Until when an answer waits for the log: others believe nothing any more then, or the log has it."""
+        client = self.fleet.client
+        if client.is_up:
+            return began + LATE_S + TRUST_S
+        return client.answered_at + ANSWER_S
+
+    def _taken(self, write: Write, done: asyncio.Future[Id]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            write.taken_at = self.steady()
+
+    def _tell_open(self, write: Write) -> asyncio.Future[Id]:
+        return self.log.tell(Opened(write.name, write.nodes, write.who))
+
+    def tell(self, what: What) -> None:
+        """Tell others *what*, behind the reply."""
+        self.log.tell(what)
+
+    # --- living ---
+
+    async def tend_forever(self, expired: Callable[[], None]) -> None:
+        """Tell again of writes that take long, and give up those of others that nobody tells an end of."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = self.steady()
+            for write in list(self._writes.values()):
+                if now - write.told >= RENEW_S:
+                    write.told = now
+                    self._tell_open(write)
+            expired()
+
+    async def start(self, lifetimes: AsyncExitStack, expired: Callable[[], None]) -> None:
+        """Begin all tasks; leaving *lifetimes* ends them."""
+        fleet = self.fleet
+        tasks: list[Awaitable[None]] = [
+            fleet.client.run(),
+            fleet.beat_forever(self.log),
+            self.log.run(),
+            self.log.publish(),
+            self.flights.run(),
+            self.tend_forever(expired),
+        ]
+        running = [asyncio.ensure_future(task) for task in tasks]
+
+        async def end() -> None:
+            await self._say_goodbye()
+            for task in running:
+                task.cancel()
+            for task in running:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+        lifetimes.push_async_callback(end)
+
+    async def _say_goodbye(self) -> None:
+        """Let the log have what was told last."""
+        until = self.steady() + 1.0
+        while self.log.untold and self.fleet.client.is_up and self.steady() < until:  # noqa: ASYNC110 - or never
+            await asyncio.sleep(LOOK_S)
+
+    # --- telling of itself ---
+
+    def told(self) -> dict[str, Any]:
+        """The numbers of now, and what is wrong."""
+        fleet, log, counts, flights = self.fleet, self.log, self.fleet.client.counts, self.flights
+        steady = self.steady()
+        lag = log.lag_s(steady)
+        return {
+            "store": str(fleet.dialer.location),
+            "up": fleet.client.is_up,
+            "believed": self.is_believed,
+            "full": self.entries.is_full(steady),
+            "other_secret": OTHER_SECRET in {fleet.trouble, fleet.refused},
+            "trouble": fleet.trouble or fleet.refused or log.trouble,
+            "replicas": fleet.replicas,
+            "visits": counts.visits,
+            "visit_s": round(counts.seconds, 4),
+            "failed": counts.failed,
+            "refused": counts.refused,
+            "opened": counts.opened,
+            "flights": {"led": flights.led, "joined": flights.followed, "taken_over": flights.taken_over},
+            "waiting": flights.waiting,
+            "alone": {cause: flights.alone[cause] for cause in CAUSES},
+            "entries": self.entries.told(),
+            "log": {
+                "lag_s": round(lag, 3) if lag < math.inf else -1,
+                "records": log.read,
+                "gaps": log.gaps,
+                "lineages": log.lineages,
+                "untold": log.untold,
+                "open_writes": len(self.open_writes),
+            },
+            "probes": {"here": self.limits.probes, "elsewhere": self.limits.probes_left},
+            "writes_waited": self.writes_waited,
+            "writes_untold": self.writes_untold,
+        }

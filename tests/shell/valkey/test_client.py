@@ -1,0 +1,150 @@
+"""Visits to the shared store: in one piece, in order, within one budget, and nobody's answer for anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from contextlib import suppress
+
+import pytest
+from redis.exceptions import ResponseError
+
+from proxy.shell.valkey.link import Away, Link
+from tests.conftest import LONG
+from tests.shell.valkey.conftest import MakeClient
+from tests.shell.valkey.servers import Faults, Server, faulty, until
+
+
+async def test_what_is_asked_for_in_one_turn_leaves_as_one_piece(store: Server, client: MakeClient) -> None:
+    """What is asked for in one turn leaves as one piece."""
+    visits = await client(store.url)
+    store.ask("SET", "a", "1")
+    before = _calls(store, "echo")
+    replies = await asyncio.gather(*(visits.visit(("GET", "a")) for _ in range(50)))
+    assert replies == [[b"1"]] * 50
+    assert _calls(store, "echo") == before + 1
+
+
+async def test_an_error_of_the_store_is_the_reply_to_its_own_command_alone(store: Server, client: MakeClient) -> None:
+    """An error of the store is the reply to its own command alone."""
+    visits = await client(store.url)
+    store.ask("SET", "text", "x")
+    good, bad = await asyncio.gather(visits.visit(("GET", "text")), visits.visit(("INCR", "text"), ("GET", "text")))
+    assert good == [b"x"]
+    assert isinstance(bad[0], ResponseError)
+    assert bad[1] == b"x"
+
+
+async def test_a_caller_that_leaves_costs_no_connection(store: Server, client: MakeClient) -> None:
+    """A caller that leaves costs no connection."""
+    visits = await client(store.url)
+    connections = _stat(store, "total_connections_received")
+    leaving = [asyncio.create_task(visits.visit(("GET", "a"))) for _ in range(100)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    assert await visits.visit(("ECHO", "here")) == [b"here"]
+    assert _stat(store, "total_connections_received") == connections + 1  # this question itself
+
+
+async def test_a_frozen_store_costs_one_budget_and_then_nothing(store: Server, client: MakeClient) -> None:
+    """A frozen store costs one budget and then nothing."""
+    visits = await client(store.url, 0.05)
+    store.signal(signal.SIGSTOP)
+    with pytest.raises(Away):
+        await visits.visit(("GET", "a"))
+    assert not visits.is_up
+    asked = visits.ask(("GET", "a"))
+    assert asked.done()  # at once, without a turn of the loop
+    with pytest.raises(Away):
+        await asked
+    store.signal(signal.SIGCONT)
+    await until(lambda: visits.is_up)
+    assert await visits.visit(("ECHO", "back")) == [b"back"]
+
+
+async def test_a_store_that_was_killed_is_found_again(store: Server, client: MakeClient) -> None:
+    """A store that was killed is found again."""
+    visits = await client(store.url)
+    store.signal(signal.SIGKILL)
+    with pytest.raises(Away):
+        await visits.visit(("GET", "a"))
+    store.start()
+    await until(lambda: visits.is_up)
+    assert visits.counts.opened == 1
+
+
+async def test_a_store_that_turns_into_a_replica_is_left(store: Server, client: MakeClient) -> None:
+    """A store that turns into a replica is left."""
+    visits = await client(store.url)
+    store.ask("REPLICAOF", "127.0.0.1", "1")
+    (reply,) = await visits.visit(("SET", "a", "1"))
+    assert isinstance(reply, ResponseError)
+    await asyncio.sleep(0)
+    assert not visits.is_up
+
+
+async def test_the_password_is_asked_for_anew_when_it_is_refused(store: Server, client: MakeClient) -> None:
+    """The password is asked for anew when it is refused."""
+
+    async def greet(link: Link) -> None:
+        await link.exchange([("PING",)])
+
+    visits = await client(store.url, greet=greet)
+    passwords = ["", "old", "new"]
+    visits.dialer = type(visits.dialer)(visits.dialer.location, lambda: ("", passwords.pop(0)))
+    store.ask("CONFIG", "SET", "requirepass", "new")
+    await visits._link.close()  # type: ignore[union-attr]
+    with suppress(Away):
+        await visits.visit(("GET", "a"))
+    await until(lambda: visits.is_up)
+    assert passwords == []
+
+
+@pytest.mark.parametrize("faults", [Faults(drop=2), Faults(double=2), Faults(drop=1, double=1, delay=1)], ids=str)
+async def test_no_fault_of_the_server_gives_one_caller_the_answer_of_another(
+    faults: Faults, client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No fault of the server gives one caller the answer of another."""
+    monkeypatch.setattr("proxy.shell.valkey.client.REST_S", 0.01)
+    dice, wrong, right = random.Random(7), [], 0
+    async with faulty(faults, 7) as port:
+        visits = await client(f"redis://127.0.0.1:{port}", 0.03)
+
+        async def read(number: int) -> None:
+            nonlocal right
+            key = b"%d" % number
+            (body,) = await visits.visit(("GET", key))
+            right += body == b"body of " + key
+            if body != b"body of " + key:
+                wrong.append((key, body))
+
+        for first in range(0, 100_000 if LONG else 3000, 50):
+            await until(lambda: visits.is_up)
+            tasks = [asyncio.create_task(read(first + each)) for each in range(50)]
+            for turn in range(3):
+                await asyncio.sleep(0)
+                for task in tasks:
+                    if dice.random() < 0.05 * turn:
+                        task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    assert wrong == []
+    assert right > 1000
+    assert faults.made > 2
+
+
+def _calls(store: Server, command: str) -> int:
+    """Calls."""
+    told = store.ask("INFO", "commandstats")
+    assert isinstance(told, bytes)
+    lines = [line for line in told.decode().splitlines() if line.startswith(f"cmdstat_{command}:")]
+    return int(lines[0].split("calls=")[1].split(",")[0]) if lines else 0
+
+
+def _stat(store: Server, name: str) -> int:
+    """Stat."""
+    told = store.ask("INFO", "stats")
+    assert isinstance(told, bytes)
+    return next(int(line.split(":")[1]) for line in told.decode().splitlines() if line.startswith(f"{name}:"))

@@ -1,0 +1,187 @@
+"""The log of the fleet: who trusts it, for how long, and what a replica does when it is another log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from proxy.core.shared.location import read_location
+from proxy.core.shared.records import Closed, Opened, Refused, What
+from proxy.core.shared.wire import Id, Wire
+from proxy.shell.valkey.events import TRUST_S, Events
+from proxy.shell.valkey.link import Dialer
+from tests.shell.valkey.conftest import MakeClient, begin
+from tests.shell.valkey.servers import Server, until
+
+MASTER = b"m" * 32
+
+
+class Seen:
+    """What the log came to here."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[What, bool]] = []
+        self.restarts = self.doubts = 0
+
+    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+        self.records.append((what, own))
+
+    def restart(self) -> None:
+        self.restarts += 1
+
+    def doubt(self) -> None:
+        self.doubts += 1
+
+    def whats(self) -> list[What]:
+        return [what for what, _ in self.records]
+
+
+MakeEvents = Callable[[], Awaitable[tuple[Events, Seen]]]
+
+
+@pytest.fixture
+def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeEvents:
+    """One more reader and writer of the log, which has heard all there is."""
+
+    async def make() -> tuple[Events, Seen]:
+        seen = Seen()
+        visits = await client(store.url)
+        dialer = Dialer(read_location(store.url), lambda: ("", ""))
+        made = Events(dialer, visits, Wire(MASTER), os.urandom(8), 3600, lambda: visits.is_up, seen)
+        begin(running, made.run())
+        begin(running, made.publish())
+        assert await made.hear(5)
+        return made, seen
+
+    return make
+
+
+def now() -> float:
+    """Now."""
+    return asyncio.get_running_loop().time()
+
+
+WROTE = Closed(b"w" * 8, ("123",), b"f" * 16)
+
+
+async def test_what_one_tells_all_hear_and_know_whose_it_is(replica: MakeEvents) -> None:
+    """What one tells all hear and know whose it is."""
+    (a, seen_a), (_, seen_b) = await replica(), await replica()
+    at = await a.tell(WROTE)
+    await until(lambda: bool(seen_a.records and seen_b.records))
+    assert (seen_a.records, seen_b.records) == ([(WROTE, True)], [(WROTE, False)])
+    assert a.index.cursor == at
+
+
+async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) -> None:
+    """Who comes late hears what was told before."""
+    a, _ = await replica()
+    for number in range(2500):
+        a.tell(Refused(b"%016d" % number))
+    await until(lambda: not a.untold)
+    _, seen = await replica()
+    assert seen.whats() == [Refused(b"%016d" % number) for number in range(2500)]
+    assert (seen.restarts, seen.doubts) == (1, 0)
+
+
+async def test_trust_ends_when_the_store_is_frozen_and_comes_back(store: Server, replica: MakeEvents) -> None:
+    """Trust ends when the store is frozen and comes back."""
+    b, seen = await replica()
+    assert b.is_heard(now())
+    store.signal(signal.SIGSTOP)
+    await until(lambda: not b.is_heard(now()))
+    assert not await b.hear(0.01)
+    await until(lambda: b.lag_s(now()) > 0.6)
+    store.signal(signal.SIGCONT)
+    assert await b.hear(10)
+    assert seen.doubts == 1  # others may have answered writes meanwhile that the log has not taken yet
+
+
+async def test_a_loop_that_was_late_itself_asks_once_and_trusts_again(replica: MakeEvents) -> None:
+    """A loop that was late itself asks once and trusts again."""
+    b, seen = await replica()
+    import time
+
+    time.sleep(2 * TRUST_S)  # noqa: ASYNC251 - the process was busy
+    assert not b.is_heard(now())
+    assert await b.hear(5)
+    assert (seen.doubts, seen.restarts) == (0, 1)
+
+
+async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
+    store: Server, replica: MakeEvents
+) -> None:
+    """An emptied store is another log and hears our last minute again."""
+    (a, seen_a), (b, seen_b) = await replica(), await replica()
+    await a.tell(WROTE)
+    await until(lambda: len(seen_b.records) == 1)
+    lineage = b.index.lineage
+    store.ask("FLUSHALL")
+    await until(lambda: seen_a.restarts == 2 and seen_b.restarts == 2)
+    await until(lambda: len(seen_b.records) == 2)
+    assert seen_b.whats() == [WROTE, WROTE]
+    assert a.index.lineage == b.index.lineage != lineage
+    assert await b.hear(5)
+
+
+async def test_a_log_that_was_emptied_is_believed_at_no_moment(store: Server, replica: MakeEvents) -> None:
+    """A log that was emptied is believed at no moment."""
+    _b, seen = await replica()
+    store.ask("FLUSHALL")
+    emptied = now()
+    await until(lambda: seen.restarts == 2 or now() - emptied > 3 * TRUST_S)
+    assert seen.restarts == 2
+
+
+async def test_a_promoted_server_is_another_log(store: Server, replica: MakeEvents) -> None:
+    """A promoted server is another log."""
+    _, seen = await replica()
+    store.ask("REPLICAOF", "127.0.0.1", "1")
+    await asyncio.sleep(0.05)
+    store.ask("REPLICAOF", "NO", "ONE")
+    await until(lambda: seen.restarts == 2)
+
+
+async def test_a_lost_record_is_noticed_by_the_next_of_its_sender(store: Server, replica: MakeEvents) -> None:
+    """A lost record is noticed by the next of its sender."""
+    (a, _), (b, seen) = await replica(), await replica()
+    await a.tell(WROTE)
+    await until(lambda: len(seen.records) == 1)
+    a._number += 1  # a record that an old primary took and lost
+    await a.tell(Opened(b"x" * 8, (), b""))
+    await until(lambda: len(seen.records) == 2)
+    assert (seen.doubts, b.gaps) == (1, 1)
+
+
+async def test_a_record_is_told_until_the_log_has_it(store: Server, replica: MakeEvents) -> None:
+    """A record is told until the log has it."""
+    (a, _), (_, seen) = await replica(), await replica()
+    store.signal(signal.SIGKILL)
+    told = a.tell(WROTE)
+    await until(lambda: not a.client.is_up)
+    store.start()
+    await told
+    await until(lambda: WROTE in seen.whats())
+
+
+async def test_lines_of_others_who_lack_the_secret_are_none(store: Server, replica: MakeEvents) -> None:
+    """Lines of others who lack the secret are none."""
+    a, seen = await replica()
+    store.ask("XADD", a.wire.names.log, "*", "d", b"no record of ours, but long enough to be opened")
+    store.ask("XADD", a.wire.names.log, "*", "x", b"")
+    await a.tell(WROTE)
+    await until(lambda: bool(seen.records))
+    assert seen.whats() == [WROTE]
+
+
+async def test_no_name_can_be_read_in_the_store(store: Server, replica: MakeEvents) -> None:
+    """No name can be read in the store."""
+    a, _ = await replica()
+    await a.tell(Closed(b"w" * 8, ("120330000000000000",), b"f" * 16))
+    kept = store.ask("XRANGE", a.wire.names.log, "-", "+")
+    assert b"120330000000000000" not in repr(kept).encode()

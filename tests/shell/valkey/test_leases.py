@@ -1,0 +1,189 @@
+"""Flights of several replicas: who leads, who follows, and what happens when a leader dies or loses its lease."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import pytest
+
+from proxy.core.shared.lease import Leases, Outcome
+from proxy.core.shared.wire import Wire
+from proxy.shell.valkey.leases import Flights, Joined, Led
+from tests.shell.valkey.conftest import MakeClient, begin
+from tests.shell.valkey.servers import Server, until
+
+MASTER, FLIGHT, ENTRY = b"m" * 32, b"f" * 32, (b"an entry", b"", 0)
+MakeFlights = Callable[[], Awaitable[Flights]]
+
+
+@pytest.fixture
+def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeFlights:
+    """One more replica; `alive` of its name is what tells others that it lives."""
+
+    async def make() -> Flights:
+        made = Flights(await client(store.url), Wire(MASTER), Leases(MASTER), os.urandom(8), 20.0)
+        begin(running, made.run())
+        live(store, made)
+        return made
+
+    return make
+
+
+def live(store: Server, flights: Flights, ms: int = 60_000) -> None:
+    """Live."""
+    store.ask("SET", flights.wire.names.replica(flights.replica), "1", "PX", ms)
+
+
+async def board(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
+    """Board."""
+    found, _ = await flights.board(FLIGHT, "token", (), has_time=has_time, within_s=5)
+    return found
+
+
+async def leads(flights: Flights) -> Led:
+    """Leads."""
+    found = await board(flights)
+    assert isinstance(found, Led)
+    return found
+
+
+async def joins(flights: Flights) -> Joined:
+    """Joins."""
+    found = await board(flights)
+    assert isinstance(found, Joined)
+    return found
+
+
+def ended(led: Led, body: bytes = b"{}") -> Outcome:
+    """Ended."""
+    return Outcome(led.lease.token, 200, (("ETag", '"1"'),), body, "batch", "MISS")
+
+
+async def test_one_leads_and_all_others_hear_how_it_ended(replica: MakeFlights) -> None:
+    """One leads and all others hear how it ended."""
+    a, b, c = await replica(), await replica(), await replica()
+    led = await leads(a)
+    joined = [await joins(b), await joins(c)]
+    following = [asyncio.create_task(each.follow(one)) for each, one in zip((b, c), joined, strict=True)]
+    a.land(led, ended(led), "token", ENTRY)
+    assert await asyncio.gather(*following) == [ended(led)] * 2
+    assert (a.led, b.followed, c.followed) == (1, 1, 1)
+    await leads(c)  # what has landed is joined by nobody
+
+
+async def test_followers_look_for_all_flights_with_one_poll(store: Server, replica: MakeFlights) -> None:
+    """Followers look for all flights with one poll."""
+    a, b = await replica(), await replica()
+    following = []
+    for number in range(30):
+        flight = b"%032d" % number
+        led, _ = await a.board(flight, "token", (), has_time=False, within_s=5)
+        one, _ = await b.board(flight, "token", (), has_time=False, within_s=5)
+        assert isinstance(led, Led)
+        assert isinstance(one, Joined)
+        following.append(asyncio.create_task(b.follow(one)))
+    before = b.client.counts.visits
+    await asyncio.sleep(0.1)
+    assert b.client.counts.visits - before <= 12
+    for task in following:
+        task.cancel()
+
+
+async def test_an_outcome_of_another_lease_is_no_answer(store: Server, replica: MakeFlights) -> None:
+    """An outcome of another lease is no answer."""
+    a, b = await replica(), await replica()
+    first = await leads(a)
+    a.land(first, ended(first, b'"before"'), "token", ENTRY)
+    await until(lambda: store.ask("EXISTS", a.wire.names.outcome(FLIGHT)) == 1)
+    second = await leads(a)
+    following = asyncio.create_task(b.follow(await joins(b)))
+    await asyncio.sleep(0.1)
+    assert not following.done()
+    a.land(second, ended(second, b'"after"'), "token", ENTRY)
+    outcome = await following
+    assert isinstance(outcome, Outcome)
+    assert outcome.body == b'"after"'
+
+
+async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server, replica: MakeFlights) -> None:
+    """An outcome opens for callers with that token alone."""
+    a, b = await replica(), await replica()
+    led = await leads(a)
+    other, _ = await b.board(FLIGHT, "another token", (), has_time=False, within_s=5)
+    assert isinstance(other, Joined)
+    following = asyncio.create_task(b.follow(other))
+    a.land(led, ended(led), "token", ENTRY)
+    led_again = await following
+    assert isinstance(led_again, Led)  # it asks by itself
+    b.release(led_again)
+
+
+async def test_the_flight_of_a_dead_leader_is_taken_over_by_one(store: Server, replica: MakeFlights) -> None:
+    """The flight of a dead leader is taken over by one."""
+    a, b, c = await replica(), await replica(), await replica()
+    led = await leads(a)
+    following = [asyncio.create_task(each.follow(await joins(each))) for each in (b, c)]
+    live(store, a, ms=1)
+    done, waiting = await asyncio.wait(following, return_when=asyncio.FIRST_COMPLETED)
+    (taken,) = [task.result() for task in done]
+    assert isinstance(taken, Led)
+    a.land(led, ended(led, b'"too late"'), "token", (b"an entry", b"too late", 60_000))
+    leader = b if b.taken_over else c
+    leader.land(taken, ended(taken), "token", ENTRY)
+    assert [await task for task in waiting] == [ended(taken)]
+    assert store.ask("EXISTS", "an entry") == 0
+    assert b.taken_over + c.taken_over == 1
+
+
+async def test_a_lease_that_is_given_back_is_taken_at_once(replica: MakeFlights) -> None:
+    """A lease that is given back is taken at once."""
+    a, b = await replica(), await replica()
+    led = await leads(a)
+    following = asyncio.create_task(b.follow(await joins(b)))
+    await asyncio.sleep(0)
+    a.release(led)
+    assert isinstance(await following, Led)
+
+
+async def test_nobody_in_a_hurry_waits_behind_a_read_that_has_time(replica: MakeFlights) -> None:
+    """Nobody in a hurry waits behind a read that has time."""
+    a, b = await replica(), await replica()
+    assert isinstance(await board(a, has_time=True), Led)
+    assert await board(b) is None
+    assert isinstance(await board(b, has_time=True), Joined)
+    assert b.alone["paced"] == 1
+
+
+async def test_who_waits_while_the_store_freezes_asks_alone(store: Server, replica: MakeFlights) -> None:
+    """Who waits while the store freezes asks alone."""
+    a, b = await replica(), await replica()
+    await leads(a)
+    b.client.budget_s = 0.05
+    following = asyncio.create_task(b.follow(await joins(b)))
+    store.signal(signal.SIGSTOP)
+    assert await following is None
+    assert b.alone["away"] == 1
+    store.signal(signal.SIGCONT)
+
+
+async def test_a_full_store_gives_leases_back(store: Server, replica: MakeFlights) -> None:
+    """A full store gives leases back."""
+    a, b = await replica(), await replica()
+    led = await leads(a)
+    store.ask("CONFIG", "SET", "maxmemory", "1")
+    a.land(led, ended(led), "token", (b"an entry", b"x" * 1000, 60_000))
+    await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
+    assert await board(b) is None
+    assert b.alone["full"] == 1
+
+
+async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFlights) -> None:
+    """A forged lease is joined by nobody."""
+    a = await replica()
+    store.ask("SET", a.wire.names.lease(FLIGHT), b"x" * 33)
+    assert await board(a) is None
+    assert a.alone["gone"] == 1
