@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -100,7 +101,7 @@ def _recorded(line: bytes) -> Recorded:
 @contextmanager
 def _progress(raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
     """Shows who looks on at a terminal how far it has come: in bytes, or in lines where nobody knows how many come."""
-    size = Path(raw.name).stat().st_size if isinstance(raw.name, str) else None
+    size = None if raw is sys.stdin.buffer else os.fstat(raw.fileno()).st_size
     if not sys.stderr.isatty() or (size is not None and size < _LONG):
         yield lambda _number: None
         return
