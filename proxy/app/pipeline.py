@@ -162,7 +162,7 @@ def _tell(ground: Components, layers: _Layers, inside: InFlight) -> None:
     ground.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,
         store=ground.store.stats,
-        usage=lambda: quota.buckets.shown(now()),
+        usage=lambda: quota.buckets.stats_rows(now()),
         open=lambda: inside.open,
         draining=lambda: inside.leaving,
         shared=ground.shared.told if ground.shared is not None else dict,

@@ -1,4 +1,4 @@
-"""The nouns every room speaks: a request, its reply, and what is held between the two."""
+"""The values that every layer passes: a request, its reply, and the entry that the cache keeps."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ import msgspec
 from msgspec.structs import replace
 
 Headers = tuple[tuple[str, str], ...]
-"""Header fields in the order they came, names as they were spelled."""
+"""Header fields in the order and spelling in which they came."""
 
 USUAL_PRIORITY = 3
 """The urgency of a read that names none (RFC 9218 section 4.1)."""
 
 LOW_PRIORITY = 5
-"""The urgency (RFC 9218 section 4.1: 0 first, 7 last) from which on a read has time."""
+"""The urgency (RFC 9218 section 4.1: 0 first, 7 last) from which on a read may wait while calls are scarce."""
 
 
 class Mode(StrEnum):
     """How a reply came about; the same word in headers, logs, metrics and docs."""
 
-    MISS = "MISS"  # nothing was held: Graph was asked and answered
-    REVALIDATED = "REVALIDATED"  # Graph said 304: the held body was served
-    CHANGED = "CHANGED"  # something was held, Graph answered with something else
-    REUSED = "REUSED"  # fresh by rule: Graph was not asked
-    STALE = "STALE"  # older than fresh, allowed by rule: Graph was not asked, or could not answer
+    MISS = "MISS"  # no entry was stored: Graph was asked and answered
+    REVALIDATED = "REVALIDATED"  # Graph answered 304: the stored body was served
+    CHANGED = "CHANGED"  # an entry was stored, and Graph answered with another body
+    REUSED = "REUSED"  # the entry was fresh by its rule: Graph was not asked
+    STALE = "STALE"  # the entry was stale, and the rule allows that: Graph was not asked, or could not answer
     COALESCED = "COALESCED"  # joined an identical request that was already in flight
     SKIPPED = "SKIPPED"  # not a plain read: passed through
     FAILED = "FAILED"  # the sidecar's own error: Graph gave no usable answer
 
 
 ANSWERED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.REVALIDATED})
-"""Modes of replies that Graph gave now."""
+"""The modes of replies that Graph itself gave to this request."""
 
 
 class Channel(StrEnum):
-    """The form in which Graph is asked; an ETag holds only for the form that it was given in."""
+    """How Graph is asked: in a batch or by a call of its own; an ETag is valid only for the channel it came by."""
 
     BATCH = "batch"
     DIRECT = "direct"
 
 
 class Redacted(msgspec.Struct, frozen=True, gc=False):
-    """A value that may hold tokens: its fields called *hidden* appear in no repr.
+    """A struct that may hold tokens: the fields named in `hidden` do not appear in its repr.
 
-    A struct, for one is made or changed at every step of a read, in a tenth of the time that a frozen dataclass takes.
+    It is a struct because every step of a read makes one: that takes a tenth of a frozen dataclass's time.
     """
 
     hidden: ClassVar[tuple[str, ...]]
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """What may be seen of it, by name."""
+        """Returns the fields that may be shown, by name."""
         return [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in self.hidden]
 
     def __repr__(self) -> str:
-        """The same as text."""
+        """Returns the same as text."""
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 class Credential(Redacted, frozen=True, gc=False):
-    """A caller's token and what vouches for it; its text never appears in a repr."""
+    """A caller's access token, and its `appsecret_proof` with the proof's time; none of them appears in a repr."""
 
     hidden = ("token", "proof", "time")
 
@@ -70,13 +70,13 @@ class Credential(Redacted, frozen=True, gc=False):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The parameters that carry it, by name; a proof and its time only where there are any."""
-        vouching = {"appsecret_proof": self.proof, "appsecret_time": self.time}
-        return {"access_token": self.token, **{name: value for name, value in vouching.items() if value}}
+        """The parameters that send this credential, by name; a proof and its time only where there are any."""
+        proof = {"appsecret_proof": self.proof, "appsecret_time": self.time}
+        return {"access_token": self.token, **{name: value for name, value in proof.items() if value}}
 
 
 class CacheDirectives(msgspec.Struct, frozen=True, gc=False):
-    """What the caller's own headers ask of a cache (RFC 9111 section 5.2.1, RFC 9110 section 13.1.2)."""
+    """The caller's cache directives and validators (RFC 9111 section 5.2.1, RFC 9110 section 13.1.2)."""
 
     no_cache: bool = False
     no_store: bool = False
@@ -88,13 +88,13 @@ class CacheDirectives(msgspec.Struct, frozen=True, gc=False):
     if_none_match: str = ""
 
     @property
-    def stays_alone(self) -> bool:
-        """Whether the caller wants Graph's own word now, or none: then it joins nobody, and nobody joins it."""
+    def forbids_sharing(self) -> bool:
+        """Whether the caller's directives keep its request from sharing one call with others."""
         return self.no_cache or self.no_store or self.only_if_cached
 
     @property
     def ages(self) -> tuple[int | None, ...]:
-        """How old an answer may be, in each way in which a caller can say so."""
+        """The directives that say how old an answer may be: max-age, min-fresh, max-stale, stale-if-error."""
         return self.max_age, self.min_fresh, self.max_stale, self.stale_if_error
 
 
@@ -102,7 +102,7 @@ NO_DIRECTIVES = CacheDirectives()
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One plain read in normal form: two spellings of the same read are equal but for credential and wishes."""
+    """One plain read in normal form: spellings of one read differ at most in credential, directives and priority."""
 
     host: str
     version: str  # "v25.0", or "" for an unversioned call
@@ -114,70 +114,70 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     directives: CacheDirectives = NO_DIRECTIVES
     priority: int = USUAL_PRIORITY  # urgency, from 0 first to 7 last
     validator: str = ""  # the ETag that goes to Graph; the cache sets it
-    returns: bool = False  # whether its caller was refused for a limit, and comes back
+    after_refusal: bool = False  # whether it repeats a read that was refused for a limit
 
     @property
-    def has_time(self) -> bool:
-        """Whether it may wait where calls are scarce."""
+    def is_low_priority(self) -> bool:
+        """Whether this read may wait while calls are scarce."""
         return self.priority >= LOW_PRIORITY
 
     def with_validator(self, validator: str) -> Request:
-        """The same read, conditional on *validator*; unconditional if that is empty."""
+        """Returns the same read, conditional on *validator*; unconditional if that is empty."""
         return replace(self, validator=validator)
 
 
 class Reply(Redacted, frozen=True, gc=False):
-    """What answers a request: Graph's words, and how they were come by."""
+    """A reply to a request: status, fields and body as Graph gave them, and how the reply came about."""
 
-    hidden = ("headers", "body", "usage_of_top")  # links hold tokens
+    hidden = ("headers", "body", "usage_of_top")  # paging links hold tokens
 
     status: int
     headers: Headers
     body: bytes
     mode: Mode = Mode.MISS
     channel: Channel = Channel.BATCH
-    joined: Mode | None = None  # how the reply of the flight that was joined came about
+    joined: Mode | None = None  # the mode of the reply that this one shares
     stored: bool = False
     ttl: float | None = None  # seconds of freshness left; negative: seconds past it
     age: float | None = None  # seconds since Graph was asked; only where Graph was not asked now
-    detail: str = ""  # a word for Cache-Status
-    window_s: float | None = None  # waited for company
-    upstream_s: float | None = None  # waited for Graph
-    usage_of_top: Headers = ()  # what the batch that it came in told of the usage of the token on top
-    batch: str = ""  # the call that it came in, by the name that log and traces give it
+    detail: str = ""  # the `detail` of Cache-Status
+    window_s: float | None = None  # seconds spent waiting for a batch to fill
+    upstream_s: float | None = None  # seconds spent waiting for Graph
+    usage_of_top: Headers = ()  # usage headers of the batch that it came in; they are about the top-level token
+    batch: str = ""  # the name that logs and traces give to the batch that it came in
     avoided: tuple[tuple[str, int], ...] = ()  # calls avoided, by cause, where the mode does not tell
 
     @property
     def origin_mode(self) -> Mode:
-        """How these words came about, whoever else shares them."""
+        """The mode of the reply that was fetched, also for those who share it."""
         return self.joined or self.mode
 
     def shared(self) -> Reply:
-        """The same for one who joined the flight that it answers."""
+        """Returns this reply for a request that shared the call."""
         return replace(self, mode=Mode.COALESCED, joined=self.mode, avoided=())
 
     def header(self, name: str) -> str | None:
-        """The first field called *name* (any case)."""
+        """Returns the value of the first field called *name* (in any case); None if there is none."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
 
 class EntryMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What is known of an entry without its body; small enough to stay in memory for all of the disk."""
+    """An entry's metadata; small enough to stay in memory for every entry on disk."""
 
     etag: str
     channel: str
-    asked: float  # epoch seconds at which the ask that this answers was sent
-    may_be_fresh: bool  # False for a body that says of itself that it is not final
+    asked_at: float  # epoch seconds at which the request was sent that the entry answers
+    may_be_fresh: bool  # False for a body of something that Graph still works on
     proofs: tuple[bytes, ...]  # digests of the proofs under which Graph has answered this, newest first
     expires: float = 0.0  # epoch seconds at which the first of its signed links ends; 0 if it has none
 
 
 class Entry(Redacted, frozen=True, gc=False):
-    """What the store keeps: one 200 reply of Graph's."""
+    """A stored 200 reply of Graph's."""
 
     hidden = ("headers", "body")
 
-    held: EntryMeta
+    meta: EntryMeta
     headers: bytes  # "Name: value" lines joined by CRLF: one object, not a list, for the collector's sake
     body: bytes

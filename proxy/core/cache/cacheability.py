@@ -1,9 +1,10 @@
-"""Bodies that do not last: of what Graph still works on (jobs, sets, media, audiences, reviews), and signed links.
+"""Decides whether a body may ever be fresh, and until when: unfinished jobs never, signed links until they expire.
 
-The first say so themselves, or what was asked for does; none of them is ever fresh, so that nobody polls an old answer
+Graph works for a while on jobs, sets of requests, media, audiences and reviews. Their bodies, or the fields asked for,
+show it; such a body is never fresh, so that a client that polls does not get an old answer
 (developers.facebook.com/docs/marketing-api/asyncrequests, …/docs/video-api/guides/publishing,
-…/docs/instagram-platform/content-publishing, …/docs/marketing-api/reference/custom-audience). The links of Meta's CDN
-tell when they end.
+…/docs/instagram-platform/content-publishing, …/docs/marketing-api/reference/custom-audience). Links of Meta's CDN carry
+their expiry in `oe=` or `ext=`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _PROGRESS = re.compile(
     rb'("(?:[^"\\]|\\.)*+"|[^\s,{}\[\]"]+)',
     re.DOTALL,
 )
-"""Each field that tells how far something has come, and its value."""
+"""Matches each field that shows the progress of a job, and its value."""
 
 _FINAL = {
     b"async_status": frozenset({b"job completed", b"job failed", b"job skipped"}),
@@ -46,7 +47,7 @@ _FINAL = {
     b"status_code": frozenset({b"published", b"expired", b"error"}),
     b"video_status": frozenset({b"ready", b"error", b"expired"}),
 }
-"""Fields of which only these values are final."""
+"""The final values of these fields; any other value means that the job goes on."""
 
 _UNFINISHED = frozenset(
     {
@@ -65,38 +66,38 @@ _UNFINISHED = frozenset(
         b"uploading",
     }
 )
-"""Values of any other status that are not final, besides those that begin as these do:"""
+"""Values of any other status field that are not final, besides those that begin with one of `_BEGINNINGS`."""
 
 _BEGINNINGS = (b"in_progress", b"pending", b"process", b"scheduled")
 
 _STAGE = re.compile(rb'"(operation_status|phases|[a-z_]+_phases?)"\s*:\s*(?=[\[{])')
-"""Objects that tell how far something has come by more than a word."""
+"""Matches members whose value is an object (or a list of objects) that shows the progress of a job."""
 
 _DONE = frozenset({"complete", "completed", "error", "failed", "skipped"})
 _USABLE = 200
-"""The one `operation_status.code` of an audience that nothing is done to."""
+"""The one `operation_status.code` of an audience that Graph does not work on."""
 
 _READ_AGAIN = 4
-"""How often stages within stages are read again; deeper ones count as not over."""
+"""How many times the body's length nested stages may be parsed; deeper ones count as unfinished."""
 
 _BASE_NAME = re.compile(r"\w*")
-_object = json.JSONDecoder(strict=False)
+_decoder = json.JSONDecoder(strict=False)
 
 
 def _stamp(name: str, digits: str) -> re.Pattern[bytes]:
-    """The parameter *name* of a link inside JSON, which may be escaped there, or be a link within a link."""
+    """Returns a pattern for the parameter *name* of a link inside JSON, also escaped, or in a link within a link."""
     before = "|".join(f"(?<={mark}{name})" for mark in ("[?&;]", r"\\u0026", r"\\u003[fF]", "%26", "%3[fF]"))
     return re.compile(rf"{name}(?:{before})(?:=|%3[dD]|\\u003[dD])({digits})(?![0-9A-Za-z])".encode())
 
 
 _ENDS = ((_stamp("oe", "[0-9A-Fa-f]{8}"), 16), (_stamp("ext", "[0-9]{10}"), 10))
-"""When a signed link ends: `oe=` holds epoch seconds as hexadecimal digits, `ext=` as decimal ones."""
+"""The expiry of a signed link in epoch seconds: `oe=` in hexadecimal digits, `ext=` in decimal ones."""
 
 
 def is_final(request: Request, body: bytes) -> bool:
-    """Whether *body*, the answer to *request*, may ever be fresh.
+    """Returns whether *body*, the answer to *request*, may ever be fresh.
 
-    A list of sets or requests never: it grows, and a filter hides those that still run.
+    A list of asynchronous sets or requests never is: it grows, and a filter may hide those that still run.
     """
     if _edge(request) in _POLLED_EDGES:
         return False
@@ -104,7 +105,7 @@ def is_final(request: Request, body: bytes) -> bool:
 
 
 def is_poll(request: Request) -> bool:
-    """Whether *request* asks how far something has come, so that an answer that does not say may change."""
+    """Returns whether *request* asks for the progress of a job; then an answer without progress may still change."""
     if _edge(request) in _POLLED_EDGES:
         return True
     names = field_names(fields_in(request.query))
@@ -112,18 +113,18 @@ def is_poll(request: Request) -> bool:
 
 
 def _is_progress(name: str) -> bool:
-    """Whether the field *name* tells how far something has come; under an alias its value does not say so itself."""
+    """Returns whether the aliased field *name* shows progress; under an alias the body does not show that."""
     base = _BASE_NAME.match(name)
     return base is not None and (base[0] in _POLLED_FIELDS or base[0].endswith("status"))
 
 
 def is_settled(body: bytes) -> bool:
-    """Whether *body* tells of nothing that Graph still works on."""
+    """Returns whether *body* shows no job that Graph still works on."""
     return all(_is_over(name, value.lower()) for name, value in _PROGRESS.findall(body)) and _are_stages_over(body)
 
 
 def _is_over(name: bytes, value: bytes) -> bool:
-    """Whether a field *name* with this *value*, in lower case, is final; some say it in a sentence: `Finished: …`."""
+    """Returns whether *value* (in lower case) of the field *name* is final; Graph also writes `Finished: …`."""
     word = value.strip(b'"').partition(b":")[0].strip().replace(b" ", b"_")
     if name in _FINAL:
         return value.strip(b'"') in _FINAL[name]
@@ -133,7 +134,7 @@ def _is_over(name: bytes, value: bytes) -> bool:
 def _are_stages_over(body: bytes) -> bool:
     if b"operation_status" not in body and b"phase" not in body:
         return True
-    text = body.decode("latin-1")  # places stay what they are
+    text = body.decode("latin-1")  # one character for each byte, so that positions stay the same
     left = _READ_AGAIN * len(text)
     for one in _STAGE.finditer(body):
         end = _end_of_stage_that_is_over(one[1], text, one.end())
@@ -144,38 +145,38 @@ def _are_stages_over(body: bytes) -> bool:
 
 
 def _end_of_stage_that_is_over(name: bytes, text: str, at: int) -> int:
-    """Where the stage that begins *at* ends; 0 if it is not over."""
+    """Returns where the stage that begins *at* ends in *text*; 0 if the stage is not over."""
     try:
-        told, end = _object.raw_decode(text, at)
+        stage, end = _decoder.raw_decode(text, at)
     except (ValueError, RecursionError):
         return 0
     is_done = _is_usable if name == b"operation_status" else _is_phase_done
-    return end if _all_of(told, is_done) else 0
+    return end if _all_of(stage, is_done) else 0
 
 
-def _all_of(told: Any, is_done: Callable[[dict[str, Any]], bool]) -> bool:
-    """Whether each object that was told of *is_done*: one, a list of them, or one for each name."""
-    if isinstance(told, list):
-        return all(_all_of(each, is_done) for each in told)
-    if not isinstance(told, dict):
+def _all_of(stage: Any, is_done: Callable[[dict[str, Any]], bool]) -> bool:
+    """Returns whether *is_done* holds for every object in *stage*: one, a list of them, or one for each name."""
+    if isinstance(stage, list):
+        return all(_all_of(each, is_done) for each in stage)
+    if not isinstance(stage, dict):
         return True
-    inner = list(told.values())
+    inner = list(stage.values())
     if inner and all(isinstance(each, dict) for each in inner):
         return all(is_done(each) for each in inner)
-    return is_done(told)
+    return is_done(stage)
 
 
-def _is_usable(told: dict[str, Any]) -> bool:
-    return str(told.get("code", _USABLE)) == str(_USABLE)
+def _is_usable(stage: dict[str, Any]) -> bool:
+    return str(stage.get("code", _USABLE)) == str(_USABLE)
 
 
-def _is_phase_done(told: dict[str, Any]) -> bool:
-    """Whether a phase says that it is over; one that says nothing of it may go on."""
-    return str(told.get("status", told.get("phase_status", ""))).lower() in _DONE
+def _is_phase_done(stage: dict[str, Any]) -> bool:
+    """Returns whether a phase is over; one without a status may go on."""
+    return str(stage.get("status", stage.get("phase_status", ""))).lower() in _DONE
 
 
 def expiry(body: bytes) -> float:
-    """Epoch seconds at which the first of the signed links in *body* ends; 0 if it has none."""
+    """Returns the epoch seconds at which the first of the signed links in *body* expires; 0 if it has none."""
     return float(min((int(digits, base) for stamp, base in _ENDS for digits in stamp.findall(body)), default=0))
 
 

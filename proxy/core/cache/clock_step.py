@@ -1,11 +1,11 @@
-"""What the times that were taken come to when the machine's clock is set back: a time from the future counts as now."""
+"""Corrects recorded times after the machine's clock was set back: no time may lie in the future."""
 
 from __future__ import annotations
 
 
 def set_back(when: float, now: float, by: float) -> float:
-    """The time *when* after the clock was set back to *now* by *by* seconds: none is later than it was meant to be.
+    """Returns the recorded time *when*, corrected after the clock was set back to *now* by *by* seconds.
 
-    A time in the past stays: it may have been taken before the clock went ahead.
+    A time in the past stays as it is: it may have been recorded before the clock was set ahead.
     """
     return max(now, when - by) if when > now else when

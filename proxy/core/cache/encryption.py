@@ -1,10 +1,10 @@
-"""Sealing: an entry becomes bytes that open only with this installation's secret and the caller's own token.
+"""Seals entries: the stored bytes open only with this installation's secret and the caller's own token.
 
     sealed     nonce (12) | AES-256-GCM( flags u8, length of meta u32, length of body u32 | meta | body )
     unsealed   keyed BLAKE2b (16) |      flags u8, length of meta u32, length of body u32 | meta | body
 
-Both bind the database key and the format version as well: a row that was moved, or written in another layout, does not
-open.
+Both forms also bind the database key and the format version: a row that was moved to another key, or written in another
+layout, does not open.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry, EntryMeta
 
 FORMAT = b"GSC2"
-"""The layout's name; a change of layout changes it, and everything older becomes a miss."""
+"""The name of the layout; a new layout gets a new name, and every older entry becomes a miss."""
 MASTER_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
@@ -41,37 +41,37 @@ _FRAME = struct.Struct(">BII")
 _WRONG = (InvalidTag, msgspec.MsgspecError, zstandard.ZstdError, struct.error, ValueError, TypeError)
 
 
-class BadSeal(Exception):  # noqa: N818 - what is wrong is the seal, and that is its name
-    """These bytes are not what this secret, this token and this key once sealed."""
+class BadSeal(Exception):  # noqa: N818 - the seal is bad, and the name says so
+    """The bytes were not sealed with this secret, this token and this key."""
 
 
 class Sealer:
-    """Seals entries and opens them, each caller's with a key of that caller's own."""
+    """Seals and opens entries, with a different key for each token."""
 
     def __init__(self, master: bytes, *, sealed: bool = True) -> None:
         if len(master) != MASTER_BYTES:
             raise ValueError(f"the secret has {len(master)} bytes, not {MASTER_BYTES}")
         self.sealed = sealed
         kind: type[_Sealed | _Signed] = _Sealed if sealed else _Signed
-        # The reader's and the writer's thread share this memory: each step of it is one of a dict.
-        self._lock: Callable[[str], _Lock] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
+        # The reader's and the writer's thread share this memo: each of its steps is one operation on a dict.
+        self._cipher: Callable[[str], _Cipher] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
 
     def seal(self, key: bytes, token: str, entry: Entry, nonce: bytes) -> bytes:
-        """The bytes to keep for *entry* under *key*; *nonce* is 12 bytes that were never used before."""
-        flags, body = _pack(entry.body)
-        meta = _encode(_Meta(entry.held, entry.headers))
+        """Returns the bytes to store for *entry* under *key*; *nonce* must be 12 bytes that were never used before."""
+        flags, body = _compress(entry.body)
+        meta = _encode(_Meta(entry.meta, entry.headers))
         frame = b"".join((_FRAME.pack(flags, len(meta), len(entry.body)), meta, body))
-        return self._lock(token).close(frame, _binding(key), nonce)
+        return self._cipher(token).close(frame, _binding(key), nonce)
 
     def unseal(self, key: bytes, token: str, blob: bytes) -> Entry:
-        """The entry that was sealed under *key* for *token*; BadSeal for any other bytes."""
+        """Returns the entry that was sealed under *key* for *token*. Raises BadSeal for any other bytes."""
         try:
-            return _parse(self._lock(token).open(blob, _binding(key)))
+            return _parse(self._cipher(token).open(blob, _binding(key)))
         except _WRONG as error:
             raise BadSeal(type(error).__name__) from None  # the cause could quote what it read
 
     def may_write(self, token: str, entry: Entry) -> bool:
-        """Whether *entry* may lie on a disk: sealed always, in the clear only if no token can be read in it."""
+        """Returns whether *entry* may go to disk: always if sealed, in the clear only if it holds no token."""
         if self.sealed:
             return True
         seen = _readings(entry.headers + b"\n" + entry.body)
@@ -79,10 +79,10 @@ class Sealer:
         return not any(b"access_token" in text.lower() or any(one in text for one in secrets) for text in seen)
 
 
-# --- the two locks ---------------------------------------------------------------------------------------------------
+# --- the two ciphers -------------------------------------------------------------------------------------------------
 
 
-class _Lock(Protocol):
+class _Cipher(Protocol):
     purpose: ClassVar[bytes]
 
     def close(self, frame: bytes, binding: bytes, nonce: bytes) -> bytes: ...
@@ -90,7 +90,7 @@ class _Lock(Protocol):
 
 
 class _Sealed:
-    """AES-256-GCM (NIST SP 800-38D): nobody else reads it, nobody else writes it."""
+    """AES-256-GCM (NIST SP 800-38D): without the key an entry can be neither read nor written."""
 
     purpose: ClassVar[bytes] = b"gs-seal"
 
@@ -105,7 +105,7 @@ class _Sealed:
 
 
 class _Signed:
-    """Keyed BLAKE2b (RFC 7693): anybody may read it, nobody else writes it."""
+    """Keyed BLAKE2b (RFC 7693): an entry can be read by anyone who has the file, but not written without the key."""
 
     purpose: ClassVar[bytes] = b"gs-sign"
 
@@ -126,15 +126,15 @@ class _Signed:
 
 
 def _derive(master: bytes, purpose: bytes, token: str) -> bytes:
-    return blake2b(_text(token), key=master, person=purpose, digest_size=32).digest()
+    return blake2b(_token_bytes(token), key=master, person=purpose, digest_size=32).digest()
 
 
 def _binding(key: bytes) -> bytes:
     return FORMAT + key
 
 
-def _text(token: str) -> bytes:
-    # A header's odd bytes arrive as lone surrogates; they are part of the token, and must not raise.
+def _token_bytes(token: str) -> bytes:
+    # Bytes of a header that are no UTF-8 arrive as lone surrogates; they belong to the token and must not raise.
     return token.encode("utf-8", "surrogatepass")
 
 
@@ -142,12 +142,12 @@ def _text(token: str) -> bytes:
 
 
 class _Meta(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    held: EntryMeta
+    meta: EntryMeta
     headers: bytes
 
 
 class _Tools(threading.local):
-    """One compressor and one decompressor for each thread: zstandard's are not made to be shared."""
+    """One compressor and one decompressor for each thread: zstandard's objects are not thread-safe."""
 
     def __init__(self) -> None:
         self.pack = zstandard.ZstdCompressor(level=1).compress
@@ -159,7 +159,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Meta).decode
 
 
-def _pack(body: bytes) -> tuple[int, bytes]:
+def _compress(body: bytes) -> tuple[int, bytes]:
     if len(body) < SMALLEST_PACKED:
         return PLAIN, body
     packed = _tools.pack(body)
@@ -172,12 +172,12 @@ def _parse(frame: bytes) -> Entry:
     if start > len(frame):
         raise ValueError
     meta = _decode(frame[_FRAME.size : start])
-    return Entry(meta.held, meta.headers, _unpack(flags, frame[start:], length))
+    return Entry(meta.meta, meta.headers, _decompress(flags, frame[start:], length))
 
 
-def _unpack(flags: int, body: bytes, length: int) -> bytes:
+def _decompress(flags: int, body: bytes, length: int) -> bytes:
     if flags == ZSTD:
-        # The frame's own word is asked before a buffer of that size is made: a small row must not become gigabytes.
+        # The size in zstd's header is checked before a buffer is allocated: a small row must not become gigabytes.
         if zstandard.frame_content_size(body) != length:
             raise ValueError
         body = _tools.unpack(body, max_output_size=length, allow_extra_data=False)
@@ -192,12 +192,15 @@ _JSON_ESCAPE = re.compile(rb"\\(?:u00([0-9a-fA-F]{2})|(/))")
 
 
 def _spellings(token: str) -> set[bytes]:
-    """*token* as it is, and as a JSON string holds it with and without escapes for what is not ASCII."""
-    return {_text(token), *(_text(json.dumps(token, ensure_ascii=escape)[1:-1]) for escape in (True, False))}
+    """Returns *token* as it is, and as a JSON string with and without escapes for characters that are not ASCII."""
+    return {
+        _token_bytes(token),
+        *(_token_bytes(json.dumps(token, ensure_ascii=escape)[1:-1]) for escape in (True, False)),
+    }
 
 
 def _readings(text: bytes) -> list[bytes]:
-    """*text* as it is, without JSON's escapes, and percent-decoded once and twice: a link within a link."""
+    """Returns *text* as it is, without JSON's escapes, and percent-decoded once and twice (a link within a link)."""
     plain = _JSON_ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()) if found[1] else b"/", text)
     once = unquote_to_bytes(plain)
     return [text, plain, once, unquote_to_bytes(once)]

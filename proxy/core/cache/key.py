@@ -1,4 +1,4 @@
-"""Who and what: the names under which a request is held and in flight. No token can be read back from them."""
+"""Derives the cache key of a read, the key of its flight, and the fingerprint of its token; all are keyed hashes."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from hashlib import blake2b
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Credential, Request
 
-Twins = tuple[bytes, bytes, tuple[int | None, ...]]
-"""What two requests must have in common to share one flight."""
+FlightKey = tuple[bytes, bytes, tuple[int | None, ...]]
+"""The key of a flight: requests with equal keys share one call to Graph."""
 
 
 class Keys:
-    """Names made with the installation's secret, so that nobody without it can try tokens against them."""
+    """Derives keys with the installation's secret, so that tokens cannot be guessed from them without it."""
 
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret of 32 bytes."""
         self._master = master
         self._fingerprint = Memo(self._hash_token)
-        self._entry = Memo(self._name_entry)
+        self._entry = Memo(self._derive_entry_key)
 
     def fingerprint(self, credential: Credential | None) -> bytes:
-        """The 16 bytes that stand for a token; those of no token are their own."""
+        """Returns the 16 bytes that stand for a token; a request without a token has a fingerprint too."""
         return self._fingerprint(credential.token if credential else None)
 
     def entry(self, request: Request) -> bytes:
-        """The 32-byte name of what *request* reads: credential, host, version as asked, path, query, language."""
-        return self._entry(request)  # asked for in every room that a read goes through
+        """Returns the 32-byte cache key of *request*: credential, host, version as asked, path, query, language."""
+        return self._entry(request)  # remembered, because every layer asks for it
 
     def proof(self, credential: Credential | None) -> bytes:
-        """The digest of what vouches for the token: nobody borrows a proof that was checked for another."""
+        """Returns the digest of `appsecret_proof` and its time: replies are shared under equal proofs only."""
         if credential is None or not (credential.proof or credential.time):
             return b""
         text = f"{credential.proof}\0{credential.time}".encode("utf-8", "surrogateescape")
         return blake2b(text, key=self._master, digest_size=8, person=b"gs-proof").digest()
 
-    def flight(self, request: Request) -> Twins:
-        """What tells the twins of *request*: they read the same, are vouched for alike and take an answer as old."""
+    def flight(self, request: Request) -> FlightKey:
+        """Returns the key of the flight of *request*: equal for equal reads, proofs and accepted ages."""
         return self.entry(request), self.proof(request.credential), request.directives.ages
 
     def mark(self, body: bytes) -> bytes:
-        """8 bytes that are equal for equal bodies, or validators, and tell nothing else of them."""
+        """Returns an 8-byte digest of a body or validator, for logs."""
         return blake2b(body, key=self._master, digest_size=8, person=b"gs-mark").digest()
 
-    def _name_entry(self, request: Request) -> bytes:
+    def _derive_entry_key(self, request: Request) -> bytes:
         parts = (request.host, request.version, request.path, request.query, request.language)
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
         return blake2b(

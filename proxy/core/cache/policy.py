@@ -1,8 +1,8 @@
-"""What is held, and what it is good for. Before Graph is asked: `plan`. After it answered: `settle`.
+"""The cache policy: `plan` decides what to do before Graph is asked, `settle` what to store after Graph has answered.
 
-Graph says `no-store` of every reply and means caches that others share. Here every entry belongs to one credential, is
-sealed with that credential's token, and is by default never served without asking Graph whether it still holds; that
-deviation from RFC 9111 section 5.2.2.5 is deliberate and written in the README.
+Graph sends `no-store` with every reply, meant for shared caches. Here every entry belongs to one credential, is sealed
+with that credential's token, and is by default served only after Graph has confirmed it. This deviation from RFC 9111
+section 5.2.2.5 is deliberate and documented in the README.
 """
 
 from __future__ import annotations
@@ -20,214 +20,228 @@ from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, R
 from proxy.core.routing.rules import Rule
 
 PROOFS_KEPT = 4
-"""Programs that share a token may vouch for it differently; more than a few at once is a timed proof."""
+"""The most proofs that one entry remembers: programs that share a token may send different ones, but only a few."""
 
 _ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
 
 
 class Terms(NamedTuple):
-    """What bears on one read besides what is held; made for each, and so of the cheapest sort."""
+    """What decides about one read besides the entry. A NamedTuple, because every read makes one."""
 
     rule: Rule
-    proof: bytes = b""  # the digest of what vouches for the token
-    invalidated_at: float = 0.0  # when a write last went to the object that is read, epoch seconds
-    pressure: float = 0.0  # how scarce the calls are that it would take: 0 calm, 1 not to be had
+    proof: bytes = b""  # the digest of `appsecret_proof` and its time
+    invalidated_at: float = 0.0  # when a tag of the read was last invalidated, epoch seconds
+    pressure: float = 0.0  # how scarce calls are: 0 calm, 1 nothing is sent
 
 
 class Reuse(msgspec.Struct, frozen=True, gc=False):
-    """Serve what is held; *behind*: ask Graph as well, for the next caller; *detail*: why, if it is not fresh."""
+    """The plan to serve the entry without waiting for Graph; *in_background*: revalidate it for the next caller."""
 
-    behind: bool = False
-    detail: str = ""
+    in_background: bool = False
+    detail: str = ""  # why it is served although it is not fresh
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
-    """Ask Graph, with the ETag of what is held where that is of use."""
+    """The plan to ask Graph, with the entry's ETag as *validator* where it is valid."""
 
     validator: str = ""
 
 
 class Refuse(msgspec.Struct, frozen=True, gc=False):
-    """The caller takes only what is held, and nothing that is held will do."""
+    """The plan to answer 504: the caller said only-if-cached, and no entry may be served."""
 
 
 Plan = Reuse | Ask | Refuse
 _FRESH = Reuse()
 
 
-def plan(request: Request, held: EntryMeta | None, terms: Terms, now: float) -> Plan:
-    """What to do with *request* at *now*, knowing what is *held*."""
-    if held is None or not terms.rule.cache:
+def plan(request: Request, meta: EntryMeta | None, terms: Terms, now: float) -> Plan:
+    """Returns what to do with *request* at *now*; *meta* describes the stored entry, None without one."""
+    if meta is None or not terms.rule.cache:
         return Refuse() if request.directives.only_if_cached else Ask()
-    if is_certain(held, request.directives, terms, now) and (use := _use(held, request.directives, terms, now)):
-        return use
+    if is_usable_unasked(meta, request.directives, terms, now) and (
+        decision := _reuse_without_asking(meta, request.directives, terms, now)
+    ):
+        return decision
     if request.directives.only_if_cached:
         return Refuse()
-    return Ask(validator_for(held, request))
+    return Ask(validator_for(meta, request))
 
 
-def _use(held: EntryMeta, wishes: CacheDirectives, terms: Terms, now: float) -> Reuse | None:
-    """How what is *held* may be served without asking: fresh, or as stale as the rule or the caller allows.
+def _reuse_without_asking(meta: EntryMeta, directives: CacheDirectives, terms: Terms, now: float) -> Reuse | None:
+    """Returns how the entry may be served without asking: fresh, or as stale as the rule or the caller allows.
 
-    A caller owns its token, and so may take what is older than the rule has it (RFC 9111 section 5.2.1.2), or only what
-    is younger. A link that has ended is of no use to anyone.
+    The token is the caller's own, so the caller may accept an older entry than the rule does (`max-stale`, RFC 9111
+    section 5.2.1.2) or only a younger one. An entry with an expired link is not served.
     """
-    age, ttl = now - held.asked, _life(held, terms) - (now - held.asked)
-    if wishes.max_age is not None and age >= wishes.max_age:
+    age, ttl = now - meta.asked_at, _lifetime_s(meta, terms) - (now - meta.asked_at)
+    if directives.max_age is not None and age >= directives.max_age:
         return None
-    if ttl > 0 and ttl >= (wishes.min_fresh or 0):
+    if ttl > 0 and ttl >= (directives.min_fresh or 0):
         return _FRESH
-    if wishes.min_fresh is not None or (held.expires and held.expires <= now):
+    if directives.min_fresh is not None or (meta.expires and meta.expires <= now):
         return None
-    if age < _stretched(held, terms):
+    if age < _stretched_lifetime_s(meta, terms):
         return Reuse(detail="stretched")
-    if terms.pressure >= 1 and may_cover(held, wishes, terms, now):
+    if terms.pressure >= 1 and may_cover(meta, directives, terms, now):
         return Reuse(detail="throttled")
-    if wishes.max_stale is not None and -ttl > wishes.max_stale:
+    if directives.max_stale is not None and -ttl > directives.max_stale:
         return None
-    if -ttl < terms.rule.stale_while_revalidate_s and (wishes.max_age is None or wishes.max_stale is not None):
-        return Reuse(behind=True, detail="stale-while-revalidate")
-    return Reuse(detail="max-stale") if wishes.max_stale is not None else None
+    if -ttl < terms.rule.stale_while_revalidate_s and (directives.max_age is None or directives.max_stale is not None):
+        return Reuse(in_background=True, detail="stale-while-revalidate")
+    return Reuse(detail="max-stale") if directives.max_stale is not None else None
 
 
-def validator_for(held: EntryMeta, request: Request) -> str:
-    """The ETag that *request* may carry: one that was given in the form in which Graph is asked now."""
-    return held.etag if held.channel == request.channel and not request.directives.no_store else ""
+def validator_for(meta: EntryMeta, request: Request) -> str:
+    """Returns the ETag that *request* may send: only one that came by the channel by which Graph is asked now."""
+    return meta.etag if meta.channel == request.channel and not request.directives.no_store else ""
 
 
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """The caller's reply, and what to do with what is held: *keep* an entry (*write* it to disk too), or nothing."""
+    """What `settle` decided: the caller's reply, and the entry to store, if any."""
 
     reply: Reply
     keep: Entry | None = None
-    write: bool = True
+    write: bool = True  # to disk as well as to memory
 
 
 def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled | None:
-    """What Graph's *answer*, asked for at *asked*, makes of *entry*; None for a 304 whose body is gone: ask again."""
+    """Returns the reply and the entry to store after Graph's *answer* to a request sent at *asked*.
+
+    None means a 304 that does not fit *entry*: ask again without a validator.
+    """
     if answer.status == 304:
         if (
             entry is None
             or not request.validator
-            or entry.held.etag != request.validator
+            or entry.meta.etag != request.validator
             or not _confirms(answer, request.validator)
         ):
             return None
         return _confirmed(request, entry, answer, terms, asked)
-    if entry is not None and may_cover(entry.held, request.directives, terms, asked) and is_trouble(answer):
+    if entry is not None and may_cover(entry.meta, request.directives, terms, asked) and is_trouble(answer):
         return Settled(cover(entry, terms, asked))
     reply = replace(answer, mode=Mode.MISS if entry is None else Mode.CHANGED)
     if not _storable(answer):
-        return Settled(reply, None if entry is None or is_trouble(answer) else _doubted(entry, terms.proof))
+        return Settled(reply, None if entry is None or is_trouble(answer) else _without_proof(entry, terms.proof))
     if request.directives.no_store or not terms.rule.cache:
         return Settled(reply)
     return Settled(replace(reply, stored=True), _entry(request, answer, _proofs(request, terms), asked))
 
 
 def learn(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled:
-    """What is held once Graph has said *answer* of *request* in its answer to another read: there is no ETag for it.
+    """Returns what to store for *request* when *answer* is a part of Graph's reply to a merged read.
 
-    So it is good for as long as it is fresh, and never for a validator, unless the very body is held that has one.
+    Such a part has no ETag, so its entry is useful only while it is fresh; if the stored body is the same, the stored
+    ETag is kept.
     """
-    if not is_clean(answer.body) or (entry is not None and entry.held.asked > asked):
+    if not is_clean(answer.body) or (entry is not None and entry.meta.asked_at > asked):
         return Settled(answer)
     if entry is not None and entry.body == answer.body:
         return replace(_confirmed(request, entry, answer, terms, asked), reply=answer)
     return Settled(answer, _entry(request, answer, _proofs(request, terms), asked))
 
 
-def reuse(entry: Entry, use: Reuse, terms: Terms, now: float) -> Reply:
-    """The reply that *entry* gives without asking."""
-    if use.detail == "stretched":
-        return _held_reply(entry, Mode.REUSED, _stretched(entry.held, terms), now, use.detail)
-    return _held_reply(entry, Mode.STALE if use.detail else Mode.REUSED, _life(entry.held, terms), now, use.detail)
+def reuse(entry: Entry, decision: Reuse, terms: Terms, now: float) -> Reply:
+    """Returns the reply from *entry* without asking Graph."""
+    if decision.detail == "stretched":
+        return _held_reply(entry, Mode.REUSED, _stretched_lifetime_s(entry.meta, terms), now, decision.detail)
+    return _held_reply(
+        entry, Mode.STALE if decision.detail else Mode.REUSED, _lifetime_s(entry.meta, terms), now, decision.detail
+    )
 
 
-def may_cover(held: EntryMeta, wishes: CacheDirectives, terms: Terms, now: float) -> bool:
-    """Whether what is held may stand in for an answer that Graph could not give (RFC 5861 section 4).
+def may_cover(meta: EntryMeta, directives: CacheDirectives, terms: Terms, now: float) -> bool:
+    """Returns whether the entry may be served in place of an error or a throttle (RFC 5861 section 4).
 
     The caller's own `stale-if-error` takes the place of the rule's.
     """
-    allowed = terms.rule.stale_if_error_s if wishes.stale_if_error is None else wishes.stale_if_error
-    age = now - held.asked
-    if not allowed or not is_certain(held, wishes, terms, now) or (wishes.max_age is not None and age > wishes.max_age):
+    allowed = terms.rule.stale_if_error_s if directives.stale_if_error is None else directives.stale_if_error
+    age = now - meta.asked_at
+    if (
+        not allowed
+        or not is_usable_unasked(meta, directives, terms, now)
+        or (directives.max_age is not None and age > directives.max_age)
+    ):
         return False
-    return age - _life(held, terms) < allowed
+    return age - _lifetime_s(meta, terms) < allowed
 
 
 def cover(entry: Entry, terms: Terms, now: float, detail: str = "stale-if-error") -> Reply:
-    """The reply that *entry* gives where Graph could not, or is not to be asked."""
-    return _held_reply(entry, Mode.STALE, _life(entry.held, terms), now, detail)
+    """Returns the stale reply from *entry* where Graph failed or is not to be asked."""
+    return _held_reply(entry, Mode.STALE, _lifetime_s(entry.meta, terms), now, detail)
 
 
-def is_certain(held: EntryMeta, wishes: CacheDirectives, terms: Terms, now: float) -> bool:
-    """Whether anyone but Graph can say what *held* is worth: final, vouched for, not touched since it was asked."""
-    if wishes.no_cache or wishes.no_store or not held.may_be_fresh or terms.proof not in held.proofs:
+def is_usable_unasked(meta: EntryMeta, directives: CacheDirectives, terms: Terms, now: float) -> bool:
+    """Returns whether the entry may be served unasked: final, confirmed under this proof, not invalidated since."""
+    if directives.no_cache or directives.no_store or not meta.may_be_fresh or terms.proof not in meta.proofs:
         return False
-    return terms.invalidated_at < held.asked <= now  # a clock may be set back
+    return terms.invalidated_at < meta.asked_at <= now  # the clock may have been set back since
 
 
-def _life(held: EntryMeta, terms: Terms) -> float:
-    """Seconds from the asking for which *held* is fresh: those of the rule, or until the first of its links ends."""
-    return _until_links_end(held, terms.rule.fresh_s)
+def _lifetime_s(meta: EntryMeta, terms: Terms) -> float:
+    """Returns the freshness lifetime in seconds: the rule's, or until the first signed link expires."""
+    return _capped_by_links(meta, terms.rule.fresh_s)
 
 
-def _stretched(held: EntryMeta, terms: Terms) -> float:
-    """The same while calls are scarce: from `fresh_s` of the rule towards its `stretch_s`, the scarcer the further."""
+def _stretched_lifetime_s(meta: EntryMeta, terms: Terms) -> float:
+    """Returns the lifetime, stretched from the rule's `fresh_s` towards its `stretch_s` as the pressure rises."""
     fresh = terms.rule.fresh_s
-    return _until_links_end(held, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
+    return _capped_by_links(meta, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
 
 
-def _until_links_end(held: EntryMeta, life: float) -> float:
-    return min(life, held.expires - held.asked) if held.expires else life
+def _capped_by_links(meta: EntryMeta, lifetime_s: float) -> float:
+    return min(lifetime_s, meta.expires - meta.asked_at) if meta.expires else lifetime_s
 
 
 def _confirms(answer: Reply, validator: str) -> bool:
-    """Whether a 304 speaks of *validator*: Graph seldom repeats an ETag; weakly compared (RFC 9110 section 8.8.3.2)."""
-    told = answer.header("etag")
-    return told is None or told.removeprefix("W/") == validator.removeprefix("W/")
+    """Returns whether a 304 confirms *validator*: it has no ETag, or the same by weak comparison (RFC 9110 8.8.3)."""
+    given_etag = answer.header("etag")
+    return given_etag is None or given_etag.removeprefix("W/") == validator.removeprefix("W/")
 
 
 def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
-    """A 304 confirms the one validator that was sent, whether it repeats the ETag or not (RFC 9111 section 4.3.4)."""
+    """Returns the confirmed entry after a 304, its fields updated (RFC 9111 section 4.3.4), and the reply from it."""
     fields = headers.updated_by_304(headers.from_stored(entry.headers), answer.headers)
     new = _proofs(request, terms)
-    proofs = (*new, *(known for known in entry.held.proofs if known not in new))[:PROOFS_KEPT]
-    now_held = replace(entry.held, asked=asked, proofs=proofs)
+    proofs = (*new, *(known for known in entry.meta.proofs if known not in new))[:PROOFS_KEPT]
+    confirmed = replace(entry.meta, asked_at=asked, proofs=proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
-    return Settled(reply, Entry(now_held, headers.stored(fields), entry.body), write=False)
+    return Settled(reply, Entry(confirmed, headers.stored(fields), entry.body), write=False)
 
 
-def _doubted(entry: Entry, proof: bytes) -> Entry | None:
-    """What is held when Graph says otherwise without a body to hold: good for a validator, never without asking.
+def _without_proof(entry: Entry, proof: bytes) -> Entry | None:
+    """Returns the entry without *proof*, after a reply that cannot be stored: it is never served unasked again.
 
-    A token that is refused now, or an object that is gone, must not be answered from what was once allowed.
+    It stays for its ETag. If a token is refused now, or an object is gone, an older entry must not answer for it.
     """
-    left = tuple(known for known in entry.held.proofs if known != proof)
-    if left == entry.held.proofs:
+    left = tuple(known for known in entry.meta.proofs if known != proof)
+    if left == entry.meta.proofs:
         return None
-    return Entry(replace(entry.held, proofs=left), entry.headers, entry.body)
+    return Entry(replace(entry.meta, proofs=left), entry.headers, entry.body)
 
 
 def _proofs(request: Request, terms: Terms) -> tuple[bytes, ...]:
-    """What may vouch for the token again; a proof with an `appsecret_time` was for that time, and is always asked."""
+    """Returns the proofs to remember with an entry: none with an `appsecret_time`, for that proof is valid once."""
     return () if request.credential is not None and request.credential.time else (terms.proof,)
 
 
-def _held_reply(entry: Entry, mode: Mode, life: float, now: float, detail: str) -> Reply:
-    age = max(0.0, now - entry.held.asked)
+def _held_reply(entry: Entry, mode: Mode, lifetime_s: float, now: float, detail: str) -> Reply:
+    age = max(0.0, now - entry.meta.asked_at)
     fields = headers.from_stored(entry.headers)
-    return Reply(200, fields, entry.body, mode, Channel(entry.held.channel), ttl=life - age, age=age, detail=detail)
+    return Reply(
+        200, fields, entry.body, mode, Channel(entry.meta.channel), ttl=lifetime_s - age, age=age, detail=detail
+    )
 
 
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
-    final, expires = is_final(request, answer.body), expiry(answer.body)
-    held = EntryMeta(answer.header("etag") or "", answer.channel.value, asked, final, proofs, expires)
-    return Entry(held, headers.stored(answer.headers), answer.body)
+    may_be_fresh, expires = is_final(request, answer.body), expiry(answer.body)
+    meta = EntryMeta(answer.header("etag") or "", answer.channel.value, asked, may_be_fresh, proofs, expires)
+    return Entry(meta, headers.stored(answer.headers), answer.body)
 
 
 def _storable(answer: Reply) -> bool:
-    """Only a 200 whose body is a JSON object without an error, and whose ETag can be sent back as it is."""
+    """Returns whether *answer* may be stored: a 200, a JSON object without an error, with a well-formed ETag."""
     etag = answer.header("etag") or ""
     is_whole = answer.status == 200 and answer.header("content-encoding") is None
     return is_whole and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)

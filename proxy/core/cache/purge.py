@@ -1,8 +1,8 @@
-"""Orders to forget what is held: which reads they are about, and how what is not in sight is forgotten when it is met.
+"""Purge orders: which entries they cover, and how they stay in force for entries on disk that are not known yet.
 
-An entry's key tells nothing of what it is about. Those that this process has kept or loaded are listed; of those that
-an earlier run left on disk only the read that would use them tells, so an order stays in force for all that is older,
-in later runs too: `written` is what these are to `recall`.
+The key of an entry does not tell what it is about. Entries that this process has stored or loaded are listed here. An
+entry that an earlier run left on disk shows what it is about only when a read asks for it, so an order stays in force
+for every older entry, in later runs too: `save` and `load` carry the orders over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.routing.rules import glob_pattern, names_version
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,32}")
-_ID = re.compile(r"""[^\s,"'\[\]/?#]{1,200}""")
+_OBJECT_ID = re.compile(r"""[^\s,"'\[\]/?#]{1,200}""")
 _SHAPES = (
     'one of {"path": "/act_*/ads"}, without a version, {"id": "123"}, '
     '{"fingerprint": "12 or more hexadecimal digits"}, {"all": true}'
@@ -29,8 +29,8 @@ _SHAPES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to forget; exactly one of these is said."""
+class PurgeOrder:
+    """Which entries to forget; exactly one of the members is set."""
 
     path: str = ""  # a glob over the path without its version
     id: str = ""
@@ -39,16 +39,16 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What a read is about, as far as orders go by it."""
+class PurgeSubject:
+    """What an entry is about, as far as purge orders select by it."""
 
     path: str
     tags: Tags
     fingerprint: bytes
 
 
-def read_order(body: bytes) -> Order:
-    """The order that *body* is. Raises BadRequest, which says what is allowed."""
+def read_order(body: bytes) -> PurgeOrder:
+    """Returns the order in *body*. Raises BadRequest, which says what is allowed."""
     try:
         given = msgspec.json.decode(body)
     except UNREADABLE:
@@ -58,7 +58,7 @@ def read_order(body: bytes) -> Order:
     ((name, value),) = given.items()
     if name not in _ALLOWED or not _ALLOWED[name](value):
         raise BadRequest(f"must be {_SHAPES}")
-    return Order(**{name: value})
+    return PurgeOrder(**{name: value})
 
 
 def _is_glob(value: object) -> bool:
@@ -73,21 +73,21 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 
 _ALLOWED: Mapping[str, Any] = {
     "path": _is_glob,
-    "id": lambda value: _matches(_ID, value),
+    "id": lambda value: _matches(_OBJECT_ID, value),
     "fingerprint": lambda value: _matches(_FINGERPRINT, value),
     "all": lambda value: value is True,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """An order in force for what was asked for up to *when*."""
+class _OrderInForce:
+    """An order in force for every entry that was fetched up to *when*."""
 
-    order: Order
+    order: PurgeOrder
     names: frozenset[str]
     when: float
 
-    def covers(self, subject: Subject) -> bool:
+    def covers(self, subject: PurgeSubject) -> bool:
         if self.order.all:
             return True
         if self.order.path:
@@ -97,82 +97,82 @@ class _Mark:
         return not self.names.isdisjoint(subject.tags)
 
 
-def _no_later(mark: _Mark, now: float) -> _Mark:
-    return replace(mark, when=min(mark.when, now))
+def _no_later(in_force: _OrderInForce, now: float) -> _OrderInForce:
+    return replace(in_force, when=min(in_force.when, now))
 
 
-class _Written(msgspec.Struct, frozen=True):
-    """What is written of all orders."""
+class _SavedOrders(msgspec.Struct, frozen=True):
+    """The orders in force, as they are saved."""
 
     floor: float
-    marks: list[_Mark]
+    marks: list[_OrderInForce]
 
 
 class Purges:
-    """What is held and known by what it is about, and the orders that were given; both bounded."""
+    """The known entries by what they are about, and the purge orders in force; both bounded."""
 
     SUBJECTS = 20_000
     BYTES = 16 * MEMO_BYTES
     MARKS = 256
 
     def __init__(self) -> None:
-        """Know of nothing."""
-        self._subjects = Recent[bytes, Subject](self.SUBJECTS, self.BYTES)
-        self._marks: list[_Mark] = []
-        self._floor = 0.0  # of orders that were forgotten the safe thing is said: they were about everything
+        """Start without entries and orders."""
+        self._subjects = Recent[bytes, PurgeSubject](self.SUBJECTS, self.BYTES)
+        self._in_force: list[_OrderInForce] = []
+        self._floor = 0.0  # every older entry counts as purged: a forgotten order is taken as one for everything
 
     @property
     def any(self) -> bool:
-        """Whether an order was ever given."""
-        return bool(self._marks or self._floor)
+        """Whether any order is in force."""
+        return bool(self._in_force or self._floor)
 
-    def note(self, key: bytes, subject: Subject) -> None:
-        """What is held under *key* is about *subject*."""
+    def note(self, key: bytes, subject: PurgeSubject) -> None:
+        """Record that the entry under *key* is about *subject*."""
         self._subjects.put(key, subject)
 
-    def add(self, order: Order, names: Tags, now: float) -> list[bytes]:
-        """The keys that *order* is about, as far as they are known; *names* are those of its `id`."""
-        mark = _Mark(order, frozenset(names), now)
-        keys = [key for key, subject in self._subjects.items() if mark.covers(subject)]
+    def add(self, order: PurgeOrder, names: Tags, now: float) -> list[bytes]:
+        """Put *order* in force; returns the keys of the entries it covers. *names* are the tags of its `id`."""
+        in_force = _OrderInForce(order, frozenset(names), now)
+        keys = [key for key, subject in self._subjects.items() if in_force.covers(subject)]
         for key in keys:
             self._subjects.pop(key)
-        self._put(mark)
+        self._put(in_force)
         return keys
 
-    def has_forgotten(self, subject: Subject, asked: float) -> bool:
-        """Whether what is held of *subject*, asked for at *asked*, was to be forgotten."""
-        return asked <= self._floor or any(mark.covers(subject) for mark in self._since(asked))
+    def has_forgotten(self, subject: PurgeSubject, asked: float) -> bool:
+        """Returns whether an order covers the entry about *subject* that was fetched at *asked*."""
+        return asked <= self._floor or any(in_force.covers(subject) for in_force in self._since(asked))
 
     def save(self) -> bytes:
-        """All orders in force, for a later run."""
-        return msgspec.json.encode(_Written(self._floor, self._marks))
+        """Returns the orders in force as bytes, for `load` in a later run."""
+        return msgspec.json.encode(_SavedOrders(self._floor, self._in_force))
 
     def load(self, text: bytes | None, now: float) -> None:
-        """Let the orders in *text*, of an earlier run, be in force; of illegible ones the safe thing is said."""
+        """Put the saved orders in *text* in force; unreadable ones count as an order for everything."""
         if text is None:
             return
         try:
-            found = msgspec.json.decode(text, type=_Written)
+            found = msgspec.json.decode(text, type=_SavedOrders)
         except UNREADABLE:
-            found = _Written(now, [])
+            found = _SavedOrders(now, [])
         self._floor = max(self._floor, min(found.floor, now))
-        for mark in (_no_later(each, now) for each in found.marks):
-            if mark not in self._marks:
-                self._put(mark)
+        for in_force in (_no_later(each, now) for each in found.marks):
+            if in_force not in self._in_force:
+                self._put(in_force)
 
     def set_back(self, now: float, _by: float) -> None:
-        """The clock was set back to *now*: an order from the future was given now."""
+        """Correct the times of all orders after the clock was set back to *now*."""
         self._floor = min(self._floor, now)
-        self._marks = [_no_later(mark, now) for mark in self._marks]
+        self._in_force = [_no_later(in_force, now) for in_force in self._in_force]
 
-    def _put(self, mark: _Mark) -> None:
-        self._marks.append(mark)
-        self._marks.sort(key=lambda each: each.when)
-        if mark.order.all:
-            self._floor = max(self._floor, mark.when)
-        if len(self._marks) > self.MARKS:
-            self._floor = max(self._floor, self._marks.pop(0).when)
-        self._marks = [each for each in self._marks if each.when > self._floor]
+    def _put(self, in_force: _OrderInForce) -> None:
+        self._in_force.append(in_force)
+        self._in_force.sort(key=lambda each: each.when)
+        if in_force.order.all:
+            self._floor = max(self._floor, in_force.when)
+        if len(self._in_force) > self.MARKS:
+            self._floor = max(self._floor, self._in_force.pop(0).when)
+        self._in_force = [each for each in self._in_force if each.when > self._floor]
 
-    def _since(self, asked: float) -> Iterator[_Mark]:
-        return (mark for mark in self._marks if asked <= mark.when)
+    def _since(self, asked: float) -> Iterator[_OrderInForce]:
+        return (in_force for in_force in self._in_force if asked <= in_force.when)

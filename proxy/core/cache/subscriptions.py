@@ -13,24 +13,24 @@ from proxy.core.routing.rules import Rule
 
 
 class Subscriptions:
-    """Of which objects and fields Meta has been heard to tell, so that they may be fresh for longer.
+    """The objects and fields that Meta's webhooks are known to report, so that their entries may be fresh for longer.
 
-    An object counts from its first event on; a field counts for every object of the kind that it was told of. What is
-    extended is only what a rule calls fresh at all: an object read in such fields alone, or an edge of that name.
+    An object counts from its first event on; a field counts for every object of the kind that an event named it for.
+    Only reads that a rule calls fresh at all are extended: those of such fields alone, or of an edge of that name.
     """
 
     OBJECTS = 10_000
     FIELDS = 256
 
     def __init__(self, extend_s: float) -> None:
-        """Let what is subscribed to be fresh for *extend_s* seconds."""
+        """Extend the freshness of subscribed reads to *extend_s* seconds; 0: never."""
         self._kinds: OrderedDict[str, str] = OrderedDict()
         self._fields: dict[str, set[str]] = {}
         self._extended = Memo(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
         self._is_on = extend_s > 0
 
     def on_event(self, event: Event) -> None:
-        """Meta told *event*."""
+        """Record *event*, which Meta sent."""
         for node in {event.node, *(other for other in event.others if other == f"act_{event.node}")}:
             self._kinds[node] = event.kind
             self._kinds.move_to_end(node)
@@ -40,7 +40,7 @@ class Subscriptions:
         known.update(event.fields[: max(0, self.FIELDS - len(known))])
 
     def extend(self, rule: Rule, request: Request) -> Rule:
-        """*rule*, or what it comes to for what Meta tells of."""
+        """Returns *rule*, with its freshness extended if webhooks report what *request* reads."""
         return self._extended(rule) if self._is_on and rule.fresh_s > 0 and self._covers(request) else rule
 
     def _covers(self, request: Request) -> bool:

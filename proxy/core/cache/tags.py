@@ -1,7 +1,8 @@
-"""Which reads show an object: the edges that list it, `me`, and other names that it goes by. Learned from bodies.
+"""Cache tags (surrogate keys): which reads show an object, by its id, by `me` or another name, or in a list.
 
-A *name* stands for something that can change: an object's id, or a *place*, the path of reads that list objects.
-What is learned is bounded; a read that is no longer known is learned again before it is called fresh (`touching`).
+A tag stands for something that can change: an object's id or name, or a *place*, the path of reads that list objects.
+What lists show is learned from bodies, within bounds; an entry that is no longer known is searched again before it
+counts as fresh (`invalidation`).
 """
 
 from __future__ import annotations
@@ -22,54 +23,61 @@ from proxy.core.routing.target import named, nodes
 
 Tags = tuple[str, ...]
 
-SOMEBODY = "?"
-"""Whoever goes by a name whose number nobody has told: any number that is written to may be that one's."""
+UNKNOWN_OBJECT = "?"
+"""The tag of an object whose id is not known: a write to any numeric id may be one to it."""
 
 
 class TagIndex:
-    """What reads and writes have to do with each other beyond the objects in their paths."""
+    """Finds the tags of reads and writes; learns from bodies which lists show an object, and which id a name has."""
 
     PLACES = 10_000
-    """Pairs of an object and a place in one generation; of two, the older is forgotten."""
+    """The most pairs of an object and a place in one generation; of two generations, the older is forgotten."""
     NAMES = 4096
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start with nothing learned."""
         self._young, self._old = _Generation(), _Generation()
-        self.learned = 0  # bodies
-        self._ids = Recent[str, str](self.NAMES)  # by a name that is no id; of `me`, by whose it is
+        self.searched = 0  # the number of bodies searched so far
+        self._ids = Recent[str, str](self.NAMES)  # id by name, such as a user name, or `me` of a fingerprint
 
     def tags_read(self, request: Request, fingerprint: bytes) -> Tags:
-        """The names whose change is one of what *request* reads for the credential with *fingerprint*; () for any."""
+        """Returns the tags of *request* for the token with *fingerprint*."""
         about, are_ids = _about(request.path, request.query)
         if are_ids or not about:
             return about
-        return (*(name for node in about for name in self._read_names(node, fingerprint)), _place(request, fingerprint))
+        return (
+            *(name for node in about for name in self._tags_of_read_node(node, fingerprint)),
+            _place(request, fingerprint),
+        )
 
     def tags_written(self, written: Iterable[str], fingerprint: bytes) -> Tags:
-        """The names that a write to the objects *written* changes: theirs, and the places where they are listed."""
-        own = dict.fromkeys(name for node in written for name in self._written_names(short(node), fingerprint))
-        maybe = (SOMEBODY,) if any(map(str.isdigit, own)) else ()
-        return tuple(dict.fromkeys((*own, *maybe, *(place for name in own for place in self._places(name)))))
+        """Returns the tags that a write to the objects *written* changes: their own, and the places that list them."""
+        own_tags = dict.fromkeys(
+            name for node in written for name in self._tags_of_written_node(short(node), fingerprint)
+        )
+        unknown = (UNKNOWN_OBJECT,) if any(map(str.isdigit, own_tags)) else ()
+        return tuple(
+            dict.fromkeys((*own_tags, *unknown, *(place for name in own_tags for place in self._places(name))))
+        )
 
     def knows(self, key: bytes) -> bool:
-        """Whether the body that is held under *key* was learned from."""
+        """Returns whether the body stored under *key* was searched."""
         return key in self._young.known or key in self._old.known
 
     def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes) -> tuple[Tags, str]:
-        """Learn from *body*, held under *key*; the objects that it lists, and the place that they are listed in."""
+        """Search *body*, stored under *key*; returns the objects that it lists, and the place that lists them."""
         self._learn_id(request, fingerprint, body)
-        listed = tuple(dict.fromkeys(map(short, _listed(body))))
+        listed = tuple(dict.fromkeys(map(short, _listed_ids(body))))
         place = _place(request, fingerprint)
         if self._young.size >= self.PLACES:
             self._young, self._old = _Generation(), self._young
-        self.learned += 1
-        if len(listed) < self.PLACES:  # one that lists more is never known, and so learned from each time
+        self.searched += 1
+        if len(listed) < self.PLACES:  # a longer list is searched again each time
             self._young.add(key, listed, place)
         return listed, place
 
     def forget(self, key: bytes) -> None:
-        """What is held under *key* is another body now."""
+        """Forget that the body under *key* was searched: there is another one now."""
         self._young.known.discard(key)
         self._old.known.discard(key)
 
@@ -77,20 +85,20 @@ class TagIndex:
         yield from self._young.places.get(name, ())
         yield from self._old.places.get(name, ())
 
-    def _read_names(self, node: str, fingerprint: bytes) -> Iterator[str]:
+    def _tags_of_read_node(self, node: str, fingerprint: bytes) -> Iterator[str]:
         if _is_id(node):
             yield node
             return
-        own = _own(node, fingerprint)
-        yield from dict.fromkeys((own, node))
-        yield self._ids.get(own) or SOMEBODY
+        own_tags = _own_name(node, fingerprint)
+        yield from dict.fromkeys((own_tags, node))
+        yield self._ids.get(own_tags) or UNKNOWN_OBJECT
 
-    def _written_names(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
-        """One who writes to a `me` that nobody has heard the id of may be anyone."""
+    def _tags_of_written_node(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
+        """Returns the tags of a written object; a `me` of unknown id may be any object."""
         if _is_id(node):
             return (node,)
-        own = _own(node, fingerprint)
-        return own, self._ids.get(own) or node
+        own_tags = _own_name(node, fingerprint)
+        return own_tags, self._ids.get(own_tags) or node
 
     def _learn_id(self, request: Request, fingerprint: bytes, body: bytes) -> None:
         node = request.path[1:]
@@ -102,11 +110,11 @@ class TagIndex:
         except UNREADABLE:
             return
         if found:
-            self._ids.put(_own(node, fingerprint), short(found))
+            self._ids.put(_own_name(node, fingerprint), short(found))
 
 
 class _Generation:
-    """What was learned in one stretch of time."""
+    """What was learned in one period: the keys of searched bodies, and the places that list each object."""
 
     __slots__ = ("known", "places", "size")
 
@@ -130,16 +138,16 @@ _decode_self = msgspec.json.Decoder(_Self).decode
 
 
 def _is_id(node: str) -> bool:
-    """Whether *node* names one object for everybody, and has no other name that is learned here."""
+    """Returns whether *node* is an id: the same object for every token."""
     return node[:1].isdigit() or node.startswith("act_")
 
 
-def _own(node: str, fingerprint: bytes) -> str:
+def _own_name(node: str, fingerprint: bytes) -> str:
     return f"me@{fingerprint.hex()}" if node == "me" else node
 
 
 def _about(path: str, query: str) -> tuple[Tags, bool]:
-    """The objects that a read is about, those of `ids=` too; with its place, if they all go by their ids."""
+    """Returns the objects of a read, those of `ids=` included, and whether all are ids; then with the read's place."""
     return _about_again(path, query)
 
 
@@ -151,11 +159,11 @@ def _about_first(path: str, query: str) -> tuple[Tags, bool]:
 
 
 _about_again = Memo(_about_first)
-"""Programs repeat themselves."""
+"""Remembers the objects of recent reads: programs repeat themselves."""
 
 
 def _place(request: Request, fingerprint: bytes) -> str:
-    """Where *request* looks: an edge, whatever is asked of it, or an object with all that is asked of it."""
+    """Returns the place of *request*: its edge without the query, or its object with the query."""
     path = request.path
     if path == "/me" or path.startswith("/me/"):
         path = f"{path}@{fingerprint.hex()}"
@@ -167,25 +175,25 @@ def _spot(path: str, query: str) -> str:
 
 
 _LARGE = 2**18
-"""Bytes of a body that is not taken apart to learn from: that would keep other callers waiting."""
+"""The largest body in bytes that is parsed to find ids: parsing a larger one would keep other callers waiting."""
 
 _ID_MEMBER = re.compile(rb'"id"\s*:\s*"((?:[^"\\]|\\.)*+)"', re.DOTALL)
 
 
-def _text(raw: bytes) -> str:
-    """The string that *raw* stands for between quotes in JSON; as it is where it stands for none."""
+def _json_string(raw: bytes) -> str:
+    """Returns the string whose JSON text between the quotes is *raw*; *raw* itself if it is no valid JSON."""
     if b"\\" in raw:
         with contextlib.suppress(*UNREADABLE):
             return str(json_text.decode(b'"%b"' % raw))
     return raw.decode("utf-8", "replace")
 
 
-def _listed(body: bytes) -> Iterator[str]:
-    """The ids of what stands in the lists of *body*, on its top level and below; of a large body all ids in it."""
+def _listed_ids(body: bytes) -> Iterator[str]:
+    """Yields the ids of the objects in all lists of *body*, nested ones included; of a large body every `id` in it."""
     if b'"data"' not in body:
         return
     if len(body) > _LARGE:
-        yield from (_text(found) for found in _ID_MEMBER.findall(body))
+        yield from (_json_string(found) for found in _ID_MEMBER.findall(body))
         return
     try:
         waiting: list[Any] = [json_text.decode(body)]

@@ -9,10 +9,10 @@ NUMBER = re.compile(r"[0-9]+(?:_[0-9]+)*")
 
 
 def is_id(segment: str) -> bool:
-    """Whether *segment* is an id of Graph's: digits, two of them, or an ad account's."""
+    """Returns whether *segment* is an id of Graph's: digits, several joined by `_`, or `act_` and digits."""
     return len(segment) <= 64 and (NUMBER.fullmatch(segment.removeprefix("act_")) is not None)
 
 
 def account(node: str) -> str:
-    """The ad account that *node* is, "" for anything else."""
+    """Returns *node* if it is an ad account's id, else ""."""
     return node if AD_ACCOUNT.fullmatch(node) and len(node) <= 64 else ""

@@ -1,4 +1,4 @@
-"""JSON as real clients read it: half surrogate pairs, raw control characters and broken UTF-8 are no reason to give up.
+"""Reads and writes JSON as leniently as clients do: half surrogate pairs, raw control characters, broken UTF-8.
 
 Graph cuts texts within an emoji and quotes what users typed (cardcorp/fbRads issues 23 and 49, restfb issue 943). What
 msgspec refuses is read once more in Python's own way, which JavaScript, PHP and Java share.
@@ -15,13 +15,13 @@ import msgspec
 from proxy.core.memory import json_text
 
 UNREADABLE = (ValueError, RecursionError)
-"""What `decode` raises for bytes that no client would take for JSON."""
+"""The exceptions that `decode` raises for bytes that are no JSON to any client."""
 
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def decode(raw: bytes) -> Any:
-    """The value that *raw* holds. Raises one of UNREADABLE."""
+    """Returns the value of the JSON in *raw*. Raises one of UNREADABLE."""
     try:
         return json_text.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -31,7 +31,7 @@ def decode(raw: bytes) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """*value* as JSON; half a surrogate pair is written as its escape, for no other bytes stand for it."""
+    """Returns *value* as JSON; half a surrogate pair is written as its escape, for UTF-8 has no bytes for it."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
@@ -39,7 +39,7 @@ def encode(value: Any) -> bytes:
 
 
 def text(found: str) -> bytes:
-    """The bytes of *found*, a text that is JSON itself; half a surrogate pair in it is written as its escape."""
+    """Returns the bytes of *found*, a text that is JSON already; half a surrogate pair is written as its escape."""
     try:
         return found.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-r"""Paging links: pointed back at the way the caller came in, found in the text so that no other byte of it changes.
+r"""Rewrites paging links so that they lead back to the sidecar; no other byte of the body changes.
 
 Graph's links are absolute and carry the token (developers.facebook.com/docs/graph-api/results); a client that follows
 them unchanged would leave the sidecar on its second page. Links stand in `paging` objects, nested edges have their own,
@@ -25,22 +25,22 @@ _GAP = re.compile(rb"\?" + _AMPERSAND + rb"|\?\Z")
 
 
 def rewrite(body: bytes, hosts: AbstractSet[str], origin: str) -> bytes:
-    """*body* with the scheme and authority of every paging link on one of *hosts* replaced by *origin*."""
+    """Returns *body* with scheme and authority of every paging link to one of *hosts* replaced by *origin*."""
 
-    def led_back(link: bytes) -> bytes:
+    def with_our_origin(link: bytes) -> bytes:
         found = _ORIGIN.match(link)
         if found is None or found.group(1).decode("latin-1").lower() not in hosts:
             return link
         ours = origin.replace("/", "\\/") if b"\\/" in found.group() else origin
         return ours.encode() + link[found.end() :]
 
-    return _changed(body, led_back)
+    return _changed(body, with_our_origin)
 
 
 def as_asked_alone(body: bytes) -> bytes:
-    """*body* without what Graph adds to paging links in a batch: `_fb_` parameters, good for that batch alone.
+    """Returns *body* with paging links as on a direct reply: without the `_fb_` parameters that Graph adds in a batch.
 
-    (Seen by arsduo/koala, issue 388: a link with them is refused when it is followed.)
+    Graph refuses a link that carries them when it is followed (arsduo/koala, issue 388).
     """
     return _changed(body, _without_transport) if b"_fb_" in body else body
 
@@ -50,7 +50,7 @@ def _without_transport(link: bytes) -> bytes:
 
 
 def _changed(body: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """*body* with every paging link as *change* makes it."""
+    """Returns *body* with *change* applied to every paging link."""
     pieces, done = [], 0
     for start, end in _links(body):
         if (link := body[start:end]) != (new := change(link)):
@@ -60,10 +60,10 @@ def _changed(body: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def _links(body: bytes) -> Iterator[tuple[int, int]]:
-    """Where `next` and `previous` stand in every `paging` object, from left to right.
+    """Yields start and end of each `next` and `previous` link in `paging` objects, from left to right.
 
-    Most of a body is only searched for openings and links. What stands between a link and the opening before it is read
-    mark by mark, and the whole body where that opening was closed and an earlier one may still be open.
+    Most of a body is only searched for openings and links. The text between a link and the opening before it is read
+    mark by mark; so is the whole body if that opening was closed and an earlier one may still be open.
     """
     at, openings, done = 0, 0, -1
     is_paging: list[bool] = []  # of each object that is open, whether it is a paging one
@@ -81,7 +81,7 @@ def _links(body: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _read_on(body: bytes, at: int, end: int, is_paging: list[bool]) -> int:
-    """Read the marks between *at* and *end*, keeping *is_paging*; where the last of them ends."""
+    """Read the marks between *at* and *end*, updating *is_paging*; returns where the last of them ends."""
     while is_paging and (mark := _MARK.search(body, at)) and mark.start() < end:
         at = _read_mark(body, mark, is_paging)
     return at
@@ -99,7 +99,7 @@ def _read_mark(body: bytes, mark: re.Match[bytes], is_paging: list[bool]) -> int
 
 
 def _links_one_by_one(body: bytes) -> Iterator[tuple[int, int]]:
-    """The same, however `paging` objects stand in each other; each byte is read once."""
+    """Yields the same for nested `paging` objects; reads each byte once."""
     at = 0
     while paging := _PAGING.search(body, at):
         at, is_paging = paging.end(), [True]

@@ -1,8 +1,8 @@
-"""Which codes of Graph's say that a limit is reached, and whose limit each of them means: the one table of that.
+"""The one table of Graph's throttle codes: which error codes say that a limit is reached, and whose limit that is.
 
 Sources: developers.facebook.com/docs/graph-api/overview/rate-limiting, …/guides/error-handling and
-…/docs/marketing-api/insights/best-practices. Where they leave open whose limit it is, the row names the narrowest:
-a limit that is taken for a wider one would refuse reads that Graph answers.
+…/docs/marketing-api/insights/best-practices. Where they leave open whose limit it is, the row names the narrowest one:
+a limit taken too wide would refuse reads that Graph answers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import NamedTuple
 _QPS_S = 1.0
 
 
-class Limit(StrEnum):
-    """Whose a limit is."""
+class LimitScope(StrEnum):
+    """Whose limit is reached."""
 
     APP = "app"
     TOKEN = "token"  # noqa: S105 - a word, not a secret: the user's or the system user's
@@ -24,55 +24,55 @@ class Limit(StrEnum):
     EDGE = "edge"  # one edge of one node, or a feature that is read there
 
 
-class Meaning(NamedTuple):
-    """What a code means: whose limit, for which business use case, and how long such a refusal lasts if that is known.
+class ThrottleMeaning(NamedTuple):
+    """Whose limit a code is about, for which business use case, and how long the refusal lasts if that is known.
 
-    The status says nothing: it differs from call to call.
+    The HTTP status does not matter: Graph gives the same code with different ones.
     """
 
-    limit: Limit
+    scope: LimitScope
     use: str = ""
-    lasts_s: float = 0.0
+    block_s: float = 0.0
 
 
 _ANY = 0
-"""Stands for every subcode that has no row of its own, and for none."""
+"""In place of a subcode: any that has no row of its own, and none."""
 
-_MEANINGS: dict[tuple[int, int], Meaning] = {
-    (4, _ANY): Meaning(Limit.APP),
-    (4, 1504022): Meaning(Limit.APP, "ads_insights"),
-    (4, 1504039): Meaning(Limit.APP, "ads_insights"),
-    (341, _ANY): Meaning(Limit.APP),
-    (17, _ANY): Meaning(Limit.TOKEN),
-    (17, 2446079): Meaning(Limit.ACCOUNT),
-    (32, _ANY): Meaning(Limit.PAGE),
-    (80004, _ANY): Meaning(Limit.ACCOUNT, "ads_management"),
-    (80000, _ANY): Meaning(Limit.ACCOUNT, "ads_insights"),
-    (80003, _ANY): Meaning(Limit.ACCOUNT, "custom_audience"),
-    (613, 1487742): Meaning(Limit.ACCOUNT),
-    (80001, _ANY): Meaning(Limit.BUSINESS, "pages"),
-    (80002, _ANY): Meaning(Limit.BUSINESS, "instagram"),
-    (80005, _ANY): Meaning(Limit.BUSINESS, "leadgen"),
-    (80006, _ANY): Meaning(Limit.BUSINESS, "messenger"),
-    **{(code, _ANY): Meaning(Limit.BUSINESS) for code in range(80007, 80015)},
-    (130429, _ANY): Meaning(Limit.BUSINESS),
-    (613, _ANY): Meaning(Limit.EDGE),
-    (613, 5044001): Meaning(Limit.EDGE, lasts_s=_QPS_S),  # queries per second
-    (368, _ANY): Meaning(Limit.EDGE),  # what was tried is blocked for a while
-    (131048, _ANY): Meaning(Limit.EDGE),
-    (131056, _ANY): Meaning(Limit.EDGE),
+_MEANINGS: dict[tuple[int, int], ThrottleMeaning] = {
+    (4, _ANY): ThrottleMeaning(LimitScope.APP),
+    (4, 1504022): ThrottleMeaning(LimitScope.APP, "ads_insights"),
+    (4, 1504039): ThrottleMeaning(LimitScope.APP, "ads_insights"),
+    (341, _ANY): ThrottleMeaning(LimitScope.APP),
+    (17, _ANY): ThrottleMeaning(LimitScope.TOKEN),
+    (17, 2446079): ThrottleMeaning(LimitScope.ACCOUNT),
+    (32, _ANY): ThrottleMeaning(LimitScope.PAGE),
+    (80004, _ANY): ThrottleMeaning(LimitScope.ACCOUNT, "ads_management"),
+    (80000, _ANY): ThrottleMeaning(LimitScope.ACCOUNT, "ads_insights"),
+    (80003, _ANY): ThrottleMeaning(LimitScope.ACCOUNT, "custom_audience"),
+    (613, 1487742): ThrottleMeaning(LimitScope.ACCOUNT),
+    (80001, _ANY): ThrottleMeaning(LimitScope.BUSINESS, "pages"),
+    (80002, _ANY): ThrottleMeaning(LimitScope.BUSINESS, "instagram"),
+    (80005, _ANY): ThrottleMeaning(LimitScope.BUSINESS, "leadgen"),
+    (80006, _ANY): ThrottleMeaning(LimitScope.BUSINESS, "messenger"),
+    **{(code, _ANY): ThrottleMeaning(LimitScope.BUSINESS) for code in range(80007, 80015)},
+    (130429, _ANY): ThrottleMeaning(LimitScope.BUSINESS),
+    (613, _ANY): ThrottleMeaning(LimitScope.EDGE),
+    (613, 5044001): ThrottleMeaning(LimitScope.EDGE, block_s=_QPS_S),  # queries per second
+    (368, _ANY): ThrottleMeaning(LimitScope.EDGE),  # a policy block of one action: it stops no other limit
+    (131048, _ANY): ThrottleMeaning(LimitScope.EDGE),
+    (131056, _ANY): ThrottleMeaning(LimitScope.EDGE),
 }
 
 THROTTLED = frozenset(code for code, _ in _MEANINGS)
-"""Codes that say "too much": asking again prolongs the block."""
+"""The codes that say that a limit is reached: to ask again prolongs the block."""
 
 
-def meaning(code: int, subcode: int | None) -> Meaning:
-    """What *code*, which is one of THROTTLED, means with *subcode*."""
-    return _MEANINGS.get((code, subcode or _ANY)) or _MEANINGS.get((code, _ANY)) or Meaning(Limit.EDGE)
+def throttle_meaning(code: int, subcode: int | None) -> ThrottleMeaning:
+    """Returns what *code*, one of THROTTLED, means together with *subcode*."""
+    return _MEANINGS.get((code, subcode or _ANY)) or _MEANINGS.get((code, _ANY)) or ThrottleMeaning(LimitScope.EDGE)
 
 
 def usual_code(kind: str, use: str) -> tuple[int, int]:
-    """The code and subcode by which Graph refuses for a limit of this *kind* and *use*; subcode 0 for none."""
-    of_kind = [(code, told) for code, told in _MEANINGS.items() if told.limit == kind]
-    return next((code for code, told in of_kind if told.use == use), of_kind[0][0])
+    """Returns the code and subcode with which Graph refuses under a limit of this *kind* and *use*; 0: no subcode."""
+    of_kind = [(code, meaning) for code, meaning in _MEANINGS.items() if meaning.scope == kind]
+    return next((code for code, meaning in of_kind if meaning.use == use), of_kind[0][0])

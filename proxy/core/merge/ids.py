@@ -91,7 +91,7 @@ def join_replies(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping
     body = b"{" + b",".join(b'"%b":%b' % (each.encode(), found[each].body) for each in ids) + b"}"
     avoided = Counter[str]()
     for part in found.values():
-        avoided.update(ledger.avoided(part, 1))
+        avoided.update(ledger.calls_avoided(part, 1))
     whole = next(iter(asked.values()), None) or min(held.values(), key=lambda part: part.ttl or 0.0)
     return replace(
         whole,

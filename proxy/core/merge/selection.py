@@ -82,7 +82,7 @@ def may_share(request: Request) -> bool:
 
     One that comes back after a refusal asks for itself: nothing tells which of the fields that limit is about.
     """
-    return not request.returns and replace(request.directives, if_none_match="") == NO_DIRECTIVES
+    return not request.after_refusal and replace(request.directives, if_none_match="") == NO_DIRECTIVES
 
 
 def family(request: Request, rule: Rule, keys: Keys) -> Hashable:

@@ -1,7 +1,7 @@
-"""Which pools a read draws on, as far as Graph has told, and which of them its answer speaks of.
+"""Rate-limit descriptors: the limits that a read falls under, and the limit that a reply or an error is about.
 
-A pool belongs to one token, because nobody can tell which tokens are of one app, and because no caller receives what
-Graph said to another; where the operator says that all are of one app (`quota.group = "shared"`), they share.
+Each token has buckets of its own: the sidecar cannot tell which tokens belong to one app, and no caller receives what
+Graph said to another. With `quota.group = "shared"` all tokens share the buckets of one app.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from proxy.core.graph.errors import GraphError
-from proxy.core.graph.throttles import Limit, meaning
+from proxy.core.graph.throttles import LimitScope, throttle_meaning
 from proxy.core.memory.memo import MEMO_BYTES, Memo, Recent, short
 from proxy.core.model import Redacted, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.usage_headers import ADS, UsageLevel
 from proxy.core.routing.target import nodes
 
-_USES = {"insights": "ads_insights", "customaudiences": "custom_audience"}
-"""Edges that have a limit of their own within an ad account."""
+_USE_CASE_OF_EDGE = {"insights": "ads_insights", "customaudiences": "custom_audience"}
+"""The business use case of each edge that has a limit of its own within an ad account."""
 
-_HOMES = 10_000
+_MOST_OBJECTS = 10_000
 
 _MOST_NODES = 50
-"""Objects of one read whose limits are looked at; Graph takes no more ids in one call."""
+"""The most objects of one read whose limits are looked up; Graph takes no more ids in one call."""
 
 
 class QuotaSubject(Redacted, frozen=True, gc=False):
-    """Who asks, by fingerprint, and for what."""
+    """What decides under which limits a read falls: the token's fingerprint, the path and the query."""
 
     hidden = ("query",)
 
@@ -36,145 +36,147 @@ class QuotaSubject(Redacted, frozen=True, gc=False):
 
 
 class Descriptors:
-    """What is known of objects and the accounts or businesses that they belong to."""
+    """Finds the limits of reads; learns from usage headers which account or business an object belongs to."""
 
     def __init__(self, *, shared: bool = False) -> None:
-        """*shared*: all tokens are of one app."""
+        """Start with no known objects; *shared* means that all tokens belong to one app."""
         self.shared = shared
-        self._found = Memo(self._find_names)
-        self._homes = Recent[tuple[bytes, str], frozenset[tuple[str, str, str]]](_HOMES, 4 * MEMO_BYTES)
+        self._memo = Memo(self._find_bucket_names)
+        self._parents = Recent[tuple[bytes, str], frozenset[tuple[str, str, str]]](_MOST_OBJECTS, 4 * MEMO_BYTES)
 
-    def names(self, asker: QuotaSubject) -> list[BucketName]:
-        """Every pool that a read of *asker*'s draws on, as far as that is known."""
-        return self._found(asker)
+    def bucket_names(self, subject: QuotaSubject) -> list[BucketName]:
+        """Returns every limit that a read of *subject* is known to fall under."""
+        return self._memo(subject)
 
-    def named(self, asker: QuotaSubject, told: Iterable[UsageLevel]) -> list[tuple[BucketName, UsageLevel]]:
-        """The pools that the gauges *told* to *asker* speak of, each with its gauge."""
-        asked = _asked(asker)
-        return [(name, gauge) for gauge in told if (name := self._name(asker, asked, gauge)) is not None]
+    def levels_by_bucket(
+        self, subject: QuotaSubject, levels: Iterable[UsageLevel]
+    ) -> list[tuple[BucketName, UsageLevel]]:
+        """Returns the *levels* that Graph reported to *subject*, each with the name of its bucket."""
+        node_ids = _node_ids(subject)
+        return [(name, level) for level in levels if (name := self._bucket_name(subject, node_ids, level)) is not None]
 
-    def stopped_by(self, asker: QuotaSubject, error: GraphError) -> tuple[BucketName, ...]:
-        """The pool that the *error* told to *asker* speaks of: the narrowest that the read names."""
-        owner, asked = self._owner(asker), _asked(asker)
-        token, told = BucketName("app", asker.fingerprint, "", ""), meaning(error.code, error.error_subcode)
-        match told.limit:
-            case Limit.APP:
-                return (BucketName("app", owner, "", told.use),)
-            case Limit.TOKEN:
+    def stopped_by(self, subject: QuotaSubject, error: GraphError) -> tuple[BucketName, ...]:
+        """Returns the limit that *error* is about: the narrowest one that the code and the read allow."""
+        owner, node_ids = self._owner(subject), _node_ids(subject)
+        token, code = BucketName("app", subject.fingerprint, "", ""), throttle_meaning(error.code, error.error_subcode)
+        match code.scope:
+            case LimitScope.APP:
+                return (BucketName("app", owner, "", code.use),)
+            case LimitScope.TOKEN:
                 return (token,)
-            case Limit.PAGE:
-                return (BucketName("page", owner, _page(asked[0]), ""),) if len(asked) == 1 else (token,)
-            case Limit.EDGE:
-                return (_edge(owner, asker.path, asked),)
-        accounts = self._accounts(owner, asked)
-        if len(accounts) == 1 and len(asked) == 1:
-            return (BucketName("account", owner, accounts[0], _use(asker.path) or "ads_management"),)
-        if (businesses := self._businesses(owner, asked)) and len(asked) == 1:
-            meant = [name for name in businesses if told.use and name.type == told.use]
+            case LimitScope.PAGE:
+                return (BucketName("page", owner, _page_of_post(node_ids[0]), ""),) if len(node_ids) == 1 else (token,)
+            case LimitScope.EDGE:
+                return (_edge_bucket(owner, subject.path, node_ids),)
+        accounts = self._accounts(owner, node_ids)
+        if len(accounts) == 1 and len(node_ids) == 1:
+            return (BucketName("account", owner, accounts[0], _use_case(subject.path) or "ads_management"),)
+        if (businesses := self._businesses(owner, node_ids)) and len(node_ids) == 1:
+            meant = [name for name in businesses if code.use and name.type == code.use]
             return tuple(meant or businesses[:1])
-        return (BucketName("business", owner, short(",".join(asked)), ""),) if asked else (token,)
+        return (BucketName("business", owner, short(",".join(node_ids)), ""),) if node_ids else (token,)
 
-    def learn(self, asker: QuotaSubject, told: Iterable[UsageLevel]) -> None:
-        """An object belongs to the account or business that Graph names with it, if that is one alone."""
-        owner, asked = self._owner(asker), _asked(asker)
-        homes: dict[str, set[tuple[str, str, str]]] = {}
-        for gauge in told:
-            if gauge.id:
-                home = (gauge.kind, gauge.id, "" if gauge.type in ADS else gauge.type)
-                homes.setdefault(gauge.id, set()).add(home)
-        for ident, named in homes.items():  # a page or a business is an object itself
-            if any(kind == "business" for kind, _, _ in named):
-                self._lives(owner, ident, frozenset(named))
-        if len(homes) == 1 and len(asked) == 1:
-            ((ident, named),) = homes.items()
-            if asked[0] != f"act_{ident}":
-                self._lives(owner, asked[0], frozenset(named))
+    def learn(self, subject: QuotaSubject, levels: Iterable[UsageLevel]) -> None:
+        """Learn that an object belongs to the account or business in its usage headers, if there is just one."""
+        owner, node_ids = self._owner(subject), _node_ids(subject)
+        parents: dict[str, set[tuple[str, str, str]]] = {}
+        for level in levels:
+            if level.id:
+                parent = (level.kind, level.id, "" if level.type in ADS else level.type)
+                parents.setdefault(level.id, set()).add(parent)
+        for ident, by_bucket in parents.items():  # a page or a business is an object itself
+            if any(kind == "business" for kind, _, _ in by_bucket):
+                self._set_parents(owner, ident, frozenset(by_bucket))
+        if len(parents) == 1 and len(node_ids) == 1:
+            ((ident, by_bucket),) = parents.items()
+            if node_ids[0] != f"act_{ident}":
+                self._set_parents(owner, node_ids[0], frozenset(by_bucket))
 
-    def _owner(self, asker: QuotaSubject) -> bytes:
-        return b"" if self.shared else asker.fingerprint
+    def _owner(self, subject: QuotaSubject) -> bytes:
+        return b"" if self.shared else subject.fingerprint
 
-    def _name(self, asker: QuotaSubject, asked: Sequence[str], gauge: UsageLevel) -> BucketName | None:
-        """The pool that *gauge* speaks of; None where it leaves that open and the read names nothing."""
-        owner = self._owner(asker)
-        if gauge.kind == "app" or gauge.id:
-            return BucketName(gauge.kind, owner, gauge.id, gauge.type)
-        if gauge.kind == "page":
-            return BucketName("page", owner, _page(asked[0]), "") if asked else None
-        accounts = self._accounts(owner, asked)
-        return BucketName("account", owner, accounts[0], gauge.type) if len(accounts) == 1 else None
+    def _bucket_name(self, subject: QuotaSubject, node_ids: Sequence[str], level: UsageLevel) -> BucketName | None:
+        """Returns the bucket of *level*; None where the header names no object and the read names none or several."""
+        owner = self._owner(subject)
+        if level.kind == "app" or level.id:
+            return BucketName(level.kind, owner, level.id, level.type)
+        if level.kind == "page":
+            return BucketName("page", owner, _page_of_post(node_ids[0]), "") if node_ids else None
+        accounts = self._accounts(owner, node_ids)
+        return BucketName("account", owner, accounts[0], level.type) if len(accounts) == 1 else None
 
-    def _find_names(self, asker: QuotaSubject) -> list[BucketName]:
-        owner, use = self._owner(asker), _use(asker.path)
+    def _find_bucket_names(self, subject: QuotaSubject) -> list[BucketName]:
+        owner, use = self._owner(subject), _use_case(subject.path)
         found = [
             BucketName("app", owner, "", ""),
             BucketName("app", owner, "", use),
-            BucketName("app", asker.fingerprint, "", ""),
+            BucketName("app", subject.fingerprint, "", ""),
         ]
-        asked = _asked(asker)
-        found.append(_edge(owner, asker.path, asked))
-        for node in asked:
-            found += self._names_of(owner, node, use)
-        if len(asked) > 1:
-            found.append(BucketName("business", owner, short(",".join(asked)), ""))
+        node_ids = _node_ids(subject)
+        found.append(_edge_bucket(owner, subject.path, node_ids))
+        for node in node_ids:
+            found += self._bucket_names_of(owner, node, use)
+        if len(node_ids) > 1:
+            found.append(BucketName("business", owner, short(",".join(node_ids)), ""))
         return list(dict.fromkeys(found))
 
-    def _names_of(self, owner: bytes, node: str, use: str) -> Iterable[BucketName]:
+    def _bucket_names_of(self, owner: bytes, node: str, use: str) -> Iterable[BucketName]:
         for account in self._accounts(owner, (node,)):
             yield BucketName("account", owner, account, "")
             yield BucketName("account", owner, account, use or "ads_management")
         yield from self._businesses(owner, (node,))
-        yield BucketName("page", owner, _page(node), "")
+        yield BucketName("page", owner, _page_of_post(node), "")
         yield BucketName("business", owner, node, "")
 
-    def _accounts(self, owner: bytes, asked: Iterable[str]) -> list[str]:
-        """The ad accounts of the objects that are *asked* for: by their own names, or as Graph has told."""
+    def _accounts(self, owner: bytes, node_ids: Iterable[str]) -> list[str]:
+        """Returns the ad accounts of the objects *node_ids*: by their own ids, or as Graph has reported."""
         found: dict[str, None] = {}
-        for node in asked:
+        for node in node_ids:
             if node.startswith("act_"):
                 found[node.removeprefix("act_")] = None
-            found |= {ident: None for kind, ident, _ in (self._homes.get((owner, node)) or ()) if kind == "account"}
+            found |= {ident: None for kind, ident, _ in (self._parents.get((owner, node)) or ()) if kind == "account"}
         return list(found)
 
-    def _businesses(self, owner: bytes, asked: Iterable[str]) -> list[BucketName]:
-        """The pools, other than ad accounts, that Graph has told of with the objects that are *asked* for."""
-        homes = [home for node in asked for home in sorted(self._homes.get((owner, node)) or ())]
-        return [BucketName(kind, owner, ident, use) for kind, ident, use in homes if kind != "account"]
+    def _businesses(self, owner: bytes, node_ids: Iterable[str]) -> list[BucketName]:
+        """Returns the buckets, other than ad accounts, that Graph has reported with the objects *node_ids*."""
+        parents = [parent for node in node_ids for parent in sorted(self._parents.get((owner, node)) or ())]
+        return [BucketName(kind, owner, ident, use) for kind, ident, use in parents if kind != "account"]
 
-    def _lives(self, owner: bytes, node: str, homes: frozenset[tuple[str, str, str]]) -> None:
-        if self._homes.get((owner, node)) != homes:
-            self._found.clear()
-        self._homes.put((owner, node), homes)
-
-
-def _asked(asker: QuotaSubject) -> tuple[str, ...]:
-    """The objects that *asker* asks for, as limits know them."""
-    return tuple(map(short, nodes(asker.path, asker.query)[:_MOST_NODES]))
+    def _set_parents(self, owner: bytes, node: str, parents: frozenset[tuple[str, str, str]]) -> None:
+        if self._parents.get((owner, node)) != parents:
+            self._memo.clear()
+        self._parents.put((owner, node), parents)
 
 
-def tightest(named: Iterable[tuple[BucketName, UsageLevel]]) -> Iterable[tuple[BucketName, UsageLevel]]:
-    """Of several gauges of one pool the one that counts."""
+def _node_ids(subject: QuotaSubject) -> tuple[str, ...]:
+    """Returns the objects that *subject* reads, at most as many as are looked up; long names shortened."""
+    return tuple(map(short, nodes(subject.path, subject.query)[:_MOST_NODES]))
+
+
+def tightest(by_bucket: Iterable[tuple[BucketName, UsageLevel]]) -> Iterable[tuple[BucketName, UsageLevel]]:
+    """Returns the highest level of each bucket."""
     found: dict[BucketName, UsageLevel] = {}
-    for name, gauge in named:
-        if name not in found or found[name].percent < gauge.percent:
-            found[name] = gauge
+    for name, level in by_bucket:
+        if name not in found or found[name].percent < level.percent:
+            found[name] = level
     return found.items()
 
 
 def one_node(requests: Iterable[Request]) -> str:
-    """The path of the object that all of *requests* are about; the root's, if there is no such object."""
+    """Returns the path of the object that all of *requests* read; "/" if they read several."""
     found = {request.path.split("/", 2)[1] for request in requests}
     return f"/{found.pop()}" if len(found) == 1 else "/"
 
 
-def _edge(owner: bytes, path: str, asked: Sequence[str]) -> BucketName:
-    """The limit of one edge of one node alone; of a read of several objects, of just these together."""
-    return BucketName("edge", owner, short(path.strip("/") or ",".join(asked)), "")
+def _edge_bucket(owner: bytes, path: str, node_ids: Sequence[str]) -> BucketName:
+    """Returns the bucket of one edge of one node; for a read of several objects, of this set of objects."""
+    return BucketName("edge", owner, short(path.strip("/") or ",".join(node_ids)), "")
 
 
-def _use(path: str) -> str:
-    return _USES.get(path.rpartition("/")[2], "")
+def _use_case(path: str) -> str:
+    return _USE_CASE_OF_EDGE.get(path.rpartition("/")[2], "")
 
 
-def _page(node: str) -> str:
-    """The page of a post: their ids are `page_post`."""
+def _page_of_post(node: str) -> str:
+    """Returns the page id of a post's id, which is `page_post`."""
     return node.partition("_")[0] if node[:1].isdigit() else node

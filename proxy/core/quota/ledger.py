@@ -1,15 +1,15 @@
-"""The ledger: what callers asked for, what Graph counted, what was avoided and why; all in Meta's units.
+"""The ledger: calls that callers asked for, that Graph counted, and that were avoided, with the cause; in Meta's units.
 
 At Meta each slot of a batch, each id of `ids=` and each 304 is one call (developers.facebook.com, "Batch Requests",
 "Rate Limits" and "Marketing API: ETags"). At every moment
 
     asked - avoided - unsent + own = counted + uncertain
 
-where *unsent* was asked for and neither sent nor avoided (it waits, is on its way, was refused here, was given up), and
-*own* was sent beyond what was asked for: again after trouble, or behind a reply. *Counted* are calls that Graph
-answered in its own words, a throttle among them. *Uncertain* are those that left and were not answered so: cut off,
-late, refused with their whole batch, left null or aborted in it, or met by trouble on Graph's side. Nothing that Meta
-has published says whether it counts them. What could not leave, for no connection came about, is neither.
+*Unsent* calls were asked for and neither sent nor avoided: they wait, are being sent, were refused here, or were given
+up. *Own* calls were sent beyond what was asked for: retries, and revalidation in the background. *Counted* calls are
+those that Graph itself answered, also with a throttle. *Uncertain* calls were sent and not answered in that way: cut
+off, late, refused with their whole batch, null or aborted in it, or answered with an error on Graph's side. Nothing
+that Meta has published says whether these count. A call for which no connection was made is neither.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from proxy.core.graph.errors import ABORTED, TRANSIENT, GraphError, is_clean, re
 from proxy.core.model import Mode, Reply
 
 CAUSES = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
-"""Why a call to Graph was not made."""
+"""Why a call to Graph was avoided."""
 
 OTHER_CAUSE = "other"
-"""The line of everything for which there is no line of its own any more."""
+"""The line that takes the rest once there are `PLACES` lines."""
 
-_UNTOLD = TRANSIENT | {0, ABORTED}
-"""Codes of trouble on Graph's side, of a slot that was not answered, and of an error that has none."""
+_UNCERTAIN_CODES = TRANSIENT | {0, ABORTED}
+"""Error codes after which it is uncertain whether Graph counted the call: transient, aborted slot, no code."""
 
 PLACES = 1000
-"""Lines of one kind: applications, accounts. Their number is the callers' to choose, our memory is not."""
+"""The most lines of one kind (apps, accounts): callers choose how many there are, so memory needs a bound."""
 
 _BY_DETAIL = {
     (Mode.COALESCED, "merged"): "merged",
@@ -43,8 +43,8 @@ _BY_DETAIL = {
 _BY_MODE = {Mode.COALESCED: "collapsed", Mode.REUSED: "fresh", Mode.STALE: "stale"}
 
 
-def avoided(reply: Reply, calls: int) -> Mapping[str, int]:
-    """The calls that *reply* made unnecessary, by cause, where asking Graph would have been so many *calls*."""
+def calls_avoided(reply: Reply, calls: int) -> Mapping[str, int]:
+    """Returns the calls that *reply* avoided, by cause, where asking Graph would have cost so many *calls*."""
     if reply.avoided:
         return dict(reply.avoided)
     cause = _BY_DETAIL.get((reply.mode, reply.detail), _BY_MODE.get(reply.mode, ""))
@@ -52,12 +52,12 @@ def avoided(reply: Reply, calls: int) -> Mapping[str, int]:
 
 
 def is_counted(status: int, error: GraphError | None) -> bool:
-    """Whether Graph, which answered so, has counted the call for certain: it looked at it, and was not in trouble."""
-    return status < 500 and (error is None or error.code not in _UNTOLD)
+    """Returns whether Graph has certainly counted a call that it answered with this *status* and *error*."""
+    return status < 500 and (error is None or error.code not in _UNCERTAIN_CODES)
 
 
 def was_counted(reply: Reply) -> bool:
-    """The same of the *reply* to a call of its own; a page of somebody before Graph tells nothing."""
+    """Returns whether Graph has certainly counted the call of *reply*; a page that is not Graph's proves nothing."""
     if 300 <= reply.status < 400:
         return True
     error = read_error(reply.body)
@@ -65,13 +65,16 @@ def was_counted(reply: Reply) -> bool:
 
 
 def was_counted_unread(status: int, calls: int) -> bool:
-    """The same of a message of so many *calls* whose answer nobody here reads: a batch may have been refused."""
+    """Returns whether Graph has certainly counted a message of *calls* whose body is not read here.
+
+    A status of 400 and more may mean that a batch was refused as a whole.
+    """
     return 0 < status < (500 if calls == 1 else 400)
 
 
 @dataclass(slots=True, eq=False)
-class Line:
-    """What one route, application or account comes to."""
+class LedgerLine:
+    """The sums of one route, application or account."""
 
     asked: int = 0
     counted: int = 0
@@ -79,15 +82,15 @@ class Line:
     avoided: int = 0
     bytes_avoided: int = 0
 
-    def add(self, other: Line) -> None:
-        """Take in what *other* has come to."""
+    def add(self, other: LedgerLine) -> None:
+        """Add the sums of *other*."""
         for name in self.__slots__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True, eq=False)
 class Ledger:
-    """The sums, as a whole and by route, application and account."""
+    """The sums of all calls, and by route, application and account."""
 
     asked: int = 0
     counted: int = 0
@@ -96,56 +99,56 @@ class Ledger:
     own: int = 0
     avoided: Counter[str] = field(default_factory=Counter)
     bytes_avoided: int = 0
-    routes: dict[str, Line] = field(default_factory=dict)
-    apps: dict[str, Line] = field(default_factory=dict)
-    accounts: dict[str, Line] = field(default_factory=dict)
+    routes: dict[str, LedgerLine] = field(default_factory=dict)
+    apps: dict[str, LedgerLine] = field(default_factory=dict)
+    accounts: dict[str, LedgerLine] = field(default_factory=dict)
 
     def open(self, calls: int, *, route: str = "", app: str = "", account: str = "") -> RequestCost:
-        """The bill of a caller who asks for so many *calls*; what has no name is on no line."""
+        """Returns the cost record of a request for so many *calls*; an empty name means no line of that kind."""
         named = ((self.routes, route), (self.apps, app), (self.accounts, account))
-        bill = RequestCost(self, tuple(_line(lines, name) for lines, name in named if name), app)
-        bill.ask(calls)
-        return bill
+        cost = RequestCost(self, tuple(_line(lines, name) for lines, name in named if name), app)
+        cost.ask(calls)
+        return cost
 
     def rename_route(self, route: str, other: str) -> None:
-        """Let *other* have what *route* has come to."""
+        """Add the sums of *route* to those of *other*, and forget *route*."""
         if (line := self.routes.pop(route, None)) is not None:
             _line(self.routes, other).add(line)
 
 
 class RequestCost:
-    """What one caller asked for, until each call of it was sent or avoided; what is sent beyond that is our own."""
+    """The cost record of one request: calls asked for, sent and avoided; those sent beyond are the sidecar's own."""
 
-    __slots__ = ("_ledger", "_lines", "app", "asked", "owed", "sent", "span", "spared", "uncertain")
+    __slots__ = ("_ledger", "_lines", "app", "asked", "avoided", "sent", "span", "uncertain", "unsent")
 
-    def __init__(self, ledger: Ledger, lines: tuple[Line, ...], app: str = "") -> None:
-        """Owe nothing yet."""
+    def __init__(self, ledger: Ledger, lines: tuple[LedgerLine, ...], app: str = "") -> None:
+        """Start with no calls."""
         self._ledger = ledger
         self._lines = lines
         self.app = app
         self.sent = self.uncertain = 0
-        self.spared = 0
-        self.span: object = None  # what traces hang on it
+        self.avoided = 0
+        self.span: object = None  # the trace span of this request
         self.asked = 0
-        self.owed = 0
+        self.unsent = 0
 
     def ask(self, calls: int) -> None:
-        """So many more calls are asked for."""
+        """Record that so many more *calls* are asked for."""
         self.asked += calls
-        self.owed += calls
+        self.unsent += calls
         self._ledger.asked += calls
         self._ledger.unsent += calls
         for line in self._lines:
             line.asked += calls
 
     def correct_asked(self, calls: int) -> None:
-        """What was asked for is *calls* in all, as is known only now: a list of ids may be another read's answer."""
+        """Raise the calls asked for to *calls*: the ids of a reference are known only once it is filled in."""
         self.ask(max(0, calls - self.asked))
 
     def send(self, calls: int, *, is_counted: bool = True) -> None:
-        """So many calls were sent to Graph, and counted for certain or perhaps."""
+        """Record that so many *calls* were sent to Graph; *is_counted*: whether Graph has certainly counted them."""
         self.sent += calls
-        self._ledger.own += calls - self._cover(calls)
+        self._ledger.own += calls - self._take_unsent(calls)
         if is_counted:
             self._ledger.counted += calls
         else:
@@ -158,34 +161,34 @@ class RequestCost:
                 line.uncertain += calls
 
     def avoid(self, causes: Mapping[str, int]) -> None:
-        """Calls were avoided; not those that were sent all the same."""
+        """Record avoided calls by cause; calls that were sent all the same do not count as avoided."""
         for cause, calls in causes.items():
-            spared = self._cover(calls)
-            self.spared += spared
-            self._ledger.avoided[cause] += spared
+            taken = self._take_unsent(calls)
+            self.avoided += taken
+            self._ledger.avoided[cause] += taken
             for line in self._lines:
-                line.avoided += spared
+                line.avoided += taken
 
     def avoid_bytes(self, size: int) -> None:
-        """A body of *size* did not have to come."""
+        """Record that a body of *size* bytes did not have to be fetched."""
         self._ledger.bytes_avoided += size
         for line in self._lines:
             line.bytes_avoided += size
 
     def for_background(self) -> RequestCost:
-        """The bill of what is asked behind this one's reply: on the same lines, and nobody's."""
+        """Returns a cost record for calls behind this request's reply: on the same lines, asked for by no caller."""
         return RequestCost(self._ledger, self._lines, self.app)
 
-    def _cover(self, calls: int) -> int:
-        covered = max(0, min(calls, self.owed))
-        self.owed -= covered
+    def _take_unsent(self, calls: int) -> int:
+        covered = max(0, min(calls, self.unsent))
+        self.unsent -= covered
         self._ledger.unsent -= covered
         return covered
 
 
-def _line(lines: dict[str, Line], name: str) -> Line:
+def _line(lines: dict[str, LedgerLine], name: str) -> LedgerLine:
     line = lines.get(name)
     if line is None:
         kept = name if len(lines) < PLACES else OTHER_CAUSE
-        line = lines.setdefault(kept, Line())
+        line = lines.setdefault(kept, LedgerLine())
     return line

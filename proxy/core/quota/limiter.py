@@ -1,4 +1,4 @@
-"""What Graph's answers say of limits, and whether a read is asked now, later or not."""
+"""The rate limiter: learns the limits from Graph's replies, and decides whether a read is sent, waits or is refused."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from proxy.core.graph.errors import GraphError, read_error
-from proxy.core.graph.throttles import THROTTLED, meaning
+from proxy.core.graph.throttles import THROTTLED, throttle_meaning
 from proxy.core.http import headers
 from proxy.core.memory.memo import Recent, short
 from proxy.core.model import LOW_PRIORITY, Headers, Mode, Reply, Request
-from proxy.core.quota.bucket import Refusal, Stages
+from proxy.core.quota.bucket import LimitRefusal, Stages
 from proxy.core.quota.buckets import BucketName, Buckets
 from proxy.core.quota.descriptors import Descriptors, QuotaSubject, tightest
-from proxy.core.quota.returning_callers import Returning
+from proxy.core.quota.returning_callers import ReturningCallers
 from proxy.core.quota.usage_headers import LatestUsage, UsageLevel, retry_after_s, usage_in, usage_levels
 from proxy.core.routing.target import nodes
 
-FOLLOWING = 2
-"""Reads that may follow when one that had waited is answered: a line that has room again goes in slow start."""
+RELEASED_PER_REPLY = 2
+"""Waiting reads that are released for each one that Graph answers: a slow start, as in TCP."""
 
-_SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
-_NEVER_AGAIN = headers.USAGE | headers.TRACE | {"retry-after", "date"}
-_SAID = 1024
+_ERROR_BEGINS_WITHIN = 512  # bytes at the start of a 200 reply within which an error object would begin
+_NOT_REPEATED = headers.USAGE | headers.TRACE | {"retry-after", "date"}
+_MOST_RECENT_USAGES = 1024
 _LONGEST_REFUSAL = 8192
-"""Bytes of a refusal that is said again; Graph's have a few hundred."""
+"""The most bytes of a refusal that is given to other callers; Graph's have a few hundred."""
 
-_URGENT = 16_384
-_MOMENT_S = 1.0
+_MOST_CALLERS = 16_384
+_REPEATED_WITHIN_S = 1.0
 
 
 @dataclass(slots=True)
-class _Said:
-    """What was last said, when, and how many calls it was since said with again."""
+class _RecentUsage:
+    """The newest usage headers, when they came, and how many calls since then repeated them."""
 
     at: float
     usage: Headers
@@ -45,7 +45,7 @@ class _Said:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet: *pool* has room for one more read in so many *seconds*."""
+    """The verdict to wait: *bucket* has room for one more read in so many *seconds*."""
 
     seconds: float
     bucket: BucketName
@@ -53,14 +53,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Do not ask: *reply* is what Graph said of this pool."""
+    """The verdict to refuse: the caller gets *reply*, Graph's own refusal under the same limit."""
 
     reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Ask, for the sake of the stopped pools in *probes* too."""
+    """The verdict to send the read; it is the probe of the stopped limits in *probes*."""
 
     probes: tuple[BucketName, ...] = ()
 
@@ -71,7 +71,7 @@ Verdict = Go | Wait | Halt
 
 @dataclass(frozen=True, slots=True)
 class LimitChanges:
-    """What an answer changed: the pools that it stopped, and whether any came to a calmer stage."""
+    """What a reply changed: the limits that it stopped, and whether any limit came to a calmer stage."""
 
     stopped: tuple[BucketName, ...] = ()
     eased: bool = False
@@ -80,249 +80,251 @@ class LimitChanges:
 NO_CHANGES, EASED = LimitChanges(), LimitChanges(eased=True)
 
 
-class Lately:
-    """When each asker last came, of the newest askers alone; every question takes the same few steps."""
+class LastSeen:
+    """When each caller was last seen, for a bounded number of callers; every lookup takes constant time."""
 
-    def __init__(self, places: int = _URGENT) -> None:
-        """Remember *places* askers."""
+    def __init__(self, places: int = _MOST_CALLERS) -> None:
+        """Remember the newest *places* callers."""
         self._places = places
         self._last: OrderedDict[bytes, float] = OrderedDict()
         self._newest = self._forgotten = -math.inf
 
-    def came(self, who: bytes, now: float) -> None:
-        """*who* came."""
-        self._last[who] = self._newest = now
-        self._last.move_to_end(who)
+    def record(self, caller: bytes, now: float) -> None:
+        """Record that *caller* was seen at *now*."""
+        self._last[caller] = self._newest = now
+        self._last.move_to_end(caller)
         if len(self._last) > self._places:
             self._forgotten = max(self._forgotten, self._last.popitem(last=False)[1])
 
     def any_since(self, when: float) -> bool:
-        """Whether any asker has come after *when*."""
+        """Returns whether any caller was seen after *when*."""
         return self._newest > when
 
-    def has_come(self, who: bytes, when: float) -> bool:
-        """Whether *who* came after *when*; an asker who was forgotten may have come as late as any forgotten one."""
-        return self._last.get(who, self._forgotten) > when
+    def is_seen_since(self, caller: bytes, when: float) -> bool:
+        """Returns whether *caller* was seen after *when*; for a forgotten caller the latest forgotten time counts."""
+        return self._last.get(caller, self._forgotten) > when
 
 
 class Limiter:
-    """Everything known of limits; `heard` takes Graph's answers, `admit` decides before Graph is asked."""
+    """The state of all limits: `admit` decides before a read is sent, `on_reply` learns from what Graph answers."""
 
     def __init__(self, stages: Stages, *, shared: bool = False) -> None:
-        """Decide by *stages*; *shared*: all tokens are of one app."""
+        """Decide by the thresholds in *stages*; *shared* means that all tokens belong to one app."""
         self._usage = LatestUsage()
-        self._said = Recent[tuple[bytes, str], _Said](_SAID)
-        self._urgent = Lately()  # whose reads that had no time came last
-        self._returning = Returning()
+        self._recent_usage = Recent[tuple[bytes, str], _RecentUsage](_MOST_RECENT_USAGES)
+        self._urgent_callers = LastSeen()  # by token: when its last read of ordinary priority came
+        self._returning_callers = ReturningCallers()
         self.descriptors = Descriptors(shared=shared)
         self.buckets = Buckets(stages)
 
     @property
     def stages(self) -> Stages:
-        """What is decided by."""
+        """The thresholds in force."""
         return self.buckets.stages
 
     def replace(self, stages: Stages) -> None:
-        """Decide by *stages* from now on."""
+        """Use the thresholds in *stages* from now on."""
         self.buckets.stages = stages
 
-    # --- before Graph is asked ---
+    # --- before Graph is node_ids ---
 
-    def newest_usage(self, asker: QuotaSubject, now: float) -> Headers:
-        """The usage headers for a reply that Graph did not give now; none rather than old ones."""
-        return self._usage.newest(asker.fingerprint, _first_node(asker), now)
+    def newest_usage(self, subject: QuotaSubject, now: float) -> Headers:
+        """Returns the newest usage headers for a reply from the cache; none where they are outdated."""
+        return self._usage.newest(subject.fingerprint, _first_node(subject), now)
 
-    def pressure(self, asker: QuotaSubject, now: float) -> float:
-        """How scarce the calls are that *asker* would need: 0 calm, 1 not to be had."""
+    def pressure(self, subject: QuotaSubject, now: float) -> float:
+        """Returns how scarce calls are for *subject*: 0 calm, 1 nothing is sent."""
         if self.buckets.are_calm or not self.stages.enabled:
             return 0.0
-        return self.buckets.pressure(self.descriptors.names(asker), now)
+        return self.buckets.pressure(self.descriptors.bucket_names(subject), now)
 
-    def returning(self, request: Request, asker: QuotaSubject) -> Request:
-        """*request*, which is *asker*'s, and whether it comes back after a refusal."""
-        return replace(request, returns=True) if self.returns(asker) else request
+    def mark_after_refusal(self, request: Request, subject: QuotaSubject) -> Request:
+        """Returns *request* with `after_refusal` set if its caller was last refused for a limit."""
+        return replace(request, after_refusal=True) if self.comes_after_refusal(subject) else request
 
     @property
     def has_refused(self) -> bool:
-        """Whether anybody was told of a refusal for a limit lately."""
-        return bool(self._returning)
+        """Whether any caller was refused for a limit lately."""
+        return bool(self._returning_callers)
 
-    def returns(self, asker: QuotaSubject) -> bool:
-        """Whether what *asker* was last told of this read is a refusal for a limit."""
-        return asker in self._returning
+    def comes_after_refusal(self, subject: QuotaSubject) -> bool:
+        """Returns whether the last answer to this read was a refusal for a limit."""
+        return subject in self._returning_callers
 
     def admit(
-        self, asker: QuotaSubject, priority: int, now: float, *, has_waited: bool = False, returns: bool = False
+        self, subject: QuotaSubject, priority: int, now: float, *, has_waited: bool = False, after_refusal: bool = False
     ) -> Verdict:
-        """Whether a read that Graph would have to answer is asked now.
+        """Returns whether a read is sent now, waits, or is refused.
 
-        A read that *has_waited* long enough goes, and so does that of a caller that *returns* after a refusal, unless
-        Graph named a time: it asks no more often than it would ask Graph itself, and its answer is for all.
+        A read that *has_waited* long enough is sent. So is the retry of a caller *after_refusal*, unless Graph named a
+        time: without the sidecar the caller would retry just as often, and the answer tells whether the limit is over.
         """
-        has_time = priority >= LOW_PRIORITY
-        if not has_time:
-            self._urgent.came(asker.fingerprint, now)
-        if (self.buckets.are_calm and not has_time) or not self.stages.enabled:
+        is_low_priority = priority >= LOW_PRIORITY
+        if not is_low_priority:
+            self._urgent_callers.record(subject.fingerprint, now)
+        if (self.buckets.are_calm and not is_low_priority) or not self.stages.enabled:
             return GO
-        names = self.descriptors.names(asker)
-        if has_time:
+        names = self.descriptors.bucket_names(subject)
+        if is_low_priority:
             self.buckets.note_low_priority(names, now)
-        stops = {name: pool.stop for name in names for pool in self.buckets.known((name,)) if pool.stop}
-        probed = {name: stop for name, stop in stops.items() if stop.lets(now, returns=returns)}
-        halts = [stop for name, stop in stops.items() if stop.error and name not in probed]
-        if halts:
-            last = max(halts, key=lambda stop: (stop.rest_s(now), stop.until))
-            return Halt(_said_again(last.error or Reply(400, (), b""), asker, last.rest_s(now)))
-        for stop in probed.values():
+        stops = {name: bucket.stop for name in names for bucket in self.buckets.tight((name,)) if bucket.stop}
+        probe_stops = {name: stop for name, stop in stops.items() if stop.allows(now, after_refusal=after_refusal)}
+        refusals = [stop for name, stop in stops.items() if stop.error and name not in probe_stops]
+        if refusals:
+            last = max(refusals, key=lambda stop: (stop.seconds_left(now), stop.until))
+            return Halt(_refusal_with_retry_after(last.error or Reply(400, (), b""), subject, last.seconds_left(now)))
+        for stop in probe_stops.values():
             stop.is_probed |= stop.is_due(now)
-        if probed:
-            return Go(tuple(probed))
-        return self._turn(asker, names, now) if has_time and not has_waited else GO
+        if probe_stops:
+            return Go(tuple(probe_stops))
+        return self._take_turn(subject, names, now) if is_low_priority and not has_waited else GO
 
-    def _turn(self, asker: QuotaSubject, names: Sequence[BucketName], now: float) -> Verdict:
-        """A patient read goes as soon as each of the pools that are spared has room for one; the longest wait holds."""
-        spared = self.buckets.contended(names, now, contested=self._is_contested(asker, now))
-        seconds, name = max(((pool.wait_s(self.stages, now), name) for name, pool in spared), default=(0.0, None))
+    def _take_turn(self, subject: QuotaSubject, names: Sequence[BucketName], now: float) -> Verdict:
+        """Returns Go if every contended limit has room for one more low-priority read, else the longest Wait."""
+        contended = self.buckets.contended(names, now, is_contested=self._is_contested(subject, now))
+        seconds, name = max(
+            ((bucket.wait_s(self.stages, now), name) for name, bucket in contended), default=(0.0, None)
+        )
         if name is not None and seconds > 0:
             return Wait(seconds, name)
-        for _name, pool in spared:
-            pool.last_admitted_at = now
+        for _name, bucket in contended:
+            bucket.last_admitted_at = now
         return GO
 
-    def _is_contested(self, asker: QuotaSubject, now: float) -> bool:
-        """Whether reads that have no time were asked for lately under the same limits."""
+    def _is_contested(self, subject: QuotaSubject, now: float) -> bool:
+        """Returns whether reads of ordinary priority came lately under the same limits."""
         since = now - self.stages.foresight_s
         return (
-            self._urgent.any_since(since)
+            self._urgent_callers.any_since(since)
             if self.descriptors.shared
-            else self._urgent.has_come(asker.fingerprint, since)
+            else self._urgent_callers.is_seen_since(subject.fingerprint, since)
         )
 
     # --- when Graph has answered ---
 
     def on_reply(
-        self, asker: QuotaSubject, reply: Reply, now: float, probes: tuple[BucketName, ...] = ()
+        self, subject: QuotaSubject, reply: Reply, now: float, probes: tuple[BucketName, ...] = ()
     ) -> LimitChanges:
-        """Take what Graph's *reply* says of limits; *probes* are the stopped pools for whose sake it was asked."""
+        """Learn what Graph's *reply* says of limits; *probes* are the stopped limits that its read was the probe of."""
         error, usage = throttle(reply), usage_in(reply.headers)
-        if error is None and not probes and self._is_old_news(asker, usage, now):
+        if error is None and not probes and self._is_old_news(subject, usage, now):
             return NO_CHANGES
-        told, eased = self._note(asker, usage, now)
+        levels, eased = self._note(subject, usage, now)
         if (error is None and not probes) or not self.stages.enabled:
             return EASED if eased else NO_CHANGES
-        names = self.descriptors.stopped_by(asker, error) if error is not None else ()
-        regains = [gauge.lasts_s for name, gauge in told if _is_of(name, gauge, names, self.stages)]
+        names = self.descriptors.stopped_by(subject, error) if error is not None else ()
+        regains = [level.regain_s for name, level in levels if _names_regain(name, level, names, self.stages)]
         refusal = None
         if error is not None and len(reply.body) <= _LONGEST_REFUSAL:
             regain_s = max([*regains, retry_after_s(reply.headers, now)])
-            lasts_s = meaning(error.code, error.error_subcode).lasts_s
-            refusal = Refusal(_kept(reply, asker), regain_s, lasts_s)
+            lasts_s = throttle_meaning(error.code, error.error_subcode).block_s
+            refusal = LimitRefusal(_stored_refusal(reply, subject), regain_s, lasts_s)
         for name in probes:
-            self._conclude(name, reply, refusal if name in names else None, now, is_throttled=error is not None)
+            self._end_probe(name, reply, refusal if name in names else None, now, is_throttled=error is not None)
         stopped = tuple(
             name for name in names if name not in probes and refusal and self.buckets.stop(name, refusal, now)
         )
         return LimitChanges(stopped, eased or bool(probes))
 
-    def on_usage(self, asker: QuotaSubject, fields: Headers, now: float) -> None:
-        """Take what the usage headers among *fields* say, of a reply whose body nobody here looks at."""
-        self._note(asker, usage_in(fields), now)
+    def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
+        """Learn from the usage headers among *fields*, of a reply whose body the sidecar does not read."""
+        self._note(subject, usage_in(fields), now)
 
     def on_no_reply(self, probes: Iterable[BucketName], now: float, *, at_once: bool = False) -> None:
-        """A read that was to probe these pools got no answer of Graph's; another one may do so *at_once*, or later."""
+        """Record that the probe of these limits got no answer; the next is sent *at_once*, or after a pause."""
         for name in probes:
             self.buckets.on_probe_lost(name, now, at_once=at_once)
 
-    def answered(self, asker: QuotaSubject, reply: Reply, now: float) -> None:
-        """Note whether *reply*, which is what the caller gets, refuses *asker* for a limit."""
-        if self.buckets.are_calm and not self._returning:
+    def on_delivered_reply(self, subject: QuotaSubject, reply: Reply, now: float) -> None:
+        """Record whether *reply*, which the caller gets, is a refusal for a limit."""
+        if self.buckets.are_calm and not self._returning_callers:
             return
-        self.ended(asker, now, is_refused=throttle(reply) is not None)
+        self.on_delivered(subject, now, is_refused=throttle(reply) is not None)
 
-    def ended(self, asker: QuotaSubject, now: float, *, is_refused: bool) -> None:
-        """Note whether the caller was told of a refusal: then it is let through when it comes back."""
+    def on_delivered(self, subject: QuotaSubject, now: float, *, is_refused: bool) -> None:
+        """Record whether the caller got a refusal for a limit: then its retry will be sent to Graph."""
         if is_refused:
-            self._returning.refused(asker, now)
+            self._returning_callers.record_refusal(subject, now)
         else:
-            self._returning.answered(asker, now)
+            self._returning_callers.record_answer(subject, now)
 
-    def _conclude(
-        self, name: BucketName, reply: Reply, refusal: Refusal | None, now: float, *, is_throttled: bool
+    def _end_probe(
+        self, name: BucketName, reply: Reply, refusal: LimitRefusal | None, now: float, *, is_throttled: bool
     ) -> None:
-        """Trouble of another sort tells nothing of this pool."""
+        """Record the outcome of one probe; an error of another kind says nothing about this limit."""
         if refusal is None and (is_throttled or reply.status >= 500):
             self.buckets.on_probe_lost(name, now, at_once=False)
         else:
             self.buckets.on_probe(name, refusal, now)
 
-    def _is_old_news(self, asker: QuotaSubject, usage: Headers, now: float) -> bool:
-        """Whether the same was said a moment ago: percents are whole, and most replies repeat them."""
+    def _is_old_news(self, subject: QuotaSubject, usage: Headers, now: float) -> bool:
+        """Returns whether a reply repeats the usage headers of a moment ago: percents are whole, most are repeats."""
         if not usage:
             return True
-        said = self._said.get((asker.fingerprint, ""))  # of the app: most replies tell of nothing else
-        if said is None or said.usage != usage:
-            said = self._said.get(_subject(asker, usage))
-        if said is not None and said.usage == usage and 0 <= now - said.at < _MOMENT_S:
-            said.calls += 1
+        recent = self._recent_usage.get((subject.fingerprint, ""))  # the app's: most replies have no other
+        if recent is None or recent.usage != usage:
+            recent = self._recent_usage.get(_usage_scope(subject, usage))
+        if recent is not None and recent.usage == usage and 0 <= now - recent.at < _REPEATED_WITHIN_S:
+            recent.calls += 1
             return True
         return False
 
     def _note(
-        self, asker: QuotaSubject, usage: Headers, now: float
+        self, subject: QuotaSubject, usage: Headers, now: float
     ) -> tuple[list[tuple[BucketName, UsageLevel]], bool]:
         if not usage:
             return [], False
-        asked = nodes(asker.path, asker.query)
-        self._usage.note(asker.fingerprint, _first_node(asker), usage, now)
-        told = usage_levels(usage)
-        self.descriptors.learn(asker, told)
-        named = self.descriptors.named(asker, told)
-        calls, eased = max(1, len(asked)), False
-        if said := self._said.pop(subject := _subject(asker, usage)):
-            calls += said.calls
-        self._said.put(subject, _Said(now, usage))
-        for name, gauge in tightest(named) if len(named) > 1 else named:
-            eased |= self.buckets.record(name, gauge, calls, now)
+        node_ids = nodes(subject.path, subject.query)
+        self._usage.note(subject.fingerprint, _first_node(subject), usage, now)
+        levels = usage_levels(usage)
+        self.descriptors.learn(subject, levels)
+        named = self.descriptors.levels_by_bucket(subject, levels)
+        calls, eased = max(1, len(node_ids)), False
+        if recent := self._recent_usage.pop(scope := _usage_scope(subject, usage)):
+            calls += recent.calls
+        self._recent_usage.put(scope, _RecentUsage(now, usage))
+        for name, level in tightest(named) if len(named) > 1 else named:
+            eased |= self.buckets.record(name, level, calls, now)
         return named, eased
 
 
 def throttle(reply: Reply) -> GraphError | None:
-    """Graph's word that a limit is reached, whatever the status; None for any other reply."""
-    if reply.status < 400 and reply.body.find(b'"error', 0, _SEEN_IN) < 0:
+    """Returns Graph's error if *reply* says that a limit is reached, whatever the status; else None."""
+    if reply.status < 400 and reply.body.find(b'"error', 0, _ERROR_BEGINS_WITHIN) < 0:
         return None
     error = read_error(reply.body)
     return error if error is not None and error.code in THROTTLED else None
 
 
-def _kept(reply: Reply, asker: QuotaSubject) -> Reply:
-    """Graph's refusal without what belonged to that one call; `suppress_http_code` had asked for another status."""
-    status = 400 if reply.status == 200 and _wants_no_code(asker) else reply.status
-    fields = headers.without(reply.headers, _NEVER_AGAIN)
+def _stored_refusal(reply: Reply, subject: QuotaSubject) -> Reply:
+    """Returns a refusal to give to other callers: without usage and date, status 400 in place of a forced 200."""
+    status = 400 if reply.status == 200 and _suppresses_status(subject) else reply.status
+    fields = headers.without(reply.headers, _NOT_REPEATED)
     return Reply(status, fields, reply.body, Mode.REUSED, reply.channel, detail="throttled")
 
 
-def _said_again(error: Reply, asker: QuotaSubject, seconds: float) -> Reply:
-    """*error* for one more caller, and when to come back (RFC 9110 section 10.2.3): at the soonest in a second."""
-    status = 200 if _wants_no_code(asker) else error.status
+def _refusal_with_retry_after(error: Reply, subject: QuotaSubject, seconds: float) -> Reply:
+    """Returns *error* for one more caller, with `Retry-After` (RFC 9110 section 10.2.3): at least one second."""
+    status = 200 if _suppresses_status(subject) else error.status
     return replace(error, status=status, headers=(*error.headers, ("Retry-After", str(max(1, math.ceil(seconds))))))
 
 
-def _wants_no_code(asker: QuotaSubject) -> bool:
-    return "suppress_http_code" in asker.query
+def _suppresses_status(subject: QuotaSubject) -> bool:
+    return "suppress_http_code" in subject.query
 
 
-def _is_of(name: BucketName, gauge: UsageLevel, stopped: Iterable[BucketName], stages: Stages) -> bool:
-    """Whether *gauge* says when a stopped pool is open again; an account's own reset counts once it is used up."""
-    is_told = bool(gauge.type) or gauge.percent >= stages.stop_pct
-    return is_told and any(name[:3] == other[:3] for other in stopped)
+def _names_regain(name: BucketName, level: UsageLevel, stopped: Iterable[BucketName], stages: Stages) -> bool:
+    """Returns whether *level* says when a stopped limit ends; an account's reset time counts only at 100 %."""
+    names_time = bool(level.type) or level.percent >= stages.stop_pct
+    return names_time and any(name[:3] == other[:3] for other in stopped)
 
 
-def _subject(asker: QuotaSubject, usage: Headers) -> tuple[bytes, str]:
-    """What *usage* is about: the app whatever was read, if it tells of nothing else; else the very read."""
+def _usage_scope(subject: QuotaSubject, usage: Headers) -> tuple[bytes, str]:
+    """Returns what *usage* is about: the app, if there is only the app's header; else this one read."""
     if len(usage) == 1 and usage[0][0].lower() == "x-app-usage":
-        return asker.fingerprint, ""
-    return asker.fingerprint, short(asker.path if len(asker.path) > 1 else asker.query)
+        return subject.fingerprint, ""
+    return subject.fingerprint, short(subject.path if len(subject.path) > 1 else subject.query)
 
 
-def _first_node(asker: QuotaSubject) -> str:
-    return short(next(iter(nodes(asker.path, asker.query)), ""))
+def _first_node(subject: QuotaSubject) -> str:
+    return short(next(iter(nodes(subject.path, subject.query)), ""))

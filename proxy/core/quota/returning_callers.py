@@ -1,7 +1,7 @@
-"""Who was refused for a limit, and so is let through to Graph when it comes back in its own time.
+"""Remembers which reads were refused for a limit, so that their retries are sent to Graph.
 
-A caller's own backoff is made for Graph's refusals: were its next try answered here, its tries would run out before
-Graph had been asked again. So only reads that were not refused themselves are spared while a limit is reached.
+A client's backoff is made for Graph's own refusals: if the sidecar answered the retry too, the client could give up
+before Graph had been asked again. So while a limit is reached, only reads that were not refused before are held back.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.quota.descriptors import QuotaSubject
 
 
-class Returning:
-    """The reads whose last answer was a refusal, a bounded number of them: those refused longest ago go."""
+class ReturningCallers:
+    """The reads whose last answer was a refusal; a bounded number, those refused longest ago are forgotten."""
 
     PLACES = 8192
     LASTS_S = 900.0
-    """Seconds after which nobody who was refused is expected back."""
+    """Seconds after which a refused read is forgotten: no retry is expected any more."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Start empty."""
         self._refused = Recent[bytes, float](self.PLACES, 3 * MEMO_BYTES)
 
     def __bool__(self) -> bool:
-        """Whether any read is known."""
+        """Whether any refused read is remembered."""
         return bool(self._refused)
 
-    def __contains__(self, asker: QuotaSubject) -> bool:
+    def __contains__(self, subject: QuotaSubject) -> bool:
         """Whether the last answer to this read was a refusal."""
-        return bool(self._refused) and _key(asker) in self._refused
+        return bool(self._refused) and _read_key(subject) in self._refused
 
-    def refused(self, asker: QuotaSubject, now: float) -> None:
-        """This read was refused *now*."""
-        self._refused.put(_key(asker), now)
+    def record_refusal(self, subject: QuotaSubject, now: float) -> None:
+        """Record that this read was refused at *now*."""
+        self._refused.put(_read_key(subject), now)
 
-    def answered(self, asker: QuotaSubject, now: float) -> None:
-        """This read was answered *now*; those that were refused too long ago are forgotten, a few each time."""
+    def record_answer(self, subject: QuotaSubject, now: float) -> None:
+        """Record that this read was answered at *now*; forgets two outdated refusals each time."""
         if not self._refused:
             return
-        self._refused.pop(_key(asker))
+        self._refused.pop(_read_key(subject))
         for _ in range(2):
             key, then = next(self._refused.items(), (b"", now))
             if then > now - self.LASTS_S:
@@ -47,7 +47,7 @@ class Returning:
             self._refused.pop(key)
 
 
-def _key(asker: QuotaSubject) -> bytes:
-    """A few bytes for a read, however long it is."""
-    text = f"{asker.path}\0{asker.query}".encode("utf-8", "surrogatepass")
-    return asker.fingerprint + blake2b(text, digest_size=16).digest()
+def _read_key(subject: QuotaSubject) -> bytes:
+    """Returns a key of 32 bytes at most for a read, however long the read is."""
+    text = f"{subject.path}\0{subject.query}".encode("utf-8", "surrogatepass")
+    return subject.fingerprint + blake2b(text, digest_size=16).digest()

@@ -98,7 +98,7 @@ class _Meter:
         """Graph said so."""
         if not self.told:
             self.began = gauge.percent, now
-        self.percent, self.lasts_s, self.told = gauge.percent, gauge.lasts_s, now
+        self.percent, self.lasts_s, self.told = gauge.percent, gauge.regain_s, now
         calls = self.then.look(now)
         if calls and gauge.percent < _FULL:
             self.cost = max(0.0, gauge.percent - self._from_before(now)) / calls
@@ -197,7 +197,7 @@ class Counterfactual:
     def _hear_of_limits(self, told: AccessLogEntry, asker: QuotaSubject, now: float) -> None:
         if told.usage:
             self._learn(asker, told.usage, now)
-        for name, gauge in tightest(self._then.descriptors.named(asker, told.usage)):
+        for name, gauge in tightest(self._then.descriptors.levels_by_bucket(asker, told.usage)):
             self._meter(name).tell(gauge, now)
         if told.code in THROTTLED and (error := throttle(_error(told, ()))) is not None:
             for name in self._then.descriptors.stopped_by(asker, error):
@@ -225,7 +225,7 @@ class Counterfactual:
         ]
 
     def _names(self, asker: QuotaSubject) -> list[BucketName]:
-        names = self._then.descriptors.names(asker)
+        names = self._then.descriptors.bucket_names(asker)
         for name in names:
             if name.kind == "app":
                 self._meter(name)

@@ -157,7 +157,7 @@ class Replay:
         )
 
     def _replied(self, told: AccessLogEntry, request: Request, bill: RequestCost, reply: Reply, tally: Tally) -> None:
-        bill.avoid(ledger.avoided(reply, bill.owed))
+        bill.avoid(ledger.calls_avoided(reply, bill.unsent))
         if reply.mode is Mode.REVALIDATED:
             bill.avoid_bytes(told.size)
         tally.throttled += limiter.throttle(reply) is not None
@@ -179,7 +179,7 @@ def _causes(told: AccessLogEntry) -> dict[str, int]:
     What passes through is held back for a limit's sake alone.
     """
     reply = Reply(told.status, (), b"", Mode(told.mode), detail=told.detail)
-    causes = dict(ledger.avoided(reply, told.avoided))
+    causes = dict(ledger.calls_avoided(reply, told.avoided))
     usual = "throttle" if told.mode == Mode.SKIPPED else "fresh"
     return causes or ({usual: told.avoided} if told.avoided else {})
 

@@ -18,7 +18,7 @@ from proxy.core.batch import window
 from proxy.core.batch.window import GRAPH_LIMIT, Limits
 from proxy.core.cache import policy
 from proxy.core.cache.invalidation import InvalidationIndex
-from proxy.core.cache.key import Keys, Twins
+from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
 from proxy.core.merge import ids, projection, selection
@@ -29,7 +29,7 @@ from proxy.core.quota.bucket import Stages
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
-from proxy.core.quota.limiter import FOLLOWING, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.core.quota.limiter import RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
 from proxy.core.replay.counterfactual import SupposedReply
 from proxy.core.replay.event_queue import TURN_S, Done, EventQueue
 from proxy.core.routing.rules import RuleBook
@@ -133,11 +133,11 @@ class Simulator:
         self._quota = Limiter(stages, shared=shared)
         self._touches, self._lore = InvalidationIndex(), MergeHistory()
         self._entries: dict[bytes, Entry] = {}
-        self._flights: dict[Twins, _Flight] = {}
+        self._flights: dict[FlightKey, _Flight] = {}
         self._companies: dict[_Lane, _Company] = {}
         self._merged: dict[_Lane, list[_Merged]] = {}
         self._behind: set[bytes] = set()
-        self._patients: dict[Twins, list[_Patient]] = {}
+        self._patients: dict[FlightKey, list[_Patient]] = {}
         self._lines: dict[BucketName | None, list[_Patient]] = {}
 
     def hold(self, request: Request, asked: float) -> None:
@@ -164,25 +164,25 @@ class Simulator:
         asker = self._asker(request)
 
         def answered(reply: Reply) -> None:
-            self._quota.answered(asker, reply, self.agenda.now)
+            self._quota.on_delivered_reply(asker, reply, self.agenda.now)
             done(reply)
 
-        self._coalesce(self._quota.returning(request, asker), caller, answered)
+        self._coalesce(self._quota.mark_after_refusal(request, asker), caller, answered)
 
     # --- coalescer ---
 
     def _coalesce(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
-        if request.directives.stays_alone:
+        if request.directives.forbids_sharing:
             self._several(request, caller, done)
             return
         key = self._keys.flight(request)
         if (flight := self._flights.get(key)) is not None:
-            if flight.has_time and not request.has_time:
+            if flight.has_time and not request.is_low_priority:
                 flight.has_time = False
                 self._urge(key)
             flight.others.append(done)
             return
-        flight = self._flights[key] = _Flight(self._named(request), request.has_time)
+        flight = self._flights[key] = _Flight(self._named(request), request.is_low_priority)
 
         def landed(reply: Reply) -> None:
             if self._flights.get(key) is flight:
@@ -254,7 +254,7 @@ class Simulator:
 
     def _join(self, one: _Waiting) -> None:
         family = self._family(one.request)
-        lanes = [(family, False), (family, True)] if one.request.has_time else [(family, False)]
+        lanes = [(family, False), (family, True)] if one.request.is_low_priority else [(family, False)]
         flights = (flight for lane in lanes for flight in self._merged.get(lane, ()) if one.names <= flight.names)
         if (flight := next(flights, None)) is not None:
             flight.aboard.append(one)
@@ -355,7 +355,7 @@ class Simulator:
 
     def _look(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
         entry, terms = self._held(request), self._terms(request)
-        plan = policy.plan(request, entry.held if entry else None, terms, self.agenda.now)
+        plan = policy.plan(request, entry.meta if entry else None, terms, self.agenda.now)
         match plan:
             case policy.Refuse():
                 done(errors.reply_of(errors.NotHeld("nothing that is held will do")))
@@ -367,12 +367,12 @@ class Simulator:
 
     def _answer_own(self, request: Request, caller: SimulatedCaller) -> Reply | None:
         entry, terms = self._held(request), self._terms(request)
-        plan = policy.plan(request, entry.held if entry else None, terms, self.agenda.now)
+        plan = policy.plan(request, entry.meta if entry else None, terms, self.agenda.now)
         return self._reuse(request, plan, entry, caller) if isinstance(plan, policy.Reuse) and entry else None
 
     def _reuse(self, request: Request, plan: policy.Reuse, entry: Entry, caller: SimulatedCaller) -> Reply:
-        if plan.behind:
-            self._ask_behind(request.with_validator(policy.validator_for(entry.held, request)), entry, caller)
+        if plan.in_background:
+            self._ask_behind(request.with_validator(policy.validator_for(entry.meta, request)), entry, caller)
         return policy.reuse(entry, plan, self._terms(request), self.agenda.now)
 
     def _ask_behind(self, request: Request, entry: Entry, caller: SimulatedCaller) -> None:
@@ -426,7 +426,7 @@ class Simulator:
 
     def _cover(self, inquiry: _Inquiry, detail: str) -> Reply | None:
         terms, now, entry = self._terms(inquiry.request), self.agenda.now, inquiry.entry
-        if entry and policy.may_cover(entry.held, inquiry.request.directives, terms, now):
+        if entry and policy.may_cover(entry.meta, inquiry.request.directives, terms, now):
             return policy.cover(entry, terms, now, detail)
         return None
 
@@ -434,7 +434,9 @@ class Simulator:
 
     def _govern(self, inquiry: _Inquiry) -> None:
         now = self.agenda.now
-        verdict = self._quota.admit(inquiry.asker, inquiry.request.priority, now, returns=inquiry.request.returns)
+        verdict = self._quota.admit(
+            inquiry.asker, inquiry.request.priority, now, after_refusal=inquiry.request.after_refusal
+        )
         if not isinstance(verdict, Wait):
             self._go(inquiry, verdict)
             return
@@ -460,7 +462,7 @@ class Simulator:
         _drop(self._lines, patient.pool, patient)
         has_waited = urged or now >= patient.end
         verdict = self._quota.admit(
-            patient.inquiry.asker, request.priority, now, has_waited=has_waited, returns=request.returns
+            patient.inquiry.asker, request.priority, now, has_waited=has_waited, after_refusal=request.after_refusal
         )
         if isinstance(verdict, Wait):
             self._stand(patient, verdict)
@@ -474,14 +476,14 @@ class Simulator:
         for patient in self._lines.get(pool, [])[:count]:
             self.agenda.at(self.agenda.now, partial(self._ask_again, patient))
 
-    def _urge(self, key: Twins) -> None:
+    def _urge(self, key: FlightKey) -> None:
         for patient in list(self._patients.get(key, ())):
             self._ask_again(patient, urged=True)
 
     def _go(self, inquiry: _Inquiry, verdict: Verdict, waited_for: BucketName | None = None) -> None:
         if isinstance(verdict, Halt):
             inquiry.done(self._cover(inquiry, "throttled") or verdict.reply)
-            self._wake(waited_for, FOLLOWING)
+            self._wake(waited_for, RELEASED_PER_REPLY)
         elif isinstance(verdict, Go):
             self._send(inquiry, verdict.probes, waited_for)
 
@@ -496,7 +498,7 @@ class Simulator:
     # --- Graph ---
 
     def _send(self, inquiry: _Inquiry, probes: tuple[BucketName, ...], waited_for: BucketName | None) -> None:
-        held = inquiry.entry.held.asked if inquiry.entry else 0.0
+        held = inquiry.entry.meta.asked_at if inquiry.entry else 0.0
         answer = self._graph.answer(inquiry.caller.told, inquiry.request, inquiry.asker, self.agenda.now, held=held)
         inquiry.caller.bill.send(answer.calls - answer.uncertain)
         inquiry.caller.bill.send(answer.uncertain, is_counted=False)
@@ -509,7 +511,7 @@ class Simulator:
             else:
                 self._heard(self._quota.on_reply(inquiry.asker, answer.reply, self.agenda.now, probes))
             self._settle(inquiry, answer.reply)
-            self._wake(waited_for, FOLLOWING)
+            self._wake(waited_for, RELEASED_PER_REPLY)
 
         self.agenda.at(began + answer.seconds, landed)
 

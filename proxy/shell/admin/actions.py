@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import web
 
-from proxy.core.cache.purge import Order, read_order
+from proxy.core.cache.purge import PurgeOrder, read_order
 from proxy.core.http.errors import BadRequest
 from proxy.core.routing.admin_access import Access
 from proxy.shell.admin.app import failure
@@ -77,7 +77,7 @@ def log_route(change: Callable[..., Mapping[str, object]]) -> dict[Access, list[
     return {Access.ACT: [web.post("/log", log)]}
 
 
-def purge_route(purge: Callable[[Order], Awaitable[Mapping[str, object]]]) -> web.RouteDef:
+def purge_route(purge: Callable[[PurgeOrder], Awaitable[Mapping[str, object]]]) -> web.RouteDef:
     """The row of the admin listener's table."""
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from proxy.core.graph import lax_json, paging
 from proxy.core.http.errors import Large, Nonsense, reply_of
 from proxy.core.model import Headers, Mode, Reply
 from proxy.core.observe.access_log import Passage
-from proxy.core.quota.ledger import RequestCost, avoided
+from proxy.core.quota.ledger import RequestCost, calls_avoided
 from proxy.core.reply import render
 from proxy.core.reply.render import LinkOrigin
 from proxy.core.routing.classify import Bypass, Read
@@ -134,7 +134,7 @@ class ClientBatchSlots:
         """The slot of a read that is not asked, for *reply* is what Graph said of its limit."""
         told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
         self._told[at] = told
-        self.bills[at].avoid(avoided(reply, self.bills[at].owed))
+        self.bills[at].avoid(calls_avoided(reply, self.bills[at].unsent))
         self.passed(at, told, 0.0, writes=False, batch="")
 
     def passed(self, at: int, told: object, seconds: float, *, writes: bool, batch: str) -> None:

@@ -15,7 +15,7 @@ from proxy.core.memory.budget import Budget
 from proxy.core.model import Credential, Headers, Reply
 from proxy.core.observe.access_log import Passage
 from proxy.core.quota.descriptors import QuotaSubject
-from proxy.core.quota.ledger import RequestCost, avoided, was_counted_unread
+from proxy.core.quota.ledger import RequestCost, calls_avoided, was_counted_unread
 from proxy.core.reply import render
 from proxy.core.routing import target as routing_target
 from proxy.core.routing.classify import Bypass, Read, classify, credential
@@ -181,7 +181,7 @@ class DownstreamHandler:
 
     def _held_back(self, reply: Reply, passage: Passage, bill: RequestCost) -> web.StreamResponse:
         """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
-        bill.avoid(avoided(reply, bill.owed))
+        bill.avoid(calls_avoided(reply, bill.unsent))
         self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
         return respond(render.bare(reply))
 

@@ -79,9 +79,9 @@ class ReadHandler:
         """
         request = read.request
         asker = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
-        request = replace(request, returns=True) if returns else self.quota.returning(request, asker)
+        request = replace(request, after_refusal=True) if returns else self.quota.mark_after_refusal(request, asker)
         reply = await self._ask(request, bill)
-        self.quota.answered(asker, reply, self.now())
+        self.quota.on_delivered_reply(asker, reply, self.now())
         return reply
 
     async def _ask(self, request: Request, bill: RequestCost) -> Reply:

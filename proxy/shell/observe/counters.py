@@ -171,7 +171,7 @@ class Counters:
         """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
         route = self._routes.label(request.path)
         self._ended(reply.mode, route, dressed.status, seconds)
-        bill.avoid(ledger.avoided(reply, bill.owed))
+        bill.avoid(ledger.calls_avoided(reply, bill.unsent))
         if reply.mode is Mode.REVALIDATED:
             bill.avoid_bytes(len(reply.body))
         if reply.window_s is not None and reply.mode is not Mode.COALESCED:
@@ -250,7 +250,7 @@ class Counters:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)
         if self.telling:
-            outcome = Outcome(status, 0, seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
+            outcome = Outcome(status, 0, seconds, bill.asked, bill.avoided, bill.sent, bill.uncertain)
             self.telling.passed(passage, outcome, route, bill, batch)
 
     def failed(self, error: SidecarError, path: str = "", bill: RequestCost | None = None) -> None:
@@ -262,7 +262,7 @@ class Counters:
             told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
             self.tracer.end(bill, error.status, told)
         if self.telling:
-            sums = (bill.asked, bill.spared, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
+            sums = (bill.asked, bill.avoided, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
             self.telling.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
 
     def shed(self, error: SidecarError, count: int) -> None:
@@ -396,4 +396,4 @@ class Counters:
 
 
 def _outcome(bill: RequestCost, reply: Reply, seconds: float) -> Outcome:
-    return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.spared, bill.sent, bill.uncertain)
+    return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.avoided, bill.sent, bill.uncertain)

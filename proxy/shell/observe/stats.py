@@ -9,7 +9,7 @@ from typing import Any
 from proxy.core.model import Mode
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import troubles
-from proxy.core.quota.ledger import CAUSES, Line
+from proxy.core.quota.ledger import CAUSES, LedgerLine
 from proxy.shell.observe.counters import PUSHED, Counters
 
 TOP = 20
@@ -91,7 +91,7 @@ def _paced(telemetry: Counters) -> dict[str, dict[str, float]]:
     }
 
 
-def _route(telemetry: Counters, route: str, line: Line) -> dict[str, object]:
+def _route(telemetry: Counters, route: str, line: LedgerLine) -> dict[str, object]:
     took = telemetry.took.get(route)
     p50 = round(took.quantile(0.5) * 1000, 1) if took else 0.0
     return {"route": route, **_shown(line), "bytes_avoided": line.bytes_avoided, "p50_ms": p50}
@@ -112,9 +112,9 @@ def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:
     return pool["stage"] == "stop", pool["percent"]
 
 
-def _top(lines: Mapping[str, Line]) -> list[tuple[str, Line]]:
+def _top(lines: Mapping[str, LedgerLine]) -> list[tuple[str, LedgerLine]]:
     return sorted(lines.items(), key=lambda item: item[1].asked, reverse=True)[:TOP]
 
 
-def _shown(line: Line) -> dict[str, int]:
+def _shown(line: LedgerLine) -> dict[str, int]:
     return {"asked": line.asked, "counted": line.counted, "uncertain": line.uncertain, "avoided": line.avoided}

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from proxy.core.cache import policy
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
-from proxy.core.cache.purge import Purges, Subject
+from proxy.core.cache.purge import Purges, PurgeSubject
 from proxy.core.graph.errors import ends_token
 from proxy.core.http.errors import Large, NotHeld, SidecarError, Throttled, reply_of
 from proxy.core.model import LOW_PRIORITY, Entry, EntryMeta, Reply, Request
@@ -160,7 +160,7 @@ class Cache:
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
         entry = await found.entry()
-        if entry is not None and entry.held.asked > self._now():
+        if entry is not None and entry.meta.asked_at > self._now():
             entry = None  # the clock was ahead then: nothing tells which of the two is newer
         settled = policy.learn(request, entry, answer, terms, asked)
         if settled.keep is not None:
@@ -179,15 +179,15 @@ class Cache:
 
     def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> policy.Terms:
         """What bears on *request* where it may be answered from *entry*: it may list what was changed."""
-        if entry is not None and self._touches.may_concern(key, entry.held.asked):
+        if entry is not None and self._touches.must_learn(key, entry.meta.asked_at):
             fingerprint = self._keys.fingerprint(request.credential)
-            self._touches.learn(key, request, fingerprint, entry.body, entry.held.asked)
+            self._touches.learn(key, request, fingerprint, entry.body, entry.meta.asked_at)
         return self._terms(request)
 
     async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
         terms = self._terms(request)
         plan = policy.plan(request, found.held, terms, self._now())
-        if isinstance(plan, policy.Reuse) and found.held and self._touches.may_concern(key, found.held.asked):
+        if isinstance(plan, policy.Reuse) and found.held and self._touches.must_learn(key, found.held.asked_at):
             terms = self._terms_of(request, key, await found.entry())
             plan = policy.plan(request, found.held, terms, self._now())
         return plan, terms
@@ -199,8 +199,8 @@ class Cache:
         entry = await found.entry()
         if entry is None:
             return None
-        if plan.behind:
-            self._ask_behind(self._inquiry(request, policy.validator_for(entry.held, request), key, terms, found))
+        if plan.in_background:
+            self._ask_behind(self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found))
         return policy.reuse(entry, plan, terms, self._now())
 
     def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
@@ -209,13 +209,13 @@ class Cache:
         assert entry is not None  # noqa: S101 - the caller has looked
         if settled.write:
             fingerprint = self._keys.fingerprint(request.credential)
-            self._touches.on_stored(inquiry.key, request, fingerprint, entry.body, entry.held.asked)
+            self._touches.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
             self._purges.note(inquiry.key, self._subject(request))
         return self._store.keep(inquiry.key, _token(request), entry, write=settled.write)
 
-    def _subject(self, request: Request) -> Subject:
+    def _subject(self, request: Request) -> PurgeSubject:
         fingerprint = self._keys.fingerprint(request.credential)
-        return Subject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
+        return PurgeSubject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
 
     async def _find(self, key: bytes, request: Request) -> _Found:
         """What is held, unless an order was to forget it: of what an earlier run left, only its reader can tell."""
@@ -229,13 +229,13 @@ class Cache:
 
     def _is_forgotten(self, request: Request, held: EntryMeta) -> bool:
         """Whether an order was to forget *held*; when that was asked for is not known if it seems to be to come."""
-        asked = held.asked if held.asked <= self._now() else 0.0
+        asked = held.asked_at if held.asked_at <= self._now() else 0.0
         return self._purges.has_forgotten(self._subject(request), asked)
 
     async def _look(self, key: bytes, request: Request) -> _Found:
         """A validator that is known leaves at once, while its body is read from the disk."""
         if entry := self._store.hot(key):
-            return _Found(entry.held, entry)
+            return _Found(entry.meta, entry)
         loading = self._store.load(key, _token(request))
         if held := self._store.held(key):
             self._purges.note(key, self._subject(request))
@@ -243,7 +243,7 @@ class Cache:
         if (entry := await loading) is None:
             return NOTHING
         self._purges.note(key, self._subject(request))
-        return _Found(entry.held, entry)
+        return _Found(entry.meta, entry)
 
     def _inquiry(self, request: Request, validator: str, key: bytes, terms: policy.Terms, found: _Found) -> Inquiry:
         return Inquiry(request.with_validator(validator), key, terms, found, self._now())
@@ -268,7 +268,7 @@ class Cache:
         """What is held, where a rule lets it stand in for an answer that Graph could not give, or was not asked for."""
         entry, now = await inquiry.found.entry(), self._now()
         terms = self._terms_of(inquiry.request, inquiry.key, entry)
-        if entry and policy.may_cover(entry.held, inquiry.request.directives, terms, now):
+        if entry and policy.may_cover(entry.meta, inquiry.request.directives, terms, now):
             return policy.cover(entry, terms, now, detail)
         return None
 

@@ -40,13 +40,13 @@ class Coalescer:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
-        if request.directives.stays_alone:
+        if request.directives.forbids_sharing:
             return await self._onward(request)
         key = self._key(request)
         flight = self._flights.get(key)
         if flight is None:
             return await self._wait(key, self._start(key, request))
-        if flight.has_time and not request.has_time:  # nobody waits behind a read of lower priority
+        if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
             flight.has_time = False
             self._urge(request)
         return (await self._wait(key, flight)).shared()
@@ -60,7 +60,7 @@ class Coalescer:
 
     def _start(self, key: Hashable, request: Request) -> _Flight:
         task = asyncio.ensure_future(self._onward(request))
-        flight = self._flights[key] = _Flight(task, self._names(request), request.has_time)
+        flight = self._flights[key] = _Flight(task, self._names(request), request.is_low_priority)
         task.add_done_callback(lambda _done: self._forget(key, flight))
         return flight
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
-from proxy.core.cache.purge import Order, Purges
+from proxy.core.cache.purge import PurgeOrder, Purges
 from proxy.core.cache.subscriptions import Subscriptions
 from proxy.core.graph.webhooks import Event
 from proxy.core.model import Credential, EntryMeta
@@ -85,7 +85,7 @@ class Invalidator:
         if events and self.others is not None:
             self.others.changed(events)
 
-    async def purge(self, order: Order) -> dict[str, object]:
+    async def purge(self, order: PurgeOrder) -> dict[str, object]:
         """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
 
         It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
@@ -101,7 +101,7 @@ class Invalidator:
         durable = await self.store.note(self.purges.save())
         return {"dropped": dropped, "marked": is_marked, "durable": durable}
 
-    def _forget(self, order: Order, when: float) -> tuple[int | float | str, bool]:
+    def _forget(self, order: PurgeOrder, when: float) -> tuple[int | float | str, bool]:
         names = self.touches.tags_showing(order.id) if order.id else ()
         keys = self.purges.add(order, names, when)
         self._close(names)

@@ -68,11 +68,11 @@ class LimiterBypass:
 
     def returns(self, asker: QuotaSubject) -> bool:
         """Whether *asker* was last told of a refusal for a limit."""
-        return self.quota.returns(asker)
+        return self.quota.comes_after_refusal(asker)
 
     def answered(self, asker: QuotaSubject, reply: Reply) -> None:
         """Note whether *reply*, which *asker* gets, is a refusal for a limit."""
-        self.quota.answered(asker, reply, self.now())
+        self.quota.on_delivered_reply(asker, reply, self.now())
 
     def admit(self, asker: QuotaSubject, *, returns: bool = False) -> Probes:
         """Let a read go now; of what it probes somebody has to hear. Raises Throttled.
@@ -80,7 +80,7 @@ class LimiterBypass:
         A caller that *returns* after a refusal is let through, unless Graph named a time.
         """
         returns = returns or self.returns(asker)
-        verdict = self.quota.admit(asker, _FIRST, self.now(), has_waited=True, returns=returns)
+        verdict = self.quota.admit(asker, _FIRST, self.now(), has_waited=True, after_refusal=returns)
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
         return verdict.probes if isinstance(verdict, Go) else ()
@@ -95,13 +95,13 @@ class LimiterBypass:
         try:
             probes = self.admit(asker)
         except Throttled:
-            self.quota.ended(asker, self.now(), is_refused=True)
+            self.quota.on_delivered(asker, self.now(), is_refused=True)
             raise
         try:
             yield passing
         finally:
             if passing.status:
-                self.quota.ended(asker, self.now(), is_refused=passing.status >= _REFUSED)
+                self.quota.on_delivered(asker, self.now(), is_refused=passing.status >= _REFUSED)
             if probes and 0 < passing.status < _REFUSED:
                 self.heard(who, Reply(passing.status, (), b""), path, query, probes)
             elif probes:

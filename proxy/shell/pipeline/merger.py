@@ -143,7 +143,7 @@ class Merger:
 
     async def _join(self, request: Request) -> Reply:
         own, family = _names(request), self._family(request)
-        lanes = [(family, False), (family, True)] if request.has_time else [(family, False)]
+        lanes = [(family, False), (family, True)] if request.is_low_priority else [(family, False)]
         flights = (flight for lane in lanes for flight in self._flights.get(lane, ()) if own <= flight.names)
         flight = next(flights, None)
         if flight is None:
@@ -174,7 +174,7 @@ class Merger:
         """As few reads as may be for *waiting*, on their way."""
         first, now = waiting[0].request, self._clock()
         family, rule = self._family(first), self._rule(first)
-        lane = family, first.has_time
+        lane = family, first.is_low_priority
 
         def may(names: selection.FieldSet) -> bool:
             return self._lore.may_merge(family, names, now) and self._rule(selection.with_fields(first, names)) == rule

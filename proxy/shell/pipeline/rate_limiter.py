@@ -18,7 +18,7 @@ from proxy.core.http.errors import Throttled
 from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
-from proxy.core.quota.limiter import FOLLOWING, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.core.quota.limiter import RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
 from proxy.shell import Layer
 
 _log = logging.getLogger("graph_sidecar.quota")
@@ -76,14 +76,14 @@ class RateLimiter:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
         asker, now = QuotaSubject(self._keys.fingerprint(request.credential), request.path, request.query), self._now()
-        verdict = self._quota.admit(asker, request.priority, now, returns=request.returns)
+        verdict = self._quota.admit(asker, request.priority, now, after_refusal=request.after_refusal)
         if not isinstance(verdict, Wait):
             return await self._go(request, asker, verdict)
         verdict, pool = await self._turn(request, asker, verdict, now)
         try:
             return _told_why(await self._go(request, asker, verdict), "paced")
         finally:
-            self._wake(pool, FOLLOWING)
+            self._wake(pool, RELEASED_PER_REPLY)
 
     def promote(self, request: Request) -> None:
         """Somebody who has no time waits for the twin of *request* now: let it go."""
@@ -129,7 +129,7 @@ class RateLimiter:
                 wait, is_over = verdict, await self._stand(patient, verdict, end)
                 has_waited = is_over or patient.urged
                 verdict = self._quota.admit(
-                    asker, request.priority, self._now(), has_waited=has_waited, returns=request.returns
+                    asker, request.priority, self._now(), has_waited=has_waited, after_refusal=request.after_refusal
                 )
         self._witness.paced(self._now() - began, wait.bucket.label)
         return verdict, wait.bucket
@@ -160,7 +160,7 @@ class RateLimiter:
         except TimeoutError:
             return seconds >= left
         except asyncio.CancelledError:
-            self._wake(wait.bucket, FOLLOWING)
+            self._wake(wait.bucket, RELEASED_PER_REPLY)
             raise
         finally:
             del line[patient]

@@ -17,7 +17,7 @@ KNOWN_COST = 420
 
 def size_of(entry: Entry) -> int:
     """The bytes of memory that *entry* takes."""
-    size = len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.held.proofs)
+    size = len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.meta.proofs)
     return size + size // 5  # what the allocator loses between blocks that come and go
 
 

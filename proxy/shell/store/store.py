@@ -93,7 +93,7 @@ class Store:
         """What is known of the entry without reading the disk."""
         entry = self._memory.peek(key)
         if entry is not None:
-            return entry.held
+            return entry.meta
         known = self._index.get(key) if self._disk is not None and self._disk.ready else None
         return None if known is None else known.held
 
@@ -127,7 +127,7 @@ class Store:
         now = self._clock()
         known = self._index.get(key)
         if not write and known is not None and now - known.written < self._bounds.rewrite_s:
-            self._index.put(key, entry.held, known.written)
+            self._index.put(key, entry.meta, known.written)
         elif write or known is not None:
             self._write(disk, key, token, entry, now)
 
@@ -259,11 +259,11 @@ class Store:
             self._index.drop(key)
             return None
         known = self._index.get(key)
-        if known is not None and known.held.etag == entry.held.etag:
+        if known is not None and known.held.etag == entry.meta.etag:
             # Graph has confirmed this body since it was written; only the index has heard.
-            entry = replace(entry, held=known.held)
+            entry = replace(entry, meta=known.held)
         self._memory.put(key, entry)
-        self._index.put(key, entry.held, self._clock() if known is None else known.written)
+        self._index.put(key, entry.meta, self._clock() if known is None else known.written)
         return entry
 
     # --- writing behind ---
@@ -276,7 +276,7 @@ class Store:
 
     def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
         if disk.accepting and self._pending.put(key, token, entry):
-            self._index.put(key, entry.held, now)
+            self._index.put(key, entry.meta, now)
             self._wake()
         else:
             self._index.drop(key)

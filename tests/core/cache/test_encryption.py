@@ -22,11 +22,11 @@ HELD = EntryMeta('"e1"', "batch", 1_700_000_000.25, may_be_fresh=True, proofs=(b
 tokens = st.text(max_size=40)
 entries = st.builds(
     Entry,
-    held=st.builds(
+    meta=st.builds(
         EntryMeta,
         etag=st.text(max_size=50),
         channel=st.sampled_from(["batch", "direct"]),
-        asked=st.floats(allow_nan=False),
+        asked_at=st.floats(allow_nan=False),
         may_be_fresh=st.booleans(),
         proofs=st.lists(st.binary(max_size=16), max_size=3).map(tuple),
     ),

@@ -3,8 +3,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.cache.invalidation import EAGERLY, InvalidationIndex
-from proxy.core.cache.tags import SOMEBODY, TagIndex
+from proxy.core.cache.invalidation import LEARNED_AT_ONCE, InvalidationIndex
+from proxy.core.cache.tags import UNKNOWN_OBJECT, TagIndex
 from proxy.core.model import Request
 from tests.core.samples import request
 
@@ -22,7 +22,7 @@ class Forgetful(InvalidationIndex):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kin = FewKin()
+        self._tags = FewKin()
 
 
 class FewKin(TagIndex):
@@ -74,23 +74,23 @@ def test_lists_change_with_what_they_list() -> None:
     """A list that was learned from is touched by a write to what it lists."""
     touches = InvalidationIndex()
     touches.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
-    assert touches.record_write(("11",), ANN, 10) == ("11", SOMEBODY, "/act_1/ads")
+    assert touches.record_write(("11",), ANN, 10) == ("11", UNKNOWN_OBJECT, "/act_1/ads")
     assert touches.invalidated_at(edge(1), ANN) == 10
-    assert not touches.may_concern(b"k", 5)
+    assert not touches.must_learn(b"k", 5)
 
 
 def test_a_list_of_an_earlier_run() -> None:
     """What was never learned from is looked at once something has changed since it was asked for, and not before."""
     touches = InvalidationIndex()
-    assert not touches.may_concern(b"k", 5)
+    assert not touches.must_learn(b"k", 5)
     touches.record_write(("99",), ANN, 4)
-    assert not touches.may_concern(b"k", 5)
+    assert not touches.must_learn(b"k", 5)
     touches.record_write(("11",), ANN, 10)
-    assert touches.may_concern(b"k", 5)
+    assert touches.must_learn(b"k", 5)
     assert touches.invalidated_at(edge(1), ANN) == 0
     touches.learn(b"k", edge(1), ANN, page("11"), asked=5)
     assert touches.invalidated_at(edge(1), ANN) == 10
-    assert not touches.may_concern(b"k", 5)
+    assert not touches.must_learn(b"k", 5)
     touches.learn(b"l", edge(2), ANN, page("12"), asked=5)
     assert touches.invalidated_at(edge(2), ANN) == 0
 
@@ -100,8 +100,8 @@ def test_a_large_body_is_learned_from_later() -> None:
     touches = InvalidationIndex()
     touches.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
     touches.record_write(("11",), ANN, 10)
-    touches.on_stored(b"k", edge(1), ANN, page("12") + b" " * EAGERLY, asked=10)
-    assert touches.may_concern(b"k", 10)
+    touches.on_stored(b"k", edge(1), ANN, page("12") + b" " * LEARNED_AT_ONCE, asked=10)
+    assert touches.must_learn(b"k", 10)
 
 
 @given(writes)
@@ -142,7 +142,7 @@ def test_a_touched_object_is_never_fresh(steps: list[tuple[object, ...]]) -> Non
             held[number] = asked, (f"act_{number % 3}", *ids)
             touches.on_stored(b"%d" % number, edge(number), ANN, page(*ids), asked)
         for number, (asked, shown) in held.items():
-            if touches.may_concern(b"%d" % number, asked):
+            if touches.must_learn(b"%d" % number, asked):
                 touches.learn(b"%d" % number, edge(number), ANN, page(*shown[1:]), asked)
             since = max(changed.get(node, 0.0) for node in shown)
             assert since < asked or touches.invalidated_at(edge(number), ANN) >= asked

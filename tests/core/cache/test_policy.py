@@ -27,7 +27,7 @@ from tests.core.samples import BODY, ETAG, TYPED, entry, reply, request
 FRESH = Rule(fresh_s=60)
 LENIENT = Rule(fresh_s=60, stale_if_error_s=600, stale_while_revalidate_s=30)
 OTHER = b"another proof"
-BEHIND = Reuse(behind=True, detail="stale-while-revalidate")
+BEHIND = Reuse(in_background=True, detail="stale-while-revalidate")
 STALE = Reuse(detail="max-stale")
 
 
@@ -38,7 +38,7 @@ def terms(rule: Rule = FRESH, proof: bytes = b"", invalidated_at: float = 0.0) -
 
 def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None) -> Settled:
     """What *answer*, asked for at 1030, makes of what is *held*."""
-    asked = request(validator=held.held.etag if held else "")
+    asked = request(validator=held.meta.etag if held else "")
     made = settle(asked, held, answer, given or terms(), 1030)
     assert made is not None
     return made
@@ -98,7 +98,7 @@ def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None
 )
 def test_plan(now: float, rule: Rule, wishes: CacheDirectives, expected: Plan) -> None:
     """What is held is served unasked only within the operator's rule and the caller's wish, else it is confirmed."""
-    assert plan(request(directives=wishes), entry(asked=1000).held, terms(rule), now) == expected
+    assert plan(request(directives=wishes), entry(asked=1000).meta, terms(rule), now) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_plan_with_nothing_held(wishes: CacheDirectives, expected: Plan) -> None
 )
 def test_never_without_asking(held: Entry, given: Terms) -> None:
     """An unfinished body, an unchecked proof, or a write since: then not even a lenient rule serves what is held."""
-    assert plan(request(), held.held, given, 1001) == Ask(ETAG)
-    assert plan(request(directives=CacheDirectives(only_if_cached=True)), held.held, given, 1001) == Refuse()
-    assert not may_cover(held.held, CacheDirectives(), given, 1001)
+    assert plan(request(), held.meta, given, 1001) == Ask(ETAG)
+    assert plan(request(directives=CacheDirectives(only_if_cached=True)), held.meta, given, 1001) == Refuse()
+    assert not may_cover(held.meta, CacheDirectives(), given, 1001)
     assert settled(reply(500), held, given).reply.status == 500
 
 
@@ -140,7 +140,7 @@ def test_never_without_asking(held: Entry, given: Terms) -> None:
 )
 def test_a_signed_link_ends_freshness(now: float, rule: Rule, wishes: CacheDirectives, expected: Plan) -> None:
     """The earlier counts: the rule's seconds, or the end of the first link in the body; a dead link is no use stale."""
-    assert plan(request(directives=wishes), entry(asked=1000, expires=1020).held, terms(rule), now) == expected
+    assert plan(request(directives=wishes), entry(asked=1000, expires=1020).meta, terms(rule), now) == expected
 
 
 def test_the_end_of_a_link_is_kept() -> None:
@@ -148,10 +148,10 @@ def test_the_end_of_a_link_is_kept() -> None:
     linked = b'{"picture":"https:\\/\\/scontent.xx.fbcdn.net\\/a.jpg?oh=1&oe=%08X"}' % 2000
     kept = settled(reply(body=linked.replace(b"000007D0", b"65A1B2C3"))).keep
     assert kept is not None
-    assert kept.held.expires == 0x65A1B2C3
+    assert kept.meta.expires == 0x65A1B2C3
     again = settled(Reply(304, (), b""), kept).keep
     assert again is not None
-    assert (again.held.expires, again.held.asked) == (0x65A1B2C3, 1030)
+    assert (again.meta.expires, again.meta.asked_at) == (0x65A1B2C3, 1030)
 
 
 def test_a_proof_with_a_time_is_always_asked() -> None:
@@ -161,18 +161,18 @@ def test_a_proof_with_a_time_is_always_asked() -> None:
         made = settle(replace(timed, validator=ETAG), held, answer, terms(proof=OTHER), 1030)
         assert made is not None
         assert made.keep is not None
-        assert OTHER not in made.keep.held.proofs
-        assert plan(timed, made.keep.held, terms(LENIENT, proof=OTHER), 1031) == Ask(ETAG)
+        assert OTHER not in made.keep.meta.proofs
+        assert plan(timed, made.keep.meta, terms(LENIENT, proof=OTHER), 1031) == Ask(ETAG)
 
 
 def test_after_a_write_what_is_newer_is_fresh() -> None:
     """What was asked for after the last write may be reused."""
-    assert plan(request(), entry(asked=1000).held, terms(invalidated_at=999), 1001) == Reuse()
+    assert plan(request(), entry(asked=1000).meta, terms(invalidated_at=999), 1001) == Reuse()
 
 
 def test_a_proof_that_graph_accepted() -> None:
     """Under a proof that was accepted for it, what is held is reused."""
-    assert plan(request(), entry(proofs=(b"", OTHER)).held, terms(proof=OTHER), 1001) == Reuse()
+    assert plan(request(), entry(proofs=(b"", OTHER)).meta, terms(proof=OTHER), 1001) == Reuse()
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_proof_that_graph_accepted() -> None:
 )
 def test_validators(channel: Channel, wishes: CacheDirectives, expected: str) -> None:
     """An ETag goes out only in the form of asking that it was given in."""
-    assert validator_for(entry().held, request(channel=channel, directives=wishes)) == expected
+    assert validator_for(entry().meta, request(channel=channel, directives=wishes)) == expected
 
 
 # --- after it answered ------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def test_a_miss_is_stored() -> None:
     told = settled(reply(headers=(*TYPED, ("ETag", ETAG), ("x-app-usage", "{}"))), None, terms(proof=OTHER))
     assert (told.reply.mode, told.reply.stored, told.write) == (Mode.MISS, True, True)
     assert told.keep is not None
-    assert told.keep.held == entry(asked=1030, proofs=(OTHER,)).held
+    assert told.keep.meta == entry(asked=1030, proofs=(OTHER,)).meta
     assert (headers.from_stored(told.keep.headers), told.keep.body) == ((*TYPED, ("ETag", ETAG)), BODY)
 
 
@@ -206,7 +206,7 @@ def test_a_change_replaces() -> None:
     told = settled(reply(body=b'{"id":"2"}', etag='"e2"', channel=Channel.DIRECT), entry(proofs=(b"", OTHER)))
     assert (told.reply.mode, told.reply.stored, told.reply.body) == (Mode.CHANGED, True, b'{"id":"2"}')
     assert told.keep == Entry(
-        entry(asked=1030, etag='"e2"', channel=Channel.DIRECT).held,
+        entry(asked=1030, etag='"e2"', channel=Channel.DIRECT).meta,
         headers.stored((*TYPED, ("ETag", '"e2"'))),
         b'{"id":"2"}',
     )
@@ -226,7 +226,7 @@ def test_a_304_confirms_what_was_asked_about(repeated: Headers) -> None:
     assert (told.reply.header("content-type"), told.reply.header("etag")) == (TYPED[0][1], ETAG)
     assert (told.reply.header("expires"), told.reply.header("x-app-usage")) == ("new", "{}")
     assert told.keep is not None
-    assert (told.keep.held, told.keep.body, told.write) == (entry(asked=1030).held, BODY, False)
+    assert (told.keep.meta, told.keep.body, told.write) == (entry(asked=1030).meta, BODY, False)
     assert dict(headers.from_stored(told.keep.headers)).keys() == {
         "Content-Type",
         "ETag",
@@ -242,10 +242,10 @@ def test_a_304_vouches_for_the_proof_that_asked() -> None:
         made = settled(Reply(304, (), b""), kept, terms(proof=b"%d" % number)).keep
         assert made is not None
         kept = made
-    assert kept.held.proofs == (b"4", b"3", b"2", b"1")
+    assert kept.meta.proofs == (b"4", b"3", b"2", b"1")
     again = settled(Reply(304, (), b""), kept, terms(proof=b"2")).keep
     assert again is not None
-    assert again.held.proofs == (b"2", b"4", b"3", b"1")
+    assert again.meta.proofs == (b"2", b"4", b"3", b"1")
 
 
 @pytest.mark.parametrize("held", [None, entry(etag='"newer"')])
@@ -306,12 +306,12 @@ def test_what_graph_refuses_now_is_not_served_from_before(answer: Reply) -> None
     """Once Graph refuses a token or says that an object is gone, no rule serves the old body to whoever asked so."""
     doubted = settled(answer, entry(proofs=(b"", OTHER)), terms(LENIENT)).keep
     assert doubted is not None
-    assert doubted.held.proofs == (OTHER,)
-    assert plan(request(), doubted.held, terms(LENIENT), 1031) == Ask(ETAG)
-    assert plan(request(), doubted.held, terms(LENIENT, proof=OTHER), 1031) == Reuse()
+    assert doubted.meta.proofs == (OTHER,)
+    assert plan(request(), doubted.meta, terms(LENIENT), 1031) == Ask(ETAG)
+    assert plan(request(), doubted.meta, terms(LENIENT, proof=OTHER), 1031) == Reuse()
     confirmed = settled(Reply(304, (), b""), doubted, terms(LENIENT)).keep
     assert confirmed is not None
-    assert plan(request(), confirmed.held, terms(LENIENT), 1031) == Reuse()
+    assert plan(request(), confirmed.meta, terms(LENIENT), 1031) == Reuse()
 
 
 @pytest.mark.parametrize("answer", [reply(500), reply(429), reply(400, b'{"error":{"code":17}}')])
@@ -367,7 +367,7 @@ def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa:
 )
 def test_how_long_it_may_stand_in(now: float, wishes: CacheDirectives, allowed: bool) -> None:  # noqa: FBT001
     """Only for the rule's seconds, and not for a caller who wants Graph's own word."""
-    assert may_cover(entry(asked=1000).held, wishes, terms(LENIENT), now) is allowed
+    assert may_cover(entry(asked=1000).meta, wishes, terms(LENIENT), now) is allowed
 
 
 @pytest.mark.parametrize(
@@ -391,15 +391,15 @@ def test_what_is_scarce_is_spared(now: float, pressure: float, wishes: CacheDire
     """The scarcer the calls the longer an entry is fresh; where there are none to be had, what is old answers."""
     rule = Rule(fresh_s=60, stale_if_error_s=600, stretch_s=300)
     scarce = Terms(rule, pressure=pressure)
-    assert plan(request(directives=wishes), entry(asked=1000).held, scarce, now) == expected
+    assert plan(request(directives=wishes), entry(asked=1000).meta, scarce, now) == expected
 
 
 def test_without_stretch_s_nothing_is_stretched() -> None:
     """However scarce, freshness is what the rule says; a `stretch_s` below `fresh_s` takes nothing from it."""
     for stretch in (0, 30):
         scarce = Terms(Rule(fresh_s=60, stretch_s=stretch), pressure=1.0)
-        assert plan(request(), entry(asked=1000).held, scarce, 1059) == Reuse()
-        assert plan(request(), entry(asked=1000).held, scarce, 1061) == Ask(ETAG)
+        assert plan(request(), entry(asked=1000).meta, scarce, 1059) == Reuse()
+        assert plan(request(), entry(asked=1000).meta, scarce, 1061) == Ask(ETAG)
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 400))
@@ -407,7 +407,7 @@ def test_more_pressure_never_asks_more(one: float, other: float, age: float) -> 
     """What is served at some pressure is served at every higher one."""
     low, high = sorted((one, other))
     plans = [
-        plan(request(), entry(asked=1000).held, Terms(Rule(fresh_s=60, stretch_s=300), pressure=pressure), 1000 + age)
+        plan(request(), entry(asked=1000).meta, Terms(Rule(fresh_s=60, stretch_s=300), pressure=pressure), 1000 + age)
         for pressure in (low, high)
     ]
     assert isinstance(plans[1], Reuse) or not isinstance(plans[0], Reuse)
@@ -441,14 +441,14 @@ def test_what_is_not_final_is_never_fresh() -> None:
         made = settle(asked, None, reply(body=told), terms(), 1030)
         assert made is not None
         assert made.keep is not None
-        assert plan(asked, made.keep.held, terms(), 1031) != Reuse()
+        assert plan(asked, made.keep.meta, terms(), 1031) != Reuse()
 
 
 def test_a_304_makes_nothing_final() -> None:
     """An unfinished body stays unfinished when Graph confirms it."""
     kept = settled(Reply(304, (), b""), entry(may_be_fresh=False)).keep
     assert kept is not None
-    assert not kept.held.may_be_fresh
+    assert not kept.meta.may_be_fresh
 
 
 @given(
@@ -462,8 +462,8 @@ def test_no_plan_serves_what_may_not_be(
     wishes: CacheDirectives, rule: Rule, kept: Entry, touched: int, now: int
 ) -> None:
     """Whatever is configured and wished for, nothing is served unasked that is doubted, touched, or too old."""
-    proofs, expires = kept.held.proofs, kept.held.expires
-    made = plan(request(directives=wishes), kept.held, terms(rule, invalidated_at=touched), now)
+    proofs, expires = kept.meta.proofs, kept.meta.expires
+    made = plan(request(directives=wishes), kept.meta, terms(rule, invalidated_at=touched), now)
     if isinstance(made, Reuse):
         assert rule.cache
         assert b"" in proofs

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.cache.purge import Order, Purges, Subject, read_order
+from proxy.core.cache.purge import PurgeOrder, Purges, PurgeSubject, read_order
 from proxy.core.http.errors import BadRequest
 from tests.work import lines_run
 
 ANN, BOB = b"\xaa" * 16, b"\xbb" * 16
-ADS = Subject("/act_1/ads", ("act_1", "/act_1/ads"), ANN)
-AD = Subject("/11", ("11", "/11?"), BOB)
+ADS = PurgeSubject("/act_1/ads", ("act_1", "/act_1/ads"), ANN)
+AD = PurgeSubject("/11", ("11", "/11?"), BOB)
 
 
 class Few(Purges):
@@ -22,14 +22,14 @@ class Few(Purges):
 @pytest.mark.parametrize(
     "body, order",
     [
-        (b'{"path":"/act_*/ads"}', Order(path="/act_*/ads")),
-        (b'{"id":"act_1"}', Order(id="act_1")),
-        (b'{"id":"1_2"}', Order(id="1_2")),
-        (b'{"fingerprint":"aabbccddeeff"}', Order(fingerprint="aabbccddeeff")),
-        (b'{"all":true}', Order(all=True)),
+        (b'{"path":"/act_*/ads"}', PurgeOrder(path="/act_*/ads")),
+        (b'{"id":"act_1"}', PurgeOrder(id="act_1")),
+        (b'{"id":"1_2"}', PurgeOrder(id="1_2")),
+        (b'{"fingerprint":"aabbccddeeff"}', PurgeOrder(fingerprint="aabbccddeeff")),
+        (b'{"all":true}', PurgeOrder(all=True)),
     ],
 )
-def test_orders(body: bytes, order: Order) -> None:
+def test_orders(body: bytes, order: PurgeOrder) -> None:
     """Exactly one thing is said."""
     assert read_order(body) == order
 
@@ -69,17 +69,17 @@ def test_what_is_no_order(body: bytes) -> None:
 @pytest.mark.parametrize(
     "order, names, keys",
     [
-        (Order(path="/act_*/ads"), (), [b"ads"]),
-        (Order(path="/*"), (), [b"ads", b"ad"]),
-        (Order(path="/12"), (), []),
-        (Order(id="11"), ("11", "/act_1/ads"), [b"ads", b"ad"]),
-        (Order(id="act_1"), ("act_1",), [b"ads"]),
-        (Order(fingerprint="aaaaaaaaaaaa"), (), [b"ads"]),
-        (Order(fingerprint="bb" * 16), (), [b"ad"]),
-        (Order(all=True), (), [b"ads", b"ad"]),
+        (PurgeOrder(path="/act_*/ads"), (), [b"ads"]),
+        (PurgeOrder(path="/*"), (), [b"ads", b"ad"]),
+        (PurgeOrder(path="/12"), (), []),
+        (PurgeOrder(id="11"), ("11", "/act_1/ads"), [b"ads", b"ad"]),
+        (PurgeOrder(id="act_1"), ("act_1",), [b"ads"]),
+        (PurgeOrder(fingerprint="aaaaaaaaaaaa"), (), [b"ads"]),
+        (PurgeOrder(fingerprint="bb" * 16), (), [b"ad"]),
+        (PurgeOrder(all=True), (), [b"ads", b"ad"]),
     ],
 )
-def test_what_an_order_is_about(order: Order, names: tuple[str, ...], keys: list[bytes]) -> None:
+def test_what_an_order_is_about(order: PurgeOrder, names: tuple[str, ...], keys: list[bytes]) -> None:
     """What is known to be held is named at once; what is not is met later, and older than the order."""
     known = Purges()
     known.note(b"ads", ADS)
@@ -96,18 +96,19 @@ def test_orders_outlive_a_run() -> None:
     """What is written of them says the same to whoever recalls it, however often."""
     given = Purges()
     for when, (order, names) in enumerate(
-        [(Order(path="/act_*/ads"), ()), (Order(id="11"), ("11",)), (Order(fingerprint="bb" * 6), ())], start=10
+        [(PurgeOrder(path="/act_*/ads"), ()), (PurgeOrder(id="11"), ("11",)), (PurgeOrder(fingerprint="bb" * 6), ())],
+        start=10,
     ):
         given.add(order, names, when)
     later = Purges()
-    later.add(Order(path="/12"), (), 20)
+    later.add(PurgeOrder(path="/12"), (), 20)
     for _start in range(2):
         later.load(given.save(), 30)
     assert [(later.has_forgotten(ADS, when), later.has_forgotten(AD, when)) for when in (10, 11, 12, 13)] == [
         (True, True), (False, True), (False, True), (False, False),
     ]  # fmt: skip
-    assert later.has_forgotten(Subject("/12", ("12",), ANN), 20)
-    assert len(later._marks) == 4
+    assert later.has_forgotten(PurgeSubject("/12", ("12",), ANN), 20)
+    assert len(later._in_force) == 4
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"nonsense", b'{"floor":0}', b'{"floor":0,"marks":[1]}'])
@@ -128,10 +129,10 @@ def test_what_is_forgotten_of_orders_is_assumed(orders: list[tuple[str, Any]]) -
         known.note(b"%d" % number, ADS)
     latest = dict.fromkeys(["/a", "/b", "/c", "/d"], 0)
     for path, now in sorted(orders, key=lambda order: order[1]):
-        known.add(Order(path=path), (), now)
+        known.add(PurgeOrder(path=path), (), now)
         latest[path] = now
-        assert all(known.has_forgotten(Subject(each, (), ANN), when) for each, when in latest.items() if when)
-        assert len(known._marks) <= Few.MARKS
+        assert all(known.has_forgotten(PurgeSubject(each, (), ANN), when) for each, when in latest.items() if when)
+        assert len(known._in_force) <= Few.MARKS
     assert len(known._subjects) <= Few.SUBJECTS
 
 
@@ -140,7 +141,7 @@ def test_a_glob_is_made_ready_once_for_all_that_is_held() -> None:
     few, many = Purges(), Purges()
     for purges, count in ((few, 100), (many, 1100)):
         for at in range(count):
-            purges.note(at.to_bytes(4), Subject(f"/act_{at}/ads", (), ANN))
-    order = Order(path="/campaigns_*" + "*x" * 200)
+            purges.note(at.to_bytes(4), PurgeSubject(f"/act_{at}/ads", (), ANN))
+    order = PurgeOrder(path="/campaigns_*" + "*x" * 200)
     steps = [lines_run(partial(purges.add, order, (), 1.0)) for purges in (few, many)]
     assert steps[1] - steps[0] < 20 * 1000

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.batch.response import is_worth_another_call
 from proxy.core.graph.errors import Blame, GraphError, blame, is_trouble
-from proxy.core.graph.throttles import THROTTLED, Limit, meaning, usual_code
+from proxy.core.graph.throttles import THROTTLED, LimitScope, throttle_meaning, usual_code
 from proxy.core.model import Reply
 from proxy.core.quota.limiter import throttle
 
@@ -22,18 +22,22 @@ def test_whatever_asks_knows_every_code(code: int) -> None:
     assert not is_worth_another_call(500, GraphError(code))
 
 
-@pytest.mark.parametrize("limit", [limit for limit in Limit if limit is not Limit.TOKEN])
+@pytest.mark.parametrize("limit", [limit for limit in LimitScope if limit is not LimitScope.TOKEN])
 @pytest.mark.parametrize("use", ["", "ads_insights", "ads_management", "custom_audience", "pages", "unheard_of"])
-def test_a_limit_is_told_by_a_code_that_means_it(limit: Limit, use: str) -> None:
+def test_a_limit_is_told_by_a_code_that_means_it(limit: LimitScope, use: str) -> None:
     """Where a simulation has to refuse; of a use that no row names, by a code of the same kind."""
     code, subcode = usual_code(limit, use)
-    assert meaning(code, subcode).limit is limit
-    known = {(Limit.APP, "ads_insights"), (Limit.ACCOUNT, "ads_insights"), (Limit.ACCOUNT, "custom_audience")}
+    assert throttle_meaning(code, subcode).scope is limit
+    known = {
+        (LimitScope.APP, "ads_insights"),
+        (LimitScope.ACCOUNT, "ads_insights"),
+        (LimitScope.ACCOUNT, "custom_audience"),
+    }
     if (limit, use) in known:
-        assert meaning(code, subcode).use == use
+        assert throttle_meaning(code, subcode).use == use
 
 
 def test_a_subcode_without_a_row_means_what_none_means() -> None:
     """Nobody is held back for what a number might mean."""
-    assert meaning(613, 99) == meaning(613, None) == meaning(613, 0)
-    assert meaning(613, 99).limit is Limit.EDGE
+    assert throttle_meaning(613, 99) == throttle_meaning(613, None) == throttle_meaning(613, 0)
+    assert throttle_meaning(613, 99).scope is LimitScope.EDGE

@@ -96,10 +96,10 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
         query = target.read_target(f"/{text}?fields={text}&ids={text}").query
         request = Request("h", "", f"/{text}", query, credential=Credential(f"token {text}", "", ""))
         key, asker = named.entry(request), descriptors.QuotaSubject(b"1", request.path, query)
-        purges.note(key, purge.Subject(request.path, touches.tags_of(request, b"1"), b"1"))
+        purges.note(key, purge.PurgeSubject(request.path, touches.tags_of(request, b"1"), b"1"))
         touches.record_write([text], b"1", number)
         touches.learn(key, request, b"1", f'{{"id":"{text}","data":[{{"id":"{text}"}}]}}'.encode(), number)
-        drawn.names(asker)
+        drawn.bucket_names(asker)
         drawn.learn(asker, [usage_headers.UsageLevel("account", str(number), "", 1.0)])
         told.label(request.path)
         book.of(request)
@@ -110,4 +110,4 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
     memories = [each for each in gc.get_objects() if isinstance(each, Memo | Recent)]
     assert len(memories) > 20
     assert sum(each.bytes for each in memories) < 64 * MEMO_BYTES
-    assert weight(touches._kin._young.places) < 8 * MEMO_BYTES
+    assert weight(touches._tags._young.places) < 8 * MEMO_BYTES

@@ -91,8 +91,8 @@ def test_what_is_learnt_has_no_validator() -> None:
     """It is good while it is fresh; after that Graph is asked without one, and a stray 304 confirms nothing."""
     kept = learn(request(), None, reply(etag=""), TERMS, 1000).keep
     assert kept is not None
-    assert plan(request(), kept.held, TERMS, 1059) == Reuse()
-    assert plan(request(), kept.held, TERMS, 1061) == Ask("")
+    assert plan(request(), kept.meta, TERMS, 1059) == Reuse()
+    assert plan(request(), kept.meta, TERMS, 1061) == Ask("")
     assert settle(request(), kept, reply(304, b"", etag=""), TERMS, 1061) is None
 
 
@@ -101,10 +101,10 @@ def test_a_body_that_is_held_keeps_its_validator() -> None:
     held = entry(asked=900.0)
     same = learn(request(), held, reply(etag=""), TERMS, 1000)
     assert same.keep is not None
-    assert (same.keep.held.etag, same.keep.held.asked, same.write) == (ETAG, 1000, False)
+    assert (same.keep.meta.etag, same.keep.meta.asked_at, same.write) == (ETAG, 1000, False)
     other = learn(request(), held, reply(body=b'{"id":"2"}', etag=""), TERMS, 1000)
     assert other.keep is not None
-    assert (other.keep.held.etag, other.keep.body) == ("", b'{"id":"2"}')
+    assert (other.keep.meta.etag, other.keep.body) == ("", b'{"id":"2"}')
 
 
 def test_what_is_newer_or_no_object_is_not_replaced() -> None:

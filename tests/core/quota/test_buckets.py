@@ -3,14 +3,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Reply
-from proxy.core.quota.bucket import Bucket, Refusal, Stage, Stages
+from proxy.core.quota.bucket import Bucket, LimitRefusal, Stage, Stages
 from proxy.core.quota.buckets import BucketName, Buckets
 from proxy.core.quota.usage_headers import FORGOTTEN_S, UsageLevel
 
 STAGES = Stages(foresight_s=300)
 APP = BucketName("app", b"a" * 16, "", "")
 ACCOUNT = BucketName("account", b"a" * 16, "1", "ads_insights")
-ERROR = Refusal(Reply(400, (), b"{}"))
+ERROR = LimitRefusal(Reply(400, (), b"{}"))
 PERCENTS = st.floats(0, 1000)
 
 
@@ -139,7 +139,7 @@ def test_a_pool_is_judged_by_what_it_soon_will_be(
 ) -> None:
     """Of what surely rises it is foreseen whether it lasts, as far ahead as is set."""
     pools, now = rising(start, step, every_s=every_s, stages=Stages(foresight_s=foresight_s))
-    (shown,) = pools.shown(now)
+    (shown,) = pools.stats_rows(now)
     assert shown["stage"] == stage
     assert pools.are_calm == (stage == "calm")
 
@@ -155,7 +155,7 @@ def test_a_leap_is_no_trend() -> None:
 def test_what_is_foreseen_alone_stops_nothing() -> None:
     """However fast it rises: only what is used does."""
     pools, now = rising(1, 15, every_s=2)
-    assert [pool.stop for pool in pools.known([APP])] == [None]
+    assert [pool.stop for pool in pools.tight([APP])] == [None]
     assert 0 < pools.pressure([APP], now) < 1
 
 
@@ -171,10 +171,10 @@ def test_a_sprint_that_is_over_is_forgotten() -> None:
 def test_on_the_way_to_spare_time_makes_way_for_haste_only() -> None:
     """Where nothing urgent is asked, a read that has time goes as fast as any until spare."""
     pools, now = rising(1, 5, every_s=2)
-    assert pools.contended([APP], now, contested=False) == []
-    assert [name for name, _ in pools.contended([APP], now, contested=True)] == [APP]
+    assert pools.contended([APP], now, is_contested=False) == []
+    assert [name for name, _ in pools.contended([APP], now, is_contested=True)] == [APP]
     pools.record(APP, UsageLevel("app", "", "", 80), 1, now)
-    assert [name for name, _ in pools.contended([APP], now, contested=False)] == [APP]
+    assert [name for name, _ in pools.contended([APP], now, is_contested=False)] == [APP]
 
 
 def test_nothing_is_foreseen_where_nobody_could_make_way() -> None:
@@ -191,7 +191,7 @@ def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> Non
     for step in (2, 4, 20):
         pools, now = rising(1, step, every_s=30, times=5)
         pools.record(APP, UsageLevel("app", "", "", 60), 10, now)
-        (pool,) = pools.known([APP])
+        (pool,) = pools.tight([APP])
         waits.append(next_wait(pool, now))
     assert waits == sorted(waits)
 
@@ -200,7 +200,7 @@ def test_a_refusal_stops_until_its_time_is_up() -> None:
     """Graph's own time to regain counts, else the first pause; then exactly one read is due."""
     pools = told(50)
     assert pools.stop(APP, ERROR, 1000) is True
-    (pool,) = pools.known([APP])
+    (pool,) = pools.tight([APP])
     assert pool.stop is not None
     assert not pool.stop.is_due(1000.9)
     assert pool.stop.is_due(1001)
@@ -211,12 +211,12 @@ def test_a_refusal_stops_until_its_time_is_up() -> None:
     assert not pool.stop.is_due(5000)
 
 
-def pauses(stages: Stages, refusal: Refusal) -> list[float]:
+def pauses(stages: Stages, refusal: LimitRefusal) -> list[float]:
     """How long a pool is left alone, over eight probes that are refused, each as soon as it is due."""
     pools, now, found = Buckets(stages), 1000.0, []
     pools.stop(APP, refusal, now)
     for _probe in range(8):
-        (pool,) = pools.known([APP])
+        (pool,) = pools.tight([APP])
         assert pool.stop is not None
         found.append(pool.stop.until - now)
         now = pool.stop.until
@@ -229,7 +229,7 @@ def test_refused_probes_come_ever_rarer() -> None:
     assert pauses(STAGES, ERROR) == [1, 2, 4, 8, 16, 30, 30, 30]
     assert pauses(Stages(probe_s=90), ERROR) == [1, 2, 4, 8, 16, 32, 64, 90]
     assert pauses(Stages(probe_s=0.5), ERROR) == [0.5] * 8
-    assert pauses(STAGES, ERROR._replace(lasts_s=1.0)) == [1] * 8
+    assert pauses(STAGES, ERROR._replace(block_s=1.0)) == [1] * 8
 
 
 def test_an_answer_opens_whatever_was_before() -> None:
@@ -238,9 +238,9 @@ def test_an_answer_opens_whatever_was_before() -> None:
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
     pools.on_probe(APP, None, 1003)
-    assert [pool.stop for pool in pools.known([APP])] == [None]
+    assert [pool.stop for pool in pools.tight([APP])] == [None]
     pools.stop(APP, ERROR, 1010)
-    assert [pool.stop and pool.stop.until for pool in pools.known([APP])] == [1011]
+    assert [pool.stop and pool.stop.until for pool in pools.tight([APP])] == [1011]
 
 
 def test_who_comes_back_early_makes_the_pause_no_longer() -> None:
@@ -249,7 +249,7 @@ def test_who_comes_back_early_makes_the_pause_no_longer() -> None:
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
     pools.on_probe(APP, ERROR, 1002)
-    (pool,) = pools.known([APP])
+    (pool,) = pools.tight([APP])
     assert pool.stop is not None
     assert (pool.stop.until, pool.stop.failures) == (1003, 1)
 
@@ -269,9 +269,9 @@ def test_who_is_asked_of_a_stopped_pool(regain_s: float, now: float, returns: bo
     """Whoever comes when it is due; who was refused itself at any time, unless Graph named one."""
     pools = told(50)
     pools.stop(APP, ERROR._replace(regain_s=regain_s), 1000)
-    (pool,) = pools.known([APP])
+    (pool,) = pools.tight([APP])
     assert pool.stop is not None
-    assert pool.stop.lets(now, returns=returns) is goes
+    assert pool.stop.allows(now, after_refusal=returns) is goes
 
 
 def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
@@ -279,7 +279,7 @@ def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
     pools = told(50)
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
-    (pool,) = pools.known([APP])
+    (pool,) = pools.tight([APP])
     assert pool.stop is not None
     pool.stop.is_probed = True
     pools.on_probe_lost(APP, 1010, at_once=False)
@@ -293,7 +293,7 @@ def test_a_pool_that_is_used_up_is_asked_for_news_ever_more_rarely() -> None:
     """Nobody is turned away meanwhile, so it begins with the longest pause, and ends at a bound."""
     pools, now, found = told(100), 1000.0, []
     for _probe in range(7):
-        (pool,) = pools.known([APP])
+        (pool,) = pools.tight([APP])
         assert pool.stop is not None
         found.append(pool.stop.until - now)
         now = pool.stop.until
@@ -305,9 +305,9 @@ def test_a_pool_that_is_used_up_is_asked_for_news_ever_more_rarely() -> None:
 def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() -> None:
     """Such a stop has no error to give, and ends with the first value below."""
     pools = told(100)
-    assert [pool.stop.error for pool in pools.known([APP]) if pool.stop] == [None]
+    assert [pool.stop.error for pool in pools.tight([APP]) if pool.stop] == [None]
     pools.record(APP, UsageLevel("app", "", "", 99), 1, 1001)
-    assert [pool.stop for pool in pools.known([APP])] == [None]
+    assert [pool.stop for pool in pools.tight([APP])] == [None]
 
 
 def test_better_news_does_not_undo_a_refusal() -> None:
@@ -333,7 +333,7 @@ def test_memory_is_bounded() -> None:
     for number in range(Buckets.PLACES):
         pools.record(BucketName("account", b"", str(number), ""), UsageLevel("account", "", "", 1), 1, 1001)
     assert pools.are_calm
-    assert len(pools.shown(1002)) == Buckets.PLACES
+    assert len(pools.stats_rows(1002)) == Buckets.PLACES
 
 
 def test_what_is_shown() -> None:
@@ -346,7 +346,7 @@ def test_what_is_shown() -> None:
             1,
             1000,
         )
-    assert pools.shown(1010) == [
+    assert pools.stats_rows(1010) == [
         {
             "kind": "app", "id": "616161616161", "type": "", "percent": 70, "trend_per_min": 0, "regain_s": 590,
             "age_s": 10, "stage": "watch",
@@ -356,4 +356,4 @@ def test_what_is_shown() -> None:
             "age_s": 10, "stage": "spare",
         },
     ]  # fmt: skip
-    assert pools.shown(5000) == []
+    assert pools.stats_rows(5000) == []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Mode, Reply
-from proxy.core.quota.ledger import CAUSES, OTHER_CAUSE, PLACES, Ledger, avoided, was_counted, was_counted_unread
+from proxy.core.quota.ledger import CAUSES, OTHER_CAUSE, PLACES, Ledger, calls_avoided, was_counted, was_counted_unread
 from proxy.core.routing.target import calls_of
 
 
@@ -41,24 +41,24 @@ def said(mode: Mode, detail: str = "", **fields: object) -> Reply:
 )  # fmt: skip
 def test_a_call_avoided_has_a_cause(mode: Mode, detail: str, cause: str) -> None:
     """How a reply came about says what it saved."""
-    assert avoided(said(mode, detail), 3) == {cause: 3}
+    assert calls_avoided(said(mode, detail), 3) == {cause: 3}
     assert cause in CAUSES
 
 
 @pytest.mark.parametrize("mode", [Mode.MISS, Mode.REVALIDATED, Mode.CHANGED, Mode.SKIPPED, Mode.FAILED])
 def test_what_asked_graph_avoided_nothing(mode: Mode) -> None:
     """A 304 is a call, and an error of ours saves nobody anything."""
-    assert not avoided(said(mode), 3)
+    assert not calls_avoided(said(mode), 3)
 
 
 def test_covering_for_graph_saves_no_call() -> None:
     """Where Graph was asked in vain, what was held stood in and nothing was saved."""
-    assert not avoided(said(Mode.STALE, "stale-if-error"), 1)
+    assert not calls_avoided(said(Mode.STALE, "stale-if-error"), 1)
 
 
 def test_a_reply_that_knows_better_is_believed() -> None:
     """One that was answered in part says itself what it saved."""
-    assert avoided(said(Mode.MISS, avoided=(("fresh", 2),)), 5) == {"fresh": 2}
+    assert calls_avoided(said(Mode.MISS, avoided=(("fresh", 2),)), 5) == {"fresh": 2}
 
 
 STEPS = st.lists(

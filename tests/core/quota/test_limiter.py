@@ -10,8 +10,8 @@ from proxy.core.model import Headers, Mode, Reply, Request
 from proxy.core.quota.bucket import Stages
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject, one_node
-from proxy.core.quota.limiter import GO, Go, Halt, Lately, Limiter, Wait, throttle
-from proxy.core.quota.returning_callers import Returning
+from proxy.core.quota.limiter import GO, Go, Halt, LastSeen, Limiter, Wait, throttle
+from proxy.core.quota.returning_callers import ReturningCallers
 from tests.work import lines_run
 
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -173,11 +173,14 @@ def test_retry_after_of_graphs_is_kept(value: str, seconds: int) -> None:
     """In seconds or as a date (RFC 9110 section 10.2.3); what cannot be read names no time."""
     quota, asker = Limiter(Stages()), asks("/1")
     quota.on_reply(asker, refusal(4, 429, fields=(("retry-after", value),)), 1000)
-    quota.ended(asker, 1000, is_refused=True)
-    verdicts = [quota.admit(asker, 3, now, returns=quota.returns(asker)) for now in (1000.5, 999.5 + max(seconds, 1))]
+    quota.on_delivered(asker, 1000, is_refused=True)
+    verdicts = [
+        quota.admit(asker, 3, now, after_refusal=quota.comes_after_refusal(asker))
+        for now in (1000.5, 999.5 + max(seconds, 1))
+    ]
     halted = [isinstance(verdict, Halt) for verdict in verdicts]
     assert halted == ([True, True] if seconds else [False, False])
-    assert isinstance(quota.admit(asker, 3, 1000 + seconds, returns=True), Go)
+    assert isinstance(quota.admit(asker, 3, 1000 + seconds, after_refusal=True), Go)
 
 
 def test_a_reset_beside_another_limits_refusal_names_no_time() -> None:
@@ -195,22 +198,22 @@ def test_who_was_refused_is_known_until_it_is_answered() -> None:
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     for reply in (refusal(4), good(), refusal(613)):
-        quota.answered(asks("/1"), reply, 1001)
-        assert quota.returns(asks("/1")) is (throttle(reply) is not None)
-    assert not quota.returns(asks("/2"))
-    assert not quota.returns(asks("/1", who=BOB))
+        quota.on_delivered_reply(asks("/1"), reply, 1001)
+        assert quota.comes_after_refusal(asks("/1")) is (throttle(reply) is not None)
+    assert not quota.comes_after_refusal(asks("/2"))
+    assert not quota.comes_after_refusal(asks("/1", who=BOB))
 
 
 def test_who_was_refused_long_ago_is_forgotten() -> None:
     """Memory is bounded by time and by places."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
-    for number in range(Returning.PLACES + 1):
-        quota.answered(asks(f"/{number}"), refusal(4), 1000)
-    assert [quota.returns(asks(path)) for path in ("/0", "/1")] == [False, True]
-    for _time in range(Returning.PLACES):
-        quota.answered(asks("/9"), good(), 1000 + Returning.LASTS_S + 1)
-    assert not quota.returns(asks(f"/{Returning.PLACES}"))
+    for number in range(ReturningCallers.PLACES + 1):
+        quota.on_delivered_reply(asks(f"/{number}"), refusal(4), 1000)
+    assert [quota.comes_after_refusal(asks(path)) for path in ("/0", "/1")] == [False, True]
+    for _time in range(ReturningCallers.PLACES):
+        quota.on_delivered_reply(asks("/9"), good(), 1000 + ReturningCallers.LASTS_S + 1)
+    assert not quota.comes_after_refusal(asks(f"/{ReturningCallers.PLACES}"))
 
 
 def test_one_probe_at_a_time() -> None:
@@ -221,7 +224,7 @@ def test_one_probe_at_a_time() -> None:
     assert isinstance(probe, Go)
     assert len(probe.probes) == 1
     assert is_halted(quota, asks("/2"), 1030)
-    assert quota.admit(asks("/2"), 3, 1030, returns=True) == probe  # who was refused is one, too
+    assert quota.admit(asks("/2"), 3, 1030, after_refusal=True) == probe  # who was refused is one, too
     quota.on_reply(asks("/1"), good(), 1031, probe.probes)
     assert isinstance(quota.admit(asks("/2"), 3, 1031), Go)
 
@@ -349,7 +352,7 @@ def test_disabled_it_only_tells() -> None:
     quota.on_reply(asks("/1"), refusal(4, fields=(app_usage(100),)), 1000)
     assert quota.admit(asks("/1"), 7, 1001) is GO
     assert quota.pressure(asks("/1"), 1001) == 0
-    assert [row["percent"] for row in quota.buckets.shown(1001)] == [100]
+    assert [row["percent"] for row in quota.buckets.stats_rows(1001)] == [100]
     assert quota.newest_usage(asks("/1"), 1001) == (app_usage(100),)
 
 
@@ -399,13 +402,17 @@ def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*,
 
 def test_an_asker_whose_place_is_gone_counts_as_late_as_the_latest_of_those() -> None:
     """The memory of who came is bounded; forgetting an asker makes a patient read wait longer, never less."""
-    lately = Lately(places=2)
-    lately.came(ANN, 1.0)
-    lately.came(BOB, 2.0)
-    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.0), lately.has_come(b"c" * 16, 0.0)) == (
+    lately = LastSeen(places=2)
+    lately.record(ANN, 1.0)
+    lately.record(BOB, 2.0)
+    assert (lately.is_seen_since(ANN, 0.5), lately.is_seen_since(ANN, 1.0), lately.is_seen_since(b"c" * 16, 0.0)) == (
         True,
         False,
         False,
     )
-    lately.came(b"c" * 16, 3.0)
-    assert (lately.has_come(ANN, 0.5), lately.has_come(ANN, 1.5), lately.any_since(2.5)) == (True, False, True)
+    lately.record(b"c" * 16, 3.0)
+    assert (lately.is_seen_since(ANN, 0.5), lately.is_seen_since(ANN, 1.5), lately.any_since(2.5)) == (
+        True,
+        False,
+        True,
+    )

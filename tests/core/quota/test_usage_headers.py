@@ -167,4 +167,4 @@ def test_no_header_can_do_harm(name: str, text: str) -> None:
     """Whatever stands in a usage header, nothing is raised, and every number that comes of it can be reckoned with."""
     for gauge in usage_levels(((name, text),)):
         assert 0 <= gauge.percent <= 1000
-        assert 0 <= gauge.lasts_s <= 60 * 365 * 86_400
+        assert 0 <= gauge.regain_s <= 60 * 365 * 86_400

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
-from proxy.core.cache.purge import Order, Purges
+from proxy.core.cache.purge import PurgeOrder, Purges
 from proxy.core.http.errors import Cut, NotHeld, Unreachable
 from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply
 from proxy.core.quota.ledger import Ledger
@@ -86,7 +86,7 @@ async def test_what_is_not_held_is_asked_for_and_kept() -> None:
     assert (reply.mode, reply.stored) == (Mode.MISS, True)
     assert onward.asked[0].validator == ""
     (key, token, kept, write) = store.kept[0]
-    assert (key, token, kept.body, kept.held.etag, write) == (KEYS.entry(ask()), "token-a", reply.body, '"e1"', True)
+    assert (key, token, kept.body, kept.meta.etag, write) == (KEYS.entry(ask()), "token-a", reply.body, '"e1"', True)
 
 
 async def test_what_is_held_is_revalidated() -> None:
@@ -103,13 +103,13 @@ async def test_what_changed_replaces_what_is_held() -> None:
     onward, store = Onward(told(b'{"new":1}', etag='"e2"')), FakeStore(entry())
     reply = await cache(onward, store)(ask())
     assert (reply.body, reply.mode) == (b'{"new":1}', Mode.CHANGED)
-    assert (store.kept[0][2].held.etag, store.kept[0][3]) == ('"e2"', True)
+    assert (store.kept[0][2].meta.etag, store.kept[0][3]) == ('"e2"', True)
 
 
 async def test_a_known_validator_leaves_before_its_body_is_read() -> None:
     """A slow disk does not delay the question: only the answer waits for the body."""
     on_disk = entry(b'{"disk":1}')
-    onward, store = not_modified(), FakeStore(disk=on_disk, known=on_disk.held)
+    onward, store = not_modified(), FakeStore(disk=on_disk, known=on_disk.meta)
     store.spinning.clear()
     caller = asyncio.ensure_future(cache(onward, store)(ask()))
     await turns()
@@ -129,7 +129,7 @@ async def test_an_unknown_entry_on_disk_is_read_first() -> None:
 async def test_a_304_whose_body_is_gone_is_asked_again() -> None:
     """A body that vanishes between question and answer costs a second call, never a wrong or an empty reply."""
     answers = iter([told(b"", 304, etag=""), told(b'{"again":1}')])
-    onward, store = Onward(lambda _request: next(answers)), FakeStore(known=entry().held)
+    onward, store = Onward(lambda _request: next(answers)), FakeStore(known=entry().meta)
     reply = await cache(onward, store)(ask())
     assert (reply.body, reply.mode) == (b'{"again":1}', Mode.MISS)
     assert [request.validator for request in onward.asked] == ['"e1"', ""]
@@ -145,7 +145,7 @@ async def test_fresh_is_served_without_asking() -> None:
 
 async def test_fresh_but_lost_is_asked_for() -> None:
     """An entry that is fresh by the index and cannot be read is a miss."""
-    onward, store = Onward(told(b'{"new":1}')), FakeStore(known=entry(asked=995.0).held)
+    onward, store = Onward(told(b'{"new":1}')), FakeStore(known=entry(asked=995.0).meta)
     reply = await cache(onward, store, fresh_s=10)(ask())
     assert (reply.mode, reply.body) == (Mode.MISS, b'{"new":1}')
 
@@ -281,16 +281,16 @@ async def test_what_nobody_read_is_kept_as_nobodys() -> None:
 async def test_what_was_to_be_forgotten_is_dropped_when_it_is_met(*, hot: bool) -> None:
     """Of what an earlier run left, only its reader can tell that an order was about it: then it is a miss, and gone."""
     old = entry(asked=900)
-    store = FakeStore(old) if hot else FakeStore(disk=old, known=old.held)
+    store = FakeStore(old) if hot else FakeStore(disk=old, known=old.meta)
     purges = Purges()
     layer = cache(Onward(), store, purges=purges, fresh_s=600)
     assert (await layer(ask())).mode is Mode.REUSED
-    assert purges.add(Order(path="/222"), (), 1000) == []
+    assert purges.add(PurgeOrder(path="/222"), (), 1000) == []
     assert (await layer(ask())).mode is Mode.REUSED
-    purges.add(Order(path="/11*"), (), 950)
+    purges.add(PurgeOrder(path="/11*"), (), 950)
     store.kept.clear()
     assert (await layer(ask())).mode is Mode.MISS
-    assert store.kept[0][2].held.asked == 1000
+    assert store.kept[0][2].meta.asked_at == 1000
     assert (await layer(ask())).mode is Mode.REUSED
 
 
@@ -298,6 +298,6 @@ async def test_what_is_held_is_known_by_what_it_is_about() -> None:
     """Once kept, or read from the disk, an entry is found by an order."""
     purges, old = Purges(), entry(asked=900)
     await cache(Onward(), FakeStore(), purges=purges)(ask("/1"))
-    await cache(Onward(), FakeStore(disk=old, known=old.held), purges=purges)(ask("/2"))
+    await cache(Onward(), FakeStore(disk=old, known=old.meta), purges=purges)(ask("/2"))
     await cache(Onward(told(status=500)), FakeStore(), purges=purges)(ask("/3"))
-    assert purges.add(Order(path="/?"), (), 1000) == [KEYS.entry(ask("/1")), KEYS.entry(ask("/2"))]
+    assert purges.add(PurgeOrder(path="/?"), (), 1000) == [KEYS.entry(ask("/1")), KEYS.entry(ask("/2"))]

@@ -54,7 +54,7 @@ def test_what_an_entry_is_said_to_cost_covers_what_it_costs() -> None:
 def test_what_the_index_is_said_to_cost_covers_what_it_costs() -> None:
     """The index's bound on bytes is one on the process's memory."""
     index = Index(KNOWN_COST * 2000)
-    size = _growth(lambda number: index.put(key(number), _fresh(number).held, 1000.5 + number))
+    size = _growth(lambda number: index.put(key(number), _fresh(number).meta, 1000.5 + number))
     assert len(index) == 2000
     assert size <= KNOWN_COST * 2000
 
@@ -63,9 +63,9 @@ def test_the_index_is_bounded() -> None:
     """The validators of more rows than fit push out those not asked for."""
     index = Index(KNOWN_COST * 2)
     for number in range(2):
-        index.put(key(number), entry(number).held, 0)
+        index.put(key(number), entry(number).meta, 0)
     index.get(key(0))
-    index.put(key(2), entry(2).held, 0)
+    index.put(key(2), entry(2).meta, 0)
     assert len(index) == 2
     assert index.get(key(0))
     assert index.get(key(1)) is None

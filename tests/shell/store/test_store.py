@@ -19,7 +19,7 @@ async def test_what_is_kept_is_there_at_once(opened: Open) -> None:
     store = await opened()
     store.keep(key(1), TOKEN, entry(1))
     assert store.hot(key(1)) == entry(1)
-    assert store.held(key(1)) == entry(1).held
+    assert store.held(key(1)) == entry(1).meta
     assert await store.load(key(1), TOKEN) == entry(1)
     assert store.stats()["writes"] == 0
 
@@ -189,7 +189,7 @@ async def test_the_index_outlives_memory(opened: Open) -> None:
         store.keep(key(number), TOKEN, entry(number))
     await store.flush()
     assert store.hot(key(0)) is None
-    assert store.held(key(0)) == entry(0).held
+    assert store.held(key(0)) == entry(0).meta
     assert await store.load(key(0), TOKEN) == entry(0)
 
 
@@ -198,8 +198,8 @@ async def test_a_confirmation_is_not_written(opened: Open) -> None:
     store = await opened(memory_bytes=3000)
     store.keep(key(1), TOKEN, entry(1))
     await store.flush()
-    held = msgspec.structs.replace(entry(1).held, asked=2e9, proofs=(b"p",))
-    store.keep(key(1), TOKEN, msgspec.structs.replace(entry(1), held=held), write=False)
+    held = msgspec.structs.replace(entry(1).meta, asked_at=2e9, proofs=(b"p",))
+    store.keep(key(1), TOKEN, msgspec.structs.replace(entry(1), meta=held), write=False)
     for number in range(2, 9):
         store.keep(key(number), TOKEN, entry(number))
     await store.flush()
@@ -208,7 +208,7 @@ async def test_a_confirmation_is_not_written(opened: Open) -> None:
     assert store.held(key(1)) == held
     loaded = await store.load(key(1), TOKEN)
     assert loaded is not None
-    assert (loaded.held, loaded.body) == (held, entry(1).body)
+    assert (loaded.meta, loaded.body) == (held, entry(1).body)
 
 
 async def test_a_row_that_is_confirmed_for_an_hour_is_written_again(opened: Open) -> None:
