@@ -201,7 +201,7 @@ class Counters:
             reply.mode,
             dressed.status,
             calls,
-            next(iter(ledger.avoided(reply, calls)), ""),
+            next(iter(ledger.calls_avoided(reply, calls)), ""),
             bill.app,
             account(next(iter(nodes(request.path, request.query)), "")),
             self.telling.prepare(request, reply, outcome, route) if self.telling else None,

@@ -46,7 +46,7 @@ class Others(Protocol):
     def changed(self, events: Sequence[Event]) -> None:
         """Meta told of *events*."""
 
-    async def purged(self, order: Order) -> None:
+    async def purged(self, order: PurgeOrder) -> None:
         """An operator has ordered so; returns when they have heard it, or cannot be reached."""
 
 
@@ -95,7 +95,7 @@ class Invalidator:
             await self.others.purged(order)
         return told
 
-    async def purge_here(self, order: Order, when: float) -> dict[str, object]:
+    async def purge_here(self, order: PurgeOrder, when: float) -> dict[str, object]:
         """The same of an order that was given *when*, which other replicas have heard."""
         dropped, is_marked = self._forget(order, when)
         durable = await self.store.note(self.purges.save())

@@ -13,7 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.core.cache import policy
-from proxy.core.cache.invalidation import name_of_token
+from proxy.core.cache.invalidation import tag_of_token
 from proxy.core.graph.errors import ends_token
 from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
@@ -102,12 +102,12 @@ class SharedCache(Cache):
         """Hold what another replica fetched: as old as it is if all that was told since is known, else as validator."""
         entry = loaded.entry
         if self._is_current(key, request, loaded):
-            self._shared.vouch(key, entry.held.asked)
+            self._shared.vouch(key, entry.meta.asked_at)
         else:
-            entry = replace(entry, held=replace(entry.held, asked=0.0))
+            entry = replace(entry, meta=replace(entry.meta, asked_at=0.0))
         self._store.keep(key, _token(request), entry)
         self._purges.note(key, self._subject(request))
-        return _Found(entry.held, entry)
+        return _Found(entry.meta, entry)
 
     def _is_current(self, key: bytes, request: Request, loaded: Found) -> bool:
         """Whether nothing that *loaded* shows was changed after its fetch began, as far as the log tells."""
@@ -117,7 +117,7 @@ class SharedCache(Cache):
         if index.latest <= position.last:
             return True
         fingerprint = self._keys.fingerprint(request.credential)
-        tags = self._touches.all_tags(key, request, fingerprint, loaded.entry.body, loaded.entry.held.asked)
+        tags = self._touches.all_tags(key, request, fingerprint, loaded.entry.body, loaded.entry.meta.asked_at)
         return index.last(tags) <= position.last
 
     # --- asking ---
@@ -154,14 +154,14 @@ class SharedCache(Cache):
             return reply
         ended = await self._shared.flights.follow(boarded) if isinstance(boarded, Joined) else boarded
         if isinstance(ended, Led):
-            return await self._lead(inquiry, ended, loaded.entry.held.etag if loaded else "")
+            return await self._lead(inquiry, ended, loaded.entry.meta.etag if loaded else "")
         reply = await self._follow(inquiry, ended) if ended is not None else None
         return reply or await super()._ask(inquiry)
 
     async def _board(self, inquiry: Inquiry) -> tuple[Led | Joined | None, Found | None]:
         """Lead or join the flight of *inquiry*; None to ask alone. With it, what the shared store holds by now."""
         request, shared = inquiry.request, self._shared
-        if request.directives.stays_alone or not inquiry.terms.rule.cache:
+        if request.directives.forbids_sharing or not inquiry.terms.rule.cache:
             return shared.flights.go_alone("wish"), None
         if not shared.fleet.client.is_up:
             return shared.flights.go_alone("away"), None
@@ -171,11 +171,11 @@ class SharedCache(Cache):
         if shared.open_writes.cover(tags):
             return shared.flights.go_alone("write"), None
         entry_key, proof, ages = self._keys.flight(request)
-        last = bytes(shared.index.last((name_of_token(self._keys.fingerprint(request.credential)), *tags)))
+        last = bytes(shared.index.last((tag_of_token(self._keys.fingerprint(request.credential)), *tags)))
         flight = shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, shared.index.lineage)
         look = (shared.entries.get(inquiry.key),) if self._may_gain(inquiry) else ()
         boarded, replies = await shared.flights.board(
-            flight, _token(request), look, has_time=request.has_time, within_s=self._left()
+            flight, _token(request), look, has_time=request.is_low_priority, within_s=self._left()
         )
         loaded = None
         if replies:
@@ -190,11 +190,11 @@ class SharedCache(Cache):
     async def _reuse_loaded(self, inquiry: Inquiry, loaded: Found) -> Reply | None:
         """The reply that *loaded* gives without asking, if it is newer than what was found here and may be served."""
         held = inquiry.found.held
-        if held is not None and loaded.entry.held.asked <= held.asked:
+        if held is not None and loaded.entry.meta.asked_at <= held.asked_at:
             return None
         request, key = inquiry.request, inquiry.key
         if not self._is_current(key, request, loaded) or (
-            self._purges.any and self._is_forgotten(request, loaded.entry.held)
+            self._purges.any and self._is_forgotten(request, loaded.entry.meta)
         ):
             return None
         found = self._take(key, request, loaded)
@@ -233,7 +233,7 @@ class SharedCache(Cache):
         answer, entry = flight.answer, flight.entry
         outcome = Outcome(flight.led.lease.token, 0, (), b"", "", "")
         if answer is not None:
-            is_shared = bool(flight.value) or (entry is not None and entry.held.etag == flight.shared_etag)
+            is_shared = bool(flight.value) or (entry is not None and entry.meta.etag == flight.shared_etag)
             body = b"" if is_shared or answer.status == 304 else answer.body
             if len(body) <= self._shared.entries.largest:
                 outcome = Outcome(
@@ -243,7 +243,7 @@ class SharedCache(Cache):
                     body,
                     answer.channel.value,
                     flight.mode.value,
-                    entry.held.etag if entry is not None else "",
+                    entry.meta.etag if entry is not None else "",
                     inquiry.shared_asked,
                     inquiry.position.pack(),
                     is_shared,
@@ -271,7 +271,7 @@ class SharedCache(Cache):
     def _share(self, inquiry: SharedInquiry, entry: Entry, *, is_new: bool) -> None:
         """Let others have *entry*: one only confirmed by Graph where that makes it fresh, or where it is gone there."""
         flight, shared = inquiry.flight, self._shared
-        is_gone = flight is not None and self._may_gain(inquiry) and flight.shared_etag != entry.held.etag
+        is_gone = flight is not None and self._may_gain(inquiry) and flight.shared_etag != entry.meta.etag
         if flight is not None:
             flight.entry = entry
         if not (is_new or is_gone or self._may_gain(inquiry)) or not shared.fleet.client.is_up:
@@ -311,7 +311,7 @@ class SharedCache(Cache):
                 shared.flights.go_alone("gone")
                 return None
             fields = headers.from_stored(entry.headers)
-            answer = Reply(200, fields, entry.body, channel=Channel(entry.held.channel))
+            answer = Reply(200, fields, entry.body, channel=Channel(entry.meta.channel))
         followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked)
         if outcome.etag:
             shared.vouch(inquiry.key, asked)
@@ -324,7 +324,7 @@ class SharedCache(Cache):
         loaded = await shared.entries.load(
             inquiry.key, _token(inquiry.request), self._now(), shared.steady(), shared.budget_s
         )
-        return loaded.entry if loaded is not None and loaded.entry.held.etag == outcome.etag else None
+        return loaded.entry if loaded is not None and loaded.entry.meta.etag == outcome.etag else None
 
 
 def _life_s(terms: policy.Terms) -> float:

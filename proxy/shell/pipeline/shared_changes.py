@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.core.cache.invalidation import name_of_token
-from proxy.core.cache.purge import Order
+from proxy.core.cache.invalidation import tag_of_token
+from proxy.core.cache.purge import PurgeOrder
 from proxy.core.graph.webhooks import Event
 from proxy.core.shared.limiter import SharedLimiter
 from proxy.core.shared.log_index import LogIndex
@@ -94,7 +94,7 @@ class SharedChanges:
 
     def _refused(self, what: Refused, at: Id, when: float, *, own: bool) -> None:
         touches = self.invalidator.touches
-        self.index.note((name_of_token(what.who),), at)
+        self.index.note((tag_of_token(what.who),), at)
         if not own:
             touches.record_refused_token(what.who, when)
 
@@ -104,7 +104,7 @@ class SharedChanges:
         else:
             self.index.note(self.invalidator.touches.tags_showing(what.id), at)
         if not own:
-            order = Order(what.path, what.id, what.fingerprint, what.all)
+            order = PurgeOrder(what.path, what.id, what.fingerprint, what.all)
             self._keep(asyncio.ensure_future(self.invalidator.purge_here(order, when)))
 
     def _heard(self, what: Heard, _at: Id, when: float, *, own: bool) -> None:

@@ -77,7 +77,7 @@ class Entries:
         (asked,) = _ASKED.unpack(front[POSITION_BYTES:])
         self.loaded += 1
         local = now - max(0.0, self.clock.age(asked, steady))
-        return Found(replace(entry, held=replace(entry.held, asked=local)), Position.unpack(front[:POSITION_BYTES]))
+        return Found(replace(entry, meta=replace(entry.meta, asked_at=local)), Position.unpack(front[:POSITION_BYTES]))
 
     def value(self, key: bytes, token: str, entry: Entry, *, asked: float, position: Position, steady: float) -> bytes:
         """What the store is to hold; b"" for an entry that is too large, or while the store is full."""

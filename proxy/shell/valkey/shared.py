@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxy.core.cache.purge import Order
+from proxy.core.cache.purge import PurgeOrder
 from proxy.core.graph.webhooks import Event
 from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.shared.log_index import LogIndex
@@ -183,7 +183,7 @@ class Shared:
             part = events[first : first + EVENTS]
             self.log.tell(Changed(tuple((each.kind, each.node, each.fields, each.others) for each in part)))
 
-    async def purged(self, order: Order) -> None:
+    async def purged(self, order: PurgeOrder) -> None:
         """Tell others of an operator's order; return when they have heard it, or cannot be reached."""
         began = self.steady()
         told = self.log.tell(Purged(order.path, order.id, order.fingerprint, order.all))
