@@ -1,0 +1,115 @@
+"""A TCP relay between the sidecar and the emulator that spoils what Graph sends, in one way at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import urlsplit
+
+Fault = Literal["none", "cut", "reset", "silence", "trickle", "unasked", "doubled", "hang up"]
+RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for no time: closing sends RST."""
+
+
+@dataclass
+class Relay:
+    """What the relay does to the replies that pass from now on, and what has passed."""
+
+    graph: tuple[str, int]
+    fault: Fault = "none"
+    after: int = 0
+    """Bytes of a reply that pass before the fault."""
+    url: str = ""
+    spoiled: int = 0
+    """Replies that were spoiled."""
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def be(self, fault: Fault, after: int = 0) -> None:
+        """From now on spoil replies by *fault*, each *after* so many of its bytes."""
+        self.fault, self.after = fault, after
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass bytes both ways until one side has ended."""
+        if self.fault == "hang up":
+            self.spoiled += 1
+            writer.close()
+            return
+        theirs, to_graph = await asyncio.open_connection(*self.graph)
+        up = asyncio.ensure_future(_pump(reader, to_graph))
+        self._tasks.add(up)
+        try:
+            await self._replies(theirs, writer)
+        finally:
+            up.cancel()
+            self._tasks.discard(up)
+            for each in (writer, to_graph):
+                each.close()
+
+    async def _replies(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await theirs.read(2**16):
+            match self.fault:
+                case "none":
+                    writer.write(data)
+                case "trickle":
+                    self.spoiled += 1
+                    for at in range(len(data)):
+                        writer.write(data[at : at + 1])
+                        await asyncio.sleep(0)
+                case "doubled":
+                    self.spoiled += 1
+                    writer.write(data + data)
+                case "unasked":
+                    self.spoiled += 1
+                    writer.write(data)
+                    await writer.drain()
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                case "silence":
+                    self.spoiled += 1
+                    writer.write(data[: self.after])
+                    await asyncio.Event().wait()
+                case _:
+                    self.spoiled += 1
+                    writer.write(data[: self.after])
+                    with suppress(ConnectionError):
+                        await writer.drain()
+                    if self.fault == "reset":
+                        line: socket.socket = writer.get_extra_info("socket")
+                        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    return
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.write_eof()
+
+
+@asynccontextmanager
+async def relaying(graph_url: str) -> AsyncIterator[Relay]:
+    """A relay in front of the emulator at *graph_url*, at first without a fault."""
+    at = urlsplit(graph_url)
+    relay = Relay((at.hostname or "", at.port or 0))
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        with suppress(ConnectionError, asyncio.CancelledError):
+            await relay.connected(reader, writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield relay
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,103 @@
+"""A fault on the way to Graph: callers get right answers or clear errors, and afterwards all is as before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from proxy import emulator
+from tests.chaos.relay import Fault, Relay, relaying
+from tests.conftest import LONG
+from tests.journeys.conftest import MakeAsk, MakeGraph, MakeSidecar
+from tests.journeys.talking import Ask, Heard
+
+TOKENS = ("ann", "bob", "cid")
+FAULTS: list[tuple[Fault, int]] = [
+    ("cut", 0),
+    ("cut", 40),
+    ("reset", 0),
+    ("reset", 40),
+    ("silence", 0),
+    ("silence", 40),
+    ("trickle", 0),
+    ("unasked", 0),
+    ("doubled", 0),
+    ("hang up", 0),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An emulator, a relay that may spoil its replies, and a caller of a sidecar behind both."""
+
+    graph: emulator.Running
+    relay: Relay
+    caller: Ask
+
+    async def crowd(self, first: int) -> list[tuple[str, int, Heard]]:
+        """Read thirty objects at once with three tokens."""
+        asked = [(TOKENS[number % 3], first + number) for number in range(30)]
+        heard = await asyncio.gather(*(self.caller.say(f"/v25.0/{n}?fields=id", token=who) for who, n in asked))
+        return [(who, number, reply) for (who, number), reply in zip(asked, heard, strict=True)]
+
+    async def write(self, number: int) -> Heard:
+        """Write once, to an object of its own."""
+        return await self.caller.say(f"/v25.0/{number}", method="POST", token="ann", data=b"name=new")
+
+
+@pytest.fixture
+async def place(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk, lifetimes: AsyncExitStack) -> Place:
+    """All three, with a second of patience for Graph."""
+    there = await graph()
+    relay = await lifetimes.enter_async_context(relaying(there.url))
+    front = await sidecar(relay.url, upstream={"reply_timeout_s": 1, "connect_timeout_s": 1})
+    return Place(there, relay, await ask(front.url))
+
+
+def judge(heard: list[tuple[str, int, Heard]]) -> Counter[int]:
+    """How many replies had which status; each is the caller's own object, or an error in Graph's shape."""
+    for _, number, reply in heard:
+        if reply.status == 200:
+            assert reply.json["id"] == str(number)
+        else:
+            assert reply.json["error"]["message"].startswith("graph-sidecar:"), reply.body
+    return Counter(reply.status for _, _, reply in heard)
+
+
+@pytest.mark.parametrize("fault, after", FAULTS)
+async def test_a_fault_harms_nobody_for_long(place: Place, fault: Fault, after: int) -> None:
+    """No foreign body during it, no write sent twice, and right answers as soon as it is over."""
+    assert judge(await place.crowd(1000)) == {200: 30}
+    place.relay.be(fault, after)
+    during = judge(await place.crowd(2000))
+    written = await place.write(7)
+    assert place.relay.spoiled
+    assert set(during) <= {200, 502, 504}
+    if fault in {"trickle", "unasked", "doubled"}:  # Graph's answer is whole, and so is the caller's
+        assert during == {200: 30}
+        assert written.status == 200
+    place.relay.be("none")
+    assert judge(await place.crowd(2000)) == {200: 30}
+    assert place.graph.ledger.writes[("POST", "/7")] <= 1
+    if written.status == 200:
+        assert place.graph.ledger.writes[("POST", "/7")] == 1
+    else:
+        error = json.loads(written.body)["error"]
+        assert not error.get("is_transient") or place.graph.ledger.writes[("POST", "/7")] == 0
+
+
+@pytest.mark.parametrize("fault", ["cut", "reset"])
+async def test_a_reply_may_be_cut_at_any_byte(place: Place, fault: Fault) -> None:
+    """Wherever a reply ends, nobody gets half of it as a whole, nor the half of another."""
+    reply_bytes = 700
+    for number, after in enumerate(range(0, reply_bytes, 1 if LONG else 53)):
+        place.relay.be(fault, after)
+        heard = await place.caller.say(f"/v25.0/{5000 + number}?fields=id", token="ann")
+        judge([("ann", 5000 + number, heard)])
+    place.relay.be("none")
+    assert judge(await place.crowd(2000)) == {200: 30}
