@@ -7,7 +7,7 @@
 #   make wheel   what can be installed without a checkout, in dist/
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
-#   make bench   measures each claim against nginx and against no proxy
+#   make bench   measures each claim against nginx and against no proxy; `make bench ARGS=soak` takes half an hour
 #   make settings  writes docs/settings.md and config/graph-sidecar.toml anew from the model of the settings
 #   make pins    writes requirements/ anew with the newest versions
 #   make clean   removes all that the other targets made
@@ -33,7 +33,7 @@ test: environments
 	@scripts/check lint pytest
 
 long: $(VENV)/.tools
-	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator \
+	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/fuzz tests/chaos \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_merged.py \
 	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py
 
