@@ -141,3 +141,21 @@ def test_the_authority_is_made_without_a_home(machine: Machine) -> None:
     )
     assert machine.shell(f'python3 -c "{ask}"').strip() == "200"
     assert machine.shell("ls /var/lib/private/graph-sidecar/ca").strip()
+
+
+def test_a_token_is_read_by_a_group(machine: Machine) -> None:
+    """A file of root's that a group may read serves the sidecar and its reload; who shows no token is told nothing."""
+    machine.shell("getent group graph-tokens || groupadd --system graph-tokens")
+    machine.shell("cd /etc; echo correct-horse-battery > token; chgrp graph-tokens token; chmod 640 token")
+    override = machine.tree / "etc" / "systemd" / "system" / "graph-sidecar.service.d"
+    override.mkdir(exist_ok=True)
+    (override / "token.conf").write_text("[Service]\nSupplementaryGroups=graph-tokens\n")
+    (machine.tree / "etc" / "graph-sidecar.toml").write_text(f'admin_token_file = "/etc/token"\n{SETTINGS}')
+    try:
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "start", "graph-sidecar")
+        assert machine.run("sh", "-c", _get("http://127.0.0.1:9180/stats"), check=False).returncode
+        machine.run("systemctl", "reload", "graph-sidecar")
+        assert "reloaded: nothing is new" in machine.journal()
+    finally:
+        shutil.rmtree(override)
