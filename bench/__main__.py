@@ -27,6 +27,7 @@ SCRIPTS = (
     "reload_drain",
     "overload",
     "memory",
+    "sizing",
 )
 
 LONG = ("soak",)

@@ -27,8 +27,8 @@ async def main():
         "ms of processor: new", "not changed", "fresh",
     )  # fmt: skip
     for memory_mb, size, objects, callers in LOADS:
-        rules = [{"path": "/9*", "fresh_s": 3600}]
-        with graph(body_bytes=size) as origin, sidecar(origin, **{"cache.memory_mb": memory_mb}, rules=rules) as ours:
+        given = {"cache.memory_mb": memory_mb, "listener.lag_s": 0, "rules": [{"path": "/9*", "fresh_s": 3600}]}
+        with graph(body_bytes=size) as origin, sidecar(origin, **given) as ours:
             start, costs = ours.resident_mib(), []
             for prefix in ("1", "1", "9", "9"):
                 before, asked = ours.cpu_s(), gets(ours.url, (f"{prefix}{each[0]}" for each in _named(objects)))
