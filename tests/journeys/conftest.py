@@ -6,13 +6,14 @@
 `gate(graph)`                                  holds the graph's replies back until `open`
 `await scene()`                                all three: `say` asks through the sidecar, `graph.ledger` tells what came
 `await scripted(serve)`                        a Graph on bare sockets (tests/wires.py), and a sidecar in front of it
+`await fleet(graph, 3, cache=…)`               replicas that share a real store (tests/journeys/fleets.py)
 `await twins()`                                one world twice, alone and behind a sidecar; `alike` compares
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from proxy import emulator
 from proxy.app import components
 from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
+from tests.journeys.fleets import MakeFleet, Replica
 from tests.journeys.talking import Ask, Gate, Scene, Twins, merged
+from tests.shell.valkey.servers import Server, serving
 from tests.wires import Listener, Serve, listening
 
 MakeGraph = Callable[..., Awaitable[emulator.Running]]
@@ -160,5 +163,33 @@ def twins(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk) -> MakeTwins:
         alone, behind = await graph(**config), await graph(**config)
         front = await sidecar(behind, **(settings or {}))
         return Twins(alone, behind, front, await ask(alone.url), await ask(front.url))
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Server]:
+    """A real server for replicas to share."""
+    pytest.importorskip("redis")
+    (tmp_path / "store").mkdir()
+    with serving(tmp_path / "store") as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(sidecar: MakeSidecar, ask: MakeAsk, store: Server, tmp_path: Path) -> MakeFleet:
+    """Start so many replicas in front of one Graph, each with a disk of its own and the key of all."""
+    started = 0
+
+    async def make(graph: emulator.Running | str, replicas: int = 2, **tables: Any) -> list[Replica]:
+        nonlocal started
+        made = []
+        for _ in range(replicas):
+            started += 1
+            cache = {"dir": tmp_path / f"cache{started}", "key_file": tmp_path / "key", **tables.get("cache", {})}
+            shared = {"url": store.url, "timeout_ms": 500, **tables.get("shared", {})}
+            running = await sidecar(graph, **{**tables, "cache": cache, "shared": shared})
+            made.append(Replica(running, await ask(running.url)))
+        return made
 
     return make

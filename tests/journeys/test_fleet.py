@@ -4,77 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("redis")
-
-from proxy import emulator
-from proxy.app.sidecar import Sidecar
-from tests.journeys.conftest import MakeAsk, MakeGraph, MakeSidecar
-from tests.journeys.talking import Ask, Heard
-from tests.shell.valkey.servers import Server, serving, until
-
-TOKEN = "EAAfleetTokenNobodyMaySee"
-FRESH = {"cache": {"fresh_s": 600}}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Server]:
-    """The store that the replicas share."""
-    (tmp_path / "store").mkdir()
-    with serving(tmp_path / "store") as server:
-        yield server
-
-
-@dataclass
-class Replica:
-    """One of the fleet, and a caller of it."""
-
-    running: Sidecar
-    ask: Ask
-
-    async def say(self, path: str, **options: Any) -> Heard:
-        """Ask it, with the token of the fleet's callers."""
-        return await self.ask.say(path, **{"token": TOKEN, **options})
-
-    @property
-    def told(self) -> Any:
-        """What it tells of what it shares."""
-        return self.running.telemetry.gauges.shared()
-
-
-MakeFleet = Callable[..., Awaitable[list[Replica]]]
-
-
-@pytest.fixture
-def fleet(sidecar: MakeSidecar, ask: MakeAsk, store: Server, tmp_path: Path) -> MakeFleet:
-    """Start so many replicas in front of one Graph, each with a disk of its own and the key of all."""
-    started = 0
-
-    async def make(graph: emulator.Running | str, replicas: int = 2, **tables: Any) -> list[Replica]:
-        nonlocal started
-        made = []
-        for _ in range(replicas):
-            started += 1
-            cache = {"dir": tmp_path / f"cache{started}", "key_file": tmp_path / "key", **tables.get("cache", {})}
-            shared = {"url": store.url, "timeout_ms": 500, **tables.get("shared", {})}
-            running = await sidecar(graph, **{**tables, "cache": cache, "shared": shared})
-            made.append(Replica(running, await ask(running.url)))
-        return made
-
-    return make
-
-
-async def say(replica: Replica, path: str, **options: Any) -> Heard:
-    """What the replica answers, which is good."""
-    heard = await replica.say(path, **options)
-    assert heard.status == 200, heard.body
-    return heard
+from tests.journeys.conftest import MakeGraph
+from tests.journeys.fleets import FRESH, TOKEN, MakeFleet, Replica, control, first_ad, say, until_async
+from tests.shell.valkey.servers import until
 
 
 async def test_what_one_has_fetched_another_serves_as_fresh(graph: MakeGraph, fleet: MakeFleet) -> None:
@@ -105,11 +41,6 @@ async def test_one_asks_for_all_who_ask_alike_at_once(graph: MakeGraph, fleet: M
         assert behind.ledger.counted_calls == 1, path
         assert len({each.body for each in heard}) == 1
         assert sum("collapsed" in each.cache for each in heard) == 19
-
-
-async def first_ad(ask: Replica) -> str:
-    """First ad."""
-    return str((await say(ask, "/v25.0/act_1/ads?limit=3&fields=id,name")).json["data"][0]["id"])
 
 
 WRITES: list[dict[str, Any]] = [
@@ -180,21 +111,6 @@ async def test_a_refused_token_is_refused_by_all(graph: MakeGraph, fleet: MakeFl
     await until_async(lambda: refused(b, path))
 
 
-async def refused(ask: Replica, path: str) -> bool:
-    """Refused."""
-    return (await ask.say(path)).status == 400
-
-
-async def control(graph: emulator.Running, what: str, **body: Any) -> None:
-    """Tell the Graph to be another."""
-    import aiohttp
-
-    async with aiohttp.ClientSession() as session, session.post(f"{graph.url}/__emulator__/{what}", json=body) as reply:
-        assert reply.status == 200, await reply.text()
-
-
-async def until_async(true: Callable[[], Awaitable[bool]]) -> None:
-    """Until async."""
-    async with asyncio.timeout(20):
-        while not await true():  # noqa: ASYNC110 - the state of another process
-            await asyncio.sleep(0.01)
+async def refused(replica: Replica, path: str) -> bool:
+    """Whether it is refused."""
+    return (await replica.say(path)).status == 400

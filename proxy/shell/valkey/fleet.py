@@ -69,6 +69,12 @@ class Fleet:
         return log.is_heard(now) and now - self._beat_at < LATE_S
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since the store last took a sign of life; -1 where it never did."""
+        silent = asyncio.get_running_loop().time() - self._beat_at
+        return silent if silent < math.inf else -1.0
+
+    @property
     def is_fit(self) -> bool:
         """Whether the store is one that this replica may use."""
         return self.client.is_up

@@ -267,6 +267,7 @@ class Shared:
             "other_secret": OTHER_SECRET in {fleet.trouble, fleet.refused},
             "trouble": fleet.trouble or fleet.refused or log.trouble,
             "replicas": fleet.replicas,
+            "sign_of_life_s": round(fleet.silent_s, 1),
             "visits": counts.visits,
             "visit_s": round(counts.seconds, 4),
             "failed": counts.failed,

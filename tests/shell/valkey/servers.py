@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import pytest
 
 
@@ -33,9 +32,6 @@ def free_port() -> int:
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         return int(made.getsockname()[1])
-
-
-_pack: Any = hiredis.pack_command
 
 
 async def until(true: Callable[[], bool], seconds: float = 20) -> None:
@@ -76,9 +72,12 @@ class Server:
 
     def ask(self, *command: bytes | str | int, timeout: float = 5) -> object:
         """Its reply to one command, on a connection of its own."""
+        import hiredis
+
+        pack: Any = hiredis.pack_command
         reader = hiredis.Reader()
         with socket.create_connection(("127.0.0.1", self.port), timeout=timeout) as made:
-            made.sendall(_pack(command))
+            made.sendall(pack(command))
             while (reply := reader.gets()) is False:
                 if not (data := made.recv(65536)):
                     raise ConnectionError("closed")
@@ -123,6 +122,8 @@ class Faults:
 @asynccontextmanager
 async def faulty(faults: Faults, seed: int) -> AsyncIterator[int]:
     """The port of a server that answers GET with the key's own name, and makes these mistakes."""
+    import hiredis
+
     dice = random.Random(seed)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

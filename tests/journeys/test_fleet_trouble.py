@@ -1,0 +1,258 @@
+"""Replicas whose store is away, slow, full, emptied or another: never an error, never a body of before a write."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import LONG
+from tests.journeys.conftest import MakeGraph
+from tests.journeys.fleets import FRESH, TOKEN, MakeFleet, Replica, first_ad, is_fresh, say, until_async
+from tests.shell.valkey.servers import Server, until
+
+READ = "/v25.0/me?fields=id,name"
+
+
+def freeze(store: Server) -> None:
+    """Stop it for a while: connections stay open."""
+    store.signal(signal.SIGSTOP)
+
+
+async def test_replicas_start_without_a_store_and_find_it_later(
+    graph: MakeGraph, fleet: MakeFleet, store: Server
+) -> None:
+    """Each goes on alone meanwhile, says so in one line, and is ready."""
+    store.stop()
+    behind = await graph()
+    a, b = await fleet(behind, **FRESH)
+    assert not await is_fresh(a, READ)
+    assert not await is_fresh(a, READ)  # `revalidate`: other replicas' writes cannot be heard
+    told = await a.stats()
+    assert [each["about"] for each in told["troubles"]] == ["shared"]
+    ready = await a.ask.say(f"{a.running.admin_url}/readyz?verbose")
+    assert (ready.status, b"shared store is away" in ready.body) == (200, True)
+    store.start()
+    await until(lambda: a.told["believed"] and b.told["believed"])
+    await say(a, READ)
+    assert await is_fresh(b, READ)
+    assert (await a.stats())["troubles"] == []
+
+
+async def test_alone_a_replica_may_go_by_the_clock(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
+    """What is fresh stays so, without waiting, once it is known that the store is away."""
+    (a,) = await fleet(await graph(), 1, **FRESH, shared={"alone": "fresh", "timeout_ms": 50})
+    await say(a, READ)
+    store.signal(signal.SIGKILL)
+    await until(lambda: not a.told["up"])
+    assert await is_fresh(a, READ)
+
+
+async def test_a_frozen_store_fails_nothing_and_makes_nobody_wait_twice(
+    graph: MakeGraph, fleet: MakeFleet, store: Server
+) -> None:
+    """Reads go on with Graph alone; when it thaws, they share again."""
+    a, b = await fleet(await graph(), **FRESH, shared={"timeout_ms": 50})
+    await say(a, READ)
+    freeze(store)
+    await until(lambda: not a.told["believed"])
+    for _ in range(3):
+        assert not await is_fresh(a, READ)
+    assert a.told["failed"] <= 5
+    store.signal(signal.SIGCONT)
+    await until(lambda: a.told["believed"] and b.told["believed"])
+    await say(a, READ)
+    assert await is_fresh(b, READ)
+
+
+async def test_a_full_store_is_told_and_fails_nothing(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
+    """A store that takes no writes takes no signs of life either: nothing is believed, and all is revalidated."""
+    a, b = await fleet(await graph(), **FRESH, shared={"timeout_ms": 50})
+    await say(a, READ)
+    store.ask("CONFIG", "SET", "maxmemory", "1")
+    await say(b, "/v25.0/me?fields=name")
+    await until(lambda: bool(b.told["full"]))
+    await until(lambda: a.told["sign_of_life_s"] > 3)
+    assert not await is_fresh(a, READ)
+    store.ask("CONFIG", "SET", "maxmemory", "0")
+    await until(lambda: bool(a.told["believed"]))
+    await say(a, READ)
+    assert await is_fresh(a, READ)
+
+
+async def test_a_replica_with_another_secret_shares_nothing_and_says_so(
+    graph: MakeGraph, fleet: MakeFleet, tmp_path: Path
+) -> None:
+    """All replicas need one key file: what differs is the first thing to look at."""
+    behind = await graph()
+    (a,) = await fleet(behind, 1, **FRESH)
+    (b,) = await fleet(behind, 1, cache={"fresh_s": 600, "key_file": tmp_path / "another key"})
+    await say(a, READ)
+    assert not await is_fresh(b, READ)
+    (trouble,) = (await b.stats())["troubles"]
+    assert (trouble["level"], trouble["about"], "secret" in trouble["what"]) == ("bad", "shared", True)
+    ready = await b.ask.say(f"{b.running.admin_url}/readyz?verbose")
+    assert b"Another secret" in ready.body
+    assert (await a.stats())["troubles"] == []
+
+
+async def test_a_demoted_store_is_believed_no_more(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
+    """After a failover what is held is revalidated once."""
+    a, b = await fleet(await graph(), **FRESH)
+    for each in (a, b):
+        await say(each, READ)
+    store.ask("REPLICAOF", "127.0.0.1", "1")
+    await until(lambda: not a.told["believed"] and not b.told["believed"])
+    store.ask("REPLICAOF", "NO", "ONE")
+    await until(lambda: a.told["believed"] and b.told["believed"])
+    assert not await is_fresh(a, READ)
+    assert await is_fresh(a, READ)
+
+
+async def test_no_token_id_or_path_can_be_read_in_the_store(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
+    """Not in key names, values, or in what MONITOR shows."""
+    import socket
+
+    with socket.create_connection(("127.0.0.1", store.port)) as monitor:
+        monitor.sendall(b"MONITOR\r\n")
+        a, b = await fleet(await graph(), **FRESH)
+        ad = await first_ad(a)
+        await say(b, f"/v25.0/{ad}?fields=id,name")
+        await say(a, f"/v25.0/{ad}", method="POST", data={"name": "a secret name"})
+        await a.ask.say(f"{a.running.admin_url}/purge", method="POST", data=json.dumps({"path": "/act_1/*"}))
+        await say(b, f"/v25.0/{ad}?fields=id,name")
+        await asyncio.sleep(0.2)
+        monitor.settimeout(0.2)
+        seen = b""
+        try:
+            while data := monitor.recv(1 << 20):
+                seen += data
+        except TimeoutError:
+            pass
+    keys: Any = store.ask("KEYS", "*")
+    dumped = b"".join(repr(store.ask("DUMP", key)).encode() for key in keys)
+    assert len(keys) > 4
+    assert b"XADD" in seen
+    for secret in (TOKEN.encode(), ad.encode(), b"act_1", b"secret name", b"fields", b"/me"):
+        assert secret not in seen + dumped + b" ".join(keys)
+
+
+async def test_what_graph_limits_one_is_left_alone_by_all(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """A stop holds in the fleet, and one replica probes it."""
+    behind = await graph()
+    a, b = await fleet(behind, cache={"fresh_s": 0})
+    await say(b, READ)
+    behind.faults.add({"kind": "throttled", "status": 429, "retry_after_s": 90, "seconds": 90.0})
+    assert (await a.say(READ)).status == 429
+    await until_async(lambda: is_refused_here(b))
+    calls = behind.ledger.http_calls
+    for _ in range(5):
+        heard = await b.say("/v25.0/act_1?fields=id")
+        assert (heard.status, heard.cache, int(heard.headers["Retry-After"]) > 80) == (429, "detail=throttled", True)
+    assert behind.ledger.http_calls == calls
+
+
+async def is_refused_here(replica: Replica) -> bool:
+    """Whether the replica answers with what Graph said of a limit, without asking."""
+    heard = await replica.say("/v25.0/act_2?fields=name")
+    return heard.cache.endswith("detail=throttled")
+
+
+def nothing(_store: Server) -> None:
+    """Let the store be."""
+
+
+def thaw_later(store: Server) -> None:
+    """Freeze it, and let it go on in a second."""
+    freeze(store)
+    asyncio.get_running_loop().call_later(1.0, store.signal, signal.SIGCONT)
+
+
+def kill(store: Server) -> None:
+    """Kill it, and start an empty one."""
+    store.signal(signal.SIGKILL)
+    asyncio.get_running_loop().call_later(0.3, lambda: asyncio.ensure_future(asyncio.to_thread(store.start)))
+
+
+def empty(store: Server) -> None:
+    """Forget all that it holds."""
+    store.ask("FLUSHALL")
+
+
+def fail_over(store: Server) -> None:
+    """Demote it, and promote it again: another primary, as far as anybody can tell."""
+    store.ask("REPLICAOF", "127.0.0.1", "1")
+    asyncio.get_running_loop().call_later(0.2, store.ask, "REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize("trouble", [nothing, thaw_later, kill, empty, fail_over])
+async def test_in_a_storm_no_read_is_older_than_a_write_that_was_answered(
+    graph: MakeGraph, fleet: MakeFleet, store: Server, trouble: Callable[[Server], None]
+) -> None:
+    """Writes through one replica, reads through the others, and the store in trouble in the middle."""
+    a, b, c = await fleet(await graph(latency_ms=3), 3, **FRESH, shared={"timeout_ms": 50})
+    listed = (await say(a, "/v25.0/act_1/ads?limit=6&fields=id,name")).json["data"]
+    storm = Storm(a, [b, c], [each["id"] for each in listed])
+    writers = [asyncio.create_task(storm.write(ad)) for ad in storm.ads]
+    readers = [asyncio.create_task(storm.read(replica)) for replica in (b, c) for _ in range(3)]
+    try:
+        await until(lambda: storm.reads > storm.most // 3, 300)
+        trouble(store)
+        await until(lambda: storm.reads >= storm.most, 600)
+    finally:
+        storm.is_over = True
+        ended = await asyncio.gather(*writers, *readers, return_exceptions=True)
+    assert [each for each in ended if each is not None] == []
+    assert storm.older == []
+    assert storm.writes > 12
+    assert storm.fresh > 10
+
+
+class Storm:
+    """Writers that count upwards, and readers that know what they must see."""
+
+    def __init__(self, a: Replica, others: list[Replica], ads: list[str]) -> None:
+        """Write through *a*, read through *others*."""
+        self.a, self.others, self.ads = a, others, ads
+        self.answered = dict.fromkeys(ads, 0)
+        self.older: list[tuple[str, int, int]] = []
+        self.reads = self.writes = self.fresh = 0
+        self.most = 10_000 if LONG else 900
+        self.is_over = False
+        self.dice = random.Random(3)
+
+    async def write(self, ad: str) -> None:
+        """Give *ad* one number after the other."""
+        number = 0
+        while not self.is_over:
+            number += 1
+            await say(self.a, f"/v25.0/{ad}", method="POST", data={"name": f"number {number}"})
+            self.answered[ad] = number
+            self.writes += 1
+            await asyncio.sleep(self.dice.random() * 0.2)
+
+    async def read(self, replica: Replica) -> None:
+        """Read any ad, alone or in the list."""
+        while not self.is_over:
+            ad = self.dice.choice(self.ads)
+            known = dict(self.answered)
+            if self.dice.random() < 0.5:
+                heard = await say(replica, f"/v25.0/{ad}?fields=id,name")
+                self._check(heard.json, known)
+            else:
+                heard = await say(replica, "/v25.0/act_1/ads?limit=6&fields=id,name")
+                for each in heard.json["data"]:
+                    self._check(each, known)
+            self.reads += 1
+            self.fresh += heard.cache.startswith("hit")
+
+    def _check(self, ad: dict[str, str], known: dict[str, int]) -> None:
+        number = int(ad["name"].split()[1]) if ad["name"].startswith("number ") else 0
+        if number < known[ad["id"]]:
+            self.older.append((ad["id"], number, known[ad["id"]]))
