@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from proxy.app import from_settings
 from proxy.app.components import Components
@@ -113,7 +114,7 @@ def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Laye
     keys, rules, clocks = ground.keys, ground.rules, ground.clocks
     listening = BatchUsage(ends.upstream, ground.told_by_batch)
     batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic, ends.places)
-    governor = RateLimiter(batcher, quota=ground.limiter, keys=keys, witness=ground.telemetry, now=ground.steady)
+    governor = _rate_limiter(ground, batcher)
     cache = _cache_of(ground)(
         governor,
         store=ground.store,
@@ -133,6 +134,20 @@ def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Laye
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
     return _Layers(batcher, governor, cache, merger, coalescer)
+
+
+def _rate_limiter(ground: Components, batcher: Batcher) -> RateLimiter:
+    """The layer of one process, or of one of several replicas."""
+    told: dict[str, Any] = {"keys": ground.keys, "witness": ground.telemetry, "now": ground.steady}
+    if ground.shared is None:
+        return RateLimiter(batcher, quota=ground.limiter, **told)
+    from proxy.core.shared.limiter import SharedLimiter
+    from proxy.shell.pipeline.shared_rate_limiter import SharedRateLimiter
+
+    assert isinstance(ground.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
+    fleet = ground.shared
+    probe_s = fleet.flights.longest_s
+    return SharedRateLimiter(batcher, quota=ground.limiter, fleet=fleet.limits, probe_s=probe_s, **told)
 
 
 def _cache_of(ground: Components) -> Callable[..., Cache]:

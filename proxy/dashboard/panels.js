@@ -207,6 +207,22 @@ const error = ({ name, at, times, mode, status, code, what, route }) => make('tr
 const DISK = { closed: 'in use', open: 'rests', none: 'not used' };
 const WEBHOOKS = { heard: 'Heard', forged: 'Forged', refused: 'Refused', events: 'Changes in them' };
 
+/** What replicas share; only where they do. */
+function fleet(shared) {
+  if (!shared) return {};
+  const { flights, alone, log } = shared;
+  const state = shared.other_secret ? 'another secret' : !shared.up ? 'away' : shared.full ? 'full' : shared.believed ? 'in use' : 'not heard';
+  return {
+    Fleet: [
+      ['Replicas seen', count(shared.replicas)], ['Shared store', state], ['Visits', count(shared.visits)],
+      ['A visit takes', shared.visits ? milliseconds((shared.visit_s / shared.visits) * 1000) : '–'], ['Without an answer', count(shared.failed)],
+      ['Flights led', count(flights.led)], ['Flights joined', count(flights.joined)], ['Taken over', count(flights.taken_over)],
+      ['Log read', log.lag_s < 0 ? 'never' : `${duration(log.lag_s)} ago`], ['Writes in doubt', count(log.open_writes)],
+    ],
+    'Asked alone': Object.entries(alone).filter(([, many]) => many).map(([cause, many]) => [cause, count(many)]),
+  };
+}
+
 /** The rest: what is held, what waits, what went wrong on the way. */
 export function facts(stats) {
   const { store, calls, client_batches: theirs, asked_again: again, loop_lag_ms: lag } = stats;
@@ -228,12 +244,13 @@ export function facts(stats) {
     ],
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
     'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
+    ...fleet(stats.shared),
   };
   renew(find('facts'), Object.entries(cards).map(([name, rows]) => make('article', { class: 'card', 'data-key': name }, make('h3', {}, name),
     rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'Nothing had to be.'))));
 }
 
-const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'] };
+const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], shared: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'] };
 
 /** What is wrong now, as the sidecar itself says, each with the way to the numbers that show it. */
 export function troubles(found) {

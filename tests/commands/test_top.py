@@ -296,3 +296,29 @@ def test_ctrl_c_ends_it_well(server: Server, monkeypatch: pytest.MonkeyPatch) ->
     assert len(frames) == 3
     assert written.getvalue().count("calls avoided") == 2  # one came too soon to be drawn
     assert written.getvalue().endswith("\x1b[?25h\x1b[?1049l")
+
+
+SHARED = {
+    "up": True,
+    "believed": True,
+    "replicas": 3,
+    "flights": {"led": 1200, "joined": 40, "taken_over": 0},
+    "alone": {"away": 2, "doubt": 5},
+}
+
+
+def test_what_replicas_share_is_a_line_where_they_do() -> None:
+    """How many there are, whether they are heard, and whose calls were spared."""
+    assert not any(each.startswith("fleet") for each in shown(seen()))
+    assert (
+        line(shown(seen(shared=SHARED)), "fleet")
+        == "fleet: 3 replicas  others heard  flights led 1,200 joined 40 alone 7"
+    )
+    away = {**SHARED, "up": False, "believed": False}
+    assert "others away" in line(shown(seen(shared=away)), "fleet")
+
+
+@pytest.mark.parametrize("height", [24, 40])
+def test_the_line_of_the_fleet_makes_no_frame_higher(height: int) -> None:
+    """Whatever there is to show, it fits."""
+    assert len(shown(seen(shared=SHARED), height=height)) <= height

@@ -43,7 +43,7 @@ def frame(seen: Snapshot, console: Console, height: int | None = -1) -> Renderab
     """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
     lines = console.height if height == -1 else height
     abreast = _MODES_ABREAST if console.width >= _MODES_WIDTH else _MODES_ABREAST // 2
-    room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2)
+    room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2) - ("shared" in seen.stats)
     troubles = list(_troubles(_wrong(seen), console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
@@ -54,6 +54,7 @@ def frame(seen: Snapshot, console: Console, height: int | None = -1) -> Renderab
         "",
         _modes(seen, abreast),
         _waiting(seen, console),
+        *_fleet(seen.stats, console),
         "",
         *_quota(_most_used(seen.stats["usage"])[:pools], console),
         "",
@@ -196,6 +197,21 @@ def _waiting(seen: Snapshot, console: Console) -> Text:
         ("p50 p99: ", "dim"),
         "window {}  Graph {}".format(*waits),
         f"  slots/batch {each}  queued {stats['queued']}",
+        overflow=_cut(console),
+        no_wrap=True,
+    )
+
+
+def _fleet(stats: Mapping[str, Any], console: Console) -> Iterator[Text]:
+    """A line of what replicas share, where they do."""
+    if not (shared := stats.get("shared")):
+        return
+    flights, alone = shared["flights"], sum(shared["alone"].values())
+    state = "heard" if shared["believed"] else "not heard" if shared["up"] else "away"
+    yield Text.assemble(
+        ("fleet: ", "dim"),
+        f"{shared['replicas']} replicas  others {state}",
+        f"  flights led {count(flights['led'])} joined {count(flights['joined'])} alone {count(alone)}",
         overflow=_cut(console),
         no_wrap=True,
     )

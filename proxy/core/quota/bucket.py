@@ -187,10 +187,15 @@ class Bucket:
         This is a token bucket of size one: it fills at the rate that may be spent, and a read takes the measured cost
         of a call.
         """
-        fills = max(self._rate_until_spare(stages, now), self._rate_until_regain(stages, now))
-        if fills <= 0:
+        interval_s = self.interval_s(stages, now)
+        if interval_s == math.inf:
             return stages.longest_wait_s
-        return min(max(0.0, self.last_admitted_at + self._cost / fills - now), stages.longest_wait_s)
+        return min(max(0.0, self.last_admitted_at + interval_s - now), stages.longest_wait_s)
+
+    def interval_s(self, stages: Stages, now: float) -> float:
+        """Returns the seconds from one low-priority read to the next; infinity where none may be sent."""
+        fills = max(self._rate_until_spare(stages, now), self._rate_until_regain(stages, now))
+        return self._cost / fills if fills > 0 else math.inf
 
     def _rate_until_spare(self, stages: Stages, now: float) -> float:
         """Returns the percent per second that may be spent so that *spare_pct* is not reached within *foresight_s*."""

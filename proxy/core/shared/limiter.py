@@ -64,6 +64,13 @@ class SharedLimiter(Limiter):
         fields = usage if refusal is None else (*usage, *_retry_after(refusal.headers))
         self.tell(Heard(asker.fingerprint, asker.path, asker.query, new_status or 200, fields, body))
 
+    def pace(self, asker: QuotaSubject, now: float) -> list[tuple[str, float]]:
+        """The limits for whose sake reads of *asker* that have time wait, and seconds from one read to the next."""
+        names = self.descriptors.bucket_names(asker)
+        spared = self.buckets.contended(names, now, is_contested=self._is_contested(asker, now))
+        found = [(name, bucket.interval_s(self.stages, now)) for name, bucket in spared]
+        return list(zip(limit_names(name for name, _ in found), (each for _, each in found), strict=True))
+
     def apply(self, what: Heard, now: float) -> None:
         """Take what Graph told another replica at *now*."""
         asker = QuotaSubject(what.who, what.path, what.query)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.exceptions import ResponseError
 
@@ -12,6 +13,13 @@ from proxy.core.shared.wire import Names
 from proxy.shell.valkey import scripts
 from proxy.shell.valkey.client import Client
 from proxy.shell.valkey.link import Away
+
+LONGEST_S = 60.0
+"""Seconds that one place in line takes at most; no read waits longer than that."""
+
+
+PLACES = 4096
+"""Limits of which it is remembered when the next read may go."""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,6 +33,7 @@ class SharedLimits:
     probes: int = 0
     probes_left: int = 0  # to other replicas
     paced: int = 0
+    _next_at: dict[str, float] = field(default_factory=dict)
 
     async def may_probe(self, limits: Sequence[str], seconds: float) -> bool:
         """Whether this replica is the one that probes all of *limits*, for so many *seconds*."""
@@ -56,11 +65,21 @@ class SharedLimits:
         if interval_s <= 0:
             return 0.0
         try:
-            (wait,) = await self.client.visit(scripts.pace(self.names.pace(limit), max(1, _ms(interval_s))))
+            (wait,) = await self.client.visit(scripts.pace(self.names.pace(limit), _ms(min(interval_s, LONGEST_S))))
         except Away:
-            return 0.0
+            return self._own_ticket(limit, interval_s)
         self.paced += 1
         return max(0, wait) / 1000 if isinstance(wait, int) else 0.0
+
+    def _own_ticket(self, limit: str, interval_s: float) -> float:
+        """The same without the store: this replica's part of the places, as many as replicas were seen last."""
+        now = asyncio.get_running_loop().time()
+        if (next_at := self._next_at.get(limit, 0.0)) > now:
+            return next_at - now
+        if len(self._next_at) >= PLACES:
+            self._next_at.clear()
+        self._next_at[limit] = now + min(interval_s, LONGEST_S) * self.replicas()
+        return 0.0
 
 
 def _ms(seconds: float) -> int:

@@ -78,3 +78,21 @@ def test_our_errors_are_called_by_their_names() -> None:
         words.add(word(kind))
         kinds += kind.__subclasses__()
     assert _OURS.keys() <= words
+
+
+WELL = {"up": True, "believed": True, "full": False, "other_secret": False, "trouble": ""}
+
+
+@pytest.mark.parametrize(
+    "told, expected",
+    [
+        ({}, []),
+        ({"up": False, "believed": False, "trouble": "it does not answer"}, [("warn", "shared", None, None)]),
+        ({"up": False, "believed": False, "other_secret": True}, [("bad", "shared", None, None)]),
+        ({"full": True, "believed": False}, [("warn", "shared", None, None)]),
+        ({"believed": False, "trouble": "the log cannot be read"}, [("warn", "shared", None, None)]),
+    ],
+)
+def test_of_a_shared_store_one_thing_is_told(told: dict[str, Any], expected: list[tuple[Any, ...]]) -> None:
+    """That which is why of the others; and nothing of a store that nobody shares."""
+    assert found(shared={**WELL, **told}) == expected

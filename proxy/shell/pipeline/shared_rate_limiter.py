@@ -1,0 +1,74 @@
+"""The rate limiter of a replica that shares: one probe in the fleet, and one pace for reads that have time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from proxy.core.http.errors import Throttled
+from proxy.core.model import Reply, Request
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.limiter import GO, Go, Halt
+from proxy.core.shared.limiter import SharedLimiter, limit_names
+from proxy.shell.pipeline.rate_limiter import RateLimiter, _PacedRead
+
+
+class Fleet(Protocol):
+    """The other replicas."""
+
+    async def may_probe(self, limits: list[str], seconds: float) -> bool:
+        """Whether this replica is the one that probes all of *limits*, for so many *seconds*."""
+
+    def probed(self, limits: list[str]) -> None:
+        """The probe of *limits* has told something, or nothing: another may probe them."""
+
+    async def ticket(self, limit: str, interval_s: float) -> float:
+        """Seconds until a read that has time may draw on *limit*, of which the fleet has one each *interval_s*."""
+
+
+class SharedRateLimiter(RateLimiter):
+    """A layer: as `RateLimiter`, for one of several replicas."""
+
+    def __init__(self, *args: Any, quota: SharedLimiter, fleet: Fleet, probe_s: float, **kwargs: Any) -> None:
+        """As `RateLimiter`; *fleet* says who probes, which takes *probe_s* seconds at most, and who is next."""
+        super().__init__(*args, quota=quota, **kwargs)
+        self._shared_quota = quota
+        self._fleet = fleet
+        self._probe_s = probe_s
+
+    async def _go(self, request: Request, asker: QuotaSubject, verdict: Go | Halt) -> Reply:
+        if isinstance(verdict, Halt):
+            raise Throttled(verdict.reply)
+        if verdict.probes and not request.after_refusal:
+            return await self._probe(request, asker, verdict)
+        if request.is_low_priority:
+            await self._take_turn(request, asker)
+        return await super()._go(request, asker, verdict)
+
+    async def _probe(self, request: Request, asker: QuotaSubject, verdict: Go) -> Reply:
+        """Probe, if no other replica does; else do as while there is nothing to probe."""
+        limits = limit_names(verdict.probes)
+        if await self._fleet.may_probe(limits, self._probe_s):
+            try:
+                return await super()._go(request, asker, verdict)
+            finally:
+                self._fleet.probed(limits)
+        now = self._now()
+        self._quota.on_no_reply(verdict.probes, now)
+        again = self._quota.admit(asker, request.priority, now, has_waited=True)
+        return await super()._go(request, asker, again if isinstance(again, Halt) else GO)
+
+    async def _take_turn(self, request: Request, asker: QuotaSubject) -> None:
+        """Wait until this read is the next of the fleet, at most as long as any read waits here."""
+        patient, end = _PacedRead(), self._now() + self._quota.stages.longest_wait_s
+        with self._to_be_urged(request, patient):
+            for limit, interval_s in self._shared_quota.pace(asker, self._now()):
+                while not patient.urged and (wait_s := await self._fleet.ticket(limit, interval_s)) > 0:
+                    left = end - self._now()
+                    if left <= 0:
+                        return
+                    try:
+                        async with asyncio.timeout(min(wait_s, left)):
+                            await patient.woken.wait()
+                    except TimeoutError:
+                        pass
