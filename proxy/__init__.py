@@ -14,6 +14,7 @@ message's way.
     commands/trust/hooks/   files that client programs load at their start
     commands/top/           the dashboard in a terminal
     commands/replay/        a log, played again under other settings
+    commands/doctor/        what Graph does today, asked of Graph
     commands/demo/          the emulator, the sidecar and sample traffic
     app/                    builds the sidecar from its settings, starts, reloads and ends it
     settings/               everything that can be set: one model, its types and names
@@ -31,6 +32,7 @@ message's way.
     core/memory/            bounds in bytes: budgets, memos, JSON of others
     core/observe/           log records, route labels, histograms, time series, troubles
     core/shared/            what replicas tell each other: names, sealed records, leases, the log
+    core/doctor/            which assumptions about Graph hold, judged from its answers
     core/replay/            recorded reads in simulated time
     shell/                  files that only the sidecar may read
     shell/http/             connections of callers: protocol, timeouts, bodies, responses, drain

@@ -28,11 +28,21 @@ TRACES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 
 def problems(settings: Settings) -> list[str]:
     """One line for each thing of this machine that stands in the way."""
+    return [*_ports(settings), *files(settings)]
+
+
+def _ports(settings: Settings) -> list[str]:
     return [
         *port("listen", settings.listen),
         *port("admin", settings.admin),
         *(port("webhooks.listen", settings.webhooks.listen) if settings.webhooks.listen else ()),
         *(port("intercept.listen", settings.intercept.listen) if settings.intercept.listen else ()),
+    ]
+
+
+def files(settings: Settings) -> list[str]:
+    """The same without the ports, which a sidecar that runs has taken."""
+    return [
         *(_answered(_no_folder, "cache.dir", settings.cache.dir) or () if settings.cache.disk_mb else ()),
         *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
         *(_extra("traces.endpoint", EXPORTER, TRACES) if settings.traces.endpoint else ()),

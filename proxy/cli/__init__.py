@@ -3,7 +3,7 @@
     entry       `main`: what was asked, and the exit status
     parsing     argparse with our habits
     commands    the table of commands
-      serving   serve, run, check       asking    top, wait, quit, cache, replay
+      serving   serve, run, check       asking    top, wait, quit, cache, replay, doctor
       offline   demo, emulate           ca        the authority of transparent mode
     flags       the flags that change settings, and what they come to
 

@@ -1,10 +1,11 @@
-"""`top`, `wait`, `reload`, `quit`, `cache` and `replay`: what a sidecar does, or did."""
+"""`top`, `wait`, `reload`, `quit`, `cache`, `replay` and `doctor`: what a sidecar does or did, and what Graph does."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from proxy.cli.arguments import add_settings, load, seconds
 from proxy.settings import NAME
@@ -123,3 +124,39 @@ def replay(options: argparse.Namespace) -> int:
     from proxy.commands.replay import run
 
     return run(options.file, load(options).settings, as_json=options.json)
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    """The token comes in a file; what is read may be named."""
+    parser.add_argument(
+        "--token-file", type=Path, required=True, metavar="F", help="holds an access token, and no more"
+    )
+    parser.add_argument("--object", default="me", metavar="ID", help="what is read (default: me); a Page tells most")
+    parser.add_argument(
+        "--edge", default="", metavar="E", help="an edge of it with three objects or more, such as posts"
+    )
+    parser.add_argument(
+        "--secret-file", type=Path, metavar="F", help="holds the app's secret, for appsecret_proof (default: none)"
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.add_argument(
+        "--report", action="store_true", help="print it without token, id or name, to be pasted into an issue"
+    )
+    add_settings(parser)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Ask Graph what of the sidecar's assumptions holds; 0 if all that was asked does, 1 if not."""
+    from proxy.shell.files import TokenFileError, read_token
+
+    settings, origins = load(options)
+    try:
+        token = read_token(options.token_file)
+        secret = read_token(options.secret_file) if options.secret_file else ""
+    except TokenFileError as error:
+        raise SettingsError([str(error)]) from None
+    from proxy.commands import doctor as commands_doctor
+    from proxy.commands.doctor.asking import Caller
+
+    wish = commands_doctor.Wish(Caller(token, secret), options.object, options.edge, options.json, options.report)
+    return commands_doctor.run(settings, origins, wish)

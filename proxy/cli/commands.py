@@ -45,6 +45,9 @@ COMMANDS = {
         "says what other settings would have saved of a log", client_commands.add_replay, client_commands.replay
     ),
     "cache": Command("counts, removes or checks what is held", client_commands.add_cache, client_commands.cache),
+    "doctor": Command(
+        "asks Graph which of the sidecar's assumptions hold today", client_commands.add_doctor, client_commands.doctor
+    ),
     "check": Command(
         "prints the settings in force and where each comes from, or what is wrong", add_settings, server_commands.check
     ),

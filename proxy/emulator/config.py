@@ -60,6 +60,16 @@ class Config:
     """Whether the same body has another ETag under another User-Agent."""
     etag_by_channel: bool = True
     """Whether the same body has another ETag in a batch than alone."""
+    etag_places: str = "both"
+    """Which replies carry an ETag: of a `single` call, of a slot of a `batch`, `both`, or `none`."""
+    not_modified_places: str = "both"
+    """Where If-None-Match is looked at: in a `single` call, in a slot of a `batch`, in `both`, or in `none`."""
+    not_modified_counts: bool = True
+    """Whether a 304 counts against the limits, as Meta says."""
+    slots_count: bool = True
+    """Whether each operation of a batch counts, as Meta says; if not, the batch counts as one call."""
+    ids_count: bool = True
+    """Whether each of `ids=` counts, as Meta says; if not, they count as one call."""
     etag_on_304: bool = False
     """Whether a 304 repeats the ETag."""
     batch_formatting: str = "same"
@@ -83,6 +93,8 @@ class Config:
     """Objects that do not exist, besides ids that start with `err` or lie between 404000 and 404999."""
     app_secret: str = ""
     """When set, a wrong `appsecret_proof` is refused."""
+    proof_on_top: str = "bare"
+    """For which slots the top-level `appsecret_proof` vouches: `bare` ones without a token, `every` one, or `none`."""
     require_proof: bool = False
     """When set with `app_secret`, a missing `appsecret_proof` is refused too."""
 
@@ -115,6 +127,14 @@ class Config:
     """Where a batch tells of usage: in its `items`, on the `outer` reply alone, or on `both`."""
     batch_fields: str = "all"
     """Which header fields an item of a batch has: `all` of a direct reply's, or but a `few`, the rest around them."""
+    slot_headers: str = "objects"
+    """How an item tells its header fields: `objects` with name and value, `strings`, or one `map`."""
+    slot_header_order: str = "captured"
+    """In which order they stand: as in captures, or `reversed`."""
+    language_by_header: bool = True
+    """Whether Accept-Language chooses the language, as `locale` does."""
+    language_inherited: bool = True
+    """Whether the Accept-Language of a batch holds for its operations."""
     batch_links: str = "plain"
     """What `paging` links of a slot hold: the same as alone (`plain`), or `_fb_` parameters besides (`marked`)."""
     batch_inherits: bool = True
@@ -134,6 +154,12 @@ class Config:
     """What such an object does: `whole` fails the batch with code 1, `null` empties its slot."""
     faults: tuple[str, ...] = ()
     """Faults in force from the start, each a JSON object as the control call takes it."""
+    keep_alive: bool = True
+    """Whether a connection stays open for its next call."""
+    http_version: str = "1.1"
+    """The version of HTTP that replies name: `1.1` or `1.0`."""
+    clock_off_s: float = 0.0
+    """How many seconds the clock of `Date` is ahead."""
     latency_ms: float = 0.0
     """How long every HTTP call takes, batch or not."""
 

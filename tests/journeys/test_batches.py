@@ -208,7 +208,7 @@ async def test_a_host_of_graphs_may_be_asked_for_by_name(
         "graph.beta.facebook.com": int(beta.url.rpartition(":")[2]),
         "graph.instagram.com": int(insta.url.rpartition(":")[2]),
     })  # fmt: skip
-    monkeypatch.setattr("proxy.shell.upstream.connector._resolver", lambda _lookup: names)
+    monkeypatch.setattr("proxy.shell.upstream.connector.resolver", lambda _lookup: names)
     monkeypatch.setattr(
         "proxy.shell.upstream.client.UpstreamOptions.url",
         lambda _, host, rest: URL(f"http://{host}{rest}", encoded=True),

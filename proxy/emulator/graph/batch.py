@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from proxy.emulator.config import Config
 from proxy.emulator.graph import credentials
 from proxy.emulator.graph.graph import Graph
 from proxy.emulator.language import headers, render
-from proxy.emulator.language.calls import Call, Reply, Upload
+from proxy.emulator.language.calls import Call, Headers, Reply, Upload
 from proxy.emulator.language.errors import (
     GraphError,
     aborted,
@@ -25,6 +26,13 @@ from proxy.emulator.language.query import falsy, truthy
 
 Slot = Reply | None
 
+_SHAPES: dict[str, Callable[[Headers], Any]] = {
+    "objects": lambda told: [{"name": name, "value": value} for name, value in told],
+    "strings": lambda told: [f"{name}: {value}" for name, value in told],
+    "map": dict,
+}
+"""How header fields stand in a slot."""
+
 
 def is_batch(call: Call) -> bool:
     """Tell whether the call is a batch: any POST with a `batch` parameter, whatever its path."""
@@ -37,6 +45,8 @@ def run(graph: Graph, call: Call) -> Reply:
         _admit(graph, call)
         asked = operations(call.params["batch"], graph.settings.config.batch_limit)
         graph.ledger.packed(len(asked))
+        if not graph.settings.config.slots_count:
+            graph.count(call)
         _beware_of_poison(graph, asked)
     except GraphError as error:
         if graph.settings.config.unperformed_count:
@@ -44,7 +54,7 @@ def run(graph: Graph, call: Call) -> Reply:
         return graph.refusal(call, error)
     slots = _Run(graph, call).slots(asked)
     usage = () if graph.settings.config.usage_place == "items" else graph.quota.headers(call)
-    return reply_of([_described(slot, call) for slot in slots], call, usage)
+    return reply_of([_described(slot, call, graph.settings.config) for slot in slots], call, usage)
 
 
 def count(graph: Graph, call: Call) -> None:
@@ -154,13 +164,14 @@ class _Run:
         return Call(operation.method, call.version, (), {}, call.token, {}, "batch")
 
 
-def _described(slot: Slot, call: Call) -> dict[str, Any] | None:
+def _described(slot: Slot, call: Call, config: Config) -> dict[str, Any] | None:
     """A slot as JSON; a redirect has no body at all, a 304 an empty one."""
     if slot is None:
         return None
     found: dict[str, Any] = {"code": slot.status}
     if not falsy(call.params.get("include_headers")):
-        found["headers"] = [{"name": name, "value": value} for name, value in slot.headers]
+        told = slot.headers[::-1] if config.slot_header_order == "reversed" else slot.headers
+        found["headers"] = _SHAPES[config.slot_headers](told)
     if slot.status != 302:
         found["body"] = slot.body
     return found

@@ -75,9 +75,16 @@ class Graph:
 
     def count(self, call: Call) -> None:
         """Count the call against its limits, performed or not; one too many raises."""
-        calls = _cost(call)
+        calls = self._counted(call)
         self.ledger.counted(call, calls)
         self._spend(call, calls)
+
+    def _counted(self, call: Call) -> int:
+        """How many calls *call* counts as here; the batch around a slot may have counted for it."""
+        config = self.settings.config
+        if call.channel == "batch" and not config.slots_count:
+            return 0
+        return _cost(call) if config.ids_count else 1
 
     def _spend(self, call: Call, calls: int) -> None:
         try:
@@ -148,12 +155,16 @@ class Graph:
         if call.method != "GET":
             return Reply(200, self._headers(call, None), text)
         etag = render.etag_of(text, call, config)
-        if render.is_known(etag, call):
+        if config.not_modified_places in ("both", call.channel) and render.is_known(etag, call):
             return self._not_modified(call, etag, config)
-        return Reply(200, self._headers(call, etag), text)
+        return Reply(200, self._headers(call, etag if config.etag_places in ("both", call.channel) else None), text)
 
     def _not_modified(self, call: Call, etag: str, config: Config) -> Reply:
         self.ledger.not_modified[call.channel] += 1
+        if not config.not_modified_counts:
+            calls = self._counted(call)
+            self.ledger.counted(call, -calls)
+            self.quota.give_back(call, calls)
         kind = headers.content_type(call.channel, script=render.is_script(call.params))
         repeated = etag if config.etag_on_304 else None
         return Reply(304, headers.of_not_modified(self._usage(call), kind, repeated), None)

@@ -60,15 +60,23 @@ class Quota:
 
     def spend(self, call: Call, calls: int) -> None:
         """Count a call; one over a budget, or made while blocked, raises, and has been counted all the same."""
-        config, now = self._settings.config, self._clock()
-        use, accounts = _use(call), _accounts(call)
-        owners = [self._owner(call), *(name for account in accounts for name in (account, f"{account} {use}"))]
-        for owner in owners:
-            self._meters.setdefault(owner, Meter()).add(calls, now, config.window_s)
+        self._add(call, calls)
+        config, use, accounts = self._settings.config, _use(call), _accounts(call)
         if self._is_refused(self._owner(call), config.budget):
             raise throttled(config.throttle_code, config.throttle_status)
         if any(self._is_refused(f"{account} {use}", config.account_budget) for account in accounts):
             raise throttled(config.account_code or _CODES[use], config.throttle_status)
+
+    def give_back(self, call: Call, calls: int) -> None:
+        """Take so many calls off again, for *call* turned out not to count."""
+        self._add(call, -calls)
+
+    def _add(self, call: Call, calls: int) -> None:
+        now, window_s = self._clock(), self._settings.config.window_s
+        for account in _accounts(call):
+            for name in (account, f"{account} {_use(call)}"):
+                self._meters.setdefault(name, Meter()).add(calls, now, window_s)
+        self._meters.setdefault(self._owner(call), Meter()).add(calls, now, window_s)
 
     def headers(self, call: Call) -> Headers:
         """The usage headers that a reply to *call* carries."""

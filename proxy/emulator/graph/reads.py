@@ -35,7 +35,8 @@ class Export:
 def view_of(call: Call, settings: Settings) -> View:
     """How the caller of *call* looks at objects."""
     params = call.params
-    locale = params.get("locale") or call.headers.get("accept-language") or "en_US"
+    by_header = call.headers.get("accept-language") if settings.config.language_by_header else None
+    locale = params.get("locale") or by_header or "en_US"
     return View(
         call.token,
         call.version,

@@ -56,11 +56,12 @@ def call_of(operation: Operation, top: Call, results: Mapping[str, Any], config:
     if config.batch_inherits:
         named = {*parsed(target.partition("?")[2]), *params}
         params = {**{name: top.params[name] for name in _SHAPING if name in top.params and name not in named}, **params}
-    outer = {name: top.headers[name] for name in _INHERITED if name in top.headers}
+    outer = {name: top.headers[name] for name in _INHERITED if name in top.headers and config.language_inherited}
     carried = {**outer, **operation.headers, "user-agent": top.user_agent}
     call = call_from(operation.method, target, carried, params, config, version=top.version)
-    if call.token is None:
-        call.token, call.vouched = top.token, True
+    is_bare = call.token is None
+    call.token = call.token or top.token
+    call.vouched = is_bare if config.proof_on_top == "bare" else config.proof_on_top == "every"
     return call
 
 

@@ -9,10 +9,11 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from ssl import SSLContext
 from typing import Any
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web import BaseRequest, StreamResponse
 from multidict import CIMultiDict
 
@@ -53,6 +54,7 @@ class Emulator(Parts):
         """Answer one HTTP request."""
         if request.path.startswith(control.PREFIX):
             return await control.answer(self, request)
+        self._as_set(request)
         await _continue(request)
         body = await body_of(request, self.settings.config.stream_over_bytes)
         target = _origin_form(request.raw_path)
@@ -91,6 +93,11 @@ class Emulator(Parts):
             reply = self.graph.refusal(call, bad_parameter(str(error)))
         return reply or self.graph.refusal(call, bad_parameter("empty"))
 
+    def _as_set(self, request: BaseRequest) -> None:
+        """Let the reply name the version of HTTP that is set."""
+        if self.settings.config.http_version == "1.0":
+            request._version = HttpVersion10  # noqa: SLF001 - aiohttp answers in the version that it was asked in
+
     def _note(self, request: BaseRequest, target: str, fields: dict[str, str], body: Body) -> None:
         """Write the request into the ledger."""
         self.ledger.bytes_in += body.size
@@ -128,6 +135,8 @@ class Emulator(Parts):
     async def _send(self, request: BaseRequest, reply: Reply, fault: Fault | None) -> StreamResponse:
         """Write the reply, or what a fault leaves of it."""
         said = CIMultiDict(headers.traced(reply.headers, self.graph.trace()))
+        if self.settings.config.clock_off_s:
+            said["Date"] = formatdate(time.time() + self.settings.config.clock_off_s, usegmt=True)
         kind = fault.kind if fault else ""
         if kind in ("cut", "lost"):
             return _cut(request)
@@ -145,9 +154,11 @@ class Emulator(Parts):
         return self._whole(reply.status, said, text)
 
     def _whole(self, status: int, said: CIMultiDict[str], text: bytes) -> StreamResponse:
-        if status == 304:
-            return _NotModified(status=304, headers=said)
-        return web.Response(status=status, headers=said, body=text)
+        kind, body = (_NotModified, None) if status == 304 else (web.Response, text)
+        response = kind(status=status, headers=said, body=body)
+        if not self.settings.config.keep_alive:
+            response.force_close()
+        return response
 
     def _packed(self, request: BaseRequest, said: CIMultiDict[str], text: bytes) -> bytes:
         """The body as it goes over the wire, where the ledger counts it."""

@@ -59,7 +59,7 @@ class OwnSockets:
 def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
     """A pool of connections to Graph; who may use how many at once is counted outside of it."""
     pool = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=_resolver(lookup), socket_factory=own.make
+        limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=resolver(lookup), socket_factory=own.make
     )
     # There is no public way to say who reads what comes; tests/journeys/test_stray_replies.py sees that it is ours.
     made = partial(UpstreamConnection, loop=asyncio.get_running_loop())
@@ -67,7 +67,8 @@ def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
     return pool
 
 
-def _resolver(lookup: Lookup) -> AbstractResolver | None:
+def resolver(lookup: Lookup) -> AbstractResolver:
+    """What finds the addresses of a host by *lookup*."""
     if lookup.address:
         return _Fixed(*split(lookup.address, 0))
     if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after

@@ -1,0 +1,1 @@
+"""What of Graph's contract holds today, judged from a few of Graph's answers."""
