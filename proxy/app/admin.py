@@ -15,7 +15,7 @@ from proxy.core.routing.admin_access import Access
 from proxy.settings import Address, Settings
 from proxy.settings.load import SettingsError
 from proxy.shell.admin.actions import action_routes, log_route, purge_route
-from proxy.shell.admin.app import AdminRunner, Rows, admin
+from proxy.shell.admin.app import AdminRoutes, AdminRunner, admin
 from proxy.shell.admin.dashboard import Dashboard
 from proxy.shell.admin.event_stream import EventStream
 from proxy.shell.admin.webhooks import WebhookEndpoint
@@ -41,7 +41,7 @@ class Gatekeeper:
         """Be told of *new* settings. Raises SettingsError, and then all is as it was."""
         self._guard = from_settings.guard(new)
 
-    def runner(self, tables: Iterable[Rows]) -> AdminRunner:
+    def runner(self, tables: Iterable[AdminRoutes]) -> AdminRunner:
         """What answers as *tables* say, for any listener."""
         return AdminRunner(admin(tables, lambda: self._guard), self._patience)
 
@@ -57,13 +57,13 @@ class AdminListeners:
     live: Reloader
     changes: Invalidator
 
-    def tables(self) -> list[Rows]:
+    def tables(self) -> list[AdminRoutes]:
         """All of them but `/webhooks`, which the world may have to reach."""
         return [
             action_routes(self.ready.is_set, partial(stats, self.telemetry), self.ending.set, self.live.reload),
             metrics_rows(self.telemetry),
             log_route(log_setup.change),
-            Dashboard(self.watch).rows(),
+            Dashboard(self.watch).routes(),
             {Access.ACT: [purge_route(self.changes.purge)]},
         ]
 
@@ -79,7 +79,7 @@ async def open_own(
     ours = gatekeeper.runner(own.tables() if apart else [*own.tables(), pushed])
     admin_at = await listen("admin", ours, settings.admin)
     last.push_async_callback(drain, ours, DRAIN_S)
-    await last.enter_async_context(own.watch.looking())
+    await last.enter_async_context(own.watch.sampling())
     if not apart:
         return admin_at, admin_at
     world = gatekeeper.runner([pushed])
@@ -88,7 +88,7 @@ async def open_own(
     return admin_at, webhooks_at
 
 
-def _webhooks(own: AdminListeners, settings: Settings) -> Rows:
+def _webhooks(own: AdminListeners, settings: Settings) -> AdminRoutes:
     """The row of `/webhooks`, where its secrets are set. Raises SettingsError."""
     if problems := list(token_files.token_file_problems(settings, *token_files.OF_WEBHOOKS)):
         raise SettingsError(problems)

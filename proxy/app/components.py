@@ -89,7 +89,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
     clocks = replace(clocks, now=now)
     store = await _open_store(settings.cache, master, lambda text: purges.load(text, now()), lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
-    now.tell(touches.set_back, purges.set_back, telemetry.set_back)
+    now.subscribe(touches.set_back, purges.set_back, telemetry.set_back)
     rules, shared = from_settings.rules_of(settings), None
     if settings.shared.url:
         from proxy.app.shared import build_shared
@@ -133,7 +133,7 @@ async def _open_store(
     cache: CacheSettings, master: bytes, noted: Callable[[bytes | None], None], lifetimes: AsyncExitStack
 ) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
-    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, noted=noted)
+    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=noted)
     await store.open()
     lifetimes.push_async_callback(store.close)
     return store

@@ -218,7 +218,7 @@ def _front(
     authority = Authority(settings.intercept.ca_dir, gate.names)
     patience = from_settings.timeouts(settings)
     intercept = ConnectHandler(
-        inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s, patience=patience
+        inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s, timeouts=patience
     )
     listener = Listener(
         intercept.handle,

@@ -110,9 +110,9 @@ def _unfit(name: str, folder: Path) -> list[str]:
     found = _not_writable(name, folder)
     if found or not os.path.lexists(folder):
         return found
-    from proxy.shell.store.directory import behind_link, refusal
+    from proxy.shell.store.directory import follow_root_link, refusal
 
-    why = refusal(behind_link(folder, os.geteuid()))
+    why = refusal(follow_root_link(folder, os.geteuid()))
     return [f"{name}: {why}"] if why else []
 
 

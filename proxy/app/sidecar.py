@@ -77,7 +77,7 @@ async def sidecar(
         await lifetimes.enter_async_context(stack.shedder.watching())
         ready.set()
         lifetimes.callback(ready.clear)
-        yield Sidecar(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.mint, tls_at)
+        yield Sidecar(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.make_leaves, tls_at)
 
 
 def _reloader(settings: Settings, reread: Callable[[], Settings], gatekeeper: Gatekeeper, stack: Pipeline) -> Reloader:
@@ -109,10 +109,10 @@ async def _open_door(stack: Pipeline, settings: Settings, lifetimes: AsyncExitSt
     if not at:
         return None
     try:
-        await stack.door.mint(hosts)
+        await stack.door.make_leaves(hosts)
     except Uncertified as error:
         raise StartError(f"intercept.listen = {at}: {error}") from None
-    keeping = asyncio.ensure_future(stack.door.keep(hosts))
+    keeping = asyncio.ensure_future(stack.door.renew_leaves(hosts))
     lifetimes.callback(keeping.cancel)
     door = web.ServerRunner(stack.door, shutdown_timeout=0)
     tls_at = await listen("intercept.listen", door, at)
@@ -129,4 +129,4 @@ async def _say_goodbye(stack: Pipeline, live: Reloader) -> None:
 async def _finish(theirs: web.ServerRunner, stack: Pipeline, live: Reloader) -> None:
     """Let those inside have their answers, within the time that there is."""
     seconds = live.settings.drain_s
-    await asyncio.gather(drain(theirs, seconds, stack.inside), stack.intercept.leave(seconds))
+    await asyncio.gather(drain(theirs, seconds, stack.inside), stack.intercept.drain(seconds))

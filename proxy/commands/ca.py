@@ -37,8 +37,8 @@ def init(wish: Wish) -> str:
     hosts, now = from_settings.graph_hosts(wish.settings), datetime.now(UTC)
     found = None if wish.force else ca.load_ca(wish.folder)
     if found is None:
-        found = ca.make_ca(wish.folder, hosts, now, anew=wish.force)
-    if why := x509.unfit(found, hosts, now):
+        found = ca.make_ca(wish.folder, hosts, now, replace=wish.force)
+    if why := x509.ca_problem(found, hosts, now):
         raise AuthorityError(f"{wish.folder}: {why}; --force makes a new one, which clients have to be told of")
     return _described(found, wish.folder)
 
@@ -76,7 +76,7 @@ def _described(pair: Pair, folder: Path) -> str:
     certificate = pair.certificate
     lines = [
         f"authority  {certificate.subject.rfc4514_string()}",
-        f"in         {ca.file_in(folder)}",
+        f"in         {ca.ca_file(folder)}",
         f"valid      {certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}",
         f"SHA-256    {certificate.fingerprint(hashes.SHA256()).hex()}",
         "signs for  " + "\n           ".join(sorted(x509.hosts_of(certificate))),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from proxy.commands.control import ControlError, Remote
 from proxy.settings import Settings
-from proxy.shell.store.inspect import FolderError, FolderReport, erase, look
+from proxy.shell.store.inspect import FolderError, FolderReport, erase_folder, inspect_folder
 
 
 def stats(settings: Settings) -> None:
@@ -15,7 +15,7 @@ def stats(settings: Settings) -> None:
         for name, value in remote.ask("GET", "/stats")["store"].items():
             print(f"{name:<17} {value}")
         return
-    found = _in_folder(lambda: look(settings.cache.dir, thoroughly=False))
+    found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=False))
     _print(settings, found)
     _fail_if_wrong(found)
 
@@ -31,7 +31,7 @@ def verify(settings: Settings) -> None:
         if troubles or store["breaker"] == "open":
             raise ControlError(", ".join(f"{name} {count}" for name, count in troubles.items()) or "see its log")
         return
-    found = _in_folder(lambda: look(settings.cache.dir, thoroughly=True))
+    found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=True))
     _print(settings, found)
     _fail_if_wrong(found)
     print("all of it is whole")
@@ -43,7 +43,7 @@ def purge(settings: Settings) -> None:
         remote.ask("POST", "/purge", {"all": True})
         print(f"{remote.at} holds nothing any more")
         return
-    found = _in_folder(lambda: erase(settings.cache.dir))
+    found = _in_folder(lambda: erase_folder(settings.cache.dir))
     print(f"removed {found.entries} entries, {found.bytes / 1e6:.1f} MB, from {settings.cache.dir}")
 
 
@@ -70,5 +70,5 @@ def _print(settings: Settings, found: FolderReport) -> None:
 
 
 def _fail_if_wrong(found: FolderReport) -> None:
-    if found.wrong:
-        raise ControlError("; ".join(found.wrong))
+    if found.problems:
+        raise ControlError("; ".join(found.problems))

@@ -96,7 +96,7 @@ def _authority(folder: Path, names: frozenset[str]) -> Pair:
         found = load_or_make_ca(folder, names, now)
     except AuthorityError as error:
         raise listen.StartError(f"intercept.ca_dir: {error}") from None
-    if why := x509.unfit(found, names, now):
+    if why := x509.ca_problem(found, names, now):
         raise listen.StartError(f"intercept.ca_dir = {folder}: {why}; `graph-sidecar ca init --force` makes a new one")
     return found
 

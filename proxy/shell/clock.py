@@ -1,4 +1,4 @@
-"""The time of day, as far as a machine knows: it may be wrong for a while, and set back."""
+"""The machine's time of day, which may be wrong for a while and may be set back."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Callable
 _log = logging.getLogger("graph_sidecar")
 
 SLEW_S = 1.0
-"""Seconds that a clock may go back unnoticed: what seems to be ahead for so long is right by itself a moment later."""
+"""Seconds that the clock may go back unnoticed: a time that is ahead by so little is right again a moment later."""
 
-SetBack = Callable[[float, float], None]
-"""Told the time that it is now, and by how many seconds the clock was set back."""
+OnClockSetBack = Callable[[float, float], None]
+"""Called with the time now, and by how many seconds the clock was set back."""
 
 
 class TimeOfDay:
-    """Epoch seconds; whoever keeps times is told when the clock is set back."""
+    """Seconds since 1970; subscribers are called when the clock is set back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Read *clock*."""
         self._clock = clock
         self._latest = clock()
-        self._lost = 0.0  # seconds by which the clock was set back in all
-        self._told: list[SetBack] = []
+        self._set_back_s = 0.0  # seconds by which the clock was set back in all
+        self._subscribers: list[OnClockSetBack] = []
 
-    def tell(self, *keepers: SetBack) -> None:
-        """Tell *keepers* each time that the clock is set back."""
-        self._told.extend(keepers)
+    def subscribe(self, *subscribers: OnClockSetBack) -> None:
+        """Call *subscribers* each time the clock is set back."""
+        self._subscribers.extend(subscribers)
 
     def __call__(self) -> float:
-        """Seconds since 1970, as the machine has it."""
+        """Seconds since 1970 by the machine's clock."""
         now = self._clock()
         if now >= self._latest:
             self._latest = now
@@ -38,12 +38,12 @@ class TimeOfDay:
         return now
 
     def steady(self) -> float:
-        """Seconds that never go back, for differences alone."""
-        return self() + self._lost
+        """Seconds that never go back; only differences between them mean anything."""
+        return self() + self._set_back_s
 
     def _step(self, now: float) -> None:
         by, self._latest = self._latest - now, now
-        self._lost += by
+        self._set_back_s += by
         _log.warning("the clock was set back by %.0f s: times from the future count as now", by)
-        for keeper in self._told:
-            keeper(now, by)
+        for on_set_back in self._subscribers:
+            on_set_back(now, by)

@@ -1,4 +1,4 @@
-"""Files that the sidecar alone may read: opened, written and replaced whole."""
+"""Opens, writes and replaces files that only this user may read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.core.routing.admin_access import MIN_TOKEN
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder *path* and the parents that lack, for our eyes only."""
+    """Make the folder *path* and its missing parents with mode 0700."""
     if not path.parent.exists():
         make_folder(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
@@ -20,7 +20,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def draft(path: Path, content: bytes) -> Iterator[Path]:
-    """A file beside *path* with *content*, safely on disk, to be put in its place while this lasts."""
+    """A temporary file beside *path* with *content*, synced to disk, for the caller to rename or link to *path*."""
     made = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -33,17 +33,17 @@ def draft(path: Path, content: bytes) -> Iterator[Path]:
         made.unlink(missing_ok=True)
 
 
-def put_first(made: Path, path: Path) -> None:
-    """Put the draft *made* at *path* unless somebody was first: of two that start at once, neither sees half a file."""
+def link_unless_exists(made: Path, path: Path) -> None:
+    """Link the draft *made* to *path* unless *path* exists: of two processes that start at once the first wins."""
     try:
         os.link(made, path)
     except FileExistsError:
-        pass  # what the other has put there is what holds
+        pass  # the file of the other process is used
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
-    """The descriptor of *path*, no link, for reading. Not blocking: a pipe in this place must not hang the start."""
+def open_for_reading(path: Path) -> Iterator[int]:
+    """A descriptor for reading *path*, which must not be a link. It does not block: a pipe must not hang the start."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -51,8 +51,8 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def fault(status: os.stat_result) -> str:
-    """Why a file with this *status* is not ours alone, "" if it is."""
+def access_problem(status: os.stat_result) -> str:
+    """Why a file with this *status* is not private to this user, "" if it is."""
     if not stat.S_ISREG(status.st_mode):
         return "it is not a file"
     if status.st_uid not in {0, os.geteuid()}:
@@ -62,10 +62,10 @@ def fault(status: os.stat_result) -> str:
 
 
 def mounted(path: Path) -> Path | None:
-    """The file that *path* is in a mounted Kubernetes Secret; None where it is anything else.
+    """The file behind *path* if *path* is a key of a mounted Kubernetes Secret; None otherwise.
 
     A Secret's volume is a folder of links: `key` to `..data/key`, and `..data` to the folder of the newest version.
-    Whoever owns the folder has put them there, so it has to be root or us, and nobody else may rename in it.
+    The folder's owner made the links, so the owner must be root or this user, and no other user may rename in it.
     """
     try:
         if str(path.readlink()) != f"..data/{path.name}":
@@ -80,7 +80,7 @@ def mounted(path: Path) -> Path | None:
 
 
 def _is_kept(folder: Path) -> bool:
-    """Whether nobody but root and us may put another file in the place of one in *folder*."""
+    """True if only root and this user can replace a file in *folder*."""
     try:
         status = folder.lstat()
     except OSError:
@@ -89,19 +89,19 @@ def _is_kept(folder: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid in {0, os.geteuid()} and not is_open
 
 
-def fault_of_mounted(status: os.stat_result) -> str:
-    """As `fault`, of a file in a mounted Secret: our own group may read it, too, for `fsGroup` gives it to us so."""
+def access_problem_of_mounted(status: os.stat_result) -> str:
+    """As `access_problem` for a file in a mounted Secret, which our own group may read: `fsGroup` mounts it so."""
     if status.st_mode & stat.S_IRGRP and status.st_gid in {os.getegid(), *os.getgroups()}:
-        return fault(os.stat_result((status.st_mode & ~stat.S_IRGRP, *status[1:])))
-    return fault(status)
+        return access_problem(os.stat_result((status.st_mode & ~stat.S_IRGRP, *status[1:])))
+    return access_problem(status)
 
 
 class TokenFileError(Exception):
-    """The file cannot be used; the text says why, and not what is in it."""
+    """The token file cannot be used; the text says why, without its contents."""
 
 
 def read_token(file: Path) -> str:
-    """The token that *file* holds. Raises TokenFileError."""
+    """The token in *file*. Raises TokenFileError."""
     try:
         token = file.read_text("ascii").strip()
     except OSError as error:

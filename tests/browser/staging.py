@@ -57,15 +57,15 @@ class Board:
         self._runs += 1
         self._watch = EventStream(lambda: self.stats, lambda: self._clock, f"run{self._runs}")
         self._watch.listen = "http://127.0.0.1:8080"
-        served = admin([Dashboard(self._watch).rows()], lambda: Guard(token=self.token))
+        served = admin([Dashboard(self._watch).routes()], lambda: Guard(token=self.token))
         served.middlewares.append(self._note)
         self._runner = runner = web.AppRunner(served, shutdown_timeout=0)
         await runner.setup()
         self._lifetimes.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", self._port).start()
         self._port = runner.addresses[0][1]
-        await self._lifetimes.enter_async_context(self._watch.looking())
-        self._watch.look()
+        await self._lifetimes.enter_async_context(self._watch.sampling())
+        self._watch.sample()
 
     async def stop(self) -> None:
         """End the run."""
@@ -79,7 +79,7 @@ class Board:
             self.stats["uptime_s"] += STEP_S
             if step == steps - 1:
                 self.stats.update(numbers)
-            self._watch.look()
+            self._watch.sample()
 
     def cut(self) -> None:
         """Break all connections, as a network does."""

@@ -64,7 +64,7 @@ async def test_every_problem_is_told(run: Run, sidecar: Serving, file: Path) -> 
     _change(file, "[batch]\nwindow_ms = -1\nslots = 51\n")
     status, said = await run("reload", *_flags(sidecar))
     assert status == 1
-    assert "answers 422 to POST /reload: the settings are not taken, all is as it was" in said
+    assert "answers 422 to POST /reload: the new settings were refused, the old ones stay in force" in said
     assert "batch.window_ms = -1" in said
     assert "batch.slots = 51" in said
     assert (await run("reload", "--config", str(file), *_flags(sidecar)))[0] == 2

@@ -18,7 +18,7 @@ import pytest
 
 from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
-from proxy.shell.intercept.ca import file_in
+from proxy.shell.intercept.ca import ca_file
 from tests.journeys.conftest import MakeAsk, MakeGraph, MakeScene, MakeScripted, MakeSidecar, MakeTwins
 from tests.journeys.talking import Heard, asked, assert_alike
 from tests.wires import Listener, Message, Wire, calling, listening, ok
@@ -33,7 +33,7 @@ TO_HERE = {"listen": "127.0.0.1:0"}
 def trusting() -> ssl.SSLContext:
     """A client that trusts the authority of this test's machine, and nobody else."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(file_in(Settings().intercept.ca_dir))
+    context.load_verify_locations(ca_file(Settings().intercept.ca_dir))
     return context
 
 

@@ -1,4 +1,4 @@
-"""What an operator may do: quit, reload, purge, change the log; and the probes."""
+"""Routes of the admin listener: probes, `/stats`, and an operator's actions: quit, reload, purge, log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from aiohttp import web
 from proxy.core.cache.purge import PurgeOrder, read_order
 from proxy.core.http.errors import BadRequest
 from proxy.core.routing.admin_access import Access
-from proxy.shell.admin.app import failure
+from proxy.shell.admin.app import error_response
 
 _LOG: Mapping[str, Mapping[str, object]] = {
     "level": {level: level for level in ("debug", "info", "warning", "error")},
     "replies": {"true": True, "false": False},
 }
-"""What `POST /log` takes."""
+"""The names and values that `POST /log` takes."""
 
 
 def action_routes(
@@ -24,9 +24,9 @@ def action_routes(
     quit_now: Callable[[], None],
     reload: Callable[[], Awaitable[Mapping[str, object]]],
 ) -> dict[Access, list[web.RouteDef]]:
-    """The table of our own paths, by who may come to them; each room that has more adds its rows.
+    """The routes of probes, `/stats`, `/quit` and `/reload`, by the access that each needs.
 
-    *reload* tells what came of it: what is wrong under `problems`.
+    *reload* returns its result; if the settings were refused, `problems` lists why.
     """
 
     def troubles() -> Sequence[Mapping[str, object]]:
@@ -43,48 +43,48 @@ def action_routes(
             return web.Response(status=503, text=f"draining\n{lines}")
         return web.Response(text=f"ok\n{lines}")
 
-    async def told(_request: web.Request) -> web.Response:
+    async def show_stats(_request: web.Request) -> web.Response:
         return web.json_response(stats())
 
     async def end(_request: web.Request) -> web.Response:
         quit_now()
         return web.json_response({"draining": True})
 
-    async def read_again(_request: web.Request) -> web.Response:
-        told = await reload()
-        if "problems" in told:
-            return failure(422, "the settings are not taken, all is as it was", **told)
-        return web.json_response(told)
+    async def reload_settings(_request: web.Request) -> web.Response:
+        result = await reload()
+        if "problems" in result:
+            return error_response(422, "the new settings were refused, the old ones stay in force", **result)
+        return web.json_response(result)
 
     return {
         Access.ANYONE: [web.get("/livez", livez), web.get("/readyz", readyz)],
-        Access.READ: [web.get("/stats", told)],
-        Access.ACT: [web.post("/quit", end), web.post("/reload", read_again)],
+        Access.READ: [web.get("/stats", show_stats)],
+        Access.ACT: [web.post("/quit", end), web.post("/reload", reload_settings)],
     }
 
 
 def log_route(change: Callable[..., Mapping[str, object]]) -> dict[Access, list[web.RouteDef]]:
-    """`POST /log`: what is told from now on, `level` and `replies` as JSON or in the query; *change* does it."""
+    """The route of `POST /log`: *change* gets `level` and `replies`, given as JSON or in the query."""
 
     async def log(request: web.Request) -> web.Response:
         try:
             given = {**request.query, **(await request.json() if request.can_read_body else {})}
             wanted = {name: _LOG[name][str(value).lower()] for name, value in given.items()}
         except (KeyError, TypeError, ValueError):
-            return failure(400, "level is debug, info, warning or error, replies is true or false")
+            return error_response(400, "level must be debug, info, warning or error; replies must be true or false")
         return web.json_response(change(**wanted))
 
     return {Access.ACT: [web.post("/log", log)]}
 
 
 def purge_route(purge: Callable[[PurgeOrder], Awaitable[Mapping[str, object]]]) -> web.RouteDef:
-    """The row of the admin listener's table."""
+    """The route of `POST /purge`: *purge* carries out the order in the body."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             order = read_order(await request.read())
         except BadRequest as error:
-            return failure(400, error.detail)
+            return error_response(400, error.detail)
         return web.json_response(await purge(order))
 
     return web.post("/purge", handle)

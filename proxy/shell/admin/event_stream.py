@@ -1,7 +1,7 @@
-"""Takes samples of the counts and tells those who look on, as server-sent events.
+"""Samples the counters and sends them to readers as server-sent events.
 
-Each looker-on remembers how far it has been told and takes what it has missed when there is news. So nothing is queued
-for a slow one, and one that comes back is told neither less nor twice.
+Each reader remembers the last row that it was sent and takes the rows since when there are new ones. So nothing is
+queued for a slow reader, and a reader that reconnects gets every row once.
 """
 
 from __future__ import annotations
@@ -15,96 +15,96 @@ import msgspec
 
 from proxy.core.observe.time_series import COLUMNS, STEP_S, TimeSeries
 
-NEWS_S = 1
-"""Seconds from one look at the counts to the next."""
+SAMPLE_EVERY_S = 1
+"""Seconds between two samples of the counters."""
 
 
 class EventStream:
-    """Looks at the counts every second: for the history now and then, for lookers-on each time."""
+    """Samples the counters every second for its readers, and every STEP_S seconds for the time series."""
 
     def __init__(self, stats: Callable[[], dict[str, Any]], clock: Callable[[], float], run: str) -> None:
-        """Look at *stats*; *clock* gives monotonic seconds, *run* names this run of the sidecar."""
+        """Sample *stats*; *clock* gives monotonic seconds, *run* identifies this run of the sidecar."""
         self._stats = stats
         self._clock = clock
         self._run = run
         self._history = TimeSeries()
         self._due = clock()
         self._newest = b""
-        self._news = asyncio.Event()
-        self._over = False
-        self._lookers = 0
+        self._changed = asyncio.Event()
+        self._ended = False
+        self._viewers = 0
         self.listen = ""
-        """The address that programs are to ask in the place of Graph's, for who has asked nothing yet."""
+        """The address that programs use in place of Graph's; the page shows it before the first request."""
 
     @asynccontextmanager
-    async def looking(self) -> AsyncIterator[None]:
-        """Look every second while this lasts; those who look on are let go at its end."""
-        task = asyncio.ensure_future(self._keep_looking())
+    async def sampling(self) -> AsyncIterator[None]:
+        """Sample every second inside the context; at its end all event streams end."""
+        task = asyncio.ensure_future(self._sample_forever())
         try:
             yield
         finally:
             task.cancel()
-            self._over = True
-            self._news.set()
+            self._ended = True
+            self._changed.set()
 
-    async def _keep_looking(self) -> None:
+    async def _sample_forever(self) -> None:
         while True:
-            self.look()
-            await asyncio.sleep(NEWS_S)
+            self.sample()
+            await asyncio.sleep(SAMPLE_EVERY_S)
 
-    def look(self) -> None:
-        """Look now: a row for the history if it is time for one, and news for those who look on."""
+    def sample(self) -> None:
+        """Sample now: add a row to the time series if one is due, and wake the readers."""
         now = self._clock()
         due = now >= self._due
-        if not due and not self._lookers:
+        if not due and not self._viewers:
             return
         stats = self._stats()
         if due:
-            # Late looks do not pile up.
+            # A late sample does not make the next ones come in a burst.
             self._due = self._due + STEP_S if now < self._due + STEP_S else now + STEP_S
             self._history.add(stats)
         self._newest = msgspec.json.encode(stats)
-        self._news.set()
-        self._news = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def events(self, last_id: str) -> AsyncGenerator[bytes, None]:
-        """Server-sent events for one looker-on that was told up to *last_id*, if that is not empty.
+        """Server-sent events (WHATWG HTML section 9.2) for a reader whose last event was *last_id*, "" for a new one.
 
-        `history`: everything, once, for who is new to this run. `sample`: the rows since. `stats`: what `/stats` says.
-        (Server-sent events: WHATWG HTML section 9.2.)
+        `history`: all rows, once, for a reader that is new to this run. `sample`: the rows since. `stats`: the
+        content of `/stats`.
         """
-        self._lookers += 1
+        self._viewers += 1
         try:
-            seen = self._known(last_id)
+            seen = self._resume_after(last_id)
             if seen is None:
                 seen = self._history.last
-                yield _event("history", self._told_after(0, **self._what()), self._id(seen))
+                yield _event("history", self._rows_after(0, **self._description()), self._id(seen))
             self._newest = msgspec.json.encode(self._stats())
-            while not self._over:
-                news = self._news
+            while not self._ended:
+                news = self._changed
                 if seen < self._history.last:
-                    rows, seen = self._told_after(seen), self._history.last
+                    rows, seen = self._rows_after(seen), self._history.last
                     yield _event("sample", rows, self._id(seen))
                 yield _event("stats", self._newest)
                 await news.wait()
         finally:
-            self._lookers -= 1
+            self._viewers -= 1
 
-    def _known(self, last_id: str) -> int | None:
-        """How far one with *last_id* has been told; None if that was by another run, or is no id of ours."""
+    def _resume_after(self, last_id: str) -> int | None:
+        """The number of the row that *last_id* names; None if it is another run's id or not one of ours."""
         run, _, number = last_id.partition("-")
         if run != self._run or not number.isascii() or not number.isdigit() or len(number) > 9:
             return None
         return int(number) if int(number) <= self._history.last else None
 
-    def _what(self) -> dict[str, object]:
-        """What a reader has to know of the rows, and of us."""
+    def _description(self) -> dict[str, object]:
+        """The step and columns of the rows, and the sidecar's address."""
         return {"step_s": STEP_S, "columns": COLUMNS, "listen": self.listen}
 
     def _id(self, number: int) -> str:
         return f"{self._run}-{number}"
 
-    def _told_after(self, number: int, **more: object) -> bytes:
+    def _rows_after(self, number: int, **more: object) -> bytes:
         return msgspec.json.encode({**more, "rows": [each.tolist() for each in self._history.after(number)]})
 
 

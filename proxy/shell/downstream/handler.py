@@ -28,7 +28,7 @@ from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http import request_body
 from proxy.shell.http.forms import read_form
 from proxy.shell.http.response import respond
-from proxy.shell.intercept.connect import our_address, spoken_for
+from proxy.shell.intercept.connect import local_address, tls_server_name
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.client import LOOP
 from proxy.shell.upstream.passthrough import Passthrough
@@ -52,7 +52,7 @@ class DownstreamHandler:
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application's; never raises but when its caller has left."""
-        name = spoken_for(message)
+        name = tls_server_name(message)
         head = Head(message.method, message.raw_path, _fields(message, name))
         tracer = self.reader.telemetry.tracer
         if tracer is None:
@@ -74,7 +74,7 @@ class DownstreamHandler:
         """Raises SidecarError where *head* is not for us to answer."""
         if self.trail.is_back(head.headers.get("cdn-loop", "")):
             raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
-        if wrong := misplaced(head, name, self.hosts, our_address(message)):
+        if wrong := misplaced(head, name, self.hosts, local_address(message)):
             raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:

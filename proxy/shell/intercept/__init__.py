@@ -1,1 +1,1 @@
-"""Transparent mode: CONNECT, TLS, tunnels and the certificates that stand for Graph."""
+"""Transparent mode: CONNECT, TLS termination, tunnels, and certificates for Graph's hosts."""

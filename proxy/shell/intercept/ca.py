@@ -1,4 +1,4 @@
-"""The authority of transparent mode: kept in a file of its owner's; its leaves in memory, minted when first wanted."""
+"""The certificate authority of transparent mode: its file, and leaf certificates that are made when first needed."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from proxy.shell import files
 from proxy.shell.intercept import x509
 from proxy.shell.intercept.x509 import Pair
 
-RENEWED_BEFORE = timedelta(days=1)
-"""A leaf is replaced when it has no more than this to live."""
+RENEW_BEFORE = timedelta(days=1)
+"""A leaf certificate is replaced this long before it expires."""
 
-_LARGEST = 65_536
+_MAX_FILE_BYTES = 65_536
 
 
 class AuthorityError(Exception):
-    """There is no authority that can be used; the message says where it was looked for and what would do."""
+    """The authority cannot be used; the message says where its file is and what is allowed."""
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Leaf(ssl.SSLContext):
-    """How TLS is ended under one name; what came through such a connection can be asked for the *name*."""
+class LeafContext(ssl.SSLContext):
+    """The TLS context of one leaf certificate; `name` is the server name that it terminates TLS for."""
 
     name: str
     begins: datetime
@@ -39,36 +39,40 @@ class Leaf(ssl.SSLContext):
 
 
 def load_ca(folder: Path) -> Pair | None:
-    """The authority in *folder*; None if there is none. Raises AuthorityError for one that cannot be trusted."""
-    path = file_in(folder)
+    """The authority in *folder*, or None if there is no file. Raises AuthorityError if the file cannot be trusted."""
+    path = ca_file(folder)
     try:
-        with files.opened(path) as descriptor:
-            if files.fault(os.fstat(descriptor)):
-                raise AuthorityError(f"{path}: must be a plain file of this user's that no other can read (mode 0600)")
-            return x509.read_certificates(os.read(descriptor, _LARGEST))
+        with files.open_for_reading(path) as descriptor:
+            if files.access_problem(os.fstat(descriptor)):
+                raise AuthorityError(
+                    f"{path}: must be a plain file of this user that no other user can read (mode 0600)"
+                )
+            return x509.read_certificates(os.read(descriptor, _MAX_FILE_BYTES))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise AuthorityError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise AuthorityError(f"{path}: is no authority of ours: {error}; `ca init --force` makes a new one") from None
+        raise AuthorityError(
+            f"{path}: holds no authority that graph-sidecar made: {error}; `ca init --force` makes a new one"
+        ) from None
 
 
-def make_ca(folder: Path, hosts: frozenset[str], now: datetime, *, anew: bool = False) -> Pair:
-    """A new authority for *hosts* in *folder*; of two that make one, one wins, unless it is to be made *anew*."""
-    path = file_in(folder)
+def make_ca(folder: Path, hosts: frozenset[str], now: datetime, *, replace: bool = False) -> Pair:
+    """Make an authority for *hosts* in *folder*; an existing one is returned instead, unless *replace*."""
+    path = ca_file(folder)
     try:
         files.make_folder(folder)
-        with files.draft(path, x509.authority(hosts, now).pem) as draft:
-            if anew:
+        with files.draft(path, x509.make_authority(hosts, now).pem) as draft:
+            if replace:
                 draft.replace(path)
             else:
-                files.put_first(draft, path)
+                files.link_unless_exists(draft, path)
     except OSError as error:
         raise AuthorityError(f"{path}: cannot be made: {error.strerror or type(error).__name__}") from None
     made = load_ca(folder)
     if made is None:
-        raise AuthorityError(f"{path}: is gone again")
+        raise AuthorityError(f"{path}: was removed while it was being made")
     return made
 
 
@@ -77,13 +81,13 @@ def load_or_make_ca(folder: Path, hosts: frozenset[str], now: datetime) -> Pair:
     return load_ca(folder) or make_ca(folder, hosts, now)
 
 
-def file_in(folder: Path) -> Path:
-    """Where the authority of *folder* lies: certificate and key in one file, so that they cannot be of two."""
+def ca_file(folder: Path) -> Path:
+    """The authority's file in *folder*: certificate and key in one file, so that they always belong together."""
     return folder / "authority.pem"
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put *content* at *path*, whole, in a folder that is made where it lacks. Raises AuthorityError."""
+    """Write *content* to *path* at once, and make its folder if it is missing. Raises AuthorityError."""
     try:
         files.make_folder(path.parent)
         with files.draft(path, content) as draft:
@@ -93,46 +97,46 @@ def write(path: Path, content: bytes) -> None:
 
 
 class Authority:
-    """Leaves of the authority in a folder. The first wish makes what is missing, off the loop."""
+    """The leaf certificates of the authority in a folder; missing ones are made when first needed, in a thread."""
 
     def __init__(self, folder: Path, hosts: frozenset[str], now: Callable[[], datetime] = _now) -> None:
-        """Sign for *hosts*, by the authority in *folder*."""
+        """Use the authority in *folder*, made for *hosts* if it is missing."""
         self._folder = folder
         self._hosts = hosts
         self._now = now
-        self._leaves: dict[str, Leaf] = {}
+        self._leaves: dict[str, LeafContext] = {}
         self._minting = asyncio.Lock()
 
-    async def leaf(self, name: str) -> Leaf:
-        """How TLS is ended as *name*. Raises Uncertified where no client would trust it."""
-        found = self.at_hand(name)
-        if found is not None and found.ends - self._now() > RENEWED_BEFORE:
+    async def leaf(self, name: str) -> LeafContext:
+        """The TLS context for *name*, made or renewed if necessary. Raises Uncertified if no client would trust it."""
+        found = self.cached_leaf(name)
+        if found is not None and found.ends - self._now() > RENEW_BEFORE:
             return found
         async with self._minting:
-            found = self.at_hand(name)
-            if found is None or found.ends - self._now() <= RENEWED_BEFORE:
+            found = self.cached_leaf(name)
+            if found is None or found.ends - self._now() <= RENEW_BEFORE:
                 found = self._leaves[name] = await asyncio.to_thread(self._mint, name)
         return found
 
-    def at_hand(self, name: str) -> Leaf | None:
-        """A leaf for *name* that was minted before and is good now; none of a clock that was ahead."""
+    def cached_leaf(self, name: str) -> LeafContext | None:
+        """The existing TLS context for *name* if its certificate is valid now; None after a clock was set back."""
         found = self._leaves.get(name)
         return found if found is not None and found.begins <= self._now() < found.ends else None
 
-    def _mint(self, name: str) -> Leaf:
+    def _mint(self, name: str) -> LeafContext:
         now = self._now()
         try:
             pair = load_or_make_ca(self._folder, self._hosts, now)
         except AuthorityError as error:
-            raise Uncertified(f"there is no authority to speak for {name}: {error}") from None
-        if why := x509.unfit(pair, frozenset({name}), now):
+            raise Uncertified(f"no certificate can be made for {name}: {error}") from None
+        if why := x509.ca_problem(pair, frozenset({name}), now):
             raise Uncertified(f"{self._folder}: {why}; `graph-sidecar ca init --force` makes a new one")
-        return context_of(name, x509.leaf(name, pair, now))
+        return leaf_context(name, x509.make_leaf(name, pair, now))
 
 
-def context_of(name: str, pair: Pair) -> Leaf:
-    """How TLS is ended with the certificate and key of *pair*."""
-    context = Leaf(ssl.PROTOCOL_TLS_SERVER)
+def leaf_context(name: str, pair: Pair) -> LeafContext:
+    """A TLS context for *name* with the certificate and key of *pair*."""
+    context = LeafContext(ssl.PROTOCOL_TLS_SERVER)
     context.name = name
     context.begins, context.ends = pair.certificate.not_valid_before_utc, pair.certificate.not_valid_after_utc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -144,7 +148,7 @@ def context_of(name: str, pair: Pair) -> Leaf:
 
 @contextmanager
 def _as_file(content: bytes) -> Iterator[str]:
-    """A name for *content*, for OpenSSL takes nothing else; in memory where the system has such files."""
+    """The path of a temporary file with *content*, because OpenSSL takes only paths; in memory where possible."""
     if hasattr(os, "memfd_create"):
         with os.fdopen(os.memfd_create("leaf", os.MFD_CLOEXEC), "wb", buffering=0) as file:
             file.write(content)

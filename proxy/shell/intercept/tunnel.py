@@ -1,4 +1,4 @@
-"""A blind tunnel: two connections whose bytes pass from one to the other, as fast as the slower side takes them."""
+"""A blind tunnel: copies bytes between two connections, as fast as the slower side takes them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from collections.abc import Callable
 from typing import cast
 
 
-class End(asyncio.Protocol):
-    """One side of a tunnel. What comes in goes out on the other side; a half that is closed closes one half there."""
+class TunnelEnd(asyncio.Protocol):
+    """One side of a tunnel: bytes received here are written on the other side; a half-close is passed on too."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """A side that is not joined to another yet."""
+        """Start a side that is not joined to another yet."""
         self._clock = clock
-        self.other: End | None = None
+        self.other: TunnelEnd | None = None
         self.transport: asyncio.Transport | None = None
         self.has_ended = False
-        self.moved = clock()
-        """When something last came in."""
-        self.gone = asyncio.get_running_loop().create_future()
+        self.received_at = clock()
+        """When bytes were last received on this side."""
+        self.closed = asyncio.get_running_loop().create_future()
         """Done when this side is closed."""
 
     @property
-    def last_moved(self) -> float:
-        """When something last came in on either side."""
-        return max(self.moved, self.other.moved if self.other is not None else 0)
+    def last_active_at(self) -> float:
+        """When bytes were last received on either side."""
+        return max(self.received_at, self.other.received_at if self.other is not None else 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be silent until there is another side to speak to."""
+        """Read nothing until the other side is joined."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.pause_reading()
 
-    def join(self, other: End, first: bytes) -> None:
-        """Pass on to *other*, and it to us, beginning with what came in *first*."""
+    def join(self, other: TunnelEnd, first: bytes) -> None:
+        """Copy bytes to and from *other*, beginning with *first*, which was already read."""
         self.other, other.other = other, self
         if first:
             other.write(first)
@@ -48,13 +48,13 @@ class End(asyncio.Protocol):
         return None if self.transport is None or self.transport.is_closing() else self.transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on."""
-        self.moved = self._clock()
+        """Write *data* on the other side."""
+        self.received_at = self._clock()
         if self.other is not None:
             self.other.write(data)
 
     def eof_received(self) -> bool:
-        """Pass on that no more comes; the other half stays open."""
+        """Half-close the other side; the opposite direction stays open."""
         self.has_ended = True
         other = self.other
         if other is None or other.has_ended:
@@ -64,20 +64,20 @@ class End(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        """This side takes no more for now, so the other one gives none."""
+        """Stop reading on the other side while this side's buffer is full."""
         if self.other is not None and self.other.open is not None:
             self.other.open.pause_reading()
 
     def resume_writing(self) -> None:
-        """This side takes more again."""
+        """Read on the other side again."""
         if self.other is not None and self.other.open is not None:
             self.other.open.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The other side ends with this one, when it has written what it holds; at once where this one broke."""
+        """Close the other side after its buffer is written; at once if this side was lost by an error."""
         self.transport = None
-        if not self.gone.done():
-            self.gone.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
         if self.other is not None and self.other.transport is not None:
             if exc is None:
                 self.other.transport.close()
@@ -85,18 +85,18 @@ class End(asyncio.Protocol):
                 self.other.transport.abort()
 
     def write(self, data: bytes) -> None:
-        """Say *data* on this side."""
+        """Write *data* on this side."""
         if self.open is not None:
             self.open.write(data)
 
     def close(self) -> None:
-        """End both sides, when they have written what they hold."""
+        """Close both sides after their buffers are written."""
         for end in (self, self.other):
             if end is not None and end.transport is not None:
                 end.transport.close()
 
     def abort(self) -> None:
-        """End both sides now."""
+        """Close both sides now."""
         for end in (self, self.other):
             if end is not None and end.transport is not None:
                 end.transport.abort()

@@ -1,7 +1,7 @@
-"""What stands in the certificates of transparent mode (RFC 5280): an authority bound to its hosts, and its leaves.
+"""Makes the certificates of transparent mode (RFC 5280): an authority limited to its hosts, and leaf certificates.
 
-The authority's name constraints are critical, and the forms of names that it has no host of are closed altogether: who
-steals its key can pass for nobody but the hosts that it was made for.
+The authority's name constraints are critical, and name forms of which it has no host are excluded: a thief of its key
+can impersonate only the hosts that it was made for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 AUTHORITY_LASTS = timedelta(days=1825)
 LEAF_LASTS = timedelta(days=3)
 BACK_DATED = timedelta(days=1)
-"""Clocks differ: of pods, of virtual machines that slept, and of their hosts."""
+"""Certificates are valid from a day before now: clocks of pods, suspended virtual machines and hosts differ."""
 
 _EVERY_IP = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -33,19 +33,19 @@ class Pair:
 
     @property
     def public_pem(self) -> bytes:
-        """The certificate as text."""
+        """The certificate as PEM."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
     def pem(self) -> bytes:
-        """The certificate and its key, unencrypted: for eyes of the owner alone."""
+        """The certificate and its unencrypted key as PEM, for the owner alone."""
         return self.public_pem + self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
 
-def authority(hosts: Iterable[str], now: datetime) -> Pair:
-    """A new authority that can sign for *hosts* alone."""
+def make_authority(hosts: Iterable[str], now: datetime) -> Pair:
+    """A new authority that can sign for *hosts* only."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
         [
@@ -69,12 +69,12 @@ def authority(hosts: Iterable[str], now: datetime) -> Pair:
     return Pair(certificate, key)
 
 
-def leaf(host: str, issuer: Pair, now: datetime) -> Pair:
-    """A certificate for *host* that lasts some days."""
+def make_leaf(host: str, issuer: Pair, now: datetime) -> Pair:
+    """A leaf certificate for *host*, valid for LEAF_LASTS."""
     key = ec.generate_private_key(ec.SECP256R1())
     ends = min(now + LEAF_LASTS, issuer.certificate.not_valid_after_utc)
     certificate = (
-        _builder(_named(host), issuer.certificate.subject, key.public_key(), now - BACK_DATED, ends)
+        _builder(_subject_name(host), issuer.certificate.subject, key.public_key(), now - BACK_DATED, ends)
         .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=not _fits_a_name(host))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
@@ -89,17 +89,17 @@ def leaf(host: str, issuer: Pair, now: datetime) -> Pair:
 def hosts_of(certificate: x509.Certificate) -> frozenset[str]:
     """The hosts that the authority with *certificate* may sign for."""
     constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
-    return frozenset(_host(permitted) for permitted in constraints.permitted_subtrees or ())
+    return frozenset(_constraint_host(permitted) for permitted in constraints.permitted_subtrees or ())
 
 
-def unfit(authority: Pair, hosts: frozenset[str], now: datetime) -> str:
-    """Why no client would take *authority* at its word for *hosts*, "" if it would."""
+def ca_problem(authority: Pair, hosts: frozenset[str], now: datetime) -> str:
+    """Why clients would not accept *authority* for *hosts* now, "" if they would."""
     certificate = authority.certificate
     missing = sorted(hosts - hosts_of(certificate))
     if missing:
         return f"the authority was not made for {', '.join(missing)}"
     if now < certificate.not_valid_before_utc:
-        return f"the authority is not good before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        return f"the authority is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
     return "" if now < certificate.not_valid_after_utc else "the authority has expired"
 
 
@@ -112,7 +112,7 @@ def read_certificates(pem: bytes) -> Pair:
     try:
         hosts_of(certificate)
     except x509.ExtensionNotFound:
-        raise ValueError("it has no name constraints, so it could sign for anybody") from None
+        raise ValueError("it has no name constraints, so it could sign for any host") from None
     return Pair(certificate, key)
 
 
@@ -156,12 +156,12 @@ def _issued_by(issuer: Pair) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
 
 
-def _named(host: str) -> x509.Name:
+def _subject_name(host: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)] if _fits_a_name(host) else [])
 
 
 def _fits_a_name(host: str) -> bool:
-    """Whether *host* can be a common name: 64 characters, and no address, which OpenSSL would take for a name."""
+    """True if *host* can be a common name: at most 64 characters, and no address, which OpenSSL takes as a name."""
     return len(host) <= 64 and _ip(host) is None
 
 
@@ -175,7 +175,7 @@ def _general_name(host: str) -> x509.GeneralName:
     return x509.IPAddress(ip) if ip else x509.DNSName(host)
 
 
-def _host(name: x509.GeneralName) -> str:
+def _constraint_host(name: x509.GeneralName) -> str:
     return str(name.value).partition("/")[0]  # a network of one address
 
 

@@ -28,17 +28,17 @@ HeardBehind = Callable[[Request, Reply, RequestCost, float], None]
 class EntryStore(Protocol):
     """What the cache needs of a store; none of it raises."""
 
-    def hot(self, key: bytes) -> Entry | None:
+    def in_memory(self, key: bytes) -> Entry | None:
         """The entry, if it is in memory."""
 
-    def held(self, key: bytes) -> EntryMeta | None:
-        """What is known of the entry without reading the disk."""
+    def known_meta(self, key: bytes) -> EntryMeta | None:
+        """The entry without its body, as far as memory knows it; the disk is not read."""
 
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry, if it is there and opens under *token*."""
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
-        """Hold *entry*, on disk too, behind the reply, if *write*; whether it is held."""
+    def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+        """Store *entry*, on disk too, after the reply, if *write*; True if it is stored."""
 
     def drop(self, key: bytes) -> None:
         """Forget *key* everywhere."""
@@ -114,7 +114,7 @@ class Cache:
     async def answer_held(self, request: Request) -> Reply | None:
         """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
         key = self._keys.entry(request)
-        held = self._store.held(key)
+        held = self._store.known_meta(key)
         if held and not isinstance(policy.plan(request, held, self._terms(request), self._now()), policy.Reuse):
             return None
         found = await self._find(key, request)
@@ -211,7 +211,7 @@ class Cache:
             fingerprint = self._keys.fingerprint(request.credential)
             self._touches.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
             self._purges.note(inquiry.key, self._subject(request))
-        return self._store.keep(inquiry.key, _token(request), entry, write=settled.write)
+        return self._store.put(inquiry.key, _token(request), entry, write=settled.write)
 
     def _subject(self, request: Request) -> PurgeSubject:
         fingerprint = self._keys.fingerprint(request.credential)
@@ -234,10 +234,10 @@ class Cache:
 
     async def _look(self, key: bytes, request: Request) -> _Found:
         """A validator that is known leaves at once, while its body is read from the disk."""
-        if entry := self._store.hot(key):
+        if entry := self._store.in_memory(key):
             return _Found(entry.meta, entry)
         loading = self._store.load(key, _token(request))
-        if held := self._store.held(key):
+        if held := self._store.known_meta(key):
             self._purges.note(key, self._subject(request))
             return _Found(held, None, asyncio.ensure_future(loading))
         if (entry := await loading) is None:

@@ -19,10 +19,10 @@ UNSURE_S = 60
 
 
 class PurgeableStore(Protocol):
-    """What forgetting needs of a store."""
+    """What the invalidator needs of a store."""
 
-    def held(self, key: bytes) -> EntryMeta | None:
-        """What is known of the entry without reading the disk."""
+    def known_meta(self, key: bytes) -> EntryMeta | None:
+        """The entry without its body, as far as memory knows it; the disk is not read."""
 
     def drop(self, key: bytes) -> None:
         """Forget *key* everywhere."""
@@ -30,8 +30,8 @@ class PurgeableStore(Protocol):
     def purge(self) -> None:
         """Forget everything."""
 
-    async def note(self, text: bytes) -> bool:
-        """Keep *text* beside the rows for a later run; whether that is done."""
+    async def save_purges(self, orders: bytes) -> bool:
+        """Save purge *orders* for the next run; True if they are on disk."""
 
     def stats(self) -> dict[str, int | float | str]:
         """The numbers of now, by name."""
@@ -98,7 +98,7 @@ class Invalidator:
     async def purge_here(self, order: PurgeOrder, when: float) -> dict[str, object]:
         """The same of an order that was given *when*, which other replicas have heard."""
         dropped, is_marked = self._forget(order, when)
-        durable = await self.store.note(self.purges.save())
+        durable = await self.store.save_purges(self.purges.save())
         return {"dropped": dropped, "marked": is_marked, "durable": durable}
 
     def _forget(self, order: PurgeOrder, when: float) -> tuple[int | float | str, bool]:
@@ -109,7 +109,7 @@ class Invalidator:
             numbers = self.store.stats()
             self.store.purge()
             return max(numbers["memory_entries"], numbers["disk_entries"]), False
-        dropped = sum(self.store.held(key) is not None for key in keys)
+        dropped = sum(self.store.known_meta(key) is not None for key in keys)
         for key in keys:
             self.store.drop(key)
         return dropped, self.store.stats()["disk_entries"] != 0

@@ -105,7 +105,7 @@ class SharedCache(Cache):
             self._shared.vouch(key, entry.meta.asked_at)
         else:
             entry = replace(entry, meta=replace(entry.meta, asked_at=0.0))
-        self._store.keep(key, _token(request), entry)
+        self._store.put(key, _token(request), entry)
         self._purges.note(key, self._subject(request))
         return _Found(entry.meta, entry)
 

@@ -1,18 +1,18 @@
-"""Where entries are kept: in memory at once, on disk behind the reply.
+"""Stores entries: in memory at once, on disk after the reply.
 
-    Store     what the cache layer holds (`store`): its state belongs to the event loop
-      memory    whole entries up to a number of bytes, and the index of what is on disk
-      pending   writes that wait, readable meanwhile; the newest of a key wins
-      reading   reads under way, many to a trip; what is newer overtakes them
-      disk      two threads and a breaker: trouble ends here as a miss
-        tier      one database, opened, read, written and kept within its limit
-          folder    the directory: ours alone, locked, bad files set aside
-          verify    what this build would not have written is not opened
-          rows      diskcache with its doors closed
-        trouble   kinds of failure, and when to try again
-    secret    the installation's secret, without which nothing on disk opens
+    store         what the pipeline's cache layer calls; its state belongs to the event loop
+      memory        whole entries up to a number of bytes, and the index of what is on disk
+      write_queue   writes that wait for the disk and can be read meanwhile; the newest write of a key wins
+      read_queue    reads of the disk in progress, several in one trip to the thread
+      disk          two threads and a circuit breaker: a disk error becomes a cache miss
+        database      one database: opens, reads, writes, and stays within its size limit
+          directory     the database's folder: private, locked; damaged files are quarantined
+          verify        refuses a database that this build did not write
+          sqlite        diskcache without pickle and without files beside the database
+        breaker       kinds of disk errors, and when to try again
+    key_file      the installation's secret; without it no entry on disk can be decrypted
 
-`held` answers from memory alone, so a validator can be on its way to Graph while the body is still being read.
+`Store.known_meta` reads memory alone, so a validator can be sent to Graph while the body is still read from disk.
 """
 
 from proxy.shell.store.key_file import KeyFileError, load_or_make_key

@@ -1,4 +1,4 @@
-"""What can go wrong with a disk, which kinds there are, and when it is asked again."""
+"""Recognises kinds of disk errors, and says when a failed disk is tried again."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import NamedTuple
 
 import diskcache
 
-TROUBLE = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
-"""Everything that disk, SQLite and diskcache raise; ValueError where a damaged index yields one key twice."""
+DISK_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
+"""Everything that disk, SQLite and diskcache raise; ValueError when a damaged index returns one key twice."""
 
 
-class Unanswered(OSError):  # noqa: N818 - said of a disk
-    """The disk has not answered in time, and a thread waits for it yet."""
+class DiskTimeoutError(OSError):
+    """The disk did not answer in time, and a thread still waits for it."""
 
 
-class Limits(NamedTuple):
-    """Seconds that a visit to the disk may take; one that takes longer is trouble."""
+class DiskTimeouts(NamedTuple):
+    """Seconds that an operation on the disk may take; a longer one counts as a disk error."""
 
-    read_s: float  # a caller waits for it
-    work_s: float  # nobody does: writing, opening
+    read_s: float  # a read, for which a caller waits
+    work_s: float  # writing and opening, for which no caller waits
 
 
 def is_corrupt(error: BaseException) -> bool:
-    """Whether SQLite says that the file is damaged or no database at all."""
+    """True if SQLite says that the file is damaged or is not a database."""
     return bool(_codes(error) & {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there is no room left on the file system."""
+    """True if the file system has no space left."""
     if sqlite3.SQLITE_FULL in _codes(error):
         return True
     return any(isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT} for each in _chain(error))
 
 
 def _codes(error: BaseException) -> set[int]:
-    """SQLite's primary result codes along the chain: diskcache hides the first error behind its own."""
+    """SQLite's primary result codes of *error* and its causes: diskcache wraps the first error in its own."""
     return {getattr(each, "sqlite_errorcode", 0) & 0xFF for each in _chain(error)}
 
 
@@ -48,7 +48,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 class Breaker:
-    """Keeps callers away from something broken for a while, then lets one try."""
+    """A circuit breaker: open for some seconds after a failure, then due for one try."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
@@ -57,18 +57,18 @@ class Breaker:
 
     @property
     def closed(self) -> bool:
-        """Whether all is well."""
+        """True if no failure is remembered."""
         return self._until is None
 
     @property
     def due(self) -> bool:
-        """Whether it is open and the time to try has come."""
+        """True if the breaker is open and it is time to try again."""
         return self._until is not None and self._clock() >= self._until
 
     def trip(self) -> None:
-        """Open, or stay open for a full time more."""
+        """Open the breaker, or keep it open for the full time from now."""
         self._until = self._clock() + self._seconds
 
     def reset(self) -> None:
-        """Close."""
+        """Close the breaker."""
         self._until = None

@@ -1,4 +1,4 @@
-"""The disk tier as its two threads see it: open, read, write, make room. It raises; `disk` knows what that means."""
+"""Opens, reads and writes one database and keeps it within its size. Errors are raised here and handled in `disk`."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from proxy.core.cache.encryption import BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store import purge_file
 from proxy.shell.store.breaker import is_corrupt
-from proxy.shell.store.directory import LIVE, Directory
-from proxy.shell.store.read_queue import Found, Wanted
+from proxy.shell.store.directory import DATABASE_FILES, Directory
+from proxy.shell.store.read_queue import KeyAndToken, ReadResult
 from proxy.shell.store.sqlite import Sqlite
 from proxy.shell.store.verify import Unfit, verify_database, verify_file
 from proxy.shell.store.write_queue import Write
 
 SMALLEST_DISK = 2**20
-SHED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
+EVICTED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
 FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
-_NOTE = b"note"
-"""What a note is sealed under; no row has a key that short."""
+_PURGES = b"note"
+"""The key under which the purge orders are sealed; no row has a key that short."""
 
 _log = logging.getLogger("graph_sidecar.store")
 
 
 class Clear(Enum):
-    """What to do with the database's files before they are opened."""
+    """What happens to the database's files before they are opened."""
 
     NOTHING = "nothing"
-    ASIDE = "aside"
+    QUARANTINE = "aside"
     ERASE = "erase"
 
 
 class NotOpen(OSError):  # noqa: N818 - said of a database
-    """There is no database to ask."""
+    """No database is open."""
 
 
 class WriteReport(NamedTuple):
-    """What became of a group."""
+    """What a write changed in the database."""
 
-    rows: int  # on disk now
-    refused: list[bytes]  # entries that may not or need not be written; older rows of theirs are gone
-    shed: list[bytes]  # rows that made room
+    rows: int  # written by this group
+    refused: list[bytes]  # keys of entries that may not or need not be written; their older rows are deleted
+    evicted: list[bytes]  # rows that made room
     entries: int  # in the database
     bytes: int
 
@@ -55,13 +55,13 @@ class WriteReport(NamedTuple):
 class Database:
     """One database in one folder, never larger than *limit* bytes in all.
 
-    Of *limit* a sixteenth (at most 4 MiB) is the write-ahead log's; three such parts are set apart for the log, the
-    group that is being written and the file's end that is not yet returned.
+    A sixteenth of *limit* (at most 4 MiB) is for the write-ahead log. Three such parts are reserved: for the log, for
+    the group that is being written, and for free pages at the file's end that SQLite has not returned yet.
     """
 
     def __init__(self, path: Path, sealer: Sealer, limit: int, floor: int) -> None:
         self.wal_bytes = max(2**17, min(2**22, limit // 16))
-        self._folder = Directory(path)
+        self._directory = Directory(path)
         self._sealer = sealer
         self._limit = max(limit, SMALLEST_DISK)
         self._floor = floor
@@ -72,31 +72,31 @@ class Database:
 
     @property
     def path(self) -> Path:
-        """Where the files are."""
-        return self._folder.path
+        """The folder of the database's files."""
+        return self._directory.path
 
     # --- the writer's thread ---
 
     def open(self, clear: Clear = Clear.NOTHING) -> WriteReport:
-        """Enter the folder and open what is there, or set it aside if it is unfit. Raises TROUBLE."""
+        """Lock the folder and open its database, or quarantine it if it is unfit. Raises DISK_ERRORS."""
         self.close()
         try:
-            self._folder.enter()
+            self._directory.enter()
             self._clear(clear)
-            self._open_fit()
-            self._folder.remember()
-            self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._folder.aside_bytes()
+            self._open_or_quarantine()
+            self._directory.remember_database()
+            self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._directory.quarantined_bytes()
             return self._report(0, [], self._make_room(0, self._budget))
         except BaseException:
             self.close()
             raise
 
     def write(self, group: Sequence[Write]) -> WriteReport:
-        """Store a whole group in one transaction, room having been made before it."""
-        rows, most = self._open_rows(), self._most()
+        """Write *group* in one transaction, after making room for it."""
+        rows, most = self._open_rows(), self._size_limit()
         changes = [(write.key, self._sealed(write)) for write in group]
         need = sum(_room_for(blob) for _, blob in changes if blob is not None)
-        if need > most // 2:  # no group is worth half of all that is there
+        if need > most // 2:  # one group must not push out half of the entries
             changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
         shed = self._make_room(need, most)
         rows.write(changes)
@@ -104,66 +104,66 @@ class Database:
         return self._report(sum(blob is not None for _, blob in changes), refused, shed)
 
     def maintain(self) -> WriteReport:
-        """Look whether the files are still ours and within bounds."""
+        """Check that the files are still in place and within the size limit; old rows are deleted if not."""
         self._open_rows()
-        if self._folder.moved():
+        if self._directory.moved():
             raise NotOpen("the database was moved or removed")
         return self._report(0, [], self._make_room(0, self._budget))
 
-    def note(self, text: bytes) -> None:
-        """Keep *text* beside the rows, in the place of what was noted before."""
+    def save_purges(self, orders: bytes) -> None:
+        """Keep *orders* beside the rows, in the place of what was noted before."""
         self._open_rows()
-        entry = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", text)
-        purge_file.write_purges(self.path, self._sealer.seal(_NOTE, "", entry, os.urandom(12)))
+        entry = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", orders)
+        purge_file.write_purges(self.path, self._sealer.seal(_PURGES, "", entry, os.urandom(12)))
 
-    def noted(self) -> bytes | None:
+    def saved_purges(self) -> bytes | None:
         """What was noted, by an earlier run too: None for nothing, and nothing that can be read is b""."""
         blob = purge_file.read_purges(self.path)
         if blob is None:
             return None
         try:
-            return self._sealer.unseal(_NOTE, "", blob).body
+            return self._sealer.unseal(_PURGES, "", blob).body
         except BadSeal:
             return b""
 
     def close(self) -> None:
-        """Close the writer's connection, the last one, and leave the folder."""
+        """Close the writer's connection, which is the last one, and unlock the folder."""
         rows, self._rows = self._rows, None
         try:
             if rows is not None:
                 rows.close()
         finally:
-            self._folder.leave()
+            self._directory.leave()
 
     def _clear(self, clear: Clear) -> None:
-        if clear is Clear.ASIDE:
+        if clear is Clear.QUARANTINE:
             self.quarantines += 1
-            self._folder.set_aside(self._limit // 4)
+            self._directory.quarantine(self._limit // 4)
         elif clear is Clear.ERASE:
-            self._folder.erase()
+            self._directory.erase()
 
-    def _open_fit(self) -> None:
+    def _open_or_quarantine(self) -> None:
         try:
             self._verify_and_open()
         except (Unfit, sqlite3.DatabaseError) as error:
             if not isinstance(error, Unfit) and not is_corrupt(error):
                 raise
             _log.warning("the cache in %s starts empty: %s", self.path, error)
-            self._clear(Clear.ASIDE)
+            self._clear(Clear.QUARANTINE)
             self._verify_and_open()
 
     def _verify_and_open(self) -> None:
-        for name in LIVE:
+        for name in DATABASE_FILES:
             verify_file(self.path / name)
-        self._folder.make_database()
-        verify_database(self._folder.database)
+        self._directory.make_database()
+        verify_database(self._directory.database)
         self._rows = Sqlite(str(self.path), self.wal_bytes)
 
     # --- the reader's thread ---
 
-    def read(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """For each key the entry, opened for its token: None if there is none, or what is wrong with it."""
-        found: list[Found] = []
+    def read(self, wanted: Sequence[KeyAndToken]) -> list[ReadResult]:
+        """For each key its entry, decrypted with the token; None if there is none; or the exception that it raised."""
+        found: list[ReadResult] = []
         for key, token in wanted:
             try:
                 found.append(self._read(key, token))
@@ -175,12 +175,12 @@ class Database:
         blob = self._open_rows().get(key)
         return None if blob is None else self._sealer.unseal(key, token, blob)
 
-    def read_nothing(self) -> None:
-        """Connect this thread now, not at the first caller's expense."""
+    def connect_reader(self) -> None:
+        """Open the reader's connection now, so that the first caller need not wait for it."""
         self._open_rows().get(b"")
 
-    def hang_up(self) -> None:
-        """Close this thread's connection, while the writer still has its own."""
+    def close_reader(self) -> None:
+        """Close the reader's connection while the writer still has its own."""
         if self._rows is not None:
             self._rows.close()
 
@@ -197,27 +197,27 @@ class Database:
         blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(12))
         return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
 
-    def _most(self) -> int:
-        """How large the database may be: on a nearly full file system no larger than now, on a full one nothing."""
-        free, total = self._folder.space()
+    def _size_limit(self) -> int:
+        """Bytes that the database may take: its size now if the file system is nearly full, 0 if it is full."""
+        free, total = self._directory.space()
         if free >= min(self._floor, total // FLOOR_SHARE):
             self._ceiling = None
             return self._budget
         if self._ceiling is None:
-            # Once: needs are guessed high, and it would sink with every group.
+            # Taken once: _room_for guesses high, so a ceiling taken for each group would sink with every group.
             self._ceiling = self._open_rows().live_bytes()
             _log.warning("the file system of %s is nearly full: the cache there grows no further", self.path)
         return min(self._budget, self._ceiling) if free > 3 * self.wal_bytes else 0
 
-    def _make_room(self, need: int, most: int) -> list[bytes]:
-        """Delete the rows stored longest ago until *need* bytes fit into *most*; never within a transaction.
+    def _make_room(self, need: int, limit: int) -> list[bytes]:
+        """Delete the rows stored longest ago until *need* bytes fit into *limit*; never within a transaction.
 
         Pages come back at COMMIT: who culls inside one sees no effect and goes on until the last row.
         """
         rows, shed = self._open_rows(), list[bytes]()
-        while (over := (live := rows.live_bytes()) + need - most) > 0:
+        while (over := (live := rows.live_bytes()) + need - limit) > 0:
             count = len(rows) * over // live + 8
-            keys = rows.shed(min(count, SHED_AT_ONCE))
+            keys = rows.evict_oldest(min(count, EVICTED_AT_ONCE))
             if not keys:
                 break
             shed += keys
@@ -229,5 +229,5 @@ class Database:
 
 
 def _room_for(blob: bytes) -> int:
-    """What a row takes, its share of half-filled pages and of the indexes with it."""
+    """Bytes that a row takes, with its share of half-filled pages and of the indexes."""
     return len(blob) + len(blob) // 4 + 512

@@ -1,7 +1,7 @@
-"""The disk tier as the event loop sees it: two threads behind it, and trouble that ends here as a miss.
+"""The disk tier for the event loop: runs a database in two threads, and turns disk errors into cache misses.
 
-A visit that takes too long is trouble like any other. Its thread may wait for the disk for ever, so nothing is asked of
-either thread until it has come back.
+An operation that takes too long counts as a disk error. Its thread may wait for the disk for ever, so neither thread
+gets another operation until that one has returned.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from proxy.core.cache.encryption import BadSeal
 from proxy.core.model import Entry
-from proxy.shell.store.breaker import TROUBLE, Breaker, Limits, Unanswered, is_corrupt, is_full
+from proxy.shell.store.breaker import DISK_ERRORS, Breaker, DiskTimeoutError, DiskTimeouts, is_corrupt, is_full
 from proxy.shell.store.database import Clear, Database, WriteReport
 from proxy.shell.store.read_queue import GRACE_S, ReadQueue
 from proxy.shell.store.worker import Worker
 from proxy.shell.store.write_queue import Write
 
 BAD_READS = 3
-"""Reads that find the file damaged before it is set aside: one bad page must not cost all the others at once."""
-FULL_TWICE = 2
+"""Reads of a damaged page after which the file is quarantined: one bad page must not cost all other entries."""
+ERASE_AFTER_FULL = 2
+"""Failures in a row for lack of space after which the database is erased."""
 
 _log = logging.getLogger("graph_sidecar.store")
 _T = TypeVar("_T")
@@ -29,111 +30,111 @@ _Ts = TypeVarTuple("_Ts")
 
 
 class Disk:
-    """One reader's and one writer's thread over a tier; nothing here raises but BadSeal.
+    """Runs *database* in one reading and one writing thread; its methods raise nothing but BadSeal.
 
     Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
     """
 
     def __init__(
-        self, tier: Database, breaker: Breaker, opened: Callable[[bytes | None], None], limits: Limits
+        self, database: Database, breaker: Breaker, on_open: Callable[[bytes | None], None], timeouts: DiskTimeouts
     ) -> None:
         self.troubles = 0
-        self.shed = 0
+        self.evictions = 0
         self.entries = 0
         self.bytes = 0
-        self._tier = tier
+        self._database = database
         self._breaker = breaker
-        self._opened = opened
-        self._limits = limits
+        self._on_open = on_open
+        self._timeouts = timeouts
         self._reader, self._writer = Worker("store-reader"), Worker("store-writer")
-        self._read = ReadQueue(self._reader, tier.read, limits.read_s, self._late)
-        self._stuck: set[asyncio.Future[Any]] = set()  # visits that were given up, and have not come back
+        self._read = ReadQueue(self._reader, database.read, timeouts.read_s, self._timed_out)
+        self._unanswered: set[asyncio.Future[Any]] = set()  # timed out and not returned yet
         self._open = False
-        self._over = False
+        self._closed = False
         self._clear = Clear.NOTHING
         self._bad_reads = 0
-        self._new = False  # another was set aside for it, and it has taken no write yet
-        self._full = 0
-        self._told = ""
-        self._turn = asyncio.Lock()
+        self._is_unproven = False  # made in place of a quarantined one, and not yet written to
+        self._full_in_a_row = 0
+        self._last_error = ""
+        self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def ready(self) -> bool:
-        """Whether reading and writing make sense now."""
+        """True if the database is open and the breaker is closed."""
         return self._open and self._breaker.closed
 
     @property
     def accepting(self) -> bool:
-        """Whether writes may wait for it: it is open, or soon will be."""
-        return self._breaker.closed and not self._over
+        """True if writes may be queued: the database is open, or will be soon."""
+        return self._breaker.closed and not self._closed
 
     @property
     def state(self) -> str:
-        """`closed` (all is well) or `open` (memory only for now)."""
+        """The breaker's state: `closed` (in use) or `open` (memory only for now)."""
         return "closed" if self._breaker.closed else "open"
 
     @property
     def quarantines(self) -> int:
-        """How often a database was set aside."""
-        return self._tier.quarantines
+        """How many databases were quarantined."""
+        return self._database.quarantines
 
     async def open(self) -> None:
-        """Open what is there, after clearing it if that is owed; trouble opens the breaker."""
-        async with self._turn:
-            if self._over:
+        """Open the database, after the clearing that was asked for; a disk error opens the breaker."""
+        async with self._opening:
+            if self._closed:
                 return
             self._open = False
             clear, self._clear = self._clear, Clear.NOTHING
-            before = self._tier.quarantines
+            before = self._database.quarantines
             try:
-                await self._on_reader(self._tier.hang_up)
-                report = await self._on_writer(self._tier.open, clear)
-                await self._on_reader(self._tier.read_nothing, within=self._limits.read_s)
-                noted = await self._on_writer(self._tier.noted)
-            except TROUBLE as error:
-                self._owe(clear)
-                self._note(error)
+                await self._on_reader(self._database.close_reader)
+                report = await self._on_writer(self._database.open, clear)
+                await self._on_reader(self._database.connect_reader, timeout_s=self._timeouts.read_s)
+                noted = await self._on_writer(self._database.saved_purges)
+            except DISK_ERRORS as error:
+                self._clear_on_open(clear)
+                self._trip(error)
                 return
-            self._open = self._clear is Clear.NOTHING  # or a purge came meanwhile, and waits for its turn
-            self._bad_reads, self._new = 0, self._tier.quarantines > before
-            self._settle(report)
+            self._open = self._clear is Clear.NOTHING  # False if a purge came meanwhile: it erases next
+            self._bad_reads, self._is_unproven = 0, self._database.quarantines > before
+            self._apply(report)
             self._recovered(noted)
 
     async def close(self) -> None:
-        """Let both threads end, each having closed its own connection; the writer's last, as it checkpoints."""
+        """Close both connections and end both threads; the writer closes last, because closing checkpoints."""
         await self.settled()
-        async with self._turn:
-            if self._over:
+        async with self._opening:
+            if self._closed:
                 return
             self._open = False
             try:
-                await self._on_reader(self._tier.hang_up)
-                await self._on_writer(self._tier.close)
-            except TROUBLE as error:
-                self._note(error)
-            if self._stuck:
-                self._leave()
+                await self._on_reader(self._database.close_reader)
+                await self._on_writer(self._database.close)
+            except DISK_ERRORS as error:
+                self._trip(error)
+            if self._unanswered:
+                self._abandon()
             else:
                 self._end(wait=True)  # both are idle: they end at once
 
-    def leave(self) -> None:
-        """Wait for nothing: a thread that hangs in the file system closes what it holds when it wakes."""
-        if not self._over:
-            self._leave()
+    def abandon(self) -> None:
+        """End without waiting: a thread that hangs in the file system closes its connection when it returns."""
+        if not self._closed:
+            self._abandon()
 
-    def _leave(self) -> None:
-        self._reader.submit(self._tier.hang_up)
-        self._writer.submit(self._tier.close)
+    def _abandon(self) -> None:
+        self._reader.submit(self._database.close_reader)
+        self._writer.submit(self._database.close)
         self._end(wait=False)
 
     def _end(self, *, wait: bool) -> None:
-        self._over, self._open = True, False
+        self._closed, self._open = True, False
         self._reader.shutdown(wait=wait)
         self._writer.shutdown(wait=wait)
 
     async def read(self, key: bytes, token: str) -> Entry | None:
-        """The entry of *key*; None if there is none or it cannot be had. Raises BadSeal."""
+        """The entry of *key*; None if there is none or the disk failed. Raises BadSeal."""
         if not self.ready:
             return None
         try:
@@ -141,162 +142,163 @@ class Disk:
         except BadSeal:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, a caller must get a miss
-            self._stumble(error)
+            self._read_failed(error)
             return None
 
     async def write(self, group: Sequence[Write]) -> WriteReport | None:
-        """Write a group; None if that failed as a whole."""
+        """Write *group*; None if nothing of it was written."""
         if not self.ready:
             return None
         try:
-            report = await self._on_writer(self._tier.write, group)
-        except TROUBLE as error:
-            self._fail(error)
+            report = await self._on_writer(self._database.write, group)
+        except DISK_ERRORS as error:
+            self._failed(error)
             return None
-        self._full, self._new = 0, False
-        self._settle(report)
+        self._full_in_a_row, self._is_unproven = 0, False
+        self._apply(report)
         return report
 
-    async def note(self, text: bytes) -> bool:
-        """Keep *text* beside the rows, once what was begun is done; whether that worked."""
+    async def save_purges(self, orders: bytes) -> bool:
+        """Keep *orders* beside the rows, once what was begun is done; whether that worked."""
         await self.settled()
         if not self.ready:
             return False
         try:
-            await self._on_writer(self._tier.note, text)
-        except TROUBLE as error:
-            self._fail(error)
+            await self._on_writer(self._database.save_purges, orders)
+        except DISK_ERRORS as error:
+            self._failed(error)
             return False
         return True
 
-    async def tend(self) -> list[bytes]:
-        """One round of housekeeping: try again what was broken, look after what is not; the keys that made room."""
+    async def maintain(self) -> list[bytes]:
+        """Reopen a failed database when it is due, else check it; the keys of rows that were deleted to make room."""
         if self._breaker.due or (self._clear is not Clear.NOTHING and self._breaker.closed):
             await self.open()
         if not self.ready:
             return []
         try:
-            report = await self._on_writer(self._tier.maintain)
-        except TROUBLE as error:
-            self._fail(error)
+            report = await self._on_writer(self._database.maintain)
+        except DISK_ERRORS as error:
+            self._failed(error)
             return []
-        self._settle(report)
-        return report.shed
+        self._apply(report)
+        return report.evicted
 
     def erase(self) -> None:
-        """Remove every row as soon as the disk lets us; until then nothing is read."""
-        self._owe(Clear.ERASE)
+        """Remove every row as soon as the disk allows; until then nothing is read."""
+        self._clear_on_open(Clear.ERASE)
         self._open = False
         if self._breaker.closed:
             self._spawn(self.open())
 
     async def settled(self) -> None:
-        """Wait for what was begun behind a caller's back."""
+        """Wait for background work that has begun."""
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
-    # --- trouble ---
+    # --- errors ---
 
-    def _stumble(self, error: BaseException) -> None:
-        """A read failed: a damaged page is a miss, and only several mean a damaged file."""
+    def _read_failed(self, error: BaseException) -> None:
+        """Note a failed read: a damaged page is a miss, and only BAD_READS of them mean a damaged file."""
         if is_corrupt(error):
             self._bad_reads += 1
             self.troubles += 1
             if self._bad_reads >= BAD_READS:
-                self._set_aside(error)
+                self._quarantine(error)
         else:
-            self._fail(error)
+            self._failed(error)
 
-    def _fail(self, error: BaseException) -> None:
-        """A write failed, or a read for no fault of the row's."""
+    def _failed(self, error: BaseException) -> None:
+        """Note a failed write, or a read that failed for another reason than its row."""
         if not self._open:
             return
         if is_corrupt(error):
-            self._set_aside(error)
+            self._quarantine(error)
         else:
-            self._note(error)
+            self._trip(error)
 
-    def _set_aside(self, error: BaseException) -> None:
-        """Start empty: at once the first time, after a rest if the new database is damaged before it held anything."""
-        self._owe(Clear.ASIDE)
-        if self._new:
-            self._note(error)
+    def _quarantine(self, error: BaseException) -> None:
+        """Start an empty database: now, or after a rest if this one is damaged before its first write."""
+        self._clear_on_open(Clear.QUARANTINE)
+        if self._is_unproven:
+            self._trip(error)
         elif self._open:
             self._open = False
             self._spawn(self.open())
 
-    def _note(self, error: BaseException) -> None:
-        """Count, say it once, and leave the disk alone for a while."""
+    def _trip(self, error: BaseException) -> None:
+        """Count the error, log a new one, and open the breaker."""
         self.troubles += 1
         self._open = False
-        self._full = self._full + 1 if is_full(error) else 0
-        if self._full >= FULL_TWICE:
-            self._owe(Clear.ERASE)  # on a full disk nothing can be deleted from a database, only the file itself
+        self._full_in_a_row = self._full_in_a_row + 1 if is_full(error) else 0
+        if self._full_in_a_row >= ERASE_AFTER_FULL:
+            # SQLite cannot delete rows on a full disk, but the file can be unlinked.
+            self._clear_on_open(Clear.ERASE)
         self._breaker.trip()
-        told = f"{type(error).__name__}: {error}"
-        if told != self._told:
-            _log.warning("the cache on disk rests, memory goes on: %s", told)
-        self._told = told
+        text = f"{type(error).__name__}: {error}"
+        if text != self._last_error:
+            _log.warning("the cache on disk rests, memory goes on: %s", text)
+        self._last_error = text
 
-    def _owe(self, clear: Clear) -> None:
-        """Clear the database in this way when it is next opened; to erase outweighs to set aside."""
+    def _clear_on_open(self, clear: Clear) -> None:
+        """Clear the database as *clear* says when it is next opened; erasing outweighs quarantine."""
         if clear is Clear.ERASE or self._clear is Clear.NOTHING:
             self._clear = clear
 
-    def _recovered(self, noted: bytes | None) -> None:
+    def _recovered(self, saved_purges: bytes | None) -> None:
         self._breaker.reset()
-        self._opened(noted)
-        if self._told:
-            _log.info("the cache on disk is back: %s", self._tier.path)
-        self._told = ""
+        self._on_open(saved_purges)
+        if self._last_error:
+            _log.info("the cache on disk is back: %s", self._database.path)
+        self._last_error = ""
 
     # --- the threads ---
 
     @property
-    def _silence(self) -> Unanswered:
-        return Unanswered(f"the disk of {self._tier.path} does not answer")
+    def _timeout_error(self) -> DiskTimeoutError:
+        return DiskTimeoutError(f"the disk of {self._database.path} does not answer")
 
-    async def _on_reader(self, work: Callable[[*_Ts], _T], *args: *_Ts, within: float = 0.0) -> _T:
-        return await self._visit(self._reader, within, work, *args)
+    async def _on_reader(self, work: Callable[[*_Ts], _T], *args: *_Ts, timeout_s: float = 0.0) -> _T:
+        return await self._run(self._reader, timeout_s, work, *args)
 
     async def _on_writer(self, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        return await self._visit(self._writer, 0.0, work, *args)
+        return await self._run(self._writer, 0.0, work, *args)
 
-    async def _visit(self, thread: Worker, within: float, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        """What *work* gives on *thread*, *within* so many seconds. Raises TROUBLE."""
-        if self._stuck:
-            raise self._silence
+    async def _run(self, thread: Worker, timeout_s: float, work: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+        """The result of *work* on *thread*, waited for *timeout_s* seconds (0: work_s). Raises DISK_ERRORS."""
+        if self._unanswered:
+            raise self._timeout_error
         job = asyncio.get_running_loop().run_in_executor(thread, work, *args)
         try:
-            await asyncio.wait((job,), timeout=within or self._limits.work_s)
+            await asyncio.wait((job,), timeout=timeout_s or self._timeouts.work_s)
             if not job.done():
                 await asyncio.wait((job,), timeout=GRACE_S)
         finally:
             if not job.done():
-                self._watch(job)
+                self._await_later(job)
         if not job.done():
-            raise self._silence
+            raise self._timeout_error
         return _result(job)
 
-    def _late(self, job: asyncio.Future[Any]) -> Exception:
-        """Take note of a trip that does not come back; what its readers are told."""
-        self._watch(job)
-        error = self._silence
-        self._fail(error)
+    def _timed_out(self, job: asyncio.Future[Any]) -> Exception:
+        """Note a trip that did not return in time; the error for its readers."""
+        self._await_later(job)
+        error = self._timeout_error
+        self._failed(error)
         return error
 
-    def _watch(self, job: asyncio.Future[Any]) -> None:
-        """Ask nothing of the disk until *job* has come back."""
-        self._stuck.add(job)
-        job.add_done_callback(self._came_back)
+    def _await_later(self, job: asyncio.Future[Any]) -> None:
+        """Use neither thread until *job* has returned."""
+        self._unanswered.add(job)
+        job.add_done_callback(self._answered)
 
-    def _came_back(self, job: asyncio.Future[Any]) -> None:
-        self._stuck.discard(job)
+    def _answered(self, job: asyncio.Future[Any]) -> None:
+        self._unanswered.discard(job)
         if not job.cancelled():
-            job.exception()  # looked at: whatever it is, the disk is opened anew
+            job.exception()  # marks the exception as retrieved; the disk is opened anew whatever it was
 
-    def _settle(self, report: WriteReport) -> None:
-        self.shed += len(report.shed)
+    def _apply(self, report: WriteReport) -> None:
+        self.evictions += len(report.evicted)
         self.entries, self.bytes = report.entries, report.bytes
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -306,10 +308,10 @@ class Disk:
 
 
 def _result(job: asyncio.Future[_T]) -> _T:
-    """What *job* gave; a mistake of ours there is trouble like any other, but told in full."""
+    """The result of *job*; a bug of ours becomes a disk error too, but is logged with its traceback."""
     try:
         return job.result()
-    except TROUBLE:
+    except DISK_ERRORS:
         raise
     except Exception as error:
         _log.exception("the cache on disk met something unexpected")

@@ -1,4 +1,4 @@
-"""The installation's secret: 32 bytes in a file of its own, made on first start."""
+"""Reads the installation's secret, 32 bytes in a file of its own, and makes it on the first start."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from proxy.shell import files
 
 
 class KeyFileError(Exception):
-    """The key file is not one that can be trusted; the message says where it is and what is allowed."""
+    """The key file cannot be trusted; the message says where it is and what is allowed."""
 
 
 def load_or_make_key(path: Path | None) -> bytes:
-    """The secret in *path*, made now if there is none; without a path one that lives as long as the process."""
+    """The secret in *path*, made now if the file is missing; without a path a secret for this process alone."""
     if path is None:
         return os.urandom(MASTER_BYTES)
     try:
-        return _read(path)
+        return _read_key(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise _refused(path, error.strerror or type(error).__name__) from None
     try:
-        _make(path)
-        return _read(path)
+        _make_key(path)
+        return _read_key(path)
     except OSError as error:
         raise _refused(path, f"it cannot be made: {error.strerror or type(error).__name__}") from None
 
 
-def _read(path: Path) -> bytes:
+def _read_key(path: Path) -> bytes:
     secret = files.mounted(path)
-    with files.opened(secret or path) as descriptor:
+    with files.open_for_reading(secret or path) as descriptor:
         status = os.fstat(descriptor)
-        if why := files.fault(status) if secret is None else files.fault_of_mounted(status):
+        if why := files.access_problem(status) if secret is None else files.access_problem_of_mounted(status):
             raise _refused(path, why)
         if status.st_size != MASTER_BYTES:
             raise _refused(path, f"it has {status.st_size} bytes")
         return os.read(descriptor, MASTER_BYTES)
 
 
-def _make(path: Path) -> None:
-    """Of two starters one wins, and its secret is the one."""
+def _make_key(path: Path) -> None:
+    """Make the key file; of two processes that start at once, both then use the secret of the first."""
     files.make_folder(path.parent)
     with files.draft(path, os.urandom(MASTER_BYTES)) as made:
-        files.put_first(made, path)
+        files.link_unless_exists(made, path)
 
 
 def _refused(path: Path, reason: str) -> KeyFileError:

@@ -1,4 +1,4 @@
-"""What is kept in memory: whole entries up to a number of bytes, and the validators of what is on disk."""
+"""The memory tier: whole entries up to a number of bytes, and an index of the entries on disk."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import msgspec
 from proxy.core.model import Entry, EntryMeta
 
 ENTRY_COST = 700
-"""What the objects around an entry's bytes take (measured on 64-bit CPython 3.11, rounded up; a test holds it)."""
-KNOWN_COST = 420
-"""What one row of the index takes at most, its key and four digests of proofs included."""
+"""Bytes of the objects around an entry's own bytes (measured on 64-bit CPython 3.11, rounded up; a test checks it)."""
+INDEX_ROW_COST = 420
+"""The most bytes that one row of the index takes, with its key and four digests of proofs."""
 
 
 def size_of(entry: Entry) -> int:
     """The bytes of memory that *entry* takes."""
     size = len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.meta.proofs)
-    return size + size // 5  # what the allocator loses between blocks that come and go
+    return size + size // 5  # fragmentation of the allocator
 
 
 class Memory:
-    """Entries by key, the least recently used leaving first; never more than *limit* bytes."""
+    """An LRU cache of entries that never takes more than *limit* bytes."""
 
     def __init__(self, limit: int) -> None:
         self.bytes = 0
@@ -34,18 +34,18 @@ class Memory:
         return len(self._entries)
 
     def get(self, key: bytes) -> Entry | None:
-        """The entry, now the most recently used."""
+        """The entry of *key*, which becomes the most recently used."""
         entry = self._entries.get(key)
         if entry is not None:
             self._entries.move_to_end(key)
         return entry
 
     def peek(self, key: bytes) -> Entry | None:
-        """The entry, its age as it was."""
+        """The entry of *key*, without marking it as used."""
         return self._entries.get(key)
 
     def put(self, key: bytes, entry: Entry) -> None:
-        """Keep *entry* in place of what was there; one larger than the whole tier only displaces."""
+        """Store *entry* in place of the old one; an entry larger than the whole tier only removes the old one."""
         self.drop(key)
         size = size_of(entry)
         if size > self._limit:
@@ -56,13 +56,13 @@ class Memory:
             self._evict()
 
     def drop(self, key: bytes) -> None:
-        """Forget *key*, known or not."""
+        """Remove *key* if it is here."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= size_of(entry)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove everything."""
         self._entries.clear()
         self.bytes = 0
 
@@ -72,26 +72,26 @@ class Memory:
         self.evictions += 1
 
 
-class Known(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What the index says of one row: its entry without the body, and when the row was last written."""
+class IndexRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A row on disk as the index knows it: its entry without the body, and when the row was last written."""
 
     held: EntryMeta
-    written: float
+    written_at: float
 
 
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(Known).decode
+_encode_row = msgspec.msgpack.Encoder().encode
+_decode_row = msgspec.msgpack.Decoder(IndexRow).decode
 
 
 class Index:
-    """What is known to be on disk (or on its way), so that a validator can be sent while the body is still read.
+    """The entries on disk or in the write queue, without bodies: a validator can be sent while the body is still read.
 
-    Never more than *limit* bytes: a row is one packed string, for the objects that it stands for take twice as much.
+    It never takes more than *limit* bytes. A row is one packed string, because its objects would take twice as much.
     """
 
     def __init__(self, limit: int) -> None:
-        self.is_whole = False  # whether every row of the disk is in it: then there is no need to look
-        self._most = limit // KNOWN_COST
+        self.is_whole = False  # True if every row on disk is in the index: then a miss need not read the disk
+        self._max_rows = limit // INDEX_ROW_COST
         self._rows: dict[bytes, bytes] = {}  # the least recently used first
 
     def __len__(self) -> int:
@@ -100,32 +100,32 @@ class Index:
     def __contains__(self, key: bytes) -> bool:
         return key in self._rows
 
-    def get(self, key: bytes) -> Known | None:
-        """What is known of *key*; asking keeps it longer."""
+    def get(self, key: bytes) -> IndexRow | None:
+        """The row of *key*, which becomes the most recently used."""
         row = self._rows.pop(key, None)
         if row is None:
             return None
         self._rows[key] = row
-        return _unpack(row)
+        return _decode_row(row)
 
     def put(self, key: bytes, held: EntryMeta, written: float) -> None:
-        """Learn that *key* is on disk."""
+        """Record that *key* is on disk."""
         self._rows.pop(key, None)
-        self._rows[key] = _pack(Known(held, written))
-        if len(self._rows) > self._most:
-            self._shed()
+        self._rows[key] = _encode_row(IndexRow(held, written))
+        if len(self._rows) > self._max_rows:
+            self._evict()
 
     def drop(self, key: bytes) -> None:
-        """Forget *key*, known or not."""
+        """Remove *key* if it is here."""
         self._rows.pop(key, None)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove everything."""
         self._rows.clear()
         self.is_whole = False
 
-    def _shed(self) -> None:
-        """Forget the oldest sixteenth: a dict finds its first key slowly once many before it are gone."""
+    def _evict(self) -> None:
+        """Remove the oldest sixteenth at once: a dict finds its first key slowly once many before it were removed."""
         self.is_whole = False
         for key in list(islice(self._rows, 1 + len(self._rows) // 16)):
             del self._rows[key]

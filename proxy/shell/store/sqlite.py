@@ -1,4 +1,4 @@
-"""diskcache with its doors closed: bytes in, bytes out, no pickle, no files beside the database, no endless retry."""
+"""diskcache, restricted: bytes in, bytes out, no pickle, no files beside the database, no endless retry."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from diskcache.core import MODE_RAW, UNKNOWN
 PAGE_BYTES = 4096
 LARGEST_VALUE = 2**29  # SQLite's own limit is 10**9 bytes; a body that large never gets here
 FOREIGN = b""
-"""What a row that is not ours reads as: no seal opens it, so it is counted and deleted like any other bad row."""
+"""The value of a row that this store did not write: it cannot be decrypted, so it is counted and deleted as bad."""
 
 
 class BadEntry(OSError):  # noqa: N818 - diskcache takes an OSError for a miss
-    """The database asks for something that this store never put there."""
+    """The database names something that this store never writes."""
 
 
 class RawDisk(diskcache.Disk):  # type: ignore[misc]
@@ -27,11 +27,11 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
         super().__init__(directory, min_file_size=2**62, pickle_protocol=5)
 
     def hash(self, key: bytes) -> int:
-        """A number for *key*; the base class pickles to find one."""
+        """A number for *key*; the base class would pickle the key to hash it."""
         return zlib.crc32(key)
 
     def put(self, key: object) -> tuple[memoryview, bool]:
-        """The column for a key, which is bytes."""
+        """The column value for a key, which is bytes."""
         if type(key) is not bytes:
             raise TypeError("a key is bytes")
         return sqlite3.Binary(key), True
@@ -43,7 +43,7 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
         return key
 
     def store(self, value: object, read: object, key: object = UNKNOWN) -> tuple[int, int, None, memoryview]:  # noqa: ARG002
-        """The columns for a value, which is bytes and stays in the database."""
+        """The column values for a value, which is bytes and stays in the database."""
         if read or type(value) is not bytes or len(value) > LARGEST_VALUE:
             raise TypeError("a value is bytes")
         return 0, MODE_RAW, None, sqlite3.Binary(value)
@@ -55,19 +55,19 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
         return value
 
     def filename(self, *_args: object) -> NoReturn:
-        """No value has a file."""
+        """Raise: no value has a file."""
         raise BadEntry("no value has a file")
 
     def remove(self, _path: str) -> None:
-        """Nothing: a name that the database gives is not ours to unlink."""
+        """Do nothing: a path that the database names must not be unlinked."""
 
 
 class Sqlite(diskcache.Cache):  # type: ignore[misc]
-    """The rows of one database, over one connection for each thread."""
+    """The rows of one database, with one connection for each thread."""
 
     def __init__(self, directory: str, wal_bytes: int) -> None:
         try:
-            super().__init__(directory, timeout=5, disk=RawDisk, **_settings(wal_bytes))
+            super().__init__(directory, timeout=5, disk=RawDisk, **_diskcache_settings(wal_bytes))
         except BaseException:
             self.close()
             raise
@@ -81,10 +81,10 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
                 else:
                     self.set(key, blob)
 
-    def shed(self, count: int) -> list[bytes]:
-        """Delete the *count* rows that were stored longest ago; their keys.
+    def evict_oldest(self, count: int) -> list[bytes]:
+        """Delete the *count* rows that were stored longest ago; returns their keys.
 
-        diskcache's cull() would do, but tells no keys, and the index must not go on promising what is gone.
+        diskcache's cull() returns no keys, and the index must not keep keys of deleted rows.
         """
         with self.transact():
             oldest = self._sql("SELECT key FROM Cache ORDER BY store_time LIMIT ?", (count,)).fetchall()
@@ -97,21 +97,21 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
     def live_bytes(self) -> int:
         """The size of the pages in use.
 
-        Pages that are free but not yet returned do not count: a store that counts them never shrinks by deleting, and
-        deletes until it is empty.
+        Free pages that SQLite has not returned yet do not count: if they did, deleting would not shrink the number,
+        and the store would delete until it is empty.
         """
         ((pages,),) = self._sql("PRAGMA page_count").fetchall()
         ((free,),) = self._sql("PRAGMA freelist_count").fetchall()
         return int(pages - free) * int(self._page_size)
 
 
-def _settings(wal_bytes: int) -> dict[str, int | str]:
-    """Every setting, named: one that is not passed would be taken from the file."""
+def _diskcache_settings(wal_bytes: int) -> dict[str, int | str]:
+    """All settings of diskcache: a setting that is not passed would be taken from the file."""
     return {
         "statistics": 0,  # or every read becomes a write
         "tag_index": 0,
         "eviction_policy": "least-recently-stored",  # least recently used makes every read a write
-        "size_limit": 2**62,  # the tier sheds by itself, before it writes
+        "size_limit": 2**62,  # the database makes room itself, before it writes
         "cull_limit": 0,
         "sqlite_auto_vacuum": 1,  # a deleted row gives its pages back
         "sqlite_cache_size": 256,

@@ -1,4 +1,4 @@
-"""The store: entries in memory at once, on disk behind the reply, and never an error for who asks."""
+"""The store: puts entries in memory at once and on disk after the reply; its methods never raise."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from msgspec.structs import replace
 
 from proxy.core.cache.encryption import BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.breaker import Breaker, Limits
+from proxy.shell.store.breaker import Breaker, DiskTimeouts
 from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.disk import Disk
 from proxy.shell.store.memory import Index, Memory
 from proxy.shell.store.read_queue import Loads
-from proxy.shell.store.write_queue import GONE, Gone, Write, WriteQueue
+from proxy.shell.store.write_queue import DELETED, Deleted, Write, WriteQueue
 
 MIB = 2**20
 INDEX_SHARE = 4
-"""The index of what is on disk gets a quarter of the memory: as many rows again as entries of 2 KB, and half more."""
+"""The index of the disk gets a quarter of the memory: 1.5 times as many rows as there are entries of 2 KB in memory."""
 _log = logging.getLogger("graph_sidecar.store")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much is kept, and when what is done about it."""
+    """The store's size limits and intervals."""
 
     memory_bytes: int = 64 * MIB
     disk_bytes: int = 1024 * MIB
     max_body_bytes: int = 2 * MIB
-    queue_entries: int = 4096  # that wait to be written, and
-    queue_bytes: int = 16 * MIB  # what they may take meanwhile
-    group_entries: int = 64  # that are written in one transaction,
-    group_s: float = 0.05  # so long after the first of them at the latest
-    tend_s: float = 15.0  # from one look at the disk to the next
-    rest_s: float = 30.0  # for which a disk in trouble is left alone
-    rewrite_s: float = 3600.0  # after which an entry that Graph confirms is written again
-    free_floor_bytes: int = 64 * MIB  # that others shall find free on the file system
-    read_s: float = 1.0  # that a read of the disk may take, for which a caller waits
-    work_s: float = 5.0  # that another visit may take: writing, opening
+    queue_entries: int = 4096  # writes that may wait
+    queue_bytes: int = 16 * MIB  # and their memory
+    group_entries: int = 64  # writes in one transaction
+    group_s: float = 0.05  # the longest wait for a group to fill
+    maintain_s: float = 15.0  # between two checks of the disk
+    rest_s: float = 30.0  # without use after a disk error
+    rewrite_s: float = 3600.0  # after which a row that Graph confirms is written again
+    free_floor_bytes: int = 64 * MIB  # left free on the file system for others
+    read_s: float = 1.0  # timeout of a read, for which a caller waits
+    work_s: float = 5.0  # timeout of writing and opening
 
 
 class Store:
-    """Keeps entries: a bounded memory tier, and behind it, if there is a *directory*, a bounded and sealed disk tier.
+    """Stores entries in a bounded memory tier and, if there is a *directory*, in a bounded and encrypted disk tier.
 
-    All of its state belongs to the event loop; the two threads are handed values and give values back. So nothing here
-    needs a lock, and `keep`, `drop`, `hot` and `held` never wait.
+    All of its state belongs to the event loop; the two threads get values and return values. So nothing here needs a
+    lock, and `put`, `drop`, `in_memory` and `known_meta` never wait.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Store:
         bounds: Bounds,
         *,
         clock: Callable[[], float] = time.monotonic,
-        noted: Callable[[bytes | None], None] = lambda _text: None,
+        restore_purges: Callable[[bytes | None], None] = lambda _text: None,
     ) -> None:
-        """Keep entries; *noted* is told, before a row is read, what was noted beside them, b"" if that is illegible."""
+        """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
         place = directory if bounds.disk_bytes > 0 else None
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
         self._memory = Memory(max(0, bounds.memory_bytes - index_bytes))
@@ -72,25 +72,27 @@ class Store:
         self._disk: Disk | None = None
         if place is not None:
             tier = Database(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
-            self._disk = Disk(tier, Breaker(bounds.rest_s, clock), self._opened, Limits(bounds.read_s, bounds.work_s))
+            self._disk = Disk(
+                tier, Breaker(bounds.rest_s, clock), self._on_open, DiskTimeouts(bounds.read_s, bounds.work_s)
+            )
             self._group_bytes = tier.wal_bytes
         self._bounds = bounds
         self._clock = clock
-        self._noted = noted
-        self._note: bytes | None = None  # that is not on disk yet
+        self._restore_purges = restore_purges
+        self._unsaved_purges: bytes | None = None  # not on disk yet
         self._timer: asyncio.TimerHandle | None = None
-        self._draining: asyncio.Task[None] | None = None
-        self._tending: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._maintaining: asyncio.Task[None] | None = None
         self._writes = self._writes_dropped = self._bad_rows = 0
 
-    # --- asking ---
+    # --- reading ---
 
-    def hot(self, key: bytes) -> Entry | None:
-        """The entry, if it is in memory."""
+    def in_memory(self, key: bytes) -> Entry | None:
+        """The entry of *key* if it is in memory."""
         return self._memory.get(key)
 
-    def held(self, key: bytes) -> EntryMeta | None:
-        """What is known of the entry without reading the disk."""
+    def known_meta(self, key: bytes) -> EntryMeta | None:
+        """The entry of *key* without its body, from memory or the index; the disk is not read."""
         entry = self._memory.peek(key)
         if entry is not None:
             return entry.meta
@@ -98,115 +100,115 @@ class Store:
         return None if known is None else known.held
 
     async def load(self, key: bytes, token: str) -> Entry | None:
-        """The entry from memory, from the writes that wait, or from disk; None if it does not open for *token*."""
-        near = self._near(key)
+        """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
+        near = self._without_disk(key)
         if near is None and self._disk is not None and (key in self._index or not self._index.is_whole):
             return await self._load(self._disk, key, token)
-        return None if near is GONE else near
+        return None if near is DELETED else near
 
-    # --- telling ---
+    # --- changing ---
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
-        """Hold *entry*: in memory at once, on disk behind the reply; not *write*: only memory learns what is new.
+    def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+        """Store *entry* in memory now and, if *write*, on disk later; True if memory or disk took it.
 
-        Whether it is held: not if it is too large, or if neither memory nor disk has room for it.
+        It is not stored if it is too large, or if neither memory nor disk has room.
 
-        A row is written again all the same when its last writing is an hour old: rows leave in the order of writing,
-        and one that is confirmed again and again should stay.
+        Without *write* the row on disk is still written again when it is older than `rewrite_s`: rows are deleted in
+        the order of writing, and a row that Graph confirms again and again should stay.
         """
         if len(entry.body) > self._bounds.max_body_bytes:
             self.drop(key)
             return False
-        self._loads.overtake(key)
+        self._loads.supersede(key)
         self._memory.put(key, entry)
         if self._disk is not None:
-            self._keep_on(self._disk, key, token, entry, write=write)
+            self._put_on(self._disk, key, token, entry, write=write)
         return self._memory.peek(key) is not None or key in self._index
 
-    def _keep_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
+    def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
         known = self._index.get(key)
-        if not write and known is not None and now - known.written < self._bounds.rewrite_s:
-            self._index.put(key, entry.meta, known.written)
+        if not write and known is not None and now - known.written_at < self._bounds.rewrite_s:
+            self._index.put(key, entry.meta, known.written_at)
         elif write or known is not None:
             self._write(disk, key, token, entry, now)
 
     def drop(self, key: bytes) -> None:
-        """Forget *key* everywhere; a write of it that still waits is not made."""
-        self._loads.overtake(key)
+        """Remove *key* everywhere, queued writes included."""
+        self._loads.supersede(key)
         self._memory.drop(key)
         self._index.drop(key)
         if self._disk is not None and not self._pending.drop(key):
-            self._forget(self._disk)  # deletions that find no room any more become one large one
-        self._wake()
+            self._erase(self._disk)  # more deletions than the queue takes: erase the database
+        self._schedule_write()
 
     def purge(self) -> None:
-        """Forget everything."""
-        self._loads.overtake_all()
+        """Remove everything."""
+        self._loads.supersede_all()
         self._memory.clear()
         if self._disk is not None:
-            self._forget(self._disk)
+            self._erase(self._disk)
 
-    async def note(self, text: bytes) -> bool:
-        """Keep *text* beside the rows, in the place of what was noted before; whether the next run will hear of it.
+    async def save_purges(self, orders: bytes) -> bool:
+        """Save purge *orders* in place of the earlier ones; True if the next run will find them.
 
-        While the disk rests it waits for it, and so do the rows.
+        While the breaker is open they wait in memory, as the rows do.
         """
-        self._note = text
-        if self._disk is not None and not await self._disk.note(text):
+        self._unsaved_purges = orders
+        if self._disk is not None and not await self._disk.save_purges(orders):
             return False
-        if self._note is text:
-            self._note = None
+        if self._unsaved_purges is orders:
+            self._unsaved_purges = None
         return True
 
-    # --- living ---
+    # --- opening, maintaining, closing ---
 
     async def open(self) -> None:
-        """Open the disk tier; whatever is wrong with it, the store works without."""
+        """Open the disk tier; if that fails, the store works without it."""
         if self._disk is None:
             return
         _log.info("SQLite %s", sqlite3.sqlite_version)
         await self._disk.open()
-        self._tending = asyncio.get_running_loop().create_task(self._tend_forever())
+        self._maintaining = asyncio.get_running_loop().create_task(self._maintain_forever())
 
     async def flush(self) -> None:
-        """Wait until everything that was kept or dropped so far is on disk, or given up."""
+        """Wait until every change so far is on disk or has failed."""
         if self._disk is None:
             return
         await self._disk.settled()
         while self._disk.ready and len(self._pending):
-            self._start()
-            if self._draining is not None:
-                await asyncio.shield(self._draining)
+            self._start_writing()
+            if self._writing is not None:
+                await asyncio.shield(self._writing)
             await self._disk.settled()
 
-    async def tend(self) -> None:
-        """One round of housekeeping, as the timer does it."""
+    async def maintain(self) -> None:
+        """Check the disk tier once, as the timer does."""
         if self._disk is None:
             return
-        for key in await self._disk.tend():
+        for key in await self._disk.maintain():
             self._index.drop(key)
-        if self._note is not None:
-            await self.note(self._note)
-        self._wake()
+        if self._unsaved_purges is not None:
+            await self.save_purges(self._unsaved_purges)
+        self._schedule_write()
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Flush and close; what is not done after *seconds* is left, and said."""
+        """Flush and close; after *seconds* give up and log how many writes are lost."""
         if self._disk is None:
             return
         await self._stop_timers()
         try:
             async with asyncio.timeout(seconds):
-                if self._note is not None:
-                    await self.note(self._note)
+                if self._unsaved_purges is not None:
+                    await self.save_purges(self._unsaved_purges)
                 await self.flush()
                 await self._disk.close()
         except TimeoutError:
             _log.warning("the cache on disk did not close in %g s: %d writes are lost", seconds, len(self._pending))
-            self._disk.leave()
+            self._disk.abandon()
 
     def stats(self) -> dict[str, int | float | str]:
-        """The numbers of now, by name."""
+        """The store's numbers as they are now, by their /stats names."""
         disk = self._disk
         return {
             "memory_entries": len(self._memory),
@@ -219,7 +221,7 @@ class Store:
             "bad_rows": self._bad_rows,
             "disk_entries": disk.entries if disk else 0,
             "disk_bytes": disk.bytes if disk else 0,
-            "disk_evictions": disk.shed if disk else 0,
+            "disk_evictions": disk.evictions if disk else 0,
             "disk_troubles": disk.troubles if disk else 0,
             "quarantines": disk.quarantines if disk else 0,
             "breaker": disk.state if disk else "none",
@@ -227,17 +229,17 @@ class Store:
 
     # --- loading ---
 
-    def _near(self, key: bytes) -> Entry | Gone | None:
-        """What memory knows: the entry, GONE if the disk's row is not to be believed, None if only the disk can say."""
+    def _without_disk(self, key: bytes) -> Entry | Deleted | None:
+        """The entry from memory or the write queue, DELETED if its deletion is queued, None if only the disk knows."""
         if entry := self._memory.get(key):
             return entry
         waiting = self._pending.find(key)
-        if waiting is not None and waiting is not GONE:
+        if waiting is not None and waiting is not DELETED:
             self._memory.put(key, waiting)
         return waiting
 
     async def _load(self, disk: Disk, key: bytes, token: str) -> Entry | None:
-        """From disk, unless something newer overtakes the reading."""
+        """The entry of *key* from disk, or from memory if it was replaced during the read."""
         self._loads.begin(key)
         entry, bad = None, False
         try:
@@ -247,8 +249,8 @@ class Store:
         finally:
             overtaken = self._loads.end(key)
         if overtaken:
-            near = self._near(key)
-            return None if near is GONE else near
+            near = self._without_disk(key)
+            return None if near is DELETED else near
         if bad:
             self._bad_rows += 1
             self.drop(key)
@@ -260,77 +262,77 @@ class Store:
             return None
         known = self._index.get(key)
         if known is not None and known.held.etag == entry.meta.etag:
-            # Graph has confirmed this body since it was written; only the index has heard.
+            # Graph has confirmed this body since the row was written; only the index has the newer metadata.
             entry = replace(entry, meta=known.held)
         self._memory.put(key, entry)
-        self._index.put(key, entry.meta, self._clock() if known is None else known.written)
+        self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
         return entry
 
-    # --- writing behind ---
+    # --- writing after the reply ---
 
-    def _opened(self, noted: bytes | None) -> None:
-        """The disk is there; of an empty one everything is known, and a miss needs no trip to the reader's thread."""
-        self._noted(noted)
+    def _on_open(self, saved_purges: bytes | None) -> None:
+        """Note that the disk is open; if it is empty, the index is whole and a miss need not read the disk."""
+        self._restore_purges(saved_purges)
         self._index.is_whole = self._disk is not None and not self._disk.entries
-        self._wake()
+        self._schedule_write()
 
     def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
         if disk.accepting and self._pending.put(key, token, entry):
             self._index.put(key, entry.meta, now)
-            self._wake()
+            self._schedule_write()
         else:
             self._index.drop(key)
             self._writes_dropped += 1
 
-    def _wake(self) -> None:
-        """See to it that a group leaves: now if it is full, else soon."""
-        if self._draining is not None or self._disk is None or not self._disk.ready:
+    def _schedule_write(self) -> None:
+        """Write a group of queued writes: now if the group is full, else after `group_s`."""
+        if self._writing is not None or self._disk is None or not self._disk.ready:
             return
         if self._pending.waiting >= self._bounds.group_entries:
-            self._start()
+            self._start_writing()
         elif self._timer is None and self._pending.waiting:
-            self._timer = asyncio.get_running_loop().call_later(self._bounds.group_s, self._start)
+            self._timer = asyncio.get_running_loop().call_later(self._bounds.group_s, self._start_writing)
 
-    def _start(self) -> None:
+    def _start_writing(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._draining is None and self._disk is not None:
-            self._draining = asyncio.get_running_loop().create_task(self._drain(self._disk))
+        if self._writing is None and self._disk is not None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_pending(self._disk))
 
-    async def _drain(self, disk: Disk) -> None:
-        """Write group after group until none waits."""
+    async def _write_pending(self, disk: Disk) -> None:
+        """Write group after group until the queue is empty."""
         try:
             while disk.ready and (group := self._pending.take(self._bounds.group_entries, self._group_bytes)):
-                self._settle(group, await disk.write(group))
+                self._apply(group, await disk.write(group))
         finally:
-            self._draining = None
+            self._writing = None
 
-    def _settle(self, group: list[Write], report: WriteReport | None) -> None:
-        """Take note of what became of *group*; a row whose writing failed must not be read in its older form."""
+    def _apply(self, group: list[Write], report: WriteReport | None) -> None:
+        """Note the result of writing *group*; if a write failed, the row's older version must not be read."""
         lost = [write.key for write in group] if report is None else report.refused
         for key in lost:
             self._index.drop(key)
-        for key in [] if report is None else report.shed:
+        for key in [] if report is None else report.evicted:
             self._index.drop(key)
         self._writes += 0 if report is None else report.rows
         self._writes_dropped += sum(write.entry is not None for write in group) if report is None else len(lost)
         self._pending.settle(lost if report is None else [])
 
-    def _forget(self, disk: Disk) -> None:
+    def _erase(self, disk: Disk) -> None:
         self._index.clear()
         self._pending.clear()
         disk.erase()
 
-    async def _tend_forever(self) -> None:
+    async def _maintain_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._bounds.tend_s)
-            await self.tend()
+            await asyncio.sleep(self._bounds.maintain_s)
+            await self.maintain()
 
     async def _stop_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._tending is not None:
-            self._tending.cancel()
-            await asyncio.gather(self._tending, return_exceptions=True)
+        if self._maintaining is not None:
+            self._maintaining.cancel()
+            await asyncio.gather(self._maintaining, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Looking at a database before it is opened for use: what this build would not have written is not used."""
+"""Checks a database before it is used: a database that this build would not have written is refused."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from proxy.shell.store.sqlite import PAGE_BYTES, Sqlite
 
 METADATA = frozenset({"count", "size", "hits", "misses"})
-FIRST_ANSWER_S = 1.0  # how long to wait for a lock that nobody but a stranger can hold
+LOCK_TIMEOUT_S = 1.0  # for a lock that only a foreign process can have
 
 
 class Unfit(Exception):  # noqa: N818 - said of a database: unfit for use
-    """The database is not one that this build made; its reason holds no contents."""
+    """The database is not one that this build made; the message holds no contents."""
 
 
 def verify_file(path: Path) -> None:
-    """Raise Unfit unless *path* is absent or a plain file of ours with one name: links lead elsewhere."""
+    """Raise Unfit unless *path* is missing or a plain file of this user with one name: links lead elsewhere."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -37,7 +37,7 @@ def verify_database(path: Path) -> None:
 
     SQLite's own errors pass through; a defensive reader distrusts the schema first (sqlite.org/security.html).
     """
-    with _looking_at(path) as database:
+    with _opened_defensively(path) as database:
         schema = _schema(database)
         if not schema:
             return
@@ -59,7 +59,7 @@ def reference() -> tuple[frozenset[tuple[object, ...]], frozenset[str]]:
 
 
 class _Blank(Sqlite):
-    """diskcache writing its schema into memory: no folder for scratch is needed, and none may be writable."""
+    """Makes diskcache write its schema into memory: there may be no folder that can be written."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -71,8 +71,8 @@ class _Blank(Sqlite):
 
 
 @contextmanager
-def _looking_at(path: Path) -> Iterator[sqlite3.Connection]:
-    database = sqlite3.connect(path, timeout=FIRST_ANSWER_S, isolation_level=None)
+def _opened_defensively(path: Path) -> Iterator[sqlite3.Connection]:
+    database = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
     try:
         database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA cell_size_check = ON")
@@ -89,7 +89,7 @@ def _schema(database: sqlite3.Connection) -> frozenset[tuple[object, ...]]:
 
 
 def _verify_settings(database: sqlite3.Connection) -> None:
-    """For every row here diskcache sets an attribute: an unknown name could lead it to another folder."""
+    """Raise Unfit for a setting with an unknown name: diskcache sets an attribute for each, also its directory."""
     for name, value in database.execute("SELECT key, value FROM Settings"):
         if name not in reference()[1] or type(value) not in (int, str):
             raise Unfit("a setting is not this build's")

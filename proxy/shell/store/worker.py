@@ -1,4 +1,4 @@
-"""A thread that does one thing after another, and that nobody has to wait for at the end: a disk may never answer."""
+"""An executor of one daemon thread: the process can end while its thread still waits for a disk."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _P = ParamSpec("_P")
 
 
 class Worker(Executor):
-    """An executor of one thread, a daemon: those of `concurrent.futures` keep the process until their work is done."""
+    """An executor of one daemon thread; threads of `concurrent.futures` keep the process until their work is done."""
 
     def __init__(self, name: str) -> None:
-        """Begin, with a thread of this *name*."""
+        """Start a thread of this *name*."""
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._over = False
+        self._ended = False
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Do *fn* after what was submitted before. Raises RuntimeError after the end."""
-        if self._over:
+        """Run *fn* after the earlier jobs. Raises RuntimeError after shutdown()."""
+        if self._ended:
             raise RuntimeError("the thread has ended")
         future: Future[_T] = Future()
 
@@ -33,17 +33,17 @@ class Worker(Executor):
                 return
             try:
                 future.set_result(fn(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            except BaseException as error:  # noqa: BLE001 - result() raises it
                 future.set_exception(error)
 
         self._jobs.put(job)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
-        """End after what was submitted."""
+        """End after the submitted jobs."""
         del cancel_futures
-        if not self._over:
-            self._over = True
+        if not self._ended:
+            self._ended = True
             self._jobs.put(None)
         if wait:
             self._thread.join()

@@ -1,4 +1,4 @@
-"""Writes that wait for the disk: of one key the newest wins, they are bounded, and they can be read meanwhile."""
+"""Queues writes for the disk: bounded, readable while they wait; the newest write of a key replaces the older ones."""
 
 from __future__ import annotations
 
@@ -9,92 +9,92 @@ from proxy.core.model import Entry
 from proxy.shell.store.memory import size_of
 
 
-class Gone(Enum):
-    """The answer for a key whose deletion is on its way."""
+class Deleted(Enum):
+    """The answer for a key whose deletion is queued."""
 
-    GONE = "gone"
+    DELETED = "gone"
 
 
-GONE: Final = Gone.GONE
+DELETED: Final = Deleted.DELETED
 
 
 class Write(NamedTuple):
-    """One row to be: an entry to seal for a token, or a deletion."""
+    """A queued change of one row: an entry to encrypt for a token, or a deletion."""
 
     key: bytes
     token: str
     entry: Entry | None
 
     def __repr__(self) -> str:
-        """Neither token nor body: a queue may end in a traceback."""
+        """The key alone, without token and body: a repr may end up in a traceback."""
         return f"Write({self.key.hex()[:8]})"
 
 
 class WriteQueue:
-    """The queue between the event loop, which owns it, and the writer's thread, which is handed whole groups."""
+    """The queue of writes. The event loop owns it; the writing thread is given whole groups."""
 
     def __init__(self, entries: int, limit: int) -> None:
-        self._most = entries
-        self._limit = limit
+        self._max_entries = entries
+        self._max_bytes = limit
         self._bytes = 0
         self._waiting: dict[bytes, Write] = {}
-        self._leaving: dict[bytes, Write] = {}
+        self._being_written: dict[bytes, Write] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._leaving)
+        return len(self._waiting) + len(self._being_written)
 
     @property
     def waiting(self) -> int:
-        """How many wait, without those that a thread is writing now."""
+        """How many writes wait, without those that are being written now."""
         return len(self._waiting)
 
     def put(self, key: bytes, token: str, entry: Entry) -> bool:
-        """Queue *entry*; False, and nothing queued for the key, when there is no room."""
+        """Queue *entry*; False, with nothing queued for *key*, if the queue is full."""
         self._remove(key)
         size = size_of(entry)
-        if len(self._waiting) >= self._most or self._bytes + size > self._limit:
+        if len(self._waiting) >= self._max_entries or self._bytes + size > self._max_bytes:
             return False
         self._waiting[key] = Write(key, token, entry)
         self._bytes += size
         return True
 
     def drop(self, key: bytes) -> bool:
-        """Queue a deletion in place of any write; False when even deletions no longer find room."""
+        """Queue a deletion in place of any write; False if the queue is full for deletions too."""
         self._remove(key)
-        if len(self._waiting) >= 2 * self._most:
+        if len(self._waiting) >= 2 * self._max_entries:
             return False
         self._waiting[key] = Write(key, "", None)
         return True
 
-    def find(self, key: bytes) -> Entry | Gone | None:
-        """What the disk will hold of *key*: its entry, GONE, or None for whatever is there already."""
-        write = self._waiting.get(key) or self._leaving.get(key)
+    def find(self, key: bytes) -> Entry | Deleted | None:
+        """What the disk will have for *key*: its entry, DELETED, or None if no change is queued."""
+        write = self._waiting.get(key) or self._being_written.get(key)
         if write is None:
             return None
-        return GONE if write.entry is None else write.entry
+        return DELETED if write.entry is None else write.entry
 
     def take(self, entries: int, limit: int) -> list[Write]:
-        """The longest waiting, as many as one group may hold; they stay readable until settled."""
+        """The oldest writes, as many as one group may have; they stay readable until settle()."""
         size = 0
         for key, write in self._waiting.items():
             size += 0 if write.entry is None else size_of(write.entry)
-            if self._leaving and (size > limit or len(self._leaving) >= entries):
+            if self._being_written and (size > limit or len(self._being_written) >= entries):
                 break
-            self._leaving[key] = write
-        for key in self._leaving:
+            self._being_written[key] = write
+        for key in self._being_written:
             self._remove(key)
-        return list(self._leaving.values())
+        return list(self._being_written.values())
 
     def settle(self, again: list[bytes]) -> None:
-        """The group that was taken has ended; the deletions named in *again* wait once more, unless overtaken."""
-        self._leaving = {}
+        """End the group that was taken; the keys in *again* are queued for deletion unless a newer write waits."""
+        self._being_written = {}
         for key in again:
             self._waiting.setdefault(key, Write(key, "", None))
 
     def clear(self) -> None:
-        """Forget every write and every deletion."""
+        """Remove every write and every deletion."""
         self._waiting = {}
-        self._leaving = {}
+        self._being_written = {}
         self._bytes = 0
 
     def _remove(self, key: bytes) -> None:

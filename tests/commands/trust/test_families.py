@@ -29,13 +29,13 @@ def of(environ: dict[str, str]) -> trust.Told:
 @pytest.fixture(scope="module")
 def own() -> bytes:
     """An authority of ours."""
-    return intercept_x509.authority(GRAPH, datetime.now(UTC)).public_pem
+    return intercept_x509.make_authority(GRAPH, datetime.now(UTC)).public_pem
 
 
 @pytest.fixture(scope="module")
 def corporate() -> bytes:
     """One that the user trusts besides."""
-    return intercept_x509.authority({"intranet.test"}, datetime.now(UTC)).public_pem
+    return intercept_x509.make_authority({"intranet.test"}, datetime.now(UTC)).public_pem
 
 
 def loaded(pem: bytes) -> int:

@@ -31,12 +31,12 @@ FILES = sorted(path.name for path in PAGE.iterdir())
 async def ask() -> AsyncIterator[Ask]:
     """Ask a server that has the dashboard and nothing else."""
     watch = EventStream(lambda: STATS, lambda: 0.0, "run")
-    runner = web.AppRunner(admin([Dashboard(watch).rows()], Guard), shutdown_timeout=0)
+    runner = web.AppRunner(admin([Dashboard(watch).routes()], Guard), shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with AsyncExitStack() as open_ones, aiohttp.ClientSession() as session, watch.looking():
+    async with AsyncExitStack() as open_ones, aiohttp.ClientSession() as session, watch.sampling():
 
         async def get(path: str, **headers: str) -> aiohttp.ClientResponse:
             fields = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -108,17 +108,19 @@ async def test_events_are_a_stream(ask: Ask) -> None:
 
 async def test_lookers_are_bounded(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """One too many is told so."""
-    monkeypatch.setattr(dashboard, "LOOKERS", 2)
+    monkeypatch.setattr(dashboard, "MAX_STREAMS", 2)
     for _ in range(2):
         await (await ask("/events")).content.readline()
     heard = await ask("/events")
     assert heard.status == 503
-    assert (await heard.json())["error"]["message"] == "graph-sidecar: 2 look on already; close one of them"
+    assert (await heard.json())["error"][
+        "message"
+    ] == "graph-sidecar: 2 event streams are open already; close one of them"
 
 
 async def test_our_page_gets_in_beside_programs(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where programs hold every place, the first of them makes room for the operator's page; a page for nobody."""
-    monkeypatch.setattr(dashboard, "LOOKERS", 2)
+    monkeypatch.setattr(dashboard, "MAX_STREAMS", 2)
     first, second = [await ask("/events") for _each in range(2)]
     pages = [await ask("/events", Sec_Fetch_Site="same-origin") for _each in range(3)]
     assert [heard.status for heard in pages] == [200, 200, 503]
@@ -130,7 +132,7 @@ async def test_our_page_gets_in_beside_programs(ask: Ask, monkeypatch: pytest.Mo
 
 async def test_one_address_does_not_hold_every_place(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes from elsewhere gets in, as long as another address has more places."""
-    monkeypatch.setattr(dashboard, "LOOKERS", 4)
+    monkeypatch.setattr(dashboard, "MAX_STREAMS", 4)
     near = [await ask("/events") for _each in range(4)]
     monkeypatch.setattr(web.Request, "remote", "192.0.2.7")
     far = [await ask("/events") for _each in range(3)]
@@ -147,7 +149,7 @@ async def test_one_that_takes_nothing_is_let_go(ask: Ask, monkeypatch: pytest.Mo
     async def never(response: web.StreamResponse, data: bytes) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(dashboard, "STUCK_S", 0)
+    monkeypatch.setattr(dashboard, "WRITE_TIMEOUT_S", 0)
     monkeypatch.setattr(web.StreamResponse, "write", never)
     heard = await ask("/events")
     with pytest.raises(aiohttp.ClientError):

@@ -75,7 +75,7 @@ class Stage:
     def pass_time(self, seconds: float = STEP_S) -> None:
         """Let time go by, then look."""
         self.counts.now += seconds
-        self.watch.look()
+        self.watch.sample()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def stage() -> Stage:
     """A watch that has looked once."""
     counts = Counts()
     made = Stage(counts, EventStream(counts.stats, lambda: counts.now, "run"))
-    made.watch.look()
+    made.watch.sample()
     return made
 
 
@@ -144,9 +144,9 @@ async def test_nobody_looks_on_for_nothing(stage: Stage) -> None:
     assert stage.counts.looks - looks == 10 // STEP_S
     looker = Looker(stage.watch)
     await looker.take("history")
-    assert stage.watch._lookers == 1
+    assert stage.watch._viewers == 1
     await looker.events.aclose()
-    assert stage.watch._lookers == 0
+    assert stage.watch._viewers == 0
 
 
 async def test_late_looks_do_not_pile_up(stage: Stage) -> None:
@@ -160,7 +160,7 @@ async def test_late_looks_do_not_pile_up(stage: Stage) -> None:
 async def test_the_end_lets_everybody_go() -> None:
     """When the sidecar drains, streams end by themselves."""
     watch = EventStream(Counts().stats, lambda: 0.0, "run")
-    async with watch.looking():
+    async with watch.sampling():
         looker = Looker(watch)
         await looker.take("history", "stats")
         rest = asyncio.ensure_future(_all(looker.events))

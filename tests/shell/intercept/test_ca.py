@@ -11,7 +11,7 @@ import pytest
 
 from proxy.core.http.errors import Uncertified
 from proxy.shell.intercept import ca, x509
-from proxy.shell.intercept.ca import Authority, AuthorityError, Leaf, file_in
+from proxy.shell.intercept.ca import Authority, AuthorityError, LeafContext, ca_file
 
 GRAPH, OTHER = "graph.facebook.com", "evil.example"
 CONSTRAINED = r"(permitted|excluded) subtree violation"
@@ -29,7 +29,7 @@ class Clock:
 def trusting(folder: Path) -> ssl.SSLContext:
     """A client that trusts the authority in *folder* and nobody else, as strictly as OpenSSL can."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(file_in(folder))
+    context.load_verify_locations(ca_file(folder))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     return context
 
@@ -48,11 +48,11 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> ss
     return ours
 
 
-def forged(folder: Path, host: str) -> Leaf:
+def forged(folder: Path, host: str) -> LeafContext:
     """A leaf for *host* as a thief of the key would make it."""
     pair = ca.load_ca(folder)
     assert pair is not None
-    return ca.context_of(host, x509.leaf(host, pair, datetime.now(UTC)))
+    return ca.leaf_context(host, x509.make_leaf(host, pair, datetime.now(UTC)))
 
 
 async def test_a_leaf_is_trusted_for_its_host(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_the_constraints_are_critical_and_the_chain_is_short(tmp_path: Path) -> 
 def test_the_key_is_the_owners_alone(tmp_path: Path) -> None:
     """Mode 0600, and one that others can read is not taken."""
     ca.make_ca(tmp_path, HOSTS, datetime.now(UTC))
-    assert stat.S_IMODE(file_in(tmp_path).stat().st_mode) == 0o600
-    file_in(tmp_path).chmod(0o640)
+    assert stat.S_IMODE(ca_file(tmp_path).stat().st_mode) == 0o600
+    ca_file(tmp_path).chmod(0o640)
     with pytest.raises(AuthorityError, match="0600"):
         ca.load_ca(tmp_path)
 
@@ -111,27 +111,27 @@ def test_the_key_is_the_owners_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----"])
 def test_what_is_no_authority_is_told(tmp_path: Path, content: bytes) -> None:
     """Its place and the way out are named."""
-    file_in(tmp_path).write_bytes(content)
-    file_in(tmp_path).chmod(0o600)
+    ca_file(tmp_path).write_bytes(content)
+    ca_file(tmp_path).chmod(0o600)
     with pytest.raises(AuthorityError, match="ca init --force"):
         ca.load_ca(tmp_path)
 
 
 def test_an_authority_over_everybody_is_refused(tmp_path: Path) -> None:
     """Somebody's own one without name constraints is too dangerous to sign with."""
-    pair = x509.authority(HOSTS, datetime.now(UTC))
-    leaf = x509.leaf(GRAPH, pair, datetime.now(UTC))
-    file_in(tmp_path).write_bytes(leaf.pem)
-    file_in(tmp_path).chmod(0o600)
+    pair = x509.make_authority(HOSTS, datetime.now(UTC))
+    leaf = x509.make_leaf(GRAPH, pair, datetime.now(UTC))
+    ca_file(tmp_path).write_bytes(leaf.pem)
+    ca_file(tmp_path).chmod(0o600)
     with pytest.raises(AuthorityError, match="no name constraints"):
         ca.load_ca(tmp_path)
 
 
 def test_certificate_and_key_belong_together(tmp_path: Path) -> None:
     """A file of two halves is told, not used."""
-    one, other = (x509.authority(HOSTS, datetime.now(UTC)) for _ in range(2))
-    file_in(tmp_path).write_bytes(one.public_pem + other.pem.removeprefix(other.public_pem))
-    file_in(tmp_path).chmod(0o600)
+    one, other = (x509.make_authority(HOSTS, datetime.now(UTC)) for _ in range(2))
+    ca_file(tmp_path).write_bytes(one.public_pem + other.pem.removeprefix(other.public_pem))
+    ca_file(tmp_path).chmod(0o600)
     with pytest.raises(AuthorityError, match="belong together"):
         ca.load_ca(tmp_path)
 
@@ -140,22 +140,22 @@ def test_of_two_that_make_one_the_first_wins(tmp_path: Path) -> None:
     """Programs told of one authority do not lose it to another start; `anew` is meant."""
     first = ca.make_ca(tmp_path, HOSTS, datetime.now(UTC))
     assert ca.make_ca(tmp_path, HOSTS, datetime.now(UTC)).certificate == first.certificate
-    assert ca.make_ca(tmp_path, HOSTS, datetime.now(UTC), anew=True).certificate != first.certificate
+    assert ca.make_ca(tmp_path, HOSTS, datetime.now(UTC), replace=True).certificate != first.certificate
 
 
 async def test_leaves_are_kept_and_renewed_in_time(tmp_path: Path) -> None:
     """One is minted when first wanted, and its successor before it ends; clocks that are slow trust it, too."""
     clock = Clock()
     ours = Authority(tmp_path, HOSTS, clock)
-    assert ours.at_hand(GRAPH) is None
+    assert ours.cached_leaf(GRAPH) is None
     first = await ours.leaf(GRAPH)
-    assert await ours.leaf(GRAPH) is ours.at_hand(GRAPH) is first
+    assert await ours.leaf(GRAPH) is ours.cached_leaf(GRAPH) is first
     clock.now = first.ends - timedelta(hours=25)
     assert await ours.leaf(GRAPH) is first
     clock.now = first.ends - timedelta(hours=23)
     assert await ours.leaf(GRAPH) is not first
     clock.now += timedelta(days=30)
-    assert ours.at_hand(GRAPH) is None
+    assert ours.cached_leaf(GRAPH) is None
 
 
 async def test_a_leaf_of_a_clock_that_was_ahead_is_not_used(tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ async def test_a_leaf_of_a_clock_that_was_ahead_is_not_used(tmp_path: Path) -> N
     clock.now += timedelta(days=10)
     early = await ours.leaf(GRAPH)
     clock.now -= timedelta(days=10)
-    assert ours.at_hand(GRAPH) is None
+    assert ours.cached_leaf(GRAPH) is None
     assert (await ours.leaf(GRAPH)).begins < clock.now < early.begins
 
 
 async def test_an_authority_of_a_clock_that_was_ahead_is_told(tmp_path: Path) -> None:
     """An authority that no client takes yet is named with the day from which it is good, and the way out."""
     ca.make_ca(tmp_path, HOSTS, datetime.now(UTC) + timedelta(days=10))
-    with pytest.raises(Uncertified, match=r"not good before .* makes a new one"):
+    with pytest.raises(Uncertified, match=r"not valid before .* makes a new one"):
         await Authority(tmp_path, HOSTS).leaf(GRAPH)
 
 
@@ -181,9 +181,9 @@ def test_clocks_may_differ(tmp_path: Path) -> None:
     """Authority and leaf hold for a client whose clock is a day behind."""
     now = datetime.now(UTC)
     pair = ca.make_ca(tmp_path, HOSTS, now)
-    for each in (pair, x509.leaf(GRAPH, pair, now)):
+    for each in (pair, x509.make_leaf(GRAPH, pair, now)):
         assert each.certificate.not_valid_before_utc <= now - timedelta(hours=23)
-    assert x509.leaf(GRAPH, pair, now).certificate.not_valid_after_utc - now <= timedelta(days=7)
+    assert x509.make_leaf(GRAPH, pair, now).certificate.not_valid_after_utc - now <= timedelta(days=7)
 
 
 async def test_no_leaf_outlives_or_oversteps_its_authority(tmp_path: Path) -> None:
@@ -201,5 +201,5 @@ async def test_no_leaf_outlives_or_oversteps_its_authority(tmp_path: Path) -> No
 async def test_a_folder_that_takes_nothing_is_told(tmp_path: Path) -> None:
     """Without a place for the authority there is no leaf, and the reason is said."""
     (tmp_path / "file").touch()
-    with pytest.raises(Uncertified, match="no authority to speak for"):
+    with pytest.raises(Uncertified, match="no certificate can be made for"):
         await Authority(tmp_path / "file" / "ca", HOSTS).leaf(GRAPH)

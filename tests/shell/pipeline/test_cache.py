@@ -25,17 +25,19 @@ GONE = Unreachable("no connection to Graph")
 class FakeStore:
     """Entries in memory, or on a disk that is read when the test says so; notes what is kept."""
 
-    def __init__(self, hot: Entry | None = None, *, disk: Entry | None = None, known: EntryMeta | None = None) -> None:
-        self.in_memory, self.on_disk, self.known = hot, disk, known
+    def __init__(
+        self, memory: Entry | None = None, *, disk: Entry | None = None, known: EntryMeta | None = None
+    ) -> None:
+        self.memory, self.on_disk, self.known = memory, disk, known
         self.kept: list[tuple[bytes, str, Entry, bool]] = []
         self.tokens: list[str] = []
         self.spinning = asyncio.Event()
         self.spinning.set()
 
-    def hot(self, key: bytes) -> Entry | None:
-        return self.in_memory
+    def in_memory(self, key: bytes) -> Entry | None:
+        return self.memory
 
-    def held(self, key: bytes) -> EntryMeta | None:
+    def known_meta(self, key: bytes) -> EntryMeta | None:
         return self.known
 
     async def load(self, key: bytes, token: str) -> Entry | None:
@@ -43,13 +45,13 @@ class FakeStore:
         await self.spinning.wait()
         return self.on_disk
 
-    def keep(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
+    def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         self.kept.append((key, token, entry, write))
-        self.in_memory = entry
+        self.memory = entry
         return True
 
     def drop(self, key: bytes) -> None:
-        self.in_memory = self.on_disk = self.known = None
+        self.memory = self.on_disk = self.known = None
 
 
 def cache(

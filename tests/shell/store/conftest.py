@@ -28,7 +28,7 @@ async def opened(folder: Path) -> AsyncIterator[Open]:
     stores: list[Store] = []
 
     async def open_store(path: Path | None = folder, **arguments: object) -> Store:
-        given = {"group_s": 3600, "tend_s": 3600, "free_floor_bytes": 0, "disk_bytes": 64 * 2**20, **arguments}
+        given = {"group_s": 3600, "maintain_s": 3600, "free_floor_bytes": 0, "disk_bytes": 64 * 2**20, **arguments}
         bounds = {name: given.pop(name) for name in BOUNDS & given.keys()}
         store = Store(path, given.pop("sealer", SEALER), Bounds(**bounds), **given)  # type: ignore[arg-type]
         await store.open()
@@ -45,7 +45,7 @@ async def filled(opened: Open, folder: Path) -> Path:
     """A folder with many good rows, closed."""
     store = await opened()
     for number in range(ROWS):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.close()
     return folder
 

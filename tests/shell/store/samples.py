@@ -81,8 +81,8 @@ async def served(store: Store) -> int:
 async def works(store: Store) -> bool:
     """Whether the store keeps something on disk now."""
     before = store.stats()["writes"]
-    store.keep(key(9999), TOKEN, entry(9999))
-    assert store.hot(key(9999)) == entry(9999)
+    store.put(key(9999), TOKEN, entry(9999))
+    assert store.in_memory(key(9999)) == entry(9999)
     await store.flush()
     return store.stats()["writes"] == int(before) + 1
 

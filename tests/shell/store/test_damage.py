@@ -120,15 +120,15 @@ async def test_files_that_vanish_are_noticed(filled: Path, opened: Open, removal
         case _:
             shutil.copy(filled / "cache.db", filled / "copy")
             (filled / "copy").rename(filled / "cache.db")
-    await store.tend()
+    await store.maintain()
     assert store.stats()["breaker"] == "open"
     assert not await works(store)
     assert await store.load(key(1), TOKEN) is None
     clock.now += 29
-    await store.tend()
+    await store.maintain()
     assert store.stats()["breaker"] == "open"
     clock.now += 2
-    await store.tend()
+    await store.maintain()
     assert store.stats()["breaker"] == "closed"
     assert await works(store)
     assert (filled / "cache.db").exists()
@@ -142,7 +142,7 @@ async def test_a_file_cut_short_while_open_ends_nothing(filled: Path, opened: Op
     await store.flush()
     for _ in range(3):
         await works(store)
-    await store.tend()
+    await store.maintain()
     assert await works(store)
 
 
@@ -169,7 +169,7 @@ async def test_a_locked_database_is_a_rest(filled: Path, opened: Open) -> None:
     database.execute("ROLLBACK")
     database.close()
     clock.now += 31
-    await store.tend()
+    await store.maintain()
     assert await works(store)
     assert await served(store) == ROWS
 

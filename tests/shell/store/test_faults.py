@@ -29,21 +29,21 @@ async def test_trouble_is_said_once_and_tried_again(
         calls.append(arguments)
         raise OSError(5, "Input/output error")
 
-    tier = store._disk._tier  # type: ignore[union-attr]
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         for name in ("_read", "write", "open"):
             patch.setattr(tier, name, broken)
         for turn in range(40):
             assert await store.load(key(turn), TOKEN) is None
-            store.keep(key(1000 + turn), TOKEN, entry(turn))
+            store.put(key(1000 + turn), TOKEN, entry(turn))
             await store.flush()
             clock.now += 1
-            await store.tend()
+            await store.maintain()
     assert 4 <= len(calls) <= 6
     assert caplog.text.count("rests") == 1
     assert int(store.stats()["writes_dropped"]) >= 36
     clock.now += 11
-    await store.tend()
+    await store.maintain()
     assert store.stats()["breaker"] == "closed"
     assert await served(store) == ROWS
 
@@ -63,7 +63,7 @@ def failing(work: Callable[..., object], *errors: Exception) -> Callable[..., ob
 async def after_a_rest(store: Store, clock: Clock) -> None:
     """The disk has been left alone as long as trouble asks for, and is tried again."""
     clock.now += 31
-    await store.tend()
+    await store.maintain()
 
 
 def damaged() -> sqlite3.DatabaseError:
@@ -78,7 +78,7 @@ async def test_damage_that_a_write_finds_is_not_written_on(
 ) -> None:
     """A write that meets a damaged page sets the file aside at once; the next one goes to a new file."""
     store = await opened()
-    tier = store._disk._tier  # type: ignore[union-attr]
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         patch.setattr(tier, "write", failing(tier.write, damaged()))
         assert not await works(store)
@@ -94,7 +94,7 @@ async def test_a_disk_that_damages_every_file_is_left_alone_for_a_while(
     """A new file that is damaged before it held anything is a reason to rest, not to make files without end."""
     clock = Clock()
     store = await opened(clock=clock)
-    tier = store._disk._tier  # type: ignore[union-attr]
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         errors = [damaged() for _ in range(5)]
         patch.setattr(tier, "write", failing(tier.write, *errors))
@@ -114,13 +114,13 @@ async def test_a_disk_that_stays_full_costs_the_database(
     clock = Clock()
     store = await opened(clock=clock)
     full = OSError(errno.ENOSPC, "No space left on device")
-    tier = store._disk._tier  # type: ignore[union-attr]
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         patch.setattr(tier, "write", failing(tier.write, full, full))
         for rows in (ROWS, 0):
             assert not await works(store)
             clock.now += 31
-            await store._disk.tend()  # type: ignore[union-attr]
+            await store._disk.maintain()  # type: ignore[union-attr]
             assert await served(store) == rows
             store._memory.clear()
     store._memory.clear()
@@ -134,7 +134,7 @@ async def test_a_mistake_of_ours_is_a_miss_too(
     """What nobody foresaw reaches no caller either: it is told in full, and the disk rests."""
     clock = Clock()
     store = await opened(clock=clock)
-    tier = store._disk._tier  # type: ignore[union-attr]
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         for name in ("_read", "write"):
             patch.setattr(tier, name, failing(getattr(tier, name), KeyError("never")))
@@ -165,8 +165,8 @@ async def test_a_failed_group_is_not_read_in_its_older_form(
     """When a newer version could not be written, the older row is a miss once the disk is back."""
     clock = Clock()
     store = await opened(clock=clock, memory_bytes=0)
-    store.keep(key(1), TOKEN, entry(1, version=1))
-    tier = store._disk._tier  # type: ignore[union-attr]
+    store.put(key(1), TOKEN, entry(1, version=1))
+    tier = store._disk._database  # type: ignore[union-attr]
     with monkeypatch.context() as patch:
         patch.setattr(tier, "write", failing(tier.write, sqlite3.OperationalError("disk I/O error")))
         await store.flush()
@@ -181,7 +181,7 @@ async def test_a_drop_during_a_rest_is_not_forgotten(filled: Path, opened: Open)
     clock = Clock()
     store = await opened(clock=clock)
     (filled / "lock").unlink()
-    await store.tend()
+    await store.maintain()
     store.drop(key(1))
     await after_a_rest(store, clock)
     assert await store.load(key(1), TOKEN) is None
@@ -194,7 +194,7 @@ async def test_a_purge_during_a_rest_is_not_forgotten(filled: Path, opened: Open
     clock = Clock()
     store = await opened(clock=clock)
     (filled / "lock").unlink()
-    await store.tend()
+    await store.maintain()
     store.purge()
     await after_a_rest(store, clock)
     assert await served(store) == 0
@@ -209,11 +209,11 @@ async def test_a_full_disk_costs_writes_only(mounted: Mount, opened: Open) -> No
     place = mounted("size=6m")
     store = await opened(place / "cache", clock=clock, queue_entries=10_000)
     for number in range(4000):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
         if number % 64 == 0:
             await store.flush()
     assert store.stats()["breaker"] == "open"
-    assert store.hot(key(3999)) == entry(3999, 1400)
+    assert store.in_memory(key(3999)) == entry(3999, 1400)
     assert await store.load(key(0), TOKEN) == entry(0, 1400)
     for _ in range(6):
         await after_a_rest(store, clock)
@@ -241,7 +241,7 @@ async def test_a_read_only_file_system_costs_no_time(mounted: Mount, opened: Ope
     place, clock = mounted("size=16m"), Clock()
     store = await opened(place / "cache")
     for number in range(ROWS):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.close()
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
     started, spent = time.monotonic(), time.process_time()

@@ -15,9 +15,9 @@ async def test_a_full_queue_drops_and_counts(opened: Open) -> None:
     """A disk that cannot follow costs writes, never waiting; memory has them all the same."""
     store = await opened(queue_entries=10)
     for number in range(30):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     assert store.stats()["writes_dropped"] == 20
-    assert store.hot(key(29)) == entry(29)
+    assert store.in_memory(key(29)) == entry(29)
     await store.flush()
     assert store.stats()["disk_entries"] == 10
 
@@ -25,25 +25,25 @@ async def test_a_full_queue_drops_and_counts(opened: Open) -> None:
 async def test_too_many_deletions_become_one(opened: Open) -> None:
     """When deletions too find no room the whole disk tier starts empty: nothing dropped may come back."""
     store = await opened(queue_entries=5)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     for number in range(100, 111):
         store.drop(key(number))
     await store.flush()
     assert store.stats()["disk_entries"] == 0
-    assert store.hot(key(1)) == entry(1)
+    assert store.in_memory(key(1)) == entry(1)
 
 
 async def test_a_group_leaves_when_it_is_full_or_after_a_while(opened: Open) -> None:
     """64 entries go at once; fewer go when the timer says so, without anybody's asking."""
     store = await opened(group_entries=4)
     for number in range(4):
-        assert store._draining is None
-        store.keep(key(number), TOKEN, entry(number))
-    assert store._draining is not None
+        assert store._writing is None
+        store.put(key(number), TOKEN, entry(number))
+    assert store._writing is not None
     await store.flush()
     store = await restarted(store, opened, group_s=0)
-    store.keep(key(9), TOKEN, entry(9))
+    store.put(key(9), TOKEN, entry(9))
     while store.stats()["writes"] == 0:  # noqa: ASYNC110 - the store tells nobody when it has written
         await asyncio.sleep(0)
     assert store.stats()["queue_depth"] == 0
@@ -51,15 +51,15 @@ async def test_a_group_leaves_when_it_is_full_or_after_a_while(opened: Open) -> 
 
 async def test_housekeeping_comes_by_itself(opened: Open) -> None:
     """The timer looks after the disk without anybody's asking."""
-    store = await opened(tend_s=0.001)
+    store = await opened(maintain_s=0.001)
     seen = asyncio.Event()
-    tend = store._disk.tend  # type: ignore[union-attr]
+    tend = store._disk.maintain  # type: ignore[union-attr]
 
     async def watched() -> list[bytes]:
         seen.set()
         return await tend()
 
-    store._disk.tend = watched  # type: ignore[method-assign,union-attr]
+    store._disk.maintain = watched  # type: ignore[method-assign,union-attr]
     async with asyncio.timeout(60):
         await seen.wait()
 
@@ -68,7 +68,7 @@ async def test_housekeeping_comes_by_itself(opened: Open) -> None:
 async def test_closing_leaves_no_thread_no_file_and_no_task(opened: Open, folder: Path) -> None:
     """After close nothing of the store is alive."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     store._memory.clear()
     await store.load(key(1), TOKEN)
@@ -84,14 +84,14 @@ async def test_closing_leaves_no_thread_no_file_and_no_task(opened: Open, folder
 async def test_closing_twice_and_using_what_is_closed_is_harmless(opened: Open) -> None:
     """A late caller during shutdown gets misses, not errors."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.close()
     await store.close()
-    store.keep(key(2), TOKEN, entry(2))
+    store.put(key(2), TOKEN, entry(2))
     store.drop(key(3))
     store.purge()
     await store.flush()
-    await store.tend()
+    await store.maintain()
     assert await store.load(key(1), TOKEN) is None
 
 
@@ -100,7 +100,7 @@ async def test_closing_waits_no_longer_than_told(opened: Open, caplog: pytest.Lo
     store = await opened()
     hanging = threading.Event()
     store._disk._writer.submit(hanging.wait)  # type: ignore[union-attr]
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.close(0.01)
     hanging.set()
     assert "1 writes are lost" in caplog.text
@@ -109,7 +109,7 @@ async def test_closing_waits_no_longer_than_told(opened: Open, caplog: pytest.Lo
 async def test_the_numbers_of_the_store(opened: Open) -> None:
     """The numbers tell one number for each thing that can be full, lost or broken."""
     store = await opened(memory_bytes=MIB)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     stats = store.stats()
     assert stats["memory_entries"] == stats["index_entries"] == stats["disk_entries"] == stats["writes"] == 1

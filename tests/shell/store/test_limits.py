@@ -18,7 +18,7 @@ async def test_the_disk_limit_is_hard(opened: Open, folder: Path, limit: int, co
     store = await opened(disk_bytes=limit * MIB, memory_bytes=0, queue_entries=10_000, queue_bytes=2**30)
     largest = 0
     for number in range(count):
-        store.keep(key(number), TOKEN, entry(number, size))
+        store.put(key(number), TOKEN, entry(number, size))
         if number % 64 == 63 or size > 100_000:
             await store.flush()
             largest = max(largest, folder_bytes(folder))
@@ -36,10 +36,10 @@ async def test_the_index_does_not_promise_what_was_shed(opened: Open) -> None:
     """Who is told a validator finds the body that goes with it: rows that made room leave the index too."""
     store = await opened(disk_bytes=MIB, memory_bytes=0, queue_entries=10_000)
     for number in range(1500):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
-    assert store.held(key(0)) is None
-    promised = [number for number in range(1500) if store.held(key(number))]
+    assert store.known_meta(key(0)) is None
+    promised = [number for number in range(1500) if store.known_meta(key(number))]
     assert len(promised) == store.stats()["disk_entries"]
     assert len(promised) > 100
     assert all([await store.load(key(number), TOKEN) for number in promised])
@@ -49,11 +49,11 @@ async def test_the_longest_stored_leave_first(opened: Open) -> None:
     """A row that was written again outlives its neighbours."""
     store = await opened(disk_bytes=MIB, memory_bytes=0, queue_entries=10_000)
     for number in range(100):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
-    store.keep(key(0), TOKEN, entry(0, 1400, version=1))
+    store.put(key(0), TOKEN, entry(0, 1400, version=1))
     for number in range(100, 100 + int(_room(store.stats()["disk_bytes"])) - 50):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
     assert int(store.stats()["disk_evictions"]) > 0
     assert await store.load(key(1), TOKEN) is None
@@ -69,7 +69,7 @@ async def test_a_smaller_limit_holds_from_the_start(opened: Open, folder: Path) 
     """A database left over from a larger limit is cut to the new one on opening, not emptied."""
     store = await opened(disk_bytes=32 * MIB, queue_entries=10_000, queue_bytes=2**30)
     for number in range(2000):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.close()
     assert folder_bytes(folder) > 3 * MIB
     store = await opened(disk_bytes=2 * MIB)
@@ -84,7 +84,7 @@ async def test_what_was_set_aside_counts(opened: Open, folder: Path) -> None:
     for turn in range(3):
         store = await opened(disk_bytes=4 * MIB, queue_entries=10_000, queue_bytes=2**30)
         for number in range(400 if turn < 2 else 3000):
-            store.keep(key(number), TOKEN, entry(number, 1400))
+            store.put(key(number), TOKEN, entry(number, 1400))
         await store.flush()
         assert folder_bytes(folder) <= 4 * MIB
         await store.close()
@@ -97,27 +97,27 @@ async def test_what_was_set_aside_counts(opened: Open, folder: Path) -> None:
 async def test_a_row_above_a_quarter_is_not_written(opened: Open) -> None:
     """One entry does not push out all the others."""
     store = await opened(disk_bytes=2 * MIB, memory_bytes=0, max_body_bytes=10 * MIB)
-    store.keep(key(1), TOKEN, entry(1))
-    store.keep(key(2), TOKEN, entry(2, MIB))
+    store.put(key(1), TOKEN, entry(1))
+    store.put(key(2), TOKEN, entry(2, MIB))
     await store.flush()
-    assert store.held(key(1))
-    assert store.held(key(2)) is None
+    assert store.known_meta(key(1))
+    assert store.known_meta(key(2)) is None
     assert store.stats()["writes_dropped"] == 1
 
 
 async def test_on_a_full_file_system_nothing_is_written(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no room for the log itself, reading and deleting go on."""
     store = await opened(memory_bytes=0, free_floor_bytes=64 * MIB)
-    store.keep(key(1), TOKEN, entry(1))
-    store.keep(key(3), TOKEN, entry(3))
+    store.put(key(1), TOKEN, entry(1))
+    store.put(key(3), TOKEN, entry(3))
     await store.flush()
     monkeypatch.setattr(Directory, "space", lambda _: (1000, 2**40))
-    store.keep(key(2), TOKEN, entry(2))
+    store.put(key(2), TOKEN, entry(2))
     store.drop(key(3))
     await store.flush()
     assert await store.load(key(1), TOKEN) == entry(1)
     assert await store.load(key(2), TOKEN) is None
-    assert store.held(key(2)) is None
+    assert store.known_meta(key(2)) is None
     assert store.stats()["writes_dropped"] == 1
     assert store.stats()["disk_entries"] == 1
     assert store.stats()["breaker"] == "closed"
@@ -129,12 +129,12 @@ async def test_on_a_nearly_full_file_system_the_store_does_not_grow(
     """Below the floor new rows take the place of old ones, which the log tells once: the rest is left to others."""
     store = await opened(memory_bytes=0, free_floor_bytes=64 * MIB, queue_entries=10_000)
     for number in range(1000):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
     size = int(store.stats()["disk_bytes"])
     monkeypatch.setattr(Directory, "space", lambda _: (60 * MIB, 2**40))
     for number in range(1000, 3000):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
     assert 0.8 * size < int(store.stats()["disk_bytes"]) <= size
     assert await store.load(key(2999), TOKEN) == entry(2999, 1400)
@@ -146,7 +146,7 @@ async def test_a_small_file_system_is_used_all_the_same(opened: Open, monkeypatc
     """The floor is a twentieth at most: a volume smaller than the floor is no reason to keep nothing."""
     store = await opened(free_floor_bytes=64 * MIB)
     monkeypatch.setattr(Directory, "space", lambda _: (30 * MIB, 32 * MIB))
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     assert store.stats()["writes"] == 1
 
@@ -159,23 +159,23 @@ def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) 
     assert rows._sql("PRAGMA auto_vacuum").fetchall() == [(0,)]
     rows.write((key(number), bytes(1400)) for number in range(500))
     before = rows.live_bytes()
-    assert len(rows.shed(250)) == 250
+    assert len(rows.evict_oldest(250)) == 250
     assert 0.4 * before < rows.live_bytes() < 0.6 * before
     rows.close()
 
 
 async def test_making_room_takes_place_before_the_transaction(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages come back at COMMIT only, so no row is shed while a group is being written."""
-    seen, shed = [], Sqlite.shed
+    seen, shed = [], Sqlite.evict_oldest
 
     def watched(rows: Sqlite, count: int) -> list[bytes]:
         seen.append(rows._txn_id)
         return shed(rows, count)
 
-    monkeypatch.setattr(Sqlite, "shed", watched)
+    monkeypatch.setattr(Sqlite, "evict_oldest", watched)
     store = await opened(disk_bytes=MIB, queue_entries=10_000)
     for number in range(1500):
-        store.keep(key(number), TOKEN, entry(number, 1400))
+        store.put(key(number), TOKEN, entry(number, 1400))
     await store.flush()
     assert set(seen) == {None}
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.memory import KNOWN_COST, Index, Memory, size_of
+from proxy.shell.store.memory import INDEX_ROW_COST, Index, Memory, size_of
 from tests.shell.store.samples import entry, key
 
 
@@ -53,15 +53,15 @@ def test_what_an_entry_is_said_to_cost_covers_what_it_costs() -> None:
 
 def test_what_the_index_is_said_to_cost_covers_what_it_costs() -> None:
     """The index's bound on bytes is one on the process's memory."""
-    index = Index(KNOWN_COST * 2000)
+    index = Index(INDEX_ROW_COST * 2000)
     size = _growth(lambda number: index.put(key(number), _fresh(number).meta, 1000.5 + number))
     assert len(index) == 2000
-    assert size <= KNOWN_COST * 2000
+    assert size <= INDEX_ROW_COST * 2000
 
 
 def test_the_index_is_bounded() -> None:
     """The validators of more rows than fit push out those not asked for."""
-    index = Index(KNOWN_COST * 2)
+    index = Index(INDEX_ROW_COST * 2)
     for number in range(2):
         index.put(key(number), entry(number).meta, 0)
     index.get(key(0))

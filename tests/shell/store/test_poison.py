@@ -36,7 +36,7 @@ async def filled(opened: Open, folder: Path) -> Path:
     """A folder with ten good rows, closed."""
     store = await opened()
     for number in range(10):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     await store.close()
     return folder
 
@@ -89,7 +89,7 @@ async def test_a_planted_key_is_never_unpickled(filled: Path, canary: Path, open
     alter(filled, "UPDATE Cache SET raw = 0, key = ?, store_time = 0 WHERE key = ?", planted, key(3))
     store = await opened()
     assert await store.load(key(3), TOKEN) is None
-    assert store._disk._tier._rows.shed(5)  # type: ignore[union-attr]
+    assert store._disk._database._rows.evict_oldest(5)  # type: ignore[union-attr]
     with pytest.raises(BadEntry):
         RawDisk("").get(b"", raw=False)
     assert not canary.exists()
@@ -129,7 +129,7 @@ async def test_a_planted_schema_or_setting_is_set_aside(filled: Path, opened: Op
     assert store.stats()["quarantines"] == 1
     assert await store.load(key(1), TOKEN) is None
     assert list(filled.glob("cache.db.bad-*"))
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     assert store.stats()["disk_entries"] == 1
 
@@ -184,7 +184,7 @@ async def test_only_a_plain_file_is_opened(filled: Path, opened: Open, plant: Ca
     store = await opened()
     assert store.stats()["quarantines"] == 1
     assert store.stats()["breaker"] == "closed"
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     assert (filled / "cache.db").lstat().st_nlink == 1
 
@@ -204,10 +204,10 @@ async def test_a_linked_companion_is_not_followed(filled: Path, opened: Open, na
     (filled / name).unlink(missing_ok=True)
     (filled / name).symlink_to(target)
     store = await opened()
-    store.keep(key(20), TOKEN, entry(20))
+    store.put(key(20), TOKEN, entry(20))
     await store.flush()
     assert target.read_text() == "target"
-    assert store.hot(key(20)) == entry(20)
+    assert store.in_memory(key(20)) == entry(20)
 
 
 async def test_a_folder_that_holds_other_things_is_left_alone(
@@ -218,7 +218,7 @@ async def test_a_folder_that_holds_other_things_is_left_alone(
     folder.chmod(0o755)
     (folder / "letter.txt").write_text("dear")
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     assert await store.load(key(1), TOKEN) == entry(1)
     assert [path.name for path in folder.iterdir()] == ["letter.txt"]
     assert folder.stat().st_mode & 0o777 == 0o755

@@ -23,7 +23,7 @@ async def test_sealed_nothing_can_be_read(opened: Open, folder: Path) -> None:
     """No file of the folder, open or closed, shows a body, a header, an ETag, a proof or a token, in any spelling."""
     store = await opened()
     for number in range(50):
-        store.keep(key(number), TOKEN, told(f"https://graph.facebook.com/me?access_token={TOKEN}"))
+        store.put(key(number), TOKEN, told(f"https://graph.facebook.com/me?access_token={TOKEN}"))
     await store.flush()
     running = contents(folder)
     await store.close()
@@ -37,12 +37,12 @@ async def test_sealed_nothing_can_be_read(opened: Open, folder: Path) -> None:
 async def test_unsealed_no_token_is_written(opened: Open, folder: Path, body: str) -> None:
     """In the clear an entry that holds a token stays in memory, and what it replaces on disk is deleted."""
     store = await opened(sealer=UNSEALED, memory_bytes=0)
-    store.keep(key(1), TOKEN, told("harmless"))
+    store.put(key(1), TOKEN, told("harmless"))
     await store.flush()
     assert SECRET.encode() in contents(folder)
-    store.keep(key(1), TOKEN, told(body))
+    store.put(key(1), TOKEN, told(body))
     await store.flush()
-    assert store.held(key(1)) is None
+    assert store.known_meta(key(1)) is None
     assert await store.load(key(1), TOKEN) is None
     assert store.stats()["writes_dropped"] == 1
     await store.close()
@@ -55,7 +55,7 @@ async def test_unsealed_no_token_is_written(opened: Open, folder: Path, body: st
 async def test_unsealed_rows_are_still_nobody_elses(opened: Open) -> None:
     """Not encrypted does not mean not checked: another token opens nothing."""
     store = await opened(sealer=UNSEALED, memory_bytes=0)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     assert await store.load(key(1), "another") is None
     assert store.stats()["bad_rows"] == 1
@@ -64,7 +64,7 @@ async def test_unsealed_rows_are_still_nobody_elses(opened: Open) -> None:
 async def test_another_secret_makes_misses(opened: Open) -> None:
     """An installation that lost its secret starts anew, without an error."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.close()
     store = await opened(sealer=Sealer(b"another" + bytes(25)))
     assert await store.load(key(1), TOKEN) is None
@@ -75,11 +75,11 @@ async def test_nothing_is_logged_of_what_is_kept(opened: Open, folder: Path, cap
     """At the most talkative level too, no token, body or key gets into the log."""
     caplog.set_level(logging.DEBUG)
     store = await opened()
-    store.keep(key(1), TOKEN, told(TOKEN))
+    store.put(key(1), TOKEN, told(TOKEN))
     await store.flush()
     (folder / "cache.db").unlink()
-    await store.tend()
-    store.keep(key(2), TOKEN, told(TOKEN))
+    await store.maintain()
+    store.put(key(2), TOKEN, told(TOKEN))
     await store.flush()
     await store.close()
     assert "rests" in caplog.text

@@ -22,7 +22,7 @@ async def main() -> None:
     await store.open()
     print(store.stats()["breaker"], flush=True)
     for number in range(10**6):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
         if number % 16 == 15:
             await store.flush()
             print(number, flush=True)
@@ -72,17 +72,17 @@ async def test_a_second_process_waits_its_turn(opened: Open, folder: Path, caplo
     assert said(process) == "closed"
     clock = Clock()
     store = await opened(clock=clock)
-    store.keep(key(10**7), TOKEN, entry(1))
+    store.put(key(10**7), TOKEN, entry(1))
     assert await store.load(key(10**7), TOKEN) == entry(1)
     for _ in range(3):
         clock.now += 31
-        await store.tend()
+        await store.maintain()
     assert store.stats()["breaker"] == "open"
     assert caplog.text.count("in use by another process") == 1
     last = int(said(process))
     killed(process)
     clock.now += 31
-    await store.tend()
+    await store.maintain()
     assert store.stats()["breaker"] == "closed"
     assert await store.load(key(last), TOKEN) == entry(last)
 

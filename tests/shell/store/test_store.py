@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from proxy.core.model import Entry
 from proxy.shell.store import Bounds, Store
-from proxy.shell.store.read_queue import Found, Wanted
+from proxy.shell.store.read_queue import KeyAndToken, ReadResult
 from tests.shell.store.samples import SEALER, TOKEN, Clock, Open, entry, key, restarted
 
 
 async def test_what_is_kept_is_there_at_once(opened: Open) -> None:
     """An entry can be had in the same turn of the loop, long before it is on disk."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
-    assert store.hot(key(1)) == entry(1)
-    assert store.held(key(1)) == entry(1).meta
+    store.put(key(1), TOKEN, entry(1))
+    assert store.in_memory(key(1)) == entry(1)
+    assert store.known_meta(key(1)) == entry(1).meta
     assert await store.load(key(1), TOKEN) == entry(1)
     assert store.stats()["writes"] == 0
 
@@ -28,19 +28,19 @@ async def test_what_was_flushed_survives_a_restart(opened: Open) -> None:
     """After flush a new process finds every entry, and opening it brings it back to memory."""
     store = await opened()
     for number in range(200):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     await store.flush()
     store = await restarted(store, opened)
-    assert store.hot(key(7)) is None
+    assert store.in_memory(key(7)) is None
     assert [await store.load(key(number), TOKEN) for number in range(200)] == [entry(number) for number in range(200)]
-    assert store.hot(key(7)) == entry(7)
+    assert store.in_memory(key(7)) == entry(7)
     assert store.stats()["disk_entries"] == 200
 
 
 async def test_closing_writes_what_waits(opened: Open) -> None:
     """An orderly end loses nothing."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     store = await restarted(store, opened)
     assert await store.load(key(1), TOKEN) == entry(1)
 
@@ -48,8 +48,8 @@ async def test_closing_writes_what_waits(opened: Open) -> None:
 async def test_nothing_is_held_that_was_never_kept(opened: Open) -> None:
     """An unknown key is a miss everywhere, and not a bad row."""
     store = await opened()
-    assert store.hot(key(1)) is None
-    assert store.held(key(1)) is None
+    assert store.in_memory(key(1)) is None
+    assert store.known_meta(key(1)) is None
     assert await store.load(key(1), TOKEN) is None
     assert store.stats()["bad_rows"] == 0
 
@@ -57,15 +57,15 @@ async def test_nothing_is_held_that_was_never_kept(opened: Open) -> None:
 async def test_without_a_folder_there_is_memory(opened: Open) -> None:
     """A store of memory alone has the same face and opens nothing."""
     store = await opened(None)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     assert await store.load(key(1), TOKEN) == entry(1)
     store.drop(key(1))
     assert await store.load(key(1), TOKEN) is None
-    store.keep(key(2), TOKEN, entry(2))
+    store.put(key(2), TOKEN, entry(2))
     store.purge()
-    await store.tend()
-    assert store.held(key(2)) is None
+    await store.maintain()
+    assert store.known_meta(key(2)) is None
     assert store.stats()["breaker"] == "none"
 
 
@@ -73,8 +73,8 @@ async def test_a_waiting_write_is_readable_when_memory_has_let_go(opened: Open) 
     """Between memory and disk an entry is never lost sight of."""
     store = await opened(memory_bytes=2000)
     for number in range(5):
-        store.keep(key(number), TOKEN, entry(number))
-    assert store.hot(key(0)) is None
+        store.put(key(number), TOKEN, entry(number))
+    assert store.in_memory(key(0)) is None
     assert await store.load(key(0), TOKEN) == entry(0)
 
 
@@ -82,10 +82,10 @@ async def test_the_newest_wins_on_disk_too(opened: Open) -> None:
     """Of several versions kept in a row the last is the one that a restart finds."""
     store = await opened()
     for version in range(3):
-        store.keep(key(1), TOKEN, entry(1, version=version))
+        store.put(key(1), TOKEN, entry(1, version=version))
     await store.flush()
     assert store.stats()["writes"] == 1
-    store.keep(key(1), TOKEN, entry(1, version=3))
+    store.put(key(1), TOKEN, entry(1, version=3))
     store = await restarted(store, opened)
     assert await store.load(key(1), TOKEN) == entry(1, version=3)
 
@@ -93,7 +93,7 @@ async def test_the_newest_wins_on_disk_too(opened: Open) -> None:
 async def test_dropping_beats_a_waiting_write(opened: Open) -> None:
     """What was dropped is gone at once, and does not come back from the queue."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     store.drop(key(1))
     assert await store.load(key(1), TOKEN) is None
     await store.flush()
@@ -104,7 +104,7 @@ async def test_dropping_beats_a_waiting_write(opened: Open) -> None:
 async def test_dropping_reaches_the_disk(opened: Open) -> None:
     """A row that was written long ago is deleted, and is a miss from the moment of dropping."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     store = await restarted(store, opened)
     store.drop(key(1))
     assert await store.load(key(1), TOKEN) is None
@@ -117,7 +117,7 @@ async def test_dropping_reaches_the_disk(opened: Open) -> None:
 async def test_a_change_beats_a_reading_that_is_under_way(opened: Open, change: str) -> None:
     """What the disk gave is not believed when the key was dropped or kept anew meanwhile."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     store = await restarted(store, opened)
     reading = asyncio.create_task(store.load(key(1), TOKEN))
     await asyncio.sleep(0)
@@ -127,16 +127,16 @@ async def test_a_change_beats_a_reading_that_is_under_way(opened: Open, change: 
         case "purge":
             store.purge()
         case _:
-            store.keep(key(1), TOKEN, entry(1, version=1))
+            store.put(key(1), TOKEN, entry(1, version=1))
     expected = entry(1, version=1) if change == "keep" else None
     assert await reading == expected
-    assert store.hot(key(1)) == expected
+    assert store.in_memory(key(1)) == expected
 
 
 async def test_a_reader_that_leaves_takes_nobody_along(opened: Open) -> None:
     """Of two callers that load one key, one may be cancelled; the other has its entry."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     store = await restarted(store, opened)
     leaving, staying = (asyncio.create_task(store.load(key(1), TOKEN)) for _ in range(2))
     await asyncio.sleep(0)
@@ -149,11 +149,11 @@ async def test_many_readings_share_a_trip(opened: Open, monkeypatch: pytest.Monk
     """Loads of one turn go to the reader's thread together, and each gets its own answer, a bad row its own miss."""
     store = await opened()
     for number in range(200):
-        store.keep(key(number), TOKEN if number != 50 else "another", entry(number))
+        store.put(key(number), TOKEN if number != 50 else "another", entry(number))
     store = await restarted(store, opened)
     trips, read = [], store._disk._read._read  # type: ignore[union-attr]
 
-    def watched(wanted: Sequence[Wanted]) -> list[Found]:
+    def watched(wanted: Sequence[KeyAndToken]) -> list[ReadResult]:
         trips.append(len(wanted))
         return read(wanted)
 
@@ -168,13 +168,13 @@ async def test_purging_leaves_nothing(opened: Open, folder: Path) -> None:
     """Memory, queue and disk are empty after a purge, and what is kept next is kept."""
     store = await opened()
     for number in range(20):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     await store.flush()
-    store.keep(key(20), TOKEN, entry(20))
+    store.put(key(20), TOKEN, entry(20))
     store.purge()
     assert [await store.load(key(number), TOKEN) for number in range(21)] == [None] * 21
-    assert store.held(key(1)) is None
-    store.keep(key(30), TOKEN, entry(30))
+    assert store.known_meta(key(1)) is None
+    store.put(key(30), TOKEN, entry(30))
     await store.flush()
     assert store.stats()["disk_entries"] == 1
     store = await restarted(store, opened)
@@ -186,26 +186,26 @@ async def test_the_index_outlives_memory(opened: Open) -> None:
     """The validator of what is only on disk is known without reading, and the body is there to go with it."""
     store = await opened(memory_bytes=3000)
     for number in range(50):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     await store.flush()
-    assert store.hot(key(0)) is None
-    assert store.held(key(0)) == entry(0).meta
+    assert store.in_memory(key(0)) is None
+    assert store.known_meta(key(0)) == entry(0).meta
     assert await store.load(key(0), TOKEN) == entry(0)
 
 
 async def test_a_confirmation_is_not_written(opened: Open) -> None:
     """A 304 that changes little refreshes memory and index, and a body from disk comes with the refreshed facts."""
     store = await opened(memory_bytes=3000)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     held = msgspec.structs.replace(entry(1).meta, asked_at=2e9, proofs=(b"p",))
-    store.keep(key(1), TOKEN, msgspec.structs.replace(entry(1), meta=held), write=False)
+    store.put(key(1), TOKEN, msgspec.structs.replace(entry(1), meta=held), write=False)
     for number in range(2, 9):
-        store.keep(key(number), TOKEN, entry(number))
+        store.put(key(number), TOKEN, entry(number))
     await store.flush()
     assert store.stats()["writes"] == 8
-    assert store.hot(key(1)) is None
-    assert store.held(key(1)) == held
+    assert store.in_memory(key(1)) is None
+    assert store.known_meta(key(1)) == held
     loaded = await store.load(key(1), TOKEN)
     assert loaded is not None
     assert (loaded.meta, loaded.body) == (held, entry(1).body)
@@ -215,11 +215,11 @@ async def test_a_row_that_is_confirmed_for_an_hour_is_written_again(opened: Open
     """Rows leave the disk in the order of writing: one in use is moved to the end now and then."""
     clock = Clock()
     store = await opened(clock=clock, rewrite_s=3600)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     for passed, writes in ((3599, 1), (2, 2), (3599, 2), (2, 3)):
         clock.now += passed
-        store.keep(key(1), TOKEN, entry(1), write=False)
+        store.put(key(1), TOKEN, entry(1), write=False)
         await store.flush()
         assert store.stats()["writes"] == writes
 
@@ -227,19 +227,19 @@ async def test_a_row_that_is_confirmed_for_an_hour_is_written_again(opened: Open
 async def test_a_confirmation_of_what_only_memory_holds_stays_there(opened: Open) -> None:
     """Not to write is obeyed where the disk holds nothing."""
     store = await opened()
-    store.keep(key(1), TOKEN, entry(1), write=False)
+    store.put(key(1), TOKEN, entry(1), write=False)
     await store.flush()
-    assert store.hot(key(1)) == entry(1)
+    assert store.in_memory(key(1)) == entry(1)
     assert store.stats()["writes"] == 0
 
 
 async def test_a_body_too_large_is_not_kept(opened: Open) -> None:
     """A larger body than allowed is kept nowhere, and what it replaces is gone."""
     store = await opened(max_body_bytes=1000)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
-    store.keep(key(1), TOKEN, entry(1, 2000, version=1))
-    assert store.hot(key(1)) is None
+    store.put(key(1), TOKEN, entry(1, 2000, version=1))
+    assert store.in_memory(key(1)) is None
     assert await store.load(key(1), TOKEN) is None
     await store.flush()
     assert store.stats()["disk_entries"] == 0
@@ -256,7 +256,7 @@ async def _cross(tokens: dict[int, str], data: st.DataObject) -> None:
         store = Store(Path(folder) / "cache", SEALER, Bounds(free_floor_bytes=0))
         await store.open()
         for number, token in tokens.items():
-            store.keep(key(number), token, entry(number))
+            store.put(key(number), token, entry(number))
         await store.flush()
         owner = data.draw(st.sampled_from(sorted(tokens)))
         thief = data.draw(st.sampled_from(sorted(tokens)))
@@ -283,7 +283,7 @@ async def test_a_burst_of_everything_ends_well(opened: Open) -> None:
                 last[number] = None
             else:
                 last[number] = entry(number, version=turn)
-                store.keep(key(number), TOKEN, entry(number, version=turn))
+                store.put(key(number), TOKEN, entry(number, version=turn))
             group.create_task(ask(turn % 10))
             await asyncio.sleep(0)
     await store.flush()

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from proxy.core.model import Entry
 from proxy.shell.store.memory import size_of
-from proxy.shell.store.write_queue import GONE, Gone, Write, WriteQueue
+from proxy.shell.store.write_queue import DELETED, Deleted, Write, WriteQueue
 from tests.shell.store.samples import TOKEN, entry, key
 
 
@@ -20,7 +20,7 @@ def test_a_deletion_beats_the_write_that_waits() -> None:
     pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.drop(key(1))
-    assert pending.find(key(1)) is GONE
+    assert pending.find(key(1)) is DELETED
     assert [write.entry for write in pending.take(10, 2**20)] == [None]
 
 
@@ -31,7 +31,7 @@ def test_a_group_stays_readable_until_it_is_settled() -> None:
     pending.take(10, 2**20)
     assert pending.find(key(1)) == entry(1)
     pending.drop(key(1))
-    assert pending.find(key(1)) is GONE
+    assert pending.find(key(1)) is DELETED
     pending.settle([])
     assert len(pending) == 1
 
@@ -60,7 +60,7 @@ def test_a_failed_deletion_waits_again_unless_overtaken() -> None:
     pending.take(10, 2**20)
     pending.put(key(2), TOKEN, entry(2, version=1))
     pending.settle([key(1), key(2)])
-    assert pending.find(key(1)) is GONE
+    assert pending.find(key(1)) is DELETED
     assert pending.find(key(2)) == entry(2, version=1)
 
 
@@ -88,17 +88,17 @@ steps = st.lists(st.tuples(st.sampled_from(["put", "drop", "take", "settle"]), s
 @given(steps)
 def test_it_is_a_map_of_the_last_word_on_each_key(history: list[Step]) -> None:
     """After any history the queue answers what was last said of a key, until that has been written."""
-    pending, said, taken = WriteQueue(100, 2**20), dict[bytes, Entry | Gone](), dict[bytes, Entry | Gone]()
+    pending, said, taken = WriteQueue(100, 2**20), dict[bytes, Entry | Deleted](), dict[bytes, Entry | Deleted]()
     for version, (step, number) in enumerate(history):
         if step == "put":
             pending.put(key(number), TOKEN, entry(number, version=version))
             said[key(number)] = entry(number, version=version)
         elif step == "drop":
             pending.drop(key(number))
-            said[key(number)] = GONE
+            said[key(number)] = DELETED
         elif step == "take" and not taken:
             pending.take(2, 2**20)
-            taken = {each: said.pop(each) for each in list(pending._leaving)}
+            taken = {each: said.pop(each) for each in list(pending._being_written)}
         elif step == "settle":
             pending.settle([])
             taken = {}

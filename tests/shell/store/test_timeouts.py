@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from proxy.shell.store import Bounds, Store
-from proxy.shell.store.breaker import Limits
+from proxy.shell.store.breaker import DiskTimeouts
 from proxy.shell.store.directory import Directory
 from proxy.shell.store.sqlite import Sqlite
 from tests.shell.store.samples import ROWS, SEALER, TOKEN, Clock, Open, entry, key, served, works
@@ -25,8 +25,8 @@ def limit(store: Store, seconds: float) -> Store:
     """From now on let a visit of *store* to its disk take so long."""
     disk = store._disk
     assert disk is not None
-    disk._limits = Limits(seconds, seconds)
-    disk._read._limit_s = seconds
+    disk._timeouts = DiskTimeouts(seconds, seconds)
+    disk._read._timeout_s = seconds
     return store
 
 
@@ -61,7 +61,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 async def come_back(store: Store) -> None:
     """Wait until no thread of the store waits for the disk."""
     async with asyncio.timeout(60):
-        await asyncio.wait({*store._disk._stuck, asyncio.ensure_future(asyncio.sleep(0))})  # type: ignore[union-attr]
+        await asyncio.wait({*store._disk._unanswered, asyncio.ensure_future(asyncio.sleep(0))})  # type: ignore[union-attr]
 
 
 async def back(store: Store, disk: Disk, clock: Clock) -> None:
@@ -70,7 +70,7 @@ async def back(store: Store, disk: Disk, clock: Clock) -> None:
     await come_back(store)
     limit(store, 60)
     clock.now += 31
-    await store.tend()
+    await store.maintain()
 
 
 async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Disk) -> None:
@@ -84,7 +84,7 @@ async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Dis
         assert await served(store) == 0
     assert (disk.calls, store.stats()["breaker"], store.stats()["disk_troubles"]) == (1, "open", 1)
     clock.now += 31
-    await store.tend()
+    await store.maintain()
     assert (disk.calls, store.stats()["breaker"]) == (1, "open")
     await back(store, disk, clock)
     assert store.stats()["breaker"] == "closed"
@@ -100,16 +100,16 @@ def test_a_loop_that_is_late_blames_no_disk(folder: Path, loop: Callable[[], asy
         threading.Event().wait(0.2)  # holds up the loop, and no other thread
 
     async def read() -> None:
-        store = Store(folder, SEALER, Bounds(group_s=3600, tend_s=3600, free_floor_bytes=0))
+        store = Store(folder, SEALER, Bounds(group_s=3600, maintain_s=3600, free_floor_bytes=0))
         await store.open()
-        store.keep(key(1), TOKEN, entry(1))
+        store.put(key(1), TOKEN, entry(1))
         await store.flush()
         store._memory.clear()
         limit(store, 0.05)
         reading = asyncio.ensure_future(store.load(key(1), TOKEN))
         asyncio.get_running_loop().call_later(0, be_busy)
         assert await reading == entry(1)
-        noting = asyncio.ensure_future(store.note(b"orders"))
+        noting = asyncio.ensure_future(store.save_purges(b"orders"))
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0, be_busy)
         assert await noting
@@ -127,7 +127,7 @@ async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, d
     store = limit(await opened(clock=clock), 0.05)
     disk.hang(Sqlite, "write")
     newer = entry(1, 1400, version=1)
-    store.keep(key(1), TOKEN, newer)
+    store.put(key(1), TOKEN, newer)
     await store.flush()
     assert store.stats()["breaker"] == "open"
     assert await store.load(key(1), TOKEN) == newer
@@ -145,7 +145,7 @@ async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened:
     store = limit(await opened(clock=clock), 0.05)
     with sqlite3.connect(filled / "cache.db", isolation_level=None) as stranger:
         stranger.execute("BEGIN EXCLUSIVE")
-        store.keep(key(9999), TOKEN, entry(9999))
+        store.put(key(9999), TOKEN, entry(9999))
         await store.flush()
         assert store.stats()["breaker"] == "open"
         stranger.execute("ROLLBACK")
@@ -153,7 +153,7 @@ async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened:
     await come_back(store)
     limit(store, 60)
     clock.now += 31
-    await store.tend()
+    await store.maintain()
     assert await works(store)
 
 
@@ -176,7 +176,7 @@ async def test_the_end_waits_for_no_disk(
     """A store whose disk hangs closes at once; its threads close what they hold when they wake, and end."""
     store = limit(await opened(), 0.05)
     disk.hang(Sqlite, name)
-    store.keep(key(9999), TOKEN, entry(9999))
+    store.put(key(9999), TOKEN, entry(9999))
     await store.load(key(1), TOKEN)
     await store.flush()
     await store.close()
@@ -194,6 +194,6 @@ async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk
     store = limit(await opened(clock=clock), 0.05)
     disk.hang(Sqlite, "get")
     await store.load(key(1), TOKEN)
-    assert not await store.note(b"orders")
+    assert not await store.save_purges(b"orders")
     await back(store, disk, clock)
-    assert store._note is None
+    assert store._unsaved_purges is None

@@ -13,28 +13,28 @@ from tests.shell.store.samples import TOKEN, UNSEALED, Open, contents, entry, ke
 async def test_the_next_run_hears_of_it(opened: Open, folder: Path) -> None:
     """The newest one, and before it is open; who has no folder has nothing to fear of it."""
     heard: list[bytes | None] = []
-    store = await opened(noted=heard.append)
+    store = await opened(restore_purges=heard.append)
     for text in (b"older", b"newer"):
-        assert await store.note(text)
+        assert await store.save_purges(text)
     await store.close()
-    await (await opened(noted=heard.append)).close()
+    await (await opened(restore_purges=heard.append)).close()
     assert heard == [None, b"newer"]
     assert b"newer" not in contents(folder)
-    assert await (await opened(None)).note(b"any")
+    assert await (await opened(None)).save_purges(b"any")
 
 
 async def test_it_waits_for_a_disk_that_rests(opened: Open, folder: Path) -> None:
     """It is not durable then, and says so; it is written when the rows can be read again."""
     heard: list[bytes | None] = []
     store = await opened(rest_s=0.0)
-    store.keep(key(1), TOKEN, entry(1))
+    store.put(key(1), TOKEN, entry(1))
     await store.flush()
     (folder / "orders.new").mkdir()
-    assert not await store.note(b"told")
+    assert not await store.save_purges(b"told")
     (folder / "orders.new").rmdir()
-    await store.tend()
+    await store.maintain()
     await store.close()
-    await opened(noted=heard.append)
+    await opened(restore_purges=heard.append)
     assert heard == [b"told"]
 
 
@@ -53,9 +53,9 @@ async def test_whatever_lies_in_its_place_is_illegible(opened: Open, folder: Pat
             place.symlink_to(folder / "lock")
         case "pipe":
             os.mkfifo(place)
-    store = await opened(noted=heard.append)
+    store = await opened(restore_purges=heard.append)
     assert heard == [b""]
-    assert await store.note(b"told") is (kind != "folder")
+    assert await store.save_purges(b"told") is (kind != "folder")
     assert not (folder / "lock").read_bytes()
 
 
@@ -63,10 +63,10 @@ async def test_unsealed_it_is_still_ours_alone(opened: Open, folder: Path) -> No
     """It may be read then, and not be changed."""
     heard: list[bytes | None] = []
     store = await opened(sealer=UNSEALED)
-    await store.note(b"told")
+    await store.save_purges(b"told")
     await store.close()
     place = folder / "orders"
     assert b"told" in place.read_bytes()
     place.write_bytes(place.read_bytes().replace(b"told", b"tale"))
-    await opened(sealer=UNSEALED, noted=heard.append)
+    await opened(sealer=UNSEALED, restore_purges=heard.append)
     assert heard == [b""]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.shell.store.directory import Directory, Refused, behind_link
+from proxy.shell.store.directory import Directory, Refused, follow_root_link
 
 SOMEBODY, ROOT = 4711, 0
 
@@ -29,11 +29,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != ROOT, reason="only root makes li
 @needs_root
 def test_a_link_of_roots_is_followed(link: Path) -> None:
     """One step, whether it says where by a relative name or an absolute one; a folder is itself."""
-    assert behind_link(link, SOMEBODY) == link.parent / "private" / "ours"
+    assert follow_root_link(link, SOMEBODY) == link.parent / "private" / "ours"
     link.unlink()
     link.symlink_to(link.parent / "private")
-    assert behind_link(link, SOMEBODY) == link.parent / "private"
-    assert behind_link(link.parent, SOMEBODY) == link.parent
+    assert follow_root_link(link, SOMEBODY) == link.parent / "private"
+    assert follow_root_link(link.parent, SOMEBODY) == link.parent
 
 
 @needs_root
@@ -41,17 +41,17 @@ def test_a_link_of_roots_is_followed(link: Path) -> None:
 def test_nor_where_others_may_write(link: Path, mode: int) -> None:
     """In a folder that others write to, nobody knows who put the link there."""
     link.parent.chmod(mode)
-    assert behind_link(link, SOMEBODY) == link
+    assert follow_root_link(link, SOMEBODY) == link
 
 
 @needs_root
 def test_nor_a_link_of_somebodys(link: Path) -> None:
     """Neither a link of another user's, nor one in another user's folder."""
     os.lchown(link, SOMEBODY, SOMEBODY)
-    assert behind_link(link, SOMEBODY) == link
+    assert follow_root_link(link, SOMEBODY) == link
     os.lchown(link, ROOT, ROOT)
     os.chown(link.parent, SOMEBODY, SOMEBODY)
-    assert behind_link(link, SOMEBODY) == link
+    assert follow_root_link(link, SOMEBODY) == link
 
 
 def test_ones_own_link_is_refused(link: Path) -> None:
