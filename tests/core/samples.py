@@ -93,7 +93,7 @@ def only(item: dict[str, Any]) -> Operation:
     return operation
 
 
-def as_read(item: dict[str, Any], target: str = "/v25.0") -> Read | Bypass:
+def normal_operation(item: dict[str, Any], target: str = "/v25.0") -> Read | Bypass:
     """The plain read that *item* is in a batch of its own."""
     whole = envelope(item, target=target)
     return plain_read(whole.operations[0], whole.operations[0].relative_url, whole, HOSTS, NO_RULES)

@@ -1,4 +1,4 @@
-"""Who may hold a connection to Graph, and who is next: fair shares of a fixed number, and queues that take turns."""
+"""Shares a fixed number of connections fairly between tokens and kinds of calls, and queues calls that wait."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from itertools import islice
 from math import inf
 from typing import Generic, TypeVar
 
-T = TypeVar("T", bound=Hashable)
+Item = TypeVar("Item", bound=Hashable)
 
 TOKEN_TIMES, KIND_TIMES = 7, 31
-"""How many connections a token, or a kind of call, may hold for each that is free.
+"""How many connections a token, or a kind of call, may hold for each one that is free.
 
 These are dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet
 switches", IEEE/ACM Transactions on Networking 6(2), 1998): a lone token gets seven eighths of all connections, however
-slow its calls are; the next one gets most of what is left; and whoever comes then still finds some free.
+slow its calls are; the next token gets most of the rest, and some stay free for those that come later.
 """
 
 TOKEN_LEAVES, KIND_LEAVES = 2, 1
-"""How many connections are left, at least, to other tokens and to other kinds: where there are few."""
+"""How many connections one token, or one kind, leaves free at least; this matters where there are few in all."""
 
 
 class Kind(Enum):
-    """Sorts of calls to Graph; none of them may take the last connections either."""
+    """The kinds of calls to Graph; no kind may take the last connections."""
 
     BATCH = "batch"
     SINGLE = "single"
@@ -38,109 +38,112 @@ class Shares:
     def __init__(self, count: int) -> None:
         """Share *count* connections, all of them free."""
         self.count = self.free = count
-        self._held: Counter[Hashable] = Counter()
+        self._taken: Counter[Hashable] = Counter()
 
     @property
     def is_calm(self) -> bool:
-        """Whether so many are free that everybody may take one."""
+        """Whether so many are free that every owner may take one."""
         return self.free > TOKEN_LEAVES and self.count - self.free < TOKEN_TIMES * self.free
 
     def may_take(self, owner: Hashable) -> bool:
-        """Whether *owner*, a token or a Kind, may hold one more; the last ones are for those who hold none."""
-        held = self._held.get(owner, 0)
+        """Returns whether *owner*, a token or a Kind, may hold one more; the last are for owners that hold none."""
+        held = self._taken.get(owner, 0)
         if not held:
             return self.free > 0
         times, leaves = (KIND_TIMES, KIND_LEAVES) if isinstance(owner, Kind) else (TOKEN_TIMES, TOKEN_LEAVES)
         return self.free > leaves and held < times * self.free
 
     def take(self, kind: Kind, owners: Collection[Hashable]) -> None:
-        """A call of *kind* takes a connection for all of *owners*."""
+        """Record that a call of *kind* takes one connection for all of *owners*."""
         self.free -= 1
-        self._held.update((kind, *owners))
+        self._taken.update((kind, *owners))
 
     def give_back(self, kind: Kind, owners: Collection[Hashable]) -> None:
-        """The call has ended."""
+        """Record that the call has ended and its connection is free."""
         self.free += 1
         for owner in (kind, *owners):
-            self._held[owner] -= 1
-            if not self._held[owner]:
-                del self._held[owner]
+            self._taken[owner] -= 1
+            if not self._taken[owner]:
+                del self._taken[owner]
 
 
 @dataclass(slots=True)
-class _Line(Generic[T]):
-    """What one owner waits for, in the order in which it came, and since when the owner waits for a turn."""
+class _OwnerQueue(Generic[Item]):
+    """The waiting items of one owner in their order, and since when the owner waits for its turn."""
 
     turn: float
-    items: OrderedDict[T, None] = field(default_factory=OrderedDict)
+    items: OrderedDict[Item, None] = field(default_factory=OrderedDict)
 
 
-class FairQueue(Generic[T]):
-    """Items that wait: each owner's in the order in which they came, owners in turns (round robin)."""
+class FairQueue(Generic[Item]):
+    """Waiting items: first in, first out for each owner, and round robin between owners."""
 
     def __init__(self) -> None:
-        """Begin empty."""
-        self._items: OrderedDict[T, tuple[Hashable, float]] = OrderedDict()
-        self._lines: OrderedDict[Hashable, _Line[T]] = OrderedDict()
+        """Start empty."""
+        self._items: OrderedDict[Item, tuple[Hashable, float]] = OrderedDict()
+        self._queues: OrderedDict[Hashable, _OwnerQueue[Item]] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Returns how many items wait."""
         return len(self._items)
 
-    def add(self, item: T, owner: Hashable, since: float) -> None:
-        """Let *item* of *owner* wait from *since* on; from infinity: without a limit."""
+    def add(self, item: Item, owner: Hashable, since: float) -> None:
+        """Add *item* of *owner*, waiting from *since* on; with infinity the item never times out."""
         self._items[item] = owner, since
-        line = self._lines.get(owner)
-        if line is None:
-            line = self._lines[owner] = _Line(since)
-        line.items[item] = None
+        queue = self._queues.get(owner)
+        if queue is None:
+            queue = self._queues[owner] = _OwnerQueue(since)
+        queue.items[item] = None
 
-    def discard(self, item: T) -> bool:
-        """Forget *item*; whether it has waited here."""
+    def discard(self, item: Item) -> bool:
+        """Remove *item*; returns whether it was waiting here."""
         if (found := self._items.pop(item, None)) is None:
             return False
-        line = self._lines[found[0]]
-        del line.items[item]
-        if not line.items:
-            del self._lines[found[0]]
+        queue = self._queues[found[0]]
+        del queue.items[item]
+        if not queue.items:
+            del self._queues[found[0]]
         return True
 
-    def ready(self, most: int, may: Callable[[Hashable], bool] | None) -> tuple[int, float]:
-        """How many could leave now, counted up to *most*, and since when the first of them waits; None: all may."""
-        if may is None:
+    def ready(self, most: int, may_take: Callable[[Hashable], bool] | None) -> tuple[int, float]:
+        """Returns how many items could leave now (counted up to *most*), and since when the first of them waits.
+
+        Only owners for which *may* is true count; None means all of them.
+        """
+        if may_take is None:
             return len(self._items), next(iter(self._items.values()))[1] if self._items else inf
         count, since = 0, inf
-        for owner, line in self._lines.items():
-            if may(owner):
-                since = min(since, self._items[next(iter(line.items))][1])
-                count += len(line.items)
+        for owner, queue in self._queues.items():
+            if may_take(owner):
+                since = min(since, self._items[next(iter(queue.items))][1])
+                count += len(queue.items)
                 if count >= most:
                     break
         return count, since
 
-    def take(self, most: int, may: Callable[[Hashable], bool], now: float) -> list[T]:
-        """The next to leave, at most so many, of owners that *may*; one of each owner before a second of any."""
-        owners = list(islice((owner for owner in self._lines if may(owner)), most))
-        taken: list[T] = []
+    def take(self, most: int, may_take: Callable[[Hashable], bool], now: float) -> list[Item]:
+        """Remove and return the next items, at most *most*, of owners that *may*: one of each owner before a second."""
+        owners = list(islice((owner for owner in self._queues if may_take(owner)), most))
+        taken: list[Item] = []
         while owners and len(taken) < most:
             for owner in owners[: most - len(taken)]:
-                line = self._lines[owner]
-                item = next(iter(line.items))
-                line.turn = now
-                self._lines.move_to_end(owner)
+                queue = self._queues[owner]
+                item = next(iter(queue.items))
+                queue.turn = now
+                self._queues.move_to_end(owner)
                 self.discard(item)
                 taken.append(item)
-            owners = [owner for owner in owners if owner in self._lines]
+            owners = [owner for owner in owners if owner in self._queues]
         return taken
 
-    def waited(self, owner: Hashable, may: Callable[[Hashable], bool], now: float) -> float:
-        """How long whoever stands where a newcomer of *owner* would come to stand has waited: as long will it wait."""
-        if (line := self._lines.get(owner)) is not None:
-            return now - self._items[next(iter(line.items))][1]
-        return next((now - line.turn for each, line in self._lines.items() if may(each)), 0.0)
+    def waited(self, owner: Hashable, may_take: Callable[[Hashable], bool], now: float) -> float:
+        """Returns how long the item has waited that is next in line for *owner*: about as long will a new item wait."""
+        if (queue := self._queues.get(owner)) is not None:
+            return now - self._items[next(iter(queue.items))][1]
+        return next((now - queue.turn for each, queue in self._queues.items() if may_take(each)), 0.0)
 
-    def late(self, before: float) -> list[T]:
-        """Forget, and return, what waits since *before* or longer."""
+    def late(self, before: float) -> list[Item]:
+        """Remove and return the items that wait since *before* or longer."""
         found = []
         for item, (_, since) in self._items.items():
             if before < since < inf:
@@ -151,9 +154,9 @@ class FairQueue(Generic[T]):
             self.discard(item)
         return found
 
-    def clear(self) -> list[T]:
-        """Forget, and return, everything."""
+    def clear(self) -> list[Item]:
+        """Remove and return all items."""
         items = list(self._items)
         self._items.clear()
-        self._lines.clear()
+        self._queues.clear()
         return items

@@ -1,4 +1,4 @@
-"""Encodes reads as one root batch call, and chooses the token that stands on top of the call."""
+"""Encodes reads as one batch call to Graph's root, and chooses the call's top-level token."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from proxy.core.memory.memo import Recent, memo
 from proxy.core.model import Credential, Request
 from proxy.core.routing.query import form, join_pairs
 
-LEADS_TRIED = 3
-"""Credentials that one batch is tried under."""
+MOST_LEAD_TOKENS = 3
+"""The most credentials that one batch is tried with at its top level."""
 
 
 def encode(requests: Sequence[Request], top: Credential) -> bytes:
-    """The urlencoded form that asks *requests* in one call, *top* vouching for the call as a whole.
+    """Returns the urlencoded body of one batch call for *requests*, with *top* as its top-level credential.
 
-    Every slot carries its own token and proof: the top-level ones are a fallback, and would lend a stranger's rights to
-    a slot that had none. Raises ValueError for such a request.
+    Every operation carries its own token and proof: the top-level token is a fallback, and would lend its rights to an
+    operation without a token. Raises ValueError for a request without one.
     """
     if any(request.credential is None for request in requests):
         raise ValueError("an operation without a token of its own never enters a batch")
@@ -29,51 +29,53 @@ def encode(requests: Sequence[Request], top: Credential) -> bytes:
 
 
 def relative_url(request: Request) -> str:
-    """What stands behind the host: version as asked, path, query in normal form, the caller's own token and proof."""
-    own = "" if request.credential is None else vouching(request.credential)
-    both = "&" if own and request.query else ""
-    return f"{request.version}{request.path}?{request.query}{both}{own}".removeprefix("/").removesuffix("?")
+    """Returns the `relative_url` of *request*: version as asked, path, normal query, the caller's token and proof."""
+    credentials = "" if request.credential is None else vouching(request.credential)
+    separator = "&" if credentials and request.query else ""
+    return f"{request.version}{request.path}?{request.query}{separator}{credentials}".removeprefix("/").removesuffix(
+        "?"
+    )
 
 
 @memo()
 def vouching(credential: Credential) -> str:
-    """The parameters that carry *credential*, as they stand in a query."""
+    """Returns the query parameters that send *credential*."""
     return join_pairs(tuple(credential.parameters.items()))
 
 
 def operation(request: Request) -> dict[str, Any]:
-    """*request* as an operation of a batch, with what it is conditional on."""
-    # The language stands on the outer call too; nothing says that its slots inherit it.
+    """Returns *request* as an operation of a batch, with its validator."""
+    # The batch call has the language too, but Meta's pages do not say that operations inherit it.
     named = {"If-None-Match": request.validator, "Accept-Language": request.language}
-    told: dict[str, Any] = {"method": "GET", "relative_url": relative_url(request)}
+    item: dict[str, Any] = {"method": "GET", "relative_url": relative_url(request)}
     if fields := [f"{name}: {value}" for name, value in named.items() if value]:
-        told["headers"] = fields
-    return told
+        item["headers"] = fields
+    return item
 
 
 class LeadTokens:
-    """Which credentials were refused on top of a batch lately, and so do not go there."""
+    """Chooses the top-level credential of a batch; leaves out those that Graph has refused there lately."""
 
     REST_S = 60
     PLACES = 1024
 
     def __init__(self) -> None:
-        """Trust every credential."""
+        """Start with no refused credentials."""
         self._rested = Recent[Credential, tuple[float, Blame]](self.PLACES)
 
     def choose(self, requests: Sequence[Request], now: float) -> Credential | None:
-        """A credential of *requests* that may stand on top; None if Graph refused them all as tokens.
+        """Returns a credential of *requests* for the top level; None if Graph has refused all their tokens.
 
-        One that is only out of quota is better than none: its reads keep the form of asking that their ETags hold for.
+        A credential that is only out of quota is better than none: in a batch the ETags of these reads stay valid.
         """
-        own = [request.credential for request in requests if request.credential]
-        free = (known for known in own if self._rest(known)[0] <= now)
-        spent = (known for known in own if self._rest(known)[1] is Blame.QUOTA)
+        credentials = [request.credential for request in requests if request.credential]
+        free = (known for known in credentials if self._rest_until(known)[0] <= now)
+        spent = (known for known in credentials if self._rest_until(known)[1] is Blame.QUOTA)
         return next(free, None) or next(spent, None)
 
     def refuse(self, credential: Credential, blame: Blame, now: float) -> None:
-        """Keep *credential* off the top for a while, for what Graph blamed."""
+        """Keep *credential* off the top level for a while, because Graph refused it for *blame*."""
         self._rested.put(credential, (now + self.REST_S, blame))
 
-    def _rest(self, credential: Credential) -> tuple[float, Blame]:
+    def _rest_until(self, credential: Credential) -> tuple[float, Blame]:
         return self._rested.get(credential) or (0.0, Blame.OTHER)

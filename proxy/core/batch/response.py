@@ -1,7 +1,7 @@
-"""The batch planner: waiting reads become batches within Graph's limit, and Graph's array becomes one outcome per read.
+"""Resolves Graph's answer to a batch into one outcome for each read: a reply, or how the read is tried again.
 
-Source: developers.facebook.com/docs/graph-api/batch-requests; what SDKs and their users met beyond it stands at the
-rules.
+Source: developers.facebook.com/docs/graph-api/batch-requests; findings from SDKs and their users are cited where they
+matter.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core.batch.request import LEADS_TRIED
+from proxy.core.batch.request import MOST_LEAD_TOKENS
 from proxy.core.graph import lax_json, paging
 from proxy.core.graph.errors import ABORTED, Blame, GraphError, blame, read_error
 from proxy.core.graph.throttles import THROTTLED
@@ -21,46 +21,48 @@ from proxy.core.http import headers
 from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota import ledger
 
-_OF_THE_ROOT = frozenset({"facebook-api-version"})  # what served the batch says nothing of its slots' versions
+_ABOUT_THE_BATCH = frozenset(
+    {"facebook-api-version"}
+)  # the version that served the batch need not be that of its operations
 
 
 class BatchFailure(Enum):
-    """How a whole batch call went, where there is no reply to look into."""
+    """How a batch call failed as a whole, without a reply that can be read."""
 
     CUT = "cut"  # the connection ended before the reply did
-    LARGE = "large"  # the reply was larger than is held
+    LARGE = "large"  # the reply was larger than the sidecar keeps in memory
 
 
 class Outcomes(msgspec.Struct, frozen=True, gc=False):
-    """What became of a batch: replies by index, the rest to be asked again in smaller batches or each alone."""
+    """What became of a batch: replies by index; the rest is retried in smaller batches or each alone."""
 
     replies: dict[int, Reply]
     batches: tuple[tuple[int, ...], ...] = ()
     singles: tuple[int, ...] = ()
-    refused_lead: Blame | None = None  # why the credential on top is not to be used there for a while
-    cause: str = ""  # a word for the retry
-    counted: tuple[bool, ...] = ()  # of which Graph has counted the call for certain
+    refused_lead: Blame | None = None  # why the top-level credential is not to be used there for a while
+    cause: str = ""  # the reason of the retry, for metrics
+    counted: tuple[bool, ...] = ()  # for each operation, whether Graph has certainly counted it
 
 
 def resolve(requests: Sequence[Request], top: Credential, answer: Reply | BatchFailure, attempt: int) -> Outcomes:
-    """Exactly one fate for each of *requests*, whatever Graph's *answer* to their batch was.
+    """Returns exactly one outcome for each of *requests*, whatever Graph's *answer* to their batch was.
 
-    *attempt* counts the batches that these requests have been in: first a smaller batch, then each alone.
+    *attempt* counts the batches that these requests were in before: they are retried in a smaller batch, then alone.
     """
-    everyone = range(len(requests))
+    all_places = range(len(requests))
     if isinstance(answer, BatchFailure):
-        return _apart(everyone, attempt, answer.value)
+        return _split_or_single(all_places, attempt, answer.value)
     slots = slots_of(answer, len(requests))
     if slots is None:
-        return _refused(requests, top, answer, attempt)
+        return _resolve_refusal(requests, top, answer, attempt)
     read = [
         slot_reply(slot, answer, conditional=bool(request.validator), is_top=request.credential == top)
         for slot, request in zip(slots, requests, strict=True)
     ]
     replies = {at: reply for at, reply in enumerate(read) if reply is not None}
-    troubled = tuple(at for at in everyone if at not in replies and _is_trouble(slots[at]))
-    missing = tuple(at for at in everyone if at not in replies and at not in troubled)
-    rest = _again(missing, len(requests), attempt)
+    troubled = tuple(at for at in all_places if at not in replies and _is_trouble(slots[at]))
+    missing = tuple(at for at in all_places if at not in replies and at not in troubled)
+    rest = _retry_missing(missing, len(requests), attempt)
     cause, counted = "slot" if missing or troubled else "", tuple(map(is_slot_counted, slots))
     return replace(rest, replies=replies, singles=rest.singles + troubled, cause=cause, counted=counted)
 
@@ -81,22 +83,22 @@ def slots_of(answer: Reply, count: int) -> list[Any] | None:
 
 
 def is_array(answer: Reply) -> bool:
-    """Whether *answer* tells of slots at all, however many."""
+    """Returns whether *answer* is an array of slots, of whatever length."""
     return answer.status == 200 and answer.body.lstrip()[:1] == b"["
 
 
-def is_of_batch(body: bytes) -> bool:
-    """Whether *body* is an array with something in it: no single read gets one (an empty one is PHP's empty object)."""
+def is_batch_array(body: bytes) -> bool:
+    """Returns whether *body* is a non-empty array; no single read gets one (an empty one is PHP's empty object)."""
     return body.lstrip()[:1] == b"[" and body.lstrip()[1:].lstrip()[:1] != b"]"
 
 
 def is_single(body: bytes) -> bool:
-    """Whether *body* is an object that tells of no error: no batch gets one."""
+    """Returns whether *body* is an object without an error; no batch gets one."""
     return body.lstrip()[:1] == b"{" and read_error(body) is None
 
 
 def is_garbled(answer: Reply) -> bool:
-    """Whether *answer* looks like slots, but not even lax readers can read them."""
+    """Returns whether *answer* begins like an array of slots, but is no JSON even to lenient readers."""
     try:
         return is_array(answer) and not isinstance(lax_json.decode(answer.body), list)
     except lax_json.UNREADABLE:
@@ -104,35 +106,35 @@ def is_garbled(answer: Reply) -> bool:
 
 
 def slot_reply(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> Reply | None:
-    """The direct reply that *slot* stands for; None if it stands for none: null, malformed, aborted, or in trouble.
+    """Returns the direct reply that *slot* stands for; None if it is null, malformed, aborted or an error of Graph's.
 
     A 304 stands for something only where the operation was *conditional*; *outer* is the batch's own reply. What that
     alone tells of usage is told of the token on top, so only the slot of a read under it *is_top* and takes it over.
     """
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 600:
         return None
-    if (body := _body(slot.get("body"), status)) is None or (status == 304 and not conditional):
+    if (body := _body_bytes(slot.get("body"), status)) is None or (status == 304 and not conditional):
         return None
-    if status >= 400 and is_worth_another_call(status, read_error(body)):
+    if status >= 400 and is_worth_a_retry(status, read_error(body)):
         return None
-    fields = headers.without(headers.passed_out(_fields(slot.get("headers"))), headers.CODED)  # its body is text
+    fields = headers.without(headers.passed_out(_header_fields(slot.get("headers"))), headers.CODED)  # its body is text
     typed = fields if headers.is_redirect(status) and not body else headers.typed(fields)
     usage = headers.pick(outer.headers, headers.USAGE)
-    lent = headers.pick(outer.headers, headers.TRACE | headers.OF_ANY_REPLY) + (usage if is_top else ())
-    told = (*typed, *headers.without(lent, frozenset([name.lower() for name, _ in typed])))
+    from_outer = headers.pick(outer.headers, headers.TRACE | headers.OF_ANY_REPLY) + (usage if is_top else ())
+    slot_fields = (*typed, *headers.without(from_outer, frozenset([name.lower() for name, _ in typed])))
     body = paging.as_asked_alone(body)
-    return Reply(status, told, body, channel=Channel.BATCH, upstream_s=outer.upstream_s, usage_of_top=usage)
+    return Reply(status, slot_fields, body, channel=Channel.BATCH, upstream_s=outer.upstream_s, usage_of_top=usage)
 
 
-def is_worth_another_call(status: int, error: GraphError | None) -> bool:
-    """Whether a slot that failed may fare better alone: it was aborted, or Graph is in trouble; a throttle is final."""
+def is_worth_a_retry(status: int, error: GraphError | None) -> bool:
+    """Returns whether a failed slot may succeed in another call: aborted, or an error of Graph's; never a throttle."""
     if error is not None and error.code in THROTTLED:
         return False
     return status >= 500 or (error is not None and error.code == ABORTED)
 
 
 def is_slot_counted(slot: Any) -> bool:
-    """Whether Graph has counted the operation of *slot* for certain."""
+    """Returns whether Graph has certainly counted the operation of *slot*."""
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int):
         return False
     if status < 400:
@@ -141,62 +143,64 @@ def is_slot_counted(slot: Any) -> bool:
 
 
 def _is_trouble(slot: Any) -> bool:
-    """Whether *slot* tells of trouble on Graph's side with this one read, so that no other batch would do better."""
+    """Returns whether *slot* is an error on Graph's side with this one read, which another batch would not avoid."""
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or status < 500:
         return False
     error = read_error(str(slot.get("body")).encode("utf-8", "replace"))
     return error is None or error.code != ABORTED
 
 
-def _body(body: Any, status: int) -> bytes | None:
+def _body_bytes(body: Any, status: int) -> bytes | None:
     if isinstance(body, str):
         return lax_json.text(body)
     return b"" if body is None and status >= 300 else None
 
 
-def _fields(listed: Any) -> Headers:
-    """An item's header fields, which are objects with a name and a value; anything else there is left out."""
+def _header_fields(listed: Any) -> Headers:
+    """Returns a slot's header fields, which are objects with a name and a value; anything else is left out."""
     if not isinstance(listed, list):
         return ()
     pairs = ((field.get("name"), field.get("value")) for field in listed if isinstance(field, dict))
     return tuple(pair for pair in pairs if headers.is_field(pair))
 
 
-def _refused(requests: Sequence[Request], top: Credential, answer: Reply, attempt: int) -> Outcomes:
-    """A batch refused as a whole: another credential on top where the top one is to blame, else apart."""
-    everyone = tuple(range(len(requests)))
-    whose = blame(answer.status, answer.body)
-    if whose is Blame.OTHER:
-        return _apart(everyone, attempt, "refused")
-    others = tuple(at for at in everyone if requests[at].credential != top)
-    if whose is Blame.QUOTA:  # the throttle is the answer to the top one's reads; to ask again would prolong the block
-        told = headers.without(headers.passed_out(answer.headers), _OF_THE_ROOT)
-        throttled = replace(answer, status=max(answer.status, 400), headers=told, channel=Channel.BATCH)
-        replies = {at: throttled for at in everyone if at not in others}
-        return replace(_with_another_top(others, attempt, whose), replies=replies)
-    return _with_another_top(everyone, attempt if others else LEADS_TRIED, whose)
+def _resolve_refusal(requests: Sequence[Request], top: Credential, answer: Reply, attempt: int) -> Outcomes:
+    """Resolves a batch that was refused as a whole: another top-level credential if that was to blame, else a split."""
+    all_places = tuple(range(len(requests)))
+    blamed = blame(answer.status, answer.body)
+    if blamed is Blame.OTHER:
+        return _split_or_single(all_places, attempt, "refused")
+    others = tuple(at for at in all_places if requests[at].credential != top)
+    if (
+        blamed is Blame.QUOTA
+    ):  # the throttle answers the reads of the top-level token; to ask again would prolong the block
+        slot_fields = headers.without(headers.passed_out(answer.headers), _ABOUT_THE_BATCH)
+        throttled = replace(answer, status=max(answer.status, 400), headers=slot_fields, channel=Channel.BATCH)
+        replies = {at: throttled for at in all_places if at not in others}
+        return replace(_with_another_lead_token(others, attempt, blamed), replies=replies)
+    return _with_another_lead_token(all_places, attempt if others else MOST_LEAD_TOKENS, blamed)
 
 
-def _with_another_top(indices: tuple[int, ...], attempt: int, whose: Blame) -> Outcomes:
-    """The same reads under another credential; after a few refusals each alone, for every try costs all of them."""
-    if attempt < LEADS_TRIED:
-        return Outcomes({}, batches=_one_group(indices), refused_lead=whose, cause=whose.value)
-    return Outcomes({}, singles=indices, refused_lead=whose, cause=whose.value)
+def _with_another_lead_token(indices: tuple[int, ...], attempt: int, blamed: Blame) -> Outcomes:
+    """Retries the reads under another top-level credential; after a few refusals each alone, for a try costs all."""
+    if attempt < MOST_LEAD_TOKENS:
+        return Outcomes({}, batches=_one_group(indices), refused_lead=blamed, cause=blamed.value)
+    return Outcomes({}, singles=indices, refused_lead=blamed, cause=blamed.value)
 
 
-def _apart(everyone: Iterable[int], attempt: int, cause: str) -> Outcomes:
-    """Two halves, then each alone: one bad read costs its mates a second call, not their answers."""
-    whole = tuple(everyone)
+def _split_or_single(all_places: Iterable[int], attempt: int, cause: str) -> Outcomes:
+    """Retries the reads in two halves, then each alone: one bad read costs the others a second call at most."""
+    whole = tuple(all_places)
     half = (len(whole) + 1) // 2
     if attempt or len(whole) == 1:
         return Outcomes({}, singles=whole, cause=cause)
     return Outcomes({}, batches=(whole[:half], whole[half:]), cause=cause)
 
 
-def _again(missing: tuple[int, ...], of: int, attempt: int) -> Outcomes:
-    """Those *missing* out of a batch *of* so many: in a smaller batch once, then alone."""
+def _retry_missing(missing: tuple[int, ...], of: int, attempt: int) -> Outcomes:
+    """Retries the reads *missing* from a batch *of* so many: in a smaller batch once, then alone."""
     if len(missing) == of:
-        return _apart(missing, attempt, "slot")
+        return _split_or_single(missing, attempt, "slot")
     if attempt or len(missing) == 1:
         return Outcomes({}, singles=missing)
     return Outcomes({}, batches=_one_group(missing))

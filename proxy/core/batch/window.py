@@ -10,45 +10,45 @@ from msgspec.structs import replace
 from proxy.core.model import Request
 
 GRAPH_LIMIT = 50
-"""Operations that Graph takes in one batch."""
+"""The most operations that Graph takes in one batch."""
 
-STANDING = 0.25
-"""The part of `queue_s` after which a queue is called standing: it takes in nobody until it has become shorter."""
+STANDING_SHARE = 0.25
+"""The share of `queue_s` after which a queue counts as standing: it refuses new reads until it has become shorter."""
 
 
 class Limits(msgspec.Struct):
-    """What holds for every group; the window in seconds. A reload changes them where they are."""
+    """The settings of batches, for every group; times in seconds. A reload changes this object in place."""
 
     slots: int = GRAPH_LIMIT
     window_s: float = 0.005
     in_flight: int = 8
     queue: int = 10_000
-    by_token: bool = False  # a batch holds one token
+    by_token: bool = False  # whether a batch holds reads of one token only
     queue_s: float = 2.0
 
     def replace(self, other: Limits) -> None:
-        """From now on let *other* hold."""
+        """Take over the values of *other*."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(other, name))
 
 
 def merge_limits(limits: Limits) -> Limits:
-    """*limits* for reads that need company but no place in a batch: flights do not widen their window."""
+    """Returns the limits of the merge queue: full batches, and a window that does not widen with calls in flight."""
     return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)
 
 
 def group_of(request: Request, limits: Limits) -> Hashable:
-    """What requests must share to ride together: all that the outer call says once for everyone in it."""
+    """Returns what requests must have in common to share a batch: all that the batch call states once."""
     token = request.credential.token if limits.by_token and request.credential else ""
     return request.host, request.language, token
 
 
 def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) -> float | None:
-    """When the next batch of a group leaves if a connection is free (not after *now*: at once); None: nothing waits.
+    """Returns when the next batch of a group leaves, given a free connection (a past time: at once); None: none waits.
 
-    A group with nothing in flight waits for nobody; behind a flight there is time to gather company (as in Nagle's
-    algorithm, RFC 896). Flights never hold a batch back, for one may be slow. Those beyond `in_flight` widen the window
-    in proportion, so that a group that is asked a lot gathers larger batches.
+    With nothing in flight a batch leaves at once. While a batch is in flight, the next one waits for the window, so
+    that more reads join it (as in Nagle's algorithm, RFC 896). It never waits for an earlier batch to end, for that may
+    be slow. More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches.
     """
     if not queued:
         return None
@@ -58,25 +58,25 @@ def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) 
 
 
 def window_s(in_flight: int, limits: Limits) -> float:
-    """Seconds in which company is gathered behind so many flights."""
+    """Returns the seconds that a batch waits for more reads while *in_flight* batches are under way."""
     return limits.window_s * max(1.0, in_flight / limits.in_flight)
 
 
-def refusal(queued: int, waited: float, limits: Limits) -> str:
-    """Why a newcomer may not wait: *queued* do, and the one whose place it would take has *waited* so long; "": it may.
+def queue_refusal(queued: int, waited: float, limits: Limits) -> str:
+    """Returns why a new read is refused when *queued* reads wait and the next has *waited* so long; "" if it is not.
 
-    The oldest go first. A queue that is bounded by time when somebody joins is short, so the order costs little: all
-    who are let in wait about equally long, nobody is overtaken, and a refusal is told at once, while the other order
-    would let those who were let in wait in vain. What is measured is a wait that has happened, as in CoDel (RFC 8289):
-    a burst that leaves as quickly as it came is taken in whole.
+    The oldest read leaves first. Because the queue is bounded by time when a read joins, it is short: all reads that
+    are let in wait about equally long, and a refusal comes at once. With the newest first, reads that were let in would
+    wait in vain. The measure is a wait that has happened, as in CoDel (RFC 8289): a burst that leaves as quickly as it
+    came is let in whole.
     """
     if queued >= limits.queue:
         return f"{queued} requests wait for a place in a batch already (setting batch.queue)"
-    if waited > limits.queue_s * STANDING:
+    if waited > limits.queue_s * STANDING_SHARE:
         return f"requests wait for {waited:.1f} s already (setting batch.queue_s)"
     return ""
 
 
-def waited_out(limits: Limits) -> str:
-    """What is told to a read that has waited as long as it may."""
+def queue_timeout_message(limits: Limits) -> str:
+    """Returns the error message for a read that has waited for `queue_s`."""
     return f"no connection to Graph became free within {limits.queue_s:g} s (setting batch.queue_s)"

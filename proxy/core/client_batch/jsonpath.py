@@ -1,7 +1,7 @@
-"""JSONPath as references in batches use it: parsed by jsonpath-ng, walked the way Goessner describes.
+"""Evaluates JSONPath as references in batches use it: parsed by jsonpath-ng, with the semantics of Goessner's article.
 
-The two part ways at the star, which Goessner lets walk arrays as well as objects, and at a bare number, which names a
-place in an array (`$.data.*.id`, `$.data.0.name`: developers.facebook.com/docs/graph-api/batch-requests).
+The two differ in the star, which matches elements of arrays as well as of objects in Goessner's, and in a bare number,
+which is an index there (`$.data.*.id`, `$.data.0.name`: developers.facebook.com/docs/graph-api/batch-requests).
 """
 
 from __future__ import annotations
@@ -17,58 +17,58 @@ from jsonpath_ng.parser import JsonPathParser
 from proxy.core.memory.memo import memo
 
 LONGEST = 256
-"""Characters of a path; Meta's own samples have about twenty."""
+"""The most characters of a path; Meta's own samples have about twenty."""
 
 MOST_STEPS = 32
-"""Names, places and stars of a path; Meta's own samples have four."""
+"""The most steps (names, indices, stars) of a path; Meta's own samples have four."""
 
 MOST_VISITS = 100_000
-"""Values of a document that are looked at for one text."""
+"""The most values of documents that are visited for one text."""
 
 _parser = JsonPathParser()
 
 
-class BadPath(Exception):  # noqa: N818 - what is bad is the path, and that is its name
-    """This text is no JSONPath that we know, or more work than one path may be."""
+class BadPath(Exception):  # noqa: N818 - the path is bad, and the name says so
+    """The text is no JSONPath that is understood here, or evaluating it would take too many steps."""
 
 
 class Visits:
-    """How many values may still be looked at."""
+    """How many values may still be visited."""
 
     def __init__(self, most: int = MOST_VISITS) -> None:
         """Allow *most* values."""
         self.left = most
 
     def spend(self, values: int) -> None:
-        """Count *values* that are looked at. Raises BadPath when there were too many."""
+        """Count visited *values*. Raises BadPath when there were too many."""
         self.left -= values
         if self.left < 0:
             raise BadPath(f"a path to more than {MOST_VISITS} values")
 
 
 def find(path: str, document: Any, visits: Visits | None = None) -> list[Any]:
-    """Everything in *document* that *path* matches, in Goessner's order, within *visits*. Raises BadPath."""
-    check(path)
+    """Returns the values in *document* that *path* matches, in Goessner's order, within *visits*. Raises BadPath."""
+    check_length(path)
     try:
         return _walk(_parsed(path), [document], visits or Visits())
-    except (ValueError, RecursionError) as error:  # a stride of nought
+    except (ValueError, RecursionError) as error:  # a slice with step 0
         raise BadPath(path) from error
 
 
-def check(path: str) -> None:
+def check_length(path: str) -> None:
     """Raise BadPath for a *path* that is too long to be parsed."""
     if len(path) > LONGEST or path.count(".") + path.count("[") > MOST_STEPS:
         raise BadPath(f"{path[:64]}… (of more than {LONGEST} characters or {MOST_STEPS} steps)")
 
 
 def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:
-    """*value* and all that is below it, in the order of its text."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
+    """Yields *value* and all values below it, in the order of the JSON text."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
         visits.spend(1)
         yield value
-        waiting += reversed(_members(value))
+        pending += reversed(_values_in(value))
 
 
 @memo()
@@ -80,7 +80,7 @@ def _parsed(path: str) -> JSONPath:
 
 
 def _walk(step: JSONPath, values: list[Any], visits: Visits) -> list[Any]:
-    """What *step* finds in each of *values*, in their order."""
+    """Returns what *step* matches in each of *values*, in their order."""
     visits.spend(len(values))
     match step:
         case Root() | This():
@@ -102,7 +102,7 @@ def _walk(step: JSONPath, values: list[Any], visits: Visits) -> list[Any]:
 def _children(step: JSONPath, value: Any) -> list[Any]:
     match step:
         case Fields(fields=("*",)) | Wildcard():
-            return _members(value)
+            return _values_in(value)
         case Fields(fields=names):
             return [found for name in names for found in _member(value, name)]
         case Index(indices=indices):
@@ -116,12 +116,12 @@ def _children(step: JSONPath, value: Any) -> list[Any]:
 def _member(value: Any, name: str) -> list[Any]:
     if isinstance(value, dict) and name in value:
         return [value[name]]
-    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):  # none is counted from the end
+    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):  # no negative indices
         return [value[int(name)]]
     return []
 
 
-def _members(value: Any) -> list[Any]:
+def _values_in(value: Any) -> list[Any]:
     match value:
         case dict():
             return list(value.values())

@@ -27,7 +27,7 @@ _READ_MEMBERS = frozenset(
 
 
 class Operation(Redacted, frozen=True, gc=False):
-    """One operation as it was sent, and what it says of itself; its texts may hold tokens."""
+    """One operation as the application sent it, parsed; its texts may hold tokens."""
 
     hidden = ("item", "relative_url", "body", "headers")
 
@@ -37,28 +37,28 @@ class Operation(Redacted, frozen=True, gc=False):
     body: str
     headers: Mapping[str, str]
     name: str
-    parents: tuple[int, ...]  # the places of the operations that it names, all before its own
-    is_quiet: bool  # its slot is null on success, if another operation names it
+    parents: tuple[int, ...]  # places of the operations that it refers to, all before its own
+    is_quiet: bool  # whether its slot is null on success if another operation refers to it
 
     @property
     def has_references(self) -> bool:
-        """Whether its text has to be filled in before it can be asked."""
+        """Whether its text has references that have to be filled in before it can be sent."""
         return bool(names_in(self.relative_url) or names_in(self.body))
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """What a batch call says of the batch as a whole."""
+    """An application's batch: its operations, and what the call states for all of them."""
 
     operations: tuple[Operation, ...]
     credential: Credential
     host: str
-    path: str  # where it was posted to, version and all: operations without a version inherit that one
+    path: str  # of the call, with its version: operations without a version inherit that one
     language: str = ""
     control: str = ""  # the call's own Cache-Control, for operations without one
     priority: str = ""  # the call's own Priority, likewise
     include_headers: bool = True
-    extra: Pairs = ()  # what else the call says, such as `format=json`
-    shaping: Pairs = ()  # of that, what says how each operation is answered
+    extra: Pairs = ()  # the call's other parameters, such as `format=json`
+    shaping: Pairs = ()  # those of `extra` that decide how each operation is answered
     callback: str = ""
 
     @property
@@ -68,22 +68,22 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def referred(self) -> frozenset[int]:
-        """The places of the operations that others name; of several that bear one name, all."""
-        named = {self.operations[parent].name for operation in self.operations for parent in operation.parents}
-        return frozenset(at for at, operation in enumerate(self.operations) if operation.name in named)
+        """The places of the operations that others refer to; if several have one name, all of them."""
+        names = {self.operations[parent].name for operation in self.operations for parent in operation.parents}
+        return frozenset(at for at, operation in enumerate(self.operations) if operation.name in names)
 
     @property
     def quoted(self) -> frozenset[int]:
-        """Of these, whose answer others take more of than plain values: its order and its links show in theirs."""
+        """Those of `referred` that are referred to by more than plain values, so that field order and links show."""
         texts = [text for operation in self.operations for text in (operation.relative_url, operation.body)]
-        named = {name for text in texts for name, path in paths_in(text) if not _is_plain_value(path)}
-        return frozenset(at for at, operation in enumerate(self.operations) if operation.name in named)
+        names = {name for text in texts for name, path in paths_in(text) if not _is_plain_value(path)}
+        return frozenset(at for at, operation in enumerate(self.operations) if operation.name in names)
 
 
 _PLAIN_VALUE = re.compile(
     r"\$(?:\.\w+|\[\d+\]|(?<=\.data)\.\*|(?<=\.data)\[[\d:*]*\])*+(?:(?<=\.id)|(?<=\.hash)|(?<=\.name))"
 )
-"""A path to something that is the same in whatever order the fields around it were asked for."""
+"""Matches a path to a value that does not depend on the order of the fields around it."""
 
 
 def _is_plain_value(path: str) -> bool:
@@ -93,14 +93,14 @@ def _is_plain_value(path: str) -> bool:
 def plain_read(
     operation: Operation, relative_url: str, envelope: Envelope, hosts: GraphHosts, rules: RuleBook
 ) -> Read | Bypass:
-    """The plain read that *operation* is, its references filled in as *relative_url*; or why it is none.
+    """Returns the plain read that *operation* is, with its references filled in as *relative_url*; or why it is none.
 
-    One without a token of its own asks with the batch's, as Graph would have it do. What a GET of its own may carry
-    without ceasing to be a plain read (`User-Agent`, `Accept`), an operation may, too.
+    An operation without a token uses the batch's, as in Graph. Fields that do not keep a GET from being a plain read
+    (`User-Agent`, `Accept`) do not keep an operation from it either.
     """
     if operation.method != "GET":
         return Bypass("method", writes=True)
-    # An empty member says nothing: Meta's Node SDK gives a read the list of no files.
+    # An empty member means nothing: Meta's Node SDK gives every read an empty list of files.
     if operation.body or not _READ_MEMBERS.issuperset(name for name, value in operation.item.items() if value):
         return Bypass("operation", writes=_may_write(relative_url, operation.body))
     if names_in(relative_url):
@@ -114,31 +114,32 @@ def plain_read(
         "priority": envelope.priority,
     }
     fields = {**{name: value for name, value in given.items() if value}, **operation.headers}
-    found = classify(Head("GET", _target(relative_url, envelope), fields), b"", hosts, rules)
-    return Bypass("operation", writes=False) if isinstance(found, Read) and not _rides(found, rules) else found
+    found = classify(Head("GET", _request_target(relative_url, envelope), fields), b"", hosts, rules)
+    return (
+        Bypass("operation", writes=False)
+        if isinstance(found, Read) and not _means_the_same_in_batch(found, rules)
+        else found
+    )
 
 
-def _rides(found: Read, rules: RuleBook) -> bool:
-    """Whether a read means the same in a batch as alone, so that it may be asked either way."""
+def _means_the_same_in_batch(found: Read, rules: RuleBook) -> bool:
+    """Returns whether a read means the same in a batch as alone, so that it may be sent either way."""
     return found.request.channel is Channel.BATCH or not rules.of(found.request).batch
 
 
 def _may_write(relative_url: str, body: str) -> bool:
-    """Whether a GET that is no plain read may be a write: `method=`, in its query or its body, beats the verb."""
+    """Returns whether a GET may be a write: `method=` in its query or body overrides the method."""
     return "method" in body or "method=" in relative_url
 
 
-def is_normal(relative_url: str) -> bool:
-    """Whether the normal form asks the same parameters in the same order, so that the answer is laid out alike."""
+def is_in_normal_form(relative_url: str) -> bool:
+    """Returns whether the parameters of *relative_url* stand in normal order, so that the answer's order fits."""
     pairs = split_pairs(relative_url.partition("?")[2])
     return tuple(pair for pair in pairs if pair[0] not in LIFTED) == read_target(f"/?{join_pairs(pairs)}").pairs
 
 
-def _target(relative_url: str, envelope: Envelope) -> str:
-    """The operation's own request target: of the call it has the version, the token and what shapes the answer.
-
-    Each where it says nothing of that itself.
-    """
+def _request_target(relative_url: str, envelope: Envelope) -> str:
+    """Returns the operation's request target; version, token and shaping default to those of the call."""
     path, mark, query = relative_url.removeprefix("/").partition("?")
     if envelope.version and not version_of(path):
         path = f"{envelope.version}/{path}"
@@ -151,15 +152,15 @@ def _target(relative_url: str, envelope: Envelope) -> str:
     return f"/{path}?{query}" if query or mark else f"/{path}"
 
 
-def asked_by(relative_url: str, body: str, envelope: Envelope) -> tuple[Credential, str, str]:
-    """Whose call an operation is, and what it is about: a path and a query; its token may stand in its body."""
-    target = read_target(_target(relative_url, envelope))
+def credential_and_target(relative_url: str, body: str, envelope: Envelope) -> tuple[Credential, str, str]:
+    """Returns an operation's credential (its token may stand in its body), path and query."""
+    target = read_target(_request_target(relative_url, envelope))
     token = dict(split_pairs(body)).get("access_token") or target.last("access_token")
     return Credential(token) if token else envelope.credential, target.path, target.query
 
 
 def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
-    """The objects that a write changes; () if that depends on what another operation answers."""
+    """Returns the objects that a write changes; () if that depends on another operation's answer."""
     is_whole = "://" in relative_url.partition("?")[0]
     target = read_target(relative_url if is_whole else f"/{relative_url.removeprefix('/')}")
     if names_in(relative_url):
@@ -168,6 +169,6 @@ def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
 
 
 def depends_on(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names that an operation gives as `depends_on`."""
-    named = item.get("depends_on")
-    return tuple(map(str, named)) if isinstance(named, list) else (str(named),) if named else ()
+    """Returns the names in an operation's `depends_on`."""
+    names = item.get("depends_on")
+    return tuple(map(str, names)) if isinstance(names, list) else (str(names),) if names else ()

@@ -1,7 +1,7 @@
-"""A batch as the application sent it: its envelope and its operations, read in any of the shapes that clients write.
+"""Parses an application's batch, in any of the shapes that clients write: its envelope and its operations.
 
 Sources: developers.facebook.com/docs/graph-api/batch-requests and Meta's own SDKs, which disagree on several shapes.
-What is not understood here is passed on untouched: then Graph itself says what is wrong with it.
+A batch that is not understood passes through unchanged: then Graph itself reports what is wrong.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from proxy.core.routing.query import Pairs
 from proxy.core.routing.target import TRANSPORT, origin_form, read_target
 
 SHAPING = frozenset({"debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources"})
-"""Parameters of a batch call that say how each of its operations is answered."""
+"""The parameters of a batch call that decide how each of its operations is answered."""
 
-_SAYING_NOTHING = {"format": frozenset({"json"}), "pretty": frozenset({"", "0", "false"})}
-"""Parameters that say nothing to a reader of JSON with these values; RestFB sends the first with every call."""
+_NEUTRAL = {"format": frozenset({"json"}), "pretty": frozenset({"", "0", "false"})}
+"""Values of parameters that change nothing in the answer; RestFB sends the first with every call."""
 
-_OF_THE_CALL = frozenset(
+_CALL_PARAMETERS = frozenset(
     {"batch", "access_token", "appsecret_proof", "appsecret_time", "include_headers", "callback", "method"}
 )
 
-TOP_LEVEL = _OF_THE_CALL | SHAPING | {"format"}
-"""The parameters of a batch call whose meaning is known; a batch with any other is passed on untouched."""
+TOP_LEVEL = _CALL_PARAMETERS | SHAPING | {"format"}
+"""The parameters of a batch call whose meaning is known; a batch with any other passes through unchanged."""
 
 MOST_OPERATIONS = 1000
-"""Operations of one batch of the application's; Graph itself takes 50, larger ones go to Graph in parts."""
+"""The most operations of an application's batch; Graph itself takes 50, so larger batches go to Graph in parts."""
 
 LARGEST_LOOSE = 2**20
-"""Characters of a batch in JSON that only a lenient parser reads; that parser is slow."""
+"""The most characters of a batch that only the lenient parser can read, because that parser is slow."""
 
 LONGEST_URL = 65_536
 MOST_IN_URLS = 2 * 2**20
 MOST_PAIRS = 10_000
 MOST_ESCAPES = 50_000
-"""What the operations of a batch may hold together and still be looked into: characters, parameters, escapes."""
+"""The most characters, parameters and percent escapes in all operations of a batch that is parsed here."""
 
 _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
 class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
-    """An operation names another that does not stand before it: Graph refuses the whole batch."""
+    """An operation refers to one that does not stand before it: Graph refuses the whole batch."""
 
     def __init__(self, index: int, name: str, of: int) -> None:
-        """Say it in Graph's words, its double spaces included (seen by arsduo/koala), of a batch of so many."""
+        """Make Graph's message, with its double spaces (seen by arsduo/koala); the batch has *of* operations."""
         super().__init__(
             f"Request {index} cannot depend on an  unresolved request with  name {name}. "
             "Requests can only depend on preceding requests",
@@ -64,7 +64,7 @@ class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
 
 
 def may_hold_batch(head: Head) -> bool:
-    """Whether a message may carry a batch: a POST to a root or to an object, or one that says so in its query."""
+    """Returns whether a message may hold a batch: a POST to the root or an object, or with `batch` in its query."""
     if head.method != "POST":
         return False
     target = read_target(head.target)
@@ -74,7 +74,7 @@ def may_hold_batch(head: Head) -> bool:
 
 
 def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Envelope | None:
-    """The batch that *head* and *form*, the parameters in the body, carry; None for all but a batch in known terms.
+    """Returns the batch in *head* and *form* (the parameters of the body); None if it is none, or not understood.
 
     Raises Unresolved, and BadRequest for a `callback` that is no path of identifiers.
     """
@@ -82,7 +82,7 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Env
     in_query = {name: values[-1] for name, values in target.lifted.items() if values}
     given = {**in_query, **dict(target.pairs), **form}
     given = {name: value for name, value in given.items() if not name.startswith(TRANSPORT)}
-    who, extra = _top(head, given), _extra(given)
+    who, extra = _top_credential(head, given), _extra_parameters(given)
     if (
         "batch" not in given
         or not TOP_LEVEL.issuperset(given)
@@ -108,25 +108,25 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Env
         include_headers=is_true(given.get("include_headers"), default=True),
         callback=checked_callback(str(given.get("callback") or "")),
         extra=extra,
-        shaping=tuple(pair for pair in extra if pair[1].lower() not in _SAYING_NOTHING.get(pair[0], ())),
+        shaping=tuple(pair for pair in extra if pair[1].lower() not in _NEUTRAL.get(pair[0], ())),
     )
 
 
-def _extra(given: Mapping[str, Any]) -> Pairs | None:
-    """The parameters that are more than a batch needs; None where one of them is not understood."""
-    named = [(name, value) for name, value in given.items() if name not in _OF_THE_CALL]
-    extra = tuple((name, _written(value)) for name, value in named)
-    is_json = all(value.lower() in _SAYING_NOTHING["format"] for name, value in extra if name == "format")
+def _extra_parameters(given: Mapping[str, Any]) -> Pairs | None:
+    """Returns the parameters that a batch does not need; None if one of them is not understood."""
+    named = [(name, value) for name, value in given.items() if name not in _CALL_PARAMETERS]
+    extra = tuple((name, _form_value(value)) for name, value in named)
+    is_json = all(value.lower() in _NEUTRAL["format"] for name, value in extra if name == "format")
     return extra if is_json and not any(isinstance(value, dict | list) for _, value in named) else None
 
 
-def _written(value: object) -> str:
-    """A parameter's *value* as a form writes it."""
+def _form_value(value: object) -> str:
+    """Returns *value* as a form writes it."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _top(head: Head, given: Mapping[str, Any]) -> Credential | None:
-    """The top-level credential; None if there is none, or more than one, or it is no text."""
+def _top_credential(head: Head, given: Mapping[str, Any]) -> Credential | None:
+    """Returns the top-level credential; None if there is none, or more than one, or it is no text."""
     in_head = credential(head)
     tokens = {in_head.token} if isinstance(in_head, Credential) else set()
     named = [given.get(name) or "" for name in ("access_token", "appsecret_proof", "appsecret_time")]
@@ -137,9 +137,9 @@ def _top(head: Head, given: Mapping[str, Any]) -> Credential | None:
 
 
 def read_operations(batch: object) -> tuple[Operation, ...] | None:
-    """The operations of a `batch` parameter, or None if it is not an array of objects that are looked into.
+    """Returns the operations of a `batch` parameter; None if it is no array of objects, or too costly to parse.
 
-    Raises Unresolved, and BadRequest for more operations than are taken.
+    Raises Unresolved, and BadRequest for more operations than are allowed.
     """
     items = _array(batch)
     if not items or not all(isinstance(item, dict) for item in items):
@@ -160,7 +160,7 @@ def read_operations(batch: object) -> tuple[Operation, ...] | None:
 
 
 def _is_heavy(items: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether reading *items* would keep other callers waiting; no client is known to write such operations."""
+    """Returns whether parsing *items* would keep other callers waiting; no known client writes such operations."""
     urls = [str(item.get("relative_url") or "") for item in items]
     texts = [*urls, *(str(item.get("body") or "") for item in items)]
     return (
@@ -172,26 +172,26 @@ def _is_heavy(items: Sequence[Mapping[str, Any]]) -> bool:
     )
 
 
-def how_many(batch: object) -> int:
-    """As how many calls a `batch` parameter counts that is not understood otherwise; one if it is no array."""
+def calls_in_batch(batch: object) -> int:
+    """Returns as how many calls a batch counts that is not parsed further: its operations, or one if it is no array."""
     return max(1, len(_array(batch) or ()))
 
 
 def is_true(value: object, *, default: bool) -> bool:
-    """A switch as PHP reads it, from a query, a form or JSON."""
+    """Returns *value* (of a query, a form or JSON) as PHP reads a boolean."""
     return default if value is None else str(value).lower() not in _FALSE
 
 
 def _array(batch: object) -> list[Any] | None:
-    """The array of a `batch`: one already (Meta's Node SDK), JSON, or JSON as loose as Meta's own samples."""
-    found = _loosely(batch) if isinstance(batch, str) else batch
+    """Returns the array of a `batch`: a list (Meta's Node SDK), JSON, or the lenient JSON of Meta's samples."""
+    found = _lenient_json(batch) if isinstance(batch, str) else batch
     return found if isinstance(found, list) else None
 
 
-def _loosely(text: str) -> object:
+def _lenient_json(text: str) -> object:
     try:
         raw = text.encode()
-    except UnicodeEncodeError:  # its bytes are no text, and JSON could not tell of them again
+    except UnicodeEncodeError:  # not UTF-8, so it could not be written as JSON again
         return None
     if json_text.is_heavy(raw):
         return None
@@ -208,9 +208,9 @@ def _loosely(text: str) -> object:
 
 
 def _operation(index: int, item: dict[str, Any], places: Mapping[str, int], of: int) -> Operation | None:
-    """One operation; None if a member has a shape that no client is known to write. Raises Unresolved."""
+    """Returns one operation; None if a member has a shape that no known client writes. Raises Unresolved."""
     url, body = item.get("relative_url") or "", item.get("body") or ""
-    fields = _fields(item.get("headers"))
+    fields = _operation_headers(item.get("headers"))
     if not isinstance(url, str) or not isinstance(body, str) or fields is None:
         return None
     return Operation(
@@ -220,29 +220,29 @@ def _operation(index: int, item: dict[str, Any], places: Mapping[str, int], of: 
         body=body,
         headers=fields,
         name="" if item.get("name") is None else str(item["name"]),
-        parents=_places(index, (*depends_on(item), *names_in(url), *names_in(body)), places, of),
+        parents=_parent_places(index, (*depends_on(item), *names_in(url), *names_in(body)), places, of),
         is_quiet=is_true(item.get("omit_response_on_success"), default=True),
     )
 
 
-def _places(index: int, names: Sequence[str], places: Mapping[str, int], of: int) -> tuple[int, ...]:
+def _parent_places(index: int, names: Sequence[str], places: Mapping[str, int], of: int) -> tuple[int, ...]:
     for name in names:
         if name not in places:
             raise Unresolved(index, name, of)
     return tuple(dict.fromkeys(places[name] for name in names))
 
 
-def _fields(given: object) -> dict[str, str] | None:
-    """An operation's header fields by lower-case name: strings (Meta's pages), objects (its Python SDK), or a map."""
+def _operation_headers(given: object) -> dict[str, str] | None:
+    """Returns an operation's header fields by lower-case name: strings (Meta's pages), objects (Python SDK), a map."""
     if isinstance(given, dict):
         return {str(name).strip().lower(): str(value).strip() for name, value in given.items()}
     if not isinstance(given, list):
         return {} if not given else None
-    pairs = [_pair(each) for each in given]
+    pairs = [_header_pair(each) for each in given]
     return {name.strip().lower(): value.strip() for name, value in pairs if name}
 
 
-def _pair(given: object) -> tuple[str, str]:
+def _header_pair(given: object) -> tuple[str, str]:
     if isinstance(given, dict):
         return str(given.get("name", "")), str(given.get("value", ""))
     name, _, value = str(given).partition(":")

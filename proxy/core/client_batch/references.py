@@ -1,7 +1,7 @@
-"""`{result=name:$.path}`: found in an operation's text, and filled in with what the named operation answered.
+"""References between operations, `{result=name:$.path}`: finds them, and fills in what the named operation answered.
 
-References stand raw or percent-encoded in `relative_url` and `body`, several in one text; what they match is joined
-with bare commas (developers.facebook.com/docs/graph-api/batch-requests).
+References stand raw or percent-encoded in `relative_url` and `body`, several in one text; their matches are joined with
+bare commas (developers.facebook.com/docs/graph-api/batch-requests).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from urllib.parse import quote, unquote
 from proxy.core.client_batch import jsonpath
 
 LONGEST_VALUE = 65_536
-"""Characters that one text grows by: a URL can hold no more."""
+"""The most characters that a text grows by: a URL can hold no more."""
 
 MOST_IN_TEXT = 32
-"""References in one text that are followed here; where there are more, Graph follows them."""
+"""The most references in one text that are filled in here; Graph fills in those of a text with more."""
 
-# Each begins with a set of two marks, for which a long text is searched quickly.
+# Each pattern begins with a set of two characters, so that a long text is searched quickly.
 _OPENING = re.compile(r"[{%](?:(?<=\{)|(?<=%)7B)result(?:=|%3D)", re.IGNORECASE)
 _COLON = re.compile(r"[:%](?:(?<=:)|(?<=%)3A)", re.IGNORECASE)
 _CLOSING = re.compile(r"[}%](?:(?<=\})|(?<=%)7D)", re.IGNORECASE)
 
 
 class _Reference(NamedTuple):
-    """A reference, and where in its text it stands."""
+    """A reference: where it stands in its text, the operation that it names, and the JSONPath."""
 
     start: int
     end: int
@@ -36,9 +36,9 @@ class _Reference(NamedTuple):
 
 
 def _references(text: str) -> Iterator[_Reference]:
-    """The references in *text*, from left to right; name and path are never empty, and no byte is read twice.
+    """Yields the references in *text* from left to right; name and path are never empty, and no byte is read twice.
 
-    Where no colon or no brace follows one opening, none follows a later opening either.
+    If no colon or no closing brace follows an opening, none follows a later opening either.
     """
     at = 0
     while opening := _OPENING.search(text, at):
@@ -52,17 +52,17 @@ def _references(text: str) -> Iterator[_Reference]:
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The operations that *text* refers to, each once."""
+    """Returns the names of the operations that *text* refers to, each once."""
     return tuple(dict.fromkeys(found.name for found in _references(text)))
 
 
 def has_too_many(text: str) -> bool:
-    """Whether *text* has more references than are followed here."""
+    """Returns whether *text* has more references than are filled in here."""
     return sum(1 for _found in _OPENING.finditer(text)) > MOST_IN_TEXT
 
 
 def can_be_followed(text: str) -> bool:
-    """Whether the paths of all references in *text* are known here; what others mean, only Graph can say."""
+    """Returns whether the paths of all references in *text* are understood; other paths are left to Graph."""
     try:
         for found in _references(text):
             jsonpath.find(found.path, None)
@@ -72,15 +72,15 @@ def can_be_followed(text: str) -> bool:
 
 
 def paths_in(text: str) -> tuple[tuple[str, str], ...]:
-    """Each reference in *text*: the operation that it names, and what of its answer."""
+    """Returns name and path of each reference in *text*."""
     return tuple((found.name, found.path) for found in _references(text))
 
 
 def fill(text: str, results: Mapping[str, Any]) -> str:
-    """*text* with its references to operations among *results* replaced; others stay for Graph. Raises BadPath.
+    """Returns *text* with references to operations in *results* filled in; others stay for Graph. Raises BadPath.
 
-    A value goes in percent-encoded, for it stands inside a query or a form; a text that is nothing but a reference to a
-    URL keeps that URL's own marks.
+    A value is percent-encoded, because it stands inside a query or a form; only a text that is one whole reference
+    takes the value as it is, for that may be a URL.
     """
     found = tuple(_references(text))
     is_whole = len(found) == 1 and not (text[: found[0].start] + text[found[0].end :]).strip()
@@ -88,7 +88,7 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     for reference in found:
         if reference.name not in results:
             continue
-        value = _joined(jsonpath.find(reference.path, results[reference.name], visits), visits)
+        value = _join_matches(jsonpath.find(reference.path, results[reference.name], visits), visits)
         grown += len(value)
         if grown > LONGEST_VALUE:
             raise jsonpath.BadPath(f"{reference.path} (more than {LONGEST_VALUE} characters)")
@@ -97,15 +97,15 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def _joined(matches: list[Any], visits: jsonpath.Visits) -> str:
-    """What was matched, with bare commas between."""
+def _join_matches(matches: list[Any], visits: jsonpath.Visits) -> str:
+    """Returns the matched values as text, joined with bare commas."""
     for match in matches:
         if isinstance(match, dict | list):
             for _node in jsonpath.nodes_in(match, visits):
                 pass
-    return ",".join(_plain(match) for match in matches if match is not None)
+    return ",".join(_as_text(match) for match in matches if match is not None)
 
 
-def _plain(value: Any) -> str:
-    """A matched value as it goes into a text: a string as it is, anything else as its JSON, in ASCII as Graph's is."""
+def _as_text(value: Any) -> str:
+    """Returns a matched value as text: a string as it is, anything else as JSON in ASCII, like Graph's."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""The application's batch on its way to Graph and back: operations made ready, replies made slots."""
+"""Writes an application's batch: its operations as they go to Graph, and the slots of the reply."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.batch import request as batch_request
 from proxy.core.batch import response as batch_response
+from proxy.core.batch.window import GRAPH_LIMIT
 from proxy.core.client_batch.operation import Envelope, Operation, depends_on
 from proxy.core.graph import lax_json, paging
 from proxy.core.graph.errors import read_error
@@ -20,8 +21,13 @@ from proxy.core.reply.render import jsonp
 from proxy.core.routing.target import without_transport
 
 
+def split_into_calls(places: Sequence[int]) -> list[Sequence[int]]:
+    """Returns the *places* of operations in parts of at most 50, as many as Graph takes in one call."""
+    return [places[start : start + GRAPH_LIMIT] for start in range(0, len(places), GRAPH_LIMIT)]
+
+
 def top_level(envelope: Envelope, items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameters of a call of the batch's own. Header fields are always asked for: ETags and usage stand there."""
+    """Returns the parameters of a batch call for *items*. It always asks for header fields, for ETags and usage."""
     return {
         **envelope.credential.parameters,
         **dict(envelope.extra),
@@ -30,26 +36,31 @@ def top_level(envelope: Envelope, items: Sequence[Mapping[str, Any]]) -> dict[st
     }
 
 
-def as_asked(
+def filled_operation(
     operation: Operation, relative_url: str, body: str, *, names: frozenset[str], named: bool
 ) -> dict[str, Any]:
-    """The operation as it goes on, filled in: it depends on *names* alone, and one that is *named* has to answer."""
+    """Returns *operation* with its references filled in; its dependencies are limited to *names*.
+
+    If another operation refers to it (*named*), Graph must not omit its response.
+    """
     item = {**operation.item, "relative_url": without_transport(relative_url)}
     if body:
         item["body"] = body
-    return _ordered(item, operation, names=names, named=named)
+    return _with_dependencies(item, operation, names=names, named=named)
 
 
-def as_read(operation: Operation, request: Request, *, names: frozenset[str], named: bool) -> dict[str, Any]:
-    """The read that *operation* is, in normal form and with what it is conditional on; else as `as_asked`."""
+def normal_operation(operation: Operation, request: Request, *, names: frozenset[str], named: bool) -> dict[str, Any]:
+    """Returns the plain read that *operation* is, in normal form and with its validator; else as `filled_operation`."""
     item: dict[str, Any] = {**batch_request.operation(request)}
     if operation.name:
         item["name"] = operation.name
-    return _ordered(item, operation, names=names, named=named)
+    return _with_dependencies(item, operation, names=names, named=named)
 
 
-def _ordered(item: dict[str, Any], operation: Operation, *, names: frozenset[str], named: bool) -> dict[str, Any]:
-    """*item* in its place among others: waiting for those of *names* that it depends on, told to speak if *named*."""
+def _with_dependencies(
+    item: dict[str, Any], operation: Operation, *, names: frozenset[str], named: bool
+) -> dict[str, Any]:
+    """Returns *item* with its dependencies limited to *names*, and with a response on success if it is *named*."""
     item.pop("depends_on", None)
     if kept := [name for name in depends_on(operation.item) if name in names]:
         item["depends_on"] = kept[0] if len(kept) == 1 else kept
@@ -59,13 +70,13 @@ def _ordered(item: dict[str, Any], operation: Operation, *, names: frozenset[str
 
 
 def files_of(item: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts that an operation attaches: a comma list (Meta's pages), or an object (Meta's Java SDK)."""
+    """Returns the names of an operation's attached files: a comma list (Meta's pages), or an object (its Java SDK)."""
     given = item.get("attached_files") or item.get("attachedFiles") or ""
     names = given.values() if isinstance(given, dict) else str(given).split(",")
     return tuple(str(name).strip() for name in names if str(name).strip())
 
 
-# --- the way back ----------------------------------------------------------------------------------------------------
+# --- the reply -------------------------------------------------------------------------------------------------------
 
 Slot = dict[str, Any] | None
 
@@ -73,63 +84,65 @@ _OUTER = frozenset({"date", "server", "connection", "server-timing"}) | headers.
 
 
 def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
-    """*reply* as Graph tells it inside a batch: the body a string, null on 304, JSON called text/javascript.
+    """Returns *reply* as a slot, as Graph writes it: the body a string, null on 304, JSON typed text/javascript.
 
-    A redirect has no body at all (a slot seen by arsduo/koala).
+    A redirect has no body (a slot seen by arsduo/koala).
     """
-    told: dict[str, Any] = {"code": reply.status}
+    slot_dict: dict[str, Any] = {"code": reply.status}
     if include_headers:
         fields = headers.without(reply.headers, _OUTER)
-        told["headers"] = [{"name": _spelled(name), "value": _script_type(name, value)} for name, value in fields]
+        slot_dict["headers"] = [
+            {"name": _graph_spelling(name), "value": _script_type(name, value)} for name, value in fields
+        ]
     if reply.body or not headers.is_redirect(reply.status):
-        told["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
-    return told
+        slot_dict["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
+    return slot_dict
 
 
 def slot_as_received(
-    told: Mapping[str, Any], links: Callable[[bytes], bytes], *, include_headers: bool
+    slot_dict: Mapping[str, Any], links: Callable[[bytes], bytes], *, include_headers: bool
 ) -> dict[str, Any]:
-    """A slot of Graph's own, its links led back by *links*."""
-    kept = {name: value for name, value in told.items() if include_headers or name != "headers"}
+    """Returns a slot of Graph's with *links* applied to its body."""
+    kept = {name: value for name, value in slot_dict.items() if include_headers or name != "headers"}
     if isinstance(body := kept.get("body"), str):
         kept["body"] = links(paging.as_asked_alone(lax_json.text(body))).decode()
     return kept
 
 
 def bad_path(path: str) -> dict[str, Any]:
-    """The slot of an operation with a reference that nobody can follow."""
+    """Returns the slot of an operation whose reference has an invalid *path*."""
     reply = reply_of(BadRequest(f"{path} is no JSONPath that can be followed"))
     return slot(reply, include_headers=True)
 
 
-def is_unanswered(told: object) -> bool:
-    """Whether Graph left this slot out: null, aborted with its batch, or in trouble of Graph's own."""
-    if not isinstance(told, dict):
+def is_unanswered(slot_dict: object) -> bool:
+    """Returns whether a slot is worth a retry: null, aborted with its batch, or an error on Graph's side."""
+    if not isinstance(slot_dict, dict):
         return True
-    status, error = told.get("code"), read_error(str(told.get("body")).encode("utf-8", "replace"))
-    return batch_response.is_worth_another_call(status if isinstance(status, int) else 0, error)
+    status, error = slot_dict.get("code"), read_error(str(slot_dict.get("body")).encode("utf-8", "replace"))
+    return batch_response.is_worth_a_retry(status if isinstance(status, int) else 0, error)
 
 
 def is_refusal(answer: Reply, envelope: Envelope) -> bool:
-    """Whether Graph refuses the batch as a whole, in its own words; anything else that is no array is trouble."""
+    """Returns whether *answer* is Graph's own refusal of the batch as a whole."""
     is_told_so = answer.status >= 400 or dict(envelope.extra).get("suppress_http_code")
     return bool(is_told_so) and answer.status < 500 and read_error(answer.body) is not None
 
 
-def is_success(told: object) -> bool:
-    """Whether others may build on this slot."""
-    return isinstance(told, dict) and told.get("code") == 200
+def is_success(slot_dict: object) -> bool:
+    """Returns whether references to this slot can be filled in: its code is 200."""
+    return isinstance(slot_dict, dict) and slot_dict.get("code") == 200
 
 
-def is_quiet(told: object) -> bool:
-    """Whether this slot may be left out where nobody wants to hear of success: it tells of no failure."""
-    return isinstance(told, dict) and isinstance(code := told.get("code"), int) and code < 400
+def is_quiet(slot_dict: object) -> bool:
+    """Returns whether this slot may be omitted under `omit_response_on_success`: its code is below 400."""
+    return isinstance(slot_dict, dict) and isinstance(code := slot_dict.get("code"), int) and code < 400
 
 
-def outer(slots: Sequence[Slot], callback: str, told: Headers) -> Reply:
-    """The reply around *slots*, with what Graph *told* around them."""
+def outer(slots: Sequence[Slot], callback: str, slot_dict: Headers) -> Reply:
+    """Returns the reply to a batch with *slots*, and with the fields that Graph gave to the batch."""
     body = lax_json.encode(slots)
-    fields = (*headers.without(headers.passed_out(told), _OF_A_BODY), *_UNCACHED)
+    fields = (*headers.without(headers.passed_out(slot_dict), _ABOUT_ONE_BODY), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:
@@ -137,14 +150,14 @@ def outer(slots: Sequence[Slot], callback: str, told: Headers) -> Reply:
     return Reply(200, (("Content-Type", headers.JSON_TYPE), *fields), body)
 
 
-def told_around(reply: Reply, *, same_version: bool) -> Headers:
-    """What Graph's reply to one read shows of the fields that it gives a batch as a whole, of the *same_version*."""
+def fields_around_batch(reply: Reply, *, same_version: bool) -> Headers:
+    """Returns the fields of a reply to one read that a batch reply has too; the version only if it is the same."""
     names = headers.OF_ANY_REPLY | headers.TRACE | ({"facebook-api-version"} if same_version else frozenset())
     return headers.pick(reply.headers, names)
 
 
 def refused_batch(reply: Reply, callback: str) -> Reply:
-    """*reply* as Graph's answer to the batch as a whole: the error alone, without what one read wanted around it."""
+    """Returns *reply*, the refusal of one operation, as Graph's refusal of the batch: the error alone."""
     if read_error(reply.body) is None:
         is_array = bool(callback) and reply.body.lstrip().startswith(b"[")
         return replace(reply, body=jsonp(reply.body, callback)) if is_array else reply
@@ -155,7 +168,7 @@ def refused_batch(reply: Reply, callback: str) -> Reply:
     return replace(reply, headers=(*fields, ("Content-Type", kind)), body=jsonp(body, callback) if callback else body)
 
 
-_OF_A_BODY = frozenset({"content-type", "etag", "last-modified", "cache-control", "pragma", "expires"})
+_ABOUT_ONE_BODY = frozenset({"content-type", "etag", "last-modified", "cache-control", "pragma", "expires"})
 
 _UNCACHED = (
     ("Cache-Control", "private, no-cache, no-store, must-revalidate"),
@@ -185,10 +198,10 @@ _SPELLING = {
         "X-Page-Usage",
     )
 }
-"""How Graph spells names inside a batch, where clients compare them as they stand; on a direct reply it may not."""
+"""Graph's spelling of field names inside a batch, where clients compare them case by case."""
 
 
-def _spelled(name: str) -> str:
+def _graph_spelling(name: str) -> str:
     return _SPELLING.get(name.lower(), name)
 
 

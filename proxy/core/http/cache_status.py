@@ -26,7 +26,7 @@ _NEVER_SENT = frozenset(
 )
 
 
-def mode_words(reply: Reply, wishes: CacheDirectives) -> Headers:
+def status_fields(reply: Reply, wishes: CacheDirectives) -> Headers:
     """The fields that say how *reply* came about: Age, Cache-Status and Server-Timing."""
     age = (("Age", str(int(reply.age))),) if reply.age is not None else ()
     timing = server_timing(reply.window_s, reply.upstream_s)

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from proxy.core.graph import paging
 from proxy.core.http import headers
 from proxy.core.http.cache_control import matches
-from proxy.core.http.cache_status import ASKED_NOW, NAME, mode_words, server_timing
+from proxy.core.http.cache_status import ASKED_NOW, NAME, server_timing, status_fields
 from proxy.core.model import NO_DIRECTIVES, Headers, Reply
 from proxy.core.reply.field_order import in_order
 from proxy.core.routing.classify import Read
@@ -21,12 +21,12 @@ class LinkOrigin(msgspec.Struct, frozen=True, gc=False):
     hosts: frozenset[str]
 
 
-LINKS_AS_THEY_ARE = LinkOrigin("", frozenset())
+LINKS_UNCHANGED = LinkOrigin("", frozenset())
 
 
 def render(read: Read, reply: Reply, link_origin: LinkOrigin, newest_usage: Headers) -> Reply:
     """*reply* with all that depends on this one caller. What is held and shared stays as Graph gave it."""
-    fields = (*_with_usage(reply, newest_usage), *mode_words(reply, read.request.directives))
+    fields = (*_with_usage(reply, newest_usage), *status_fields(reply, read.request.directives))
     if reply.status == 200 and is_known(read.request.directives.if_none_match, reply):
         return replace(reply, status=304, headers=headers.without(fields, frozenset({"content-length"})), body=b"")
     if reply.header("content-encoding"):
@@ -52,7 +52,7 @@ def jsonp(body: bytes, callback: str) -> bytes:
 
 def bare(reply: Reply) -> Reply:
     """*reply* where no read stands behind it: an error of ours about a message that was not understood, or a stream."""
-    return replace(reply, headers=(*reply.headers, *mode_words(reply, NO_DIRECTIVES)))
+    return replace(reply, headers=(*reply.headers, *status_fields(reply, NO_DIRECTIVES)))
 
 
 def passthrough_status(reason: str, *, writes: bool, trouble: str = "") -> Headers:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
-from proxy.core.client_batch.operation import Envelope, asked_by
+from proxy.core.client_batch.operation import Envelope, credential_and_target
 from proxy.core.client_batch.references import can_be_followed
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
@@ -102,7 +102,9 @@ class ClientBatches:
             asked = read.request
             return self.byway.returns(self.byway.asker(asked.credential, asked.path, asked.query))
         operation = envelope.operations[at]
-        return self.byway.returns(self.byway.asker(*asked_by(operation.relative_url, operation.body, envelope)))
+        return self.byway.returns(
+            self.byway.asker(*credential_and_target(operation.relative_url, operation.body, envelope))
+        )
 
     async def _one_by_one(
         self, slots: ClientBatchSlots, ordered: ClientBatchCalls, reads: Sequence[Read | Bypass]

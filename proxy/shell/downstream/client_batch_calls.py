@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from proxy.core.batch import response as batch_response
-from proxy.core.batch import window
 from proxy.core.client_batch import operation as client_batch_operation
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
@@ -107,17 +106,16 @@ class ClientBatchCalls:
 
         Once a part has been answered, trouble with a later one stands in that one's slots alone.
         """
-        for start in range(0, len(places), window.GRAPH_LIMIT):
-            part = places[start : start + window.GRAPH_LIMIT]
+        for number, part in enumerate(client_batch_slots.split_into_calls(places)):
             try:
                 refusal = await self._perform(part)
             except errors.SidecarError as error:
-                if start == 0 or isinstance(error, errors.Large):
+                if number == 0 or isinstance(error, errors.Large):
                     raise
                 refusal = errors.reply_of(error)
             if refusal is None:
                 continue
-            if start == 0:
+            if number == 0:
                 return refusal
             for at in part:
                 self._slots.tell(at, client_batch_slots.slot(refusal, include_headers=True))
@@ -179,10 +177,10 @@ class ClientBatchCalls:
         read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
         if isinstance(read, Read):
             return await self._ready_read(at, read, names)
-        item = client_batch_slots.as_asked(operation, url, body, names=names, named=at in slots.referred)
+        item = client_batch_slots.filled_operation(operation, url, body, names=names, named=at in slots.referred)
         if not read.writes:
-            return self._ready_other(at, item, *client_batch_operation.asked_by(url, body, slots.envelope))
-        who, _, _ = client_batch_operation.asked_by(url, body, slots.envelope)
+            return self._ready_other(at, item, *client_batch_operation.credential_and_target(url, body, slots.envelope))
+        who, _, _ = client_batch_operation.credential_and_target(url, body, slots.envelope)
         return _Ready(at, item, writes=True, written=client_batch_operation.written_nodes(url, body), who=who)
 
     async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready | None:
@@ -200,7 +198,7 @@ class ClientBatchCalls:
             return None
         if named:
             inquiry = replace(inquiry, request=inquiry.request.with_validator(""))
-        item = client_batch_slots.as_read(operation, inquiry.request, names=names, named=named)
+        item = client_batch_slots.normal_operation(operation, inquiry.request, names=names, named=named)
         return _Ready(at, item, writes=False, read=read, inquiry=inquiry, asker=asker, probes=probes)
 
     def _ready_other(self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str) -> _Ready | None:
@@ -286,7 +284,7 @@ class ClientBatchCalls:
             self._byway.unheard(one.probes)
             return
         url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
-        who, path, query = client_batch_operation.asked_by(url, body, self._slots.envelope)
+        who, path, query = client_batch_operation.credential_and_target(url, body, self._slots.envelope)
         self._byway.heard(who, reply, path, query, one.probes)
         if one.read is None:
             self._told(one, reply)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from proxy.core.client_batch import slots
-from proxy.core.client_batch.operation import Envelope, Operation, is_normal, plain_read
+from proxy.core.client_batch.operation import Envelope, Operation, is_in_normal_form, plain_read
 from proxy.core.client_batch.references import fill
 from proxy.core.client_batch.slots import Slot
 from proxy.core.graph import lax_json, paging
@@ -94,7 +94,7 @@ class ClientBatchSlots:
         found = plain_read(self.operation(at), relative_url, self.envelope, self._hosts, self._rules)
         if isinstance(found, Read) and not again and at in self.referred and found.request.directives.if_none_match:
             return Bypass("conditional", writes=False)  # what becomes of those that name a 304, Graph shall say
-        if isinstance(found, Read) and not again and at in self._quoted and not is_normal(relative_url):
+        if isinstance(found, Read) and not again and at in self._quoted and not is_in_normal_form(relative_url):
             return Bypass("order", writes=False)
         return Bypass("callback", writes=False) if isinstance(found, Read) and found.callback else found
 
@@ -123,7 +123,7 @@ class ClientBatchSlots:
             reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
         dressed = self._reader.render(read, reply, self.bills[at], self._way_in, seconds)
         if reply.mode is not Mode.FAILED:
-            told = slots.told_around(dressed, same_version=read.request.version == self.envelope.version)
+            told = slots.fields_around_batch(dressed, same_version=read.request.version == self.envelope.version)
             self._around = max(told, self._around, key=len)
             self._tells_usage |= bool(reply.usage_of_top)
         self._told[at] = slots.slot(dressed, include_headers=self.envelope.include_headers)

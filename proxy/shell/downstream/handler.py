@@ -202,7 +202,7 @@ class DownstreamHandler:
         """Links lead back the way the caller came; one that calls Graph by its own name comes back by itself."""
         host = head.headers.get("host", "")
         if not self.rewrite_links or not routing_target.is_authority(host) or self.hosts.by_name(head):
-            return render.LINKS_AS_THEY_ARE
+            return render.LINKS_UNCHANGED
         return render.LinkOrigin(f"{message.scheme}://{host}", self.hosts.linked)
 
 

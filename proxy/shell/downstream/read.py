@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from proxy.core.cache.key import Keys
-from proxy.core.client_batch.operation import Envelope, Operation, asked_by
+from proxy.core.client_batch.operation import Envelope, Operation, credential_and_target
 from proxy.core.http import errors
 from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota.descriptors import QuotaSubject
@@ -56,7 +56,7 @@ class ReadHandler:
 
     def operation_bill(self, operation: Operation, envelope: Envelope) -> RequestCost:
         """The bill of one *operation* of the application's own batch."""
-        who, path, query = asked_by(operation.relative_url, operation.body, envelope)
+        who, path, query = credential_and_target(operation.relative_url, operation.body, envelope)
         return self.telemetry.asked(path, query, self.keys.fingerprint(who))
 
     def render(self, read: Read, reply: Reply, bill: RequestCost, way_in: render.LinkOrigin, seconds: float) -> Reply:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import HttpVersion11, web
 
-from proxy.core.client_batch.parse import how_many, may_hold_batch
+from proxy.core.client_batch.parse import calls_in_batch, may_hold_batch
 from proxy.core.memory.budget import Share
 from proxy.core.routing import query
 from proxy.core.routing import target as routing_target
@@ -57,7 +57,7 @@ async def operations(head: Head, body: bytes) -> int:
     if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
         return 1
     form = await read_form(body, head.headers)
-    return how_many(form.parameters.get("batch", in_query) if form else in_query)
+    return calls_in_batch(form.parameters.get("batch", in_query) if form else in_query)
 
 
 async def go_on(message: web.BaseRequest) -> AsyncIterator[bytes]:

@@ -152,7 +152,7 @@ class BatchQueue:
         """Queue *waiting*. Raises Overloaded."""
         owner, limits = owner_of(waiting.request.credential), self._limits()
         waited = self._queue.waited(owner, self._may, waiting.since) if self._is_in_line else 0.0
-        if refusal := window.refusal(len(self._queue), waited - self._window, limits):
+        if refusal := window.queue_refusal(len(self._queue), waited - self._window, limits):
             raise Overloaded(refusal)
         self._queue.add(waiting, owner, waiting.since)
         self._set_alarm()
@@ -186,7 +186,9 @@ class BatchQueue:
     def look(self, now: float) -> None:
         """Let go of those who have waited for a place as long as they may."""
         limits = self._limits()
-        fail_all(self._queue.late(now - limits.queue_s - self._window), Overloaded(window.waited_out(limits)))
+        fail_all(
+            self._queue.late(now - limits.queue_s - self._window), Overloaded(window.queue_timeout_message(limits))
+        )
         self._rest_if_empty()
 
     @property

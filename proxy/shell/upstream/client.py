@@ -170,7 +170,7 @@ def _check_single(answer: Http1Response) -> None:
 
 def _check_conditional(answer: Http1Response) -> None:
     """Raises Nonsense where *answer* is what a batch gets."""
-    if batch_response.is_of_batch(answer.body):
+    if batch_response.is_batch_array(answer.body):
         raise Nonsense("Graph answered a single call with the reply to a batch")
 
 

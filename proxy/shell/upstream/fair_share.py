@@ -170,7 +170,7 @@ class _Line:
         places = self._places
         if not is_patient:
             waited = self._queue.waited(owner, places.shares.may_take, places.clock())
-            if refusal := window.refusal(len(self._queue), waited, places.limits):
+            if refusal := window.queue_refusal(len(self._queue), waited, places.limits):
                 raise Overloaded(refusal)
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
         self._queue.add(place, owner, inf if is_patient else places.clock())
@@ -206,4 +206,4 @@ class _Line:
     def look(self, now: float) -> None:
         for place in self._queue.late(now - self._places.limits.queue_s):
             if not place.done():
-                place.set_exception(Overloaded(window.waited_out(self._places.limits)))
+                place.set_exception(Overloaded(window.queue_timeout_message(self._places.limits)))

@@ -13,7 +13,7 @@ from proxy.core.http import cdn_loop, headers
 from proxy.core.http.cache_status import NAME
 from proxy.core.model import Headers
 from proxy.core.reply.passed_links import accepted
-from proxy.core.reply.render import LINKS_AS_THEY_ARE, LinkOrigin
+from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
 from proxy.shell.http.protocol import is_last
 from proxy.shell.http.request_body import go_on
 from proxy.shell.upstream.client import UpstreamOptions, exchange, translated
@@ -53,7 +53,7 @@ class Passthrough:
         left: Left,
         answered: Callable[[int, Headers], None],
         before_reply: Callable[[], Awaitable[None]] | None = None,
-        way_in: LinkOrigin = LINKS_AS_THEY_ARE,
+        way_in: LinkOrigin = LINKS_UNCHANGED,
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
@@ -80,7 +80,7 @@ class Passthrough:
                     patience.wait_for_caller()
                     await before_reply()
                     patience.wait_for_graph()
-                links = LINKS_AS_THEY_ARE if message.method == "HEAD" else way_in
+                links = LINKS_UNCHANGED if message.method == "HEAD" else way_in
                 told_on = await led_back(answer, links, patience.wait_for_graph)
                 return await _send_on(message, answer, told_on, extra, patience)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.batch.fair_share import FairQueue, Kind, Shares
-from proxy.core.batch.window import Limits, refusal
+from proxy.core.batch.window import Limits, queue_refusal
 
 
 def filled(shares: Shares, kind: Kind, owner: str) -> int:
@@ -54,7 +54,7 @@ def test_shares_add_up(count: int, moves: list[tuple[Kind, str, bool]]) -> None:
         assert 0 <= shares.free == count - len(held)
     for gone in held:
         shares.give_back(gone[0], gone[1])
-    assert shares._held == {}
+    assert shares._taken == {}
 
 
 def queue(*items: str) -> FairQueue[str]:
@@ -118,7 +118,7 @@ def test_who_leaves_leaves_no_trace() -> None:
     """A queue holds nothing of what is gone."""
     made = queue("a1", "b1")
     assert [made.discard(item) for item in ("a1", "a1", "b1")] == [True, False, True]
-    assert made._lines == {}
+    assert made._queues == {}
 
 
 @pytest.mark.parametrize(
@@ -127,5 +127,5 @@ def test_who_leaves_leaves_no_trace() -> None:
 )
 def test_a_queue_is_bounded_by_count_and_by_time(queued: int, waited: float, word: str) -> None:
     """A newcomer is told at once where it would wait too long, as the one before it does."""
-    told = refusal(queued, waited, Limits(queue=10, queue_s=2.0)).replace(")", " ")
+    told = queue_refusal(queued, waited, Limits(queue=10, queue_s=2.0)).replace(")", " ")
     assert (word in told) if word else not told

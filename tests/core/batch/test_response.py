@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.batch import response as batch_response
-from proxy.core.batch.request import LEADS_TRIED, LeadTokens, encode, relative_url
+from proxy.core.batch.request import MOST_LEAD_TOKENS, LeadTokens, encode, relative_url
 from proxy.core.batch.response import BatchFailure, Outcomes, resolve
 from proxy.core.batch.window import Limits, due, group_of
 from proxy.core.client_batch import slots as client_batch_slots
@@ -368,10 +368,10 @@ def test_a_refused_token_on_top() -> None:
     """The others ride again under another credential, and so does the refused one, to get its own 190 in its slot."""
     mixed = [*reads(2), *reads(1, who=BOB)]
     refused = outer(failed(190), 400)
-    for attempt in range(LEADS_TRIED):
+    for attempt in range(MOST_LEAD_TOKENS):
         told = resolve(mixed, ANN, refused, attempt)
         assert told == Outcomes({}, batches=((0, 1, 2),), refused_lead=Blame.TOKEN, cause="token")
-    assert resolve(mixed, ANN, refused, LEADS_TRIED) == Outcomes(
+    assert resolve(mixed, ANN, refused, MOST_LEAD_TOKENS) == Outcomes(
         {}, singles=(0, 1, 2), refused_lead=Blame.TOKEN, cause="token"
     )
     assert resolve(reads(2), ANN, refused, 0) == Outcomes({}, singles=(0, 1), refused_lead=Blame.TOKEN, cause="token")
@@ -413,14 +413,14 @@ batches = st.lists(
 )
 
 
-@given(batches, answers, st.integers(0, LEADS_TRIED + 1))
+@given(batches, answers, st.integers(0, MOST_LEAD_TOKENS + 1))
 def test_everyone_has_one_fate(asked: list[Request], answer: Reply | BatchFailure, attempt: int) -> None:
     """Whatever Graph answers, each read gets one reply, or is asked once more, and nobody is asked for ever."""
     told = resolve(asked, ANN, answer, attempt)
     fates = [*told.replies, *told.singles, *(at for part in told.batches for at in part)]
     assert sorted(fates) == list(range(len(asked)))
     assert all(told.batches)
-    assert not told.batches or attempt < LEADS_TRIED
+    assert not told.batches or attempt < MOST_LEAD_TOKENS
     assert bool(told.cause) or len(told.replies) == len(asked)
 
 

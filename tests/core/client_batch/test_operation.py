@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from proxy.core.client_batch.operation import asked_by, plain_read, written_nodes
+from proxy.core.client_batch.operation import credential_and_target, plain_read, written_nodes
 from proxy.core.model import Credential
 from proxy.core.routing.classify import Bypass, Read
-from tests.core.samples import HOSTS, NO_RULES, ONE, as_read, envelope, plain
+from tests.core.samples import HOSTS, NO_RULES, ONE, envelope, normal_operation, plain
 
 # --- the read that it is ----------------------------------------------------------------------------------------------
 
@@ -30,12 +30,12 @@ from tests.core.samples import HOSTS, NO_RULES, ONE, as_read, envelope, plain
 )
 def test_the_read_that_an_operation_is(url: str, target: str) -> None:
     """With or without slash or version, with its own token or the batch's: it is the read that a GET of it is."""
-    assert as_read({"relative_url": url}) == plain(target)
+    assert normal_operation({"relative_url": url}) == plain(target)
 
 
 def test_without_a_version_anywhere() -> None:
     """What is asked without a version stays without one."""
-    assert as_read(ONE, "/") == plain("/1?access_token=TOP")
+    assert normal_operation(ONE, "/") == plain("/1?access_token=TOP")
 
 
 def test_a_vouched_token_lends_its_proof() -> None:
@@ -79,7 +79,7 @@ def test_the_language_of_the_call_is_that_of_its_operations() -> None:
 )
 def test_what_is_no_plain_read(*, item: dict[str, Any], reason: str, writes: bool) -> None:
     """What is more, or other, than a read of JSON goes to Graph in the batch's own call; a write is known for one."""
-    assert as_read(item) == Bypass(reason, writes=writes)
+    assert normal_operation(item) == Bypass(reason, writes=writes)
 
 
 @pytest.mark.parametrize("url, writes", [("{result=a:$.id}", False), ("{result=a:$.id}?method=delete", True)])
@@ -91,7 +91,7 @@ def test_a_read_that_is_not_known_yet(*, url: str, writes: bool) -> None:
 
 def test_a_read_with_an_empty_body() -> None:
     """Clients that send `body` with everything get their reads held like anybody's."""
-    assert as_read({**ONE, "body": "", "name": "n"}) == plain("/v25.0/1?access_token=TOP")
+    assert normal_operation({**ONE, "body": "", "name": "n"}) == plain("/v25.0/1?access_token=TOP")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_a_write_changes(url: str, body: str, nodes: tuple[str, ...]) -> No
 )
 def test_whose_write_it_is(url: str, body: str, token: str) -> None:
     """An operation writes with its own token, wherever that stands, or with the batch's."""
-    assert asked_by(url, body, envelope(ONE))[0].token == token
+    assert credential_and_target(url, body, envelope(ONE))[0].token == token
 
 
 @pytest.mark.parametrize("step", [".data[0]", ".data.*", "[0]", ".data", ".data[0:1]"])

@@ -19,7 +19,7 @@ from proxy.core.routing.classify import Bypass, Read
 from proxy.emulator.language import loose_json
 from proxy.emulator.language import operations as language_operations
 from proxy.emulator.language.errors import GraphError
-from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, NO_RULES, ONE, as_read, envelope, head, only
+from tests.core.samples import GRAPH, HOSTS, INSTAGRAM, NO_RULES, ONE, envelope, head, normal_operation, only
 
 # --- may it be a batch at all -----------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ def test_header_fields_in_three_shapes(given: object) -> None:
     assert operation.headers == {"if-none-match": TAG}
     judged = {name: value for name, value in language_operations.item_headers(given).items() if name}
     assert operation.headers == judged
-    read = as_read({**ONE, "headers": given})
+    read = normal_operation({**ONE, "headers": given})
     assert isinstance(read, Read)
     assert read.request.directives.if_none_match == TAG
 

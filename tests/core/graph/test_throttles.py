@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.core.batch.response import is_worth_another_call
+from proxy.core.batch.response import is_worth_a_retry
 from proxy.core.graph.errors import Blame, GraphError, blame, is_trouble
 from proxy.core.graph.throttles import THROTTLED, LimitScope, throttle_meaning, usual_code
 from proxy.core.model import Reply
@@ -19,7 +19,7 @@ def test_whatever_asks_knows_every_code(code: int) -> None:
     assert throttle(reply) is not None
     assert blame(400, body) is Blame.QUOTA
     assert is_trouble(reply)
-    assert not is_worth_another_call(500, GraphError(code))
+    assert not is_worth_a_retry(500, GraphError(code))
 
 
 @pytest.mark.parametrize("limit", [limit for limit in LimitScope if limit is not LimitScope.TOKEN])
