@@ -175,6 +175,21 @@ def test_a_mounted_file_beats_the_image(start: Start, graph: Container, tmp_path
     assert origins["drain_s"].endswith("defaults.toml")
 
 
+def test_a_changed_file_is_taken_while_it_runs(start: Start, graph: Container, tmp_path: Path) -> None:
+    """As a ConfigMap is: the folder is mounted, a variable names the file, a command inside has it read again."""
+    tmp_path.chmod(0o755)
+    file = tmp_path / "graph-sidecar.toml"
+    file.write_text("[cache]\nfresh_s = 0\n")
+    named = ("--env", "GRAPH_SIDECAR_CONFIG=/etc/graph-sidecar/graph-sidecar.toml")
+    ours = start(*_beside(graph), *LOCKED, "--volume", f"{tmp_path}:/etc/graph-sidecar:ro", *named)
+    ours.until_ready()
+    (tmp_path / "new").write_text("[cache]\nfresh_s = 60\n")
+    (tmp_path / "new").rename(file)
+    assert ours.run("graph-sidecar", "reload") == "reloaded: cache.fresh_s"
+    _mode(ours, "/v25.0/me")
+    assert _mode(ours, "/v25.0/me").startswith("hit")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -67,9 +68,11 @@ def made_tree(folder: Path) -> Path:
         "--dest",
         str(wheels),
     ]
-    subprocess.run(
-        [".venv/bin/python", "-m", *fetch, "--require-hashes", "-r", "requirements/run.txt"], cwd=ROOT, check=True
-    )
+    # Markers speak of the Python that fetches, which may be newer than the tree's.
+    pins = re.sub(r" ; python_full_version [^\\]*", " ", (ROOT / "requirements" / "run.txt").read_text())
+    (tree / "root" / "pins.txt").write_text(pins)
+    words = [".venv/bin/python", "-m", *fetch, "--require-hashes", "-r", str(tree / "root" / "pins.txt")]
+    subprocess.run(words, cwd=ROOT, check=True)
     steps = """
     rm -rf /opt/graph-sidecar
     python3 -m venv /opt/graph-sidecar
