@@ -21,6 +21,10 @@ STATS: dict[str, Any] = {
     "bytes_avoided": 45_600_000,
     "round_trips_avoided": 920,
     "slots_per_batch": {"1": 20, "2": 30, "12": 60, "50": 10},
+    "lanes": {
+        "quick": {"batches": 110, "slots": 1280, "upstream_p50_ms": 43.0, "upstream_p99_ms": 90.0},
+        "slow": {"batches": 10, "slots": 20, "upstream_p50_ms": 2100.0, "upstream_p99_ms": 2400.0},
+    },
     "asked_again": {"slot": 3},
     "client_batches": {"batches": 2, "operations": 60},
     "webhooks": {"heard": 7, "forged": 0, "refused": 0, "events": 9},

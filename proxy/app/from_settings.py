@@ -67,7 +67,9 @@ def limits(settings: Settings) -> Limits:
     """How large batches are and how long a read waits for one."""
     batch = settings.batch
     by_token = batch.group == "token"
-    return Limits(batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token, batch.queue_s)
+    return Limits(
+        batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token, batch.queue_s, batch.lanes
+    )
 
 
 def stages(settings: Settings) -> Stages:

@@ -145,6 +145,7 @@ class Reply(Redacted, frozen=True, gc=False):
     upstream_s: float | None = None  # seconds spent waiting for Graph
     usage_of_top: Headers = ()  # usage headers of the batch that it came in; they are about the top-level token
     batch: str = ""  # the name that logs and traces give to the batch that it came in
+    lane: str = ""  # the name of the lane of that batch
     avoided: tuple[tuple[str, int], ...] = ()  # calls avoided, by cause, where the mode does not tell
 
     @property

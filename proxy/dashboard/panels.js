@@ -237,6 +237,8 @@ export function facts(stats) {
       ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Perhaps counted', count(calls.uncertain)], ['Batches', count(calls.batches)],
       ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
     ],
+    'Batches by speed': Object.entries(stats.lanes ?? {}).map(([lane, { batches, slots, upstream_p99_ms: p99 }]) => (
+      [lane, `${count(batches)}, ${amount(slots / batches)} slots each, Graph’s p99 ${milliseconds(p99)}`])),
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
     'Held back for quota': [
       ...Object.entries(stats.paced).map(([pools, { reads, s }]) => [`Paced, ${KINDS[pools] ?? pools}`, `${count(reads)} reads, ${duration(s)}`]),

@@ -112,6 +112,10 @@ class BatchSettings(Section):
         description="shared: one batch may hold several tokens, each slot with its own; token: a batch holds the "
         "reads of one token",
     )
+    lanes: bool = Field(
+        default=True,
+        description="whether slow and quick routes, as is learned from their calls, are kept in batches of their own",
+    )
 
 
 class MergeSettings(Section):

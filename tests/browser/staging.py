@@ -31,6 +31,7 @@ NO_READS = {
     "bytes_avoided": 0,
     "round_trips_avoided": 0,
     "slots_per_batch": {},
+    "lanes": {},
 }
 
 

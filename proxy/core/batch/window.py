@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import msgspec
 from msgspec.structs import replace
 
+from proxy.core.batch.lanes import Lane
 from proxy.core.model import Request
 
 GRAPH_LIMIT = 50
@@ -25,6 +26,7 @@ class Limits(msgspec.Struct):
     queue: int = 10_000
     by_token: bool = False  # whether a batch holds reads of one token only
     queue_s: float = 2.0
+    lanes: bool = True  # whether a batch holds reads of routes of one speed only
 
     def replace(self, other: Limits) -> None:
         """Take over the values of *other*."""
@@ -34,13 +36,13 @@ class Limits(msgspec.Struct):
 
 def merge_limits(limits: Limits) -> Limits:
     """Returns the limits of the merge queue: full batches, and a window that does not widen with calls in flight."""
-    return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue)
+    return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue, lanes=False)
 
 
-def group_of(request: Request, limits: Limits) -> Hashable:
-    """Returns what requests must have in common to share a batch: all that the batch call states once."""
+def group_of(request: Request, limits: Limits, lane: Lane | None = None) -> Hashable:
+    """Returns what requests must have in common to share a batch: all that the batch call states once, and the lane."""
     token = request.credential.token if limits.by_token and request.credential else ""
-    return request.host, request.language, token
+    return request.host, request.language, token, lane
 
 
 def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) -> float | None:

@@ -29,7 +29,7 @@ _NEVER_SENT = frozenset(
 def status_fields(reply: Reply, wishes: CacheDirectives) -> Headers:
     """The fields that say how *reply* came about: Age, Cache-Status and Server-Timing."""
     age = (("Age", str(int(reply.age))),) if reply.age is not None else ()
-    timing = server_timing(reply.window_s, reply.upstream_s)
+    timing = server_timing(reply.window_s, reply.upstream_s, reply.lane)
     return (*age, ("Cache-Status", cache_status(reply, wishes)), ("Server-Timing", timing))
 
 
@@ -62,6 +62,7 @@ def _forwarding(reply: Reply, wishes: CacheDirectives) -> list[str]:
             return [wanted or "fwd=uri-miss"]
 
 
-def server_timing(window_s: float | None, upstream_s: float | None) -> str:
-    """Server-Timing (W3C), in milliseconds."""
-    return f"window;dur={(window_s or 0) * 1000:.1f}, upstream;dur={(upstream_s or 0) * 1000:.1f}"
+def server_timing(window_s: float | None, upstream_s: float | None, lane: str = "") -> str:
+    """Server-Timing (W3C), in milliseconds, and the lane of the batch that the reply came in."""
+    rode = f", lane;desc={lane}" if lane else ""
+    return f"window;dur={(window_s or 0) * 1000:.1f}, upstream;dur={(upstream_s or 0) * 1000:.1f}{rode}"

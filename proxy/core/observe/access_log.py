@@ -56,6 +56,7 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     etag: bool = True  # whether the answer has an ETag of Graph's
     detail: str = ""
     batch: str = ""
+    lane: str = ""  # of the batch: the speed of its routes
     behind: bool = False  # asked behind a reply, and nobody's
     calls: int = 1
     avoided: int = 0
@@ -167,6 +168,7 @@ def of_read(
         etag=etag != "",
         detail=reply.detail,
         batch=reply.batch,
+        lane=reply.lane,
         behind=behind,
         calls=outcome.calls,
         avoided=outcome.avoided,

@@ -25,7 +25,7 @@ _WORD = re.compile(r"[a-z][a-z_]{0,39}[0-9]?")
 def template(path: str) -> str:
     """The route of *path* (unversioned, in normal form): `/act_1/campaigns` is `/act_{id}/campaigns`."""
     first, *rest = path[1:].split("/")
-    told = [_folded(first, ROOTS.__contains__), *(_folded(each, _is_word) for each in rest[: DEEPEST - 1])]
+    told = [_folded(first, ROOTS.__contains__), *(_folded(each, is_word) for each in rest[: DEEPEST - 1])]
     return "/" + "/".join([*told, "…"] if len(rest) >= DEEPEST else told)
 
 
@@ -33,7 +33,7 @@ def redacted_path(path: str) -> str:
     """*path* with its ids, and without what may be a name or a secret: those segments are folded."""
     first, *rest = path[1:].split("/")
     told = [first if is_id(first) else _folded(first, ROOTS.__contains__)]
-    told += [each if is_id(each) else _folded(each, _is_word) for each in rest]
+    told += [each if is_id(each) else _folded(each, is_word) for each in rest]
     return "/" + "/".join(told)
 
 
@@ -87,5 +87,6 @@ def _folded(segment: str, is_kept: Callable[[str], bool]) -> str:
     return "act_{id}" if AD_ACCOUNT.fullmatch(segment) else "{id}"
 
 
-def _is_word(segment: str) -> bool:
+def is_word(segment: str) -> bool:
+    """Whether *segment* is a word of Graph's, such as an edge's name, and no id or alias."""
     return _WORD.fullmatch(segment) is not None

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from secrets import token_hex
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from proxy.core.batch import lanes
 from proxy.core.cache.clock_step import set_back
 from proxy.core.graph.errors import read_error
 from proxy.core.graph.ids import account
@@ -54,6 +55,13 @@ class Gauges:
     shared: Callable[[], Mapping[str, Any]] = dict  # of the store that replicas share; empty without one
 
 
+class LaneCounts(NamedTuple):
+    """Batches of one lane."""
+
+    slots: Histogram
+    upstream: Histogram  # seconds that Graph took
+
+
 @dataclass(slots=True, eq=False)
 class CountedCall:
     """One call to Graph; with it as a context while it is on its way."""
@@ -66,6 +74,8 @@ class CountedCall:
     span: Span | None = None
     counted: Sequence[bool] = ()  # of which loads Graph has counted the last sending for certain
     times: int = 0  # that it left
+    lane: str = ""  # of a batch
+    began: float = 0.0  # when it left first
 
     def __enter__(self) -> Self:
         """It is made ready."""
@@ -93,11 +103,14 @@ class CountedCall:
     def left(self) -> None:
         """Its head has been written: from here on Graph may count it, whatever becomes of it."""
         self.tally()
+        self.began = self.began or self.telemetry.clock()
         self.times += 1
 
     def answered(self, counted: Sequence[bool]) -> None:
         """Graph has answered; of which loads it has *counted* the calls for certain."""
         self.counted = counted
+        if self.lane:
+            self.telemetry.lanes[self.lane].upstream.observe(self.telemetry.clock() - self.began)
 
 
 @dataclass(slots=True, eq=False)
@@ -139,6 +152,7 @@ class Counters:
         self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
         self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
         self.slots = Histogram(SLOTS)
+        self.lanes = {name: LaneCounts(Histogram(SLOTS), Histogram(TIMES_S)) for name in (*lanes.NAMES, lanes.TRIAL)}
         self.took: dict[str, Histogram] = {}  # whole replies, by route
         self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
         self.nobody = self._ledger.open(0)  # what is sent on no caller's bill
@@ -282,9 +296,11 @@ class Counters:
 
     # --- what goes to Graph ---
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CountedCall:
-        """A batch of ours is made ready, a load for each of its slots."""
-        return CountedCall(self, loads, lambda: self._count_batch(len(loads)), "batch", self._batch_id())
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str = "") -> CountedCall:
+        """A batch of ours of this *lane* is made ready, a load for each of its slots."""
+        call = CountedCall(self, loads, lambda: self._count_batch(len(loads), lane), "batch", self._batch_id())
+        call.lane = lane
+        return call
 
     def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
         """A read is made ready to leave in a call of its own."""
@@ -310,7 +326,8 @@ class Counters:
 
     def rotate(self) -> None:
         """A minute has passed: quantiles are about the last one or two."""
-        for histogram in (self.window, self.upstream, self.lag, *self.took.values()):
+        upstream = (lane.upstream for lane in self.lanes.values())
+        for histogram in (self.window, self.upstream, self.lag, *upstream, *self.took.values()):
             histogram.rotate()
 
     # --- what is told ---
@@ -381,9 +398,11 @@ class Counters:
         """A name that no other batch has, of this process or of another."""
         return f"{self._prefix}-{next(self._batches)}"
 
-    def _count_batch(self, slots: int) -> None:
+    def _count_batch(self, slots: int, lane: str) -> None:
         self.sizes[slots] += 1
         self.slots.observe(slots)
+        if lane:
+            self.lanes[lane].slots.observe(slots)
 
     def _count_carried(self) -> None:
         self.carries += 1

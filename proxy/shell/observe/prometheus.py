@@ -115,6 +115,15 @@ HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
     ("event_loop_lag_seconds", "How late the event loop came to what was due.", lambda told: told.lag),
 )
 
+LABELLED: tuple[tuple[str, str, str, Callable[[Counters], Mapping[str, Histogram]]], ...] = (
+    ("reply_seconds", "How long callers waited.", "mode",
+     lambda told: {mode.value: histogram for mode, histogram in told.took_by_mode.items()}),
+    ("lane_batch_slots", "Slots in a batch of ours, by the speed of the routes in it.", "lane",
+     lambda told: {name: lane.slots for name, lane in told.lanes.items()}),
+    ("lane_upstream_seconds", "How long Graph took to answer a batch, by the speed of the routes in it.", "lane",
+     lambda told: {name: lane.upstream for name, lane in told.lanes.items()}),
+)  # fmt: skip
+
 
 def metrics_route(telemetry: Counters) -> dict[Access, list[web.RouteDef]]:
     """`/metrics` among our own paths, in the format that its reader asks for."""
@@ -150,11 +159,12 @@ class _Told(Collector):
             histogram = of(told)
             buckets = list(histogram.cumulative())
             yield HistogramMetricFamily(_named(name), text, buckets=buckets, sum_value=histogram.sum)
-        by_mode = HistogramMetricFamily(_named("reply_seconds"), "How long callers waited.", labels=("mode",))
-        for mode, histogram in told.took_by_mode.items():
-            if any(histogram.counts):
-                by_mode.add_metric((mode.value,), list(histogram.cumulative()), histogram.sum)
-        yield by_mode
+        for name, text, label, by in LABELLED:
+            family = HistogramMetricFamily(_named(name), text, labels=(label,))
+            for value, histogram in by(told).items():
+                if any(histogram.counts):
+                    family.add_metric((value,), list(histogram.cumulative()), histogram.sum)
+            yield family
 
 
 def _named(name: str) -> str:

@@ -41,6 +41,7 @@ def _told(telemetry: Counters) -> dict[str, Any]:
         "bytes_avoided": sums.bytes_avoided,
         "round_trips_avoided": telemetry.packed - telemetry.batches,
         "slots_per_batch": {str(size): telemetry.sizes[size] for size in sorted(telemetry.sizes)},
+        "lanes": _lanes(telemetry),
         "asked_again": dict(sorted(telemetry.again.items())),
         "client_batches": {"batches": telemetry.client_batches, "operations": telemetry.client_operations},
         "webhooks": {**{word: telemetry.notifications[word] for word in PUSHED}, "events": telemetry.events},
@@ -57,6 +58,19 @@ def _told(telemetry: Counters) -> dict[str, Any]:
         "apps": [{"app": name, **_shown(line)} for name, line in _top(sums.apps)],
         "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],
         "errors": list(reversed(telemetry.errors)),
+    }
+
+
+def _lanes(telemetry: Counters) -> dict[str, dict[str, float]]:
+    """Batches by the speed of the routes in them: how many, their slots, and how long Graph took of late."""
+    return {
+        name: {
+            "batches": sum(lane.slots.counts),
+            "slots": round(lane.slots.sum),
+            **{f"upstream_{word}_ms": each for word, each in _quantiles(lane.upstream, 50, 99).items()},
+        }
+        for name, lane in telemetry.lanes.items()
+        if lane.slots.sum
     }
 
 

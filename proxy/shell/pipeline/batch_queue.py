@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import FairQueue, Kind
+from proxy.core.batch.lanes import Lane
 from proxy.core.http.errors import Draining, Overloaded
 from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import RequestCost
@@ -26,13 +27,15 @@ class PendingRead:
     since: float
     left: float = 0.0
     bill: RequestCost | None = field(default_factory=cost_context.current_cost)
+    lane: Lane | None = None
     flight: Flight | None = None
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Hand over *reply*, if anybody still waits; what was waited for company here and further on adds up."""
         if not self.reply.done():
             waited = self.left - self.since + (reply.window_s or 0.0)
-            self.reply.set_result(replace(reply, window_s=waited, batch=batch or reply.batch))
+            lane = self.lane.name if self.lane and batch else reply.lane
+            self.reply.set_result(replace(reply, window_s=waited, batch=batch or reply.batch, lane=lane))
 
     def fail(self, error: BaseException) -> None:
         """Tell of *error* instead."""
@@ -52,6 +55,13 @@ class Flight:
 
     aboard: Sequence[PendingRead]
     task: asyncio.Task[None]
+    wake: Callable[[], None]
+    is_late: bool = False  # then nothing waits for its end any more
+
+    def be_late(self) -> None:
+        """Let nobody wait for its end any more; who is aboard still does."""
+        self.is_late = True
+        self.wake()
 
     def join(self, waiting: PendingRead) -> None:
         """Take *waiting* aboard, who came when the others had left."""
@@ -86,14 +96,14 @@ class BatchQueues:
         self._places = places
         self._companies: dict[Hashable, BatchQueue] = {}
 
-    async def join(self, key: Hashable, request: Request) -> Reply:
-        """The reply to *request*, which waits under *key*. Raises Overloaded, and what *fly* fails it with."""
+    async def join(self, key: Hashable, request: Request, lane: Lane | None = None) -> Reply:
+        """The reply to *request*, which waits under *key* in *lane*. Raises Overloaded, or what *fly* fails it with."""
         company = self._companies.get(key)
         if company is None:
             company = self._companies[key] = BatchQueue(
                 self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle), self._places
             )
-        waiting = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock())
+        waiting = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock(), lane=lane)
         company.add(waiting)
         try:
             return await waiting.reply
@@ -135,7 +145,7 @@ class BatchQueue:
         self._on_landing = landed
         self._places = places
         self._queue: FairQueue[PendingRead] = FairQueue()
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights: set[Flight] = set()
         self._alarm: asyncio.Handle | None = None
 
     @property
@@ -171,8 +181,8 @@ class BatchQueue:
         fail_all(self._queue.clear(), Draining("the sidecar is stopping"))
         self._rest_if_empty()
         for flight in self._flights:
-            flight.cancel()
-        return tuple(self._flights)
+            flight.task.cancel()
+        return tuple(flight.task for flight in self._flights)
 
     def seize(self) -> bool:
         """Leave with those who may, on a place that is free; False if there are none."""
@@ -198,7 +208,12 @@ class BatchQueue:
 
     @property
     def _window(self) -> float:
-        return window.window_s(len(self._flights), self._limits())
+        return window.window_s(self._in_flight, self._limits())
+
+    @property
+    def _in_flight(self) -> int:
+        """Flights that newcomers wait behind: those that are not late."""
+        return sum(not flight.is_late for flight in self._flights)
 
     def _may(self, owner: Hashable) -> bool:
         return self._places is None or self._places.shares.may_take(owner)
@@ -222,7 +237,7 @@ class BatchQueue:
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
         if not queued and self._queue:  # those who wait hold their shares already
             return None if self._is_in_line else now
-        return window.due(queued, oldest, len(self._flights), limits, now)
+        return window.due(queued, oldest, self._in_flight, limits, now)
 
     def _depart(self) -> None:
         self._alarm = None
@@ -241,15 +256,15 @@ class BatchQueue:
         if self._places is not None:
             place = self._places.take(Kind.BATCH, {owner_of(one.request.credential) for one in aboard})
         task = asyncio.create_task(self._fly(aboard, place))
-        flight = Flight(aboard, task)
+        flight = Flight(aboard, task, self._set_alarm)
         for one in aboard:  # without places others may still get on, and whoever flies sees when all have left
             one.left, one.flight = now, None if self._places is None else flight
-        self._flights.add(task)
+        self._flights.add(flight)
         task.add_done_callback(lambda _done: self._landed(flight, place))
         return True
 
     def _landed(self, flight: Flight, place: Place | None) -> None:
-        self._flights.discard(flight.task)
+        self._flights.discard(flight)
         for one in flight.aboard:
             one.flight = None
         if place is not None:

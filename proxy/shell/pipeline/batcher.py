@@ -13,6 +13,7 @@ from proxy.core.batch import request as batch_request
 from proxy.core.batch import response as batch_response
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import Kind
+from proxy.core.batch.lanes import Lanes
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import RequestCost, was_counted
@@ -20,6 +21,7 @@ from proxy.core.routing.target import calls_of
 from proxy.shell.http.turns import in_turns
 from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
+from proxy.shell.pipeline.lane_timer import LaneTimer
 from proxy.shell.upstream.client import OnSent
 from proxy.shell.upstream.fair_share import Place, Places
 
@@ -59,8 +61,8 @@ class CallObserver(Protocol):
 class BatcherObserver(Protocol):
     """Who is told what the batcher did."""
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CallObserver:
-        """A batch is made ready, a load for each of its slots."""
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str) -> CallObserver:
+        """A batch of this *lane* is made ready, a load for each of its slots."""
 
     def single(self, bill: RequestCost | None, calls: int) -> CallObserver:
         """A read is made ready to leave in a call of its own."""
@@ -87,13 +89,15 @@ class Batcher:
         self._clock = clock
         self._places = places
         self._tops = batch_request.LeadTokens()
+        self._lanes = LaneTimer(Lanes(), clock)
         self._companies = BatchQueues(lambda: limits, self._fly, clock, places)
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
             return await self._alone(request, cost_context.current_cost(), is_patient=False)
-        return await self._companies.join(window.group_of(request, self._limits), request)
+        lane = self._lanes.lane_of(request) if self._limits.lanes else None
+        return await self._companies.join(window.group_of(request, self._limits, lane), request, lane)
 
     async def close(self) -> None:
         """End what is queued or in the air: after a drain nobody waits for it; whoever does all the same is told."""
@@ -115,15 +119,18 @@ class Batcher:
             raise
 
     async def _ask(self, waiting: Sequence[PendingRead], place: Place | None, attempt: int) -> None:
-        requests = [one.request for one in waiting]
+        requests, lane = [one.request for one in waiting], waiting[0].lane
         top = self._tops.choose(requests, self._clock())
         if top is None:
             if place is not None:
                 place.release()
             await self._all_alone(waiting)
             return
-        with self._witness.batch([(one.bill, calls_of(one.request.query)) for one in waiting]) as sending:
-            answer = await self._call(requests, top, place, sending.left)
+        loads = [(one.bill, calls_of(one.request.query)) for one in waiting]
+        with self._witness.batch(loads, lane.name if lane else "") as sending:
+            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(waiting)) as timed:
+                answer = await self._call(requests, top, place, timed.left)
+                timed.answered(answer)
             fates = batch_response.resolve(requests, top, answer, attempt)
             sending.answered(fates.counted)
         if fates.refused_lead:
@@ -164,9 +171,19 @@ class Batcher:
     async def _alone(self, request: Request, bill: RequestCost | None, *, is_patient: bool = True) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
             async with self._places.one(Kind.SINGLE, request.credential, is_patient=is_patient):
-                reply = await self._upstream.single(request, sending.left)
+                lane = self._lanes.lane_of(request) if self._limits.lanes else None
+                with self._lanes.call((request,), lane, sending.left) as timed:
+                    reply = await self._upstream.single(request, timed.left)
+                    timed.answered(reply)
             sending.answered([was_counted(reply)])
         return reply
+
+
+def _be_late(waiting: Sequence[PendingRead]) -> None:
+    """Let newcomers not wait for the call that *waiting* are in."""
+    for flight in {one.flight for one in waiting}:
+        if flight is not None:
+            flight.be_late()
 
 
 def _size(answered: tuple[int, Reply]) -> int:

@@ -55,7 +55,7 @@ def telemetry() -> Counters:
     made.gauges = Gauges(queued=lambda: 3, store=lambda: STORE, usage=lambda: USAGE)
     request = ask("/act_1/ads")
     bill = made.asked(request.path, request.query, b"f" * 16)
-    with made.batch([(bill, 1), (bill, 1)]) as sending:
+    with made.batch([(bill, 1), (bill, 1)], "quick") as sending:
         sending.left()
         sending.answered([True, True])
     confirmed = Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08)
@@ -83,6 +83,7 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Counters) -> N
         ("http_calls_total", "kind=batch"): 1, ("http_calls_total", "kind=alone"): 0,
         ("retries_total", "cause=slot"): 1, ("queue_depth",): 3, ("in_flight",): 0,
         ("batch_slots_bucket", "le=1.0"): 0, ("batch_slots_bucket", "le=2.0"): 1, ("batch_slots_sum",): 2,
+        ("lane_batch_slots_sum", "lane=quick"): 2, ("lane_upstream_seconds_count", "lane=quick"): 1,
         ("window_seconds_bucket", "le=0.005"): 1, ("upstream_seconds_bucket", "le=0.1"): 1,
         ("entry_age_seconds_bucket", "le=15.0"): 0, ("entry_age_seconds_bucket", "le=60.0"): 1,
         ("webhooks_total", "outcome=heard"): 1,

@@ -80,9 +80,9 @@ class FakeWitness(Counters):
         super().__init__(Clock(), Clock())
         self.told: list[tuple[object, ...]] = []
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]]) -> CountedCall:
+    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str = "") -> CountedCall:
         self.told.append(("batch", len(loads)))
-        return super().batch(loads)
+        return super().batch(loads, lane)
 
     def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
         self.told.append(("single",))
@@ -220,6 +220,53 @@ async def test_who_may_ride_together(other: Request, calls: int, *, by_token: bo
     upstream = FakeUpstream(lambda _flight: None)
     await asyncio.gather(*start(batcher(upstream, by_token=by_token), ask("/1"), other))
     assert len(upstream.flights) == calls
+
+
+async def test_a_slow_route_holds_no_quick_read() -> None:
+    """What is known to be slow leaves in a call of its own; reads of the others are answered meanwhile."""
+    upstream = FakeUpstream()
+    layer = batcher(upstream)
+    slow, *quick = start(layer, ask("/act_1/insights"), ask("/1"), ask("/2/feed"))
+    await turns()
+    assert sorted(flight.paths for flight in upstream.flights) == [["/1", "/2/feed"], ["/act_1/insights"]]
+    next(flight for flight in upstream.flights if len(flight.requests) == 2).land()
+    assert [reply.lane for reply in await asyncio.gather(*quick)] == ["quick", "quick"]
+    assert not slow.done()
+    (more,) = start(layer, ask("/3"))  # behind nothing of its lane, so at once
+    await turns()
+    assert upstream.flights[-1].paths == ["/3"]
+    upstream.flights[-1].land()
+    assert (await more).body == b"/3"
+    next(flight for flight in upstream.flights if flight.paths == ["/act_1/insights"]).land()
+    assert (await slow).lane == "trial"
+
+
+async def test_lanes_can_be_turned_off() -> None:
+    """Then everything rides together, and no reply names a lane."""
+    upstream = FakeUpstream(lambda _flight: None)
+    replies = await asyncio.gather(*start(batcher(upstream, lanes=False), ask("/act_1/insights"), ask("/1")))
+    assert (len(upstream.flights), {reply.lane for reply in replies}) == (1, {""})
+
+
+async def test_a_call_that_takes_long_parts_its_route_from_the_others_while_it_is_under_way() -> None:
+    """An edge that nobody has listed holds up those that ride with it once, and nobody who comes later."""
+    upstream, loop = FakeUpstream(), asyncio.get_running_loop()
+    limits = Limits(window_s=3600)
+    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
+    first = start(layer, ask("/1"), ask("/2/oddities"))
+    await turns()
+    upstream.asked.clear()
+    (held,) = start(layer, ask("/3"))
+    await upstream.asked.wait()  # it waits behind the call until that is late
+    later = start(layer, ask("/4"), ask("/5/oddities"))
+    await turns()
+    assert {len(flight.requests) for flight in upstream.flights[2:]} == {1}
+    for flight in upstream.flights[1:]:
+        flight.land()
+    await asyncio.gather(held, *later)
+    assert not any(caller.done() for caller in first)
+    upstream.flights[0].land()
+    await asyncio.gather(*first)
 
 
 async def test_a_read_that_must_go_alone_does() -> None:
