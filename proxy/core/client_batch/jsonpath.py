@@ -6,6 +6,7 @@ which is an index there (`$.data.*.id`, `$.data.0.name`: developers.facebook.com
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,7 +75,8 @@ def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:
 @memo()
 def _parsed(path: str) -> JSONPath:
     try:
-        return _parser.parse(path)
+        with warnings.catch_warnings(action="ignore"):  # of operators that are its own, and not Goessner's
+            return _parser.parse(path)
     except (JSONPathError, ValueError, AttributeError, RecursionError) as error:
         raise BadPath(path) from error
 
