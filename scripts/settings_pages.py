@@ -29,7 +29,7 @@ Every setting has one name, and four places may give its value. The first that d
 
 | place | example |
 |---|---|
-| flag | `--set batch.window_ms=5` (also `--listen`, `--admin`, `--upstream`, `--cache-dir`) |
+| flag | `--set batch.window_ms=5` (also `--listen`, `--admin`, `--upstream`, `--cache-dir`, `--compare`) |
 | environment variable | `GRAPH_SIDECAR_BATCH__WINDOW_MS=5` |
 | file, named by `--config` or `GRAPH_SIDECAR_CONFIG` | `window_ms = 5` below `[batch]` |
 | defaults of a package, in the file that `GRAPH_SIDECAR_DEFAULTS` names | the same |

@@ -13,6 +13,7 @@ from proxy.app.components import Components
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.client_batch import ClientBatches
+from proxy.shell.downstream.comparer import DirectComparer
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http.drain import InFlight
@@ -88,6 +89,8 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     )
     await _share(ground, changes, lifetimes)
     server = _server(ground, ends, layers, changes, settings)
+    server.comparer = comparer = await _comparer(ground, ends.way, server.byway, lifetimes)
+    comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
     _tell(ground, layers, inside)
     shedder = Shedder(settings.listener.lag_s, ground.telemetry)
@@ -95,6 +98,7 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
 
     def take(new: Settings) -> None:
         ground.replace(new)
+        comparer.replace(new.compare.percent)
         server.rewrite_links = new.paging.rewrite
 
     return Pipeline(inside, intercept, listener, door, changes, shedder, take)
@@ -182,6 +186,19 @@ def _tell(ground: Components, layers: _Layers, inside: InFlight) -> None:
         draining=lambda: inside.leaving,
         shared=ground.shared.told if ground.shared is not None else dict,
     )
+
+
+async def _comparer(
+    ground: Components, way: UpstreamOptions, bypass: LimiterBypass, lifetimes: AsyncExitStack
+) -> DirectComparer:
+    """What asks Graph directly, over connections that no caller waits for."""
+    upstream = UpstreamClient(way)
+    await upstream.open()
+    lifetimes.push_async_callback(upstream.close)
+    comparer = DirectComparer(upstream.as_sent, ground.limiter, bypass, ground.keys, ground.telemetry, ground.steady)
+    lifetimes.push_async_callback(comparer.close)
+    ground.telemetry.compare_percent = lambda: comparer.percent
+    return comparer
 
 
 def _server(

@@ -20,7 +20,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="F", help=f"TOML file of settings (or {settings_load.CONFIG_VARIABLE})"
     )
-    for flag, metavar in {"--listen": "H:P", "--admin": "H:P", "--upstream": "URL", "--cache-dir": "DIR"}.items():
+    for flag, metavar in {
+        "--listen": "H:P",
+        "--admin": "H:P",
+        "--upstream": "URL",
+        "--cache-dir": "DIR",
+        "--compare": "P",
+    }.items():
         name = settings_load.SHORT_FLAGS[flag]
         info = names()[name]
         # argparse reads % as its own

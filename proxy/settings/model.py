@@ -10,7 +10,7 @@ from proxy.settings.addresses import Address, Listen
 from proxy.settings.base import Section
 from proxy.settings.cache import CacheSettings, Rules
 from proxy.settings.listeners import InterceptSettings, ListenerSettings, WebhooksSettings
-from proxy.settings.observe import LogSettings, TracesSettings
+from proxy.settings.observe import CompareSettings, LogSettings, TracesSettings
 from proxy.settings.shared import SharedSettings
 from proxy.settings.types import HostList, TokenFile, has_home
 from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings, QuotaSettings, UpstreamSettings
@@ -63,6 +63,7 @@ class Settings(Section):
     webhooks: WebhooksSettings = WebhooksSettings()
     intercept: InterceptSettings = Field(default_factory=InterceptSettings)
     shared: SharedSettings = SharedSettings()
+    compare: CompareSettings = CompareSettings()
     log: LogSettings = LogSettings()
     traces: TracesSettings = TracesSettings()
 

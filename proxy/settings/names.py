@@ -19,6 +19,7 @@ RELOADABLE = frozenset(
         "cache.stale_if_error_s",
         "cache.stale_while_revalidate_s",
         "cache.stretch_s",
+        "compare",
         "drain_grace_s",
         "drain_s",
         "log",

@@ -22,6 +22,18 @@ class LogSettings(Section):
     replies: bool = Field(default=True, description="whether each reply is logged, at level info")
 
 
+class CompareSettings(Section):
+    """Replies of the sidecar beside direct ones of Graph's, before a team relies on the sidecar."""
+
+    percent: float = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="percent of the reads that are also sent to Graph as they came, to count how the replies differ; "
+        "each is a call more",
+    )
+
+
 class TracesSettings(Section):
     """OpenTelemetry traces."""
 

@@ -6,10 +6,11 @@ At Meta each slot of a batch, each id of `ids=` and each 304 is one call (develo
     asked - avoided - unsent + own = counted + uncertain
 
 *Unsent* calls were asked for and neither sent nor avoided: they wait, are being sent, were refused here, or were given
-up. *Own* calls were sent beyond what was asked for: retries, and revalidation in the background. *Counted* calls are
-those that Graph itself answered, also with a throttle. *Uncertain* calls were sent and not answered in that way: cut
-off, late, refused with their whole batch, null or aborted in it, or answered with an error on Graph's side. Nothing
-that Meta has published says whether these count. A call for which no connection was made is neither.
+up. *Own* calls were sent beyond what was asked for: retries, revalidation in the background, and direct calls for
+comparison. *Counted* calls are those that Graph itself answered, also with a throttle. *Uncertain* calls were sent and
+not answered in that way: cut off, late, refused with their whole batch, null or aborted in it, or answered with an
+error on Graph's side. Nothing that Meta has published says whether these count. A call for which no connection was made
+is neither.
 """
 
 from __future__ import annotations

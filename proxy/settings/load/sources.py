@@ -52,7 +52,13 @@ def _is_text(info: FieldInfo) -> bool:
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 DEFAULTS_VARIABLE = PREFIX + "DEFAULTS"
 """Names a file of defaults, for whoever packages the sidecar; everything else beats these."""
-SHORT_FLAGS = {"--listen": "listen", "--admin": "admin", "--upstream": "upstream.origin", "--cache-dir": "cache.dir"}
+SHORT_FLAGS = {
+    "--listen": "listen",
+    "--admin": "admin",
+    "--upstream": "upstream.origin",
+    "--cache-dir": "cache.dir",
+    "--compare": "compare.percent",
+}
 
 # A Kubernetes Service called graph-sidecar, or graph-sidecar-something, puts its own variables into every pod
 # beside it. A bare ..._PORT is one of them only when it holds a URL.

@@ -24,6 +24,7 @@ from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
 from proxy.shell import Announce, Announced, Wrote, announce_to_nobody
 from proxy.shell.downstream.client_batch import ClientBatches
+from proxy.shell.downstream.comparer import Comparer
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http import request_body
 from proxy.shell.http.forms import read_form
@@ -48,6 +49,7 @@ class DownstreamHandler:
     wrote: Wrote
     byway: LimiterBypass
     bodies: Budget  # of all that are being read
+    comparer: Comparer | None = None
     announce: Announce = announce_to_nobody
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
@@ -91,7 +93,10 @@ class DownstreamHandler:
                 return respond(reply)
             found = classify(head, whole, self.hosts, self.rules)
             if isinstance(found, Read):
-                return respond(await self.reader.answer(found, self._way_in(message, head)))
+                reply = await self.reader.answer(found, self._way_in(message, head))
+                if self.comparer is not None:
+                    self.comparer.offer(head, self.hosts.of(head), found, reply)
+                return respond(reply)
         except errors.Large:  # Graph has an answer: it is asked again, and streamed
             found = Bypass("large", writes=False)
         written = await request_body.written_objects(head, whole) if found.writes else ()

@@ -161,6 +161,9 @@ class Counters:
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
         self.waited_s: defaultdict[str, float] = defaultdict(float)
         self.stops: Counter[str] = Counter()
+        self.compared: Counter[tuple[str, str]] = Counter()  # with Graph's direct reply: by route, and how it came out
+        self.compare_percent: Callable[[], float] = lambda: 0.0
+        self.not_compared: Counter[str] = Counter()  # reads that were drawn for it, by what was in the way
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
         self._routes = Routes(renamed=self._rename)
         self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
@@ -318,6 +321,13 @@ class Counters:
         """*slots* reads of a batch have to be asked again."""
         self.again[cause] += slots
 
+    def compared_with_graph(self, path: str, kinds: Sequence[str]) -> str:
+        """A reply was compared with a direct one, and differs in these *kinds*; returns the route of *path*."""
+        route = self._routes.label(path)
+        for outcome in ("reads", *(kinds or ("same",))):
+            self.compared[route, outcome] += 1
+        return route
+
     # --- the process ---
 
     def lagged(self, seconds: float) -> None:
@@ -385,6 +395,8 @@ class Counters:
         self._ledger.rename_route(route, other)
         for mode, was, status in [each for each in self._replies if each[1] == route]:
             self._replies[mode, other, status] += self._replies.pop((mode, was, status))
+        for was, outcome in [each for each in self.compared if each[0] == route]:
+            self.compared[other, outcome] += self.compared.pop((was, outcome))
         if (took := self.took.pop(route, None)) is not None:
             self.took.setdefault(other, Histogram(TIMES_S)).add(took)
 

@@ -10,6 +10,7 @@ from proxy.core.model import Mode
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import troubles
 from proxy.core.quota.ledger import CAUSES, LedgerLine
+from proxy.core.reply.comparison import KINDS
 from proxy.shell.observe.counters import PUSHED, Counters
 
 TOP = 20
@@ -47,6 +48,7 @@ def _told(telemetry: Counters) -> dict[str, Any]:
         "webhooks": {**{word: telemetry.notifications[word] for word in PUSHED}, "events": telemetry.events},
         "queued": telemetry.gauges.queued(),
         "in_flight": telemetry.in_flight,
+        "compare": _compared(telemetry),
         "store": dict(telemetry.gauges.store()),
         "window_ms": _quantiles(telemetry.window, 50, 90, 99),
         "upstream_ms": _quantiles(telemetry.upstream, 50, 90, 99),
@@ -95,6 +97,25 @@ def _calls(telemetry: Counters) -> dict[str, int]:
         "alone": telemetry.alone,
         "passed": telemetry.streamed,
     }
+
+
+def _compared(telemetry: Counters) -> dict[str, Any]:
+    """Replies that were compared with direct ones, in all and by route; one may differ in two ways."""
+    sums, routes = Counter[str](), dict[str, Counter[str]]()
+    for (route, outcome), number in telemetry.compared.items():
+        sums[outcome] += number
+        routes.setdefault(route, Counter())[outcome] += number
+    most = sorted(routes.items(), key=lambda row: (row[1]["reads"] - row[1]["same"], row[1]["reads"]), reverse=True)
+    return {
+        "percent": telemetry.compare_percent(),
+        **_outcomes(sums),
+        "skipped": dict(sorted(telemetry.not_compared.items())),
+        "routes": [{"route": route, **_outcomes(found)} for route, found in most[:TOP]],
+    }
+
+
+def _outcomes(found: Counter[str]) -> dict[str, int]:
+    return {outcome: found[outcome] for outcome in ("reads", "same", *KINDS)}
 
 
 def _paced(telemetry: Counters) -> dict[str, dict[str, float]]:

@@ -115,6 +115,11 @@ class UpstreamClient:
         answer = await self._ask(asked, Channel.DIRECT, left)
         return replace(answer, headers=headers.passed_out(answer.headers))
 
+    async def as_sent(self, host: str, target: str, fields: Mapping[str, str], left: OnSent = ignored) -> Reply:
+        """The answer to a GET as a caller sent it, with these *fields*. Raises as `single` does."""
+        answer = await self._ask(_Asked(host, f"GET {target}", fields, b"", _check_single), Channel.DIRECT, left)
+        return replace(answer, headers=headers.passed_out(answer.headers))
+
     async def _ask(self, asked: _Asked, channel: Channel, left: OnSent) -> Reply:
         clock = asyncio.get_running_loop().time
         began = clock()

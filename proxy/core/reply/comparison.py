@@ -1,0 +1,135 @@
+"""Compares a reply of the sidecar with Graph's direct reply to the same request: status, JSON, header fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from proxy.core.graph import lax_json
+from proxy.core.http.cache_status import ASKED_NOW
+from proxy.core.http.headers import USAGE
+from proxy.core.model import Reply
+from proxy.core.routing.target import read_target
+
+KINDS = ("status", "json", "headers", "aged")
+"""How two replies may differ; `aged`: the JSON differs, and the sidecar's came from the cache without asking Graph."""
+
+LARGEST_BODY = 1_048_576
+"""Bytes of a body that is compared."""
+
+_MOST_PLACES = 8
+_BY_VALUE = (
+    "content-type",
+    "facebook-api-version",
+    "location",
+    "www-authenticate",
+    "access-control-allow-origin",
+    "content-disposition",
+)
+_VOLATILE = frozenset({"fbtrace_id"})
+"""Members of JSON that name one exchange."""
+
+_CUT_OUT = frozenset({"merged", "superset"})
+"""Details of replies that were cut out of another answer, and so have no ETag."""
+
+_LINKS = frozenset({"next", "previous"})
+_SIGNED = re.compile(r"[?&](?:oe|oh|ext|hash|_nc_[a-z]+)=")
+_PLAIN_KEY = re.compile(r"[a-z][a-z_]{0,39}")
+
+
+class Comparison(NamedTuple):
+    """How two replies differ, () if they do not, and where: names of fields, paths in JSON, and no values."""
+
+    kinds: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+def compare(ours: Reply, direct: Reply) -> Comparison:
+    """Returns how *ours*, as a caller got it, differs from Graph's *direct* reply.
+
+    Not compared: links but for what they ask for, signatures of media URLs, trace ids, dates, the values of ETags and
+    usage. Of different statuses nothing else is compared.
+    """
+    if ours.status != direct.status:
+        return Comparison(("status",), (f"{ours.status}, directly {direct.status}",))
+    in_json, in_fields = _json_places(ours.body, direct.body), _field_places(ours, direct)
+    json_kind = "json" if ours.age is None else "aged"
+    kinds = ((json_kind,) if in_json else ()) + (("headers",) if in_fields else ())
+    return Comparison(kinds, tuple(in_json + in_fields))
+
+
+def _field_places(ours: Reply, direct: Reply) -> list[str]:
+    """The names of header fields that differ."""
+    found = [name for name in _BY_VALUE if not _is_same_field(ours.header(name), direct.header(name))]
+    present = [] if ours.detail in _CUT_OUT else ["etag"]
+    if ours.origin_mode in ASKED_NOW:  # of what Graph did not say now the newest usage is told, or none
+        present += sorted(USAGE)
+    return found + [name for name in present if bool(ours.header(name)) != bool(direct.header(name))]
+
+
+def _is_same_field(ours: str | None, direct: str | None) -> bool:
+    if ours is None or direct is None:
+        return ours is direct
+    return _same_text("", ours, direct) or _bare(ours) == _bare(direct)
+
+
+def _bare(value: str) -> str:
+    return value.replace(" ", "").lower()
+
+
+def _json_places(ours: bytes, direct: bytes) -> list[str]:
+    """The paths at which two bodies differ; "body" where one of them is no JSON and they are not the same bytes."""
+    if ours == direct:
+        return []
+    try:
+        found: dict[str, None] = {}
+        _walk(lax_json.decode(ours), lax_json.decode(direct), "", "", found)
+    except lax_json.UNREADABLE:
+        return ["body"]
+    return list(found)[:_MOST_PLACES]
+
+
+def _walk(ours: Any, direct: Any, name: str, path: str, found: dict[str, None]) -> None:
+    """Put the paths below *path*, the value of the member *name*, at which two values differ into *found*."""
+    if len(found) >= _MOST_PLACES:
+        return
+    if isinstance(ours, dict) and isinstance(direct, dict):
+        for key in {**ours, **direct}:
+            below = f"{path}.{key if _PLAIN_KEY.fullmatch(key) else '*'}".removeprefix(".")
+            if key in _VOLATILE:
+                continue
+            if key not in ours or key not in direct:
+                found[below] = None
+            else:
+                _walk(ours[key], direct[key], key, below, found)
+    elif isinstance(ours, list) and isinstance(direct, list) and len(ours) == len(direct):
+        for one, other in zip(ours, direct, strict=True):
+            _walk(one, other, name, f"{path}[]", found)
+    elif not _is_same_value(name, ours, direct):
+        found[path or "body"] = None
+
+
+def _is_same_value(name: str, ours: Any, direct: Any) -> bool:
+    if isinstance(ours, str) and isinstance(direct, str):
+        return _same_text(name, ours, direct)
+    return bool(ours == direct) and isinstance(ours, bool) == isinstance(direct, bool)
+
+
+def _same_text(name: str, ours: str, direct: str) -> bool:
+    """Whether two texts say the same: of paging links what they ask for, of signed URLs the path."""
+    if ours == direct:
+        return True
+    if not (ours.startswith("http") and direct.startswith("http")):
+        return False
+    if name in _LINKS:
+        return _asked_by(ours) == _asked_by(direct)
+    return bool(_SIGNED.search(ours) and _SIGNED.search(direct)) and _path(ours) == _path(direct)
+
+
+def _asked_by(link: str) -> tuple[str, str, str, str]:
+    target = read_target(link)
+    return target.version, target.path, target.query, target.last("access_token")
+
+
+def _path(url: str) -> str:
+    return url.partition("://")[2].partition("/")[2].partition("?")[0]

@@ -1,0 +1,144 @@
+"""Asks Graph directly what callers asked, too, and counts how the replies differ; callers notice nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from proxy.core.cache.key import Keys
+from proxy.core.http.errors import SidecarError
+from proxy.core.model import Reply
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import was_counted
+from proxy.core.quota.limiter import Limiter, throttle
+from proxy.core.quota.usage_headers import usage_levels
+from proxy.core.reply.comparison import LARGEST_BODY, compare
+from proxy.core.routing.classify import Read
+from proxy.core.routing.hosts import Head
+from proxy.core.routing.target import calls_of, origin_form
+from proxy.shell.observe.counters import Counters
+from proxy.shell.pipeline.limiter_bypass import LimiterBypass
+from proxy.shell.upstream.client import OnSent
+
+MOST_UNDER_WAY = 4
+"""Calls for comparison that are under way at once; while there are so many, no more begin."""
+
+_SENT_ALONG = {
+    "accept": "Accept",
+    "accept-language": "Accept-Language",
+    "authorization": "Authorization",
+    "user-agent": "User-Agent",
+}
+"""Fields of the caller's that may change Graph's reply, and so go with the direct call."""
+
+_log = logging.getLogger("graph_sidecar.compare")
+
+AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
+"""Graph's reply to a GET of a target on a host, with these fields."""
+
+
+class Comparer(Protocol):
+    """Who is shown each reply to a plain read."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next read is to be shown: what answers reads without the handler leaves this one to it."""
+
+    def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
+        """Look at *reply*, which the caller of *read* gets: *head* asked for it of *host*."""
+
+
+@dataclass(slots=True)
+class DirectComparer:
+    """Compares a share of the replies with direct ones."""
+
+    ask: AskAsSent
+    limiter: Limiter
+    bypass: LimiterBypass
+    keys: Keys
+    telemetry: Counters
+    steady: Callable[[], float]
+    percent: float = 0.0
+    _dice: random.Random = field(default_factory=random.Random)
+    _is_due: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def replace(self, percent: float) -> None:
+        """Compare *percent* of the reads from now on."""
+        self.percent = percent
+        self._is_due = self._drawn()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next read is to be compared."""
+        return self._is_due
+
+    def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
+        """Begin to compare *reply* if it was drawn, and nothing speaks against one more call."""
+        if not self.percent:
+            return
+        is_due, self._is_due = self._is_due, self._drawn()
+        if not is_due:
+            return
+        if reason := self._obstacle(head, read, reply):
+            self.telemetry.not_compared[reason] += 1
+            return
+        task = asyncio.get_running_loop().create_task(self._compare(head, host, read, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """End the comparisons that are under way."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _drawn(self) -> bool:
+        return self._dice.random() * 100 < self.percent
+
+    def _obstacle(self, head: Head, read: Read, reply: Reply) -> str:
+        """Why *reply* is not compared, in a word; "" if it is."""
+        if head.method != "GET" or read.callback or read.request.directives.if_none_match:
+            return "form"
+        if len(reply.body) > LARGEST_BODY:
+            return "large"
+        if len(self._tasks) >= MOST_UNDER_WAY:
+            return "busy"
+        return "limit" if self._is_limit_near(read, reply) else ""
+
+    def _is_limit_near(self, read: Read, reply: Reply) -> bool:
+        """Whether a limit of *read* is stopped or near: its calls belong to callers."""
+        request = read.request
+        subject = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
+        watch = self.limiter.stages.watch_pct
+        is_told = any(level.percent >= watch for level in usage_levels(reply.headers))
+        return is_told or throttle(reply) is not None or self.limiter.pressure(subject, self.steady()) > 0
+
+    async def _compare(self, head: Head, host: str, read: Read, reply: Reply) -> None:
+        request = read.request
+        fields = {told: head.headers[name] for name, told in _SENT_ALONG.items() if name in head.headers}
+        try:
+            with self.telemetry.single(None, calls_of(request.query)) as sending:
+                direct = await self.ask(host, origin_form(head.target), fields, sending.left)
+                sending.answered([was_counted(direct)])
+        except SidecarError:
+            self.telemetry.not_compared["failed"] += 1
+            return
+        self.bypass.heard(request.credential, direct, request.path, request.query)
+        if throttle(direct) is not None:
+            self.telemetry.not_compared["limit"] += 1
+        elif len(direct.body) > LARGEST_BODY:
+            self.telemetry.not_compared["large"] += 1
+        else:
+            self._count(request.path, reply, direct)
+
+    def _count(self, path: str, reply: Reply, direct: Reply) -> None:
+        kinds, places = compare(reply, direct)
+        route = self.telemetry.compared_with_graph(path, kinds)
+        if kinds:
+            _log.info("%s differs from Graph's direct reply in %s: %s", route, ", ".join(kinds), ", ".join(places))
