@@ -60,7 +60,13 @@ def blocks(language: str) -> list[Block]:
     ]
 
 
-RUN = [block for block in blocks("sh") if not block.needs]
+def spans() -> list[Block]:
+    """Every `curl` inside a sentence, as a block."""
+    texts = {page.name: _FENCE.sub("", page.read_text()) for page in PAGES}
+    return [Block(name, "sh", "", found) for name in texts for found in re.findall(r"`(curl [^`\n]*http:[^`\n]+)`", texts[name])]
+
+
+RUN = [block for block in blocks("sh") if not block.needs] + spans()
 NEEDY = [block for block in blocks("sh") if block.needs]
 
 

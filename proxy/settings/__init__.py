@@ -1,15 +1,16 @@
-"""What can be set: one frozen model, each setting with its default, its bounds and its meaning.
+"""Everything that can be set: one frozen model, each setting with its default, its bounds and its meaning.
 
-    whole      `Settings`, the model: everything that can be set
-      graph      how Graph is asked
-      held       what is kept, and the rules for it
-      ways_in    who comes in, and how
-      telling    what is told: logs and traces
-        section    what these are made of
-        addresses · files · kinds   what a value may be
-    naming     every setting by its dotted name, and which of them a reload changes
+    model        `Settings`: every section, and the settings outside of sections
+    listeners    listener, intercept, webhooks
+    upstream     upstream, batch, merge, quota, paging
+    cache        cache, and the tables of rules
+    shared       shared
+    observe      log, traces
+    names        every setting by its dotted name, and which of them a reload changes
+    types · addresses · base    the types of values, and the base class of the sections
+    load/        reads settings from flags, environment and file
 
-`proxy.loading` fills it from the file, the environment and the command line; `Settings()` alone is the defaults.
+`Settings()` alone is the defaults. `make settings` writes docs/settings.md and config/graph-sidecar.toml from them.
 """
 
 from proxy.settings.addresses import Address, parse_address

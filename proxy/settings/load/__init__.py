@@ -1,12 +1,11 @@
-"""Fills the settings from flags, environment and file, and tells everything that is wrong with them at once.
+"""Reads settings from flags, environment and file, and reports everything that is wrong with them at once.
 
-    precedence   `load`: flags beat environment beats file beats default
-    places       what each of the three gives
-    literals     what text stands for
-    problems     a line for whatever is wrong
-    words        values, and what a setting takes, as they are written
+    precedence   `load`: flags beat environment, environment beats file, file beats defaults
+    sources      what each of these places gives
+    problems     one line for each problem
+    toml         values, and what a setting takes, as they are written
 
-Nothing here looks at the environment by itself: the command line hands it in.
+The command line passes the environment in; nothing here reads it.
 """
 
 from proxy.settings.load.precedence import Loaded, load
