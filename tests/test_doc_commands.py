@@ -62,8 +62,9 @@ def blocks(language: str) -> list[Block]:
 
 def spans() -> list[Block]:
     """Every `curl` inside a sentence, as a block."""
+    inside = re.compile(r"`(curl [^`\n]*http:[^`\n]+)`")
     texts = {page.name: _FENCE.sub("", page.read_text()) for page in PAGES}
-    return [Block(name, "sh", "", found) for name in texts for found in re.findall(r"`(curl [^`\n]*http:[^`\n]+)`", texts[name])]
+    return [Block(name, "sh", "", found) for name, text in texts.items() for found in inside.findall(text)]
 
 
 RUN = [block for block in blocks("sh") if not block.needs] + spans()
