@@ -88,7 +88,7 @@ def replies(text: bytes) -> None:
     """The body of a single reply."""
     is_clean(text)
     read_error(text)
-    assert paging.rewrite(text, HOSTS.linked, "http://here") is not None
+    assert paging.rewrite(text, HOSTS.link_hosts, "http://here") is not None
 
 
 def usage(text: bytes) -> None:

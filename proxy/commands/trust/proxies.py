@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-from proxy.core.routing.connect_policy import split
+from proxy.core.routing.connect_policy import split_authority
 
 _PROXIES = ("HTTPS_PROXY", "https_proxy")
 _EXCEPTIONS = ("NO_PROXY", "no_proxy")
@@ -28,7 +28,7 @@ def proxies(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> dic
 
 def java_options(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> list[str]:
     """The same for Java, which reads no variable of these."""
-    host, port = split(proxy.removeprefix("http://"), 0)
+    host, port = split_authority(proxy.removeprefix("http://"), 0)
     ours = (each for name in exceptions(environ, frozenset(names)) for each in _java(name))
     without = "|".join(dict.fromkeys([*_javas_own(environ, frozenset(names)), *ours]))
     return [f"-Dhttps.proxyHost={host}", f"-Dhttps.proxyPort={port}", f"-Dhttp.nonProxyHosts={without}"]
@@ -63,5 +63,5 @@ def exceptions(environ: Mapping[str, str], names: frozenset[str]) -> list[str]:
 
 def _covers(exception: str, name: str) -> bool:
     suffix = exception.strip().lower().removeprefix("*").removeprefix(".")
-    host = split(suffix, 443)[0] or suffix
+    host = split_authority(suffix, 443)[0] or suffix
     return not host or name == host or name.endswith(f".{host}")

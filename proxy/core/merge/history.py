@@ -1,4 +1,4 @@
-"""What is remembered of reads that were asked as one: what others want of the same, and what cannot be had together."""
+"""The merge history: which field sets were asked, answered and refused together for reads of one object or edge."""
 
 from __future__ import annotations
 
@@ -13,41 +13,43 @@ from proxy.core.merge.selection import FieldSet
 from proxy.core.model import Reply
 
 MOST = 100
-"""Fields that are asked together at most: what nobody reads costs bytes."""
+"""The most fields of a merged read: fields that no caller reads cost bytes."""
 
 
-_SELECTION, _FIELD = 400, 200
-"""Bytes that a selection, and each name in it, takes at most in memory."""
+_SELECTION_BYTES, _FIELD_BYTES = 400, 200
+"""The most bytes of memory for a field set, and for each name in it."""
 
 
 @dataclass(slots=True)
 class _Family:
-    """What is known of the reads of one thing that differ in their fields alone."""
+    """The field sets of reads that differ in their fields alone."""
 
-    asked: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # when somebody last wanted just these
-    answered: OrderedDict[FieldSet, None] = field(default_factory=OrderedDict)  # what Graph was asked for them
-    refused: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # until when it is not tried again
+    asked: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # when a caller last asked for this set
+    answered: OrderedDict[FieldSet, None] = field(default_factory=OrderedDict)  # the merged sets that Graph answered
+    refused: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # until when the set is not tried again
 
     @property
     def size(self) -> int:
-        """The bytes that it takes at most."""
-        return sum(_SELECTION + _FIELD * len(names) for names in (*self.asked, *self.answered, *self.refused))
+        """The most bytes that this family takes."""
+        return sum(
+            _SELECTION_BYTES + _FIELD_BYTES * len(names) for names in (*self.asked, *self.answered, *self.refused)
+        )
 
 
 class MergeHistory:
-    """What was asked together of late, and what was refused, for a bounded number of families."""
+    """The field sets that were asked together lately, and those that were refused, for a bounded number of families."""
 
     PLACES = 4096
     ASKED, ANSWERED, REFUSED = 32, 4, 16
-    """Selections of each family."""
+    """The most field sets of each family."""
     REST_S = 300
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Start empty."""
         self._families = Recent[Hashable, _Family](self.PLACES, 8 * MEMO_BYTES)
 
     def supersets(self, family: Hashable, own: FieldSet, now: float) -> list[FieldSet]:
-        """The selections with an answer that may hold *own* and more, the newest first: *own* is wanted again."""
+        """Returns the answered sets that contain *own* and more, newest first; records that *own* is wanted again."""
         found = self._families.get(family)
         more = [names for names in reversed(found.answered) if own < names] if found else []
         if found and more and own in found.asked:
@@ -55,13 +57,13 @@ class MergeHistory:
         return more
 
     def wanted(self, family: Hashable, now: float, fresh_s: float) -> FieldSet:
-        """What others want, by which a read is worth widening: their reads may come while its answer is fresh."""
+        """Returns the fields that other callers asked for lately: a read that adds them may answer their next reads."""
         found = self._families.get(family)
         asked = found.asked.items() if found else ()
         return frozenset().union(*(names for names, at in asked if now - at < max(self.REST_S, 2 * fresh_s)))
 
     def may_merge(self, family: Hashable, names: FieldSet, now: float) -> bool:
-        """Whether *names* can be asked together: they are not too many, and none of them were refused of late."""
+        """Returns whether *names* may be asked together: not too many, and no subset of them was refused lately."""
         found = self._families.get(family)
         refused = found.refused.items() if found else ()
         return len(names) <= MOST and not any(bad <= names and now < until for bad, until in refused)
@@ -76,29 +78,30 @@ class MergeHistory:
         *,
         fresh_s: float,
     ) -> None:
-        """Graph's *answer* to *names* was the answer to all *selections*, and is *fresh_s* of use to others."""
+        """Record Graph's *answer* to *names*, which answered all *selections* and stays fresh for *fresh_s*."""
         if not _is_good(answer):
             self._refuse(family, [names] if not is_trouble(answer) else [], now)
         elif fresh_s or len(selections) > 1:
             found = self._find(family)
-            _put(found.answered, names, None, self.ANSWERED)
+            _put_newest(found.answered, names, None, self.ANSWERED)
             for own in selections:
-                _put(found.asked, own, now, self.ASKED)
+                _put_newest(found.asked, own, now, self.ASKED)
             self._keep(family, found)
 
     def on_failure(self, family: Hashable, names: FieldSet, alone: Mapping[FieldSet, Reply | None], now: float) -> None:
-        """There was no answer to *names* that could be taken apart; asked *alone* the selections were told this.
+        """Record that the merged read of *names* failed; *alone* holds the reply to each selection asked by itself.
 
-        Those that are bad by themselves are to blame; if all are good it is their company; trouble teaches nothing.
+        Selections that fail by themselves are refused; if all succeed, their combination is. Errors on Graph's side
+        and missing replies prove nothing.
         """
         bad = [own for own, reply in alone.items() if reply and not _is_good(reply) and not is_trouble(reply)]
-        is_company = all(reply and _is_good(reply) for reply in alone.values())
-        self._refuse(family, [names] if is_company else bad, now)
+        is_combination = all(reply and _is_good(reply) for reply in alone.values())
+        self._refuse(family, [names] if is_combination else bad, now)
 
     def _refuse(self, family: Hashable, combinations: Iterable[FieldSet], now: float) -> None:
         for names in combinations:
             found = self._find(family)
-            _put(found.refused, names, now + self.REST_S, self.REFUSED)
+            _put_newest(found.refused, names, now + self.REST_S, self.REFUSED)
             self._keep(family, found)
             if not self.may_merge(family, frozenset().union(*found.asked), now):
                 found.asked.clear()
@@ -110,8 +113,8 @@ class MergeHistory:
         self._families.put(family, found, found.size)
 
 
-def _put(known: OrderedDict[FieldSet, Any], names: FieldSet, value: Any, places: int) -> None:
-    """Note *names* as the newest; the oldest make room."""
+def _put_newest(known: OrderedDict[FieldSet, Any], names: FieldSet, value: Any, places: int) -> None:
+    """Record *names* as the newest set; the oldest is dropped beyond *places*."""
     known[names] = value
     known.move_to_end(names)
     if len(known) > places:

@@ -1,7 +1,7 @@
-"""Several objects in one read: `?ids=a,b,c` answers each under its id, and Graph counts each as a call.
+"""Splits a read of several objects (`?ids=a,b,c`) into reads of each, and joins their replies.
 
-(developers.facebook.com/docs/graph-api/overview/rate-limiting; one bad id fails the whole.) So such a read is taken
-apart into reads of each, and put together again from their answers.
+Graph answers each object under its id and counts each as a call; one bad id fails the whole read
+(developers.facebook.com/docs/graph-api/overview/rate-limiting).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from proxy.core.quota import ledger
 from proxy.core.routing.query import join_pairs, php_name, split_pairs
 from proxy.core.routing.rules import Rule
 
-_ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
+_NUMERIC_ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
 MOST_IDS = 500
-"""Objects of a read that is taken apart; Graph itself answers for 50."""
+"""The most objects of a read that is split; Graph itself answers 50."""
 
 _OTHER = frozenset({"id", "debug"})
-"""Parameters that name another object, or add to the whole what belongs to no object."""
+"""Parameters that name another object, or that add members about the whole read to the body."""
 _VALIDATOR = frozenset({"etag"})
 _bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def parts(request: Request) -> dict[str, Request] | None:
-    """The read of each object that *request* names, by id; None for one that is not understood as such a read."""
-    found = _read(request.query) if request.path.count("/") == 1 else None
+    """Returns the read of each object that *request* names, by id; None if it is no such read."""
+    found = _split_ids(request.query) if request.path.count("/") == 1 else None
     if found is None or len(found[0]) > MOST_IDS:
         return None
     ids, rest = found
@@ -42,38 +42,38 @@ def parts(request: Request) -> dict[str, Request] | None:
 
 
 def ids_in(path: str, query: str) -> tuple[str, ...]:
-    """The objects that such a read names; () for any other read."""
-    found = _read(query) if path.count("/") == 1 and "ids=" in query else None
+    """Returns the objects in `ids=` of a read that can be split; () for any other read."""
+    found = _split_ids(query) if path.count("/") == 1 and "ids=" in query else None
     return found[0] if found else ()
 
 
 @memo()
-def _read(query: str) -> tuple[tuple[str, ...], str] | None:
+def _split_ids(query: str) -> tuple[tuple[str, ...], str] | None:
     pairs = split_pairs(query)
     named = [php_name(name) for name, _ in pairs]
     ids = tuple(dict(pairs).get("ids", "").split(","))
     if named.count("ids") != 1 or not _OTHER.isdisjoint(named):
         return None
-    if len(set(ids)) < len(ids) or not all(map(_ID.fullmatch, ids)):
+    if len(set(ids)) < len(ids) or not all(map(_NUMERIC_ID.fullmatch, ids)):
         return None
     return ids, join_pairs(tuple(pair for pair in pairs if pair[0] != "ids"))
 
 
 def may_be_held(part: Request, rule: Rule) -> bool:
-    """Whether *rule* lets the read of one object be answered from what is held, and its caller takes that."""
+    """Returns whether rule and caller allow that the read of one object is answered from the cache."""
     return rule.merge and rule.shared_s > 0 and not (part.directives.no_cache or part.directives.no_store)
 
 
 def with_ids(request: Request, ids: Collection[str]) -> Request:
-    """*request* for no other objects than *ids*."""
+    """Returns *request* for the objects *ids* alone."""
     pairs = tuple((name, ",".join(ids) if name == "ids" else value) for name, value in split_pairs(request.query))
     return replace(request, query=join_pairs(pairs))
 
 
 def split_reply(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
-    """What *answer* says of each of *ids*; None if it is not an answer to just these.
+    """Returns the reply for each of *ids* from *answer*; None if *answer* does not hold exactly these.
 
-    Graph gave an ETag for the whole, and for none of them.
+    The parts have no ETag, because Graph's is that of the whole.
     """
     try:
         bodies = _bodies.decode(answer.body)
@@ -86,7 +86,7 @@ def split_reply(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
 
 
 def join_replies(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping[str, Reply]) -> Reply:
-    """One reply for all *ids*, of what was *held* for some and of what Graph, *asked* for the others, said of them."""
+    """Returns one reply for all *ids*: *held* has those from the cache, *asked* those that Graph answered now."""
     found = {**held, **asked}
     body = b"{" + b",".join(b'"%b":%b' % (each.encode(), found[each].body) for each in ids) + b"}"
     avoided = Counter[str]()

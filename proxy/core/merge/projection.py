@@ -13,16 +13,13 @@ from proxy.core.http import headers
 from proxy.core.merge.selection import AROUND_A_LIST, ETAG, FieldSet, JsonText
 from proxy.core.model import Mode, Reply
 
-_UNASKED = "id"
-
-
-# --- apart ---
+_ADDED_BY_GRAPH = "id"
 
 
 def project_reply(reply: Reply, asked: FieldSet, own: FieldSet) -> Reply | None:
-    """Of Graph's *reply* to *asked* what it would have said to *own*; None where that cannot be told.
+    """Returns the reply that Graph would have given to *own*, cut out of its *reply* to *asked*; None if it cannot be.
 
-    Graph has given no ETag for it, so it has none.
+    A cut reply has no ETag, because Graph gave none for it.
     """
     if own == asked:
         return reply
@@ -31,72 +28,74 @@ def project_reply(reply: Reply, asked: FieldSet, own: FieldSet) -> Reply | None:
 
 
 def as_merged(reply: Reply) -> Reply:
-    """The part of one whose read another's paid for, if it was paid for at all."""
+    """Marks *reply* as merged (another caller's call fetched it), unless it comes from the cache."""
     is_asked = reply.ttl is None or reply.detail == "stale-if-error"
     return replace(reply, mode=Mode.COALESCED, joined=reply.mode, detail="merged") if is_asked else reply
 
 
 def project(body: bytes, asked: FieldSet, own: FieldSet) -> bytes | None:
-    """The JSON of *body*, which answers *asked*, less what *own* did not ask for; None if it is not understood.
+    """Returns the JSON of *body*, which answers *asked*, with the fields in *own* alone; None if it is not understood.
 
-    Values stay byte for byte as they are.
+    Values stay byte for byte the same.
     """
     try:
-        whole = _object.decode(body)
+        whole = _members_decoder.decode(body)
         if "data" not in asked and "data" in whole and memoryview(whole["data"])[0] == ord("["):
-            return _write(_list(whole, asked, own))
-        return _write(_fields(whole, asked, own))
-    except (_Strange, *UNREADABLE):
+            return _as_json_object(_project_list(whole, asked, own))
+        return _as_json_object(_project_object(whole, asked, own))
+    except (_UnexpectedField, *UNREADABLE):
         return None
 
 
-class _Strange(Exception):  # noqa: N818 - it never leaves this room
-    """A body in which there is what nobody asked for: nobody here knows whose it is."""
+class _UnexpectedField(Exception):  # noqa: N818 - it never leaves this module
+    """The body has a field that no caller requested."""
 
 
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_rows = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-def _fields(found: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
-    """The fields of one object, in the order in which Graph gave them; `id` last if only others asked for it."""
-    if not found.keys() <= asked | {_UNASKED}:
-        raise _Strange
-    kept = {name: value for name, value in found.items() if name in own or name not in asked}
-    return {**kept, _UNASKED: found[_UNASKED]} if _UNASKED in found else kept
+def _project_object(members: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
+    """Returns the fields of one object in Graph's order; `id` last if this caller did not ask for it."""
+    if not members.keys() <= asked | {_ADDED_BY_GRAPH}:
+        raise _UnexpectedField
+    kept = {name: value for name, value in members.items() if name in own or name not in asked}
+    return {**kept, _ADDED_BY_GRAPH: members[_ADDED_BY_GRAPH]} if _ADDED_BY_GRAPH in members else kept
 
 
-def _list(whole: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
-    """An edge: its objects one by one, and links to further pages of the same fields."""
+def _project_list(whole: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
+    """Returns a list with each object projected, and with paging links that ask for the same fields."""
     if not whole.keys() <= AROUND_A_LIST:
-        raise _Strange
-    rows = [_write(_fields(row, asked, own)) for row in _rows.decode(whole["data"])]
+        raise _UnexpectedField
+    rows = [_as_json_object(_project_object(row, asked, own)) for row in _rows_decoder.decode(whole["data"])]
     made = {**whole, "data": b"[" + b",".join(rows) + b"]"}
     if "paging" in whole:
-        paging = _object.decode(whole["paging"])
+        paging = _members_decoder.decode(whole["paging"])
         links: dict[str, JsonText] = {
-            name: _linked(paging[name], asked, own) for name in ("previous", "next") if name in paging
+            name: _project_link(paging[name], asked, own) for name in ("previous", "next") if name in paging
         }
-        made["paging"] = _write({**paging, **links})
+        made["paging"] = _as_json_object({**paging, **links})
     return made
 
 
 _COMMA = re.compile(rb",|%2[Cc]|\\u0025(?:2[Cc])|\\u002[Cc]")
-_ASKED = re.compile(rb"(?<=[?&6])fields=((?:\w|" + _COMMA.pattern + rb")*)")
+_FIELDS_PARAMETER = re.compile(rb"(?<=[?&6])fields=((?:\w|" + _COMMA.pattern + rb")*)")
 
 
-def _linked(link: JsonText, asked: FieldSet, own: FieldSet) -> bytes:
-    r"""A link that asks for *own*, its commas spelled as Graph spelled them: `,`, `%2C`, or `\u00252C`."""
-    return _ASKED.sub(lambda found: b"fields=" + _listed(found[1], asked, own), bytes(link))
+def _project_link(link: JsonText, asked: FieldSet, own: FieldSet) -> bytes:
+    r"""Returns a paging link that asks for *own*; commas stay as Graph spelled them: `,`, `%2C`, or `\u00252C`."""
+    return _FIELDS_PARAMETER.sub(
+        lambda members: b"fields=" + _project_fields_parameter(members[1], asked, own), bytes(link)
+    )
 
 
-def _listed(text: bytes, asked: FieldSet, own: FieldSet) -> bytes:
+def _project_fields_parameter(text: bytes, asked: FieldSet, own: FieldSet) -> bytes:
     names = [name.decode() for name in _COMMA.split(text)]
     if set(names) != asked:
-        raise _Strange
+        raise _UnexpectedField
     comma = _COMMA.search(text)
     return (comma.group() if comma else b"").join(name.encode() for name in names if name in own)
 
 
-def _write(fields: Mapping[str, JsonText]) -> bytes:
+def _as_json_object(fields: Mapping[str, JsonText]) -> bytes:
     return b"{" + b",".join(b'"%b":%b' % (name.encode(), bytes(value)) for name, value in fields.items()) + b"}"

@@ -1,7 +1,7 @@
-"""One fetch for many fields: which reads may be asked as one, what that one asks, and what of its answer is whose.
+"""Decides which reads that differ in `fields` may be merged into one read, and which fields that read asks for.
 
-Only names at the top level of `fields`, without arguments or sub-selections, of one node or edge. Graph answers with
-the asked fields in the asked order, leaves out those that are empty, and puts `id` last where nobody asked for it
+Only plain names at the top level of `fields` are merged (no arguments, no sub-selections), of one node or edge. Graph
+answers with the fields in the order asked, leaves out empty ones, and adds `id` at the end where it was not asked for
 (developers.facebook.com/docs/graph-api/guides/field-expansion, …/docs/graph-api/results).
 """
 
@@ -24,48 +24,53 @@ from proxy.core.routing.rules import Rule
 FieldSet = frozenset[str]
 JsonText = bytes | msgspec.Raw
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+_PLAIN_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _SHAPING = frozenset({"id", "ids", "metadata", "debug"})
-"""Parameters that say of which objects, or add to a body what is no field."""
-_APART = frozenset({"insights"})
-"""Edges whose rows come and go with the fields: a report leaves out rows in which all that was asked for is zero."""
+"""Parameters that choose other objects, or that add members to a body which are no fields."""
+_NEVER_MERGED_EDGES = frozenset({"insights"})
+"""Edges whose rows depend on the fields: an insights report leaves out rows in which every field asked for is zero."""
 AROUND_A_LIST = frozenset({"data", "paging", "summary"})
 ETAG = frozenset({"etag"})
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a read asks of what: plain field names, and its query without them."""
+    """The plain field names of a read, and its query without them."""
 
     names: FieldSet
     rest: str
 
 
 def selection(request: Request) -> Selection | None:
-    """The fields that *request* may ask together with others; None for a read that stays by itself."""
+    """Returns the fields of *request* if it may be merged with other reads, else None."""
     return _selection(request.path, request.query)
 
 
-def _first_selection(path: str, query: str) -> Selection | None:
+def _parse_selection(path: str, query: str) -> Selection | None:
     segments = path[1:].split("/")
-    if not segments[0] or len(segments) > 2 or segments[-1] in _APART or is_poll(Request("", "", path, query)):
+    if (
+        not segments[0]
+        or len(segments) > 2
+        or segments[-1] in _NEVER_MERGED_EDGES
+        or is_poll(Request("", "", path, query))
+    ):
         return None
     pairs = split_pairs(query)
     named = [php_name(name) for name, _ in pairs]
     if named.count("fields") != 1 or not _SHAPING.isdisjoint(named):
         return None
     names = dict(pairs).get("fields", "").split(",")
-    if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
+    if len(set(names)) < len(names) or not all(map(_PLAIN_FIELD.fullmatch, names)):
         return None
     return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
 
 
-_selection = Memo(_first_selection, 2 * MEMO_BYTES)
-"""Programs repeat themselves."""
+_selection = Memo(_parse_selection, 2 * MEMO_BYTES)
+"""Remembers the selections of recent reads: programs repeat themselves."""
 
 
 def with_fields(request: Request, names: FieldSet) -> Request:
-    """*request* with *names* in place of its fields, in normal form."""
+    """Returns *request* with *names* in place of its fields, in normal form."""
     return replace(request, query=_query(request.query, names))
 
 
@@ -78,15 +83,15 @@ _query = Memo(_first_query, 2 * MEMO_BYTES)
 
 
 def may_share(request: Request) -> bool:
-    """Whether the caller of *request* takes any answer that Graph gives now, as its own headers tell.
+    """Returns whether the caller of *request* accepts a part of a merged reply: it sent no cache directives.
 
-    One that comes back after a refusal asks for itself: nothing tells which of the fields that limit is about.
+    A retry after a refusal is not merged: which of the fields the limit is about is not known.
     """
     return not request.after_refusal and replace(request.directives, if_none_match="") == NO_DIRECTIVES
 
 
 def family(request: Request, rule: Rule, keys: Keys) -> Hashable:
-    """What reads must have in common to be asked as one: all but their fields, what vouches for them included."""
+    """Returns what reads must have in common to be merged: everything but their fields, the proof included."""
     return keys.entry(with_fields(request, frozenset())), keys.proof(request.credential), request.channel, rule
 
 
@@ -94,24 +99,31 @@ def family(request: Request, rule: Rule, keys: Keys) -> Hashable:
 
 
 class MergedSelection(msgspec.Struct, frozen=True, gc=False):
-    """Reads, by their places in a row, that are asked as one; and what that one asks."""
+    """A merged read: its fields, and the places of the reads in it."""
 
     names: FieldSet
     places: tuple[int, ...]
 
 
 def merge_selections(
-    selections: Sequence[FieldSet], wanted: FieldSet, may: Callable[[FieldSet], bool]
+    selections: Sequence[FieldSet], wanted: FieldSet, is_allowed: Callable[[FieldSet], bool]
 ) -> list[MergedSelection]:
-    """Put *selections* together into as few as *may* be asked.
+    """Returns *selections* merged into as few reads as *is_allowed* permits.
 
-    Each is widened by what is *wanted* of the same by others, so that all come to ask one thing, which has one ETag.
+    Each read also asks for the fields in *wanted* (those that other callers asked for lately), so that all reads come
+    to ask for the same fields, and so have one ETag.
     """
     groups: list[MergedSelection] = []
     for place, names in enumerate(selections):
-        at = next((at for at, group in enumerate(groups) if may(group.names | names)), None) if may(names) else None
+        at = (
+            next((at for at, group in enumerate(groups) if is_allowed(group.names | names)), None)
+            if is_allowed(names)
+            else None
+        )
         if at is None:
             groups.append(MergedSelection(names, (place,)))
         else:
             groups[at] = MergedSelection(groups[at].names | names, (*groups[at].places, place))
-    return [replace(group, names=group.names | wanted) if may(group.names | wanted) else group for group in groups]
+    return [
+        replace(group, names=group.names | wanted) if is_allowed(group.names | wanted) else group for group in groups
+    ]

@@ -1,4 +1,4 @@
-"""A reply as its caller gets it: order, JSONP, 304, links, usage, and the two fields that say what happened."""
+"""Renders a reply for its caller: 304, field order, paging links, JSONP, usage, Cache-Status and Server-Timing."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from proxy.core.routing.classify import Read
 
 
 class LinkOrigin(msgspec.Struct, frozen=True, gc=False):
-    """How the caller came in, for links that shall lead back here; an empty *origin* leaves them alone."""
+    """Where rewritten paging links lead, and which links are rewritten."""
 
-    origin: str
-    hosts: frozenset[str]
+    origin: str  # scheme and authority under which the caller reached the sidecar; "": links stay as they are
+    hosts: frozenset[str]  # the authorities whose links are rewritten
 
 
 LINKS_UNCHANGED = LinkOrigin("", frozenset())
 
 
 def render(read: Read, reply: Reply, link_origin: LinkOrigin, newest_usage: Headers) -> Reply:
-    """*reply* with all that depends on this one caller. What is held and shared stays as Graph gave it."""
+    """Returns *reply* with everything that depends on this one caller; the shared and stored reply is not changed."""
     fields = (*_with_usage(reply, newest_usage), *status_fields(reply, read.request.directives))
-    if reply.status == 200 and is_known(read.request.directives.if_none_match, reply):
+    if reply.status == 200 and is_not_modified(read.request.directives.if_none_match, reply):
         return replace(reply, status=304, headers=headers.without(fields, frozenset({"content-length"})), body=b"")
     if reply.header("content-encoding"):
-        return replace(reply, headers=fields)  # packed in a way that is not known here: nothing of it can be read
+        return replace(reply, headers=fields)  # a coding that cannot be decoded here
     body = reply.body
     if read.order and reply.status == 200:
         body = in_order(body, read.request.path, read.order)
@@ -46,24 +46,24 @@ def render(read: Read, reply: Reply, link_origin: LinkOrigin, newest_usage: Head
 
 
 def jsonp(body: bytes, callback: str) -> bytes:
-    """*body* handed to the function *callback*, as Graph writes JSONP."""
+    """Returns *body* as a call of the function *callback*, as Graph writes JSONP."""
     return b"/**/ " + callback.encode() + b"(" + body + b");"
 
 
 def bare(reply: Reply) -> Reply:
-    """*reply* where no read stands behind it: an error of ours about a message that was not understood, or a stream."""
+    """Returns *reply*, which answers no read, with Cache-Status: an error about an unreadable message, or a stream."""
     return replace(reply, headers=(*reply.headers, *status_fields(reply, NO_DIRECTIVES)))
 
 
 def passthrough_status(reason: str, *, writes: bool, trouble: str = "") -> Headers:
-    """The fields of what is none of the cache's business for *reason*, and of the *trouble* that it met."""
+    """Returns Cache-Status and Server-Timing of a message that passes through for *reason*, or met *trouble*."""
     detail = trouble or ("" if writes else reason)
     told = f"{NAME}; {'fwd=method' if writes else 'fwd=bypass'}{detail and f'; detail={detail}'}"
     return ("Cache-Status", told), ("Server-Timing", server_timing(None, None))
 
 
-def is_known(if_none_match: str, reply: Reply) -> bool:
-    """Whether the caller already holds *reply*: its ETag is among those of the caller's If-None-Match."""
+def is_not_modified(if_none_match: str, reply: Reply) -> bool:
+    """Returns whether the caller already has *reply*: its ETag is in *if_none_match*."""
     etag = reply.header("etag")
     return bool(if_none_match and etag) and matches(if_none_match, etag or "")
 
@@ -73,9 +73,9 @@ def _is_json(reply: Reply) -> bool:
 
 
 def _with_usage(reply: Reply, newest: Headers) -> Headers:
-    """Usage as Graph told it with this reply, else the newest known, never what was held.
+    """Returns the fields with the usage headers of this reply, else with the newest known ones, never with stored ones.
 
-    Where a batch tells of it on its own reply alone, what is known of another token than that on top is no older.
+    A batch has usage headers for its top-level token alone; for other tokens the newest known ones are as recent.
     """
     if (reply.origin_mode in ASKED_NOW and not reply.usage_of_top) or headers.pick(reply.headers, headers.USAGE):
         return reply.headers

@@ -1,7 +1,8 @@
-"""The ways in of programs that know no other address for Graph: who may go where, and whether a message came right.
+"""The policy of transparent mode: which hosts `CONNECT` may reach, and which messages are misdirected.
 
-A `CONNECT` to Graph is ended here and served (RFC 9110 section 9.3.6); one to another host is a tunnel into which
-nobody looks, or is refused. A message that came under one name and asks for another is misdirected (section 15.5.20).
+The TLS of a `CONNECT` to Graph is terminated here (RFC 9110 section 9.3.6); a `CONNECT` to another host becomes a blind
+tunnel, or is refused. A message whose connection was made to one name and that asks for another is misdirected (section
+15.5.20).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.target import is_authority, read_target
 
 ANY = "any"
-"""In the place of a host: every one of them."""
+"""In place of a host: all hosts."""
 
 _HTTP = 80
 _HTTPS = 443
@@ -23,14 +24,14 @@ _HTTPS = 443
 
 @dataclass(frozen=True, slots=True)
 class TerminateTls:
-    """The TLS inside ends here: *name* is what the caller takes us for."""
+    """The decision to terminate TLS here, with a certificate for *name*."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Bytes pass both ways unseen."""
+    """The decision to relay bytes both ways without reading them."""
 
     host: str
     port: int
@@ -38,20 +39,20 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class ConnectPolicy:
-    """Decides on `CONNECT`: *named* are the authorities of Graph's, *open_to* the others that may be reached."""
+    """Decides on `CONNECT`: *named* are Graph's authorities, *open_to* the other authorities that may be reached."""
 
     named: frozenset[str]
     open_to: tuple[str, ...]
-    on_loopback: bool  # whether none but this machine's own programs can ask
+    on_loopback: bool  # whether only programs of this machine can connect
 
     @property
     def names(self) -> frozenset[str]:
-        """The hosts that the caller may take us for."""
-        return frozenset(split(authority, _HTTPS)[0] for authority in self.named)
+        """The host names of Graph's that certificates are made for."""
+        return frozenset(split_authority(authority, _HTTPS)[0] for authority in self.named)
 
     def decide(self, authority: str) -> TerminateTls | Tunnel:
-        """The way to *authority*. Raises BadRequest, Unwelcome."""
-        host, port = split(authority, 0)
+        """Returns what to do with a `CONNECT` to *authority*. Raises BadRequest, Unwelcome."""
+        host, port = split_authority(authority, 0)
         if not port:
             raise BadRequest("CONNECT takes a host and a port, such as graph.facebook.com:443")
         if (host if port == _HTTPS else f"{host}:{port}") in self.named:
@@ -63,7 +64,7 @@ class ConnectPolicy:
     def _is_open_to(self, host: str, port: int) -> bool:
         if ANY in self.open_to:
             return self.on_loopback
-        return any(split(each, _HTTPS) == (host, port) for each in self.open_to)
+        return any(split_authority(each, _HTTPS) == (host, port) for each in self.open_to)
 
     @property
     def _what_holds(self) -> str:
@@ -72,8 +73,8 @@ class ConnectPolicy:
         return "lists others" if self.open_to else "= none"
 
 
-def split(authority: str, default_port: int) -> tuple[str, int]:
-    """Host, in lower case and without brackets or the root's dot, and port of *authority*; port 0: it is none."""
+def split_authority(authority: str, default_port: int) -> tuple[str, int]:
+    """Returns host (lower case, without brackets or final dot) and port of *authority*; port 0 if it is invalid."""
     if not is_authority(authority):
         return "", 0
     found = re.fullmatch(r"(\[.*\]|[^:]*)(?::([0-9]{1,5}))?", authority)
@@ -83,28 +84,28 @@ def split(authority: str, default_port: int) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* is an address of this machine that no other can reach."""
+    """Returns whether *host* is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
 
 
-def misplaced(head: Head, name: str, hosts: GraphHosts, ours: str) -> SidecarError | None:
-    """Why *head* is not for us: it came under the *name* of another host, or is for a host that is none of Graph's.
+def misdirection(head: Head, name: str, hosts: GraphHosts, ours: str) -> SidecarError | None:
+    """Returns the error for a message for another host than its connection, or for a host that is not Graph's; or None.
 
-    *name* is what our certificate says, "" where there is none; *ours* is the address that the caller connected to.
+    *name* is the name in the certificate, "" without TLS; *ours* is the address that the caller connected to.
     """
     absolute = read_target(head.target).authority
     asked = absolute or head.headers.get("host", "")
-    if name and asked and split(asked, _HTTPS)[0] != name:
+    if name and asked and split_authority(asked, _HTTPS)[0] != name:
         return Misdirected(f"this connection was made to {name}, and is for no other host")
-    if absolute and not hosts.knows(head) and not _is_ours(absolute, ours):
+    if absolute and not hosts.knows(head) and not _is_our_address(absolute, ours):
         return Unwelcome("no way to other hosts than Graph's from here: take http:// out of the proxy's variables")
     return None
 
 
-def _is_ours(authority: str, ours: str) -> bool:
-    """Whether *authority* is the address *ours*, by number or, on this machine, by name."""
-    (asked, port), (host, our_port) = split(authority, _HTTP), split(ours, 0)
+def _is_our_address(authority: str, ours: str) -> bool:
+    """Returns whether *authority* is the address *ours*, by number or, on loopback, as `localhost`."""
+    (asked, port), (host, our_port) = split_authority(authority, _HTTP), split_authority(ours, 0)
     return port == our_port and (asked == host or (asked == "localhost" and is_loopback(host)))

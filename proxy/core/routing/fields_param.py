@@ -9,18 +9,18 @@ import msgspec
 from proxy.core.memory.memo import memo
 from proxy.core.routing.query import REFERENCE_MARK, REFERENCE_OPEN, decode
 
-_FIELD = re.compile(r"[.{(]")
+_NAME_END = re.compile(r"[.{(]")
 MEMBER = re.compile(r"""[^,"'\[\]]+""")
 
 
 def fields_in(query: str) -> str:
-    """The `fields` list of a query in normal form, "" for none."""
+    """Returns the `fields` list in *query* (in normal form), "" for none."""
     _, found, value = f"&{query}".rpartition("&fields=")
     return decode(value.partition("&")[0]) if found else ""
 
 
 def normal_fields(text: str) -> str:
-    """The `fields` list with its top level in order; what cannot be read safely stays as it is.
+    """Returns the `fields` list with its top level sorted; a list that cannot be parsed safely stays as it is.
 
     So does a list that names a field twice: Graph refuses it (code 2500) and says at which place.
     """
@@ -31,13 +31,13 @@ def normal_fields(text: str) -> str:
 
 
 def names_twice(names: list[str]) -> bool:
-    """Whether a field stands twice among *names*, whatever is asked of it in each place."""
-    each = [_FIELD.split(name, maxsplit=1)[0] for name in split_top_level(",".join(names)) or names]
+    """Returns whether a field stands twice in *names*, whatever its arguments."""
+    each = [_NAME_END.split(name, maxsplit=1)[0] for name in split_top_level(",".join(names)) or names]
     return len(set(each)) < len(each)
 
 
 def field_names(text: str) -> list[str]:
-    """The top level of a `fields` list, which some write as a JSON array; [] if it cannot be read safely."""
+    """Returns the top level of a `fields` list, which may be a JSON array; [] if it cannot be parsed safely."""
     if not text.startswith("["):
         return split_top_level(text)
     try:
@@ -47,10 +47,10 @@ def field_names(text: str) -> list[str]:
 
 
 def split_top_level(text: str) -> list[str]:
-    """The pieces between commas outside braces, parentheses and quotes.
+    """Returns the pieces between commas outside braces, parentheses and quotes.
 
-    [] when these do not pair up, or when a piece is empty or has white space around it: only Graph knows what it would
-    make of those in another place.
+    Returns [] when these do not pair up, or when a piece is empty or has white space around it: how Graph reads such a
+    list after sorting is not known.
     """
     pieces, start, closers = [], 0, []
     for found in REFERENCE_MARK.finditer(text):
@@ -73,6 +73,6 @@ FieldNames = tuple[str, ...]
 
 @memo()
 def asked_order(fields: str) -> FieldNames:
-    """The names of a `fields` list as it came; () where the normal form is in that order, or is not of plain names."""
+    """Returns the names of a `fields` list in the caller's order; () if they are sorted already, or not plain names."""
     names = tuple(fields.split(",")) if PLAIN_FIELD.fullmatch(fields) else ()
     return names if list(names) != sorted(set(names)) and len(set(names)) == len(names) else ()

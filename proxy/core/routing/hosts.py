@@ -10,15 +10,15 @@ from proxy.core.model import Redacted
 from proxy.core.routing.target import read_target
 
 HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
-"""Hosts whose root takes batches; of Instagram's and Threads' nothing says so."""
+"""The hosts whose root accepts batches; Meta does not document that for Instagram's and Threads' hosts."""
 
 HOSTS_OF_READS = HOSTS_THAT_BATCH | {"graph.instagram.com", "graph.threads.net", "graph.threads.com"}
-"""Meta's hosts that answer reads with JSON; the others carry uploads and streams, which pass through."""
+"""The hosts of Meta's that answer reads with JSON; other hosts serve uploads and streams, which pass through."""
 _DEFAULT_PORTS = re.compile(r":(?:80|443)\Z")
 
 
 class Head(Redacted, frozen=True, gc=False):
-    """What of a message's head decides anything here; header names in lower case, several of one name in a row.
+    """Method, target and headers of a message; header names in lower case, values of one name joined by commas.
 
     Target and headers hold tokens.
     """
@@ -32,40 +32,40 @@ class Head(Redacted, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class GraphHosts:
-    """Where calls go: *origin* unless the caller names one of *others* (authorities in lower case)."""
+    """Graph's hosts: calls go to *origin* unless the caller names one of *others* (authorities in lower case)."""
 
     origin: str
     others: frozenset[str]
 
     @property
-    def linked(self) -> frozenset[str]:
-        """The authorities whose links lead to Graph, whatever stands between the sidecar and it."""
+    def link_hosts(self) -> frozenset[str]:
+        """The authorities of links that lead to Graph."""
         return self.others | {self.origin, "graph.facebook.com"}
 
     def of(self, head: Head) -> str:
-        """The authority of Graph's that *head* is for."""
+        """Returns the authority of Graph's that *head* is for."""
         named = _named_host(head)
         return named if named in self.others else self.origin
 
     def knows(self, head: Head) -> bool:
-        """Whether *head* names an authority of Graph's."""
-        return _named_host(head) in self.linked
+        """Returns whether *head* names an authority of Graph's."""
+        return _named_host(head) in self.link_hosts
 
     def by_name(self, head: Head) -> bool:
-        """Whether the caller spoke to Graph by Graph's own name, so that links to it come back here by themselves."""
+        """Returns whether the caller used Graph's own host name, so that unchanged links come back here too."""
         named = _named_host(head)
         return named == self.origin or named in self.others or named in HOSTS_THAT_BATCH
 
     def takes_reads(self, host: str) -> bool:
-        """Whether reads of *host* are JSON that can be held."""
+        """Returns whether reads of *host* are JSON that can be stored."""
         return host == self.origin or host in HOSTS_OF_READS
 
     def takes_batches(self, host: str) -> bool:
-        """Whether the root of *host* takes batches."""
+        """Returns whether the root of *host* accepts batches."""
         return host in HOSTS_THAT_BATCH or (host == self.origin and host not in HOSTS_OF_READS)
 
 
 def _named_host(head: Head) -> str:
-    """The authority that the caller named, without a port that says nothing."""
+    """Returns the authority that the caller named, without a default port."""
     named = read_target(head.target).authority or head.headers.get("host", "").lower()
     return _DEFAULT_PORTS.sub("", named)

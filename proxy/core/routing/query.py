@@ -12,14 +12,14 @@ from proxy.core.http.request_head import ESCAPED_BYTES
 Pairs = tuple[tuple[str, str], ...]
 
 LIFTED = frozenset({"access_token", "appsecret_proof", "appsecret_time", "callback", "method"})
-"""Parameters that say who asks and how, not what: they leave the query and so the key."""
+"""Parameters that state the caller or the form of the answer, not what is read: they are no part of the cache key."""
 
 BATCHES = frozenset({"batch", "asyncbatch"})
 """Parameters that make a call a batch."""
 
 _DECIDING = LIFTED | BATCHES
 
-_SAFE = "-._~,:()/"
+_NOT_ESCAPED = "-._~,:()/"
 REFERENCE_OPEN = {"{": "}", "(": ")", "[": "]"}
 REFERENCE_MARK = re.compile(r""""(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|[,{}()\[\]"']""", re.DOTALL)
 _KNOWN = f"{ascii_letters}{digits}_.~- {b''.join(mark for mark, _ in ESCAPED_BYTES).decode()}".encode()
@@ -27,22 +27,22 @@ _AS_PHP_NAMES = str.maketrans(" .[", "___")
 
 
 def split_pairs(query: str) -> Pairs:
-    """The decoded parameters of a query or an urlencoded body, in their order."""
+    """Returns the decoded parameters of a query or an urlencoded body, in their order."""
     return tuple(_split_pair(piece) for piece in query.split("&") if piece)
 
 
 def join_pairs(pairs: Pairs) -> str:
-    """The one way in which the sidecar writes a query."""
-    return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in pairs)
+    """Returns *pairs* as a query, always in the same spelling."""
+    return "&".join(f"{_percent_encode(name)}={_percent_encode(value)}" for name, value in pairs)
 
 
 def form(parameters: Mapping[str, str]) -> bytes:
-    """*parameters* as an urlencoded body."""
-    return b"&".join([b"%b=%b" % (_in_form(name), _in_form(value)) for name, value in parameters.items()])
+    """Returns *parameters* as an urlencoded body."""
+    return b"&".join([b"%b=%b" % (_form_encode(name), _form_encode(value)) for name, value in parameters.items()])
 
 
-def _in_form(text: str) -> bytes:
-    """A batch is long and made of JSON: what JSON is made of is escaped a sort of mark at a time, not byte by byte."""
+def _form_encode(text: str) -> bytes:
+    """Returns *text* form-encoded; quick for long JSON, because each of its marks is replaced in one pass."""
     if text.isidentifier() and text.isascii():
         return text.encode()
     raw = text.encode("utf-8", "surrogateescape")
@@ -59,29 +59,29 @@ def _split_pair(piece: str) -> tuple[str, str]:
 
 
 def decode(text: str) -> str:
-    """*text* out of an urlencoded form: a plus is a space, and escapes are bytes."""
+    """Returns *text* decoded from urlencoded form: a plus is a space, and escapes are bytes."""
     return unquote(text.replace("+", " "))
 
 
 def unquote(text: str) -> str:
-    """*text* percent-decoded; bytes that are no UTF-8 stay apart, however many of them were escaped."""
+    """Returns *text* percent-decoded; bytes that are no UTF-8 become lone surrogates, so that none is lost."""
     if "%" not in text:
         return text
     return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
-def _encode(text: str) -> str:
-    return quote(text, safe=_SAFE, errors="surrogateescape")
+def _percent_encode(text: str) -> str:
+    return quote(text, safe=_NOT_ESCAPED, errors="surrogateescape")
 
 
 def odd_names(pairs: Pairs) -> str:
-    """A name that PHP takes for one that decides here, but is spelled so that another program might not."""
+    """Returns `parameter-name` if PHP reads a name as one that decides here although it is spelled in another way."""
     odd = any(name not in _DECIDING and php_name(name) in _DECIDING for name, _ in pairs)
     return "parameter-name" if odd else ""
 
 
 def php_name(name: str) -> str:
-    """The variable that PHP makes of a parameter's name: `.`, a space and a `[` that nothing closes become `_`.
+    """Returns the variable that PHP makes of a parameter's name: `.`, a space and an unclosed `[` become `_`.
 
     (main/php_variables.c: it ends at a NUL, spaces before it are dropped, `a[b]` is an element of `a`.)
     """

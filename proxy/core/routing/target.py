@@ -1,7 +1,7 @@
-"""The normal form: many spellings of one read become one `Request`, which is also what Graph is asked.
+"""Parses a request target into its normal form, so that all spellings of one read have one cache key.
 
-Names and values are read as Graph's PHP reads them: `+` is a space, the last of several equal names wins, `a[]`
-collects.
+Names and values are read as Graph's PHP reads them: `+` is a space, the last of several equal names counts, and `a[]`
+collects values.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ from proxy.core.routing.query import (
 
 
 def calls_of(query: str) -> int:
-    """As how many calls a read with this *query* counts: each of its `ids` is one."""
-    return _ids(query) if "ids" in query else 1
+    """Returns as how many calls Graph counts a read with this *query*: one for each of its `ids`."""
+    return _count_ids(query) if "ids" in query else 1
 
 
 @memo()
-def _ids(query: str) -> int:
+def _count_ids(query: str) -> int:
     pairs = split_pairs(query)
     of_array = [value for name, value in pairs if name != "ids" and php_name(name) == "ids"]
     return max(1, len(listed(of_array or dict(pairs).get("ids", ""))))
 
 
 TRANSPORT = "_fb_"
-"""How the parameters begin that Graph itself adds to links in a batch: they are no part of what is read."""
+"""The prefix of parameters that Graph adds to links in a batch; they do not change what is read."""
 
 MOST_PARAMETERS = 1000
-"""Parameters of a query that is read, as many as PHP takes; a longer one is passed on as it came."""
+"""The most parameters of a query that is parsed, as many as PHP reads; a longer query passes through."""
 _VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A request target taken apart: *query* is in normal form, *lifted* holds every value of the lifted names."""
+    """A parsed request target; *query* is in normal form, *lifted* holds all values of the parameters in LIFTED."""
 
     authority: str  # of an absolute-form target (RFC 9112 section 3.2.2), else ""
     version: str
@@ -60,31 +60,31 @@ class Target:
     query: str
     pairs: Pairs
     lifted: dict[str, tuple[str, ...]]
-    odd: str  # why this target is not understood well enough to be answered here, else ""
-    fields: str = ""  # the `fields` that PHP would see, as they came
+    odd: str  # the reason why this target has to pass through, else ""
+    fields: str = ""  # the `fields` that PHP would see, unchanged
 
     def last(self, name: str) -> str:
-        """The value of the lifted parameter *name* that PHP would see."""
+        """Returns the value of the lifted parameter *name* that PHP would see, "" for none."""
         values = self.lifted.get(name, ())
         return values[-1] if values else ""
 
     def get(self, name: str) -> str:
-        """The value of the parameter *name* that PHP would see."""
+        """Returns the value of the parameter *name* that PHP would see, "" for none."""
         return next((value for key, value in reversed(self.pairs) if key == name), "")
 
 
 def read_target(target: str) -> Target:
-    """Take *target*, as it stood in the request line, to its normal form."""
-    return _read_again(target)
+    """Returns *target*, as it stood in the request line, parsed into its normal form."""
+    return _remembered_target(target)
 
 
 @lru_cache(maxsize=1)  # one message asks for its target several times, and a long one is not remembered below
-def _read(target: str) -> Target:
-    if not _is_text(target):
+def _parse_target(target: str) -> Target:
+    if not _is_encodable(target):
         return Target("", "", "/", "", (), {}, "text")
     authority, rest = _split_authority(target)
     raw_path, _, raw_query = rest.partition("?")
-    version, path, odd = _read_path(raw_path)
+    version, path, odd = _parse_path(raw_path)
     pairs = tuple(pair for pair in split_pairs(raw_query) if not pair[0].startswith(TRANSPORT))
     given = LIFTED.intersection(name for name, _ in pairs)
     lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
@@ -95,8 +95,8 @@ def _read(target: str) -> Target:
     return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or odd_names(pairs), fields)
 
 
-def _is_text(target: str) -> bool:
-    """Whether *target* can be written as bytes; JSON may hold half a surrogate pair, a socket never gives one."""
+def _is_encodable(target: str) -> bool:
+    """Returns whether *target* can be written as bytes: JSON of a batch may hold half a surrogate pair."""
     try:
         target.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -104,8 +104,8 @@ def _is_text(target: str) -> bool:
     return True
 
 
-_read_again = Memo(_read, 4 * MEMO_BYTES)
-"""Programs repeat themselves; what they repeat is read once."""
+_remembered_target = Memo(_parse_target, 4 * MEMO_BYTES)
+"""Remembers parsed targets: programs repeat themselves."""
 
 
 def _split_authority(target: str) -> tuple[str, str]:
@@ -119,8 +119,8 @@ def _split_authority(target: str) -> tuple[str, str]:
     return authority.lower(), slash + path or "/"
 
 
-def _read_path(raw: str) -> tuple[str, str, str]:
-    """Version, path, and what is odd about them; a slash at the end says nothing (`/111/` is `/111`)."""
+def _parse_path(raw: str) -> tuple[str, str, str]:
+    """Returns version, path, and a reason to pass through if any; a final slash does not matter (`/111/` is `/111`)."""
     segments = [unquote(piece) for piece in raw.removesuffix("/").split("/")[1:]]
     odd = "path" if any(piece in {"", ".", ".."} for piece in segments) else ""
     version = segments.pop(0) if segments and _VERSION.match(segments[0]) else ""
@@ -128,12 +128,12 @@ def _read_path(raw: str) -> tuple[str, str, str]:
 
 
 def origin_form(target: str) -> str:
-    """*target* byte for byte, less the authority of an absolute form (RFC 9112 section 3.2.1)."""
+    """Returns *target* in origin form (RFC 9112 section 3.2.1), otherwise byte for byte the same."""
     return without_transport(_split_authority(target)[1])
 
 
 def without_transport(target: str) -> str:
-    """*target*, a path and a query, without the parameters that Graph added to a link in a batch."""
+    """Returns *target*, a path and a query, without the parameters that Graph adds to links in a batch."""
     if TRANSPORT not in target:
         return target
     path, mark, query = target.partition("?")
@@ -142,30 +142,30 @@ def without_transport(target: str) -> str:
 
 
 def version_of(path: str) -> str:
-    """The version that *path* begins with, "" for none."""
+    """Returns the version that *path* begins with, "" for none."""
     first = path.removeprefix("/").partition("/")[0]
     return first if _VERSION.match(first) else ""
 
 
 def is_authority(text: str) -> bool:
-    """Whether *text* is a host and perhaps a port, and so safe inside a link."""
+    """Returns whether *text* is a host with or without a port, and so safe inside a link."""
     return _AUTHORITY.fullmatch(text) is not None
 
 
 def nodes(path: str, query: str) -> tuple[str, ...]:
-    """The objects that a call is about: the first segment of its path, else its `ids` or `id`; () if it names none."""
+    """Returns the objects of a call: the first segment of its path, else its `ids` or `id`; () if it names none."""
     first = path[1:].partition("/")[0]
     return (first,) if first else named(dict(split_pairs(query)))
 
 
 def named(given: Mapping[str, object]) -> tuple[str, ...]:
-    """The objects that the parameters *given* name: `ids=1,2`, `ids=["1","2"]`, `ids[]=1&ids[]=2` or `id=1`."""
+    """Returns the objects in the parameters *given*: `ids=1,2`, `ids=["1","2"]`, `ids[]=1&ids[]=2` or `id=1`."""
     several = [each for name, value in given.items() if php_name(name) == "ids" for each in listed(value)]
     return (*several, *listed(given.get("id", "")))
 
 
 def listed(value: object) -> tuple[str, ...]:
-    """The members of a list: a list already, a JSON array, in which a URL may hold commas, or what commas part."""
+    """Returns the members of a list: a Python list, a JSON array (whose URLs may hold commas), or comma-separated."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             value = msgspec.json.decode(value)
@@ -175,9 +175,9 @@ def listed(value: object) -> tuple[str, ...]:
 
 
 def normal_pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    """Sorted by PHP's name, equal names in their order; of identical pairs the last stays, for there the last wins.
+    """Returns *pairs* sorted by PHP's name, equal names in their order; of identical pairs only the last stays.
 
-    `a[]=1&a[]=1` are two elements of a PHP array: they are all kept, in their order.
+    The elements of a PHP array (`a[]=1&a[]=1`) all stay, in their order.
     """
     seen: set[tuple[str, str]] = set()
     kept: list[tuple[str, str]] = []

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 from aiohttp import web
 
-from proxy.core.routing.admin_access import Access, AdminCaller, Guard, Refusal, refusal
+from proxy.core.routing.admin_access import Access, AdminCaller, AdminRefusal, Guard, admin_refusal
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.timeouts import Timeouts
 
@@ -49,7 +49,7 @@ def _guarded(route: web.RouteDef, access: Access, guard: Callable[[], Guard]) ->
     answer: AdminHandler = route.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        if refused := refusal(access, _caller(request), guard()):
+        if refused := admin_refusal(access, _caller(request), guard()):
             _log.warning("%s %s was refused: %s", request.method, request.path, refused.reason)
             return _refusal_response(refused)
         return await answer(request)
@@ -84,7 +84,7 @@ def _came_over_loopback(request: web.Request) -> bool:
     return isinstance(own, tuple) and ip_address(own[0]).is_loopback
 
 
-def _refusal_response(refused: Refusal) -> web.Response:
+def _refusal_response(refused: AdminRefusal) -> web.Response:
     response = error_response(refused.status, refused.reason)
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = _WWW_AUTHENTICATE

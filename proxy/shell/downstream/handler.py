@@ -19,7 +19,7 @@ from proxy.core.quota.ledger import RequestCost, calls_avoided, was_counted_unre
 from proxy.core.reply import render
 from proxy.core.routing import target as routing_target
 from proxy.core.routing.classify import Bypass, Read, classify, credential
-from proxy.core.routing.connect_policy import misplaced
+from proxy.core.routing.connect_policy import misdirection
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
 from proxy.shell import Announce, Announced, Wrote, announce_to_nobody
@@ -76,7 +76,7 @@ class DownstreamHandler:
         """Raises SidecarError where *head* is not for us to answer."""
         if self.trail.is_back(head.headers.get("cdn-loop", "")):
             raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
-        if wrong := misplaced(head, name, self.hosts, local_address(message)):
+        if wrong := misdirection(head, name, self.hosts, local_address(message)):
             raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
@@ -208,7 +208,7 @@ class DownstreamHandler:
         host = head.headers.get("host", "")
         if not self.rewrite_links or not routing_target.is_authority(host) or self.hosts.by_name(head):
             return render.LINKS_UNCHANGED
-        return render.LinkOrigin(f"{message.scheme}://{host}", self.hosts.linked)
+        return render.LinkOrigin(f"{message.scheme}://{host}", self.hosts.link_hosts)
 
 
 def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 
-from proxy.core.routing.connect_policy import split
+from proxy.core.routing.connect_policy import split_authority
 from proxy.shell.upstream.connection import UpstreamConnection
 
 _KEPT_S = 60
@@ -70,7 +70,7 @@ def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
 def resolver(lookup: Lookup) -> AbstractResolver:
     """What finds the addresses of a host by *lookup*."""
     if lookup.address:
-        return _Fixed(*split(lookup.address, 0))
+        return _Fixed(*split_authority(lookup.address, 0))
     if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after
         return aiohttp.AsyncResolver(None, list(lookup.nameservers), lookups="b")
     return aiohttp.ThreadedResolver()

@@ -27,11 +27,11 @@ async def led_back(
         came()
         pieces.append(piece)
         size += len(piece)
-        if size > passed_links.LARGEST:
+        if size > passed_links.LARGEST_BODY:
             return answer.fields, _all(pieces, answer.content.iter_any())
     raw = b"".join(pieces)
     plain = _plain(raw, answer.fields)
-    if plain is None or (changed := passed_links.led_back(plain, way_in)) == plain:
+    if plain is None or (changed := passed_links.with_our_links(plain, way_in)) == plain:
         return answer.fields, _all([raw])
     told = headers.without(answer.fields, _CODED)
     return (*told, ("Content-Length", str(len(changed)))), _all([changed])
@@ -47,7 +47,7 @@ def _plain(raw: bytes, fields: Headers) -> bytes | None:
         for piece in unpack.feed(raw):
             pieces.append(piece)
             size += len(piece)
-            if size > 2 * passed_links.LARGEST:
+            if size > 2 * passed_links.LARGEST_BODY:
                 return None
         unpack.end()
     except (codings.Broken, codings.Ended):

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from proxy.core.http import cdn_loop, headers
 from proxy.core.http.cache_status import NAME
 from proxy.core.model import Headers
-from proxy.core.reply.passed_links import accepted
+from proxy.core.reply.passed_links import accepted_codings
 from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
 from proxy.shell.http.protocol import is_last
 from proxy.shell.http.request_body import go_on
@@ -90,7 +90,7 @@ class Passthrough:
         told = headers.passed_through(message.headers.items(), but=_SET_HERE)
         if way_in.origin:
             told = tuple(
-                (name, accepted(value) if name.lower() == "accept-encoding" else value) for name, value in told
+                (name, accepted_codings(value) if name.lower() == "accept-encoding" else value) for name, value in told
             )
         return (
             *told,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from proxy.core.reply.passed_links import LARGEST, accepted, led_back, may_hold_links
+from proxy.core.reply.passed_links import LARGEST_BODY, accepted_codings, may_hold_links, with_our_links
 from proxy.core.reply.render import LinkOrigin
 
 WAY_IN = LinkOrigin("http://127.0.0.1:8080", frozenset({"graph.facebook.com"}))
@@ -24,7 +24,7 @@ JSON = ("Content-Type", "application/json; charset=UTF-8")
 )
 def test_codings_that_can_be_undone(told: str, kept: str) -> None:
     """Only what can be read here is asked for, and never what the caller does not accept."""
-    assert accepted(told) == kept
+    assert accepted_codings(told) == kept
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_codings_that_can_be_undone(told: str, kept: str) -> None:
         (200, (JSON,), True),
         (200, (("content-type", "text/javascript"), ("Content-Encoding", "gzip")), True),
         (200, (JSON, ("Content-Encoding", "br")), False),
-        (200, (JSON, ("Content-Length", str(LARGEST))), True),
-        (200, (JSON, ("Content-Length", str(LARGEST + 1))), False),
+        (200, (JSON, ("Content-Length", str(LARGEST_BODY))), True),
+        (200, (JSON, ("Content-Length", str(LARGEST_BODY + 1))), False),
         (206, (JSON,), False),
         (400, (JSON,), False),
         (200, (("Content-Type", "text/csv"),), False),
@@ -51,10 +51,10 @@ def test_links_of_slots() -> None:
     text = json.dumps(PAGE)
     for slots in ([{"code": 200, "body": text}, None], [[1, {"code": 200, "body": text}]]):
         for before, after in (("", ""), ("/**/ cb(", ");")):
-            told = led_back(f"{before}{json.dumps(slots)}{after}".encode(), WAY_IN).decode()
+            told = with_our_links(f"{before}{json.dumps(slots)}{after}".encode(), WAY_IN).decode()
             assert told.startswith(before)
             assert told.endswith(after)
             assert "http://127.0.0.1:8080/v25.0/1/feed?after=y" in told
             assert "graph.facebook.com" not in told
     for text in ("[paging", '["paging"]', '{"paging":1}', "paging", "/**/ paging", "/**/ a([paging"):
-        assert led_back(text.encode(), WAY_IN) == text.encode()
+        assert with_our_links(text.encode(), WAY_IN) == text.encode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.core.routing.admin_access import Access, AdminCaller, Guard, refusal
+from proxy.core.routing.admin_access import Access, AdminCaller, Guard, admin_refusal
 
 TOKEN = "0123456789abcdef"
 OURS = "127.0.0.1:9180"
@@ -17,7 +17,7 @@ OPEN = Guard()
 def status(access: Access, method: str = "GET", *, guard: Guard = OPEN, near: bool = True, **fields: Any) -> int | None:
     """The status with which a caller is refused; None for one that is let in."""
     headers = {"host": OURS} | {name.replace("_", "-"): value for name, value in fields.items()}
-    found = refusal(access, AdminCaller(method, headers, near), guard)
+    found = admin_refusal(access, AdminCaller(method, headers, near), guard)
     return found and found.status
 
 

@@ -274,7 +274,7 @@ def test_what_a_host_takes(origin: str, host: str, reads: bool, batches: bool) -
     """Only hosts that are known to take batches get them, and upload hosts are not read through the cache."""
     hosts = GraphHosts(origin, frozenset({INSTAGRAM, UPLOADS}))
     assert (hosts.takes_reads(host), hosts.takes_batches(host)) == (reads, batches)
-    assert {origin, GRAPH, INSTAGRAM} <= hosts.linked
+    assert {origin, GRAPH, INSTAGRAM} <= hosts.link_hosts
 
 
 def test_the_request() -> None:

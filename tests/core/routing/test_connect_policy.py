@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.http.errors import BadRequest, Misdirected, Unwelcome
-from proxy.core.routing.connect_policy import ConnectPolicy, TerminateTls, Tunnel, is_loopback, misplaced, split
+from proxy.core.routing.connect_policy import (
+    ConnectPolicy,
+    TerminateTls,
+    Tunnel,
+    is_loopback,
+    misdirection,
+    split_authority,
+)
 from proxy.core.routing.hosts import GraphHosts, Head
 
 GRAPH = frozenset({"graph.facebook.com", "graph-video.facebook.com", "graph.test:8443"})
@@ -97,7 +104,7 @@ def test_connect_takes_host_and_port(authority: str) -> None:
 )
 def test_an_authority_is_split(text: str, host: str, port: int) -> None:
     """Host and port, in one spelling."""
-    assert split(text, 443) == (host, port)
+    assert split_authority(text, 443) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_what_only_this_machine_reaches(host: str, *, is_it: bool) -> None:
 )
 def test_what_came_in_clear_to_the_right_place(target: str, host: str) -> None:
     """Every `Host` means Graph; an absolute form names Graph, or us."""
-    assert misplaced(head(target, host), "", HOSTS, OURS) is None
+    assert misdirection(head(target, host), "", HOSTS, OURS) is None
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_what_came_in_clear_to_the_right_place(target: str, host: str) -> None:
 )
 def test_an_absolute_form_to_another_host_is_refused(target: str) -> None:
     """There is no way to a host outside the lists, and what was meant for one is not sent to Graph instead."""
-    assert isinstance(misplaced(head(target, "graph.facebook.com"), "", HOSTS, OURS), Unwelcome)
+    assert isinstance(misdirection(head(target, "graph.facebook.com"), "", HOSTS, OURS), Unwelcome)
 
 
 @pytest.mark.parametrize(
@@ -151,5 +158,5 @@ def test_inside_tls_a_message_is_for_the_name_of_its_connection(
     target: str, host: str, *, is_misdirected: bool
 ) -> None:
     """RFC 9110 section 15.5.20: 421 where it is for another."""
-    found = misplaced(head(target, host), "graph.facebook.com", HOSTS, OURS)
+    found = misdirection(head(target, host), "graph.facebook.com", HOSTS, OURS)
     assert isinstance(found, Misdirected) is is_misdirected
