@@ -2,28 +2,25 @@
 
 It shares no code with the rest of the package, so that a mistake there meets a second opinion here. One request:
 
-    server      aiohttp in and out; joins the parts and lets the faults strike
-    bodies      forms, multipart, JSON, and floods that are only counted    query · loosejson
-    batch       up to fifty operations in one call                          operations · references · jsonpath
-    parts       what an emulator is made of, built together                 config
-    graph       one operation: counted, admitted, answered, dressed         calls · errors
-      credentials   tokens and proofs          quota     usage headers and limits
-      reads         what answers a GET         writes    what answers the rest
-      nodes         objects and edges as JSON  fields · values · paging · insights · ad_fields
-      later         request sets and sessions  laterviews · laterwrites · notices
-      dressing      text and its ETag          headers · jsonstyle
-    world       the objects: generated, and changed by what is written      kinds
-    pushes      webhooks: what was changed, told to whoever subscribed
-    faults      trouble on purpose, as slots (graph) and whole replies (sabotage)
-    ledger      what happened, counted as Meta counts
-    control     the paths under /__emulator__/
+    server/server     aiohttp requests in, responses out; applies faults to whole replies (transport_faults)
+    server/control    the paths under /__emulator__/        server/webhooks, notifications  calls to subscribers
+    language/bodies   forms, multipart, JSON; a large or binary body is only counted       query · loose_json
+    graph/batch       up to fifty operations in one call    language/operations · references · jsonpath
+    graph/graph       one operation: counted, admitted, answered, rendered                 language/calls · errors
+      credentials       tokens and proofs                   quota     usage headers and limits
+      reads             answers GET                         writes    answers POST, PUT and DELETE
+      faults            faults that tests ask for           ledger    counts calls as Meta counts them
+    objects/world     the objects: generated, and changed by writes                        object_types
+      nodes             objects and edges as JSON           values · paging · insights · ad_fields
+      async_jobs        request sets and sessions           async_views · async_writes
+    language/render   an answer as text, and its ETag       headers · json_style
 
-What is carried out later lives in `insights.Jobs` (reports) and `later.Later` (request sets, sessions): `writes` starts
-it, and `nodes.Nodes.object` shows how far it has come.
+Deferred work is in `insights.ReportRuns` (reports) and `async_jobs.AsyncJobs` (request sets, sessions): `writes` starts
+it, and `nodes.Nodes.object` shows its progress.
 
-Twins, two emulators with equal Config, clock and calls, give equal replies. The id of what is created follows from its
-parent, its content and how many alike there were, not from the order of different writes. `GET /__emulator__/world`
-tells everything that writes have changed, in a form in which twins can be compared.
+Two emulators with equal Config, clock and calls give equal replies. The id of a created object follows from its parent,
+its content and how many equal objects there were before, not from the order of other writes. `GET /__emulator__/world`
+shows everything that writes have changed, in a form in which two emulators can be compared.
 """
 
 from proxy.emulator.config import Config

@@ -1,4 +1,4 @@
-"""Every setting of the emulator, and the holder of the settings in force."""
+"""All settings of the emulator, and the settings that are in force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Config:
     """What kind of Graph to play; the defaults are a healthy one without limits."""
 
     seed: int = 1
-    """The generated world and the dice of the faults follow from it."""
+    """Seeds the generated objects and the probability of faults."""
     oldest_version: str = "v19.0"
     """Calls for an expired version are served by this one, and the reply says so."""
     newest_version: str = "v26.0"
@@ -36,21 +36,21 @@ class Config:
     change_every_s: float = 0.0
     """Each object changes by itself this often; 0 means never."""
     viewer_by_default: bool = True
-    """Every node names its viewer without being asked, so that a reply in wrong hands shows."""
+    """Every node includes its viewer by default, so that a test sees a reply that reached the wrong caller."""
     report_polls: int = 3
     """How many polls an insights job answers with an unfinished status."""
 
     field_order: str = "asked"
-    """In which order an object's fields stand: as `asked`, or in the object's `own`, whatever was asked."""
+    """The order of an object's fields: as `asked`, or the object's `own`, whatever was asked."""
     edge_order: str = "newest"
-    """Where created objects stand on their edge: `newest` first, or by `id`, whatever the order of the writes."""
+    """The order of created objects on their edge: `newest` first, or by `id`."""
 
     async_polls: int | None = 2
-    """How many polls a request set or session answers unfinished; None means that polls do not move it."""
+    """How many polls of a request set or session show it unfinished; None means that polls do not advance it."""
     async_s: float = 0.0
-    """Seconds of the clock in which a set or session is done, polls or not; 0 means the clock does not move it."""
+    """Seconds after which a set or session is done without polls; 0 means that time does not advance it."""
     async_statuses: str = "upper"
-    """How requests of a set tell their status: `upper` as in Meta's samples, `lower` as in its prose, or `sdk`: all."""
+    """The spelling of request statuses: `upper` (Meta's samples), `lower` (its prose), `sdk` (its SDKs)."""
     async_plain_true: bool = True
     """Changes and cancels of sets are answered `true` as Meta's page says; its Python SDK needs `{"success":true}`."""
     adbatch_limit: int = 1000
@@ -99,18 +99,18 @@ class Config:
     """When set with `app_secret`, a missing `appsecret_proof` is refused too."""
 
     webhook_url: str = ""
-    """Where changes are told of, signed with `app_secret`: an address of this machine; empty for nowhere."""
+    """Where webhook notifications are sent, signed with `app_secret`: an address of this machine; empty for none."""
     webhook_verify_token: str = ""
-    """What the handshake with `webhook_url` shows; `POST /__emulator__/subscribe` performs it."""
+    """The verify token sent to `webhook_url` when `POST /__emulator__/subscribe` verifies it."""
 
     budget: int | None = None
     """Calls allowed within the window; None means no limit."""
     budget_scope: str = "app"
-    """Whose calls are added up: `app` means all callers, `token` each one's own."""
+    """Which calls share a budget: `app` means all calls, `token` the calls of one token."""
     window_s: float = 3600.0
     """Seconds of the clock over which calls are added up."""
     usage_headers: bool = True
-    """Whether replies tell how much of the budget is used."""
+    """Whether replies carry usage headers."""
     throttle_code: int = 4
     """The code of a call beyond the budget."""
     throttle_status: int = 400
@@ -120,13 +120,13 @@ class Config:
     account_code: int = 0
     """The code of a call beyond an account's budget; 0 means 80000 for insights and 80004 for the rest."""
     block_s: float = 0.0
-    """How long one who went over a budget is refused; each call made meanwhile begins that time anew. 0 means that
+    """How long calls are refused after a budget was exceeded; each call meanwhile restarts that time. 0 means that
     calls are refused only while the window is full."""
 
     usage_place: str = "items"
-    """Where a batch tells of usage: in its `items`, on the `outer` reply alone, or on `both`."""
+    """Where a batch has usage headers: in its `items`, on the `outer` reply alone, or on `both`."""
     batch_fields: str = "all"
-    """Which header fields an item of a batch has: `all` of a direct reply's, or but a `few`, the rest around them."""
+    """The header fields of a slot: `all` fields of a direct reply, or a `few`, with the others on the outer reply."""
     slot_headers: str = "objects"
     """How an item tells its header fields: `objects` with name and value, `strings`, or one `map`."""
     slot_header_order: str = "captured"
@@ -136,7 +136,7 @@ class Config:
     language_inherited: bool = True
     """Whether the Accept-Language of a batch holds for its operations."""
     batch_links: str = "plain"
-    """What `paging` links of a slot hold: the same as alone (`plain`), or `_fb_` parameters besides (`marked`)."""
+    """The `paging` links of a slot: as in a direct reply (`plain`), or with `_fb_` parameters (`marked`)."""
     batch_inherits: bool = True
     """Whether `locale`, `date_format`, `debug` and the like at the top of a batch hold for its operations."""
     refuse_repeated_fields: bool = False
@@ -145,13 +145,13 @@ class Config:
     batch_limit: int = 50
     """Operations that one batch takes."""
     unperformed_count: bool = False
-    """Whether the operations of a batch count that were not performed: it was refused, or their parents failed."""
+    """Whether operations that were not performed count: their batch was refused, or their parents failed."""
     dependent_failure: str = "null"
-    """What the slot of an operation holds whose parent failed: `null`, or the error `960`."""
+    """The slot of an operation whose parent failed: `null`, or the error `960`."""
     batch_poison_ids: tuple[str, ...] = ()
-    """Objects that can be read alone and spoil a batch."""
+    """Objects that can be read alone but fail in a batch."""
     batch_poison: str = "whole"
-    """What such an object does: `whole` fails the batch with code 1, `null` empties its slot."""
+    """How such an object fails: `whole` fails the batch with code 1, `null` empties its slot."""
     faults: tuple[str, ...] = ()
     """Faults in force from the start, each a JSON object as the control call takes it."""
     keep_alive: bool = True
@@ -164,12 +164,12 @@ class Config:
     """How long every HTTP call takes, batch or not."""
 
     stream_over_bytes: int = 8 * 1024 * 1024
-    """A body larger than this is counted and hashed as it comes, and not looked into."""
+    """A body larger than this is counted and hashed while it is read, and not parsed."""
     ledger_requests: int = 1000
     """How many of the last requests the ledger keeps."""
 
 
-class Settings:
+class LiveConfig:
     """The Config in force: replaced whole, never edited."""
 
     def __init__(self, config: Config) -> None:
@@ -177,14 +177,14 @@ class Settings:
         self.initial = config
         self.config = config
 
-    def change(self, changes: dict[str, Any]) -> None:
+    def update(self, changes: dict[str, Any]) -> None:
         """Put *changes* in force; an unknown name raises ValueError."""
         unknown = sorted(set(changes) - {field.name for field in fields(Config)})
         if unknown:
             raise ValueError(f"no such setting: {', '.join(unknown)}")
         self.config = replace(self.config, **{name: _frozen(value) for name, value in changes.items()})
 
-    def restore(self) -> None:
+    def reset(self) -> None:
         """Put the first Config in force again."""
         self.config = self.initial
 

@@ -39,7 +39,7 @@ def stage(lifetimes: AsyncExitStack, tmp_path: Path, client_python: Callable[[st
             for _ in range(2)
         ]
         # Directly, a link must lead back to where it came from; behind the sidecar it names Graph, as real ones do.
-        alone.settings.change({"link_origin": alone.url})
+        alone.settings.update({"link_origin": alone.url})
         front = await lifetimes.enter_async_context(sidecar.sidecar(_settings(behind.url, home, settings or {})))
         return Stage(runner, home, alone, behind, front)
 

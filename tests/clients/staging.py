@@ -104,7 +104,7 @@ class Stage:
 
     def changes(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What writes have changed on either side: alone, and behind the sidecar."""
-        return self.alone.emulator.changes(), self.behind.emulator.changes()
+        return self.alone.emulator.world_as_json(), self.behind.emulator.world_as_json()
 
     async def directly(self, program: str, *arguments: str) -> Run:
         """Run a program with Graph's own address."""
@@ -129,14 +129,14 @@ class Stage:
             told = (PROGRAMS / program, GRAPH, *arguments)
         ours = [sys.executable, "-m", "proxy", "run", "--upstream", self.behind.url, "--"]
         text = await self._output(program, *ours, self._runner, *told)
-        return Run(text, self.behind.ledger.described())
+        return Run(text, self.behind.ledger.as_json())
 
     async def _run(self, graph: emulator.Running, url: str, program: str, arguments: tuple[str, ...]) -> Run:
         graph.ledger.clear()
         text = await self._output(program, self._runner, PROGRAMS / program, url, *arguments)
         for name, ours in ((url, GRAPH), (url.replace("/", r"\/"), GRAPH.replace("/", r"\/"))):  # in JSON as it came
             text = text.replace(name, ours)
-        return Run(text, graph.ledger.described())
+        return Run(text, graph.ledger.as_json())
 
     async def _output(self, program: str, *command: str | Path) -> str:
         """What the program prints; one that fails, or does not end, fails the test with what it said last."""

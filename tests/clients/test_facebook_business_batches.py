@@ -32,7 +32,7 @@ def answers(run: Run) -> list[str]:
 async def test_more_than_graph_takes_is_answered_whole_and_revalidated(stage: MakeStage) -> None:
     """130 reads come as from a Graph without limit; sent again, all are confirmed by 304 for 15 % of the bytes."""
     at = await stage(**REAL)
-    at.alone.settings.change(NO_LIMIT)
+    at.alone.settings.update(NO_LIMIT)
     program = (*BATCH, "reads", "130")
     alone, first, second = [await run(*program) for run in (at.directly, at.through, at.through)]
     assert first.said == second.said == alone.said
@@ -107,7 +107,7 @@ async def test_a_write_that_graph_leaves_out_is_the_programs_to_repeat(stage: Ma
 async def test_operations_name_others(stage: MakeStage, between: int) -> None:
     """What a write made is read and built upon in the same batch, even past the fifty that Graph takes at once."""
     at = await stage()
-    at.alone.settings.change(NO_LIMIT)
+    at.alone.settings.update(NO_LIMIT)
     for _ in range(2):
         alone, through = (
             await at.directly(*BATCH, "chain", str(between)),

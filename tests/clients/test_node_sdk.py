@@ -48,7 +48,7 @@ async def test_the_second_run_is_revalidated(stage: MakeStage) -> None:
 async def test_a_batch_of_reads_is_answered_the_same_and_revalidated(stage: MakeStage, count: int) -> None:
     """A JSON array of reads, more than Graph takes too, comes as directly; the next is confirmed for few bytes."""
     at = await stage("node", **REAL)
-    at.alone.settings.change({"batch_limit": 1000})
+    at.alone.settings.update({"batch_limit": 1000})
     alone, first, second = [await run(*BATCH, "reads", str(count)) for run in (at.directly, at.through, at.through)]
     assert first.said == second.said == alone.said
     assert results(second).count(("failure", 400)) == 1

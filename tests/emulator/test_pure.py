@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from proxy.emulator.language import jsonpath, loose_json
 from proxy.emulator.language.errors import GraphError
-from proxy.emulator.language.fields import asked, read
-from proxy.emulator.language.json_style import written
-from proxy.emulator.language.query import encoded, parsed
-from proxy.emulator.language.references import filled, names_in
+from proxy.emulator.language.fields import parse_fields, parse_selection
+from proxy.emulator.language.json_style import to_json
+from proxy.emulator.language.query import encode_query, parse_query
+from proxy.emulator.language.references import fill_references, referenced_names
 
 DATA = {
     "id": "7",
@@ -92,7 +92,7 @@ def test_loose_json_refuses_only_with_valueerror(text: str) -> None:
 
 def test_fields_keep_order_nesting_and_modifiers() -> None:
     """A selection is read as deep as it goes."""
-    name, edge, other = read("name,ads.limit(2){id,creative{name}},photos.fields(id).as(pics)")
+    name, edge, other = parse_selection("name,ads.limit(2){id,creative{name}},photos.fields(id).as(pics)")
     assert name.name == "name"
     assert (edge.name, edge.modifiers, edge.inner) == ("ads", {"limit": "2"}, "id,creative{name}")
     assert edge.fields is not None
@@ -103,20 +103,20 @@ def test_fields_keep_order_nesting_and_modifiers() -> None:
 @pytest.mark.parametrize("value", ["id,name", '["id","name"]', ["id", "name"], {"0": "id", "1": "name"}, " id , name,"])
 def test_fields_come_in_several_shapes(value: Any) -> None:
     """Text, a JSON list and an array mean the same."""
-    assert [field.name for field in asked(value) or ()] == ["id", "name"]
+    assert [field.name for field in parse_fields(value) or ()] == ["id", "name"]
 
 
 @pytest.mark.parametrize("text", ["a{b", "a}", "a.limit(2", "!", "a b"])
 def test_broken_fields_are_a_syntax_error(text: str) -> None:
     """What cannot be read is refused with code 2500."""
     with pytest.raises(GraphError) as refused:
-        read(text)
+        parse_selection(text)
     assert refused.value.code == 2500
 
 
 def test_query_follows_php() -> None:
     """The last of two names wins, a plus is a space, and brackets make arrays."""
-    assert parsed("a=1&a=2&b=x+y%2Bz&c[]=1&c[]=2&d[k]=v&e") == {
+    assert parse_query("a=1&a=2&b=x+y%2Bz&c[]=1&c[]=2&d[k]=v&e") == {
         "a": "2",
         "b": "x y+z",
         "c": {"0": "1", "1": "2"},
@@ -128,18 +128,18 @@ def test_query_follows_php() -> None:
 @given(st.dictionaries(st.text("abc_", min_size=1), st.text()))
 def test_query_survives_writing_and_reading(params: dict[str, str]) -> None:
     """What is written as a query reads back the same."""
-    assert parsed(encoded(params)) == params
+    assert parse_query(encode_query(params)) == params
 
 
 def test_json_is_written_as_graph_writes_it() -> None:
     """Slashes, at signs and percent signs are escaped, and all else outside ASCII."""
-    assert written({"a": "x/y@z%æ"}) == r'{"a":"x\/y\u0040z\u0025\u00e6"}'
-    assert json.loads(written({"a": "x/y@z%æ"}, pretty=True)) == {"a": "x/y@z%æ"}
+    assert to_json({"a": "x/y@z%æ"}) == r'{"a":"x\/y\u0040z\u0025\u00e6"}'
+    assert json.loads(to_json({"a": "x/y@z%æ"}, pretty=True)) == {"a": "x/y@z%æ"}
 
 
 def test_references_are_found_and_filled() -> None:
     """Raw and percent-encoded references mean the same; several matches are joined with commas."""
     raw, coded = "?ids={result=one:$.data.*.id}&f=1", "?ids=%7Bresult%3Done%3A%24.data.%2A.id%7D&f=1"
-    assert names_in(raw) == names_in(coded) == ["one"]
-    assert filled(raw, {"one": DATA}) == filled(coded, {"one": DATA}) == "?ids=1,2,3&f=1"
-    assert filled("name={result=one:$.n}", {"one": {"n": "a&b"}}) == "name=a%26b"
+    assert referenced_names(raw) == referenced_names(coded) == ["one"]
+    assert fill_references(raw, {"one": DATA}) == fill_references(coded, {"one": DATA}) == "?ids=1,2,3&f=1"
+    assert fill_references("name={result=one:$.n}", {"one": {"n": "a&b"}}) == "name=a%26b"

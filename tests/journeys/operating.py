@@ -82,7 +82,7 @@ def multipart(form: Mapping[str, str], files: Mapping[str, tuple[str, bytes]]) -
 
 def changes(graph: emulator.Running) -> Any:
     """All that writes have changed at a Graph."""
-    return graph.emulator.changes()
+    return graph.emulator.world_as_json()
 
 
 def written(graph: emulator.Running) -> int:

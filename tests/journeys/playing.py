@@ -84,7 +84,7 @@ class Stage:
     def _side_effects(self) -> list[str]:
         alone, behind = (way.graph for way in self._ways)
         found = []
-        if (ours := behind.emulator.changes()) != (theirs := alone.emulator.changes()):
+        if (ours := behind.emulator.world_as_json()) != (theirs := alone.emulator.world_as_json()):
             found.append(f"the worlds differ: {_first_difference(theirs, ours)}")
         if behind.ledger.writes != alone.ledger.writes:
             found.append(f"the writes differ: {alone.ledger.writes - behind.ledger.writes} were asked for, "
@@ -122,8 +122,8 @@ class _Way:
 
     def begin(self, config: dict[str, Any]) -> None:
         """Forget the last play."""
-        self.graph.settings.restore()
-        self.graph.settings.change({**config, "batch_limit": self._limit})
+        self.graph.settings.reset()
+        self.graph.settings.update({**config, "batch_limit": self._limit})
         self.graph.emulator.restore_world()
         self.graph.ledger.clear()
         self.graph.faults.clear()
@@ -138,7 +138,7 @@ class _Way:
             case ["crowd", at]:
                 return (await asyncio.gather(*(self._send(at, batches[at], known) for _ in range(3))))[-1]
             case ["set", changes]:
-                self.graph.settings.change(changes)
+                self.graph.settings.update(changes)
             case ["get", url]:
                 return await self._ask.say(f"/{url.removeprefix('/')}", token=known.tokens[0])
             case ["post", path, body]:
@@ -196,7 +196,7 @@ def _writes_repeated(alone: emulator.Running, behind: emulator.Running) -> Itera
 def _done(graph: emulator.Running) -> Counter[str]:
     """How often each write was done, by the mark that it bears."""
     done: Counter[str] = Counter()
-    for write in graph.emulator.changes()["writes"]:
+    for write in graph.emulator.world_as_json()["writes"]:
         if mark := write["values"].get("name") or write["values"].get("title"):
             done[mark] += write["count"]
     return done

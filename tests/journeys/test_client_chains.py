@@ -217,7 +217,7 @@ async def test_a_chain_whose_token_is_refused_now(twins: MakeTwins) -> None:
     await alike(both, LINE)
     await alike(both, LINE)
     for graph in (both.alone, both.behind):
-        graph.settings.change({"refused_tokens": ["ann"]})
+        graph.settings.update({"refused_tokens": ["ann"]})
     direct, through = await batch(both.direct, LINE), await batch(both.through, LINE)
     assert_alike(both, direct, through)
     assert through.json["error"]["code"] == 190
@@ -230,7 +230,7 @@ async def test_a_chain_of_other_tokens(twins: MakeTwins) -> None:
     await alike(both, items)
     await alike(both, items)
     for graph in (both.alone, both.behind):
-        graph.settings.change({"refused_on_top": ["ann"]})
+        graph.settings.update({"refused_on_top": ["ann"]})
     direct, through = await batch(both.direct, items), await batch(both.through, items)
     assert_alike(both, direct, through)
 

@@ -147,9 +147,9 @@ async def test_an_error_of_the_callers_own_is_never_covered(scene: MakeScene) ->
     """A token that has expired or an object that is gone is told at once, whatever is held."""
     here = await scene({"cache": {"stale_if_error_s": 3600}})
     await here.say(READ, token="ann")
-    here.graph.settings.change({"refused_tokens": ["ann"]})
+    here.graph.settings.update({"refused_tokens": ["ann"]})
     assert (await here.say(READ, token="ann")).json["error"]["code"] == 190
-    here.graph.settings.change({"refused_tokens": [], "missing_ids": ["111"]})
+    here.graph.settings.update({"refused_tokens": [], "missing_ids": ["111"]})
     assert (await here.say(READ, token="ann")).json["error"]["code"] == 100
 
 
@@ -162,11 +162,11 @@ async def test_a_token_that_graph_refuses_is_answered_from_nothing_fresh(scene: 
     for token in ("ann", "bob"):
         await here.say(READ, token=token)
         assert (await here.say(READ, token=token)).cache.startswith("hit")
-    here.graph.settings.change({"refused_tokens": ["ann"]})
+    here.graph.settings.update({"refused_tokens": ["ann"]})
     assert (await here.say("/v25.0/222", token="ann")).json["error"]["code"] == 190
     assert (await here.say(READ, token="ann")).status == 400
     assert (await here.say(READ, token="bob")).cache.startswith("hit")
-    here.graph.settings.change({"refused_tokens": []})
+    here.graph.settings.update({"refused_tokens": []})
     assert (await here.say(READ, token="ann")).status == 200
 
 

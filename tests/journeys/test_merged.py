@@ -87,7 +87,7 @@ def test_each_is_told_what_graph_would_tell(judge: Judge, order: str, fresh_s: i
     """
     here, run = judge(fresh_s)
     for graph in (here.alone, here.behind):
-        graph.settings.change({"field_order": order})
+        graph.settings.update({"field_order": order})
     seen, taken = ordered if order == "asked" else plain, set()
 
     @given(st.sampled_from(PATHS), st.lists(SELECTIONS, min_size=2, max_size=6), MORE)

@@ -406,8 +406,8 @@ async def prepared(twins: Twins, version: str) -> dict[str, str]:
         for ask in (twins.direct, twins.through)
     ]
     assert made[0] == made[1]
-    (group,) = twins.alone.emulator.graph.later.groups.values()
-    return {"VERSION": version, "SET": made[0], "REQUEST": group.errands[-1].id}
+    (group,) = twins.alone.emulator.graph.async_jobs.groups.values()
+    return {"VERSION": version, "SET": made[0], "REQUEST": group.requests[-1].id}
 
 
 async def send(ask: Ask, example: Example, filled: Mapping[str, str]) -> Heard:

@@ -164,7 +164,7 @@ async def test_a_stopped_limit_is_left_alone_until_one_probe_finds_it_open(limit
     clock.ahead += 1.1  # a refused probe doubles the pause
     await here.crowd(*crowds[2], token="ann")
     assert here.graph.ledger.counted_calls == 5
-    here.graph.settings.change({"budget": 1000})
+    here.graph.settings.update({"budget": 1000})
     clock.ahead += 1.1
     (probe,) = [heard for heard in await here.crowd(*crowds[3], token="ann") if heard.status == 200]
     assert probe.cache.endswith("detail=probe")
@@ -398,7 +398,7 @@ async def test_reads_that_keep_an_order_leave_a_stopped_limit_alone(limited: Mak
     slots = (await here.say("/v25.0/", method="POST", data=chain)).json
     assert (slots[0]["code"], slots[0]["body"], slots[1]) == (400, first.body.decode(), None)
     assert here.graph.ledger.counted_calls == before
-    here.graph.settings.change({"budget": 1000})
+    here.graph.settings.update({"budget": 1000})
     slots = (await here.say("/v25.0/", method="POST", data=chain)).json
     assert [slot["code"] for slot in slots] == [200, 200]
     assert here.graph.ledger.counted_calls == before + 2
@@ -451,7 +451,7 @@ async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLim
     assert is_again(await here.say(path, token="ann"), first)
     assert here.graph.ledger.counted_calls == before
     assert (await here.stats())["calls_avoided"]["throttle"] == 1
-    here.graph.settings.change({"budget": 1000})
+    here.graph.settings.update({"budget": 1000})
     clock.ahead += 3600
     assert (await here.say(path, token="ann")).status == 200
     assert (await here.say(READ, token="ann")).status == 200

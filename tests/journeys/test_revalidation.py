@@ -167,7 +167,7 @@ async def test_an_error_is_never_held(scene: MakeScene) -> None:
     """A missing object that comes to life is seen by the next read, even where reads are fresh for hours."""
     here = await scene({"cache": {"fresh_s": 3600}}, missing_ids=("111",))
     assert (await here.say(READ, token="ann")).status == 400
-    here.graph.settings.change({"missing_ids": []})
+    here.graph.settings.update({"missing_ids": []})
     assert (await here.say(READ, token="ann")).status == 200
 
 

@@ -63,7 +63,7 @@ def pushed(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk, tmp_path: Path)
         behind = await graph(app_secret=SECRET, webhook_verify_token=VERIFY)
         front = await sidecar(behind, cache=cache or FRESH, webhooks={**files, **webhooks})
         url = f"http://{front.webhooks}/webhooks"
-        behind.settings.change({"webhook_url": url})
+        behind.settings.update({"webhook_url": url})
         return Pushed(Scene(behind, front, await ask(front.url)), url)
 
     return make
@@ -84,7 +84,7 @@ async def test_a_change_that_nobody_made_through_the_sidecar_is_seen(pushed: Any
         assert (await here.scene.say(READ, token=token)).cache.startswith("hit")
     await here.say("/v25.0/222")
     await here.control("touch", id="111", fields={"name": "renamed"})
-    assert list(here.scene.graph.emulator.pushed) == ["200 ok"]
+    assert list(here.scene.graph.emulator.webhook_answers) == ["200 ok"]
     for token in ("ann", "bob"):
         assert (await here.scene.say(READ, token=token)).json["name"] == "renamed"
     assert await here.is_fresh("/v25.0/222")
@@ -123,7 +123,7 @@ async def test_a_lost_event_costs_no_more_than_the_rule_allows(pushed: Any, cloc
     here: Pushed = await pushed({"fresh_s": 60})
     await here.say(READ)
     here.scene.graph.world.touch("111", {"name": "unheard of"})
-    here.scene.graph.world.news()
+    here.scene.graph.world.take_changes()
     assert await here.is_fresh(READ)
     clock.ahead += 60
     assert (await here.say(READ)).json["name"] == "unheard of"

@@ -8,7 +8,7 @@ import hmac
 from proxy.emulator.config import Config
 from proxy.emulator.graph.writes import needs_no_token
 from proxy.emulator.language.calls import Call
-from proxy.emulator.language.errors import nobody_is_me, proof_required, proof_wrong, token_refused, token_required
+from proxy.emulator.language.errors import me_without_token, proof_required, proof_wrong, token_refused, token_required
 from proxy.emulator.language.query import Params
 
 _OPEN_EDGES = frozenset({"picture"})
@@ -20,7 +20,7 @@ def check(call: Call, config: Config) -> None:
         _check_anonymous(call, config)
         return
     check_token(call.token, config)
-    if not call.vouched or call.params.get("appsecret_proof"):
+    if not call.has_batch_token or call.params.get("appsecret_proof"):
         check_proof(call.token, call.params, config)
 
 
@@ -57,7 +57,7 @@ def proof_of(secret: str, token: str, time: object = None) -> str:
 
 def _check_anonymous(call: Call, config: Config) -> None:
     if call.path[:1] == ("me",):
-        raise nobody_is_me()
+        raise me_without_token()
     ids = call.ids()
     is_open = len(call.path) == 2 and call.path[1] in _OPEN_EDGES
     is_public = bool(ids) and all(node_id in config.public_ids for node_id in ids)

@@ -1,7 +1,7 @@
-"""Trouble on purpose: which faults are in force, and which of them strikes a call.
+"""Fault injection: which faults are in force, and which of them applies to a call.
 
-A fault is a JSON object: a `kind` from the tables below, what it strikes (`where`, `id`, `path`, `method`), how often
-(`count`, `after`, `probability`) and its particulars (`status`, `code`, …).
+A fault is a JSON object: a `kind` from the table below, the calls it applies to (`where`, `id`, `path`, `method`), how
+often (`count`, `after`, `probability`) and its details (`status`, `code`, …).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
-KINDS = {
+FAULT_STAGES = {
     # one operation, alone or as a slot
     "null": "slot",
     "odd": "slot",
@@ -51,18 +51,18 @@ KINDS = {
 
 @dataclass(slots=True)
 class Fault:
-    """One kind of trouble, and when it strikes."""
+    """One kind of fault, and when it applies."""
 
     kind: str
     where: str = "any"
     """`single`, `batch` or `any`; or `async`, a request of a set when its turn comes."""
     id: str = ""
-    """Strikes calls about this object; a batch counts if one of its operations is."""
+    """Applies to calls about this object, and to a batch if one of its operations is about it."""
     path: str = ""
-    """Strikes calls whose path without version fits this pattern (`*/insights`)."""
+    """Applies to calls whose path without version matches this pattern (`*/insights`)."""
     method: str = ""
     count: int | None = None
-    """Strikes so many times; None means until it is taken away."""
+    """Applies so many times; None means until it is removed."""
     after: int = 0
     """Lets so many matching calls pass first."""
     probability: float = 1.0
@@ -72,11 +72,11 @@ class Fault:
     subcode: int | None = 0
     """Of a code of the limits, 0 means the usual one, and null that it has none."""
     seconds: float = 0.0
-    """Strikes for so long from the first time on; 0 means that time does not end it."""
+    """Applies for so many seconds after the first time; 0 means that time does not end it."""
     retry_after_s: int = 0
     """What `throttled` says in Retry-After; 0 means that the field is missing."""
     message: str = ""
-    """What the error says; or the text that `odd` puts into a body as it is, half an emoji if nothing is given."""
+    """The error's message; for `odd` the text that is put into the body unescaped, half an emoji by default."""
     shape: str = ""
     """The shape of the error: Graph's, `old` (`error_code`, `error_msg`) or `instagram` (`error_type`, `code`)."""
     ms: float = 0.0
@@ -86,13 +86,13 @@ class Fault:
     place: str = "tail"
     """Which slots `short` drops: `head`, `middle` or `tail`."""
     counts: bool | None = None
-    """Whether what it strikes counts: nothing tells what Meta does. None: as long as it was looked at, so a slot or a
-    refused token of a call of its own does, what was kept from being done does not."""
+    """Whether a faulty call counts against the limits; Meta does not document it. None: a call that was looked at
+    counts (a slot, a refused token of a direct call), a call that was not performed at all does not."""
 
 
 @dataclass(slots=True)
 class Target:
-    """What of a call the faults look at."""
+    """The parts of a call that faults are matched with."""
 
     where: str
     method: str
@@ -101,32 +101,32 @@ class Target:
 
 
 class Faults:
-    """The faults in force, and the dice."""
+    """The faults in force, and the random generator for their probability."""
 
     def __init__(self, seed: int, clock: Callable[[], float] = time.time) -> None:
-        """Start with none; *clock* tells the seconds since 1970."""
+        """Start without faults; *clock* returns the seconds since 1970."""
         self._seed = seed
         self._clock = clock
         self.clear()
 
     def clear(self) -> None:
-        """Take all faults away."""
+        """Remove all faults."""
         self.active: list[Fault] = []
-        self._over: dict[int, float] = {}  # when a fault that lasts for some seconds ends
-        self._dice = random.Random(self._seed)
+        self._ends_at: dict[int, float] = {}  # when a fault that lasts for some seconds ends
+        self._random = random.Random(self._seed)
 
     def add(self, given: Fault | dict[str, Any] | str) -> None:
-        """Put a fault in force; one that makes no sense raises ValueError."""
+        """Put a fault in force. Raises ValueError for an unknown kind or key."""
         self.active.append(fault_from(json.loads(given) if isinstance(given, str) else given))
 
-    def described(self) -> list[dict[str, Any]]:
+    def as_json(self) -> list[dict[str, Any]]:
         """The faults as the control call takes them."""
         return [asdict(fault) for fault in self.active]
 
-    def draw(self, level: str, target: Target) -> Fault | None:
-        """The first fault of this level that strikes *target*, and count the strike."""
+    def draw(self, stage: str, target: Target) -> Fault | None:
+        """The first fault of this *stage* that applies to *target*; its count is taken down."""
         for fault in self.active:
-            if KINDS[fault.kind] == level and _fits(fault, target) and self._strikes(fault):
+            if FAULT_STAGES[fault.kind] == stage and _matches(fault, target) and self._strikes(fault):
                 return fault
         return None
 
@@ -134,9 +134,9 @@ class Faults:
         if fault.after > 0:
             fault.after -= 1
             return False
-        if fault.count == 0 or self._dice.random() >= fault.probability:
+        if fault.count == 0 or self._random.random() >= fault.probability:
             return False
-        if fault.seconds and self._clock() >= self._over.setdefault(id(fault), self._clock() + fault.seconds):
+        if fault.seconds and self._clock() >= self._ends_at.setdefault(id(fault), self._clock() + fault.seconds):
             return False
         if fault.count is not None:
             fault.count -= 1
@@ -148,12 +148,12 @@ def fault_from(given: Fault | dict[str, Any]) -> Fault:
     if isinstance(given, Fault):
         return given
     unknown = sorted(set(given) - {field.name for field in fields(Fault)})
-    if unknown or given.get("kind") not in KINDS:
+    if unknown or given.get("kind") not in FAULT_STAGES:
         raise ValueError(f"no such fault: {given.get('kind')!r} {' '.join(unknown)}".strip())
     return Fault(**given)
 
 
-def _fits(fault: Fault, target: Target) -> bool:
+def _matches(fault: Fault, target: Target) -> bool:
     if fault.kind == "null" and target.where == "single":
         return False
     if fault.kind == "original_response" and target.method == "GET":

@@ -1,4 +1,4 @@
-"""What happened, counted as Meta counts: each slot, each of `ids=` and each 304 is one call.
+"""Counts calls as Meta counts them: each slot, each id of `ids=` and each 304 is one call.
 
 developers.facebook.com, "Batch Requests", "Rate Limits" and "Marketing API: ETags". No token is kept, only its hash.
 """
@@ -12,10 +12,10 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote
 
-from proxy.emulator.config import Settings
+from proxy.emulator.config import LiveConfig
 from proxy.emulator.language import loose_json
 from proxy.emulator.language.calls import Call, Channel
-from proxy.emulator.language.json_style import plain
+from proxy.emulator.language.json_style import parameter_text
 from proxy.emulator.language.operations import item_headers
 
 _SECRET = re.compile(
@@ -27,13 +27,13 @@ _SECRET = re.compile(
 class Ledger:
     """Counters since the start or the last reset."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start at nothing."""
+    def __init__(self, settings: LiveConfig) -> None:
+        """Start with all counters at 0."""
         self._settings = settings
         self.clear()
 
     def clear(self) -> None:
-        """Start again at nothing."""
+        """Set all counters to 0."""
         self.http_calls = 0
         self.batches = 0
         self.slots: list[int] = []
@@ -48,32 +48,32 @@ class Ledger:
         self.user_agents: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.writes: Counter[tuple[str, str]] = Counter()
-        self._seen: deque[dict[str, Any]] = deque(maxlen=self._settings.config.ledger_requests)
+        self._recent: deque[dict[str, Any]] = deque(maxlen=self._settings.config.ledger_requests)
 
     @property
     def requests(self) -> list[dict[str, Any]]:
         """The last requests, oldest first, with every credential masked."""
-        return [_shown(request) for request in self._seen]
+        return [_masked_request(request) for request in self._recent]
 
-    def arrived(self, request: dict[str, Any], user_agent: str) -> None:
-        """Note an HTTP call."""
+    def record_request(self, request: dict[str, Any], user_agent: str) -> None:
+        """Record an HTTP call."""
         self.http_calls += 1
         self.user_agents[user_agent] += 1
-        self._seen.append(request)
+        self._recent.append(request)
 
-    def packed(self, slots: int) -> None:
-        """Note that the call was a batch."""
+    def record_batch(self, slots: int) -> None:
+        """Record that the call was a batch of *slots* operations."""
         self.batches += 1
         self.slots.append(slots)
 
-    def counted(self, call: Call, calls: int) -> None:
-        """Note an operation that counts as so many calls."""
+    def record_call(self, call: Call, calls: int) -> None:
+        """Record an operation that counts as *calls* calls."""
         self.counted_calls += calls
         self.tokens[token_hash(call.token)] += calls
         if call.method != "GET":
             self.writes[call.method, "/" + "/".join(call.path)] += 1
 
-    def described(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Everything as JSON."""
         return {
             "http_calls": self.http_calls,
@@ -100,12 +100,12 @@ def token_hash(token: str | None) -> str:
     return "anonymous" if token is None else sha256(token.encode()).hexdigest()[:12]
 
 
-def _shown(request: dict[str, Any]) -> dict[str, Any]:
-    """A request as the ledger tells it, the operations of a batch one by one."""
-    shown = {**request, "target": masked(request["target"])}
+def _masked_request(request: dict[str, Any]) -> dict[str, Any]:
+    """A request with its credentials masked, and the operations of a batch one by one."""
+    shown = {**request, "target": mask_credentials(request["target"])}
     batch = shown.pop("batch")
     if batch is not None:
-        shown["slots"] = [_shown_slot(item) for item in _items(batch)]
+        shown["slots"] = [_masked_slot(item) for item in _items(batch)]
     return shown
 
 
@@ -117,11 +117,15 @@ def _items(batch: Any) -> list[dict[str, Any]]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def _shown_slot(item: dict[str, Any]) -> dict[str, Any]:
-    shown = {name: masked(plain(item[name])) for name in ("method", "relative_url", "name", "body") if item.get(name)}
+def _masked_slot(item: dict[str, Any]) -> dict[str, Any]:
+    shown = {
+        name: mask_credentials(parameter_text(item[name]))
+        for name in ("method", "relative_url", "name", "body")
+        if item.get(name)
+    }
     return {**shown, "headers": sorted(item_headers(item.get("headers")))}
 
 
-def masked(text: str) -> str:
+def mask_credentials(text: str) -> str:
     """*text* with every credential replaced by its short name."""
     return _SECRET.sub(lambda found: f"{found[1]}#{token_hash(unquote(found[2]))}", text)

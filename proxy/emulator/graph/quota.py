@@ -1,4 +1,4 @@
-"""What has been used of the allowance, and the headers that tell (developers.facebook.com, "Rate Limits")."""
+"""Counts calls against budgets, and writes the usage headers (developers.facebook.com, "Rate Limits")."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 
-from proxy.emulator.config import Settings
+from proxy.emulator.config import LiveConfig
 from proxy.emulator.language.calls import Call, Headers
 from proxy.emulator.language.errors import throttled
 
@@ -46,7 +46,7 @@ class Meter:
 class Quota:
     """Meters and blocks: for the app or its tokens, and for each use of an ad account."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: LiveConfig, clock: Callable[[], float]) -> None:
         """Start with everything unused."""
         self._settings = settings
         self._clock = clock
@@ -54,14 +54,14 @@ class Quota:
         self._blocked: dict[str, float] = {}
 
     def clear(self) -> None:
-        """Give everybody their whole allowance again."""
+        """Forget all calls and blocks."""
         self._meters.clear()
         self._blocked.clear()
 
     def spend(self, call: Call, calls: int) -> None:
-        """Count a call; one over a budget, or made while blocked, raises, and has been counted all the same."""
+        """Count a call. Raises GraphError over a budget or while blocked; the call has been counted even then."""
         self._add(call, calls)
-        config, use, accounts = self._settings.config, _use(call), _accounts(call)
+        config, use, accounts = self._settings.config, _use_case(call), _accounts(call)
         if self._is_refused(self._owner(call), config.budget):
             raise throttled(config.throttle_code, config.throttle_status)
         if any(self._is_refused(f"{account} {use}", config.account_budget) for account in accounts):
@@ -74,7 +74,7 @@ class Quota:
     def _add(self, call: Call, calls: int) -> None:
         now, window_s = self._clock(), self._settings.config.window_s
         for account in _accounts(call):
-            for name in (account, f"{account} {_use(call)}"):
+            for name in (account, f"{account} {_use_case(call)}"):
                 self._meters.setdefault(name, Meter()).add(calls, now, window_s)
         self._meters.setdefault(self._owner(call), Meter()).add(calls, now, window_s)
 
@@ -85,15 +85,17 @@ class Quota:
             return []
         used = self._percent(self._owner(call), config.budget)
         found = [("X-App-Usage", f'{{"call_count":{used},"total_time":{used // 2},"total_cputime":{used // 3}}}')]
-        if _use(call) == "ads_insights":
+        if _use_case(call) == "ads_insights":
             found.append(("X-FB-Ads-Insights-Throttle", self._throttle(call, used)))
         for account in _accounts(call):
-            found += self._account_headers(account, _use(call))
+            found += self._account_headers(account, _use_case(call))
         return found
 
     def _throttle(self, call: Call, app: int) -> str:
         account = max((self._account_percent(account, "ads_insights") for account in _accounts(call)), default=0)
-        return _text({"app_id_util_pct": app, "acc_id_util_pct": account, "ads_api_access_tier": "standard_access"})
+        return _json_text(
+            {"app_id_util_pct": app, "acc_id_util_pct": account, "ads_api_access_tier": "standard_access"}
+        )
 
     def _account_headers(self, account: str, use: str) -> Headers:
         used = self._account_percent(account, use)
@@ -108,8 +110,8 @@ class Quota:
         managed = self._account_percent(account, "ads_management")
         ad = {"acc_id_util_pct": float(managed), "reset_time_duration": 0, "ads_api_access_tier": "standard_access"}
         return [
-            ("X-Business-Use-Case-Usage", _text({account.removeprefix("act_"): [business]})),
-            ("X-Ad-Account-Usage", _text(ad)),
+            ("X-Business-Use-Case-Usage", _json_text({account.removeprefix("act_"): [business]})),
+            ("X-Ad-Account-Usage", _json_text(ad)),
         ]
 
     def _minutes_to_regain(self, owner: str, used: int) -> int:
@@ -120,7 +122,7 @@ class Quota:
         return 0 if used < 100 else int(self._settings.config.window_s // 60)
 
     def _is_refused(self, owner: str, budget: int | None) -> bool:
-        """Whether a call is one too many; the refusal begins a block, or begins it anew."""
+        """True if *owner* is over *budget* or blocked; a refusal starts or restarts the block."""
         config, now = self._settings.config, self._clock()
         is_blocked = now < self._blocked.get(owner, 0.0)
         if not is_blocked and (budget is None or self._total(owner) <= budget):
@@ -149,7 +151,7 @@ class Quota:
         return meter.total(self._clock(), self._settings.config.window_s) if meter else 0
 
 
-def _use(call: Call) -> str:
+def _use_case(call: Call) -> str:
     return "ads_insights" if "insights" in call.path else "ads_management"
 
 
@@ -157,5 +159,5 @@ def _accounts(call: Call) -> list[str]:
     return [call.path[0]] if call.path and call.path[0].startswith("act_") else []
 
 
-def _text(value: object) -> str:
+def _json_text(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""What answers a GET: objects, edges, several ids at once, and the few paths that are neither."""
+"""Answers GET: objects, edges, several ids at once, and a few special paths."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.emulator.config import Settings
-from proxy.emulator.language.calls import Call, listed
-from proxy.emulator.language.errors import GraphError, nobody_is_me, unknown_alias, unknown_path, unsupported
-from proxy.emulator.language.fields import asked
+from proxy.emulator.config import LiveConfig
+from proxy.emulator.language.calls import Call, to_list
+from proxy.emulator.language.errors import GraphError, me_without_token, unknown_alias, unknown_path, unsupported
+from proxy.emulator.language.fields import parse_fields
 from proxy.emulator.language.query import falsy, truthy
 from proxy.emulator.objects.nodes import Nodes
-from proxy.emulator.objects.object_types import kind_of
+from proxy.emulator.objects.object_types import object_type_of
 from proxy.emulator.objects.values import View, page_token, picture, user_of
 
 _APP_ID = "999"
@@ -20,20 +20,20 @@ _APP_ID = "999"
 
 @dataclass(slots=True)
 class Redirect:
-    """An answer that is somewhere else."""
+    """An answer that is a redirect to *location*."""
 
     location: str
 
 
 @dataclass(slots=True)
 class Export:
-    """An answer of so many bytes that nobody wants to hold."""
+    """An answer of *size* bytes that is streamed and never held in memory."""
 
     size: int
 
 
-def view_of(call: Call, settings: Settings) -> View:
-    """How the caller of *call* looks at objects."""
+def view_of(call: Call, settings: LiveConfig) -> View:
+    """The view of objects that *call* asks for: token, version, locale, date format."""
     params = call.params
     by_header = call.headers.get("accept-language") if settings.config.language_by_header else None
     locale = params.get("locale") or by_header or "en_US"
@@ -51,7 +51,7 @@ def view_of(call: Call, settings: Settings) -> View:
 class Reads:
     """Answers GETs from the objects of the world."""
 
-    def __init__(self, nodes: Nodes, settings: Settings) -> None:
+    def __init__(self, nodes: Nodes, settings: LiveConfig) -> None:
         """Answer from *nodes*."""
         self._nodes = nodes
         self._settings = settings
@@ -62,37 +62,37 @@ class Reads:
         if special:
             return special(call)
         if call.params.get("ids"):
-            return self._several(call)
-        path = self._addressed(call)
+            return self._by_ids(call)
+        path = self._path_with_id(call)
         if len(path) == 1:
             return self._object(path[0], call)
         if len(path) == 2:
             return self._edge(path[0], path[1], call)
         raise unknown_path("/".join(path[2:])) if path else unsupported("GET")
 
-    def _addressed(self, call: Call) -> tuple[str, ...]:
+    def _path_with_id(self, call: Call) -> tuple[str, ...]:
         """The path with `id=` put in its place: `/?id=1`, `/requests?id=1`."""
         node_id = call.params.get("id")
-        known = bool(call.path) and (kind_of(call.path[0]) or call.path[0] == "me")
+        known = bool(call.path) and (object_type_of(call.path[0]) or call.path[0] == "me")
         return (str(node_id), *call.path) if node_id and not known else call.path
 
     def _object(self, node_id: str, call: Call) -> dict[str, Any]:
         view = view_of(call, self._settings)
-        found = self._nodes.object(resolved(node_id, call), asked(call.params.get("fields")), view)
+        found = self._nodes.object(resolve_me(node_id, call), parse_fields(call.params.get("fields")), view)
         return {**found, **self._metadata(node_id, call)} if truthy(call.params.get("metadata")) else found
 
     def _edge(self, node_id: str, edge: str, call: Call) -> Any:
         special = _EDGES.get(edge)
-        node_id = resolved(node_id, call)
+        node_id = resolve_me(node_id, call)
         if special:
             return special(self, node_id, call)
         view = view_of(call, self._settings)
-        return self._nodes.edge(node_id, edge, call.params, asked(call.params.get("fields")), view)
+        return self._nodes.edge(node_id, edge, call.params, parse_fields(call.params.get("fields")), view)
 
-    def _several(self, call: Call) -> dict[str, Any]:
+    def _by_ids(self, call: Call) -> dict[str, Any]:
         """Each of `ids=a,b` under its own name; one bad name fails all."""
-        ids = list(dict.fromkeys(listed(call.params["ids"])))
-        bad = [node_id for node_id in ids if not self._exists(resolved(node_id, call))]
+        ids = list(dict.fromkeys(to_list(call.params["ids"])))
+        bad = [node_id for node_id in ids if not self._exists(resolve_me(node_id, call))]
         if bad:
             raise unknown_alias(bad)
         if not call.path:
@@ -108,11 +108,11 @@ class Reads:
 
     def _metadata(self, node_id: str, call: Call) -> dict[str, Any]:
         """What `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
-        node = self._nodes.existing(resolved(node_id, call))
+        node = self._nodes.existing(resolve_me(node_id, call))
         origin = f"{self._settings.config.link_origin}/{call.version}/{node.id}"
         fields = [{"name": name, "description": f"The {name}", "type": "string"} for name in ("id", "name")]
-        links = {edge: f"{origin}/{edge}" for edge in node.kind.edges}
-        return {"metadata": {"fields": fields, "type": node.kind.name.lower(), "connections": links}}
+        links = {edge: f"{origin}/{edge}" for edge in node.object_type.edges}
+        return {"metadata": {"fields": fields, "type": node.object_type.name.lower(), "connections": links}}
 
     def picture(self, node_id: str, call: Call) -> Any:
         """A redirect to the image, or with `redirect=0` what is known of it."""
@@ -125,12 +125,12 @@ class Reads:
         return Export(int(str(call.params.get("bytes", 0))))
 
 
-def resolved(node_id: str, call: Call) -> str:
+def resolve_me(node_id: str, call: Call) -> str:
     """The id that `me` stands for; any other name stands for itself."""
     if node_id != "me":
         return node_id
     if call.token is None:
-        raise nobody_is_me()
+        raise me_without_token()
     return user_of(call.token)
 
 

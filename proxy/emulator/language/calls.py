@@ -1,4 +1,4 @@
-"""The nouns: a Call is one operation that Graph is asked for, a Reply is what it says."""
+"""Call: one operation that Graph is asked to perform. Reply: its status, header fields and body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from proxy.emulator.config import Config
 from proxy.emulator.language.errors import GraphError, unknown_path
-from proxy.emulator.language.query import Params, parsed
+from proxy.emulator.language.query import Params, parse_query
 
 Channel = Literal["single", "batch"]
 Headers = list[tuple[str, str]]
@@ -43,10 +43,10 @@ class Call:
     headers: Mapping[str, str] = field(repr=False)
     channel: Channel = "single"
     files: Mapping[str, Upload] = field(default_factory=dict)
-    flood: Upload | None = None
-    """A body that was too large, or of a type, to look into."""
-    vouched: bool = False
-    """The token came from the top of a batch, where its proof was checked."""
+    opaque: Upload | None = None
+    """A body that was not parsed because it is too large or binary."""
+    has_batch_token: bool = False
+    """True if the token is the top-level token of a batch, whose proof was checked there."""
 
     @property
     def user_agent(self) -> str:
@@ -57,7 +57,7 @@ class Call:
         """The objects that this call is about, by the names the caller used."""
         several = self.params.get("ids")
         if several:
-            return listed(several)
+            return to_list(several)
         first = self.path[0] if self.path else self.params.get("id")
         return [str(first)] if first else []
 
@@ -72,7 +72,7 @@ class Reply:
     stream: int = 0
 
 
-def call_from(
+def build_call(
     method: str,
     target: str,
     headers: Mapping[str, str],
@@ -83,7 +83,7 @@ def call_from(
 ) -> Call:
     """Build the call for *target*, a path with a query; body parameters win over the query's."""
     path, _, query = target.partition("?")
-    params = parsed(query)
+    params = parse_query(query)
     params.update(body)
     asked, segments = split_version(path)
     served = served_version(asked or version, config)
@@ -109,7 +109,7 @@ def served_version(asked: str | None, config: Config) -> str:
 
 
 def effective_method(method: str, params: Params) -> str:
-    """The verb that counts: `method` among the parameters overrides the request line."""
+    """The method of a call: the parameter `method` overrides the request line."""
     override = str(params.get("method", "")).upper()
     verb = override if override in _VERBS else method.upper()
     return "GET" if verb == "HEAD" else verb
@@ -127,7 +127,7 @@ def token_of(params: Params, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-def listed(value: object) -> list[str]:
+def to_list(value: object) -> list[str]:
     """The texts in a list, in a JSON array, or in a comma-separated string."""
     if isinstance(value, str) and value.startswith("["):
         with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""What Graph says when it refuses, in its own words (developers.facebook.com, "Handle Errors")."""
+"""Graph's errors, in its own words (developers.facebook.com, "Handle Errors")."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class GraphError(Exception):
         shape: str = "",
         retry_after_s: int = 0,
     ) -> None:
-        """Hold what the envelope will say; `code=None` leaves the code out."""
+        """Keep the members of the envelope; `code=None` leaves the code out."""
         super().__init__(message)
         self.message = message
         self.code = code
         self.status = status
-        self.kind = kind
+        self.error_type = kind
         self._challenge = challenge
         self.subcode = subcode
         self.transient = transient
@@ -47,12 +47,12 @@ class GraphError(Exception):
         """The JSON body."""
         if self._shape in _OLD_SHAPES:
             code, message = _OLD_SHAPES[self._shape]
-            kind = {} if code == "error_code" else {"error_type": self.kind}
+            kind = {} if code == "error_code" else {"error_type": self.error_type}
             return {**kind, code: self.code, message: self.message}
         optional = {"code": self.code, "error_subcode": self.subcode, "is_transient": self.transient}
         said = {name: value for name, value in optional.items() if value is not None}
         after = {} if self._original is None else {"original_response": self._original}
-        return {"error": {"message": self.message, "type": self.kind, **said, "fbtrace_id": trace, **after}}
+        return {"error": {"message": self.message, "type": self.error_type, **said, "fbtrace_id": trace, **after}}
 
     def challenge(self) -> str:
         """The value of WWW-Authenticate, in which no character can end the header."""
@@ -88,7 +88,7 @@ def nonexisting_field(name: str, kind: str) -> GraphError:
     return GraphError(f"(#100) Tried accessing nonexisting field ({name}) on node type ({kind})")
 
 
-def unreadable(original: Any, message: str, *, code: int, status: int) -> GraphError:
+def write_done_read_failed(original: Any, message: str, *, code: int, status: int) -> GraphError:
     """The write was done, and the read that goes with it failed ("Advanced Uses", read-after-write)."""
     said = message or "(#100) Tried accessing nonexisting field (permalink_urls) on node type (Post)"
     return GraphError(said, code=code, status=status, kind="FacebookApiException", original=original)
@@ -125,7 +125,7 @@ def report_unfinished() -> GraphError:
 
 # --- credentials
 
-_TOKEN_TROUBLE = {
+_TOKEN_ERRORS = {
     458: "The user has not authorized application.",
     459: "The user is enrolled in a blocking, logged-in checkpoint",
     460: "The session has been invalidated because the user changed their password or Facebook has changed the "
@@ -138,7 +138,7 @@ _TOKEN_TROUBLE = {
 
 def token_refused(subcode: int) -> GraphError:
     """The access token is no longer good."""
-    trouble = _TOKEN_TROUBLE.get(subcode, "The session is invalid.")
+    trouble = _TOKEN_ERRORS.get(subcode, "The session is invalid.")
     return GraphError(f"Error validating access token: {trouble}", code=190, subcode=subcode, challenge="invalid_token")
 
 
@@ -147,7 +147,7 @@ def token_required() -> GraphError:
     return GraphError("An access token is required to request this resource.", code=104, challenge="invalid_token")
 
 
-def nobody_is_me() -> GraphError:
+def me_without_token() -> GraphError:
     """`/me` was asked for without a token."""
     return GraphError(
         "An active access token must be used to query information about the current user.",
@@ -173,7 +173,7 @@ _AD_LIMIT = (
     f"{DOCS}/overview/rate-limiting."
 )
 
-_USUAL = 0
+_DEFAULT_SUBCODE = 0
 _LIMITS: dict[int, tuple[str, int | None]] = {
     4: ("Application request limit reached", None),
     17: ("User request limit reached", None),
@@ -187,20 +187,20 @@ _LIMITS: dict[int, tuple[str, int | None]] = {
 }
 
 
-def throttled(code: int, status: int, subcode: int | None = _USUAL, *, retry_after_s: int = 0) -> GraphError:
+def throttled(code: int, status: int, subcode: int | None = _DEFAULT_SUBCODE, *, retry_after_s: int = 0) -> GraphError:
     """The caller has used up its calls; *subcode* 0 is the usual one of the code, None is none."""
     message, usual = _LIMITS.get(code, _LIMITS[4])
     return GraphError(
         f"(#{code}) {message}",
         code=code,
         status=status,
-        subcode=usual if subcode == _USUAL else subcode,
+        subcode=usual if subcode == _DEFAULT_SUBCODE else subcode,
         transient=True,
         retry_after_s=retry_after_s,
     )
 
 
-# --- trouble of Graph's own
+# --- failures of Graph itself
 
 
 def unknown_error() -> GraphError:

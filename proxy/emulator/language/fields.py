@@ -36,10 +36,10 @@ class Field:
     @property
     def fields(self) -> tuple[Field, ...] | None:
         """The nested selection, if there is one."""
-        return None if self.inner is None else read(self.inner)
+        return None if self.inner is None else parse_selection(self.inner)
 
 
-def asked(value: Any) -> tuple[Field, ...] | None:
+def parse_fields(value: Any) -> tuple[Field, ...] | None:
     """The selection in a `fields` parameter, text or list; nothing asked gives None."""
     if isinstance(value, dict):
         value = list(value.values())
@@ -48,13 +48,13 @@ def asked(value: Any) -> tuple[Field, ...] | None:
     text = str(value or "").strip()
     if text.startswith("["):
         text = ",".join(map(str, json.loads(text))) if _is_list(text) else text
-    return read(text) if text else None
+    return parse_selection(text) if text else None
 
 
 def check_repeated(value: Any) -> None:
     """Raise for a list that names a field twice at its top level: that is refused since v2.1."""
     names: set[str] = set()
-    for field_asked in asked(value) or ():
+    for field_asked in parse_fields(value) or ():
         if field_asked.name in names:
             text = str(value)
             said = "Field name specified more than once. This is only possible before version 2.1"
@@ -63,7 +63,7 @@ def check_repeated(value: Any) -> None:
 
 
 @lru_cache(maxsize=4096)
-def read(text: str) -> tuple[Field, ...]:
+def parse_selection(text: str) -> tuple[Field, ...]:
     """The selection that *text* describes."""
     scanner = _Scanner(text)
     found = tuple(scanner.selection())

@@ -31,7 +31,7 @@ _REVISION = ("x-fb-rev", "1019876543")
 
 
 def of_success(version: str, usage: Headers, content_type: str, etag: str | None, *, cookie: bool) -> Headers:
-    """What goes with a good answer, in the order of the captures."""
+    """The header fields of a success, in the order of the captures."""
     found = [*_NEVER_KEPT, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY]
     if cookie:
         found.append(_COOKIE)
@@ -41,26 +41,26 @@ def of_success(version: str, usage: Headers, content_type: str, etag: str | None
     return found
 
 
-def few(found: Headers) -> Headers:
-    """*found* without what a batch says around its items as well."""
+def without_outer_fields(found: Headers) -> Headers:
+    """*found* without the fields that the outer reply of a batch has too."""
     return [field for field in found if field not in (_STRICT, _ANYWHERE, _VARY)]
 
 
 def of_not_modified(usage: Headers, content_type: str, etag: str | None) -> Headers:
-    """What goes with a 304: the documented sample repeats these and shows no ETag."""
+    """The header fields of a 304: the documented sample repeats these and shows no ETag."""
     found = [_ANYWHERE, *_NEVER_KEPT, ("Content-Type", content_type), *usage]
     return [*found, ("ETag", etag)] if etag else found
 
 
 def of_error(version: str, usage: Headers, content_type: str, challenge: str) -> Headers:
-    """What goes with an error: never an ETag."""
+    """The header fields of an error: never an ETag."""
     refused = ("WWW-Authenticate", challenge)
     return [refused, *_REFUSED, _STRICT, ("Facebook-API-Version", version), _ANYWHERE, *usage, _VARY,
             ("Content-Type", content_type)]  # fmt: skip
 
 
 def of_outer(version: str, usage: Headers, content_type: str) -> Headers:
-    """What goes with a whole batch."""
+    """The header fields of a batch's outer reply."""
     served = ("Facebook-API-Version", version)
     return [*_NEVER_KEPT, _STRICT, served, _ANYWHERE, *usage, _VARY, ("Content-Type", content_type)]
 
@@ -73,8 +73,8 @@ def preflight(fields: Mapping[str, str]) -> Reply:
     return Reply(200, [_ANYWHERE, methods, *allowed, ("Access-Control-Max-Age", "600"), _VARY], "")
 
 
-def traced(headers: Headers, trace: str) -> Headers:
-    """*headers* with what the front end adds, such as the marks by which Meta finds a call again; items have none."""
+def with_trace_fields(headers: Headers, trace: str) -> Headers:
+    """*headers* with the fields that Meta's front end adds, such as trace ids; slots have none of them."""
     marks = [
         ("x-fb-request-id", f"A{trace[:22]}"),
         ("x-fb-trace-id", trace[:11]),

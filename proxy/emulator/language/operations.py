@@ -8,10 +8,10 @@ from typing import Any
 
 from proxy.emulator.config import Config
 from proxy.emulator.language import loose_json
-from proxy.emulator.language.calls import Call, call_from, listed
+from proxy.emulator.language.calls import Call, build_call, to_list
 from proxy.emulator.language.errors import GraphError, batch_error, batch_malformed, batch_too_long, unresolved
-from proxy.emulator.language.query import Params, falsy, parsed
-from proxy.emulator.language.references import filled, names_in
+from proxy.emulator.language.query import Params, falsy, parse_query
+from proxy.emulator.language.references import fill_references, referenced_names
 
 _SHAPING = ("debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources")
 """Parameters of a whole batch that say how each of its operations is answered."""
@@ -31,13 +31,13 @@ class Operation:
     headers: Mapping[str, str]
     name: str | None
     parents: list[str]
-    keeps_quiet: bool
-    """Its slot stays empty on success, if another operation refers to it."""
+    omits_response: bool
+    """True if its slot stays empty on success when another operation refers to it."""
     files: list[str] = field(default_factory=list)
 
 
-def operations(value: Any, limit: int, usual: str = "GET") -> list[Operation]:
-    """Read the `batch` parameter; one that no slot could answer raises for the whole batch."""
+def parse_operations(value: Any, limit: int, usual: str = "GET") -> list[Operation]:
+    """The operations in a `batch` parameter. Raises GraphError if the whole batch is invalid."""
     items = _array(value)
     if not items:
         raise batch_error("batch parameter must hold at least one request")
@@ -48,31 +48,31 @@ def operations(value: Any, limit: int, usual: str = "GET") -> list[Operation]:
     return found
 
 
-def call_of(operation: Operation, top: Call, results: Mapping[str, Any], config: Config) -> Call:
-    """Fill the references in and read the operation as a call; without a token of its own it has that of *top*."""
-    target = _rooted(filled(operation.relative_url, results))
+def operation_call(operation: Operation, top: Call, results: Mapping[str, Any], config: Config) -> Call:
+    """The operation as a call, with its references filled in; without a token of its own it has that of *top*."""
+    target = _without_origin(fill_references(operation.relative_url, results))
     body = operation.body
-    params = parsed(filled(body, results)) if isinstance(body, str) else body
+    params = parse_query(fill_references(body, results)) if isinstance(body, str) else body
     if config.batch_inherits:
-        named = {*parsed(target.partition("?")[2]), *params}
+        named = {*parse_query(target.partition("?")[2]), *params}
         params = {**{name: top.params[name] for name in _SHAPING if name in top.params and name not in named}, **params}
     outer = {name: top.headers[name] for name in _INHERITED if name in top.headers and config.language_inherited}
     carried = {**outer, **operation.headers, "user-agent": top.user_agent}
-    call = call_from(operation.method, target, carried, params, config, version=top.version)
+    call = build_call(operation.method, target, carried, params, config, version=top.version)
     is_bare = call.token is None
     call.token = call.token or top.token
-    call.vouched = is_bare if config.proof_on_top == "bare" else config.proof_on_top == "every"
+    call.has_batch_token = is_bare if config.proof_on_top == "bare" else config.proof_on_top == "every"
     return call
 
 
-def targets(relative_url: str) -> list[str]:
-    """The objects that a relative URL is about, as far as its text tells."""
+def object_ids(relative_url: str) -> list[str]:
+    """The ids of the objects that a relative URL names."""
     path, _, query = relative_url.partition("?")
     parts = [part for part in path.split("/") if part]
-    return parts + listed(parsed(query).get("ids", ""))
+    return parts + to_list(parse_query(query).get("ids", ""))
 
 
-def urls(value: Any) -> list[str]:
+def relative_urls(value: Any) -> list[str]:
     """The relative URLs in a `batch` parameter, as far as it can be read."""
     try:
         return [str(item.get("relative_url") or "") for item in _array(value)]
@@ -97,17 +97,21 @@ def _operation(index: int, item: dict[str, Any], usual: str) -> Operation:
     return Operation(
         index=index,
         method=str(item.get("method") or usual).upper(),
-        relative_url=_rooted(url),
+        relative_url=_without_origin(url),
         body=body if isinstance(body, dict) else str(body),
         headers=item_headers(item.get("headers")),
         name=None if name is None else str(name),
-        parents=[*_depends_on(item), *names_in(url), *(names_in(body) if isinstance(body, str) else ())],
-        keeps_quiet=not falsy(item.get("omit_response_on_success")),
+        parents=[
+            *_depends_on(item),
+            *referenced_names(url),
+            *(referenced_names(body) if isinstance(body, str) else ()),
+        ],
+        omits_response=not falsy(item.get("omit_response_on_success")),
         files=_attached(item.get("attached_files")),
     )
 
 
-def _rooted(url: str) -> str:
+def _without_origin(url: str) -> str:
     """The part of an absolute URL that matters."""
     scheme, separator, rest = url.partition("://")
     if separator and scheme in ("http", "https"):
@@ -122,7 +126,7 @@ def _depends_on(item: dict[str, Any]) -> list[str]:
 
 def _attached(value: Any) -> list[str]:
     """Part names from a comma-separated text, or from the object that Meta's Java SDK sends."""
-    return [str(name) for name in value.values()] if isinstance(value, dict) else listed(value or "")
+    return [str(name) for name in value.values()] if isinstance(value, dict) else to_list(value or "")
 
 
 def item_headers(value: Any) -> dict[str, str]:

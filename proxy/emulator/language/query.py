@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import unquote, urlencode
 
-from proxy.emulator.language.json_style import plain
+from proxy.emulator.language.json_style import parameter_text
 
 Params = dict[str, Any]
 
@@ -18,7 +18,7 @@ _KEYS = re.compile(r"\[([^\]]*)\]")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 
 
-def parsed(text: str) -> Params:
+def parse_query(text: str) -> Params:
     """The parameters in a query string or urlencoded body."""
     params: Params = {}
     for pair in text.split("&"):
@@ -28,13 +28,13 @@ def parsed(text: str) -> Params:
     return params
 
 
-def encoded(params: Params) -> str:
+def encode_query(params: Params) -> str:
     """*params* as a query string."""
     return urlencode([pair for name, value in params.items() for pair in _flat(name, value)])
 
 
-def values_of(params: Params) -> Params:
-    """What a write wants to write: the parameters that are not about the call itself."""
+def written_values(params: Params) -> Params:
+    """The values that a write sets: the parameters that are not about the call itself."""
     return {name: value for name, value in params.items() if name not in _NOT_A_VALUE}
 
 
@@ -50,7 +50,7 @@ def falsy(value: Any) -> bool:
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:
     if not isinstance(value, dict):
-        return [(name, plain(value))]
+        return [(name, parameter_text(value))]
     return [pair for key, inner in value.items() for pair in _flat(f"{name}[{key}]", inner)]
 
 

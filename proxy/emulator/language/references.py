@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from proxy.emulator.language import jsonpath
-from proxy.emulator.language.json_style import plain
+from proxy.emulator.language.json_style import parameter_text
 
 _REFERENCE = re.compile(
     r"(?:\{|%7B)result(?:=|%3D)(?P<name>.(?:(?!:|%3A).)*+)(?::|%3A)(?P<path>.(?:(?!\}|%7D).)*+)(?:\}|%7D)",
@@ -19,12 +19,12 @@ _REFERENCE = re.compile(
 )
 
 
-def names_in(text: str) -> list[str]:
+def referenced_names(text: str) -> list[str]:
     """The names of the operations that *text* refers to."""
     return [unquote(found["name"]) for found in _REFERENCE.finditer(text)]
 
 
-def filled(text: str, results: Mapping[str, Any]) -> str:
+def fill_references(text: str, results: Mapping[str, Any]) -> str:
     """*text* with every reference replaced by what it finds in *results*."""
     whole = _REFERENCE.match(text.strip())
     if whole and whole.end() == len(text.strip()):
@@ -36,4 +36,4 @@ def filled(text: str, results: Mapping[str, Any]) -> str:
 def _value(found: re.Match[str], results: Mapping[str, Any]) -> str:
     result = results.get(unquote(found["name"]))
     matches = jsonpath.find(unquote(found["path"]), result)
-    return ",".join(plain(match) for match in matches if match is not None)
+    return ",".join(parameter_text(match) for match in matches if match is not None)

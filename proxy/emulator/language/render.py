@@ -1,4 +1,4 @@
-"""How an answer becomes text: indentation, JSONP, `debug`, and the validator over the result."""
+"""Renders an answer as text: indentation, JSONP, `debug`; computes its ETag."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.emulator.config import Config
 from proxy.emulator.language.calls import Call
-from proxy.emulator.language.json_style import written
+from proxy.emulator.language.json_style import to_json
 from proxy.emulator.language.query import Params, falsy, truthy
 
 _CALLBACK = re.compile(r"[\w$.\[\]]+")
@@ -19,20 +19,20 @@ _NO_FIELDS = {
 }
 
 
-def text_of(value: Any, call: Call, config: Config) -> str:
+def render_body(value: Any, call: Call, config: Config) -> str:
     """The body that holds *value* for this call."""
     if isinstance(value, dict) and call.params.get("debug"):
         value = {**value, "__debug__": _debug(call.params)}
-    text = written(value, pretty=_is_pretty(call, config))
-    return wrapped(text, call.params) if call.channel == "single" else text
+    text = to_json(value, pretty=_is_pretty(call, config))
+    return wrap_jsonp(text, call.params) if call.channel == "single" else text
 
 
-def wrapped(text: str, params: Params) -> str:
+def wrap_jsonp(text: str, params: Params) -> str:
     """*text* as a call of the JSONP `callback`, if there is one."""
-    return f"/**/ {params['callback']}({text});" if is_script(params) else text
+    return f"/**/ {params['callback']}({text});" if is_jsonp(params) else text
 
 
-def is_script(params: Params) -> bool:
+def is_jsonp(params: Params) -> bool:
     """Tell whether a JSONP callback was asked for."""
     callback = params.get("callback")
     return callback is not None and _CALLBACK.fullmatch(str(callback)) is not None
@@ -48,7 +48,7 @@ def etag_of(text: str, call: Call, config: Config) -> str:
     return f'"{digest.hexdigest()}"'
 
 
-def is_known(etag: str, call: Call) -> bool:
+def matches_if_none_match(etag: str, call: Call) -> bool:
     """Tell whether the caller's If-None-Match names this ETag, quotes included."""
     asked = call.headers.get("if-none-match")
     return asked is not None and etag in (part.strip() for part in asked.split(","))

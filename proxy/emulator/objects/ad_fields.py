@@ -73,4 +73,4 @@ _NAMES = {
     """,
 }
 
-SILENT = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}
+EMPTY_FIELDS = {kind: frozenset(names.split()) for kind, names in _NAMES.items()}

@@ -1,4 +1,4 @@
-"""What starts, changes and cancels operations that are carried out later.
+"""Starts, changes and cancels deferred operations.
 
 developers.facebook.com, "Asynchronous and Batch Requests" (sets) and "Asynchronous Batch Requests" (sessions).
 """
@@ -9,25 +9,25 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
-from proxy.emulator.config import Settings
+from proxy.emulator.config import LiveConfig
 from proxy.emulator.language import loose_json
 from proxy.emulator.language.calls import Call, split_version
 from proxy.emulator.language.errors import bad_parameter, nonexisting_field, unsupported
-from proxy.emulator.language.operations import Operation, operations
-from proxy.emulator.language.query import parsed
-from proxy.emulator.objects.async_jobs import Errand, Group, Later, scope_of
+from proxy.emulator.language.operations import Operation, parse_operations
+from proxy.emulator.language.query import parse_query
+from proxy.emulator.objects.async_jobs import AsyncJobs, AsyncRequest, RequestGroup, scope_of
 from proxy.emulator.objects.world import Node, World
 
 _SET, _REQUEST, _SESSION = "1214", "1215", "1216"
 _MODES = ("OFF", "ON_COMPLETE")
 
 
-class LaterWrites:
-    """Fills and changes a Later."""
+class AsyncWrites:
+    """The writes that start, change and cancel groups of deferred operations."""
 
-    def __init__(self, later: Later, world: World, settings: Settings, clock: Callable[[], float]) -> None:
-        """Write into *later*, with ids from *world*."""
-        self._later = later
+    def __init__(self, async_jobs: AsyncJobs, world: World, settings: LiveConfig, clock: Callable[[], float]) -> None:
+        """Write into *async_jobs*, with ids from *world*."""
+        self._async_jobs = async_jobs
         self._world = world
         self._settings = settings
         self._clock = clock
@@ -35,24 +35,24 @@ class LaterWrites:
     def ads(self, node: Node, call: Call) -> dict[str, Any]:
         """Take a set of ads to be created, one request for each."""
         _only_in_accounts(node, "asyncadrequestsets")
-        specs = _maps(call.params.get("ad_specs"), "ad_specs")
+        specs = _objects_in(call.params.get("ad_specs"), "ad_specs")
         asked = [_of_ad(index, node.id, spec) for index, spec in enumerate(specs)]
-        return self._take("ads", node, call, asked, specs)
+        return self._start_set("ads", node, call, asked, specs)
 
     def batch(self, node: Node, call: Call) -> dict[str, Any]:
         """Take a batch of up to a thousand writes, which may refer to each other."""
         _only_in_accounts(node, "async_batch_requests")
-        items = _maps(call.params.get("adbatch"), "adbatch")
-        asked = operations(items, self._settings.config.adbatch_limit, usual="POST")
+        items = _objects_in(call.params.get("adbatch"), "adbatch")
+        asked = parse_operations(items, self._settings.config.adbatch_limit, usual="POST")
         for operation in asked:
             if operation.method != "POST":
                 raise bad_parameter(f"Only POST requests may be batched here, request {operation.index} is not")
             operation.body = _unwrapped(operation.body)
-        return self._take("batch", node, call, asked, items)
+        return self._start_set("batch", node, call, asked, items)
 
     def sessions(self, call: Call) -> dict[str, Any]:
         """Take operations that are independent of each other, and answer with a session for each."""
-        asked = operations(call.params["asyncbatch"], self._settings.config.batch_limit, usual="POST")
+        asked = parse_operations(call.params["asyncbatch"], self._settings.config.batch_limit, usual="POST")
         for operation in asked:
             if not operation.name:
                 raise bad_parameter(f"Request {operation.index} of an asynchronous batch has no name")
@@ -62,7 +62,7 @@ class LaterWrites:
 
     def change(self, some_id: str, call: Call) -> bool | dict[str, Any]:
         """Change or cancel a set, or cancel a request, as the verb says."""
-        group = self._later.groups.get(some_id)
+        group = self._async_jobs.groups.get(some_id)
         if group and group.kind == "session":
             raise unsupported(call.method)
         if call.method == "DELETE":
@@ -73,61 +73,63 @@ class LaterWrites:
             self._update(group, call)
         return True if self._settings.config.async_plain_true else {"success": True}
 
-    def _take(
-        self, kind: str, node: Node, call: Call, asked: list[Operation], given: list[dict[str, Any]]
+    def _start_set(
+        self, kind: str, node: Node, call: Call, parsed: list[Operation], given: list[dict[str, Any]]
     ) -> dict[str, Any]:
         now, name = self._clock(), str(call.params.get("name") or "")
-        set_id = self._world.fresh(_SET, node.id, kind, name, given)
-        errands = [
-            Errand(self._world.fresh(_REQUEST, set_id, operation.index), operation, each, _scope(operation), now, now)
-            for operation, each in zip(asked, given, strict=True)
+        set_id = self._world.new_id(_SET, node.id, kind, name, given)
+        requests = [
+            AsyncRequest(
+                self._world.new_id(_REQUEST, set_id, operation.index), operation, each, _scope(operation), now, now
+            )
+            for operation, each in zip(parsed, given, strict=True)
         ]
-        group = Group(set_id, kind, node.id, name, call, errands, now, now)
-        _notify(group, call)
-        self._later.start(group)
+        group = RequestGroup(set_id, kind, node.id, name, call, requests, now, now)
+        _set_notification(group, call)
+        self._async_jobs.start(group)
         return {"id": set_id}
 
     def _session(self, call: Call, operation: Operation) -> dict[str, Any]:
         now, name = self._clock(), str(operation.name)
         given = {"method": operation.method, "relative_url": operation.relative_url, "body": operation.body}
-        session = self._world.fresh(_SESSION, name, given)
-        errand = Errand(session, operation, given, _scope(operation), now, now)
-        self._later.start(Group(session, "session", "", name, call, [errand], now, now))
+        session = self._world.new_id(_SESSION, name, given)
+        request = AsyncRequest(session, operation, given, _scope(operation), now, now)
+        self._async_jobs.start(RequestGroup(session, "session", "", name, call, [request], now, now))
         return {"id": session, "name": name}
 
     def _cancel(self, some_id: str) -> None:
-        home = self._later.home(some_id)
-        group = home[0] if home else self._later.groups[some_id]
-        self._later.settle(group)
+        home = self._async_jobs.find_request(some_id)
+        group = home[0] if home else self._async_jobs.groups[some_id]
+        self._async_jobs.run_due(group)
         if home and home[1].status != "initial":
             raise bad_parameter("Only a request that is not processed yet can be canceled")
-        self._later.cancel(group, [home[1]] if home else group.errands)
+        self._async_jobs.cancel(group, [home[1]] if home else group.requests)
 
-    def _update(self, group: Group, call: Call) -> None:
-        self._later.settle(group)
-        if group.notice != "not_sent" and {"notification_mode", "notification_uri"} & set(call.params):
+    def _update(self, group: RequestGroup, call: Call) -> None:
+        self._async_jobs.run_due(group)
+        if group.notification_status != "not_sent" and {"notification_mode", "notification_uri"} & set(call.params):
             raise bad_parameter("The notification of this request set has been sent already")
-        _notify(group, call)
+        _set_notification(group, call)
         group.name = str(call.params.get("name") or group.name)
         group.updated = self._clock()
-        self._later.announce(group)
+        self._async_jobs.queue_notification(group)
 
 
 def _only_in_accounts(node: Node, edge: str) -> None:
-    if node.kind.name not in ("AdAccount", "Page"):
-        raise nonexisting_field(edge, node.kind.name)
+    if node.object_type.name not in ("AdAccount", "Page"):
+        raise nonexisting_field(edge, node.object_type.name)
 
 
-def _notify(group: Group, call: Call) -> None:
-    """Put in force how the caller wants to hear of the end."""
-    mode = str(call.params.get("notification_mode") or group.mode).upper()
+def _set_notification(group: RequestGroup, call: Call) -> None:
+    """Set the notification mode and address that *call* gives."""
+    mode = str(call.params.get("notification_mode") or group.notification_mode).upper()
     if mode not in _MODES:
         raise bad_parameter(f"Param notification_mode must be one of {{{', '.join(_MODES)}}} - got {mode!r}")
-    group.mode = mode
-    group.uri = str(call.params.get("notification_uri") or group.uri)
+    group.notification_mode = mode
+    group.notification_uri = str(call.params.get("notification_uri") or group.notification_uri)
 
 
-def _maps(value: Any, name: str) -> list[dict[str, Any]]:
+def _objects_in(value: Any, name: str) -> list[dict[str, Any]]:
     """The objects in a parameter: JSON, loose JSON, an array, or an array of JSON texts."""
     try:
         found = loose_json.loads(value) if isinstance(value, str) else value
@@ -142,17 +144,17 @@ def _maps(value: Any, name: str) -> list[dict[str, Any]]:
 
 def _of_ad(index: int, account: str, spec: dict[str, Any]) -> Operation:
     """The write that creates one ad of a set."""
-    return Operation(index, "POST", f"/{account}/ads", dict(spec), {}, None, [], keeps_quiet=True)
+    return Operation(index, "POST", f"/{account}/ads", dict(spec), {}, None, [], omits_response=True)
 
 
 def _unwrapped(body: Any) -> Any:
-    """A body of which even `=` and `&` are encoded, as Meta's own sample has it, as the form that it is."""
+    """*body* decoded if even its `=` and `&` are percent-encoded, as in Meta's own sample."""
     wrapped = isinstance(body, str) and "=" not in body and "%3d" in body.lower()
     return unquote(body) if wrapped else body
 
 
 def _scope(operation: Operation) -> str:
     """The operation's scope, as far as can be told before references are filled in."""
-    params = parsed(operation.body) if isinstance(operation.body, str) else operation.body
+    params = parse_query(operation.body) if isinstance(operation.body, str) else operation.body
     _, segments = split_version(operation.relative_url.partition("?")[0])
     return scope_of(params, segments)

@@ -11,13 +11,13 @@ from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
-from proxy.emulator.config import Settings
+from proxy.emulator.config import LiveConfig
 from proxy.emulator.language import loose_json
 from proxy.emulator.language.errors import bad_parameter, nonexisting_field, report_unfinished
 from proxy.emulator.language.fields import Field
-from proxy.emulator.language.json_style import plain
+from proxy.emulator.language.json_style import parameter_text
 from proxy.emulator.language.query import Params
-from proxy.emulator.objects.object_types import KINDS, child_id, owner_number
+from proxy.emulator.objects.object_types import OBJECT_TYPES, child_id, owner_number
 
 DEFAULT = ("impressions", "spend", "date_start", "date_stop")
 
@@ -65,7 +65,7 @@ _ACTIONS = """
     video_30_sec_watched_actions video_p25_watched_actions video_p50_watched_actions video_p75_watched_actions
     video_p100_watched_actions video_play_actions website_ctr
 """
-_SILENT = """
+_EMPTY_COLUMNS = """
     attribution_setting catalog_segment_value comscore_market converted_product_quantity converted_product_value
     cost_per_conversion cost_per_estimated_ad_recallers cost_per_outbound_click cost_per_thruplay place_page_name
     cost_per_unique_outbound_click estimated_ad_recall_rate estimated_ad_recallers full_view_impressions placement
@@ -98,14 +98,16 @@ def _always(text: str) -> Maker:
 
 
 def _level_id(level: str) -> Maker:
-    return lambda row: row.subject if level == row.level else child_id(KINDS[_LEVEL_KINDS[level]], row.account, 0)
+    return lambda row: (
+        row.subject if level == row.level else child_id(OBJECT_TYPES[_LEVEL_KINDS[level]], row.account, 0)
+    )
 
 
 def _level_name(level: str) -> Maker:
     return lambda row: f"Søndag {_level_id(level)(row)}"
 
 
-MAKERS: dict[str, Maker] = {
+COLUMN_MAKERS: dict[str, Maker] = {
     "impressions": _count(100_000),
     "spend": lambda row: f"{row.number % 1_000_000 / 100:.2f}",
     "date_start": lambda row: row.start.isoformat(),
@@ -132,21 +134,21 @@ def rows(parent: str, params: Params, now: float) -> list[Row]:
     ]
 
 
-def chosen(row: Row, fields: tuple[Field, ...] | None) -> dict[str, Any]:
+def select_columns(row: Row, fields: tuple[Field, ...] | None) -> dict[str, Any]:
     """The asked fields of a row; the dates come unasked."""
     names = [field.name for field in fields] if fields else list(DEFAULT)
     values: dict[str, Any] = {}
     for name in dict.fromkeys([*names, "date_start", "date_stop"]):
-        if name in MAKERS:
-            values[name] = MAKERS[name](row)
-        elif name not in _SILENT.split():
+        if name in COLUMN_MAKERS:
+            values[name] = COLUMN_MAKERS[name](row)
+        elif name not in _EMPTY_COLUMNS.split():
             raise nonexisting_field(name, "AdsInsights")
     return values
 
 
 def _subject(level: str, parent: str, index: int) -> str:
     kind = _LEVEL_KINDS.get(level)
-    return child_id(KINDS[kind], parent, index) if kind else parent
+    return child_id(OBJECT_TYPES[kind], parent, index) if kind else parent
 
 
 def _number(subject: str, day: date) -> int:
@@ -158,7 +160,7 @@ def _range(params: Params, today: date) -> tuple[date, date]:
     asked = params.get("time_range")
     if asked:
         try:
-            span = asked if isinstance(asked, dict) else loose_json.loads(plain(asked))
+            span = asked if isinstance(asked, dict) else loose_json.loads(parameter_text(asked))
             return date.fromisoformat(span["since"]), date.fromisoformat(span["until"])
         except (ValueError, KeyError, TypeError):
             raise bad_parameter("Must be a dict with since and until as YYYY-MM-DD: time_range") from None
@@ -181,7 +183,7 @@ def _periods(start: date, stop: date, increment: str) -> Iterator[tuple[date, da
 
 
 @dataclass(slots=True)
-class Job:
+class ReportRun:
     """A report that is being gathered."""
 
     parent: str
@@ -189,53 +191,53 @@ class Job:
     polls: int = 0
 
 
-class Jobs:
+class ReportRuns:
     """Reports by the id of their run; each poll brings one closer to its end."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float], fresh: Callable[..., str]) -> None:
-        """Start with no report asked for; *fresh* makes the ids of runs."""
+    def __init__(self, settings: LiveConfig, clock: Callable[[], float], new_id: Callable[..., str]) -> None:
+        """Start with no report asked for; *new_id* makes the ids of runs."""
         self._settings = settings
         self._clock = clock
-        self._fresh = fresh
-        self._jobs: dict[str, Job] = {}
+        self._new_id = new_id
+        self._runs: dict[str, ReportRun] = {}
 
     def clear(self) -> None:
         """Forget all reports."""
-        self._jobs.clear()
+        self._runs.clear()
 
     def start(self, parent: str, params: Params) -> str:
         """Begin a report and return the id of its run."""
-        run = self._fresh(KINDS["AdReportRun"].prefix, parent, params)
-        self._jobs[run] = Job(parent, params)
+        run = self._new_id(OBJECT_TYPES["AdReportRun"].prefix, parent, params)
+        self._runs[run] = ReportRun(parent, params)
         return run
 
-    def described(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Which reports were asked for."""
-        return {run: {"parent": job.parent, "params": job.params} for run, job in sorted(self._jobs.items())}
+        return {run: {"parent": job.parent, "params": job.params} for run, job in sorted(self._runs.items())}
 
     def poll(self, run: str) -> dict[str, Any] | None:
         """The state of a run, which moves with every poll; None for an id that is no run."""
-        job = self._jobs.get(run)
+        job = self._runs.get(run)
         if job is None:
             return None
         job.polls += 1
         state = self._state(job)
         return {"id": run, "account_id": owner_number(job.parent), "time_ref": int(self._clock()), **state}
 
-    def _state(self, job: Job) -> dict[str, Any]:
+    def _state(self, job: ReportRun) -> dict[str, Any]:
         needed = self._settings.config.report_polls
         if self._is_done(job):
             return {"async_status": "Job Completed", "async_percent_completion": 100}
         started = "Job Not Started" if job.polls == 1 and needed > 1 else "Job Running"
         return {"async_status": started, "async_percent_completion": (job.polls - 1) * 100 // (needed + 1)}
 
-    def finished(self, run: str) -> Job | None:
+    def finished(self, run: str) -> ReportRun | None:
         """The report of a run whose rows may be read; one still running raises."""
-        job = self._jobs.get(run)
+        job = self._runs.get(run)
         if job and not self._is_done(job):
             raise report_unfinished()
         return job
 
-    def _is_done(self, job: Job) -> bool:
+    def _is_done(self, job: ReportRun) -> bool:
         needed = self._settings.config.report_polls
         return job.polls > needed or needed == 0

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.emulator.language.errors import missing_object, nonexisting_field
-from proxy.emulator.language.fields import Field, asked
+from proxy.emulator.language.fields import Field, parse_fields
 from proxy.emulator.language.query import Params
 from proxy.emulator.objects import insights
-from proxy.emulator.objects.async_views import LaterViews
+from proxy.emulator.objects.async_views import AsyncViews
 from proxy.emulator.objects.paging import page_of, paging
-from proxy.emulator.objects.values import MAKERS, Ref, View, default_fields, listed_fields, silent
+from proxy.emulator.objects.values import FIELD_MAKERS, Ref, View, default_fields, is_empty_field, listed_fields
 from proxy.emulator.objects.world import Node, World
 
 Fields = tuple[Field, ...] | None
@@ -23,19 +23,21 @@ Fields = tuple[Field, ...] | None
 class Nodes:
     """Turns objects of the world into JSON for a view."""
 
-    def __init__(self, world: World, jobs: insights.Jobs, later: LaterViews, clock: Callable[[], float]) -> None:
-        """Read from *world*, *jobs* and *later*."""
+    def __init__(
+        self, world: World, report_runs: insights.ReportRuns, async_views: AsyncViews, clock: Callable[[], float]
+    ) -> None:
+        """Read from *world*, *report_runs* and *async_views*."""
         self._world = world
-        self._jobs = jobs
-        self._later = later
+        self._report_runs = report_runs
+        self._async_views = async_views
         self._clock = clock
 
     def object(self, node_id: str, fields: Fields, view: View) -> dict[str, Any]:
         """The object with this id; one that is missing raises."""
-        job = self._jobs.poll(node_id)
+        job = self._report_runs.poll(node_id)
         if job is not None:
-            return _of_job(job, fields)
-        waiting = self._later.object(node_id, fields, view)
+            return _run_view(job, fields)
+        waiting = self._async_views.object(node_id, fields, view)
         return self._selected(self.existing(node_id), fields, view) if waiting is None else waiting
 
     def existing(self, node_id: str, method: str = "GET") -> Node:
@@ -48,12 +50,12 @@ class Nodes:
     def edge(self, node_id: str, edge: str, params: Params, fields: Fields, view: View) -> dict[str, Any]:
         """A page of what the edge holds."""
         node = self.existing(node_id)
-        rows = self._later.rows(node, edge, params, fields, view)
+        rows = self._async_views.rows(node, edge, params, fields, view)
         if rows is not None:
             return _paged(rows, f"{node_id}/{edge}", params, view)
-        if edge not in node.kind.edges:
-            raise nonexisting_field(edge, node.kind.name)
-        if node.kind.edges[edge] == "Insights":
+        if edge not in node.object_type.edges:
+            raise nonexisting_field(edge, node.object_type.name)
+        if node.object_type.edges[edge] == "Insights":
             return self._report(node_id, params, fields, view)
         page = page_of(params, self._world.places(node_id, edge), view)
         data = [
@@ -79,15 +81,15 @@ class Nodes:
 
     def _value(self, node: Node, field: Field, view: View) -> Any:
         name = field.name
-        if name in node.written:
-            return node.written[name]
-        if name in MAKERS:
-            return self._expanded(MAKERS[name](node, view), field, view)
-        if name in node.kind.edges:
+        if name in node.written_values:
+            return node.written_values[name]
+        if name in FIELD_MAKERS:
+            return self._expanded(FIELD_MAKERS[name](node, view), field, view)
+        if name in node.object_type.edges:
             return self._nested_edge(node, field, view)
-        if silent(node, name):
+        if is_empty_field(node, name):
             return None
-        raise nonexisting_field(name, node.kind.name)
+        raise nonexisting_field(name, node.object_type.name)
 
     def _expanded(self, value: Any, field: Field, view: View) -> Any:
         if not isinstance(value, Ref):
@@ -104,15 +106,15 @@ class Nodes:
 
     def _report(self, node_id: str, params: Params, fields: Fields, view: View) -> dict[str, Any]:
         """Insights, of an object or of a finished job."""
-        job = self._jobs.finished(node_id)
+        job = self._report_runs.finished(node_id)
         if job:
-            fields = fields or asked(job.params.get("fields"))
+            fields = fields or parse_fields(job.params.get("fields"))
         rows = (
             insights.rows(job.parent, job.params, self._clock())
             if job
             else insights.rows(node_id, params, self._clock())
         )
-        return _paged([insights.chosen(row, fields) for row in rows], f"{node_id}/insights", params, view)
+        return _paged([insights.select_columns(row, fields) for row in rows], f"{node_id}/insights", params, view)
 
 
 def _plain(names: tuple[str, ...]) -> tuple[Field, ...]:
@@ -136,7 +138,7 @@ def _with_summary(found: dict[str, Any], params: Params, total: Callable[[], int
     return found
 
 
-def _of_job(job: dict[str, Any], fields: Fields) -> dict[str, Any]:
+def _run_view(job: dict[str, Any], fields: Fields) -> dict[str, Any]:
     if fields is None:
         return job
     chosen = {field.name: job[field.name] for field in fields if field.name in job}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectType:
     """A type of node: its name in Meta's messages, and the edges that lead from it."""
 
     name: str
@@ -39,50 +39,52 @@ _ACCOUNT = {
 _USER = {**_FEED, "accounts": "Page", "adaccounts": "AdAccount", "businesses": "Business", "groups": "Page"}
 _OWNED = {"owned_ad_accounts": "AdAccount", "client_ad_accounts": "AdAccount", "owned_pages": "Page"}
 
-KINDS = {
+OBJECT_TYPES = {
     kind.name: kind
     for kind in (
         # An id that says nothing of its kind may be used as any of them.
-        Kind("Page", {**_USER, **_ACCOUNT, **_OWNED, "leads": "Comment"}, "1207"),
-        Kind("User", _USER, "1211"),
-        Kind("AdAccount", _ACCOUNT, "act_"),
-        Kind("Campaign", {"adsets": "AdSet", "ads": "Ad", "insights": "Insights"}, "1201"),
-        Kind("AdSet", {"ads": "Ad", "insights": "Insights", "adcreatives": "AdCreative"}, "1202"),
-        Kind("Ad", {"insights": "Insights", "adcreatives": "AdCreative", "leads": "Comment"}, "1203"),
-        Kind("AdCreative", {}, "1204"),
-        Kind("Post", {"comments": "Comment", "likes": "User", "reactions": "User", "insights": "Insights"}, "1205"),
-        Kind("Photo", {"comments": "Comment", "likes": "User"}, "1206"),
-        Kind("Comment", {"comments": "Comment", "likes": "User"}, "1208"),
-        Kind("AdReportRun", {"insights": "Insights"}, "1209"),
-        Kind("AdImage", {}, "1210"),
-        Kind("Audience", {}, "1212"),
-        Kind("Business", {**_OWNED}, "1213"),
+        ObjectType("Page", {**_USER, **_ACCOUNT, **_OWNED, "leads": "Comment"}, "1207"),
+        ObjectType("User", _USER, "1211"),
+        ObjectType("AdAccount", _ACCOUNT, "act_"),
+        ObjectType("Campaign", {"adsets": "AdSet", "ads": "Ad", "insights": "Insights"}, "1201"),
+        ObjectType("AdSet", {"ads": "Ad", "insights": "Insights", "adcreatives": "AdCreative"}, "1202"),
+        ObjectType("Ad", {"insights": "Insights", "adcreatives": "AdCreative", "leads": "Comment"}, "1203"),
+        ObjectType("AdCreative", {}, "1204"),
+        ObjectType(
+            "Post", {"comments": "Comment", "likes": "User", "reactions": "User", "insights": "Insights"}, "1205"
+        ),
+        ObjectType("Photo", {"comments": "Comment", "likes": "User"}, "1206"),
+        ObjectType("Comment", {"comments": "Comment", "likes": "User"}, "1208"),
+        ObjectType("AdReportRun", {"insights": "Insights"}, "1209"),
+        ObjectType("AdImage", {}, "1210"),
+        ObjectType("Audience", {}, "1212"),
+        ObjectType("Business", {**_OWNED}, "1213"),
     )
 }
 
-_BY_PREFIX = {kind.prefix: kind for kind in KINDS.values() if kind.prefix.isdecimal()}
+_BY_PREFIX = {kind.prefix: kind for kind in OBJECT_TYPES.values() if kind.prefix.isdecimal()}
 _SHORTEST = 9
-_FEW = {"Page": 3, "Business": 2}
+_SHORT_EDGES = {"Page": 3, "Business": 2}
 
 
-def kind_of(node_id: str) -> Kind | None:
+def object_type_of(node_id: str) -> ObjectType | None:
     """The kind of the object with this id; a name that is no id gives None."""
     if node_id.isdecimal():
         known = _BY_PREFIX.get(node_id[:4]) if len(node_id) >= _SHORTEST else None
-        return known or KINDS["Page"]
+        return known or OBJECT_TYPES["Page"]
     if node_id.startswith("act_") and node_id[4:].isdecimal():
-        return KINDS["AdAccount"]
+        return OBJECT_TYPES["AdAccount"]
     if "_" in node_id and node_id.replace("_", "").isdecimal():
-        return KINDS["Post"]
+        return OBJECT_TYPES["Post"]
     return None
 
 
-def children(kind: Kind, edge_length: int) -> int:
+def children(kind: ObjectType, edge_length: int) -> int:
     """How many objects of *kind* an edge holds."""
-    return min(_FEW.get(kind.name, edge_length), edge_length)
+    return min(_SHORT_EDGES.get(kind.name, edge_length), edge_length)
 
 
-def child_id(kind: Kind, parent: str, index: int | str) -> str:
+def child_id(kind: ObjectType, parent: str, index: int | str) -> str:
     """The id of the *index*-th object of *kind* that belongs to *parent*."""
     number = f"{index:04d}" if isinstance(index, int) else index
     if kind.name == "Post":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.emulator.language.errors import bad_parameter
-from proxy.emulator.language.query import Params, encoded
+from proxy.emulator.language.query import Params, encode_query
 from proxy.emulator.objects.values import View
 
 _NEVER_ECHOED = frozenset(
@@ -61,7 +61,7 @@ def _link(path: str, params: Params, view: View, place: Params) -> str:
     if view.in_batch and view.config.batch_links == "marked":
         asked = {"_fb_batch_child_request": "1", **asked}
         place = place | {"_fb_batch_sig": "AbC%2F1", "_fb_batch_expires": "9", "_fb_url": path, "_fb_profilable": "x"}
-    return f"{view.config.link_origin}/{view.version}/{path}?{encoded(asked | place)}"
+    return f"{view.config.link_origin}/{view.version}/{path}?{encode_query(asked | place)}"
 
 
 def _number(params: Params, name: str, default: int) -> int:

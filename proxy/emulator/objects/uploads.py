@@ -1,4 +1,4 @@
-"""Resumable uploads: a session is opened, takes raw bytes, and tells how many it has ("Resumable Upload API")."""
+"""Resumable uploads: a session is opened, receives raw bytes, and reports how many it has ("Resumable Upload API")."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PREFIX = "upload:"
 
 
 class Uploads:
-    """The sessions that are open, by their names without what stands behind a `?`."""
+    """The open upload sessions, by their names without the part after `?`."""
 
     def __init__(self) -> None:
-        """None is open."""
+        """Start without sessions."""
         self._sizes: dict[str, int] = {}
 
     def clear(self) -> None:
         """Forget all."""
         self._sizes.clear()
 
-    def opened(self, call: Call) -> dict[str, Any]:
-        """A new session; its name ends as base64 often does."""
+    def open(self, call: Call) -> dict[str, Any]:
+        """Open a session; its name ends in `=`, as base64 often does."""
         digest = md5(repr(sorted(call.params)).encode(), usedforsecurity=False).digest()
         name = PREFIX + base64.b64encode(digest).decode().replace("/", "_").replace("+", "-")
         self._sizes.setdefault(name, 0)
@@ -45,5 +45,5 @@ class Uploads:
             return {"id": f"{name}?sig=emulated", "file_offset": self._sizes[name]}
         if int(call.headers.get("file_offset", -1)) != self._sizes[name]:
             raise bad_parameter("file_offset does not match")
-        self._sizes[name] += call.flood.size if call.flood else 0
+        self._sizes[name] += call.opaque.size if call.opaque else 0
         return {"h": f"4::{name.removeprefix(PREFIX)}:{self._sizes[name]}"}

@@ -12,14 +12,14 @@ from typing import Any
 
 from proxy.emulator.config import Config
 from proxy.emulator.language.query import Params
-from proxy.emulator.objects.ad_fields import SILENT
-from proxy.emulator.objects.object_types import KINDS, child_id, owner_number
+from proxy.emulator.objects.ad_fields import EMPTY_FIELDS
+from proxy.emulator.objects.object_types import OBJECT_TYPES, child_id, owner_number
 from proxy.emulator.objects.world import Node
 
 
 @dataclass(slots=True)
 class View:
-    """Who looks at an object, and how the caller wants to see it."""
+    """How a caller sees objects: token, version, locale, date format, parameters."""
 
     token: str | None
     version: str
@@ -68,7 +68,7 @@ def page_token(page: str, token: str | None) -> str:
     return "EAAP" + blake2b(f"{page}|{token}".encode(), digest_size=20).hexdigest()
 
 
-def moment(at: float, view: View) -> str | int:
+def format_time(at: float, view: View) -> str | int:
     """A time as Graph writes it, or in the PHP `date_format` that was asked for."""
     if view.date_format is None:
         return _iso(int(at))
@@ -92,15 +92,15 @@ def _php_date(when: datetime, pattern: str) -> str:
 
 def default_fields(node: Node, config: Config) -> tuple[str, ...]:
     """What a node shows when no `fields` were asked for."""
-    names = _DEFAULTS.get(node.kind.name, _ID_AND_NAME)
+    names = _DEFAULTS.get(node.object_type.name, _ID_AND_NAME)
     viewer = ("viewer",) if config.viewer_by_default else ()
     filling = ("description",) if config.body_bytes else ()
     return names + viewer + filling
 
 
-def silent(node: Node, name: str) -> bool:
+def is_empty_field(node: Node, name: str) -> bool:
     """Tell whether the field exists on this kind and is empty, so that Graph leaves it out."""
-    return name in SILENT.get(node.kind.name, ())
+    return name in EMPTY_FIELDS.get(node.object_type.name, ())
 
 
 # --- makers
@@ -139,7 +139,7 @@ def _category(_node: Node, view: View) -> str:
 
 
 def _account_id(node: Node, _view: View) -> str:
-    return node.id[4:] if node.kind.name == "AdAccount" else _owner(node)
+    return node.id[4:] if node.object_type.name == "AdAccount" else _owner(node)
 
 
 def _owner(node: Node) -> str:
@@ -149,11 +149,11 @@ def _owner(node: Node) -> str:
 
 
 def _related(kind: str) -> Maker:
-    return lambda node, _view: Ref(child_id(KINDS[kind], _owner(node), node.number % 7))
+    return lambda node, _view: Ref(child_id(OBJECT_TYPES[kind], _owner(node), node.number % 7))
 
 
 def _related_id(kind: str) -> Maker:
-    return lambda node, _view: child_id(KINDS[kind], _owner(node), node.number % 7)
+    return lambda node, _view: child_id(OBJECT_TYPES[kind], _owner(node), node.number % 7)
 
 
 def _money(node: Node, _view: View) -> str:
@@ -171,16 +171,16 @@ def picture(node: Node, view: View) -> dict[str, Any]:
     return {"height": size, "is_silhouette": False, "url": url, "width": size}
 
 
-MAKERS: dict[str, Maker] = {
+FIELD_MAKERS: dict[str, Maker] = {
     "id": lambda node, _view: node.id,
     "name": _name,
     "viewer": lambda _node, view: view.viewer,
     "status": lambda node, _view: _STATUS[node.number % 2],
     "effective_status": lambda node, _view: _STATUS[node.number % 2],
     "configured_status": lambda node, _view: _STATUS[node.number % 2],
-    "created_time": lambda node, view: moment(node.created, view),
-    "updated_time": lambda node, view: moment(node.updated, view),
-    "start_time": lambda node, view: moment(node.created, view),
+    "created_time": lambda node, view: format_time(node.created, view),
+    "updated_time": lambda node, view: format_time(node.updated, view),
+    "start_time": lambda node, view: format_time(node.created, view),
     "message": _message,
     "story": _message,
     "title": _name,

@@ -19,7 +19,7 @@ _HIDDEN = ("app_secret", "webhook_verify_token", "refused_tokens", "refused_on_t
 
 
 async def answer(parts: Parts, request: BaseRequest) -> Response:
-    """Carry out a control call; one that makes no sense is answered 400 with the reason."""
+    """Perform a control call; a malformed call is answered 400 with the reason."""
     action = _ACTIONS.get((request.method, request.path.removeprefix(PREFIX)))
     if action is None:
         return _json({"error": "no such control call", "known": sorted(f"{m} {p}" for m, p in _ACTIONS)}, 404)
@@ -27,7 +27,7 @@ async def answer(parts: Parts, request: BaseRequest) -> Response:
         text = await request.text()
         said = action(parts, json.loads(text) if text.strip() else {})
         said = await said if isawaitable(said) else said
-        await notifications.deliver(parts.graph.later)
+        await notifications.deliver(parts.graph.async_jobs)
         await webhooks.deliver(parts)
         return _json(said)
     except (ValueError, TypeError, KeyError) as error:
@@ -39,7 +39,7 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 def _ledger(parts: Parts, _asked: Any) -> Any:
-    return parts.ledger.described()
+    return parts.ledger.as_json()
 
 
 def _reset(parts: Parts, asked: Any) -> Any:
@@ -51,7 +51,7 @@ def _reset(parts: Parts, asked: Any) -> Any:
 
 
 def _faults(parts: Parts, _asked: Any) -> Any:
-    return {"faults": parts.faults.described()}
+    return {"faults": parts.faults.as_json()}
 
 
 def _add_faults(parts: Parts, asked: Any) -> Any:
@@ -74,32 +74,32 @@ def _touch(parts: Parts, asked: Any) -> Any:
 
 
 def _world(parts: Parts, _asked: Any) -> Any:
-    return parts.changes()
+    return parts.world_as_json()
 
 
 def _advance(parts: Parts, asked: Any) -> Any:
-    """Bring the set or session `id`, or all, as far as `share` says: 1, the usual, is the end."""
-    moved = parts.graph.later.push(float(asked.get("share", 1.0)), asked.get("id"))
+    """Advance the set or session `id`, or all, to `share` of its work; 1, the default, completes it."""
+    moved = parts.graph.async_jobs.advance(float(asked.get("share", 1.0)), asked.get("id"))
     return {"moved": {group.id: group.is_completed for group in moved}}
 
 
 def _subscribe(parts: Parts, _asked: Any) -> Any:
-    """Shake hands with `webhook_url`."""
+    """Verify `webhook_url`."""
     return webhooks.subscribe(parts)
 
 
 def _pushed(parts: Parts, _asked: Any) -> Any:
-    return {"pushed": list(parts.pushed)}
+    return {"pushed": list(parts.webhook_answers)}
 
 
 def _settings(parts: Parts, _asked: Any) -> Any:
-    """Show the settings in force, without what is secret in them."""
+    """The settings in force, without secrets."""
     shown = asdict(parts.settings.config)
     return {name: bool(value) if name in _HIDDEN else value for name, value in shown.items()}
 
 
 def _change_settings(parts: Parts, asked: Any) -> Any:
-    parts.settings.change(asked)
+    parts.settings.update(asked)
     return _settings(parts, asked)
 
 
@@ -107,7 +107,7 @@ _RESETS: dict[str, Callable[[Parts], None]] = {
     "ledger": lambda parts: parts.ledger.clear(),
     "faults": lambda parts: parts.faults.clear(),
     "world": lambda parts: parts.restore_world(),
-    "settings": lambda parts: parts.settings.restore(),
+    "settings": lambda parts: parts.settings.reset(),
 }
 _ACTIONS: dict[tuple[str, str], Callable[[Parts, Any], Any]] = {
     ("GET", "ledger"): _ledger,

@@ -1,4 +1,4 @@
-"""Notifications: when a set that asked for one is complete, its `notification_uri` is called.
+"""Calls the `notification_uri` of request sets that are complete.
 
 Meta does not say what the call looks like; this one is a POST of the set as JSON. Only this machine is ever called.
 """
@@ -10,31 +10,34 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from proxy.emulator.objects.async_jobs import STATUSES, Group, Later
+from proxy.emulator.objects.async_jobs import STATUSES, AsyncJobs, RequestGroup
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-PATIENCE = 2.0
+TIMEOUT_S = 2.0
 
 
-async def deliver(later: Later) -> None:
-    """Send what is due, and keep what came of it."""
-    for group in later.due():
+async def deliver(async_jobs: AsyncJobs) -> None:
+    """Send the queued notifications, and record their results."""
+    for group in async_jobs.take_notifications():
         try:
-            group.notice_result = await _sent(group)
-            group.notice = "sent"
+            group.notification_result = await _send(group)
+            group.notification_status = "sent"
         except (ClientError, OSError, ValueError) as error:
-            group.notice_result = str(error) or type(error).__name__
-            group.notice = "not_sent"
+            group.notification_result = str(error) or type(error).__name__
+            group.notification_status = "not_sent"
 
 
-async def _sent(group: Group) -> str:
-    uri = URL(group.uri)
+async def _send(group: RequestGroup) -> str:
+    uri = URL(group.notification_uri)
     if uri.host not in LOCAL:
         raise ValueError("The emulator calls no other machine")
-    async with ClientSession(timeout=ClientTimeout(PATIENCE)) as session, session.post(uri, json=_told(group)) as reply:
+    async with (
+        ClientSession(timeout=ClientTimeout(TIMEOUT_S)) as session,
+        session.post(uri, json=_notification_body(group)) as reply,
+    ):
         return f"HTTP {reply.status}"
 
 
-def _told(group: Group) -> dict[str, Any]:
+def _notification_body(group: RequestGroup) -> dict[str, Any]:
     counts = {f"{status}_count": group.count(status) for status in STATUSES}
-    return {"id": group.id, "name": group.name, "is_completed": True, "total_count": len(group.errands), **counts}
+    return {"id": group.id, "name": group.name, "is_completed": True, "total_count": len(group.requests), **counts}

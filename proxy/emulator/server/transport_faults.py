@@ -1,4 +1,4 @@
-"""The faults that spoil a whole HTTP reply: made up instead of it, or done to it afterwards."""
+"""Faults of whole HTTP replies: replies that replace an answer, and damage done to an answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 from proxy.emulator.graph import batch
 from proxy.emulator.graph.faults import Fault
-from proxy.emulator.graph.graph import Graph, error_of
+from proxy.emulator.graph.graph import Graph, error_from
 from proxy.emulator.language import headers
 from proxy.emulator.language.calls import Call, Reply
 from proxy.emulator.language.errors import GraphError, batch_error, token_refused, unavailable, unknown_error
-from proxy.emulator.language.json_style import written
+from proxy.emulator.language.json_style import to_json
 
 _FIRST_BODY = re.compile(r'"body":\s*"\{')
 _HTML = """<!DOCTYPE html>
@@ -25,36 +25,36 @@ _HTML = """<!DOCTYPE html>
 """
 
 
-def instead(fault: Fault, graph: Graph, call: Call) -> Reply:
-    """The reply that stands in for an answer; the call has not been carried out."""
+def replacement_reply(fault: Fault, graph: Graph, call: Call) -> Reply:
+    """The reply that *fault* gives in place of an answer; the call is not performed."""
     _count(fault, graph, call)
-    plain = _PLAIN.get(fault.kind)
+    plain = _PLAIN_REPLIES.get(fault.kind)
     if plain:
         status, kind, text = plain
         return Reply(fault.status or status, [("Content-Type", kind)], fault.message or text)
-    return graph.refusal(call, _ERRORS[fault.kind](fault)) if fault.kind in _ERRORS else _in_200(fault, graph, call)
+    return graph.error_reply(call, _ERRORS[fault.kind](fault)) if fault.kind in _ERRORS else _in_200(fault, graph, call)
 
 
 def _count(fault: Fault, graph: Graph, call: Call) -> None:
-    """A token that is refused was looked at; of what nobody looked at, the fault says whether it counts."""
+    """Count a call that was not performed if *fault* says so; a refused token of a direct call counts by default."""
     is_batch = batch.is_batch(call)
     if fault.counts or (fault.counts is None and fault.kind == "refused" and not is_batch):
         if is_batch:
-            batch.count(graph, call)
+            batch.count_unperformed(graph, call)
         else:
             with contextlib.suppress(GraphError):
                 graph.count(call)
 
 
-def spoiled(fault: Fault, reply: Reply) -> Reply:
-    """The answer as the fault leaves it; only a batch has slots to lose."""
+def spoil_reply(fault: Fault, reply: Reply) -> Reply:
+    """*reply* damaged by *fault*; only a batch has slots to lose."""
     if fault.kind == "odd_bytes":
         return replace(reply, body=_with_odd_bytes(reply.body or "", fault.message or "\udcff"))
     if fault.kind not in ("short", "long") or not reply.body or not reply.body.startswith("["):
         return reply
     slots: list[Any] = json.loads(reply.body)
     changed = _shortened(slots, fault) if fault.kind == "short" else slots + [None] * fault.slots
-    return replace(reply, body=written(changed))
+    return replace(reply, body=to_json(changed))
 
 
 def _with_odd_bytes(body: str, text: str) -> str:
@@ -72,11 +72,11 @@ def _shortened(slots: list[Any], fault: Fault) -> list[Any]:
 
 
 def _in_200(fault: Fault, graph: Graph, call: Call) -> Reply:
-    """An error that hides behind a good status."""
-    error = error_of(fault)
+    """An error with status 200."""
+    error = error_from(fault)
     kind = headers.content_type("single", script=False)
     usage = graph.quota.headers(call)
-    text = written(error.envelope(graph.trace()[:23]))
+    text = to_json(error.envelope(graph.trace()[:23]))
     return Reply(fault.status or 200, headers.of_success(call.version, usage, kind, None, cookie=False), text)
 
 
@@ -85,7 +85,7 @@ def _refused(fault: Fault) -> GraphError:
         error = token_refused(fault.subcode or 463)
         error.status = fault.status or 400
         return error
-    error = error_of(fault)
+    error = error_from(fault)
     error.status = fault.status or 400
     return error
 
@@ -99,7 +99,7 @@ def _with_status(make: Callable[[], GraphError]) -> Callable[[Fault], GraphError
     return made
 
 
-_PLAIN = {
+_PLAIN_REPLIES = {
     "html": (502, "text/html; charset=utf-8", _HTML),
     "text": (200, "text/plain; charset=utf-8", "Service Unavailable"),
     "empty": (200, headers.JSON, ""),

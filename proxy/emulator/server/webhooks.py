@@ -1,6 +1,6 @@
-"""Webhooks: whatever changes an object is told to the one who subscribed, signed with the app's secret.
+"""Sends a webhook notification for every change of an object, signed with the app secret ("Webhooks: Getting Started").
 
-("Webhooks: Getting Started") Only this machine is ever called; what cannot be delivered is lost, as at Meta in the end.
+Only this machine is ever called. A notification that cannot be delivered is lost, as it is at Meta in the end.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from proxy.emulator.objects.object_types import kind_of
+from proxy.emulator.objects.object_types import object_type_of
 from proxy.emulator.objects.world import Change
-from proxy.emulator.server.notifications import LOCAL, PATIENCE
+from proxy.emulator.server.notifications import LOCAL, TIMEOUT_S
 from proxy.emulator.server.parts import Parts
 
 _CHALLENGE = "1158201444"
-_MOST = 1000
-"""Updates that one call tells of."""
+_MAX_CHANGES = 1000
+"""The most changes in one notification."""
 
 
 def signature(body: bytes, secret: str) -> str:
-    """What stands in X-Hub-Signature-256."""
+    """The value of X-Hub-Signature-256 for *body*."""
     return f"sha256={hmac.new(secret.encode(), body, 'sha256').hexdigest()}"
 
 
 async def deliver(parts: Parts) -> None:
-    """Tell of what has changed since the last time, a call for each kind of object."""
-    changes, config = parts.world.news(), parts.settings.config
+    """Send the changes since the last time, one call for each object type."""
+    changes, config = parts.world.take_changes(), parts.settings.config
     if not config.webhook_url:
         return
-    for start in range(0, len(changes), _MOST):
-        for told in _notifications(changes[start : start + _MOST]):
+    for start in range(0, len(changes), _MAX_CHANGES):
+        for told in _notifications(changes[start : start + _MAX_CHANGES]):
             body = json.dumps(told).encode()
             fields = {"Content-Type": "application/json", "X-Hub-Signature-256": signature(body, config.app_secret)}
-            parts.pushed.append(await _called("POST", config.webhook_url, headers=fields, data=body))
+            parts.webhook_answers.append(await _call("POST", config.webhook_url, headers=fields, data=body))
 
 
 async def subscribe(parts: Parts) -> dict[str, Any]:
-    """Shake hands with the subscriber, as when an address is entered in the App Dashboard."""
+    """Verify the subscriber's address, as Meta does when it is entered in the App Dashboard."""
     config = parts.settings.config
     asked = {"hub.mode": "subscribe", "hub.challenge": _CHALLENGE, "hub.verify_token": config.webhook_verify_token}
-    said = await _called("GET", config.webhook_url, params=asked)
+    said = await _call("GET", config.webhook_url, params=asked)
     return {"verified": said == f"200 {_CHALLENGE}", "said": said}
 
 
-async def _called(method: str, url: str, **given: Any) -> str:
-    """The status and the text of the answer, or why there is none."""
+async def _call(method: str, url: str, **given: Any) -> str:
+    """The answer's status and text, or the error if there is none."""
     try:
         if URL(url).host not in LOCAL:
             raise ValueError("The emulator calls no other machine")
-        patience = ClientTimeout(PATIENCE)
+        patience = ClientTimeout(TIMEOUT_S)
         async with ClientSession(timeout=patience) as session, session.request(method, url, **given) as reply:
             return f"{reply.status} {(await reply.text())[:200]}".strip()
     except (ClientError, OSError, ValueError) as error:
@@ -63,7 +63,7 @@ async def _called(method: str, url: str, **given: Any) -> str:
 def _notifications(changes: list[Change]) -> list[dict[str, Any]]:
     entries: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for change in changes:
-        kind = kind_of(change.node)
+        kind = object_type_of(change.node)
         of_kind = entries[kind.name.lower() if kind else "page"]
         entry = of_kind.setdefault(change.node, {"id": change.node, "time": int(change.at), "changes": []})
         entry["changes"].append({"field": change.field, "value": change.value})

@@ -265,7 +265,7 @@ def test_who_names_one_that_does_not_stand_before(items: list[dict[str, Any]], i
     with pytest.raises(Unresolved) as refused:
         read_operations(items)
     with pytest.raises(GraphError) as judged:
-        language_operations.operations(items, 50)
+        language_operations.parse_operations(items, 50)
     assert str(refused.value) == str(judged.value)
     assert f"Request {index} cannot depend on an  unresolved request with  name {name}." in str(refused.value)
     assert refused.value.of == len(items)
@@ -293,14 +293,14 @@ def test_a_batch_is_read_as_graph_reads_it(items: list[dict[str, Any]]) -> None:
     """Methods, names, parents, quietness and header fields of any batch are what Graph takes them for."""
     text = json.dumps(items)
     try:
-        judged = language_operations.operations(text, 50)
+        judged = language_operations.parse_operations(text, 50)
     except GraphError as refusal:
         with pytest.raises(Unresolved, match=str(refusal).partition("(")[0]):
             read_operations(text)
         return
     found = read_operations(text) or ()
     assert [(each.method, each.name, each.is_quiet, each.headers) for each in found] == [
-        (each.method, each.name or "", each.keeps_quiet, each.headers) for each in judged
+        (each.method, each.name or "", each.omits_response, each.headers) for each in judged
     ]
     assert [{found[at].name for at in each.parents} for each in found] == [set(each.parents) for each in judged]
 

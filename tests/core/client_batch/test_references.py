@@ -102,8 +102,8 @@ def test_where_graph_fills_we_agree(pieces: list[str], results: dict[str, Any]) 
     """An operation asks for the same, whether Graph fills it in or the sidecar."""
     text = "".join(pieces)
     answered = {**results, "My Søn & co": {"id": "9"}}
-    assert names_in(text) == tuple(dict.fromkeys(references.names_in(text)))
-    assert fill(text, answered) == references.filled(text, answered)
+    assert names_in(text) == tuple(dict.fromkeys(references.referenced_names(text)))
+    assert fill(text, answered) == references.fill_references(text, answered)
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ async def test_a_whole_reply_may_be_something_else(asker: Asker, fault: Any, sta
     reply = await asker.post("/", batch=json.dumps(items))
     assert reply.status == status
     assert found in reply.text
-    assert asker.graph.ledger.described()["writes"] == []
+    assert asker.graph.ledger.as_json()["writes"] == []
     assert (await asker.batch(*items))[0]["code"] == 200
 
 

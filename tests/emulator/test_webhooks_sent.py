@@ -90,4 +90,4 @@ async def test_what_cannot_be_told_is_lost(url: str, said: str) -> None:
     """No other machine is called, and a subscriber that is away costs the caller nothing but the news."""
     async with running(Config(webhook_url=url)) as graph, aiohttp.ClientSession() as session:
         assert (await Asker(graph, session).post("/111", name="new")).json == {"success": True}
-        assert said in graph.emulator.pushed[0]
+        assert said in graph.emulator.webhook_answers[0]
