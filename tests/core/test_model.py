@@ -6,7 +6,7 @@ from proxy.core.cache.policy import Settled
 from proxy.core.client_batch.parse import read_operations
 from proxy.core.graph.errors import GraphError, read_error
 from proxy.core.model import Credential, Mode, Reply
-from proxy.core.observe.access_log import Passage
+from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.routing.hosts import Head
 from tests.core.samples import credential, entry, head, plain, reply, request
@@ -36,7 +36,7 @@ def test_no_repr_shows_a_secret(token: str, proof: str, time: str) -> None:
             Head("GET", f"/me?access_token={token}", {"authorization": f"Bearer {token}"}),
             plain(f"/me?access_token={token}&appsecret_proof={proof}&appsecret_time={time}"),
             QuotaSubject(b"1", "/debug_token", f"input_token={token}"),
-            Passage("GET", "g", "v25.0", "/debug_token", f"input_token={token}", "path", writes=False),
+            PassedMessage("GET", "g", "v25.0", "/debug_token", f"input_token={token}", "path", writes=False),
             read_operations([{"relative_url": f"me?access_token={token}", "body": proof, "headers": [time]}]),
         ],
     )

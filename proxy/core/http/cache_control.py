@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from proxy.core.model import NO_DIRECTIVES, CacheDirectives
 
 _MOST_SECONDS = 2**31
-_AGES = {"max-age": 0, "min-fresh": _MOST_SECONDS, "max-stale": 0, "stale-if-error": 0}
-"""Directives that say how old an answer may be, and what each comes to when its number cannot be read."""
+_AGE_DIRECTIVES = {"max-age": 0, "min-fresh": _MOST_SECONDS, "max-stale": 0, "stale-if-error": 0}
+"""The directives that limit the age of an answer, each with the strictest value, for a number that cannot be parsed."""
 
 
 def cache_directives(headers: Mapping[str, str]) -> CacheDirectives:
-    """What the caller's Cache-Control, Pragma and If-None-Match ask for (RFC 9111 sections 5.2.1 and 5.4)."""
+    """Returns the directives in the caller's Cache-Control, Pragma and If-None-Match (RFC 9111 sections 5.2.1, 5.4)."""
     control, tags = headers.get("cache-control", ""), headers.get("if-none-match", "")
     if not control and not tags and "pragma" not in headers:
         return NO_DIRECTIVES
@@ -21,7 +21,9 @@ def cache_directives(headers: Mapping[str, str]) -> CacheDirectives:
     pragma = "cache-control" not in headers and "no-cache" in headers.get("pragma", "").lower()
     if given.get("max-stale") == "":  # without a value: however stale (RFC 9111 section 5.2.1.2)
         given["max-stale"] = str(_MOST_SECONDS)
-    ages = {name: _seconds(given[name], strictest) for name, strictest in _AGES.items() if name in given}
+    ages = {
+        name: _delta_seconds(given[name], strictest) for name, strictest in _AGE_DIRECTIVES.items() if name in given
+    }
     return CacheDirectives(
         no_cache="no-cache" in given or pragma,
         no_store="no-store" in given,
@@ -35,7 +37,7 @@ def cache_directives(headers: Mapping[str, str]) -> CacheDirectives:
 
 
 def matches(if_none_match: str, etag: str) -> bool:
-    """Whether *etag* is among the caller's tags, weakly compared (RFC 9110 sections 8.8.3.2 and 13.1.2)."""
+    """Returns whether *etag* is in *if_none_match*, by weak comparison (RFC 9110 sections 8.8.3.2 and 13.1.2)."""
     if if_none_match.strip() == "*":
         return True
     return etag.removeprefix("W/") in re.findall(r'"[^"]*"', if_none_match)
@@ -47,8 +49,8 @@ def _directives(control: str) -> Iterable[tuple[str, str]]:
         yield name.strip().lower(), value.strip().strip('"')
 
 
-def _seconds(text: str, strictest: int) -> int:
-    """A number of seconds, at most 2^31 (RFC 9111 section 1.2.2); one that cannot be read wants nothing old."""
+def _delta_seconds(text: str, strictest: int) -> int:
+    """Returns a number of seconds, at most 2^31 (RFC 9111 section 1.2.2); *strictest* if it cannot be parsed."""
     digits = text.lstrip("0")
     if not (text.isascii() and text.isdecimal()):
         return strictest

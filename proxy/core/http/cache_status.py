@@ -20,39 +20,39 @@ from proxy.core.model import CacheDirectives, Headers, Mode, Reply
 NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
-ASKED_NOW = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
+NOT_FROM_CACHE = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
 _NEVER_SENT = frozenset(
     map(word, (NotHeld, Overloaded, Draining, BadRequest, Unspoken, Unwelcome, Misdirected, Looping))
 )
 
 
-def status_fields(reply: Reply, wishes: CacheDirectives) -> Headers:
-    """The fields that say how *reply* came about: Age, Cache-Status and Server-Timing."""
+def status_fields(reply: Reply, directives: CacheDirectives) -> Headers:
+    """Returns the fields that describe how *reply* came about: Age, Cache-Status and Server-Timing."""
     age = (("Age", str(int(reply.age))),) if reply.age is not None else ()
     timing = server_timing(reply.window_s, reply.upstream_s, reply.lane)
-    return (*age, ("Cache-Status", cache_status(reply, wishes)), ("Server-Timing", timing))
+    return (*age, ("Cache-Status", cache_status(reply, directives)), ("Server-Timing", timing))
 
 
-def cache_status(reply: Reply, wishes: CacheDirectives) -> str:
-    """The Cache-Status member for *reply* (RFC 9211 section 2)."""
-    parts = [NAME, *_forwarding(reply, wishes)]
+def cache_status(reply: Reply, directives: CacheDirectives) -> str:
+    """Returns the value of Cache-Status for *reply* (RFC 9211 section 2)."""
+    parts = [NAME, *_forwarding(reply, directives)]
     if reply.stored:
         parts.append("stored")
     if reply.mode is Mode.COALESCED and reply.ttl is None and reply.joined is not Mode.REUSED:
-        parts.append("collapsed")  # it speaks of a call to Graph, and a hit made none
+        parts.append("collapsed")  # `collapsed` is about a forwarded request, and a hit forwarded none
     if reply.detail:
         parts.append(f"detail={reply.detail}")
     return "; ".join(parts)
 
 
-def _forwarding(reply: Reply, wishes: CacheDirectives) -> list[str]:
+def _forwarding(reply: Reply, directives: CacheDirectives) -> list[str]:
     if reply.ttl is not None:
         return ["hit", f"ttl={math.floor(reply.ttl)}"]
     if reply.mode is Mode.FAILED and reply.detail in _NEVER_SENT:
         return []
-    if reply.origin_mode is Mode.REUSED:  # what Graph said when it was asked last: nothing was sent, nothing is held
+    if reply.origin_mode is Mode.REUSED:  # a repeated refusal for a limit: neither forwarded nor stored
         return []
-    wanted = "fwd=request" if wishes.no_cache or wishes.no_store else ""
+    wanted = "fwd=request" if directives.no_cache or directives.no_store else ""
     match reply.origin_mode:
         case Mode.REVALIDATED:
             return [wanted or "fwd=stale", "fwd-status=304"]

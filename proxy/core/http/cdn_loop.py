@@ -1,7 +1,7 @@
-"""Recognises its own calls when they come back (RFC 8586): a hosts file or a chain of proxies may lead them here.
+"""Detects loops with CDN-Loop (RFC 8586): a hosts file or a chain of proxies may lead the sidecar's calls back to it.
 
-Each process has an id of its own and signs with it. A read that rides in a batch leaves its caller's field behind, so
-the ids of other sidecars that were seen on the way in are told on the way out: a circle of several is seen, too.
+Each process adds an id of its own. A read in a batch loses its caller's CDN-Loop field, so calls to Graph also carry
+the ids of other sidecars that were seen in requests: then a loop through several sidecars is detected too.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from collections import OrderedDict
 from proxy.core.http.cache_status import NAME
 
 FIELD = "CDN-Loop"
-"""Says who has passed this call on. It is not `Via`, at which some servers stop compressing."""
+"""The field that lists who has forwarded a call. `Via` is not used: some servers do not compress when they see it."""
 
-_OTHERS = 8
-_ID = re.compile(rf"(?:^|,)\s*{NAME}\s*;\s*id=([0-9a-f]{{16}})(?=\s*(?:,|;|$))")
+_MOST_OTHERS = 8
+_OUR_MEMBER = re.compile(rf"(?:^|,)\s*{NAME}\s*;\s*id=([0-9a-f]{{16}})(?=\s*(?:,|;|$))")
 
 
 class LoopGuard:
-    """Who has passed on what comes in, and what is said of it on the way out."""
+    """Detects requests that this process has sent itself, and makes the CDN-Loop field of calls to Graph."""
 
     def __init__(self, own: str) -> None:
-        """Sign as *own*, 16 hexadecimal digits that no other process has."""
+        """Use the id *own*, 16 hexadecimal digits that no other process has."""
         self._own = own
         self._others: OrderedDict[str, None] = OrderedDict()
 
-    def is_back(self, told: str) -> bool:
-        """Whether a message whose field says *told* was sent from here; the ids of others are remembered."""
-        found = _ID.findall(told) if told else []
+    def is_back(self, field: str) -> bool:
+        """Returns whether a request with this CDN-Loop *field* came from this process; remembers the ids of others."""
+        found = _OUR_MEMBER.findall(field) if field else []
         for each in found:
             if each != self._own:
                 self._others[each] = None
                 self._others.move_to_end(each)
-        while len(self._others) > _OTHERS:
+        while len(self._others) > _MOST_OTHERS:
             self._others.popitem(last=False)
         return self._own in found
 
     @property
     def field_value(self) -> str:
-        """The field of a call to Graph."""
+        """The value of CDN-Loop in a call to Graph."""
         return ", ".join(f"{NAME};id={each}" for each in (*self._others, self._own))

@@ -1,4 +1,4 @@
-"""The codings in which Graph's replies are packed for the way (RFC 9110 section 8.4.1), undone a piece at a time."""
+"""Decodes content codings (RFC 9110 section 8.4.1) of Graph's replies, piece by piece."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Protocol
 from proxy.core.model import Headers
 
 ACCEPTED = "gzip, deflate"
-"""The codings that Graph is asked for."""
+"""The Accept-Encoding of calls to Graph."""
 
 STEP = 65_536
-"""Bytes that are unpacked at a time: a little that is packed may be very much."""
+"""The most bytes that are decoded at a time: a few coded bytes may become very many."""
 
 _MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
 class Broken(ValueError):  # noqa: N818 - said of a stream
-    """The packed stream makes no sense."""
+    """The coded stream is invalid."""
 
 
 class Ended(ValueError):  # noqa: N818 - said of a stream
-    """The packed stream ended before it was whole."""
+    """The coded stream ended before it was complete."""
 
 
 class Unpacker(Protocol):
-    """Undoes a coding; `feed` gives what a piece holds, at most `STEP` bytes at a time, and `end` raises Ended."""
+    """A decoder of one coding."""
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What *piece* holds. Raises Broken."""
+        """Yields the decoded bytes of *piece*, at most `STEP` at a time. Raises Broken."""
 
     def end(self) -> None:
-        """Raises Ended where more was to come."""
+        """Raise Ended if the stream is not complete."""
 
 
 class Gzip:
-    """Undoes gzip, one member after another (RFC 1952 section 2.2); what follows and is none is left out."""
+    """Decodes gzip, one member after another (RFC 1952 section 2.2); bytes after the last member are ignored."""
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
+        """Start before the first byte."""
         self._stream = zlib.decompressobj(_GZIP)
-        self._rest = b""  # that has come, and may begin a member
+        self._rest = b""  # received bytes that may begin another member
         self._is_over = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What *piece* holds. Raises Broken."""
+        """Yields the decoded bytes of *piece*. Raises Broken."""
         data = self._rest + piece
         self._rest = b""
         while data and not self._is_over:
@@ -58,7 +58,7 @@ class Gzip:
                     self._is_over = True
                     return
                 self._stream = zlib.decompressobj(_GZIP)
-            yield from _unpacked(self._stream, data)
+            yield from _decoded(self._stream, data)
             data = self._stream.unused_data
 
     def end(self) -> None:
@@ -68,25 +68,25 @@ class Gzip:
 
 
 class Deflate:
-    """Undoes deflate, with the zlib wrapper that RFC 9110 section 8.4.1.2 asks for, or without, as some send it."""
+    """Decodes deflate with the zlib wrapper of RFC 9110 section 8.4.1.2, or without it, as some servers send it."""
 
     def __init__(self) -> None:
-        """Nothing has come yet."""
-        self._begun = b""
+        """Start before the first byte."""
+        self._start = b""
         self._stream = zlib.decompressobj(_ZLIB)
-        self._is_known = False
+        self._has_start = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """What *piece* holds. Raises Broken."""
-        if not self._is_known:
-            self._begun += piece
-            if len(self._begun) < len(_MAGIC):
+        if not self._has_start:
+            self._start += piece
+            if len(self._start) < len(_MAGIC):
                 return
-            piece, self._begun, self._is_known = self._begun, b"", True
+            piece, self._start, self._has_start = self._start, b"", True
             if piece[0] & 0xF != zlib.DEFLATED or int.from_bytes(piece[:2]) % 31:
                 self._stream = zlib.decompressobj(_RAW)
         if not self._stream.eof:
-            yield from _unpacked(self._stream, piece)
+            yield from _decoded(self._stream, piece)
 
     def end(self) -> None:
         """Raises Ended where more was to come."""
@@ -94,7 +94,7 @@ class Deflate:
             raise Ended
 
 
-def _unpacked(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+def _decoded(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
     while data and not stream.eof:
         try:
             found = stream.decompress(data, STEP)
@@ -111,17 +111,17 @@ _UNPACKERS: dict[str, Callable[[], Unpacker]] = {"gzip": Gzip, "x-gzip": Gzip, "
 
 
 def named(fields: Headers) -> Sequence[str]:
-    """The codings that Content-Encoding among *fields* names, in lower case, without `identity`."""
+    """Returns the codings in the Content-Encoding of *fields*, in lower case, without `identity`."""
     values = [value for name, value in fields if name.lower() == "content-encoding"]
     names = [each.strip().lower() for value in values for each in value.split(",")]
     return [name for name in names if name and name != "identity"]
 
 
 def is_known(codings: Sequence[str]) -> bool:
-    """Whether a body in *codings* can be unpacked here: it is packed once, as asked for, or not at all."""
+    """Returns whether a body in *codings* can be decoded here: there is none, or a single known one."""
     return not codings or (len(codings) == 1 and codings[0] in _UNPACKERS)
 
 
 def unpacker(codings: Sequence[str]) -> Unpacker | None:
-    """What undoes *codings*; None where the body stays as it came."""
+    """Returns a decoder of *codings*; None where the body is not coded, or stays as it is."""
     return _UNPACKERS[codings[0]]() if codings and is_known(codings) else None

@@ -1,4 +1,4 @@
-"""Our errors, each with the status of its kind and a body in Graph's shape; and how to read Graph's own.
+"""The sidecar's own errors, each with its status and a body in Graph's shape.
 
 SidecarError             answers a caller; its text starts with "graph-sidecar:"
 ├── Unreachable    502   no connection to Graph
@@ -28,16 +28,16 @@ from proxy.core.model import Headers, Mode, Reply
 
 
 class SidecarError(Exception):
-    """An answer that the sidecar gives in its own name; *detail* is text for the caller and holds no secret."""
+    """An error that the sidecar answers itself; *detail* is text for the caller and holds no secret."""
 
     status: int
     code: int
     transient = True
-    has_left = False  # whether the request had left for Graph, so that nobody knows what became of it
+    has_left = False  # whether the request was sent to Graph, so that its outcome is not known
     retry_after_s: int | None = None
 
     def __init__(self, detail: str) -> None:
-        """Say what happened and, where there is one, the way out."""
+        """Take *detail*, which states what happened and, where possible, what to do."""
         super().__init__(detail)
         self.detail = detail
 
@@ -97,7 +97,7 @@ class Late(SidecarError):
 
 
 class NotHeld(SidecarError):
-    """The caller takes only what is held, and nothing fresh is."""
+    """The caller said only-if-cached, and no fresh entry is stored."""
 
     status, code, transient = 504, 2, False
 
@@ -139,45 +139,45 @@ class Fault(SidecarError):
 
 
 class Throttled(Exception):
-    """No error of ours: Graph is not asked, for it has said that a limit is reached, and *reply* is what it said."""
+    """Not an error of the sidecar: a limit is reached, so Graph is not asked; *reply* is Graph's earlier refusal."""
 
     def __init__(self, reply: Reply) -> None:
-        """Hold Graph's own words."""
+        """Take Graph's *reply*."""
         super().__init__("a limit of Graph's is reached")
         self.reply = reply
 
 
 def unsure(error: SidecarError) -> SidecarError:
-    """*error* where it befell a write that had left, and may have happened: clients repeat what is called transient."""
+    """Returns *error* for a write that may have happened: not transient, so that clients do not repeat the write."""
     error.transient, error.retry_after_s = False, None
     error.detail += "; what was to be written may have been written"
     return error
 
 
 def word(kind: type[SidecarError]) -> str:
-    """The word for *kind* in Cache-Status."""
+    """Returns the `detail` of Cache-Status for errors of this *kind*."""
     return kind.__name__.lower()
 
 
 def reply_of(error: SidecarError) -> Reply:
-    """The reply that carries *error*, in the shape that Graph's clients read (always JSON, always typed)."""
-    told = {
+    """Returns the reply for *error*, in the shape that Graph's clients parse (always JSON, always with a type)."""
+    error_object = {
         "message": f"graph-sidecar: {error.detail}",
         "type": "GraphSidecarException",
         "code": error.code,
         "is_transient": error.transient,
         "fbtrace_id": "",
     }
-    patience: Headers = () if error.retry_after_s is None else (("Retry-After", str(error.retry_after_s)),)
-    body = msgspec.json.encode({"error": told})
-    return Reply(error.status, (*_UNCACHED_JSON, *patience), body, Mode.FAILED, detail=word(type(error)))
+    retry_after: Headers = () if error.retry_after_s is None else (("Retry-After", str(error.retry_after_s)),)
+    body = msgspec.json.encode({"error": error_object})
+    return Reply(error.status, (*_UNCACHED_JSON, *retry_after), body, Mode.FAILED, detail=word(type(error)))
 
 
 def batch_refused(message: str) -> Reply:
-    """Graph's own refusal of a whole batch, for one that is larger than Graph would look at."""
+    """Returns the refusal of a whole batch in Graph's shape, for a batch larger than Graph itself would parse."""
     error = {"message": message, "type": "GraphBatchException"}
     return Reply(400, _UNCACHED_JSON, msgspec.json.encode({"error": error}))
 
 
 _UNCACHED_JSON = (("Content-Type", JSON_TYPE), ("Cache-Control", "no-store"), ("Access-Control-Allow-Origin", "*"))
-"""Pages in browsers may read every answer of Graph's, and so these."""
+"""The fields of error replies; pages in browsers may read every answer of Graph's, so these too."""

@@ -1,6 +1,6 @@
-"""Where a message of HTTP/1.1 ends on its connection, told from its bytes as they come (RFC 9112 sections 2 and 6).
+"""Finds the end of an HTTP/1.1 message in the bytes of its connection (RFC 9112 sections 2 and 6).
 
-The parser that reads messages does not say which of the bytes it was given belong to the next one.
+aiohttp's parser does not tell which of the bytes that it was given belong to the next message.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}(?![0-9A-Fa-f])")
 _LINE_LIMIT = 65_536
 _LINES_AT_ONCE = 2000
-"""Chunks in one piece of a body; to look for the end behind more would keep others waiting."""
+"""The most chunks in one piece of a body: to look for the end behind more would keep other connections waiting."""
 
 
-class Part(Protocol):
-    """A part of a message whose end can be told."""
+class MessagePart(Protocol):
+    """A head or a body whose end is looked for."""
 
     @property
     def is_over(self) -> bool:
-        """Whether its end has come."""
+        """Whether the end was found."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether its end cannot be told any more."""
+        """Whether the end cannot be found any more."""
 
     def end(self, data: bytes, at: int) -> int:
-        """Where in *data*, which goes on with it *at* this place, it ends, or what has come of it."""
+        """Returns where in *data* the part ends, which goes on *at* this position; the end of *data* if it goes on."""
 
 
-class Head:
-    """A head, which ends with an empty line."""
+class HeadPart:
+    """A message head, which ends with an empty line."""
 
     is_lost = False
 
     def __init__(self) -> None:
-        """Begin with the first line."""
+        """Start at the first line."""
         self.is_over = False
         self._before = b""
 
     def end(self, data: bytes, at: int) -> int:
-        """Where in *data*, which goes on with the head *at* this place, the head ends, or what has come of it."""
+        """Returns where in *data* the head ends, which goes on *at* this position; the end of *data* if it goes on."""
         before = self._before
         found = _HEAD_END.search(before + data[at : at + 2])
         if found is None:
@@ -54,18 +54,18 @@ class Head:
         return at + found.end() - len(before)
 
 
-class Counted:
-    """A body of so many bytes; none is a body, too."""
+class CountedPart:
+    """A body with a Content-Length, which may be 0."""
 
     is_lost = False
 
     def __init__(self, size: int) -> None:
-        """Await *size* bytes."""
+        """Expect *size* bytes."""
         self._left = size
 
     @property
     def is_over(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all bytes have come."""
         return not self._left
 
     def end(self, data: bytes, at: int) -> int:
@@ -75,13 +75,13 @@ class Counted:
         return at + taken
 
 
-class Chunked:
-    """A body in chunks, with its trailers. One that breaks the rules is lost, and so are very many chunks at once."""
+class ChunkedPart:
+    """A chunked body with its trailers. It is lost if it is malformed, or has very many chunks in one piece."""
 
     def __init__(self) -> None:
-        """Await the size of the first chunk."""
+        """Expect the size of the first chunk."""
         self.is_over = self.is_lost = False
-        self._left = 0  # of the chunk, and the end of its last line
+        self._left = 0  # bytes of the chunk and its line end
         self._line = b""
         self._is_last = False
 

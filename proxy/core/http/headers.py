@@ -1,4 +1,4 @@
-"""Which header fields pass in, pass out, and survive in an entry. Names are compared in lower case."""
+"""Decides which header fields are forwarded, sent to callers, and stored. Names are compared in lower case."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ HOP_BY_HOP = frozenset(
         "x-cnection",  # how Meta's front end spells Connection
     },
 )
-"""Fields that speak of one connection (RFC 9110 section 7.6.1)."""
+"""Fields about one connection (RFC 9110 section 7.6.1)."""
 
 ELSEWHERE = frozenset({"alt-svc"})
-"""Where else Graph itself may be asked (RFC 7838): who followed it would go around the sidecar, or find nobody."""
+"""Alternative services of Graph (RFC 7838): a client that used them would bypass the sidecar."""
 
 CODED = frozenset({"content-encoding"})
-"""How a body is packed; it is said only where that could not be undone here."""
+"""The content coding of a body; sent to callers only where the body could not be decoded here."""
 
 FRAMING = CODED | {"content-length"}
-"""Fields of the bytes on the way from Graph; what we hold is decoded and framed anew."""
+"""Fields about the bytes that came from Graph; stored bodies are decoded, and framed anew."""
 
 USAGE = frozenset(
     {
@@ -45,66 +45,66 @@ USAGE = frozenset(
         "x-fb-ads-insights-reach-throttle",
     },
 )
-"""Quota headers: news, never history (developers.facebook.com/docs/graph-api/overview/rate-limiting)."""
+"""The usage headers; never stored (developers.facebook.com/docs/graph-api/overview/rate-limiting)."""
 
 APP_USAGE = frozenset({"x-app-usage", "x-page-usage"})
-"""Those of them that speak of the caller's app or page, whatever was read."""
+"""The usage headers that are about the caller's app or page, whatever was read."""
 
 TRACE = frozenset({"x-fb-trace-id", "x-fb-request-id", "x-fb-debug", "x-fb-rev", "x-fb-rlafr"})
-"""What Meta's support asks for; it stands on the outer reply of a batch and names one exchange."""
+"""The fields that Meta's support asks for; in a batch they are on the batch's reply. They name one exchange."""
 
 OF_ANY_REPLY = frozenset({"access-control-allow-origin", "strict-transport-security", "vary"})
-"""What stands on every direct reply alike, and may stand on the outer reply of a batch alone."""
+"""The fields that every direct reply has, and that may be on a batch's reply but not in its slots."""
 
 JSON_TYPE = "application/json; charset=UTF-8"
-"""What Graph calls a direct reply."""
+"""The Content-Type of Graph's direct replies."""
 
 SCRIPT_TYPE = "text/javascript; charset=UTF-8"
-"""What Graph calls JSONP, and JSON inside a batch."""
+"""The Content-Type that Graph gives to JSONP, and to JSON inside a batch."""
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_NEVER_OUT = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
-_NOT_OUT = _NEVER_OUT | (FRAMING - CODED)
-_NEVER_HELD = _NEVER_OUT | FRAMING | USAGE | TRACE | {"age"}
+_NEVER_FORWARDED = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
+_DROPPED_FROM_REPLIES = _NEVER_FORWARDED | (FRAMING - CODED)
+_NEVER_STORED = _NEVER_FORWARDED | FRAMING | USAGE | TRACE | {"age"}
 _KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 
 
 def passed_out(headers: Iterable[tuple[str, str]]) -> Headers:
-    """The fields of a decoded reply of Graph's that its caller gets."""
+    """Returns the fields of a decoded reply of Graph's that its caller gets."""
     fields = tuple(headers)
-    dropped = _NOT_OUT | _listed(fields)
+    dropped = _DROPPED_FROM_REPLIES | _named_by_connection(fields)
     return tuple([field for field in fields if field[0].lower() not in dropped])
 
 
 def passed_through(headers: Iterable[tuple[str, str]], *, but: frozenset[str] = frozenset()) -> Headers:
-    """The fields that a stream keeps on its way in either direction, without those in *but*."""
+    """Returns the fields of a streamed message that are forwarded in either direction, without those in *but*."""
     fields = tuple(headers)
-    dropped = HOP_BY_HOP | ELSEWHERE | _listed(fields) | but
+    dropped = HOP_BY_HOP | ELSEWHERE | _named_by_connection(fields) | but
     return tuple((name, value) for name, value in fields if name.lower() not in dropped)
 
 
 def stored(headers: Headers) -> bytes:
-    """The fields that an entry keeps, as one block."""
-    kept = (f"{name}: {value}" for name, value in headers if name.lower() not in _NEVER_HELD)
+    """Returns the fields to store in an entry, as one block of bytes."""
+    kept = (f"{name}: {value}" for name, value in headers if name.lower() not in _NEVER_STORED)
     return "\r\n".join(kept).encode("utf-8", "surrogateescape")
 
 
 def from_stored(block: bytes) -> Headers:
-    """The fields of an entry's block."""
+    """Returns the fields in the block of an entry."""
     lines = block.decode("utf-8", "surrogateescape").split("\r\n") if block else []
     return tuple((name, value) for name, _, value in (line.partition(": ") for line in lines))
 
 
-def updated_by_304(kept: Headers, news: Headers) -> Headers:
-    """The entry's fields with those of a 304 put in their place (RFC 9111 section 3.2)."""
-    newer = tuple(field for field in news if field[0].lower() not in _KEPT_BY_304)
+def updated_by_304(kept: Headers, newer_fields: Headers) -> Headers:
+    """Returns the fields *kept* in an entry, updated by those of a 304 (RFC 9111 section 3.2)."""
+    newer = tuple(field for field in newer_fields if field[0].lower() not in _KEPT_BY_304)
     replaced = {name.lower() for name, _ in newer}
     return (*(field for field in kept if field[0].lower() not in replaced), *newer)
 
 
 def head_bytes(start: str, fields: Iterable[tuple[str, str]]) -> bytes:
-    """The head of a message as it goes over the wire. Raises ValueError where one of its lines would be read as two."""
+    """Returns the head of a message as bytes. Raises ValueError if a line holds a line break, and so would be two."""
     lines = [start, *[f"{name}: {value}" for name, value in fields], "", ""]
     head = "\r\n".join(lines)
     if not head.count("\r") == head.count("\n") == len(lines) - 1:
@@ -113,7 +113,7 @@ def head_bytes(start: str, fields: Iterable[tuple[str, str]]) -> bytes:
 
 
 def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
-    """Whether *pair* is a name and a value that can stand on a line of a head (RFC 9110 sections 5.1 and 5.5)."""
+    """Returns whether *pair* is a valid field name and value (RFC 9110 sections 5.1 and 5.5)."""
     name, value = pair
     if not isinstance(name, str) or not isinstance(value, str):
         return False
@@ -122,28 +122,28 @@ def is_field(pair: tuple[object, object]) -> TypeGuard[tuple[str, str]]:
 
 @memo()
 def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+    return _FIELD_NAME.fullmatch(name) is not None
 
 
 def pick(headers: Headers, names: frozenset[str]) -> Headers:
-    """The fields whose names are among *names*."""
+    """Returns the fields whose names are among *names*."""
     return tuple([field for field in headers if field[0].lower() in names])
 
 
 def without(headers: Headers, names: frozenset[str]) -> Headers:
-    """The fields whose names are not among *names*."""
+    """Returns the fields whose names are not among *names*."""
     return tuple([field for field in headers if field[0].lower() not in names])
 
 
 def is_redirect(status: int) -> bool:
-    """Whether *status* leads elsewhere, by a Location (RFC 9110 section 15.4)."""
+    """Returns whether *status* is a redirect (RFC 9110 section 15.4)."""
     return 300 <= status < 400 and status != 304
 
 
 def typed(headers: Headers) -> Headers:
-    """A slot's fields as a direct reply has them: JSON is called JSON, and the type is never missing.
+    """Returns a slot's fields with the Content-Type of a direct reply.
 
-    Graph says `text/javascript` of the items of a batch, and some clients parse only what is called JSON.
+    Graph types slots of a batch `text/javascript`, and some clients parse only what is typed as JSON.
     """
     at = next((at for at, (name, _) in enumerate(headers) if name.lower() == "content-type"), None)
     if at is None:
@@ -157,11 +157,11 @@ def _json_type(value: str) -> str:
 
 
 def media_type(value: str) -> str:
-    """What a Content-Type names, in lower case and without parameters (RFC 9110 section 8.3.1)."""
+    """Returns the media type in a Content-Type, in lower case and without parameters (RFC 9110 section 8.3.1)."""
     return value.partition(";")[0].strip().lower()
 
 
-def _listed(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
-    """The names that the reply's own Connection field makes hop-by-hop."""
+def _named_by_connection(headers: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Returns the field names that the Connection field lists, which makes them hop-by-hop."""
     lists = [value for name, value in headers if name.lower() == "connection"]
     return frozenset([item.strip().lower() for value in lists for item in value.split(",")])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def framing_fault(version: tuple[int, int], codings: Sequence[str]) -> str:
-    """What is wrong with how a request says where it ends, or nothing: others might read another end from it.
+    """Returns what is wrong with the framing of a request, "" if nothing: another server might see another end of it.
 
     Source: RFC 9112 sections 6.1 and 6.3; *codings* are the values of its Transfer-Encoding.
     """
@@ -21,17 +21,17 @@ def framing_fault(version: tuple[int, int], codings: Sequence[str]) -> str:
 
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ (\S+) HTTP/1\.[01]\r?\n")
-_NO_ASCII = re.compile(rb"[\x80-\xff]")
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 ESCAPED_BYTES = tuple((mark.encode(), f"%{ord(mark):02X}".encode()) for mark in '%"{}[]:,/?=&|+\\')  # "%" first
 
 
 def escaped(head: bytes) -> bytes:
-    """*head*, the beginning of a message, with the bytes of its target that are no ASCII percent-encoded.
+    """Returns *head*, the start of a message, with the bytes of its target that are not ASCII percent-encoded.
 
-    curl sends them as they were typed; RFC 3987 section 3.1 says what is meant.
+    curl sends such bytes unescaped; RFC 3987 section 3.1 defines their meaning.
     """
     line = _REQUEST_LINE.match(head)
     if line is None:
         return head
-    target = _NO_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line[1])
+    target = _NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], line[1])
     return head[: line.start(1)] + target + head[line.end(1) :]

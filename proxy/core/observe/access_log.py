@@ -1,6 +1,6 @@
-"""What is told of one reply: enough to see how it came about and to play the traffic again, and nothing secret.
+"""The access log entry of a reply: enough to see how it came about and to replay the traffic, and nothing secret.
 
-Ids, words of ours and keyed hashes: no token, no query, no name that somebody chose.
+An entry holds ids, the sidecar's own words and keyed hashes: no token, no query, no name that a user chose.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from proxy.core.routing.fields_param import field_names, fields_in
 from proxy.core.routing.target import nodes
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_USE = re.compile(r"[a-z][a-z_]{0,39}")
-_DIGITS = 6
-"""Digits that a field's name may hold; a secret in hexadecimal has more."""
-_SEEN_IN = 512  # bytes of a good reply in which an error of Graph's would begin
+_USE_CASE = re.compile(r"[a-z][a-z_]{0,39}")
+_MOST_DIGITS = 6
+"""The most digits of a field's name that is logged; a secret in hexadecimal has more."""
+_ERROR_BEGINS_WITHIN = 512  # bytes of a good reply in which an error of Graph's would begin
 _NO_ERROR = GraphError()
 
 
 class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the log; times in milliseconds, `age_s` in seconds. What does not apply is left out."""
+    """One line of the access log; times in milliseconds, `age_s` in seconds. Fields that do not apply are left out."""
 
     mode: str
     status: int
@@ -43,36 +43,36 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str  # with its ids, without names
     app: str  # the token's fingerprint, its first 12 digits
     total_ms: float
-    node: str = ""  # the object that is asked about, where it is named by an id
-    fields: str = ""  # the top level of `fields`; of what has braces or arguments the name alone, and a mark
-    key: str = ""  # the entry's name, its first 16 digits: equal for equal reads
-    body: str = ""  # equal for equal answers
+    node: str = ""  # the object that is read, if it is named by an id
+    fields: str = ""  # the top level of `fields`; arguments and nested fields are replaced by "…"
+    key: str = ""  # the first 16 digits of the cache key: equal for equal reads
+    body: str = ""  # a digest, equal for equal answers
     rest: str = ""  # equal for reads that differ in `ids` and plain `fields` alone; "" in lines of older versions
-    ids: str = ""  # those of `ids=`, where each can be asked for by itself
-    proof: str = ""  # equal for equal proofs that vouch for the token
-    timed: bool = False  # whether the proof was for its time alone
-    wishes: str = ""  # what the caller's own headers ask of a cache
-    priority: int | None = None  # the urgency that the caller itself named
-    etag: bool = True  # whether the answer has an ETag of Graph's
+    ids: str = ""  # those of `ids=`, where the read can be split
+    proof: str = ""  # a digest of `appsecret_proof`
+    timed: bool = False  # whether the proof has an `appsecret_time`
+    wishes: str = ""  # the caller's cache directives, as a Cache-Control
+    priority: int | None = None  # the urgency that the caller sent
+    etag: bool = True  # whether the answer has an ETag
     detail: str = ""
     batch: str = ""
     lane: str = ""  # of the batch: the speed of its routes
-    behind: bool = False  # asked behind a reply, and nobody's
+    behind: bool = False  # a call in the background, which no caller waits for
     calls: int = 1
     avoided: int = 0
-    sent: int | None = None  # calls that left for it, again after trouble too; None in lines of older versions
-    uncertain: int = 0  # those of them of which nobody knows whether Graph counted them
+    sent: int | None = None  # calls that were sent for it, retries included; None in lines of older versions
+    uncertain: int = 0  # those of `sent` of which it is uncertain whether Graph counted them
     writes: bool = False
-    code: int = 0  # of the error that Graph gave
+    code: int = 0  # of Graph's error
     subcode: int = 0
-    usage: tuple[UsageLevel, ...] = ()  # what the answer told of limits
+    usage: tuple[UsageLevel, ...] = ()  # the levels in the answer's usage headers
     size: int = 0
     age_s: float | None = None
     window_ms: float | None = None
     upstream_ms: float | None = None
 
     def __str__(self) -> str:
-        """The short form, for people."""
+        """Returns the entry as one short line of text."""
         parts = [self.mode, str(self.status), self.method, self.route, f"{self.total_ms:.1f} ms", f"app {self.app}"]
         named = {"batch": self.batch, "avoided": self.avoided or "", "": self.detail}
         return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
@@ -102,12 +102,12 @@ class PreparedLine:
 
     def json(self, seconds: float, age: float | None) -> bytes:
         """The same as JSON, without the brace that begins it."""
-        told = b"" if age is None else b'"age_s":%.3f,' % age
-        return b'"total_ms":%.2f,%b%b' % (seconds * 1000, told, self._json)
+        shown = b"" if age is None else b'"age_s":%.3f,' % age
+        return b'"total_ms":%.2f,%b%b' % (seconds * 1000, shown, self._json)
 
 
-class Passage(Redacted, frozen=True, gc=False):
-    """A message that passes through, or an operation that is no read: what of it is told."""
+class PassedMessage(Redacted, frozen=True, gc=False):
+    """A message that passes through, or an operation that is no plain read."""
 
     hidden = ("query",)
 
@@ -121,7 +121,7 @@ class Passage(Redacted, frozen=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """What became of it, as its caller got it."""
+    """What the caller got, how long it took, and what it cost."""
 
     status: int
     size: int
@@ -142,9 +142,9 @@ def of_read(
     named: int | None = None,
     behind: bool = False,
 ) -> AccessLogEntry:
-    """What is told of a *reply* to a read, whose caller *named* an urgency or none."""
-    words = _look(request.path, request.query, request.language, keys)
-    who, etag, error = request.credential, reply.header("etag") or "", _error(reply)
+    """Returns the log entry of a *reply* to a read; *named* is the urgency that the caller sent, None for none."""
+    words = _describe(request.path, request.query, request.language, keys)
+    who, etag, error = request.credential, reply.header("etag") or "", _error_in(reply)
     return AccessLogEntry(
         mode=reply.mode.value,
         status=outcome.status,
@@ -163,7 +163,7 @@ def of_read(
         ids=words.ids,
         proof=keys.proof(who).hex(),
         timed=who is not None and who.time != "",
-        wishes=_shown_wishes(request.directives) if request.directives is not NO_DIRECTIVES else "",
+        wishes=_as_cache_control(request.directives) if request.directives is not NO_DIRECTIVES else "",
         priority=named,
         etag=etag != "",
         detail=reply.detail,
@@ -176,7 +176,7 @@ def of_read(
         uncertain=outcome.uncertain,
         code=error.code,
         subcode=error.error_subcode or 0,
-        usage=_shown_usage(usage_in(reply.headers)) if reply.mode in ANSWERED_NOW else (),
+        usage=_redacted_usage(usage_in(reply.headers)) if reply.mode in ANSWERED_NOW else (),
         size=outcome.size,
         age_s=None if reply.age is None else round(reply.age, 3),
         window_ms=None if reply.window_s is None else _ms(reply.window_s),
@@ -184,30 +184,30 @@ def of_read(
     )
 
 
-def of_passage(passage: Passage, outcome: Outcome, route: str, app: str, batch: str) -> AccessLogEntry:
-    """What is told of a message that passed through."""
+def of_passthrough(message: PassedMessage, outcome: Outcome, route: str, app: str, batch: str) -> AccessLogEntry:
+    """Returns the log entry of a message that passed through."""
     return AccessLogEntry(
         mode=Mode.SKIPPED.value,
         status=outcome.status,
-        method=passage.method if passage.method.isalpha() and len(passage.method) < 10 else "?",
-        host=passage.host,
-        version=passage.version,
+        method=message.method if message.method.isalpha() and len(message.method) < 10 else "?",
+        host=message.host,
+        version=message.version,
         route=route,
-        path=route_template.redacted_path(passage.path),
+        path=route_template.redacted_path(message.path),
         app=app,
         total_ms=_ms(outcome.seconds),
-        node=_node(passage.path, passage.query),
-        detail=passage.reason,
+        node=_node(message.path, message.query),
+        detail=message.reason,
         batch=batch,
         calls=outcome.calls,
         sent=outcome.sent,
         uncertain=outcome.uncertain,
-        writes=passage.writes,
+        writes=message.writes,
     )
 
 
 def of_failure(word: str, outcome: Outcome, route: str) -> AccessLogEntry:
-    """What is told where a message got an error of ours, and nothing more is known of it."""
+    """Returns the log entry of a message that could not be read and got an error of the sidecar's."""
     return AccessLogEntry(
         mode=Mode.FAILED.value,
         status=outcome.status,
@@ -226,7 +226,7 @@ def of_failure(word: str, outcome: Outcome, route: str) -> AccessLogEntry:
 
 
 class _Words(NamedTuple):
-    """What is told of a read whatever became of it."""
+    """What the log says about a read, independent of its reply."""
 
     path: str
     node: str
@@ -235,7 +235,7 @@ class _Words(NamedTuple):
     rest: str
 
 
-def _look_first(path: str, query: str, language: str, keys: Keys) -> _Words:
+def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Words:
     shown, ids, read = route_template.redacted_path(path), merge_ids.ids_in(path, query), Request("", "", path, query)
     if not all(map(graph_ids.is_id, ids)):
         ids = ()
@@ -247,45 +247,45 @@ def _look_first(path: str, query: str, language: str, keys: Keys) -> _Words:
     return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
 
 
-_look = Memo(_look_first, 2 * MEMO_BYTES)
-"""Programs repeat themselves."""
+_describe = Memo(_describe_uncached, 2 * MEMO_BYTES)
+"""Remembers recent reads: programs repeat themselves."""
 
 
 def shown_fields(query: str) -> str:
-    """The top level of `fields` without what may hide in it; "…" stands for arguments and fields below."""
-    return ",".join(filter(None, map(_shown_field, field_names(fields_in(query))))) if "fields=" in query else ""
+    """Returns the top level of `fields` without secrets and user texts; "…" replaces arguments and nested fields."""
+    return ",".join(filter(None, map(_redacted_field, field_names(fields_in(query))))) if "fields=" in query else ""
 
 
-def _shown_field(name: str) -> str:
+def _redacted_field(name: str) -> str:
     found = _FIELD.match(name)
-    if found is None or sum(map(str.isdigit, found.group())) > _DIGITS:
+    if found is None or sum(map(str.isdigit, found.group())) > _MOST_DIGITS:
         return "…"
     return found.group() if found.end() == len(name) else f"{found.group()}…"
 
 
-def _shown_wishes(wishes: CacheDirectives) -> str:
-    """As a Cache-Control that asks for the same."""
+def _as_cache_control(wishes: CacheDirectives) -> str:
+    """Returns *wishes* as a Cache-Control that asks for the same."""
     words = {"no-cache": wishes.no_cache, "no-store": wishes.no_store, "only-if-cached": wishes.only_if_cached}
     ages = dict(zip(("max-age", "min-fresh", "max-stale", "stale-if-error"), wishes.ages, strict=True))
-    told = [name for name, is_wished in words.items() if is_wished]
-    return ", ".join([*told, *(f"{name}={age}" for name, age in ages.items() if age is not None)])
+    shown = [name for name, is_wished in words.items() if is_wished]
+    return ", ".join([*shown, *(f"{name}={age}" for name, age in ages.items() if age is not None)])
 
 
 @memo()
-def _shown_usage(told: Headers) -> tuple[UsageLevel, ...]:
-    """What *told* says of limits, without names that are no ids and words that are no kind of use."""
+def _redacted_usage(shown: Headers) -> tuple[UsageLevel, ...]:
+    """Returns the levels in usage headers, without names that are no ids and types that are no use case."""
     return tuple(
-        gauge._replace(
-            id=gauge.id if graph_ids.is_id(gauge.id) else "", type=gauge.type if _USE.fullmatch(gauge.type) else ""
+        level._replace(
+            id=level.id if graph_ids.is_id(level.id) else "", type=level.type if _USE_CASE.fullmatch(level.type) else ""
         )
-        for gauge in usage_levels(told)
-        if not gauge.id or graph_ids.is_id(gauge.id)
+        for level in usage_levels(shown)
+        if not level.id or graph_ids.is_id(level.id)
     )
 
 
-def _error(reply: Reply) -> GraphError:
-    """Graph's error in *reply*; errors of ours, and no error, have no code."""
-    if reply.mode is Mode.FAILED or (reply.status < 400 and b'"error"' not in reply.body[:_SEEN_IN]):
+def _error_in(reply: Reply) -> GraphError:
+    """Returns Graph's error in *reply*; code 0 if there is none, or it is an error of the sidecar's."""
+    if reply.mode is Mode.FAILED or (reply.status < 400 and b'"error"' not in reply.body[:_ERROR_BEGINS_WITHIN]):
         return _NO_ERROR
     return read_error(reply.body) or _NO_ERROR
 

@@ -1,75 +1,75 @@
-"""How long a read would take in the sidecar itself: judged by a few turns of the event loop, one after another."""
+"""Estimates how long a read takes in the sidecar itself, from the time of a few turns of the event loop."""
 
 from __future__ import annotations
 
 from math import inf
 
 TURNS = 8
-"""Turns of the event loop that a read needs from its first byte to its answer's, those at Graph left out."""
+"""The turns of the event loop that a read needs from its first byte to its answer, without those spent at Graph."""
 
 
 class Lag:
-    """The time of some turns, without the longest: a lone stall (of a disk, of another program) is not overload."""
+    """The time of `TURNS` turns, without the longest: a single stall (of a disk, another program) is no overload."""
 
     def __init__(self) -> None:
-        """Know of no turn yet."""
-        self._last = 0.0  # what the turns took that were measured last
+        """Start without a measurement."""
+        self._last = 0.0  # seconds that the last measurement took
         self._began: float | None = None
-        self._turned = self._longest = 0.0
+        self._last_turn_at = self._longest = 0.0
 
     def begin(self, at: float) -> None:
-        """The first turn begins."""
-        self._began = self._turned = at
+        """Record that the first turn of a measurement begins."""
+        self._began = self._last_turn_at = at
         self._longest = 0.0
 
     def turn(self, at: float) -> None:
-        """A turn has ended, and the next begins."""
-        self._longest = max(self._longest, at - self._turned)
-        self._turned = at
+        """Record that a turn has ended and the next begins."""
+        self._longest = max(self._longest, at - self._last_turn_at)
+        self._last_turn_at = at
 
     def end(self) -> None:
-        """The last turn has ended."""
+        """Record that the last turn of a measurement has ended."""
         if self._began is not None:
-            self._last = self._turned - self._began - self._longest
+            self._last = self._last_turn_at - self._began - self._longest
         self._began = None
 
     def seconds(self, now: float) -> float:
-        """What a read would take: as long as the last turns did, or longer if those under way have taken longer."""
+        """Returns the estimate in seconds: the last measurement, or the one under way if that is longer already."""
         if self._began is None:
             return self._last
-        return max(self._last, now - self._began - max(self._longest, now - self._turned))
+        return max(self._last, now - self._began - max(self._longest, now - self._last_turn_at))
 
 
-_GROWS, _AT_LEAST, _EVERYBODY = 1.3, 16.0, 10_000.0
+_GROWTH, _LEAST, _UNLIMITED_FROM = 1.3, 16.0, 10_000.0
 
 
 class Allowance:
-    """How many may be let in from one measurement to the next: fewer after one that took too long, then more again.
+    """How many requests are admitted between two measurements: fewer after a slow one, then gradually more.
 
-    What came in one turn is not felt before the next ones, so the limit alone would let in too many and then nobody.
+    A request's cost shows only in later measurements, so a plain threshold would admit too many and then none.
     """
 
     def __init__(self) -> None:
-        """Let everybody in."""
-        self._most = inf
-        self._let_in = 0
+        """Start without a limit."""
+        self._limit = inf
+        self._admitted = 0
 
     def take(self) -> bool:
-        """Let one more in; False where no more may be."""
-        if self._let_in >= self._most:
+        """Admit one more request; returns False where the limit is reached."""
+        if self._admitted >= self._limit:
             return False
-        self._let_in += 1
+        self._admitted += 1
         return True
 
     def measured(self, seconds: float, limit: float) -> None:
-        """What was let in since the last measurement made reads take *seconds*, which should be *limit* at most."""
+        """Adjust to a measurement: reads took *seconds*, which should be *limit* at most."""
         if seconds > limit:
-            self._most = max(_AT_LEAST, min(self._most, self._let_in) * limit / seconds)
-        elif self._most < _EVERYBODY:
-            self._most *= _GROWS
+            self._limit = max(_LEAST, min(self._limit, self._admitted) * limit / seconds)
+        elif self._limit < _UNLIMITED_FROM:
+            self._limit *= _GROWTH
         else:
-            self._most = inf
-        self._let_in = 0
+            self._limit = inf
+        self._admitted = 0
 
 
 _NOT_PLAIN = (b"\r\n\r\n", b"\n\n", b"content-length:", b"transfer-encoding:", b"upgrade:", b"connection:", b"expect:")

@@ -1,4 +1,4 @@
-"""Routes: paths with what differs from object to object folded, so that there are few of them, and no name in any."""
+"""Route templates (`url.template` of OpenTelemetry): paths with ids replaced, so that they are few and not secret."""
 
 from __future__ import annotations
 
@@ -10,52 +10,56 @@ from proxy.core.graph.ids import AD_ACCOUNT, is_id
 from proxy.core.memory.memo import Memo
 
 OTHER_ROUTE = "other"
-"""The route of everything for which there is no place any more."""
+"""The label of every route beyond the limit."""
 
 ROOTS = frozenset(
     {"ads_archive", "app", "debug_token", "ids", "me", "oauth", "pages", "refresh_access_token", "search", "url"}
 )
-"""First segments that name no object; any other is an id, or an alias that somebody chose."""
+"""The first segments that name no object; any other is an id or a user's own name."""
 
 DEEPEST = 4
-"""Segments that are told apart; Graph's paths have two or three."""
+"""The most segments of a template; Graph's paths have two or three."""
 _WORD = re.compile(r"[a-z][a-z_]{0,39}[0-9]?")
 
 
 def template(path: str) -> str:
-    """The route of *path* (unversioned, in normal form): `/act_1/campaigns` is `/act_{id}/campaigns`."""
+    """Returns the template of *path* (unversioned, in normal form): `/act_{id}/campaigns` for `/act_1/campaigns`."""
     first, *rest = path[1:].split("/")
-    told = [_folded(first, ROOTS.__contains__), *(_folded(each, is_word) for each in rest[: DEEPEST - 1])]
-    return "/" + "/".join([*told, "…"] if len(rest) >= DEEPEST else told)
+    segments = [
+        _template_segment(first, ROOTS.__contains__),
+        *(_template_segment(each, is_word) for each in rest[: DEEPEST - 1]),
+    ]
+    return "/" + "/".join([*segments, "…"] if len(rest) >= DEEPEST else segments)
 
 
 def redacted_path(path: str) -> str:
-    """*path* with its ids, and without what may be a name or a secret: those segments are folded."""
+    """Returns *path* with its ids, and with a placeholder for segments that may be names or secrets."""
     first, *rest = path[1:].split("/")
-    told = [first if is_id(first) else _folded(first, ROOTS.__contains__)]
-    told += [each if is_id(each) else _folded(each, is_word) for each in rest]
-    return "/" + "/".join(told)
+    segments = [first if is_id(first) else _template_segment(first, ROOTS.__contains__)]
+    segments += [each if is_id(each) else _template_segment(each, is_word) for each in rest]
+    return "/" + "/".join(segments)
 
 
 class Routes:
-    """At most so many routes, those that are answered well most often; the others are `other`.
+    """Labels for a bounded number of routes, those with the most good answers; the rest is `other`.
 
-    A label that anybody may invent must not grow a metric, and what is asked in vain must not keep out what is used.
+    Callers can invent paths, so the number of labels needs a bound; and invented paths, which get errors, must not take
+    the place of used ones.
     """
 
     def __init__(self, limit: int = 64, renamed: Callable[[str, str], None] = lambda _route, _other: None) -> None:
-        """Know no route yet; *renamed* hears of a route whose place another takes, and what it is called from then on.
+        """Start without routes; *renamed* is called with a route that loses its label, and its new label.
 
-        A program uses a few dozen routes, and each is many lines of a scrape.
+        The limit is low, because a program uses a few dozen routes, and each adds many lines to a scrape.
         """
         self._limit = limit
-        self._known: dict[str, int] = {}  # how often each was answered well
+        self._known: dict[str, int] = {}  # the good answers of each
         self._others: OrderedDict[str, int] = OrderedDict()
         self._renamed = renamed
         self._template = Memo(template)
 
     def label(self, path: str) -> str:
-        """The route of *path*."""
+        """Returns the label for *path*."""
         route = self._template(path)
         if route in self._known:
             return route
@@ -64,8 +68,8 @@ class Routes:
         self._known[route] = 0
         return route
 
-    def answered(self, path: str, times: int = 1) -> None:
-        """Reads of *path* were answered well: its route may take the place of one that is used far less."""
+    def record_answer(self, path: str, times: int = 1) -> None:
+        """Record good answers to *path*: its route may take the label of one that is used far less."""
         route = self._template(path)
         if route in self._known:
             self._known[route] += times
@@ -81,7 +85,7 @@ class Routes:
             self._known[route] = count
 
 
-def _folded(segment: str, is_kept: Callable[[str], bool]) -> str:
+def _template_segment(segment: str, is_kept: Callable[[str], bool]) -> str:
     if not segment or is_kept(segment):
         return segment
     return "act_{id}" if AD_ACCOUNT.fullmatch(segment) else "{id}"

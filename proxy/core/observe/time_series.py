@@ -1,4 +1,4 @@
-"""An hour of what `/stats` told, in little memory: a row of plain numbers for every few seconds."""
+"""An hour of samples of `/stats` in little memory: a row of numbers every few seconds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from proxy.core.model import Mode
 from proxy.core.quota.ledger import CAUSES
 
 STEP_S = 5
-"""Seconds from one row to the next; the shortest window of the page, five minutes, has sixty."""
+"""Seconds from one row to the next; the dashboard's shortest period, five minutes, has sixty rows."""
 
 ROWS = 3600 // STEP_S
-"""Rows that are kept."""
+"""The number of rows that are kept."""
 
 SIZES = (1, 2, 5, 10, 20, 30, 40, 50)
-"""Batches are told apart by these numbers of slots: each stands for all sizes up to the next."""
+"""The lower bounds of the batch sizes that are counted separately."""
 
 _PLACES: tuple[tuple[str, ...], ...] = (
     ("now",),
@@ -35,41 +35,41 @@ _PLACES: tuple[tuple[str, ...], ...] = (
 )
 
 COLUMNS = (*(".".join(place) for place in _PLACES), *(f"slots_per_batch.{size}" for size in SIZES))
-"""What a row holds, in order. Counts are cumulative, as in `/stats`: whoever draws takes the difference."""
+"""The columns of a row, in order. Counts are cumulative, as in `/stats`; charts draw their differences."""
 
 
 def row(stats: Mapping[str, Any]) -> array[float]:
-    """What *stats* tells of each column; NaN where it tells nothing."""
-    return array("d", [*(_number(stats, place) for place in _PLACES), *_batches(stats["slots_per_batch"])])
+    """Returns the row for *stats*; NaN in columns without a value."""
+    return array("d", [*(_number_at(stats, place) for place in _PLACES), *_batches_by_size(stats["slots_per_batch"])])
 
 
-def _number(stats: Mapping[str, Any], place: tuple[str, ...]) -> float:
-    told: Any = stats
+def _number_at(stats: Mapping[str, Any], place: tuple[str, ...]) -> float:
+    value: Any = stats
     for name in place:
-        told = told[name]
-    return float("nan") if told is None else told
+        value = value[name]
+    return float("nan") if value is None else value
 
 
-def _batches(sizes: Mapping[str, int]) -> Iterator[int]:
+def _batches_by_size(sizes: Mapping[str, int]) -> Iterator[int]:
     for low, high in zip(SIZES, (*SIZES[1:], 2**31), strict=True):
         yield sum(count for size, count in sizes.items() if low <= int(size) < high)
 
 
 class TimeSeries:
-    """The newest rows, numbered from 1 in the order they came."""
+    """The newest rows, numbered from 1 in the order in which they came."""
 
     def __init__(self, rows: int = ROWS) -> None:
-        """Keep so many."""
+        """Keep at most so many *rows*."""
         self._rows: deque[array[float]] = deque(maxlen=rows)
         self.last = 0
         """The number of the newest row."""
 
     def add(self, stats: Mapping[str, Any]) -> None:
-        """Take down what *stats* tells; the oldest row makes room."""
+        """Add the row for *stats*; beyond the limit the oldest row is dropped."""
         self._rows.append(row(stats))
         self.last += 1
 
     def after(self, number: int) -> list[array[float]]:
-        """The rows that came after the one with this *number*, as far as they are kept, oldest first."""
+        """Returns the kept rows after the one with this *number*, oldest first."""
         missed = min(max(self.last - number, 0), len(self._rows))
         return [self._rows[place] for place in range(len(self._rows) - missed, len(self._rows))]

@@ -1,6 +1,6 @@
-"""What somebody who looks on should see first: the troubles of now, the worst of them on top.
+"""Finds what is wrong now (`troubles` of `/stats`), the worst first.
 
-Found once, for `/stats`, and shown by the page and by `top`: both call the same a trouble, in the same words.
+The dashboard and `top` both show this list, so that they agree on what is a trouble, and in what words.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from proxy.core.graph.errors import TRANSIENT
 
 RECENT_S = 60
-"""Seconds for which an error is news."""
+"""Seconds for which an error counts as a trouble."""
 
 LATE_MS = 250
-"""How late the event loop may be before waits are the processor's fault and no longer Graph's."""
+"""The lag of the event loop from which on the processor, and not Graph, is what makes callers wait."""
 
 COVERED = "stale-if-error"
-"""The detail of a reply that Graph failed to give and that was held; its caller saw no error."""
+"""The detail of a stale reply that was served in place of an error of Graph's."""
 
-_EACH = 3  # limits of a sort that are named: each token may have some
+_MOST_NAMED = 3  # limits that are named; more are only counted, for each token may have some
 
-# Our own errors that tell of trouble around us, by `errors.word`; the others are their caller's.
-_OURS = {
+# The sidecar's own errors that are troubles, by `errors.word`; the others are caused by their callers.
+_OWN_ERRORS = {
     "unreachable": ("graph", "Graph cannot be reached"),
     "looping": ("graph", "Calls to Graph lead back here"),
     "cut": ("graph", "Graph's replies end before they are whole"),
@@ -33,99 +33,103 @@ _OURS = {
     "overloaded": ("process", "Too many requests wait here, callers get 503"),
     "fault": ("process", "A fault of the sidecar's own"),
 }
-_TOKEN = frozenset({102, 190})  # and for a token that is no longer good
-_KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business": "Business", "edge": "Edge"}
+_TOKEN_CODES = frozenset({102, 190})  # the token has expired or was withdrawn
+_LIMIT_KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business": "Business", "edge": "Edge"}
 
-Told = Mapping[str, Any]
+Stats = Mapping[str, Any]
 
 
 class Trouble(NamedTuple):
     """One thing that is wrong now."""
 
-    level: str  # bad: callers get errors or what is old; warn: they wait, or soon will
+    level: str  # bad: callers get errors or stale replies; warn: they wait, or soon will
     about: str  # drain, graph, quota, token, store, shared, process
     what: str
-    ago_s: float | None = None  # seconds since it happened last; None for what lasts
+    ago_s: float | None = None  # seconds since it happened last; None for a lasting state
     for_s: float | None = None  # seconds that it will still last, if that is known
 
 
-def troubles(told: Told) -> list[dict[str, Any]]:
-    """Those in *told*, which is what `/stats` tells."""
+def troubles(stats: Stats) -> list[dict[str, Any]]:
+    """Returns the troubles in *stats*, the document of `/stats`."""
     found = chain(
-        _drain(told),
-        _errors(told),
-        _limits(told["usage"]),
-        _store(told["store"]),
-        _shared(told.get("shared", {})),
-        _lag(told["loop_lag_ms"]),
+        _drain(stats),
+        _recent_errors(stats),
+        _limits(stats["usage"]),
+        _store(stats["store"]),
+        _shared(stats.get("shared", {})),
+        _lag(stats["loop_lag_ms"]),
     )
     return [each._asdict() for each in sorted(found, key=lambda trouble: trouble.level != "bad")]
 
 
-def _drain(told: Told) -> Iterator[Trouble]:
-    if told["state"] == "draining":
-        left = told["open"]
+def _drain(stats: Stats) -> Iterator[Trouble]:
+    if stats["state"] == "draining":
+        left = stats["open"]
         inside = f"{left} request{'' if left == 1 else 's'} still inside" if left else "nobody is inside any more"
         yield Trouble("warn", "drain", f"The sidecar is stopping, {inside}")
 
 
-def _errors(told: Told) -> Iterator[Trouble]:
-    """Errors of the last minute that are no fault of who asked: those of a kind as one, of the time of the newest."""
+def _recent_errors(stats: Stats) -> Iterator[Trouble]:
+    """Yields one trouble for each kind of recent errors that callers did not cause, with the time of the newest."""
     newest: dict[Trouble, float] = {}
-    for error in told["errors"]:
+    for error in stats["errors"]:
         trouble = _of_error(error)
-        if trouble and error["at"] > told["now"] - RECENT_S:
+        if trouble and error["at"] > stats["now"] - RECENT_S:
             newest[trouble] = max(error["at"], newest.get(trouble, 0.0))
     for trouble, at in newest.items():
-        yield trouble._replace(ago_s=round(max(0.0, told["now"] - at), 1))
+        yield trouble._replace(ago_s=round(max(0.0, stats["now"] - at), 1))
 
 
-def _of_error(error: Told) -> Trouble | None:
-    """The trouble that *error* is a sign of, if any."""
+def _of_error(error: Stats) -> Trouble | None:
+    """Returns the trouble that *error* is a sign of, None if its caller caused it."""
     if error["mode"] == "FAILED":
-        about, what = _OURS.get(error["what"], ("", ""))
+        about, what = _OWN_ERRORS.get(error["what"], ("", ""))
         return Trouble("bad", about, what) if what else None
     if error["what"] == COVERED:
         return Trouble("warn", "graph", "Graph fails, and what is held answers")
     if error["status"] >= 500 or error["code"] in TRANSIENT:
         return Trouble("bad", "graph", "Graph answers with errors of its own")
-    return Trouble("warn", "token", "Graph refuses a token") if error["code"] in _TOKEN else None
+    return Trouble("warn", "token", "Graph refuses a token") if error["code"] in _TOKEN_CODES else None
 
 
-def _limits(usage: Iterable[Told]) -> Iterator[Trouble]:
-    """The limits that are reached, and those that are near it; of many of a sort the first, and how many more."""
-    reached = [(f"{_named(pool)}: the limit is reached", pool["regain_s"]) for pool in usage if pool["stage"] == "stop"]
-    near = [
-        f"{_named(pool)}: {pool['percent']:.0f} % used, reads that have time wait"
-        for pool in usage
-        if pool["stage"] == "spare"
+def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
+    """Yields the limits that are reached and those that are nearly reached: the first few by name, then the number."""
+    reached = [
+        (f"{_limit_name(limit)}: the limit is reached", limit["regain_s"])
+        for limit in usage
+        if limit["stage"] == "stop"
     ]
-    for what, regain_s in reached[:_EACH]:
+    near = [
+        f"{_limit_name(limit)}: {limit['percent']:.0f} % used, reads that have time wait"
+        for limit in usage
+        if limit["stage"] == "spare"
+    ]
+    for what, regain_s in reached[:_MOST_NAMED]:
         yield Trouble("bad", "quota", what, for_s=regain_s)
-    if more := reached[_EACH:]:
+    if more := reached[_MOST_NAMED:]:
         yield Trouble(
             "bad",
             "quota",
             f"{len(more)} more: the limit is reached",
             for_s=max(last or 0.0 for _, last in more) or None,
         )
-    for what in near[:_EACH]:
+    for what in near[:_MOST_NAMED]:
         yield Trouble("warn", "quota", what)
-    if len(near) > _EACH:
-        yield Trouble("warn", "quota", f"{len(near) - _EACH} more: nearly used, reads that have time wait")
+    if len(near) > _MOST_NAMED:
+        yield Trouble("warn", "quota", f"{len(near) - _MOST_NAMED} more: nearly used, reads that have time wait")
 
 
-def _named(pool: Told) -> str:
-    words = (_KINDS.get(pool["kind"], pool["kind"]), pool["id"], pool["type"].replace("_", " "))
+def _limit_name(limit: Stats) -> str:
+    words = (_LIMIT_KINDS.get(limit["kind"], limit["kind"]), limit["id"], limit["type"].replace("_", " "))
     return " ".join(word for word in words if word)
 
 
-def _store(store: Told) -> Iterator[Trouble]:
+def _store(store: Stats) -> Iterator[Trouble]:
     if store.get("breaker") == "open":
         yield Trouble("warn", "store", "The cache on disk rests, memory goes on")
 
 
-def _shared(shared: Told) -> Iterator[Trouble]:
+def _shared(shared: Stats) -> Iterator[Trouble]:
     """What is wrong with the store that replicas share: of several things the first, for it is why of the others."""
     if not shared:
         return
@@ -139,6 +143,6 @@ def _shared(shared: Told) -> Iterator[Trouble]:
         yield Trouble("warn", "shared", f"What other replicas change is not heard: {shared['trouble']}")
 
 
-def _lag(lag: Told) -> Iterator[Trouble]:
+def _lag(lag: Stats) -> Iterator[Trouble]:
     if (late := lag["p99"] or 0) >= LATE_MS:
         yield Trouble("warn", "process", f"The process wants for processor time, up to {late:.0f} ms late")

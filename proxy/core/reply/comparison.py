@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from proxy.core.graph import lax_json
-from proxy.core.http.cache_status import ASKED_NOW
+from proxy.core.http.cache_status import NOT_FROM_CACHE
 from proxy.core.http.headers import USAGE
 from proxy.core.model import Reply
 from proxy.core.routing.target import read_target
@@ -62,7 +62,7 @@ def _field_places(ours: Reply, direct: Reply) -> list[str]:
     """The names of header fields that differ."""
     found = [name for name in _BY_VALUE if not _is_same_field(ours.header(name), direct.header(name))]
     present = [] if ours.detail in _CUT_OUT else ["etag"]
-    if ours.origin_mode in ASKED_NOW:  # of what Graph did not say now the newest usage is told, or none
+    if ours.origin_mode in NOT_FROM_CACHE:  # of what Graph did not say now the newest usage is told, or none
         present += sorted(USAGE)
     return found + [name for name in present if bool(ours.header(name)) != bool(direct.header(name))]
 

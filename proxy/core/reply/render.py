@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from proxy.core.graph import paging
 from proxy.core.http import headers
 from proxy.core.http.cache_control import matches
-from proxy.core.http.cache_status import ASKED_NOW, NAME, server_timing, status_fields
+from proxy.core.http.cache_status import NAME, NOT_FROM_CACHE, server_timing, status_fields
 from proxy.core.model import NO_DIRECTIVES, Headers, Reply
 from proxy.core.reply.field_order import in_order
 from proxy.core.routing.classify import Read
@@ -77,6 +77,6 @@ def _with_usage(reply: Reply, newest: Headers) -> Headers:
 
     A batch has usage headers for its top-level token alone; for other tokens the newest known ones are as recent.
     """
-    if (reply.origin_mode in ASKED_NOW and not reply.usage_of_top) or headers.pick(reply.headers, headers.USAGE):
+    if (reply.origin_mode in NOT_FROM_CACHE and not reply.usage_of_top) or headers.pick(reply.headers, headers.USAGE):
         return reply.headers
     return (*reply.headers, *newest)

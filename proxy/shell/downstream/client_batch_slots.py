@@ -13,7 +13,7 @@ from proxy.core.client_batch.slots import Slot
 from proxy.core.graph import lax_json, paging
 from proxy.core.http.errors import Large, Nonsense, reply_of
 from proxy.core.model import Headers, Mode, Reply
-from proxy.core.observe.access_log import Passage
+from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.ledger import RequestCost, calls_avoided
 from proxy.core.reply import render
 from proxy.core.reply.render import LinkOrigin
@@ -142,7 +142,7 @@ class ClientBatchSlots:
         operation = self.operation(at)
         target = read_target(f"/{operation.relative_url.removeprefix('/')}")
         version = target.version or self.envelope.version
-        passage = Passage(
+        passage = PassedMessage(
             operation.method, self.envelope.host, version, target.path, target.query, "operation", writes=writes
         )
         code = told.get("code") if isinstance(told, dict) else 0

@@ -13,7 +13,7 @@ from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envel
 from proxy.core.http import cdn_loop, errors
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Credential, Headers, Reply
-from proxy.core.observe.access_log import Passage
+from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost, calls_avoided, was_counted_unread
 from proxy.core.reply import render
@@ -123,7 +123,7 @@ class DownstreamHandler:
         target, named, telemetry = routing_target.read_target(head.target), credential(head), self.reader.telemetry
         began, bill = self.reader.clock(), self.reader.message_bill(target, named)
         bill.correct_asked(max(bill.asked, await request_body.operations(head, looked_at)))
-        passage = Passage(
+        passage = PassedMessage(
             head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
         )
         who = named if isinstance(named, Credential) else None
@@ -184,7 +184,7 @@ class DownstreamHandler:
                 way_in=self._way_in(message, head),
             )
 
-    def _held_back(self, reply: Reply, passage: Passage, bill: RequestCost) -> web.StreamResponse:
+    def _held_back(self, reply: Reply, passage: PassedMessage, bill: RequestCost) -> web.StreamResponse:
         """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
         bill.avoid(calls_avoided(reply, bill.unsent))
         self.reader.telemetry.passed(passage, bill, reply.status, 0.0)

@@ -66,7 +66,7 @@ class Connection(TimedConnection):
 
     _kept = b""
     """What has come and waits: a first line that is not whole, or what comes behind a message that is not read yet."""
-    _part: framing.Part | None = None
+    _part: framing.MessagePart | None = None
     """The part of a message that comes next; None: a message begins."""
     _payload: StreamReader = EMPTY_PAYLOAD
     """The body of the last message."""
@@ -93,13 +93,13 @@ class Connection(TimedConnection):
                 return
             if self._part is None:
                 at = self._begin(data, at)
-            if self._part is None or (isinstance(self._part, framing.Head) and self._part.is_over):
+            if self._part is None or (isinstance(self._part, framing.HeadPart) and self._part.is_over):
                 self._kept = data[at:]
                 return
             part, start = self._part, at
             at = part.end(data, at)
             self._is_told = not part.is_lost
-            if part.is_over and not isinstance(part, framing.Head):
+            if part.is_over and not isinstance(part, framing.HeadPart):
                 self._part = None
             self._feed(data[start:at])
 
@@ -134,7 +134,7 @@ class Connection(TimedConnection):
         if not end and data[at : at + 1].isupper() and len(data) - at <= HEAD_LIMIT:
             super().data_received(b"")  # something has come
             return at
-        self._part = framing.Head()
+        self._part = framing.HeadPart()
         if data[at:end].isascii():
             return at
         self._feed(request_head.escaped(data[at : self._part.end(data[:end], at)]))
@@ -148,7 +148,7 @@ class Connection(TimedConnection):
     def _notice(self) -> None:
         """See what aiohttp has made of what it was given."""
         if self._request_count == self._seen:
-            is_head_read = isinstance(self._part, framing.Head) and self._part.is_over
+            is_head_read = isinstance(self._part, framing.HeadPart) and self._part.is_over
             self._is_told = self._is_told and (not is_head_read or self._buffer_paused)
             return
         self._seen = self._request_count
@@ -156,10 +156,10 @@ class Connection(TimedConnection):
         if self._upgraded or not isinstance(message, RawRequestMessage):
             self._is_told = False
         elif message.chunked:
-            self._part = framing.Chunked()
+            self._part = framing.ChunkedPart()
         else:
             size = int(message.headers.get("Content-Length", 0))
-            self._part = framing.Counted(size) if size else None
+            self._part = framing.CountedPart(size) if size else None
         if isinstance(message, RawRequestMessage):
             self._payload = payload
         elif not self._payload.is_eof():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from proxy.core.cache.key import Keys
 from proxy.core.model import USUAL_PRIORITY, Reply, Request
 from proxy.core.observe import access_log
-from proxy.core.observe.access_log import AccessLogEntry, Outcome, Passage, PreparedLine
+from proxy.core.observe.access_log import AccessLogEntry, Outcome, PassedMessage, PreparedLine
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell.observe.log_writer import LOG, LogWriter
@@ -48,10 +48,10 @@ class AccessLog:
         if _log.isEnabledFor(logging.INFO):
             _tell(access_log.of_read(request, reply, outcome, route, self.keys, behind=True))
 
-    def passed(self, passage: Passage, outcome: Outcome, route: str, bill: RequestCost, batch: str) -> None:
+    def passed(self, passage: PassedMessage, outcome: Outcome, route: str, bill: RequestCost, batch: str) -> None:
         """A message passed through."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_passage(passage, outcome, route, bill.app, batch))
+            _tell(access_log.of_passthrough(passage, outcome, route, bill.app, batch))
 
     def failed(self, word: str, outcome: Outcome, route: str) -> None:
         """A message got an error of ours, and nothing more is known of it."""

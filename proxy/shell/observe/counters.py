@@ -16,7 +16,7 @@ from proxy.core.graph.errors import read_error
 from proxy.core.graph.ids import account
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, Passage, PreparedLine
+from proxy.core.observe.access_log import Outcome, PassedMessage, PreparedLine
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.route_template import Routes
 from proxy.core.observe.troubles import COVERED
@@ -200,7 +200,7 @@ class Counters:
         if reply.detail:
             self.details[reply.detail] += 1
         if reply.status < 400:
-            self._routes.answered(request.path)
+            self._routes.record_answer(request.path)
         if reply.status >= 400 or reply.detail == COVERED:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
@@ -247,7 +247,7 @@ class Counters:
             bill = self._ledger.open(times * hit.calls, route=route, app=hit.app, account=hit.account)
             bill.avoid({hit.cause: times * hit.calls} if hit.cause else {})
             self._replies[hit.mode, route, hit.status] += times
-            self._routes.answered(hit.path, times)
+            self._routes.record_answer(hit.path, times)
 
     def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
@@ -255,12 +255,12 @@ class Counters:
             outcome = _outcome(bill, reply, seconds)
             self.telling.behind(request, reply, outcome, self._routes.label(request.path))
 
-    def passed(self, passage: Passage, bill: RequestCost, status: int, seconds: float, batch: str = "") -> None:
+    def passed(self, passage: PassedMessage, bill: RequestCost, status: int, seconds: float, batch: str = "") -> None:
         """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
         route = self._routes.label(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
         if 0 < status < 400:
-            self._routes.answered(passage.path)
+            self._routes.record_answer(passage.path)
         if status >= 400:
             self._note(Mode.SKIPPED, status, route, b"", "")
         if self.tracer:

@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.http.framing import Chunked, Counted, Head, Part
+from proxy.core.http.framing import ChunkedPart, CountedPart, HeadPart, MessagePart
 
 HEAD = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n"
-MAKERS: dict[str, Callable[[], Part]] = {"head": Head, "counted": lambda: Counted(9), "chunked": Chunked}
+MAKERS: dict[str, Callable[[], MessagePart]] = {
+    "head": HeadPart,
+    "counted": lambda: CountedPart(9),
+    "chunked": ChunkedPart,
+}
 PARTS = {
     "head": HEAD,
     "counted": b"\r\n\r\n0\r\n\r\n",
@@ -19,7 +23,7 @@ PARTS = {
 }
 
 
-def ends(part: Part, data: bytes, cuts: list[int]) -> int:
+def ends(part: MessagePart, data: bytes, cuts: list[int]) -> int:
     """Where *part* ends in *data* that comes in pieces."""
     start = 0
     for cut in [*sorted(cuts), len(data)]:
@@ -42,14 +46,14 @@ def test_a_part_ends_where_it_ends(kind: str, cuts: list[int], behind: bytes) ->
 @pytest.mark.parametrize("data", [b"zz\r\n", b"\r\n", b" 1\r\na\r\n", b"-1\r\n", b"1" * 70_000, b"1\r\na\r\n" * 10_000])
 def test_whose_end_cannot_be_told(data: bytes) -> None:
     """What is no chunk, and more chunks at a time than are worth the time, are given up; no end is made up."""
-    part = Chunked()
+    part = ChunkedPart()
     assert ends(part, data + b"0\r\n\r\n", []) == -1
     assert part.is_lost
 
 
 def test_any_number_of_chunks_ends_if_they_come_in_their_time() -> None:
     """The bound is on what comes at once."""
-    part = Chunked()
+    part = ChunkedPart()
     for _ in range(10_000):
         part.end(b"1\r\na\r\n", 0)
     assert part.end(b"0\r\n\r\n", 0) == 5
@@ -58,4 +62,4 @@ def test_any_number_of_chunks_ends_if_they_come_in_their_time() -> None:
 
 def test_no_body_is_over_at_once() -> None:
     """A body of no bytes takes none."""
-    assert Counted(0).is_over
+    assert CountedPart(0).is_over

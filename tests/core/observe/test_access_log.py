@@ -16,9 +16,9 @@ from proxy.core.model import Channel, Credential, Mode, Reply, Request
 from proxy.core.observe.access_log import (
     AccessLogEntry,
     Outcome,
-    Passage,
+    PassedMessage,
     of_failure,
-    of_passage,
+    of_passthrough,
     of_read,
     shown_fields,
 )
@@ -84,8 +84,8 @@ def test_no_token_gets_into_a_line(path: str, query: str, method: str) -> None:
     asked = request(f"/{path}/{TOKEN}", f"fields={TOKEN},{query}&ids=1,{TOKEN}&x={TOKEN}")
     usage = ("X-Business-Use-Case-Usage", json.dumps({TOKEN: [{"type": TOKEN, "call_count": 1}]}))
     answer = Reply(200, (usage, ("X-App-Usage", TOKEN)), TOKEN.encode())
-    passage = Passage(method, "graph.test", "", f"/{TOKEN}{path}", query, "method", writes=True)
-    for line in (of_read(asked, answer, OUTCOME, "", KEYS), of_passage(passage, OUTCOME, "", "ab", "")):
+    passage = PassedMessage(method, "graph.test", "", f"/{TOKEN}{path}", query, "method", writes=True)
+    for line in (of_read(asked, answer, OUTCOME, "", KEYS), of_passthrough(passage, OUTCOME, "", "ab", "")):
         assert TOKEN.encode() not in msgspec.json.encode(line)
         assert TOKEN not in str(line)
 

@@ -64,9 +64,9 @@ def test_what_is_answered_well_takes_the_place_of_what_is_not() -> None:
     for path in ("/1/a", "/1/b"):
         routes.label(path)
     assert routes.label("/1/feed") == OTHER_ROUTE
-    routes.answered("/1/feed")
+    routes.record_answer("/1/feed")
     assert [routes.label(path) for path in ("/2/feed", "/1/a", "/1/b")] == ["/{id}/feed", OTHER_ROUTE, "/{id}/b"]
-    routes.answered("/1/ads")
+    routes.record_answer("/1/ads")
     assert renamed == [("/{id}/a", OTHER_ROUTE), ("/{id}/b", OTHER_ROUTE)]
 
 
@@ -75,10 +75,10 @@ def test_a_route_keeps_its_name_until_another_is_used_far_more() -> None:
     routes = Routes(limit=1)
     for path in ("/1/a", "/1/a", "/1/b", "/1/b", "/1/b"):
         routes.label(path)
-        routes.answered(path)
+        routes.record_answer(path)
     assert (routes.label("/1/a"), routes.label("/1/b")) == ("/{id}/a", OTHER_ROUTE)
     for _ in range(2):
-        routes.answered("/1/b")
+        routes.record_answer("/1/b")
     assert (routes.label("/1/a"), routes.label("/1/b")) == (OTHER_ROUTE, "/{id}/b")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.core.http.errors import SidecarError, word
-from proxy.core.observe.troubles import _OURS, COVERED, troubles
+from proxy.core.observe.troubles import _OWN_ERRORS, COVERED, troubles
 from tests.told import NOW, STATS
 
 CALM: dict[str, Any] = {**STATS, "errors": [], "usage": [{**STATS["usage"][0], "percent": 79.0, "stage": "watch"}]}
@@ -77,7 +77,7 @@ def test_our_errors_are_called_by_their_names() -> None:
         kind = kinds.pop()
         words.add(word(kind))
         kinds += kind.__subclasses__()
-    assert _OURS.keys() <= words
+    assert _OWN_ERRORS.keys() <= words
 
 
 WELL = {"up": True, "believed": True, "full": False, "other_secret": False, "trouble": ""}
