@@ -4,11 +4,11 @@
 #   make test    everything that CI runs
 #   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way; the unit under systemd
 #   make image-test  the image, built and run on a real Docker engine (started here where none answers)
-#   make wheel   what can be installed without a checkout, in dist/
+#   make wheel   builds a wheel and its pins in dist/, for machines without a checkout
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy; `make bench ARGS=soak` takes half an hour
-#   make settings  writes docs/settings.md and config/graph-sidecar.toml anew from the model of the settings
+#   make settings  writes docs/settings.md and config/graph-sidecar.toml from the model of the settings
 #   make pins    writes requirements/ anew with the newest versions
 #   make clean   removes all that the other targets made
 
