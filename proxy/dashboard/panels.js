@@ -223,6 +223,17 @@ function fleet(shared) {
   };
 }
 
+/** Replies beside direct ones of Graph's; only where some are compared. */
+function compared(found) {
+  if (!found?.percent && !found?.reads) return {};
+  return {
+    'Compared with Graph': [
+      ['Of the reads', `${amount(found.percent)} %`], ['Compared', count(found.reads)], ['The same', count(found.same)], ['Another status', count(found.status)],
+      ['Other JSON', count(found.json)], ['Other header fields', count(found.headers)], ['Older, by a rule', count(found.aged)],
+    ],
+  };
+}
+
 /** The rest: what is held, what waits, what went wrong on the way. */
 export function facts(stats) {
   const { store, calls, client_batches: theirs, asked_again: again, loop_lag_ms: lag } = stats;
@@ -247,6 +258,7 @@ export function facts(stats) {
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
     'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
     ...fleet(stats.shared),
+    ...compared(stats.compare),
   };
   renew(find('facts'), Object.entries(cards).map(([name, rows]) => make('article', { class: 'card', 'data-key': name }, make('h3', {}, name),
     rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'Nothing had to be.'))));

@@ -158,6 +158,8 @@ class Config:
     """Whether a connection stays open for its next call."""
     http_version: str = "1.1"
     """The version of HTTP that replies name: `1.1` or `1.0`."""
+    via: str = ""
+    """The proxy that `Via` names; empty for none."""
     clock_off_s: float = 0.0
     """How many seconds the clock of `Date` is ahead."""
     latency_ms: float = 0.0

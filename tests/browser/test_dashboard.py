@@ -72,6 +72,15 @@ async def test_traffic_shows_while_it_is_looked_at(look: Look, sidecar: Real) ->
 # --- numbers that the test writes
 
 
+async def test_comparisons_show_where_some_are_made(look: Look, board: Board) -> None:
+    """The card is there once a share is set, with the differences by kind; without one it is not."""
+    page = await live(await look(board.url))
+    card = page.locator("#facts article", has_text="Compared with Graph")
+    await expect(card).to_have_count(0)
+    board.tell(compare={"percent": 5, "reads": 200, "same": 197, "status": 1, "json": 2, "headers": 0, "aged": 0})
+    await expect(card).to_contain_text("Of the reads5 %Compared200The same197Another status1Other JSON2")
+
+
 async def test_each_saving_has_its_own_place_and_unit(look: Look, board: Board) -> None:
     """Three numbers, three units, three curves, and a sentence each; nowhere their sum."""
     page = await live(await look(board.url))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from proxy.core.doctor.assumptions import ASSUMPTIONS
 from proxy.emulator import Config, Running, running
-from proxy.shell.intercept.ca import Authority
+from proxy.shell.intercept.ca import Authority, ca_file
 from tests.command_line import Done, said
 from tests.wires import Listener, Wire, listening
 
@@ -55,6 +60,7 @@ async def test_a_graph_that_is_as_assumed(doctor: Doctor) -> None:
 
 
 OTHER_SIDES: dict[str, dict[str, Any]] = {
+    "no_proxy": {"via": "1.1 corporate"},
     "clock": {"clock_off_s": 600.0},
     "http_version": {"http_version": "1.0"},
     "keep_alive": {"keep_alive": False},
@@ -86,6 +92,20 @@ async def test_the_other_side_of_each_assumption(doctor: Doctor, key: str) -> No
     rows = {each["key"]: each for each in json.loads(done.stdout)["findings"]}
     assert rows[key]["consequence"] == assumption.if_not
     assert done.returncode == 1
+
+
+async def test_the_other_side_of_this_machine(doctor: Doctor, tmp_path: Path) -> None:
+    """A name that leads to this machine, and a folder that is none; a report says so without naming them."""
+    (tmp_path / "file").touch()
+    async with running(Config(**USUAL)) as graph:
+        url, folder = graph.url.replace("127.0.0.1", "localhost"), str(tmp_path / "file")
+        done = await doctor(url, "--cache-dir", folder)
+        report = await doctor(url, "--cache-dir", folder, "--report")
+    assert "DIFFERS folders and files can be used\n        seen: cannot be used: 1\n" in done.stdout
+    assert "DIFFERS Graph's name leads to public addresses\n" in done.stdout
+    assert "file is not a folder" in done.stdout.replace("\n          ", " ")
+    assert "| folders | differs | cannot be used: 1 | cache.dir changed, cache.key_file default |" in report.stdout
+    assert (folder in report.stdout, done.returncode) == (False, 1)
 
 
 SEVERAL_SIDES = [
@@ -157,9 +177,8 @@ async def test_forty_reads_at_most_and_nothing_else(doctor: Doctor) -> None:
 def private(graph: Running) -> set[str]:
     """What of a Graph a report must not hold: the token, the secret, ids and names that it told."""
     texts = {TOKEN, TOKEN.replace("|", "%7C"), SECRET, "feed", graph.url.rpartition(":")[2]}
-    for request in graph.ledger.requests:
-        texts |= {each for each in request["target"].replace("%2C", "/").replace("&", "/").split("/") if len(each) > 12}
-    return texts
+    ids = [request["target"].partition("ids=")[2].partition("&")[0] for request in graph.ledger.requests]
+    return texts | {each for told in ids for each in unquote(told).split(",") if each}
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
@@ -169,6 +188,7 @@ async def test_a_report_holds_no_token_id_or_name(doctor: Doctor, tmp_path: Path
     async with running(Config(**USUAL, usage_place="outer")) as graph:
         done = await doctor(graph.url, "--report", *changed, *more)
         texts = private(graph)
+    assert len(texts) > 8
     assert [text for text in {*texts, "of-somebody", "127.0.0.1"} if text in done.stdout + done.stderr] == []
     assert "upstream.user_agent" in done.stdout
     assert "changed" in done.stdout
@@ -241,6 +261,29 @@ async def test_a_certificate_that_is_not_trusted(doctor: Doctor, tmp_path: Path)
         done = await doctor(graph.url.replace("127.0.0.1", "localhost"))
         assert "certificate is not trusted" in done.stderr
         assert (done.returncode, graph.ledger.http_calls) == (1, 0)
+
+
+async def test_a_certificate_that_is_trusted_and_a_terminal(tmp_path: Path) -> None:
+    """A real command on a terminal: TLS is as assumed, and the terminal is told how far the asking is."""
+    authority = Authority(tmp_path / "ca", frozenset({"localhost"}))
+    leaf = await authority.leaf("localhost")
+    (tmp_path / "token").write_text(TOKEN)
+    ours, theirs = pty.openpty()
+    async with running(Config(budget=100), ssl_context=leaf) as graph:
+        command = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy", "doctor", "--json", "--token-file", str(tmp_path / "token"),
+            "--upstream", graph.url.replace("127.0.0.1", "localhost"),
+            env={**os.environ, "SSL_CERT_FILE": str(ca_file(tmp_path / "ca"))}, stdout=PIPE, stderr=theirs,
+        )  # fmt: skip
+        told, _ = await command.communicate()
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    found = {each["key"]: each for each in json.loads(told)["findings"]}
+    assert found["tls"]["verdict"] == "as assumed"
+    assert found["tls"]["detail"].startswith("TLSv1.3; of h2 and http/1.1 it would take http/1.1")
+    assert "asking Graph: 1 of at most 40 calls" in shown
+    assert TOKEN not in shown + told.decode()
 
 
 @pytest.mark.parametrize(

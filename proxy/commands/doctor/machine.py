@@ -29,10 +29,10 @@ class Place(NamedTuple):
 
 def folders(settings: Settings) -> Finding:
     """Whether the folders and files that the settings name can be used."""
-    found = [*preflight.files(settings), *preflight.warnings(settings)]
-    detail = f"{len(found)} cannot" if found else "they can"
+    found = preflight.files(settings) or preflight.warnings(settings)
+    detail = f"cannot be used: {len(found)}" if found else "they can"
     verdict = Verdict.DIFFERS if found else Verdict.HOLDS
-    then = "the sidecar does not start, or holds entries in memory alone" if found else "the sidecar starts"
+    then = "does not start, or holds entries in memory alone" if found else "starts"
     names = ("cache.dir", "cache.key_file")
     return Finding("folders", "folders and files can be used", verdict, detail, then, names, tuple(found))
 

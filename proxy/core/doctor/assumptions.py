@@ -74,7 +74,7 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "etag_user_agent", "an ETag depends on the User-Agent", judgements.etag_user_agent,
-        "the sidecar sends one User-Agent, whatever its callers send",
+        "one User-Agent goes to Graph, whatever callers send",
         "the same, without need",
         ("upstream.user_agent",),
     ),

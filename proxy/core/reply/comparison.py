@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from proxy.core.graph import lax_json
@@ -37,6 +38,19 @@ _SIGNED = re.compile(r"[?&](?:oe|oh|ext|hash|_nc_[a-z]+)=")
 _PLAIN_KEY = re.compile(r"[a-z][a-z_]{0,39}")
 
 
+_EFFORT_OF_A_STEP, _LINK_EFFORT = 1000, 40
+"""Values that are compared between two steps, and how many of them a link comes to."""
+
+
+class _Pair(NamedTuple):
+    """Two values that stand at the same place, the member *name* at *path*."""
+
+    ours: Any
+    direct: Any
+    name: str
+    path: str
+
+
 class Comparison(NamedTuple):
     """How two replies differ, () if they do not, and where: names of fields, paths in JSON, and no values."""
 
@@ -50,9 +64,21 @@ def compare(ours: Reply, direct: Reply) -> Comparison:
     Not compared: links but for what they ask for, signatures of media URLs, trace ids, dates, the values of ETags and
     usage. Of different statuses nothing else is compared.
     """
+    steps = compare_in_steps(ours, direct)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Comparison = end.value
+            return found
+
+
+def compare_in_steps(ours: Reply, direct: Reply) -> Generator[None, None, Comparison]:
+    """Yields after each millisecond or so of the work of `compare`, whose result it returns."""
     if ours.status != direct.status:
         return Comparison(("status",), (f"{ours.status}, directly {direct.status}",))
-    in_json, in_fields = _json_places(ours.body, direct.body), _field_places(ours, direct)
+    in_json = yield from _json_places(ours.body, direct.body)
+    in_fields = _field_places(ours, direct)
     json_kind = "json" if ours.age is None else "aged"
     kinds = ((json_kind,) if in_json else ()) + (("headers",) if in_fields else ())
     return Comparison(kinds, tuple(in_json + in_fields))
@@ -77,36 +103,51 @@ def _bare(value: str) -> str:
     return value.replace(" ", "").lower()
 
 
-def _json_places(ours: bytes, direct: bytes) -> list[str]:
-    """The paths at which two bodies differ; "body" where one of them is no JSON and they are not the same bytes."""
+def _json_places(ours: bytes, direct: bytes) -> Generator[None, None, list[str]]:
+    """Returns the paths at which two bodies differ; "body" where one is no JSON and they are not the same bytes."""
     if ours == direct:
         return []
     try:
-        found: dict[str, None] = {}
-        _walk(lax_json.decode(ours), lax_json.decode(direct), "", "", found)
+        one = lax_json.decode(ours)
+        yield
+        other = lax_json.decode(direct)
+        yield
     except lax_json.UNREADABLE:
         return ["body"]
+    found: dict[str, None] = {}
+    levels, effort = [iter((_Pair(one, other, "", ""),))], 0  # what is left to compare, the innermost last
+    while levels and len(found) < _MOST_PLACES:
+        pair = next(levels[-1], None)
+        if pair is None:
+            levels.pop()
+            continue
+        effort += _LINK_EFFORT if pair.name in _LINKS else 1
+        if effort >= _EFFORT_OF_A_STEP:
+            yield
+            effort = 0
+        if (below := _below(pair, found)) is not None:
+            levels.append(below)
     return list(found)[:_MOST_PLACES]
 
 
-def _walk(ours: Any, direct: Any, name: str, path: str, found: dict[str, None]) -> None:
-    """Put the paths below *path*, the value of the member *name*, at which two values differ into *found*."""
-    if len(found) >= _MOST_PLACES:
-        return
+def _below(pair: _Pair, found: dict[str, None]) -> Iterator[_Pair] | None:
+    """Returns what is to be compared inside *pair*; puts its path into *found* where the two differ themselves."""
+    ours, direct, name, path = pair
     if isinstance(ours, dict) and isinstance(direct, dict):
-        for key in {**ours, **direct}:
-            below = f"{path}.{key if _PLAIN_KEY.fullmatch(key) else '*'}".removeprefix(".")
-            if key in _VOLATILE:
-                continue
-            if key not in ours or key not in direct:
-                found[below] = None
-            else:
-                _walk(ours[key], direct[key], key, below, found)
-    elif isinstance(ours, list) and isinstance(direct, list) and len(ours) == len(direct):
-        for one, other in zip(ours, direct, strict=True):
-            _walk(one, other, name, f"{path}[]", found)
-    elif not _is_same_value(name, ours, direct):
+        keys = [key for key in {**ours, **direct} if key not in _VOLATILE]
+        found.update((_member(path, key), None) for key in keys if key not in ours or key not in direct)
+        shared = (key for key in keys if key in ours and key in direct)
+        return (_Pair(ours[key], direct[key], key, _member(path, key)) for key in shared)
+    if isinstance(ours, list) and isinstance(direct, list) and len(ours) == len(direct):
+        return (_Pair(one, other, name, f"{path}[]") for one, other in zip(ours, direct, strict=True))
+    if not _is_same_value(name, ours, direct):
         found[path or "body"] = None
+    return None
+
+
+def _member(path: str, key: str) -> str:
+    """The path of a member; a key that may be an id or a name is left out."""
+    return f"{path}.{key if _PLAIN_KEY.fullmatch(key) else '*'}".removeprefix(".")
 
 
 def _is_same_value(name: str, ours: Any, direct: Any) -> bool:

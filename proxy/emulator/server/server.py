@@ -135,6 +135,8 @@ class Emulator(Parts):
     async def _send(self, request: BaseRequest, reply: Reply, fault: Fault | None) -> StreamResponse:
         """Send the reply, damaged by *fault* if there is one."""
         said = CIMultiDict(headers.with_trace_fields(reply.headers, self.graph.trace()))
+        if self.settings.config.via:
+            said["Via"] = self.settings.config.via
         if self.settings.config.clock_off_s:
             said["Date"] = formatdate(time.time() + self.settings.config.clock_off_s, usegmt=True)
         kind = fault.kind if fault else ""

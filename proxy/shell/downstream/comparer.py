@@ -16,10 +16,12 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import was_counted
 from proxy.core.quota.limiter import Limiter, throttle
 from proxy.core.quota.usage_headers import usage_levels
-from proxy.core.reply.comparison import LARGEST_BODY, compare
+from proxy.core.reply.comparison import LARGEST_BODY, Comparison, compare_in_steps
 from proxy.core.routing.classify import Read
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.target import calls_of, origin_form
+from proxy.shell.downstream.read import log_fault
+from proxy.shell.http.turns import pause
 from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.client import OnSent
@@ -84,6 +86,12 @@ class DirectComparer:
         is_due, self._is_due = self._is_due, self._drawn()
         if not is_due:
             return
+        try:
+            self._begin(head, host, read, reply)
+        except Exception as fault:  # noqa: BLE001 - whatever is wrong here, the caller gets its reply
+            log_fault(fault)
+
+    def _begin(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         if reason := self._obstacle(head, read, reply):
             self.telemetry.not_compared[reason] += 1
             return
@@ -120,25 +128,42 @@ class DirectComparer:
         return is_told or throttle(reply) is not None or self.limiter.pressure(subject, self.steady()) > 0
 
     async def _compare(self, head: Head, host: str, read: Read, reply: Reply) -> None:
+        try:
+            await self._ask_and_count(head, host, read, reply)
+        except SidecarError:  # Large among them
+            self.telemetry.not_compared["failed"] += 1
+        except Exception as fault:  # noqa: BLE001 - no caller waits who could be told
+            log_fault(fault)
+            self.telemetry.not_compared["failed"] += 1
+
+    async def _ask_and_count(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         request = read.request
         fields = {told: head.headers[name] for name, told in _SENT_ALONG.items() if name in head.headers}
-        try:
-            with self.telemetry.single(None, calls_of(request.query)) as sending:
-                direct = await self.ask(host, origin_form(head.target), fields, sending.left)
-                sending.answered([was_counted(direct)])
-        except SidecarError:
-            self.telemetry.not_compared["failed"] += 1
-            return
+        with self.telemetry.single(None, calls_of(request.query)) as sending:
+            direct = await self.ask(host, origin_form(head.target), fields, sending.left)
+            sending.answered([was_counted(direct)])
         self.bypass.heard(request.credential, direct, request.path, request.query)
         if throttle(direct) is not None:
             self.telemetry.not_compared["limit"] += 1
         elif len(direct.body) > LARGEST_BODY:
             self.telemetry.not_compared["large"] += 1
         else:
-            self._count(request.path, reply, direct)
+            await self._count(request.path, reply, direct)
 
-    def _count(self, path: str, reply: Reply, direct: Reply) -> None:
-        kinds, places = compare(reply, direct)
+    async def _count(self, path: str, reply: Reply, direct: Reply) -> None:
+        kinds, places = await _compared(reply, direct)
         route = self.telemetry.compared_with_graph(path, kinds)
         if kinds:
             _log.info("%s differs from Graph's direct reply in %s: %s", route, ", ".join(kinds), ", ".join(places))
+
+
+async def _compared(reply: Reply, direct: Reply) -> Comparison:
+    """How two replies differ, found while others have their turns."""
+    steps = compare_in_steps(reply, direct)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            found: Comparison = end.value
+            return found
+        await pause()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.core.model import Headers, Mode, Reply
-from proxy.core.reply.comparison import Comparison, compare
+from proxy.core.reply.comparison import Comparison, compare, compare_in_steps
 
 FIELDS: Headers = (
     ("Content-Type", "application/json; charset=UTF-8"), ("Facebook-API-Version", "v25.0"), ("ETag", '"a"'),
@@ -116,3 +116,10 @@ def test_bodies_that_are_no_json() -> None:
     """They are compared as bytes."""
     assert compare(Reply(200, (), b"<a>"), Reply(200, (), b"<a>")) == SAME
     assert compare(Reply(200, (), b"<a>"), Reply(200, (), b"<b>")) == Comparison(("json",), ("body",))
+
+
+def test_a_large_body_is_compared_in_many_steps() -> None:
+    """Other callers are served between them."""
+    ours, direct = (Reply(200, FIELDS, json.dumps({"data": [1] * 100_000, "end": end}).encode()) for end in (1, 2))
+    assert sum(1 for _ in compare_in_steps(ours, direct)) >= 100
+    assert compare(ours, direct) == Comparison(("json",), ("end",))
