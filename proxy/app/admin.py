@@ -21,7 +21,7 @@ from proxy.shell.admin.event_stream import EventStream
 from proxy.shell.admin.webhooks import WebhookEndpoint
 from proxy.shell.http.drain import drain
 from proxy.shell.observe.counters import Counters
-from proxy.shell.observe.prometheus import metrics_route as metrics_rows
+from proxy.shell.observe.metrics_route import metrics_route as metrics_rows
 from proxy.shell.observe.stats import stats
 from proxy.shell.pipeline.invalidator import Invalidator
 

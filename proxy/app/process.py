@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import resource
@@ -14,15 +13,12 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from proxy.app import core_dumps, log_setup
+from proxy.app import core_dumps, log_setup, resident_memory
 from proxy.app.service_manager import Tell, to_nobody
 from proxy.app.sidecar import sidecar
 from proxy.settings import Settings
 
 _log = logging.getLogger("graph_sidecar")
-
-MALLOPT = {-8: 1, -1: 131_072, -3: 131_072}
-"""glibc's M_ARENA_MAX, M_TRIM_THRESHOLD and M_MMAP_THRESHOLD (malloc.h); other C libraries have no such call."""
 
 
 def serve(settings: Settings, reread: Callable[[], Settings], tell: Tell = to_nobody) -> int:
@@ -33,18 +29,10 @@ def serve(settings: Settings, reread: Callable[[], Settings], tell: Tell = to_no
     if not settings.core_dumps:
         core_dumps.forbid()
     log_setup.set_up(settings.log)
-    _keep_the_heap_small()
+    resident_memory.keep_the_heap_small()
     _take_all_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(settings, reread, tell))
-
-
-def _keep_the_heap_small() -> None:
-    """One heap for all threads, and large blocks given back at once: glibc keeps more than it needs."""
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in MALLOPT.items():
-            mallopt(option, value)
 
 
 def _take_all_files() -> None:
@@ -88,6 +76,7 @@ async def _serve_until(
         _log.info("%s", serving)
         gc.collect()
         gc.freeze()
+        resident_memory.release_code_of_the_start()
         if not running.admin.is_loopback and not settings.admin_token_file:
             _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
         tell("READY", serving)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 
 from proxy.app import preflight
@@ -16,10 +17,17 @@ def serve(options: argparse.Namespace) -> int:
     """Run the sidecar until it is told to end."""
     settings = load(options).settings
     refuse_if(preflight.problems(settings))
+    if not settings.upstream.nameservers:
+        _leave_out("aiodns")
     from proxy.app import process, service_manager
 
     tell = service_manager.to(os.environ.get("NOTIFY_SOCKET", ""))
     return _started(lambda: process.serve(settings, lambda: load(options).settings, tell))
+
+
+def _leave_out(module: str) -> None:
+    """Let imports of an optional *module* find nothing: aiohttp imports what it might use, and that takes memory."""
+    sys.modules.setdefault(module, None)  # type: ignore[arg-type] # as documented for the import system
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:

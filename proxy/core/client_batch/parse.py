@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import pyjson5
 
 from proxy.core.client_batch.operation import Envelope, Operation, depends_on
 from proxy.core.client_batch.references import has_too_many, names_in
@@ -201,6 +200,8 @@ def _lenient_json(text: str) -> object:
         pass
     if len(text) > LARGEST_LOOSE:
         return None
+    import pyjson5  # takes memory that only loose JSON needs
+
     try:
         return pyjson5.decode(text)
     except pyjson5.Json5Exception:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.core.http.errors import Uncertified
 from proxy.shell import files
-from proxy.shell.intercept import x509
-from proxy.shell.intercept.x509 import Pair
+
+if TYPE_CHECKING:
+    from proxy.shell.intercept.x509 import Pair
 
 RENEW_BEFORE = timedelta(days=1)
 """A leaf certificate is replaced this long before it expires."""
@@ -40,6 +42,8 @@ class LeafContext(ssl.SSLContext):
 
 def load_ca(folder: Path) -> Pair | None:
     """The authority in *folder*, or None if there is no file. Raises AuthorityError if the file cannot be trusted."""
+    from proxy.shell.intercept import x509  # takes memory that only transparent mode needs
+
     path = ca_file(folder)
     try:
         with files.open_for_reading(path) as descriptor:
@@ -60,6 +64,8 @@ def load_ca(folder: Path) -> Pair | None:
 
 def make_ca(folder: Path, hosts: frozenset[str], now: datetime, *, replace: bool = False) -> Pair:
     """Make an authority for *hosts* in *folder*; an existing one is returned instead, unless *replace*."""
+    from proxy.shell.intercept import x509  # takes memory that only transparent mode needs
+
     path = ca_file(folder)
     try:
         files.make_folder(folder)
@@ -124,6 +130,8 @@ class Authority:
         return found if found is not None and found.begins <= self._now() < found.ends else None
 
     def _mint(self, name: str) -> LeafContext:
+        from proxy.shell.intercept import x509
+
         now = self._now()
         try:
             pair = load_or_make_ca(self._folder, self._hosts, now)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
@@ -17,7 +16,6 @@ from prometheus_client.registry import Collector
 
 from proxy.core.observe.histogram import Histogram
 from proxy.core.quota.ledger import CAUSES
-from proxy.core.routing.admin_access import Access
 from proxy.shell.observe.counters import PUSHED, Counters
 from proxy.shell.observe.stats import tightest
 
@@ -130,17 +128,19 @@ LABELLED: tuple[tuple[str, str, str, Callable[[Counters], Mapping[str, Histogram
 )  # fmt: skip
 
 
-def metrics_route(telemetry: Counters) -> dict[Access, list[web.RouteDef]]:
-    """`/metrics` among our own paths, in the format that its reader asks for."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Told(telemetry))
-    ProcessCollector(registry=registry)
+class Exposition:
+    """All metrics of one sidecar, in the format that a reader asks for."""
 
-    async def answer(request: web.Request) -> web.Response:
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": kind})
+    def __init__(self, telemetry: Counters) -> None:
+        """Read the numbers off *telemetry* at each scrape."""
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Told(telemetry))
+        ProcessCollector(registry=self._registry)
 
-    return {Access.READ: [web.get("/metrics", answer)]}
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """Returns the metrics of now and their media type, for a reader who takes what *accept* says."""
+        encode, kind = choose_encoder(accept)
+        return encode(self._registry), kind
 
 
 class _Told(Collector):
