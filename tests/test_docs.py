@@ -55,3 +55,12 @@ def test_every_setting_has_a_row_that_says_whether_a_reload_changes_it() -> None
         r"^\| `([\w.]+)` \| [^|]+ \| [^|]+ \| (yes )?\| [^|]+ \|$", settings_pages.PAGE.read_text(), re.MULTILINE
     )
     assert rows == [(name, "yes " if is_live(name) else "") for name in names()]
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    """Its text before the list of differences is short, and its glossary has at most fifteen words."""
+    text = (HOUSE / "README.md").read_text()
+    to_read = re.sub(r"```.*?```|\]\([^)]*\)|[|`*#-]", " ", text.partition("## Glossary")[0], flags=re.DOTALL)
+    assert len(to_read.split()) < 1000
+    glossary = text.partition("| word | meaning |")[2].partition("\n\n")[0]
+    assert len(glossary.splitlines()) - 2 <= 15
