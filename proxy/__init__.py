@@ -24,6 +24,7 @@ message's way.
     core/graph/             Meta's interface: errors and throttles, paging links, webhook events
     core/routing/           which read a request is, of which host, under which rule; who may use which admin path
     core/cache/             cache key, freshness, what may be stored, encryption, tags, invalidation, purges
+    core/fast_path/         reads known by the bytes of their heads, and replies from memory as bytes
     core/merge/             reads of one object that differ in their fields, and `?ids=`, as one read
     core/batch/             when a batch leaves, what it says, what became of each slot
     core/client_batch/      batches that applications send themselves

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +10,12 @@ from typing import Any
 
 from proxy.app import from_settings
 from proxy.app.components import Components
+from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import DirectComparer
+from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http.drain import InFlight
@@ -76,7 +78,7 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     """The stack on its *ground*; leaving *lifetimes* closes it from left to right."""
     ends = await _ends(ground, settings, lifetimes)
     layers = _layers(ground, ends, lifetimes)
-    flights = (layers.coalescer.close, layers.merger.close_flights)
+    flights: list[Callable[[Iterable[str]], None]] = [layers.coalescer.close, layers.merger.close_flights]
     changes = Invalidator(
         ground.invalidations,
         ground.purges,
@@ -92,14 +94,17 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     server.comparer = comparer = await _comparer(ground, ends.way, server.byway, lifetimes)
     comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
+    fast_path = _fast_path(ground, server, inside, lambda: comparer.percent > 0)
+    flights.append(fast_path.forget)
     _tell(ground, layers, inside)
     shedder = Shedder(settings.listener.lag_s, ground.telemetry)
-    intercept, listener, door = _front(inside, ends.way, settings, shedder)
+    intercept, listener, door = _front(inside, ends.way, settings, shedder, fast_path)
 
     def take(new: Settings) -> None:
         ground.replace(new)
         comparer.replace(new.compare.percent)
-        server.rewrite_links = new.paging.rewrite
+        server.rewrite_links = fast_path.rewrites_links = new.paging.rewrite
+        fast_path.forget()
 
     return Pipeline(inside, intercept, listener, door, changes, shedder, take)
 
@@ -227,8 +232,34 @@ def _server(
     )
 
 
+def _fast_path(
+    ground: Components, server: DownstreamHandler, inside: InFlight, compares: Callable[[], bool]
+) -> FastPath:
+    """What answers plain reads from memory, before a message is parsed.
+
+    While replies are compared or traced, each goes the usual way; so does each of a replica that shares, where others
+    may know of newer entries.
+    """
+    telemetry, is_alone = ground.telemetry, ground.shared is None
+    return FastPath(
+        Preparation(server.hosts, ground.rules, ground.keys),
+        store=ground.store,
+        rule=ground.rule,
+        invalidations=ground.invalidations,
+        purges=ground.purges,
+        subscriptions=ground.subscriptions,
+        limiter=ground.limiter,
+        telemetry=telemetry,
+        is_open=lambda: is_alone and not inside.leaving and telemetry.tracer is None and not compares(),
+        now=ground.clocks.now,
+        steady=ground.steady,
+        clock=ground.clocks.monotonic,
+        rewrites_links=server.rewrite_links,
+    )
+
+
 def _front(
-    inside: InFlight, way: UpstreamOptions, settings: Settings, shedder: Shedder
+    inside: InFlight, way: UpstreamOptions, settings: Settings, shedder: Shedder, fast_path: FastPath
 ) -> tuple[ConnectHandler, Listener, TlsListener]:
     """The ways in: any connection, and one that begins with TLS."""
     gate = from_settings.connect_policy(settings)
@@ -241,6 +272,7 @@ def _front(
         intercept.handle,
         patience=patience,
         shedder=shedder,
+        fast_path=fast_path,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,

@@ -32,6 +32,11 @@ class InvalidationIndex:
         self._latest = 0.0
         self._tags = TagIndex()
 
+    @property
+    def changed_at(self) -> float:
+        """When anything was last changed, in epoch seconds; 0 for never."""
+        return self._latest
+
     def record_write(self, nodes: Iterable[str], fingerprint: bytes, now: float) -> Tags:
         """Record that a write to *nodes* was answered at *now*; returns the changed tags, () for all."""
         tags = self._tags.tags_written(nodes, fingerprint)

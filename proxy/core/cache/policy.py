@@ -97,6 +97,16 @@ def validator_for(meta: EntryMeta, request: Request) -> str:
     return meta.etag if meta.channel == request.channel and not request.directives.no_store else ""
 
 
+def fresh_lifetime_s(meta: EntryMeta, directives: CacheDirectives, rule: Rule, proof: bytes) -> float:
+    """Returns for how many seconds after it was fetched the entry is served as fresh while nothing changes; 0: never.
+
+    This is `plan` for a caller whose *directives* name no age.
+    """
+    terms = Terms(rule, proof)
+    is_usable = rule.cache and is_usable_unasked(meta, directives, terms, meta.asked_at)
+    return _lifetime_s(meta, terms) if is_usable else 0.0
+
+
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """What `settle` decided: the caller's reply, and the entry to store, if any."""
 

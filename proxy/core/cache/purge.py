@@ -126,6 +126,11 @@ class Purges:
         """Whether any order is in force."""
         return bool(self._in_force or self._floor)
 
+    @property
+    def latest(self) -> float:
+        """When the latest order was given, in epoch seconds; 0 for never."""
+        return self._in_force[-1].when if self._in_force else self._floor
+
     def note(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*."""
         self._subjects.put(key, subject)

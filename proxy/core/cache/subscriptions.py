@@ -28,9 +28,11 @@ class Subscriptions:
         self._fields: dict[str, set[str]] = {}
         self._extended = Memo(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
         self._is_on = extend_s > 0
+        self.events = 0  # recorded so far: each may change what is extended
 
     def on_event(self, event: Event) -> None:
         """Record *event*, which Meta sent."""
+        self.events += 1
         for node in {event.node, *(other for other in event.others if other == f"act_{event.node}")}:
             self._kinds[node] = event.kind
             self._kinds.move_to_end(node)

@@ -130,7 +130,11 @@ class Limiter:
 
     def newest_usage(self, subject: QuotaSubject, now: float) -> Headers:
         """Returns the newest usage headers for a reply from the cache; none where they are outdated."""
-        return self._usage.newest(subject.fingerprint, _first_node(subject), now)
+        return self.newest_usage_of(subject.fingerprint, first_node(subject), now)
+
+    def newest_usage_of(self, fingerprint: bytes, node: str, now: float) -> Headers:
+        """Returns the same for the credential with *fingerprint* and a read of *node*."""
+        return self._usage.newest(fingerprint, node, now)
 
     def pressure(self, subject: QuotaSubject, now: float) -> float:
         """Returns how scarce calls are for *subject*: 0 calm, 1 nothing is sent."""
@@ -275,7 +279,7 @@ class Limiter:
         if not usage:
             return [], False
         node_ids = nodes(subject.path, subject.query)
-        self._usage.note(subject.fingerprint, _first_node(subject), usage, now)
+        self._usage.note(subject.fingerprint, first_node(subject), usage, now)
         levels = usage_levels(usage)
         self.descriptors.learn(subject, levels)
         named = self.descriptors.levels_by_bucket(subject, levels)
@@ -326,5 +330,6 @@ def _usage_scope(subject: QuotaSubject, usage: Headers) -> tuple[bytes, str]:
     return subject.fingerprint, short(subject.path if len(subject.path) > 1 else subject.query)
 
 
-def _first_node(subject: QuotaSubject) -> str:
+def first_node(subject: QuotaSubject) -> str:
+    """Returns the object by which the usage headers of a read of *subject* are remembered."""
     return short(next(iter(nodes(subject.path, subject.query)), ""))

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.batch.window import GRAPH_LIMIT
 from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envelope
+from proxy.core.fast_path.prepared_read import link_origin
 from proxy.core.http import cdn_loop, errors
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Credential, Headers, Reply
@@ -204,11 +205,8 @@ class DownstreamHandler:
         return respond(render.bare(errors.reply_of(error)))
 
     def _way_in(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
-        """Links lead back the way the caller came; one that calls Graph by its own name comes back by itself."""
-        host = head.headers.get("host", "")
-        if not self.rewrite_links or not routing_target.is_authority(host) or self.hosts.by_name(head):
-            return render.LINKS_UNCHANGED
-        return render.LinkOrigin(f"{message.scheme}://{host}", self.hosts.link_hosts)
+        """Where the links in the reply to *message* lead."""
+        return link_origin(head, message.scheme, self.hosts, rewrites=self.rewrite_links)
 
 
 def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from proxy.core.http import errors
 from proxy.core.http.request_head import framing_fault
-from proxy.shell.http.protocol import HEAD_LIMIT, READ_AHEAD, Connection, DetachedConnection, last_response
+from proxy.shell.http.protocol import HEAD_LIMIT, READ_AHEAD, Connection, DetachedConnection, FastPath, last_response
 from proxy.shell.http.shedding import Shedder
 from proxy.shell.http.timeouts import Timeouts, TimeoutSweep
 
@@ -23,11 +23,23 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class Listener(web.Server):
     """Takes connections and hands their messages to a handler."""
 
-    def __init__(self, handler: Handler, *, patience: Timeouts, shedder: Shedder | None = None, **options: Any) -> None:
-        """Hand messages that are framed as they should be, and that *shedder* lets in, to *handler*."""
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        patience: Timeouts,
+        shedder: Shedder | None = None,
+        fast_path: FastPath | None = None,
+        **options: Any,
+    ) -> None:
+        """Hand messages that are framed as they should be to *handler*, unless *fast_path* answers them.
+
+        *shedder* refuses some of them unread.
+        """
         super().__init__(_framed(handler), **options)
         self._sweeper = TimeoutSweep(patience, lambda: self.connections)
         self._shedder = shedder
+        self._fast_path = fast_path
 
     def take(self, transport: asyncio.Transport, early: bytes) -> DetachedConnection | None:
         """A connection that came in elsewhere and may become one of this listener; None where it is one too many."""
@@ -38,7 +50,15 @@ class Listener(web.Server):
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
         limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT, "read_bufsize": READ_AHEAD}
-        return Connection(self, loop=self._loop, sweeper=self._sweeper, shedder=self._shedder, **limits, **self._kwargs)
+        return Connection(
+            self,
+            loop=self._loop,
+            sweeper=self._sweeper,
+            shedder=self._shedder,
+            fast_path=self._fast_path,
+            **limits,
+            **self._kwargs,
+        )
 
 
 def _framed(handler: Handler) -> Handler:

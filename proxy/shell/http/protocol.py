@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -47,6 +48,13 @@ def last_response(reply: Reply) -> web.StreamResponse:
     return response
 
 
+class FastPath(Protocol):
+    """What may answer a message before it is parsed."""
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
+
+
 @dataclass(frozen=True, slots=True)
 class DetachedConnection:
     """What a connection leaves behind when its messages are over and something else begins on it."""
@@ -75,14 +83,24 @@ class Connection(TimedConnection):
     _is_told = True
     """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
-    def __init__(self, manager: web.Server, *, shedder: Shedder | None, **options: Any) -> None:
-        """Refuse messages that *shedder* does not let in."""
+    def __init__(
+        self, manager: web.Server, *, shedder: Shedder | None, fast_path: FastPath | None = None, **options: Any
+    ) -> None:
+        """Refuse messages that *shedder* does not let in; let *fast_path* answer what comes in clear."""
         super().__init__(manager, **options)
         self._shedder = shedder
+        self._fast_path = fast_path
+        self._unread: ExitStack | None = None  # while an answer of the fast path waits to be taken
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin; what comes through TLS is for the name that the TLS was made to, and is answered by the handler."""
+        if transport.get_extra_info("ssl_object") is not None:
+            self._fast_path = None
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Take *data* in, a part of a message at a time."""
-        if self._is_refused(data):
+        if data and self._is_resting and (self._is_refused(data) or self._is_answered(data)):
             return
         if not data:  # aiohttp reads on in what it had to leave
             self._feed(data)
@@ -106,13 +124,43 @@ class Connection(TimedConnection):
     def _is_refused(self, data: bytes) -> bool:
         """Whether there is no time for *data*, which is answered by saying so."""
         shedder = self._shedder
-        if shedder is None or not self._is_resting or shedder.lets_in():
+        if shedder is None or shedder.lets_in():
             return False
         if self.transport is None or not (refusal := shedder.refusal(data)):
             return False
         self.transport.write(refusal)
         self.rest()
         return True
+
+    def _is_answered(self, data: bytes) -> bool:
+        """Whether the fast path has answered *data*."""
+        if self._fast_path is None or self._close or self._force_close or self.transport is None:
+            return False
+        return self._fast_path.take(self, data)
+
+    def answer(self, message: bytes) -> None:
+        """Send *message*, which answers what has come, and wait for the next one."""
+        assert self.transport is not None  # noqa: S101 - the caller has looked
+        self.transport.write(message)
+        self.wait_for_next()
+        if self._paused:
+            self._unread = ExitStack()
+            self._unread.enter_context(self.outbox.waiting(self.transport, len(message)))
+
+    def resume_writing(self) -> None:
+        """Note that the caller has taken what waited."""
+        super().resume_writing()
+        self._forget_unread()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        super().connection_lost(exc)
+        self._forget_unread()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.close()
+            self._unread = None
 
     @property
     def _is_resting(self) -> bool:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import nullcontext
-from email.utils import formatdate
-from functools import lru_cache
 
 from aiohttp import web
 
 from proxy.core.http import headers
-from proxy.core.http.cache_status import NAME
 from proxy.core.model import Headers, Reply
+from proxy.core.reply.response_head import WITHOUT_BODY, http_date, message_fields
 from proxy.shell.http.timeouts import TimedConnection
 
 _PIECE = 2**17
 """Bytes that are written before it is looked whether the caller takes them."""
-
-_WITHOUT_BODY = frozenset({204, 304})
 
 
 def respond(reply: Reply) -> web.StreamResponse:
@@ -48,7 +44,7 @@ class _Whole(web.StreamResponse):
             raise ConnectionResetError
         keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
         keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
-        is_empty = request.method == "HEAD" or self.status in _WITHOUT_BODY
+        is_empty = request.method == "HEAD" or self.status in WITHOUT_BODY
         reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
         fields = (*reply.headers, *_added(reply, request, keeps=keeps))
         major, minor = request.version
@@ -86,21 +82,8 @@ def _nobody() -> None:
 
 
 def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
-    """The fields of the answer as a message (RFC 9110 sections 6.6.1, 8.6, 10.2.4, RFC 9112 section 9.3)."""
-    named = {name.lower() for name, _ in reply.headers}
-    added = []
-    if reply.status not in _WITHOUT_BODY:
-        added.append(("Content-Length", str(len(reply.body))))
-    if "date" not in named:
-        added.append(("Date", date(int(time.time()))))
-    if "server" not in named:
-        added.append(("Server", NAME))
+    """The fields of the answer as a message, and what becomes of its connection (RFC 9112 section 9.3)."""
+    added = message_fields(reply, http_date(int(time.time())))
     if not keeps or request.version < (1, 1):
-        added.append(("Connection", "keep-alive" if keeps else "close"))
-    return tuple(added)
-
-
-@lru_cache(maxsize=2)
-def date(now: int) -> str:
-    """The value of `Date` at *now* (RFC 9110 section 5.6.7)."""
-    return formatdate(now, usegmt=True)
+        return (*added, ("Connection", "keep-alive" if keeps else "close"))
+    return added

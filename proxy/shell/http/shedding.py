@@ -22,7 +22,7 @@ from proxy.core.http import cache_status, errors
 from proxy.core.http.headers import head_bytes
 from proxy.core.observe.loop_lag import TURNS, Allowance, Lag, is_plain
 from proxy.core.reply import render
-from proxy.shell.http.response import date
+from proxy.core.reply.response_head import http_date
 
 _log = logging.getLogger("graph_sidecar.listener")
 
@@ -107,7 +107,7 @@ def _refusal(now: int) -> bytes:
     fields = (
         *reply.headers,
         ("Content-Length", str(len(reply.body))),
-        ("Date", date(now)),
+        ("Date", http_date(now)),
         ("Server", cache_status.NAME),
     )
     return head_bytes(f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", fields) + reply.body

@@ -134,6 +134,14 @@ class TimedConnection(web.RequestHandler):
         self._heard = self._half = self._loop.time()
         self._is_silent = True
 
+    def wait_for_next(self) -> None:
+        """Wait for a message as after an answer: the last one was answered without being parsed."""
+        self._heard = self._loop.time()
+        self._half, self._is_silent = None, False
+        self._next_keepalive_close_time = self._heard + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
     def _weigh_head(self, size: int) -> None:
         """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
         self._head_size += size

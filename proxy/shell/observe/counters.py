@@ -209,9 +209,9 @@ class Counters:
         if self.telling:
             self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
 
-    def prepare_hit(self, request: Request, reply: Reply, bill: RequestCost, dressed: Reply) -> PreparedHit:
-        """What each further time counts as that a caller of *request* is given *dressed* without asking Graph."""
-        route, calls = self._routes.label(request.path), bill.asked
+    def prepare_hit(self, request: Request, reply: Reply, calls: int, app: str, dressed: Reply) -> PreparedHit:
+        """What each time counts as that *dressed* answers *request*, which is so many *calls*, without asking Graph."""
+        route = self._routes.label(request.path)
         outcome = Outcome(dressed.status, len(dressed.body), 0.0, calls, calls)
         return PreparedHit(
             request.path,
@@ -219,7 +219,7 @@ class Counters:
             dressed.status,
             calls,
             next(iter(ledger.calls_avoided(reply, calls)), ""),
-            bill.app,
+            app,
             account(next(iter(nodes(request.path, request.query)), "")),
             self.telling.prepare(request, reply, outcome, route) if self.telling else None,
         )

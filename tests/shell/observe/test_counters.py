@@ -94,4 +94,4 @@ def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedHi
         return
     bill = counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
     counters.replied(request, reply, bill, at / 1000, reply)
-    prepared[path] = counters.prepare_hit(request, reply, bill, reply)
+    prepared[path] = counters.prepare_hit(request, reply, bill.asked, bill.app, reply)

@@ -1,0 +1,70 @@
+"""Parses the head of a plain GET as it came over the wire; anything unusual is left to the HTTP parser."""
+
+from __future__ import annotations
+
+import re
+
+from proxy.core.http.cdn_loop import FIELD
+
+LARGEST_HEAD = 16_384
+"""Bytes of a head that is looked at here."""
+
+_REQUEST_LINE = re.compile(
+    rb"GET (/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?{}|-][A-Za-z0-9._~!$&'()*+,;=:@%/?{}|-]*)?) HTTP/1\.1"
+)
+_FIELD_LINE = re.compile(rb"([A-Za-z][A-Za-z0-9-]*): ([!-~](?:[ -~]*[!-~])?)")
+
+_MOST_FIELDS = 64
+
+_ELSEWHERE = frozenset(
+    {
+        FIELD.lower(),
+        "content-length",
+        "expect",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields that say more of a message than what it reads: such a message goes the usual way."""
+
+_CHANGING = re.compile(
+    rb"\r\n(?:traceparent|tracestate|baggage|b3|x-b3-[a-z]+|sentry-trace|x-(?:request|correlation|trace|client-trace)-id"
+    rb"|request-id|x-amzn-trace-id|x-cloud-trace-context|x-datadog-[a-z-]+): [!-~](?:[ -~]*[!-~])?(?=\r\n)",
+    re.IGNORECASE,
+)
+"""Fields of which each message has another value, and which say nothing of what is read."""
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether *data* is the head of one GET, without anything behind it."""
+    return len(data) <= LARGEST_HEAD and data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4
+
+
+def without_changing(block: bytes) -> bytes:
+    """*block*, from the end of the request line to the empty line, without fields that differ in each message."""
+    return _CHANGING.sub(b"", block)
+
+
+def read_fields(block: bytes) -> dict[str, str] | None:
+    """The header fields of *block* by their names in lower case; None where any of them is unusual."""
+    fields: dict[str, str] = {}
+    lines = block[2:-4].split(b"\r\n")
+    if len(lines) > _MOST_FIELDS:
+        return None
+    for line in lines:
+        found = _FIELD_LINE.fullmatch(line)
+        if found is None:
+            return None
+        name, value = found[1].decode().lower(), found[2].decode()
+        if name in fields or name in _ELSEWHERE or (name == "connection" and value.lower() != "keep-alive"):
+            return None
+        fields[name] = value
+    return fields if "host" in fields else None
+
+
+def read_target(line: bytes) -> str | None:
+    """The target of the request *line* of a GET; None where the line is unusual."""
+    found = _REQUEST_LINE.fullmatch(line)
+    return found[1].decode() if found else None

@@ -1,0 +1,82 @@
+"""Reads by the bytes of their heads: header blocks that a program repeats are parsed once, and its reads too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from proxy.core.fast_path.prepared_read import PreparedRead
+
+TABLE_BYTES = 8 * 2**20
+"""What all heads and their reads take at most."""
+
+_BLOCK, _READ = 2000, 1500
+"""Bytes that the objects of a header block, and those of a read, take besides their text."""
+
+_COPIES = 4
+"""How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
+
+
+class HeaderBlock(msgspec.Struct, eq=False, frozen=True):
+    """A block of header fields that was read, and the reads that came with it; None for what is no plain read."""
+
+    fields: Mapping[str, str] | None  # None: unusual
+    reads: dict[bytes, PreparedRead | None]
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the fields: they hold a token."""
+        return "HeaderBlock()"
+
+
+_Blocks = dict[bytes, HeaderBlock]
+
+
+class HeadTable:
+    """Header blocks and reads of late, in two generations: when the young fill half, the old are forgotten."""
+
+    def __init__(self, limit: int = TABLE_BYTES) -> None:
+        """Hold nothing yet, and never more than *limit* bytes."""
+        self._limit = limit
+        self._young: _Blocks = {}
+        self._old: _Blocks = {}
+        self._bytes = 0
+
+    def find(self, block: bytes) -> HeaderBlock | None:
+        """What is known of the header *block*."""
+        found = self._young.get(block)
+        if found is None and (old := self._old.get(block)) is not None:
+            return self.add(block, old.fields)
+        return found
+
+    def find_older(self, block: bytes, line: bytes) -> tuple[bool, PreparedRead | None]:
+        """Whether the request *line* came with *block* a while ago, and the read that it was, which is young again."""
+        old = self._old.get(block)
+        if old is None or line not in old.reads:
+            return False, None
+        read = old.reads[line]
+        self.add_read(block, line, read)
+        return True, read
+
+    def add(self, block: bytes, fields: Mapping[str, str] | None) -> HeaderBlock:
+        """Keep *block*, whose *fields* were read."""
+        self.grow(_BLOCK + 3 * len(block))
+        added = self._young[block] = HeaderBlock(fields, {})
+        return added
+
+    def add_read(self, block: bytes, line: bytes, read: PreparedRead | None) -> None:
+        """Keep *read*, which came by its request *line* with *block*."""
+        known = self._young.get(block)
+        if known is not None:
+            known.reads[line] = read
+            self.grow(_READ + _COPIES * len(line))
+
+    def grow(self, size: int) -> None:
+        """Count *size* more bytes of what is young."""
+        self._bytes += size
+        if self._bytes > self._limit // 2:
+            self._old, self._young, self._bytes = self._young, {}, 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._young, self._old, self._bytes = {}, {}, 0

@@ -1,0 +1,91 @@
+"""Everything about a plain read that depends on its head alone, worked out once for all reads with the same head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from proxy.core.cache.key import FlightKey, Keys
+from proxy.core.fast_path.prepared_reply import PreparedReply
+from proxy.core.http.errors import BadRequest
+from proxy.core.model import Request
+from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.limiter import first_node
+from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
+from proxy.core.routing import target
+from proxy.core.routing.classify import Read, classify
+from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.rules import RuleBook
+
+
+class PreparedRead(msgspec.Struct, eq=False):
+    """A plain read, and all that is derived from it; its repr shows none of it, for it holds a token."""
+
+    read: Read
+    request: Request
+    fingerprint: bytes
+    key: bytes
+    flight: FlightKey
+    proof: bytes
+    subject: QuotaSubject
+    link_origin: LinkOrigin
+    app: str  # the first digits of the fingerprint, as logs and the ledger have them
+    node: str  # the object whose usage its replies tell of
+    reply: PreparedReply | None = None  # what answered it last from memory
+    hit: Any = None  # what each further time counts as
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the read."""
+        return "PreparedRead()"
+
+
+class Preparation(msgspec.Struct, frozen=True):
+    """What reads are prepared with; none of it but *rewrite_links* and the rules changes while the sidecar runs."""
+
+    hosts: GraphHosts
+    rules: RuleBook
+    keys: Keys
+
+    def prepare(self, head: Head, *, rewrite_links: bool) -> PreparedRead | None:
+        """The plain read that *head* asks for in clear; None for anything that has to go the usual way."""
+        try:
+            read = classify(head, b"", self.hosts, self.rules)
+        except BadRequest:
+            return None
+        if not isinstance(read, Read) or not _is_plain(read, self.rules):
+            return None
+        request, keys = read.request, self.keys
+        fingerprint = keys.fingerprint(request.credential)
+        subject = QuotaSubject(fingerprint, request.path, request.query)
+        return PreparedRead(
+            read,
+            request,
+            fingerprint,
+            keys.entry(request),
+            keys.flight(request),
+            keys.proof(request.credential),
+            subject,
+            link_origin(head, "http", self.hosts, rewrites=rewrite_links),
+            fingerprint.hex()[:12],
+            first_node(subject),
+        )
+
+
+def _is_plain(read: Read, rules: RuleBook) -> bool:
+    """Whether *read* is one call, is alone in what it reads, takes an answer of any age and its proof is for good."""
+    request = read.request
+    wishes, who, rule = request.directives, request.credential, rules.of(request)
+    takes_any = not wishes.forbids_sharing and all(age is None for age in wishes.ages)
+    is_vouched_for_good = who is None or not who.time
+    return (
+        takes_any and is_vouched_for_good and not (read.callback or read.order or rule.merge or "ids" in request.query)
+    )
+
+
+def link_origin(head: Head, scheme: str, hosts: GraphHosts, *, rewrites: bool) -> LinkOrigin:
+    """Where links lead: back the way the caller came; one that calls Graph by its own name comes back by itself."""
+    host = head.headers.get("host", "")
+    if not rewrites or not target.is_authority(host) or hosts.by_name(head):
+        return LINKS_UNCHANGED
+    return LinkOrigin(f"{scheme}://{host}", hosts.link_hosts)

@@ -1,0 +1,80 @@
+"""A reply from memory as bytes, with places for what differs from one time to the next."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.cache import policy
+from proxy.core.http.headers import head_bytes
+from proxy.core.model import Entry, EntryMeta, Headers
+from proxy.core.reply.render import LinkOrigin, render
+from proxy.core.reply.response_head import message_fields
+from proxy.core.routing.classify import Read
+from proxy.core.routing.rules import Rule
+
+LARGEST_BODY = 65_536
+"""Bytes of a body that is written in one piece, and kept a second time where its links were rewritten."""
+
+_DATE = "@"
+_CHANGING = ("Age", "Cache-Status", "Server-Timing")
+
+
+class PreparedReply(msgspec.Struct, frozen=True, eq=False):
+    """The reply that an entry gives while it is plainly fresh; its repr shows none of it, for links hold tokens."""
+
+    held: EntryMeta  # of the entry that it was made of
+    life: float  # seconds from the asking for which the entry is plainly fresh
+    status: int
+    start: bytes  # start line and the entry's own fields
+    age: bytes  # up to the value of Age
+    ttl: bytes  # from there to the seconds of freshness left
+    rest: bytes  # from there to the value of Date
+    end: bytes  # from there to the end of the head
+    has_date: bool  # whether there is a Date of ours
+    body: bytes | None  # None: the entry's own
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the reply."""
+        return "PreparedReply()"
+
+    def framed(self, age_s: float, usage: bytes, date: bytes, entry: Entry) -> bytes:
+        """The reply of *entry*, asked for *age_s* seconds ago, as a message with the lines of *usage*."""
+        when = date if self.has_date else b""
+        body = entry.body if self.body is None else self.body
+        ages = b"%d%b%d" % (age_s, self.ttl, (self.life - age_s) // 1)
+        return b"".join((self.start, usage, self.age, ages, self.rest, when, self.end, body))
+
+
+def prepare_reply(read: Read, origin: LinkOrigin, entry: Entry, life: float) -> PreparedReply | None:
+    """The reply that *entry*, plainly fresh for *life* seconds, gives to *read*; None if it cannot be kept as bytes."""
+    if len(entry.body) > LARGEST_BODY:
+        return None
+    plain = policy.reuse(entry, policy.Reuse(), policy.Terms(Rule()), entry.meta.asked_at)
+    told = render(read, replace(plain, ttl=0.0), origin, ())
+    own, changing = told.headers[:-3], told.headers[-3:]
+    if tuple(name for name, _ in changing) != _CHANGING:
+        return None
+    head = head_bytes(f"HTTP/1.1 {told.status} {HTTPStatus(told.status).phrase}", own)[:-2]
+    (age, _), (status, hit), timing = changing
+    added = message_fields(told, _DATE)
+    rest, date, end = field_lines((timing, *added)).partition(f"Date: {_DATE}\r\n".encode())
+    return PreparedReply(
+        held=entry.meta,
+        life=life,
+        status=told.status,
+        start=head,
+        age=f"{age}: ".encode(),
+        ttl=f"\r\n{status}: {hit.removesuffix('0')}".encode(),
+        rest=b"\r\n" + rest + (b"Date: " if date else b""),
+        end=(b"\r\n" + end if date else end) + b"\r\n",
+        has_date=bool(date),
+        body=None if told.body is entry.body else told.body,
+    )
+
+
+def field_lines(fields: Headers) -> bytes:
+    """*fields* as lines of a head. Raises ValueError where one of them would be read as two."""
+    return head_bytes("", fields)[2:-2]

@@ -1,0 +1,124 @@
+"""Heads that repeat are known by their bytes, in bounded memory, and without showing a token."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.core.cache.key import Keys
+from proxy.core.fast_path import head
+from proxy.core.fast_path.head_table import HeadTable
+from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
+from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.rules import Rule, RuleBook
+
+PLAIN = Rule()
+HOSTS = GraphHosts("graph.facebook.com", frozenset())
+BLOCK = b"\r\nHost: here:8080\r\nAuthorization: Bearer SECRET\r\nAccept: */*\r\n\r\n"
+
+
+def prepare(target: str = "/v25.0/111?fields=name", rule: Rule = PLAIN, **fields: str) -> PreparedRead | None:
+    """The read of *target*, by *rule*, whose head has these fields too."""
+    given = {"host": "here:8080", "authorization": "Bearer SECRET", **fields}
+    preparation = Preparation(HOSTS, RuleBook((), rule), Keys(b"k" * 32))
+    return preparation.prepare(Head("GET", target, given), rewrite_links=True)
+
+
+def test_a_repr_shows_no_token() -> None:
+    """Neither a read, nor a block, nor what a table holds."""
+    table, read = HeadTable(), prepare()
+    block = table.add(BLOCK, head.read_fields(BLOCK))
+    table.add_read(BLOCK, b"GET /v25.0/111?access_token=SECRET HTTP/1.1", read)
+    assert read is not None
+    assert "SECRET" not in f"{read!r}{block!r}{table!r}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Host:here",
+        b"X-Folded: a\r\n b",
+        b"X-Name : a",
+        b"X-Trailing: a ",
+        b"X-Bytes: \xc3\xa9",
+        b"X-Control: a\x01b",
+        b"Content-Length: 0",
+        b"Transfer-Encoding: chunked",
+        b"Expect: 100-continue",
+        b"Upgrade: h2c",
+        b"Connection: close",
+        b"Host: twice",
+        b"CDN-Loop: graph-sidecar;id=0123456789abcdef",
+    ],
+)
+def test_an_unusual_field_is_left_to_the_parser(line: bytes) -> None:
+    """Whatever may be read in two ways, or says more than what is read, is not looked at here."""
+    assert head.read_fields(b"\r\nHost: here\r\n" + line + b"\r\n\r\n") is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET http://graph.facebook.com/111 HTTP/1.1",
+        b"GET //111 HTTP/1.1",
+        b"GET /111 HTTP/1.0",
+        b"GET /1 11 HTTP/1.1",
+        b"GET /111#x HTTP/1.1",
+        b"GET /\xc3\xa9 HTTP/1.1",
+        b"HEAD /111 HTTP/1.1",
+    ],
+)
+def test_an_unusual_request_line_is_left_to_the_parser(line: bytes) -> None:
+    """Only a GET of a path is looked at."""
+    assert head.read_target(line) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET /1 HTTP/1.1" + BLOCK + b"G", b"GET /1 HTTP/1.1" + BLOCK * 2, b"POST /1 HTTP/1.1" + BLOCK, BLOCK[:-2]]
+)
+def test_only_one_whole_head_is_looked_at(data: bytes) -> None:
+    """Not half of one, nor what another message follows."""
+    assert not head.is_whole(data)
+
+
+def test_what_each_message_says_anew_is_cut_out() -> None:
+    """Names of traces and requests leave the block as it is without them."""
+    changing = b"\r\ntraceparent: 00-1-2-01\r\nX-Request-ID: 77\r\nsentry-trace: a-b-1"
+    assert head.without_changing(BLOCK[:-4] + changing + BLOCK[-4:]) == BLOCK
+    assert head.without_changing(BLOCK) == BLOCK
+
+
+def test_the_table_forgets_what_was_not_asked_for_lately() -> None:
+    """Many heads of one program never take more than the limit, and what is used stays known."""
+    table, used = HeadTable(limit=400_000), b"GET /used HTTP/1.1"
+    table.add(BLOCK, {})
+    table.add_read(BLOCK, used, None)
+    for number in range(2000):
+        table.find(BLOCK)
+        known = table.find(BLOCK) or table.add(BLOCK, {})
+        assert used in known.reads or table.find_older(BLOCK, used)[0]
+        table.add_read(BLOCK, b"GET /%d HTTP/1.1" % number, None)
+        assert sum(len(each.reads) for blocks in (table._young, table._old) for each in blocks.values()) < 300
+    table.clear()
+    assert table.find(BLOCK) is None
+    assert not table.find_older(BLOCK, used)[0]
+
+
+@pytest.mark.parametrize(
+    "target, rule, fields",
+    [
+        ("/111?ids=1,2", Rule(), {}),
+        ("/111?callback=app.got", Rule(), {}),
+        ("/111?callback=1", Rule(), {}),
+        ("/111?method=delete", Rule(), {}),
+        ("/111?access_token=OTHER", Rule(), {}),
+        ("/111?appsecret_proof=a&appsecret_time=1", Rule(), {}),
+        ("/111?fields=name", Rule(merge=True), {}),
+        ("/111", Rule(), {"cache-control": "max-age=3"}),
+        ("/111", Rule(), {"cache-control": "no-cache"}),
+        ("/111", Rule(), {"range": "bytes=0-1"}),
+    ],
+)
+def test_what_needs_more_than_a_plain_answer_is_not_prepared(target: str, rule: Rule, fields: dict[str, str]) -> None:
+    """It goes the usual way."""
+    assert prepare(target, rule, **fields) is None
+    assert prepare() is not None

@@ -1,0 +1,281 @@
+"""Two ways through the sidecar, by the bytes of a head and by the handler: nobody can tell which one answered.
+
+The same drawn requests go to two sidecars in front of two equal Graphs. One gets heads as programs write them; to the
+other each head has a field without the space before its value, so that no head is known by its bytes there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from proxy import emulator
+from proxy.app import components
+from proxy.app import sidecar as app_sidecar
+from proxy.settings import Settings
+from proxy.shell.observe.log_writer import LOG
+from proxy.shell.observe.stats import stats
+from tests.conftest import EFFORT
+from tests.journeys.conftest import MakeScene
+from tests.wires import Message, calling
+
+NOW = 1_790_000_000.0
+HOST = "sidecar.test:8080"
+UNUSUAL = "X-Way:usual"
+
+RULES = [
+    {"path": "/1*", "fresh_s": 60},
+    {"path": "/2*", "fresh_s": 5, "stale_if_error_s": 30},
+    {"path": "/3*", "fresh_s": 60, "cache": False},
+    {"path": "/4*", "fresh_s": 60, "merge": True},
+    {"path": "/5*", "fresh_s": 60, "batch": False},
+    {"path": "/act_*", "fresh_s": 60, "stretch_s": 600},
+]
+
+PATHS = [
+    "/v25.0/111?fields=name",
+    "/v25.0/111?fields=id%2Cname",
+    "/v25.0/111",
+    "/v25.0/222?fields=name",
+    "/v25.0/333?fields=name",
+    "/v25.0/444?fields=name",
+    "/v25.0/555?fields=name",
+    "/v25.0/act_111/campaigns?limit=2",
+    "/v25.0/act_111/insights?date_preset=today",
+    "/v25.0/me?fields=name",
+    "/v25.0/666?fields=name",
+    "/v25.0/?ids=111,112&fields=name",
+    "/v25.0/111?fields=name&callback=app.got",
+    "/v25.0/111?callback=1",
+    "/v25.0/111?fields={name}",
+    "/v25.0/111/picture",
+    "/v25.0//111",
+    "/",
+]
+
+FIELDS: list[tuple[str, ...]] = [
+    (),
+    ("Accept: */*", "User-Agent: python-requests/2.31", "Connection: keep-alive"),
+    ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Request-Id: 7"),
+    ("If-None-Match: *",),
+    ("Cache-Control: no-cache",),
+    ("Cache-Control: max-age=3",),
+    ("Cache-Control: only-if-cached",),
+    ("Accept-Language: de",),
+    ("Priority: u=6",),
+    ("Range: bytes=0-3",),
+    ("Accept: text/event-stream",),
+    ("Expect: 100-continue",),
+    ("Connection: close",),
+    ("Host: other.test",),
+    ("Content-Length: 0",),
+    ("X-Odd:  two spaces",),
+    ("Transfer-Encoding: identity",),
+]
+
+READS = st.tuples(
+    st.just("read"),
+    st.sampled_from(["GET", "GET", "GET", "HEAD"]),
+    st.sampled_from(PATHS),
+    st.sampled_from(["ann", "ben", ""]),
+    st.sampled_from(FIELDS),
+)
+AGAIN = st.tuples(
+    st.just("read"),
+    st.just("GET"),
+    st.sampled_from([PATHS[0], PATHS[3], PATHS[7], PATHS[10]]),
+    st.sampled_from(["ann", "ann", "ben"]),
+    st.sampled_from(FIELDS[:4]),
+)
+CHANGES = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 2.0, 6.0, 61.0])),
+    st.tuples(st.just("write"), st.sampled_from(["111", "222", "act_111"]), st.sampled_from(["ann", "ben"])),
+    st.tuples(
+        st.just("purge"), st.sampled_from(['{"id": "111"}', '{"path": "/2*"}', '{"all": true}', '{"path": "/act_*"}'])
+    ),
+    st.tuples(st.just("trouble"), st.sampled_from(["refused", "throttled", "null", "error", "unavailable", "cut"])),
+)
+_KINDS = "aaaaaaarrrc"
+"""How often a known read is repeated, any is made, and something changes."""
+
+
+def _step(drawn: tuple[str, int, Any, Any, Any]) -> list[tuple[Any, ...]]:
+    kind, times, again, read, change = drawn
+    return {"a": [again] * times, "r": [read], "c": [change]}[kind]
+
+
+STEPS = st.tuples(st.sampled_from(_KINDS), st.integers(1, 4), AGAIN, READS, CHANGES).map(_step)
+SCRIPTS = st.lists(STEPS, min_size=5, max_size=15).map(lambda steps: [each for step in steps for each in step])
+
+
+class Lines(logging.Handler):
+    """What the log says of replies."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__()
+        self.told: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        self.told.append(record.told)  # type: ignore[attr-defined]
+
+
+@dataclass
+class Side:
+    """A Graph, the sidecar in front of it, and one who asks."""
+
+    graph: emulator.Running
+    front: app_sidecar.Sidecar
+    extra: tuple[str, ...]
+    heard: list[Any] = field(default_factory=list)
+
+    async def do(self, step: tuple[Any, ...], names: str) -> Any:
+        """Do *step*, the tokens being those of *names*."""
+        match step:
+            case "read", method, path, who, fields:
+                return await self.say(method, path, f"{who}{names}" if who else "", fields)
+            case "write", node, who:
+                return await self.say("POST", f"/v25.0/{node}", f"{who}{names}", ("Content-Length: 0",))
+            case "purge", order:
+                length = f"Content-Length: {len(order)}"
+                return await self.say("POST", "/purge", "", (length,), body=order, url=self.front.admin_url)
+            case "trouble", kind:
+                self.graph.faults.add({"kind": kind, "count": 1})
+        return None
+
+    async def say(
+        self, method: str, path: str, token: str, fields: tuple[str, ...], *, body: str = "", url: str = ""
+    ) -> Any:
+        """What comes back, without what belongs to one exchange."""
+        who = (f"Authorization: Bearer {token}",) if token else ()
+        host = () if any(each.startswith("Host:") for each in fields) else (f"Host: {HOST}",)
+        if url:
+            host = (f"Host: {url.removeprefix('http://')}",)
+        lines = (f"{method} {path} HTTP/1.1", *host, *who, *fields, *(() if url else self.extra))
+        async with calling(url or self.front.url) as wire:
+            await wire.send("\r\n".join([*lines, "", body]))
+            found = await wire.message(bodyless=method == "HEAD")
+            if found.start.startswith("HTTP/1.1 100"):
+                found = await wire.message(bodyless=method == "HEAD")
+        return found.start, self._fields(found), found.body.replace(self.graph.url.encode(), b"http://graph")
+
+    def _fields(self, found: Message) -> list[tuple[str, str]]:
+        hidden = {"date", "server-timing"}
+        return [(name, value) for name, value in found.fields.items() if name.lower() not in hidden]
+
+
+@dataclass
+class Worlds:
+    """Both sides, one time of day, and the loop that they live on."""
+
+    runner: asyncio.Runner
+    sides: list[Side]
+    lines: Lines
+    now: list[float]
+    plays: int = 0
+
+    def play(self, script: list[tuple[Any, ...]]) -> None:
+        """Play *script* on both sides, and compare."""
+        self.plays += 1
+        self.runner.run(self._play(script, f"-{self.plays}"))
+
+    async def _play(self, script: list[tuple[Any, ...]], names: str) -> None:
+        self.now[0] += 10_000
+        for side in self.sides:
+            side.graph.faults.clear()
+        for at, step in enumerate(script):
+            self.now[0] += 0.25
+            if step[0] == "wait":
+                self.now[0] += step[1]
+                continue
+            fast, usual = [await self._tell(side, step, names) for side in self.sides]
+            assert fast == usual, f"step {at}: {step}"
+        fast, usual = [self._sums(side) for side in self.sides]
+        assert fast == usual
+
+    async def _tell(self, side: Side, step: tuple[Any, ...], names: str) -> Any:
+        self.lines.told.clear()
+        answer = await side.do(step, names)
+        return answer, [_lasting(line) for line in self.lines.told]
+
+    def _sums(self, side: Side) -> Any:
+        told = stats(side.front.telemetry)
+        kept = ("replies", "calls", "calls_avoided", "bytes_avoided", "by_route", "by_app", "by_account", "open")
+        return {name: told[name] for name in kept if name in told}, len(side.graph.ledger.slots)
+
+
+def _lasting(line: Any) -> dict[str, Any]:
+    """What a line of the log says besides times, keyed hashes and names of batches, which are each side's own."""
+    own = {"total_ms", "window_ms", "upstream_ms", "batch", "key", "app", "body", "rest", "proof", "host"}
+    return {name: getattr(line, name) for name in line.__struct_fields__ if name not in own}
+
+
+@asynccontextmanager
+async def _sides(folder: Path, now: list[float]) -> AsyncIterator[list[Side]]:
+    async with AsyncExitStack() as stack:
+        sides: list[Side] = []
+        for extra in ((), (UNUSUAL,)):
+            config = emulator.Config()
+            graph = await stack.enter_async_context(emulator.running(config, clock=lambda: now[0]))
+            settings = Settings(
+                listen="127.0.0.1:0",  # type: ignore[arg-type]
+                admin="127.0.0.1:0",  # type: ignore[arg-type]
+                upstream={"origin": graph.url},  # type: ignore[arg-type]
+                cache={"dir": folder / f"cache{len(sides)}", "key_file": "ephemeral", "disk_mb": 0},  # type: ignore[arg-type]
+                listener={"lag_s": 0},  # type: ignore[arg-type]
+                rules=RULES,  # type: ignore[arg-type]
+            )
+            clocks = components.Clocks(now=lambda: now[0])
+            front = await stack.enter_async_context(app_sidecar.sidecar(settings, clocks))
+            sides.append(Side(graph, front, extra))
+        yield sides
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """Both sides, for all plays: each has tokens of its own."""
+    logger, lines, now = logging.getLogger(LOG), Lines(), [NOW]
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(lines)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opened = _sides(tmp_path_factory.mktemp("worlds"), now)
+        sides = runner.run(opened.__aenter__())
+        yield Worlds(runner, sides, lines, now)
+        runner.run(opened.__aexit__(None, None, None))
+    logger.removeHandler(lines)
+    logger.setLevel(level)
+
+
+@settings(max_examples=max(120, EFFORT.examples // 10), phases=[Phase.generate])
+@given(SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_read_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
+    """Status, header fields, body, the log's line and the ledger are those of the usual way."""
+    worlds.play(script)
+
+
+async def test_messages_behind_one_another_are_answered_in_their_order(scene: MakeScene) -> None:
+    """Whole heads in one piece, in several, and in pieces that end anywhere."""
+    here = await scene({"rules": [{"path": "/*", "fresh_s": 60}]})
+    paths = ["/v25.0/111?fields=id", "/v25.0/222?fields=id", "/v25.0/112?fields=id"]
+    for path in paths:
+        await here.say(path, token="ann")
+    messages = [f"GET {each} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n\r\n" for each in paths]
+    text, wanted = "".join(messages), ["111", "222", "112"]
+    for cuts in ((), (len(messages[0]),), (len(messages[0]) + len(messages[1]),), (len(text) - 9,), (3,)):
+        pieces = [text[start:end] for start, end in zip((0, *cuts), (*cuts, len(text)), strict=True)]
+        async with calling(here.front.url) as wire:
+            await wire.send(*pieces)
+            assert [json.loads((await wire.message()).body)["id"] for _ in paths] == wanted

@@ -1,0 +1,52 @@
+"""Answers of a fast path on a connection: bounded like all others while nobody takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from aiohttp import web
+
+from proxy.shell.http.listener import Listener
+from proxy.shell.http.protocol import Connection
+from proxy.shell.http.timeouts import Timeouts
+
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000
+ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Large:
+    """A fast path that answers everything with much."""
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """Answer."""
+        assert data == ASK
+        connection.answer(LARGE)
+        return True
+
+
+async def refuse(_message: web.BaseRequest) -> web.StreamResponse:
+    """No message comes as far as here."""
+    raise AssertionError
+
+
+async def test_an_answer_that_is_not_taken_counts_as_waiting_until_it_is() -> None:
+    """It is part of what listener.buffer_mb bounds; when it has been taken, or its caller has left, it is no more."""
+    loop, listener = asyncio.get_running_loop(), Listener(refuse, patience=Timeouts(), fast_path=Large())
+    server = await loop.create_server(listener, "127.0.0.1", 0)
+    outbox = listener._sweeper.outbox
+    for reads in (True, False):
+        with socket.socket() as caller:
+            caller.setblocking(False)
+            await loop.sock_connect(caller, server.sockets[0].getsockname())
+            await loop.sock_sendall(caller, ASK)
+            while not outbox.bytes:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+            assert outbox.bytes == len(LARGE)
+            left = len(LARGE) if reads else 0
+            while left:
+                left -= len(await loop.sock_recv(caller, 2**16))
+        while outbox.bytes:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+    server.close()
+    await listener.shutdown(0)
