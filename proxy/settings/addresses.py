@@ -1,4 +1,4 @@
-"""Where to listen, and how hosts, ports and addresses are written."""
+"""Addresses to listen on, and the syntax of hosts, ports and IP addresses."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody on another machine can reach it."""
+        """Whether only this machine can reach the address."""
         return self.host.lower() == "localhost" or (is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback)
 
     def __str__(self) -> str:
-        """As it is written: an IPv6 host in brackets."""
+        """The address as HOST:PORT, an IPv6 host in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_address(value: object) -> Address:
-    """HOST:PORT as an address."""
+    """Parse HOST:PORT."""
     if isinstance(value, Address):
         return value
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")

@@ -11,11 +11,11 @@ YEAR_S = 365 * 86400
 
 
 class Section(BaseModel, frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True):
-    """Settings that belong together. Strict: `slots = true` is a mistake, not a one."""
+    """A section of the settings. Strict: `slots = true` is an error, not 1."""
 
 
 def version() -> str:
-    """As it was installed; a checkout runs without one."""
+    """The installed version; a checkout may have none."""
     try:
         return metadata.version(NAME)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What is kept, where, how old it may be served, and the rules that say otherwise."""
+"""Settings of the cache, and the rules for some reads."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class CacheSettings(Section):
     @field_validator("key_file")
     @classmethod
     def _key_apart(cls, value: Path | str, info: ValidationInfo) -> Path | str:
-        """Whoever may copy or purge the entries has no business with the key."""
+        """Refuse a key inside the cache folder: whoever copies or purges entries must not get the key."""
         folder = info.data.get("dir")
         if folder and isinstance(value, Path) and real(value).is_relative_to(real(folder)):
             raise ValueError("must lie outside cache.dir")

@@ -1,4 +1,4 @@
-"""Who comes in: applications, programs that know nothing of us, and Meta."""
+"""Settings of the listeners: for applications, for transparent mode, for Meta's webhooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can be set."""
+"""The model of all settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings
 
 
 class Settings(Section):
-    """Everything that can be set; it looks at nothing outside, only the command line hands in file and environment."""
+    """All settings. The model reads neither file nor environment; the command line passes them in."""
 
     listen: Listen = Field(
         default=Address("127.0.0.1", 8080),
@@ -70,7 +70,7 @@ class Settings(Section):
     @field_validator("admin")
     @classmethod
     def _admin_apart(cls, value: Address, info: ValidationInfo) -> Address:
-        """Every path of the first listener belongs to Graph, so ours need another."""
+        """Refuse one address for both listeners: every path of `listen` belongs to Graph."""
         if value.port and value == info.data.get("listen"):
             raise ValueError("must differ from listen")
         return value
@@ -78,7 +78,7 @@ class Settings(Section):
     @field_validator("intercept", mode="before")
     @classmethod
     def _authority_without_home(cls, value: object, info: ValidationInfo) -> object:
-        """A user without a home has the authority beside the key, unless it is named."""
+        """Put the certificate authority beside the key, if the user has no home and names no folder."""
         key = info.data["cache"].key_file if "cache" in info.data else None
         if isinstance(value, dict) and "ca_dir" not in value and isinstance(key, Path) and not has_home():
             return {**value, "ca_dir": key.parent / "ca"}
@@ -87,7 +87,7 @@ class Settings(Section):
     @field_validator("shared")
     @classmethod
     def _one_key(cls, value: SharedSettings, info: ValidationInfo) -> SharedSettings:
-        """A secret that lives as long as one process is shared with nobody."""
+        """Refuse an ephemeral key with a shared store: replicas need one key."""
         cache = info.data.get("cache")
         if value.url and isinstance(cache, CacheSettings) and cache.key_file == "ephemeral":
             raise ValueError("url needs a cache.key_file that all replicas have, not an ephemeral one")
@@ -96,7 +96,7 @@ class Settings(Section):
     @field_validator("intercept")
     @classmethod
     def _intercept_apart(cls, value: InterceptSettings, info: ValidationInfo) -> InterceptSettings:
-        """What begins with TLS cannot share a port with what does not."""
+        """Refuse an address that another listener has: this one expects TLS."""
         others = (info.data.get("listen"), info.data.get("admin"))
         if isinstance(value.listen, Address) and value.listen.port and value.listen in others:
             raise ValueError("listen must differ from the listen and admin of the whole")

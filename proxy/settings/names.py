@@ -35,7 +35,7 @@ RELOADABLE = frozenset(
         "rules",
     }
 )
-"""Settings, and whole sections, that a reload changes while the sidecar runs; the others wait for its next start."""
+"""Settings, and whole sections, that a reload changes while the sidecar runs; the others need a restart."""
 
 
 def is_live(name: str) -> bool:
@@ -53,7 +53,7 @@ def names(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, F
 
 
 def value_of(settings: Settings, name: str) -> object:
-    """What the setting *name* is in *settings*."""
+    """The value of the setting *name* in *settings*."""
     return reduce(getattr, name.split("."), settings)
 
 

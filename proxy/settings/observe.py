@@ -1,4 +1,4 @@
-"""What is told, and where."""
+"""Settings of the log, of comparisons and of traces."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LogSettings(Section):
 
 
 class CompareSettings(Section):
-    """Replies of the sidecar beside direct ones of Graph's, before a team relies on the sidecar."""
+    """Comparison of the sidecar's replies with Graph's direct replies: see docs/compare.md."""
 
     percent: float = Field(
         default=0,

@@ -1,4 +1,4 @@
-"""The store that replicas share: where it is, who may use it, and what holds while it is away."""
+"""Settings of the store that replicas share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Url = Annotated[str, AfterValidator(_url)]
 
 
 class SharedSettings(Section):
-    """A Valkey or Redis between replicas, so that they behave as one: see docs/fleet.md."""
+    """A Valkey or Redis that makes several replicas behave as one: see docs/fleet.md."""
 
     url: Url = Field(
         default="",
@@ -45,7 +45,7 @@ class SharedSettings(Section):
     )
     alone: Literal["revalidate", "fresh"] = Field(
         default="revalidate",
-        description="what holds while the store is away: revalidate calls nothing fresh, fresh goes by the clock",
+        description="while the store is away: revalidate lets no entry be fresh, fresh goes by the clock",
     )
     entry_kb: int = Field(
         default=256,

@@ -40,20 +40,20 @@ KeyFile = Annotated[Path | Literal["ephemeral"], BeforeValidator(_key_file)]
 
 
 def user_folder(find: Callable[[str], Path]) -> Path:
-    """This user's folder of ours, where *find* looks for it."""
+    """The sidecar's folder of this user, as *find* returns it."""
     try:
         return find(NAME)
     except RuntimeError:
-        return Path("~") / NAME  # which `_path` refuses with a line of its own, unless another is set
+        return Path("~") / NAME  # `_path` refuses this with its own message, unless a path is set
 
 
 def has_home() -> bool:
-    """Whether this user has a folder for what programs keep."""
+    """Whether this user has a folder for the state of programs."""
     return user_folder(platformdirs.user_state_path).is_absolute()
 
 
 def real(path: Path) -> Path:
-    """*path* past all links; unlike Path.resolve, realpath takes a loop of them calmly."""
+    """*path* with all links resolved; unlike Path.resolve, realpath does not raise on a loop of links."""
     return Path(os.path.realpath(path))
 
 
@@ -70,7 +70,7 @@ def _origin(value: str) -> str:
         raise ValueError(shape) from None
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
     netloc = host if port is None else f"{host}:{port}"
-    # Whatever these four did not account for (a path, a query, a user, a space) is not an origin.
+    # Anything else in the URL (a path, a query, a user, a space) makes it no origin.
     if url.scheme not in {"http", "https"} or not is_host(host) or port == 0:
         raise ValueError(shape)
     if value.lower() not in {f"{url.scheme}://{netloc}", f"{url.scheme}://{netloc}/"}:
@@ -91,7 +91,7 @@ def _user_agent(value: str) -> str:
 
 
 def _server(value: str) -> str:
-    """An address of a machine: IP, or IP and port."""
+    """Check an address of a server: IP or IP:PORT."""
     host, colon, port = (
         value.rpartition(":") if re.fullmatch(r"\[.+\]:[0-9]+|[^:]+:[0-9]+", value) else (value, "", "0")
     )
@@ -141,14 +141,14 @@ def _tunnels(value: object) -> object:
 
 
 def _strings(value: object) -> object:
-    """A list, or text with commas, as the tuple that the model keeps."""
+    """A list, or text with commas, as a tuple."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return _items(value, "must be a list of strings")
 
 
 def tables(value: object) -> object:
-    """A list as the tuple that the model keeps; what is in it says for itself whether it is a table."""
+    """A list as a tuple; the model checks each item."""
     return _items(value, "must be a list of tables, each with a path")
 
 

@@ -1,4 +1,4 @@
-"""How Graph is asked: where, in what company, and how often."""
+"""Settings of calls to Graph: connections, batches, merging, quota, paging links."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ class BatchSettings(Section):
     )
     lanes: bool = Field(
         default=True,
-        description="whether slow and quick routes, as is learned from their calls, are kept in batches of their own",
+        description="whether slow and quick routes leave in batches of their own; the sidecar learns from calls "
+        "which is which",
     )
 
 

@@ -1,4 +1,4 @@
-"""Flags beat environment beats file beats the defaults of whoever packaged the sidecar beat those of the model."""
+"""Joins the sources: flags beat environment, file, defaults of a package and defaults of the model, in this order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from proxy.settings.load.sources import (
 
 
 class Loaded(NamedTuple):
-    """The settings, and for each where it came from."""
+    """The settings, and the origin of each."""
 
     settings: Settings
     origins: dict[str, str]

@@ -1,4 +1,4 @@
-"""A line for whatever is wrong: its name, the value unless it could be a credential, where it stands, what would do."""
+"""One line for each problem: name, value (unless it could be a credential), origin, and what is allowed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SettingsError(Exception):
     """The settings cannot be used; `problems` holds one line for each reason."""
 
     def __init__(self, problems: list[str]) -> None:
-        """Keep the lines; together they are the message."""
+        """Keep the lines; joined they are the message."""
         super().__init__("\n".join(problems))
         self.problems = problems
 
@@ -42,7 +42,7 @@ def describe(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
 
 
 def _written(location: Iterable[int | str]) -> str:
-    """A place in the tree as one writes it: `rules[0].path`."""
+    """A place in the tree as text: `rules[0].path`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
@@ -69,13 +69,13 @@ def _siblings(location: tuple[int | str, ...]) -> Iterable[str]:
 
 
 def printable(value: object) -> str:
-    """A value as it may be repeated: never one that could be a credential."""
+    """A value as text, or `(not shown)` if it could be a credential."""
     text = to_toml(value)
     return "(not shown)" if len(text) > _SHOWN or _SECRET.search(text) else text
 
 
 def unknown(name: str, origin: str, known: Iterable[str]) -> str:
-    """One line on a name that is no setting, with the nearest that is."""
+    """One line on a name that is no setting, with the nearest setting."""
     below = [other for other in known if re.match(rf"{re.escape(name)}(\.|__)", other)]
     if below:
         return f"{name} ({origin}): is a section of settings; give one of {', '.join(below)}"

@@ -70,7 +70,7 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Given(NamedTuple):
-    """A value as one place gives it, and what that place is called."""
+    """A value, and the name of the source that gives it."""
 
     value: Any
     origin: str
@@ -78,14 +78,14 @@ class Given(NamedTuple):
 
 @dataclass
 class Place:
-    """Somewhere settings come from: what it gives, by name, and what in it is no setting."""
+    """A source of settings: its values by name, and its problems."""
 
     given: dict[str, Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 def from_flags(flags: Iterable[tuple[str, str]]) -> Place:
-    """What the command line gives, as pairs of flag and text; the last of a name wins."""
+    """Values from the command line, as pairs of flag and text; the last pair of a name wins."""
     place = Place()
     for flag, text in flags:
         name, equals, value = (SHORT_FLAGS[flag], "=", text) if flag in SHORT_FLAGS else text.partition("=")
@@ -100,7 +100,7 @@ def from_flags(flags: Iterable[tuple[str, str]]) -> Place:
 
 
 def from_environment(environ: Mapping[str, str]) -> Place:
-    """What the variables that begin with our name give."""
+    """Values from the environment variables that begin with GRAPH_SIDECAR_."""
     place = Place()
     variables = {variable(name): name for name in names()}
     for key, text in environ.items():
@@ -124,13 +124,13 @@ def _is_service(key: str, text: str) -> bool:
 
 
 def from_named_file(environ: Mapping[str, str], named_by: str) -> Place:
-    """What the TOML file gives that the variable *named_by* names."""
+    """Values from the TOML file that the variable *named_by* names."""
     name = environ.get(named_by)
     return from_file(Path(name).expanduser(), named_by) if name else Place()
 
 
 def from_file(path: Path, named_by: str = "--config") -> Place:
-    """What the TOML file at *path* gives, of which *named_by* told."""
+    """Values from the TOML file at *path*, which *named_by* named."""
     place = Place()
     try:
         table = tomllib.loads(path.read_bytes().decode())

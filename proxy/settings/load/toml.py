@@ -1,4 +1,4 @@
-"""Values, and what a setting takes, as they are written."""
+"""Values as TOML, and what a setting takes, in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.settings import Address
 
 
 def to_toml(value: object) -> str:
-    """A value as TOML writes it."""
+    """A value as TOML."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -32,7 +32,7 @@ def to_toml(value: object) -> str:
 
 
 def meaning(info: FieldInfo) -> str:
-    """What a setting is for, and what it takes where that is bounded."""
+    """The description of a setting, with its bounds."""
     takes = allowed(info)
     return (
         f"{info.description} ({takes})"
