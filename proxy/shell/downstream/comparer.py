@@ -46,9 +46,8 @@ AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
 class Comparer(Protocol):
     """Who is shown each reply to a plain read."""
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the next read is to be shown: what answers reads without the handler leaves this one to it."""
+    def wants(self) -> bool:
+        """Whether a read that need not pass the handler shall do so, to be shown: asked once for each such read."""
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         """Look at *reply*, which the caller of *read* gets: *head* asked for it of *host*."""
@@ -66,25 +65,23 @@ class DirectComparer:
     steady: Callable[[], float]
     percent: float = 0.0
     _dice: random.Random = field(default_factory=random.Random)
-    _is_due: bool = False
+    _is_wanted: bool = False
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def replace(self, percent: float) -> None:
         """Compare *percent* of the reads from now on."""
         self.percent = percent
-        self._is_due = self._drawn()
+        self._is_wanted = False
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the next read is to be compared."""
-        return self._is_due
+    def wants(self) -> bool:
+        """Draw for a read that a shorter way could answer; True: it shall go the way on which it is offered."""
+        self._is_wanted = self._is_wanted or self._drawn()
+        return self._is_wanted
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         """Begin to compare *reply* if it was drawn, and nothing speaks against one more call."""
-        if not self.percent:
-            return
-        is_due, self._is_due = self._is_due, self._drawn()
-        if not is_due:
+        is_wanted, self._is_wanted = self._is_wanted or self._drawn(), False
+        if not is_wanted:
             return
         try:
             self._begin(head, host, read, reply)
@@ -107,7 +104,7 @@ class DirectComparer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _drawn(self) -> bool:
-        return self._dice.random() * 100 < self.percent
+        return bool(self.percent) and self._dice.random() * 100 < self.percent
 
     def _obstacle(self, head: Head, read: Read, reply: Reply) -> str:
         """Why *reply* is not compared, in a word; "" if it is."""
