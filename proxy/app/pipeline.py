@@ -14,7 +14,7 @@ from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.client_batch import ClientBatches
-from proxy.shell.downstream.comparer import DirectComparer
+from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.read import ReadHandler
@@ -94,7 +94,7 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     server.comparer = comparer = await _comparer(ground, ends.way, server.byway, lifetimes)
     comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
-    fast_path = _fast_path(ground, server, inside, lambda: comparer.percent > 0)
+    fast_path = _fast_path(ground, server, inside, comparer)
     flights.append(fast_path.forget)
     _tell(ground, layers, inside)
     shedder = Shedder(settings.listener.lag_s, ground.telemetry)
@@ -232,13 +232,11 @@ def _server(
     )
 
 
-def _fast_path(
-    ground: Components, server: DownstreamHandler, inside: InFlight, compares: Callable[[], bool]
-) -> FastPath:
+def _fast_path(ground: Components, server: DownstreamHandler, inside: InFlight, comparer: Comparer) -> FastPath:
     """What answers plain reads from memory, before a message is parsed.
 
-    While replies are compared or traced, each goes the usual way; so does each of a replica that shares, where others
-    may know of newer entries.
+    While replies are traced, each goes the usual way; so does each that is compared, and each of a replica that shares,
+    where others may know of newer entries.
     """
     telemetry, is_alone = ground.telemetry, ground.shared is None
     return FastPath(
@@ -250,7 +248,8 @@ def _fast_path(
         subscriptions=ground.subscriptions,
         limiter=ground.limiter,
         telemetry=telemetry,
-        is_open=lambda: is_alone and not inside.leaving and telemetry.tracer is None and not compares(),
+        is_open=lambda: is_alone and not inside.leaving and telemetry.tracer is None,
+        is_compared=comparer.wants,
         now=ground.clocks.now,
         steady=ground.steady,
         clock=ground.clocks.monotonic,

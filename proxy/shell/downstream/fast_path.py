@@ -54,6 +54,7 @@ class FastPath:
     limiter: Limiter
     telemetry: Counters
     is_open: Callable[[], bool]  # whether reads may be answered here now
+    is_compared: Callable[[], bool]  # whether the next read goes the usual way, to be compared with a direct one
     now: Callable[[], float]  # epoch seconds
     steady: Callable[[], float]  # epoch seconds that are never set back
     clock: Callable[[], float]  # monotonic seconds
@@ -91,6 +92,8 @@ class FastPath:
                 return False
         age_s = now - held.asked_at
         if not 0 <= age_s < reply.life or self._is_changed(read, held.asked_at):
+            return False
+        if self.is_compared():
             return False
         steady = self.steady()
         self.limiter.on_delivered_reply(read.subject, _GOOD, steady)
