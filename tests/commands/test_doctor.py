@@ -244,12 +244,16 @@ async def test_a_proxy_in_between_is_named(doctor: Doctor) -> None:
     assert done.returncode == 1
 
 
-async def test_no_way_to_graph(doctor: Doctor, unused_tcp_port: int) -> None:
-    """A port that nobody listens on, and a name that nobody knows."""
+async def test_no_way_to_graph(doctor: Doctor, unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that nobody listens on, and a name that nobody knows; a proxy that other programs use is named."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://somebody:secret@127.0.0.1:3128")
     done = await doctor(f"http://127.0.0.1:{unused_tcp_port}")
     assert done.stderr.startswith("graph-sidecar: no connection to Graph")
     done = await doctor("https://graph.invalid")
-    assert done.stderr.startswith("graph-sidecar: the name cannot be resolved")
+    assert done.stderr == (
+        "graph-sidecar: the name cannot be resolved; HTTPS_PROXY is set here, and the sidecar uses no proxy\n"
+    )
+    assert "somebody" not in done.stdout
     assert done.returncode == 1
 
 

@@ -86,6 +86,20 @@ def test_no_hit_is_lost_where_routes_lose_their_labels() -> None:
     assert {route for _, route, _ in counters.replies} >= {"other"}
 
 
+def test_no_comparison_is_lost_where_routes_lose_their_labels() -> None:
+    """Each is on the line of a route that has a label, or on that of the others."""
+    counters, prepared, given = _counters(), dict[str, PreparedHit](), 0
+    for turn in range(6):
+        for path in PATHS[:: 1 if turn % 2 else -1][: 20 * (turn + 1)]:
+            _give(counters, path, turn, prepared)
+            counters.compared_with_graph(path, ("json",) if turn else ())
+            given += 1
+    found = stats(counters)["compare"]
+    assert (found["reads"], found["same"] + found["json"]) == (given, given)
+    counters.settle()
+    assert {route for route, _ in counters.compared} <= set(counters.ledger.routes)
+
+
 def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedHit]) -> None:
     request = Request("graph.test", "v25.0", path, "fields=id", "", CREDENTIAL)
     reply = Reply(200, (("ETag", '"a"'),), b'{"id":"1"}', Mode.REUSED, ttl=9.0, age=float(at))

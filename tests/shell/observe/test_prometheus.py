@@ -65,6 +65,8 @@ def telemetry() -> Counters:
     made.replied(request, fresh, other, 0.001, fresh)
     made.asked_again(1, "slot")
     made.pushed("heard", 2)
+    made.compared_with_graph("/1", ("json", "headers"))
+    made.not_compared["limit"] += 1
     made.paced(1.5, "app")
     made.stopped("account/ads_insights")
     made.lagged(0.002)
