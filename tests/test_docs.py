@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def test_no_room_is_named_that_is_gone(page: Path) -> None:
     """Where a page sends somebody into the code, there is that file or folder."""
     rooms = re.findall(r"`(?:proxy/)?((?:shell|core|app|cli|emulator)/[\w/]+)(?:\.py)?`", page.read_text())
     assert [room for room in rooms if not list((HOUSE / "proxy").glob(f"{room}*"))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_a_page_names_exist(page: Path) -> None:
+    """Where a page names a test, or a file or folder of tests, there is that."""
+    for path, _, name in re.findall(r"`(tests/[\w/.]+)(::(\w+))?`", page.read_text()):
+        assert (HOUSE / path).exists(), path
+        assert not name or re.search(rf"^(async )?def {name}\(", (HOUSE / path).read_text(), re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", ["security.md", "reliability.md"])
+def test_every_claim_names_what_shows_it(page: str) -> None:
+    """Each row of a table whose last column is a test, or a command, has a test or a command of make there."""
+    rows = (HOUSE / "docs" / page).read_text().split("\n")
+    heads = [at for at, row in enumerate(rows) if re.search(r"\| (test|command) \|$", row)]
+    claims = [row for at in heads for row in takewhile(lambda row: row.startswith("|"), rows[at + 2 :])]
+    assert len(claims) > 10
+    assert [row for row in claims if not re.search(r"\| (`tests/\S+|`\w*=?\d* ?make |the same \|$)", row)] == []
 
 
 def test_the_settings_pages_say_what_the_model_says() -> None:
