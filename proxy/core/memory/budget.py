@@ -1,4 +1,4 @@
-"""A budget of bytes for what messages of one kind hold in memory together, and a message's share of it."""
+"""A budget of bytes for all messages of one kind in memory, and the share of each message."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from types import TracebackType
 from typing import Self
 
 SMALL = 65_536
-"""Bytes that every share may have, whatever others hold: about what the buffers of its connection take anyway."""
+"""Bytes that every share may have, however full the budget is: about as much as a connection's buffers take anyway."""
 
 
 class Budget:
-    """So many bytes in all. A share grows only while as much again stays free; a small one grows always.
+    """A limit of bytes. A share may grow only while as much as its new size stays free; a small one always may.
 
-    One share may thus have half of the budget, each of two that grow together a third
-    (the dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
+    So one share can take half of the budget, and each of two growing shares a third
+    (dynamic thresholds of shared-memory switches: Choudhury and Hahne, 1998).
     """
 
     def __init__(self, limit: int) -> None:
@@ -27,31 +27,31 @@ class Budget:
         return self.limit // 2
 
     def share(self) -> Share:
-        """The share of one message, empty so far; leaving it gives its bytes back."""
+        """Returns an empty share for one message; leaving its context gives the bytes back."""
         return Share(self)
 
 
 class Share:
-    """What one message holds of a budget."""
+    """The bytes that one message takes from a budget."""
 
     __slots__ = ("_budget", "size")
 
     def __init__(self, budget: Budget) -> None:
-        """Hold nothing yet."""
+        """Start with no bytes."""
         self._budget = budget
         self.size = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Returns the share itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Give all back."""
+        """Give all bytes back."""
         self._budget.used -= self.size
         self.size = 0
 
     def grow(self, size: int) -> bool:
-        """Take *size* more bytes; False, and nothing taken, where that would leave too little for others."""
+        """Take *size* more bytes; returns False and takes nothing if that would leave too little for others."""
         wanted = self.size + size
         if wanted > max(SMALL, self._budget.limit - self._budget.used - size):
             return False

@@ -1,4 +1,4 @@
-"""JSON that others wrote: decoded, and weighed before it is, for a decoder keeps the whole process waiting."""
+"""Decodes JSON from outside, and checks beforehand that decoding will not hold up the whole process."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import msgspec
 
 MOST_VALUES = 100_000
-"""Commas and brackets of a JSON text that is parsed; a batch of 1,000 operations has about 5,000."""
+"""The most commas and brackets of a JSON text that is parsed; a batch of 1,000 operations has about 5,000."""
 
-_MARKS = (b",", b"[", b"{")
-_LONG = 2**18
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_VALUE_MARKS = (b",", b"[", b"{")
+_LONG_TEXT = 2**18
+_DIGITS_AS_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER = b"0" * 400
 
 
 def number(text: str) -> float:
-    """The float that *text* is. Raises ValueError for one that is too large.
+    """Returns *text* as a float. Raises ValueError if it is too large.
 
     msgspec itself takes 15 µs for each number with a large exponent, Python a tenth of a microsecond.
     """
@@ -31,12 +31,12 @@ _decode = msgspec.json.Decoder(float_hook=number).decode
 
 
 def decode(text: bytes | str) -> Any:
-    """The value that *text* is. Raises what `errors.UNREADABLE` lists, and UnicodeEncodeError."""
+    """Returns the value of the JSON in *text*. Raises what `errors.UNREADABLE` lists, and UnicodeEncodeError."""
     return _decode(text)
 
 
 def is_heavy(raw: bytes) -> bool:
-    """Whether parsing *raw* would keep other callers waiting: it holds many values, or numbers of many digits."""
-    if sum(map(raw.count, _MARKS)) > MOST_VALUES:
+    """Returns whether parsing *raw* would keep other callers waiting: very many values, or numbers of many digits."""
+    if sum(map(raw.count, _VALUE_MARKS)) > MOST_VALUES:
         return True
-    return len(raw) > _LONG and _LONG_NUMBER in raw.translate(_DIGITS)
+    return len(raw) > _LONG_TEXT and _LONG_NUMBER in raw.translate(_DIGITS_AS_ZERO)

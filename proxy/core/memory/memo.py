@@ -1,6 +1,6 @@
-"""What is remembered, bounded in bytes: what functions said (`Memo`), what is known of keys (`Recent`).
+"""Caches bounded in bytes: results of functions (`Memo`), and values by key (`Recent`).
 
-Whoever asks chooses how long the names are that things are remembered by, so their number alone bounds nothing.
+Callers choose how long the keys are, so a bound on their number would not bound the memory.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MEMO_BYTES = 2**20
-"""What one function's memory takes at most, where nothing else is said; there are about two dozen."""
+"""The default limit in bytes of one cache; there are about two dozen."""
 
 _LARGEST = 32
-"""The part of a memory that one entry may take, as 1/n: a larger one is not kept, for it would displace too many."""
+"""An entry larger than the limit divided by this is not kept, for it would displace too many others."""
 
 _PLACE = 200
-"""Bytes of an entry's place in its table, and of the pair that holds it."""
+"""The bytes that a dict needs for one entry, with the tuple around its value."""
 
 _LONGEST = 200
-"""Characters of a name that is kept as it is."""
+"""The most characters of a name that `short` leaves as it is."""
 
 
 def short(name: str) -> str:
-    """*name*, or what stands for a long one: its beginning and a digest of all of it."""
+    """Returns *name*; for a long one its beginning and a digest of the whole."""
     if len(name) <= _LONGEST:
         return name
     return f"{name[:40]}…{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=20).hexdigest()}"
@@ -44,7 +44,7 @@ _ROWS = frozenset({tuple, list, set, frozenset})
 
 
 def weight(value: object) -> int:
-    """The bytes that *value* takes, all that it refers to included; what is shared counts each time."""
+    """Returns the bytes of *value* and of everything that it refers to; shared parts count each time."""
     size, waiting = 0, [value]
     while waiting:
         each = waiting.pop()
@@ -64,7 +64,7 @@ def _inside(value: object) -> Iterable[object]:
             return value
         case msgspec.Struct():
             return [getattr(value, name) for name in value.__struct_fields__]
-        case _ if type(value).__eq__ is object.__eq__:  # somebody's own thing, and not a value
+        case _ if type(value).__eq__ is object.__eq__:  # an object with an identity, not a value
             return ()
         case _:
             slots = [getattr(value, name, None) for name in getattr(type(value), "__slots__", ())]
@@ -72,14 +72,14 @@ def _inside(value: object) -> Iterable[object]:
 
 
 class Memo(Generic[P, T]):
-    """A function that remembers what it said of arguments of late, in no more than *limit* bytes.
+    """A function that remembers its recent results, in no more than *limit* bytes.
 
-    Two generations: what was asked for since the younger began, and before. A hit is one look into a dict. What is
-    asked for again while it is old becomes young; when the young fill half of the bytes, the old are forgotten.
+    There are two generations of results. A hit in the younger one is a single dict lookup. A result that is used while
+    it is in the older one moves to the younger; when the younger fills half of the bytes, the older is dropped.
     """
 
     def __init__(self, function: Callable[P, T], limit: int = MEMO_BYTES) -> None:
-        """Remember of *function*, whose arguments are given by position and can be hashed."""
+        """Remember results of *function*, whose arguments are hashable and given by position."""
         self._function = function
         self._limit = limit
         self._young: dict[tuple[Any, ...], tuple[T, int]] = {}
@@ -87,17 +87,17 @@ class Memo(Generic[P, T]):
         self._bytes = 0
 
     def __call__(self, *args: P.args, **named: P.kwargs) -> T:
-        """What the function says."""
+        """Returns the function's result."""
         found = self._young.get(args)
         return found[0] if found is not None else self._find(args, named)
 
     def __len__(self) -> int:
-        """How many answers are remembered."""
+        """Returns how many results are remembered."""
         return len(self._young.keys() | self._old.keys())
 
     @property
     def bytes(self) -> int:
-        """What the memory takes, at most."""
+        """The most bytes that the remembered results take."""
         return self._bytes + sum(size for _, size in self._old.values())
 
     def clear(self) -> None:
@@ -120,48 +120,48 @@ class Memo(Generic[P, T]):
 
 
 def memo(limit: int = MEMO_BYTES) -> Callable[[Callable[P, T]], Memo[P, T]]:
-    """A decorator: the function becomes a Memo of *limit* bytes."""
+    """Returns a decorator that makes a function a Memo of *limit* bytes."""
     return lambda function: Memo(function, limit)
 
 
 class Recent(Generic[K, V]):
-    """Values by key, in the order of their last use: no more than so many *places*, and no more than *limit* bytes."""
+    """Values by key, least recently used first: at most *places* of them, in no more than *limit* bytes."""
 
     def __init__(self, places: int, limit: int = MEMO_BYTES) -> None:
-        """Hold nothing yet."""
+        """Start empty."""
         self._places = places
         self._limit = limit
         self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
-        """How many are held."""
+        """Returns how many values there are."""
         return len(self._values)
 
     def __contains__(self, key: object) -> bool:
-        """Whether there is a value for *key*."""
+        """Returns whether there is a value for *key*."""
         return key in self._values
 
     def get(self, key: K) -> V | None:
-        """The value of *key*, its age as it was."""
+        """Returns the value of *key*, without counting that as a use."""
         found = self._values.get(key)
         return None if found is None else found[0]
 
     def use(self, key: K) -> V | None:
-        """The value of *key*, which is the newest from now on."""
+        """Returns the value of *key*, and counts that as a use."""
         if (found := self._values.get(key)) is None:
             return None
         self._values.move_to_end(key)
         return found[0]
 
     def items(self) -> Iterator[tuple[K, V]]:
-        """All, the least recently used first."""
+        """Returns all keys and values, least recently used first."""
         return ((key, value) for key, (value, _) in self._values.items())
 
     def put(self, key: K, value: V, size: int | None = None) -> list[tuple[K, V]]:
-        """Hold *value*, of *size* bytes if that is known, as the newest; what has to leave for it.
+        """Add *value*, of *size* bytes if that is known; returns the entries that were dropped for it.
 
-        One that is too large for the whole leaves at once.
+        A value that is too large for the cache is itself returned and not kept.
         """
         self.pop(key)
         size = _PLACE + weight(key) + (weight(value) if size is None else size)
@@ -177,12 +177,12 @@ class Recent(Generic[K, V]):
         return left
 
     def change(self, function: Callable[[V], V]) -> None:
-        """Put what *function* makes of each value in its place; it takes as many bytes."""
+        """Replace each value by what *function* makes of it, which must take as many bytes."""
         for key, (value, size) in self._values.items():
             self._values[key] = function(value), size
 
     def pop(self, key: K) -> V | None:
-        """Forget *key*; the value that it had."""
+        """Remove *key*; returns its value, None without one."""
         found = self._values.pop(key, None)
         if found is None:
             return None

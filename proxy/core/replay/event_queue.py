@@ -10,29 +10,29 @@ from itertools import count
 from proxy.core.model import Reply
 
 TURN_S = 0.002
-"""Reads that come in within so many seconds leave together, as those of one turn of the event loop do.
+"""Seconds within which simulated reads leave together, like reads of one turn of the event loop.
 
-Each is still answered as soon as it was, so none waits longer than half of what it took.
+A read waits at most half of the time that it took in the log.
 """
 
 Done = Callable[[Reply], None]
 
 
 class EventQueue:
-    """What happens when, in the time of the log."""
+    """Events in the time of the log, in their order."""
 
     def __init__(self) -> None:
-        """Nothing is to happen."""
+        """Start without events."""
         self.now = 0.0
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
         self._number = count()
 
     def at(self, when: float, do: Callable[[], None]) -> None:
-        """Do so then, or now if that is past."""
+        """Schedule *do* at *when*, or now if that is past."""
         heapq.heappush(self._planned, (max(when, self.now), next(self._number), do))
 
     def until(self, when: float) -> None:
-        """Let everything happen that is due by then."""
+        """Run every event that is due up to *when*."""
         while self._planned and self._planned[0][0] <= when:
             self.now, _, do = heapq.heappop(self._planned)
             do()

@@ -1,8 +1,8 @@
-"""Yesterday's traffic by other settings: what it would have cost, and how old its replies would have been.
+"""Replays recorded traffic under other settings: what it would have cost, and how old its replies would have been.
 
-The recorded lines (`telling.Told`) hold ids, fingerprints and hashes alone, so nothing here knows a token or a body.
-What comes of a read is decided by the functions that serve (`rehearsing`), what Graph says is what it said
-(`supposing`), and what is counted is counted in two ledgers: as it was, and as it would have been.
+The log entries (`access_log.AccessLogEntry`) hold ids, fingerprints and hashes alone, so no token and no body is known
+here. The `simulator` decides with the same functions as the running sidecar, `counterfactual` answers in Graph's place,
+and two ledgers count: the calls as they were, and as they would have been.
 """
 
 from __future__ import annotations
@@ -33,37 +33,37 @@ from proxy.core.routing.query import join_pairs
 from proxy.core.routing.rules import RuleBook
 
 LONGEST_S = 120.0
-"""Lines are written when their replies are: for so many seconds an earlier read may still come up."""
+"""Seconds for which an earlier read may still follow: a line is written when its reply is."""
 
 _KEYS = Keys(bytes(32))
-"""The log's hashes are keyed already."""
+"""Keys without a secret: the hashes in the log are keyed already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A line of the log and when it was written, epoch seconds: the time of the answer."""
+    """A line of the log and the time of its answer, in epoch seconds."""
 
-    answered: float
-    told: AccessLogEntry
+    answered_at: float
+    logged: AccessLogEntry
 
     @property
-    def asked(self) -> float:
-        """When the message came in."""
-        return self.answered - self.told.total_ms / 1000
+    def asked_at(self) -> float:
+        """When the request came in, in epoch seconds."""
+        return self.answered_at - self.logged.total_ms / 1000
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one route, or everything, comes to besides its calls."""
+    """The counts of one route, or of all, besides calls."""
 
     reads: int = 0
-    throttled_then: int = 0  # replies that were a throttle
+    throttled_then: int = 0  # recorded replies that were a throttle
     throttled: int = 0
-    outdated: int = 0  # replies that Graph is known to have said otherwise by then
+    outdated: int = 0  # replies that were older than Graph's known answer at that time
     oldest_s: float = 0.0
 
     def add(self, other: Tally) -> None:
-        """Take *other* in."""
+        """Add the counts of *other*."""
         self.reads += other.reads
         self.throttled_then += other.throttled_then
         self.throttled += other.throttled
@@ -73,21 +73,21 @@ class Tally:
 
 @dataclass(slots=True)
 class Coverage:
-    """How much of the log could be played."""
+    """How much of the log could be replayed."""
 
     first: float = math.inf
     last: float = -math.inf
     reads: int = 0
-    others: int = 0  # what is no read counts as it did
-    older: int = 0  # reads in lines of older versions: by their freshness alone
+    others: int = 0  # other messages, which count as recorded
+    older: int = 0  # reads in lines of older versions, which lack fields for merging
     late: int = 0  # lines that came too late to be put in order
 
 
 class Replay:
-    """Plays recorded traffic in the order in which it came in."""
+    """Replays recorded traffic in the order in which it came in."""
 
     def __init__(self, rules: RuleBook, stages: Stages, limits: Limits, *, shared: bool) -> None:
-        """Answer by these settings, with nothing held; *shared*: all tokens are of one app."""
+        """Simulate these settings with an empty cache; *shared* means that all tokens belong to one app."""
         self.then, self.now = Ledger(), Ledger()
         self.routes: dict[str, Tally] = {}
         self.coverage = Coverage()
@@ -98,117 +98,122 @@ class Replay:
 
     @property
     def waited_s(self) -> list[float]:
-        """The waits of the reads that would have been held back."""
+        """The waiting times of the reads that the rate limiter would have delayed."""
         return self._stack.waited_s
 
     def play(self, lines: Iterable[Recorded]) -> None:
-        """Play *lines*, which come in the order in which they were written."""
+        """Replay *lines*, which are in the order in which they were written."""
         for line in self._in_order(lines):
-            self._stack.agenda.until(line.asked)
+            self._stack.events.until(line.asked_at)
             self._play(line)
-        self._stack.agenda.until(math.inf)
+        self._stack.events.until(math.inf)
 
     def _in_order(self, lines: Iterable[Recorded]) -> Iterator[Recorded]:
-        """By when each came in, looking no further ahead than has to be."""
+        """Yields the lines in the order in which their requests came in, reading ahead as little as possible."""
         waiting: list[tuple[float, int, Recorded]] = []
         for number, line in enumerate(lines):
-            heapq.heappush(waiting, (line.asked, number, line))
-            while waiting[0][0] < line.answered - LONGEST_S:
+            heapq.heappush(waiting, (line.asked_at, number, line))
+            while waiting[0][0] < line.answered_at - LONGEST_S:
                 yield heapq.heappop(waiting)[2]
         while waiting:
             yield heapq.heappop(waiting)[2]
 
     def _play(self, line: Recorded) -> None:
-        told, seen = line.told, self.coverage
-        seen.first, seen.last = min(seen.first, line.asked), max(seen.last, line.answered)
-        request = _request(told, self._rules)
-        asker = QuotaSubject(_KEYS.fingerprint(request.credential), request.path, request.query)
-        sent = _sent(told)
-        self._graph.observe(told, request, asker, sent, line.asked)
-        _settle(self._bill(self.then, told), told, sent, _causes(told))
-        if told.key and not told.behind:
+        logged, coverage = line.logged, self.coverage
+        coverage.first, coverage.last = min(coverage.first, line.asked_at), max(coverage.last, line.answered_at)
+        request = _request_of_line(logged, self._rules)
+        subject = QuotaSubject(_KEYS.fingerprint(request.credential), request.path, request.query)
+        sent = _calls_sent(logged)
+        self._graph.observe(logged, request, subject, sent, line.asked_at)
+        _count_calls(self._open_cost(self.then, logged), logged, sent, _avoided_by_cause(logged))
+        if logged.key and not logged.behind:
             self._read(line, request)
-        elif not told.key:
-            seen.others += told.calls > 0
-            _settle(self._bill(self.now, told), told, sent, _causes(told))
-            self._graph.made(asker, sent, line.asked)
-            if told.writes and told.node:
-                self._stack.wrote((told.node,), request)
+        elif not logged.key:
+            coverage.others += logged.calls > 0
+            _count_calls(self._open_cost(self.now, logged), logged, sent, _avoided_by_cause(logged))
+            self._graph.add_calls(subject, sent, line.asked_at)
+            if logged.writes and logged.node:
+                self._stack.wrote((logged.node,), request)
 
-    def _bill(self, to: Ledger, told: AccessLogEntry) -> RequestCost:
-        return to.open(told.calls, route=told.route, app=told.app, account=graph_ids.account(told.node))
+    def _open_cost(self, to: Ledger, logged: AccessLogEntry) -> RequestCost:
+        return to.open(logged.calls, route=logged.route, app=logged.app, account=graph_ids.account(logged.node))
 
     # --- reads ---
 
     def _read(self, line: Recorded, request: Request) -> None:
-        told, tally = line.told, self.routes.setdefault(line.told.route, Tally())
+        logged, tally = line.logged, self.routes.setdefault(line.logged.route, Tally())
         self.coverage.reads += 1
-        self.coverage.older += not told.rest
+        self.coverage.older += not logged.rest
         tally.reads += 1
-        tally.throttled_then += told.code in THROTTLED
+        tally.throttled_then += logged.code in THROTTLED
         entry = _KEYS.entry(request)
         if entry not in self._seen:
             self._seen.add(entry)
-            if told.age_s is not None and told.detail != "superset":
-                self._stack.hold(request, line.asked - told.age_s)
-        bill = self._bill(self.now, told)
+            if logged.age_s is not None and logged.detail != "superset":
+                self._stack.hold(request, line.asked_at - logged.age_s)
+        cost = self._open_cost(self.now, logged)
         self._stack.read(
-            request, SimulatedCaller(told, bill), lambda reply: self._replied(told, request, bill, reply, tally)
+            request,
+            SimulatedCaller(logged, cost),
+            lambda reply: self._count_reply(logged, request, cost, reply, tally),
         )
 
-    def _replied(self, told: AccessLogEntry, request: Request, bill: RequestCost, reply: Reply, tally: Tally) -> None:
-        bill.avoid(ledger.calls_avoided(reply, bill.unsent))
+    def _count_reply(
+        self, logged: AccessLogEntry, request: Request, cost: RequestCost, reply: Reply, tally: Tally
+    ) -> None:
+        cost.avoid(ledger.calls_avoided(reply, cost.unsent))
         if reply.mode is Mode.REVALIDATED:
-            bill.avoid_bytes(told.size)
+            cost.avoid_bytes(logged.size)
         tally.throttled += limiter.throttle(reply) is not None
         if reply.age is not None:
             tally.oldest_s = max(tally.oldest_s, reply.age)
-            tally.outdated += self._graph.changed(request) > self._stack.agenda.now - reply.age
+            tally.outdated += self._graph.changed_at(request) > self._stack.events.now - reply.age
 
 
-def _sent(told: AccessLogEntry) -> int:
-    """The calls that left for it; a line of an older version does not say whether what failed had left."""
-    if told.sent is not None:
-        return told.sent
-    return 0 if told.mode == Mode.FAILED else told.calls - told.avoided
+def _calls_sent(logged: AccessLogEntry) -> int:
+    """Returns the calls that were sent; a line of an older version does not say that of a failed request."""
+    if logged.sent is not None:
+        return logged.sent
+    return 0 if logged.mode == Mode.FAILED else logged.calls - logged.avoided
 
 
-def _causes(told: AccessLogEntry) -> dict[str, int]:
-    """Why calls were not made; of several objects of which only some were asked for, the others were held.
+def _avoided_by_cause(logged: AccessLogEntry) -> dict[str, int]:
+    """Returns the recorded avoided calls by cause.
 
-    What passes through is held back for a limit's sake alone.
+    If only some of several objects were fetched, the others were fresh in the cache. A message that passes through
+    avoids calls by a throttle alone.
     """
-    reply = Reply(told.status, (), b"", Mode(told.mode), detail=told.detail)
-    causes = dict(ledger.calls_avoided(reply, told.avoided))
-    usual = "throttle" if told.mode == Mode.SKIPPED else "fresh"
-    return causes or ({usual: told.avoided} if told.avoided else {})
+    reply = Reply(logged.status, (), b"", Mode(logged.mode), detail=logged.detail)
+    causes = dict(ledger.calls_avoided(reply, logged.avoided))
+    usual = "throttle" if logged.mode == Mode.SKIPPED else "fresh"
+    return causes or ({usual: logged.avoided} if logged.avoided else {})
 
 
-def _settle(bill: RequestCost, told: AccessLogEntry, sent: int, causes: dict[str, int]) -> None:
-    bill.send(sent - told.uncertain)
-    bill.send(told.uncertain, is_counted=False)
-    bill.avoid(causes)
+def _count_calls(cost: RequestCost, logged: AccessLogEntry, sent: int, causes: dict[str, int]) -> None:
+    cost.send(sent - logged.uncertain)
+    cost.send(logged.uncertain, is_counted=False)
+    cost.avoid(causes)
 
 
-def _request(told: AccessLogEntry, rules: RuleBook) -> Request:
-    """The read of a line, as far as it is told."""
+def _request_of_line(logged: AccessLogEntry, rules: RuleBook) -> Request:
+    """Returns the read that a line is about, as far as the line tells."""
     request = Request(
-        told.host,
-        told.version,
-        told.path,
-        _query(told.path, told.node, told.fields, told.ids, told.rest or f"!{told.key}"),
-        credential=Credential(told.app, told.proof, "once" if told.timed else ""),
-        directives=_wishes(told.wishes),
+        logged.host,
+        logged.version,
+        logged.path,
+        _query_of_line(logged.path, logged.node, logged.fields, logged.ids, logged.rest or f"!{logged.key}"),
+        credential=Credential(logged.app, logged.proof, "once" if logged.timed else ""),
+        directives=_directives(logged.wishes),
     )
-    urgency = classify.priority("", rules.of(request).priority) if told.priority is None else told.priority
+    urgency = classify.priority("", rules.of(request).priority) if logged.priority is None else logged.priority
     return replace(request, priority=urgency)
 
 
 @memo(4 * MEMO_BYTES)
-def _query(path: str, node: str, fields: str, ids: str, rest: str) -> str:
-    """A query in normal form in which a hash stands for the parameters that no layer looks at.
+def _query_of_line(path: str, node: str, fields: str, ids: str, rest: str) -> str:
+    """Returns a query in normal form, with a hash in place of the parameters that no layer reads.
 
-    In a line that does not tell what else is asked, fields say too little: such a read stays by itself.
+    A line of an older version lacks that hash; its read is not merged with others.
     """
     named = {"fields": fields, "ids": ids, "id": node if path == "/" and not ids else ""}
     named["debug" if rest.startswith("!") else "rest"] = rest
@@ -216,5 +221,5 @@ def _query(path: str, node: str, fields: str, ids: str, rest: str) -> str:
 
 
 @memo()
-def _wishes(control: str) -> CacheDirectives:
+def _directives(control: str) -> CacheDirectives:
     return cache_control.cache_directives({"cache-control": control} if control else {})

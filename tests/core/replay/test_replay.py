@@ -31,7 +31,7 @@ class Played:
 
     def __init__(self, *lines: Recorded, **rule: float | bool) -> None:
         self.replay = replay(**rule)
-        self.replay.play(sorted(lines, key=lambda each: each.answered))
+        self.replay.play(sorted(lines, key=lambda each: each.answered_at))
         self.tally = Tally()
         for tally in self.replay.routes.values():
             self.tally.add(tally)
@@ -124,7 +124,7 @@ def test_the_first_rule_that_matches_holds() -> None:
     told = replay(RuleMatch("/act_*/ads", frozenset({"name"}), Rule(fresh_s=60)))
     fresh = [line(at, path="/act_1/ads", fields="name", route="a") for at in (0, 10)]
     asked = [line(at, path="/act_1/ads", fields="status", route="b") for at in (1, 11)]
-    told.play(sorted([*fresh, *asked], key=lambda each: each.answered))
+    told.play(sorted([*fresh, *asked], key=lambda each: each.answered_at))
     assert {route: row.counted for route, row in told.now.routes.items()} == {"a": 1, "b": 2}
 
 
