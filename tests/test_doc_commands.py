@@ -8,17 +8,20 @@ ones. A block `sh needs: docker` needs what a test does not have: bash reads it,
 from __future__ import annotations
 
 import ast
+import contextlib
+import itertools
 import json
 import os
+import random
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +114,7 @@ class Machine:
         output = self.home / "output"
         process = self.start(script, output)
         try:
-            status = process.wait(60)
+            status = process.wait(120)
         finally:
             _end(process)
         assert status == 0, output.read_text()
@@ -130,9 +133,16 @@ def machine(home: Path) -> Machine:
     """A new machine in *home*."""
     for name, target in {".venv": Path(sys.prefix), "config": ROOT / "config"}.items():
         (home / name).symlink_to(target)
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in PORTS]
-        return Machine(home, tuple(f"127.0.0.1:{found.getsockname()[1]}" for found in sockets))
+    if not shutil.which("curl"):
+        pytest.skip("no curl on this machine")
+    return Machine(home, tuple(f"127.0.0.1:{port}" for port in itertools.islice(_free_ports(), len(PORTS))))
+
+
+def _free_ports() -> Iterator[int]:
+    """Ports that nothing listens on, below those that the system itself gives to other tests."""
+    for port in random.sample(range(20_000, 32_000), 1000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            yield port
 
 
 @pytest.fixture(scope="module")
