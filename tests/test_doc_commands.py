@@ -152,7 +152,10 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     begin = "graph-sidecar emulate & exec graph-sidecar serve 2>sidecar.log"
     process = ours.start(begin, ours.home / "servers")
     try:
-        ours.run("graph-sidecar wait; curl -s --retry 9 http://127.0.0.1:8080/v25.0/{me,me,111}?access_token=any")
+        ours.run(
+            "graph-sidecar wait; curl -s --retry 9 --retry-connrefused http://127.0.0.1:8081/v25.0/me?access_token=any"
+        )
+        ours.run("curl -s http://127.0.0.1:8080/v25.0/{me,me,111}?access_token=any")
         yield ours
     finally:
         _end(process)
