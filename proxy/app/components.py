@@ -67,6 +67,10 @@ class Components:
         """The names under which a change ends what *read* shows."""
         return self.invalidations.tags_of(read, self.keys.fingerprint(read.credential))
 
+    def is_certain(self, read: Request) -> bool:
+        """Whether every write of another replica that may concern *read* is known here as soon as it is answered."""
+        return self.shared is None or self.shared.is_certain(lambda: self.touched_by(read))
+
     def pressure(self, read: Request) -> float:
         """How near the limits of *read* have come."""
         asker = QuotaSubject(self.keys.fingerprint(read.credential), read.path, read.query)

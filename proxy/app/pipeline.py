@@ -135,14 +135,32 @@ def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Laye
         pressure=ground.pressure,
         heard_behind=ground.telemetry.replied_behind,
     )
-    merger = Merger(
+    merger = _merger_of(ground)(
         cache, keys=keys, rule=rules.of, touched_by=ground.touched_by, limits=ground.limits, clock=clocks.monotonic
     )
     several = IdsSplitter(merger, rules.of, clocks.now)
-    coalescer = Coalescer(several, keys.flight, ground.touched_by, governor.promote)
+    coalescer = _coalescer_of(ground)(several, keys.flight, ground.touched_by, governor.promote)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
     return _Layers(batcher, governor, cache, merger, coalescer)
+
+
+def _coalescer_of(ground: Components) -> Callable[..., Coalescer]:
+    """The layer of one process, or of one of several replicas."""
+    if ground.shared is None:
+        return Coalescer
+    from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
+
+    return partial(SharedCoalescer, is_certain=ground.is_certain)
+
+
+def _merger_of(ground: Components) -> Callable[..., Merger]:
+    """The layer of one process, or of one of several replicas."""
+    if ground.shared is None:
+        return Merger
+    from proxy.shell.pipeline.shared_coalescer import SharedMerger
+
+    return partial(SharedMerger, is_certain=ground.is_certain)
 
 
 def _rate_limiter(ground: Components, batcher: Batcher) -> RateLimiter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from proxy.core.model import Reply, Request
@@ -58,8 +58,8 @@ class Coalescer:
             if not named or not flight.names or not named.isdisjoint(flight.names):
                 del self._flights[key]
 
-    def _start(self, key: Hashable, request: Request) -> _Flight:
-        task = asyncio.ensure_future(self._onward(request))
+    def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> _Flight:
+        task = asyncio.ensure_future(asking or self._onward(request))
         flight = self._flights[key] = _Flight(task, self._names(request), request.is_low_priority)
         task.add_done_callback(lambda _done: self._forget(key, flight))
         return flight

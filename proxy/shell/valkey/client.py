@@ -25,6 +25,9 @@ REST_S = 1.0
 DIAL_S = 2.0
 """Seconds that connecting may take; no caller waits for it."""
 
+LONG_S = 0.6
+"""Seconds after which an attempt to connect tells that nobody else was answered meanwhile without noticing a gap."""
+
 LATE_S = 0.005
 """A timer that comes so much later than it should tells of this process, not of the store."""
 
@@ -65,6 +68,10 @@ class Client:
     counts: Visits = field(default_factory=Visits)
     trouble: str = "it was not reached yet"
     answered_at: float = -math.inf  # when the store last answered, in seconds of the loop
+    connections: int = 0
+    attempt_at: float = -math.inf  # when the newest attempt to connect began, and the newest that failed
+    failed_attempt_at: float = -math.inf
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: list[_Visit] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _link: Link | None = None
@@ -101,7 +108,7 @@ class Client:
             while True:
                 await self._connect()
                 await self._serve()
-                await asyncio.sleep(REST_S * random.uniform(0.5, 1.0))
+                await self._rest()
         finally:
             link, self.changed = self._link, lambda _trouble: None
             self._lose("the sidecar stops")
@@ -111,6 +118,7 @@ class Client:
     async def _connect(self) -> None:
         """Return with a link; try for ever."""
         while True:
+            self.attempt_at = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(DIAL_S):
                     link = await self.dialer.dial()
@@ -120,12 +128,34 @@ class Client:
                         await link.close()
                         raise
             except (Away, TimeoutError) as error:
+                self.failed_attempt_at = self.attempt_at
                 self._tell(str(error) or "it does not answer")
-                await asyncio.sleep(REST_S * random.uniform(0.5, 1.0))
+                await self._rest()
             else:
+                self.connections += 1
                 self._link, self.answered_at = link, asyncio.get_running_loop().time()
                 self._tell("")
                 return
+
+    async def _rest(self) -> None:
+        """Leave the store alone for a while, unless somebody has to know."""
+        self._hurry.clear()
+        try:
+            async with asyncio.timeout(REST_S * random.uniform(0.5, 1.0)):
+                await self._hurry.wait()
+        except TimeoutError:
+            pass
+
+    def has_tried(self, since: float) -> bool:
+        """Whether an attempt to reach the store that began after *since* has failed, or takes long; else one begins."""
+        if self.failed_attempt_at >= since:
+            return True
+        now = asyncio.get_running_loop().time()
+        if self.attempt_at >= since and now - self.attempt_at >= LONG_S:
+            return True
+        if self.attempt_at < since:
+            self._hurry.set()
+        return False
 
     async def _serve(self) -> None:
         """Carry pieces until one gets no answer."""

@@ -37,9 +37,6 @@ BLOCK_MS = 30
 GAP_S = 0.5
 """A replica that heard nothing for so long may have missed what others could not tell; writes wait longer than that."""
 
-ANSWER_S = 1.0
-"""Seconds that the answer to a write waits for the log to take it, from when the store was last known to answer."""
-
 REMEMBERED_S = 60.0
 """Our own records of so long are told again in a new log: an old one may have lost them."""
 

@@ -26,6 +26,10 @@ CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "o
 """Why a read is asked alone: the store is away, or its log; a write is under way; ...; its caller wants it so."""
 
 
+MOST_OWED: Final = 10_000
+"""Leases that are remembered to be given back; the others end by themselves."""
+
+
 @dataclass(eq=False, slots=True)
 class Led:
     """A flight that this replica leads."""
@@ -63,6 +67,7 @@ class Flights:
     followed: int = 0
     taken_over: int = 0
     alone: Counter[str] = field(default_factory=Counter)
+    _owed: list[Led] = field(default_factory=list)  # leases that could not be given back
     _joined: set[Joined] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -144,14 +149,23 @@ class Flights:
             self._release(led)
 
     def _landed(self, led: Led, done: asyncio.Future[list[object]]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return
-        if isinstance(done.result()[0], ResponseError):
+        if _has_failed(done):
             self._release(led)
 
     def _release(self, led: Led) -> None:
         releasing = self.client.ask(scripts.release(self.wire.names.lease(led.flight), led.packed))
-        releasing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        releasing.add_done_callback(lambda done: self._released(led, done))
+
+    def _released(self, led: Led, done: asyncio.Future[list[object]]) -> None:
+        """Remember a lease that could not be given back: others would wait for it as long as this replica lives."""
+        if _has_failed(done) and len(self._owed) < MOST_OWED:
+            self._owed.append(led)
+            self._wake.set()
+
+    def _give_back_owed(self) -> None:
+        owed, self._owed = self._owed, []
+        for led in owed:
+            self._release(led)
 
     @property
     def waiting(self) -> int:
@@ -168,12 +182,14 @@ class Flights:
         """Look for the end of all that is waited for, for ever."""
         polls = 0
         while True:
-            if not self._joined:
+            if not self._joined and not self._owed:
                 polls = 0
                 self._wake.clear()
                 await self._wake.wait()
             polls = 0 if any(not joined.polls for joined in self._joined) else polls + 1
             await asyncio.sleep(leases.poll_s(polls, random.random()))
+            if self._owed and self.client.is_up:
+                self._give_back_owed()
             await self._poll()
 
     async def _poll(self) -> None:
@@ -241,3 +257,7 @@ class Flights:
             joined.ended.set_result(ended)
         elif isinstance(ended, Led):
             self.release(ended)
+
+
+def _has_failed(done: asyncio.Future[list[object]]) -> bool:
+    return done.cancelled() or done.exception() is not None or isinstance(done.result()[0], ResponseError)

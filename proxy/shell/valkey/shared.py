@@ -19,7 +19,7 @@ from proxy.core.shared.records import Changed, Closed, Opened, Purged, What
 from proxy.core.shared.wire import Id
 from proxy.shell import Announced
 from proxy.shell.valkey.entries import Entries
-from proxy.shell.valkey.events import ANSWER_S, TRUST_S, Events
+from proxy.shell.valkey.events import TRUST_S, Events
 from proxy.shell.valkey.fleet import LATE_S, OTHER_SECRET, Fleet
 from proxy.shell.valkey.leases import CAUSES, Flights
 from proxy.shell.valkey.limits import SharedLimits
@@ -50,7 +50,8 @@ class Write(Announced):
     who: bytes
     began: float
     told: float
-    taken_at: float = math.inf  # when the log had taken that it is on its way
+    taken_at: float = math.inf  # when the log had taken that it is on its way, and which log that was
+    taken_by: object = None
 
     async def answered(self) -> None:
         """Graph has answered the write; returns when its caller may hear the answer."""
@@ -128,6 +129,12 @@ class Shared:
         vouched = self._vouched.get(key)
         return self.since if vouched is None or vouched >= self.since else math.nextafter(vouched, 0.0)
 
+    def is_certain(self, tags: Callable[[], Iterable[str]]) -> bool:
+        """Whether a write of another replica that may concern *tags* is known here as soon as it is answered."""
+        if not self.is_believed and not (self.fleet.goes_by_clock and self.is_away):
+            return False
+        return not self.open_writes or not self.open_writes.cover(tags())
+
     def vouch(self, key: bytes, asked: float) -> None:
         """What is held under *key* was asked for then, and its place in the log is known."""
         self._vouched.put(key, asked)
@@ -159,18 +166,14 @@ class Shared:
         self._writes.pop(write.name, None)
         closed = self.log.tell(Closed(write.name, write.nodes, write.who))
         began = self.steady()
-
-        def is_told() -> bool:
-            return closed.done() and self.steady() >= write.taken_at + TRUST_S
-
-        while not is_told() and self.steady() < self._end_of_waiting(write.began):
-            rest = write.taken_at + TRUST_S - self.steady()
-            if closed.done():
-                await asyncio.sleep(rest if 0 < rest < math.inf else LOOK_S)
-            else:
-                await asyncio.wait([closed], timeout=LOOK_S)
+        if await self._is_taken(closed, began):
+            is_one_log = write.taken_by == self._log_of_now
+            heard_at = (write.taken_at if is_one_log else self.steady()) + TRUST_S
+            await asyncio.sleep(max(0.0, heard_at - self.steady()))
+        else:
+            self.writes_untold += 1
+            await asyncio.sleep(TRUST_S)  # what others had heard before the store went away, they believe for so long
         self.writes_waited += self.steady() - began > LOOK_S
-        self.writes_untold += not is_told()
 
     def lost(self, write: Write) -> None:
         """There was no answer to *write*: what it may change stays in doubt for as long as Graph may be at it."""
@@ -185,23 +188,32 @@ class Shared:
 
     async def purged(self, order: PurgeOrder) -> None:
         """Tell others of an operator's order; return when they have heard it, or cannot be reached."""
-        began = self.steady()
         told = self.log.tell(Purged(order.path, order.id, order.fingerprint, order.all))
-        while not told.done() and self.steady() < self._end_of_waiting(began):
-            await asyncio.wait([told], timeout=LOOK_S)
-        if told.done():
+        if await self._is_taken(told, self.steady()):
             await asyncio.sleep(TRUST_S)
 
-    def _end_of_waiting(self, began: float) -> float:
-        """Until when an answer waits for the log: others believe nothing any more then, or the log has it."""
-        client = self.fleet.client
-        if client.is_up:
-            return began + LATE_S + TRUST_S
-        return client.answered_at + ANSWER_S
+    async def _is_taken(self, told: asyncio.Future[Id], since: float) -> bool:
+        """Whether the log takes a record told *since* then, waited for until nobody can believe the log without it.
+
+        A store that answers and takes no writes is believed no longer than LATE_S. One that cannot be reached in an
+        attempt begun since then is another log, or has left a gap, for who reaches it later.
+        """
+        while not told.done():
+            if self.steady() >= since + LATE_S + TRUST_S:
+                return False
+            if not self.fleet.client.is_up and self.fleet.client.has_tried(since):
+                return False
+            await asyncio.wait([told], timeout=LOOK_S)
+        return True
+
+    @property
+    def _log_of_now(self) -> object:
+        """What is another object when a record that was taken before may be lost: another connection or log."""
+        return self.fleet.client.connections, self.log.index.lineage
 
     def _taken(self, write: Write, done: asyncio.Future[Id]) -> None:
         if not done.cancelled() and done.exception() is None:
-            write.taken_at = self.steady()
+            write.taken_at, write.taken_by = self.steady(), self._log_of_now
 
     def _tell_open(self, write: Write) -> asyncio.Future[Id]:
         return self.log.tell(Opened(write.name, write.nodes, write.who))

@@ -58,8 +58,12 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [program(), "--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        self.run([*command, *self.options])
+
+    def run(self, command: list[str]) -> None:
+        """Run *command*, and wait until it answers."""
         log = str(self.folder / f"{self.port}.log")
-        self.process = subprocess.Popen([*command, "--logfile", log, *self.options])
+        self.process = subprocess.Popen([*command, "--logfile", log])
         until = time.monotonic() + 20
         while time.monotonic() < until:
             try:

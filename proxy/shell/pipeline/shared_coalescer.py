@@ -1,0 +1,70 @@
+"""The coalescer and the merger of a replica that shares: nobody joins a call that may have begun before a write.
+
+As long as all that others write is heard, a write ends the flights that it concerns. While a write of another replica
+is on its way, or nothing is heard, that is not known: then a read joins only a call that begins after the read came.
+So a crowd of equal reads makes two calls, one after the other, and not one for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from proxy.core.model import Reply, Request
+from proxy.shell.pipeline.coalescer import Coalescer
+from proxy.shell.pipeline.merger import Merger
+
+IsCertain = Callable[[Request], bool]
+"""Whether every write that may concern a read is known here as soon as it is answered."""
+
+
+class SharedCoalescer(Coalescer):
+    """A layer: as `Coalescer`, for one of several replicas."""
+
+    def __init__(self, *args: Any, is_certain: IsCertain) -> None:
+        """As `Coalescer`; *is_certain* says when a flight may be joined that is in the air."""
+        super().__init__(*args)
+        self._is_certain = is_certain
+        self._in_the_air: dict[Hashable, asyncio.Task[Reply]] = {}
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
+        if request.directives.forbids_sharing or self._is_certain(request):
+            return await super().__call__(request)
+        key = self._key(request)
+        place = ("next", key)
+        flight = self._flights.get(place)
+        if flight is not None:
+            return (await self._wait(place, flight)).shared()
+        before = self._in_the_air.get(key)
+        return await self._wait(place, self._start(place, request, self._after(before, key, place, request)))
+
+    async def _after(
+        self, before: asyncio.Task[Reply] | None, key: Hashable, place: Hashable, request: Request
+    ) -> Reply:
+        """Ask when *before* has landed; from then on nobody joins."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._flights.pop(place, None)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - `_start` made it
+        self._in_the_air[key] = task
+        try:
+            return await self._onward(request)
+        finally:
+            if self._in_the_air.get(key) is task:
+                del self._in_the_air[key]
+
+
+class SharedMerger(Merger):
+    """A layer: as `Merger`, for one of several replicas."""
+
+    def __init__(self, *args: Any, is_certain: IsCertain, **kwargs: Any) -> None:
+        """As `Merger`; *is_certain* says when a read may be asked with others."""
+        super().__init__(*args, **kwargs)
+        self._is_certain = is_certain
+
+    async def __call__(self, request: Request) -> Reply:
+        """Answer *request*, with no other while it is not certain what has been written."""
+        return await (super().__call__(request) if self._is_certain(request) else self._cache(request))
