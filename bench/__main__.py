@@ -26,6 +26,7 @@ SCRIPTS = (
     "beside_nginx",
     "reload_drain",
     "overload",
+    "fleet",
     "memory",
     "sizing",
 )

@@ -17,6 +17,7 @@ from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
 from proxy.core.cache.purge import Purges
 from proxy.core.cache.subscriptions import Subscriptions
+from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import Limiter
@@ -70,6 +71,12 @@ class Components:
     def is_certain(self, read: Request) -> bool:
         """Whether every write of another replica that may concern *read* is known here as soon as it is answered."""
         return self.shared is None or self.shared.is_certain(lambda: self.touched_by(read))
+
+    def doubted_at(self, read: PreparedRead) -> float:
+        """The moment before which nothing that answers *read* is fresh, as far as other replicas tell."""
+        if self.shared is None:
+            return 0.0
+        return self.shared.doubt(read.key, lambda: self.touched_by(read.request))
 
     def pressure(self, read: Request) -> float:
         """How near the limits of *read* have come."""

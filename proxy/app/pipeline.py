@@ -253,10 +253,9 @@ def _server(
 def _fast_path(ground: Components, server: DownstreamHandler, inside: InFlight, comparer: Comparer) -> FastPath:
     """What answers plain reads from memory, before a message is parsed.
 
-    While replies are traced, each goes the usual way; so does each that is compared, and each of a replica that shares,
-    where others may know of newer entries.
+    While replies are traced, each goes the usual way; so does each that is compared.
     """
-    telemetry, is_alone = ground.telemetry, ground.shared is None
+    telemetry = ground.telemetry
     return FastPath(
         Preparation(server.hosts, ground.rules, ground.keys),
         store=ground.store,
@@ -266,12 +265,13 @@ def _fast_path(ground: Components, server: DownstreamHandler, inside: InFlight, 
         subscriptions=ground.subscriptions,
         limiter=ground.limiter,
         telemetry=telemetry,
-        is_open=lambda: is_alone and not inside.leaving and telemetry.tracer is None,
+        is_open=lambda: not inside.leaving and telemetry.tracer is None,
         is_compared=comparer.wants,
         now=ground.clocks.now,
         steady=ground.steady,
         clock=ground.clocks.monotonic,
         rewrites_links=server.rewrite_links,
+        doubted_at=ground.doubted_at if ground.shared is not None else None,
     )
 
 

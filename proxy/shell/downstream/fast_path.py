@@ -59,6 +59,7 @@ class FastPath:
     steady: Callable[[], float]  # epoch seconds that are never set back
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
+    doubted_at: Callable[[PreparedRead], float] | None = None  # what replicas that share know of changes elsewhere
     _table: HeadTable = field(default_factory=HeadTable)
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _events: int = 0  # of Meta's that the rules in prepared replies know of
@@ -105,7 +106,7 @@ class FastPath:
 
     def _is_changed(self, read: PreparedRead, asked: float) -> bool:
         """Whether what was *asked* for then may have changed since, or was to be forgotten."""
-        if self.purges.latest >= asked:
+        if self.purges.latest >= asked or (self.doubted_at is not None and self.doubted_at(read) >= asked):
             return True
         if self.invalidations.changed_at < asked:
             return False

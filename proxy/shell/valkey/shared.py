@@ -120,7 +120,7 @@ class Shared:
 
     def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
         """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
-        if not self.is_believed and not (self.fleet.goes_by_clock and self.is_away):
+        if not self.fleet.is_believed(self.log, self.steady()) and not (self.fleet.goes_by_clock and self.is_away):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
             return math.inf
