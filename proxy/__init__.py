@@ -33,7 +33,7 @@ message's way.
     core/memory/            bounds in bytes: budgets, memos, JSON of others
     core/observe/           log records, route labels, histograms, time series, troubles
     core/shared/            what replicas tell each other: names, sealed records, leases, the log
-    core/doctor/            which assumptions about Graph hold, judged from its answers
+    core/graph/doctor/      which assumptions about Graph hold, judged from its answers
     core/replay/            recorded reads in simulated time
     shell/                  files that only the sidecar may read
     shell/http/             connections of callers: protocol, timeouts, bodies, responses, drain

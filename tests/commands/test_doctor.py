@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from proxy.core.doctor.assumptions import ASSUMPTIONS
+from proxy.core.graph.doctor.assumptions import ASSUMPTIONS
 from proxy.emulator import Config, Running, running
 from proxy.shell.intercept.ca import Authority, ca_file
 from tests.command_line import Done, said

@@ -3,7 +3,7 @@
     script     what is asked, in which order        asking     the calls: counted, and no more than 40
     machine    folders, DNS and TLS                 report     for people, as JSON, for an issue
 
-What the answers mean is judged in `proxy.core.doctor`.
+What the answers mean is judged in `proxy.core.graph.doctor`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from proxy.app import from_settings
 from proxy.commands.doctor import machine, script
 from proxy.commands.doctor.asking import Asker, Caller, Over, asking
 from proxy.commands.doctor.report import WRITERS, Result
-from proxy.core.doctor.answers import Finding, Judged, Transcript, Verdict
-from proxy.core.doctor.assumptions import judge
+from proxy.core.graph.doctor.answers import Finding, Judged, Transcript, Verdict
+from proxy.core.graph.doctor.assumptions import judge
 from proxy.settings import Settings, value_of
 from proxy.settings.base import version
 from proxy.settings.load import SettingsError

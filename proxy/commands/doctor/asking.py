@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from proxy.core.doctor.answers import Answer
+from proxy.core.graph.doctor.answers import Answer
 from proxy.core.graph.throttles import THROTTLED
 from proxy.core.http import errors
 from proxy.core.model import Redacted

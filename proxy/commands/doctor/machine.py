@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proxy.app import preflight
 from proxy.commands.doctor.asking import Over
-from proxy.core.doctor.answers import Finding, Verdict
+from proxy.core.graph.doctor.answers import Finding, Verdict
 from proxy.settings import Settings
 from proxy.shell.upstream.client import UpstreamOptions
 from proxy.shell.upstream.connector import resolver

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from proxy.core.doctor.answers import Finding, Verdict
+from proxy.core.graph.doctor.answers import Finding, Verdict
 from proxy.settings.load import to_toml
 
 _MARKS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proxy.commands.doctor.asking import Asker, Over
-from proxy.core.doctor.answers import Answer, Judged, Transcript, Verdict, described, field, json_of, slots
+from proxy.core.graph.doctor.answers import Answer, Judged, Transcript, Verdict, described, field, json_of, slots
 from proxy.core.graph.errors import TOKEN_REFUSED
 from proxy.core.graph.ids import is_id
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proxy.core.doctor import judgements
-from proxy.core.doctor.answers import Finding, Missing, Transcript, Verdict
-from proxy.core.doctor.judgements import Judge
+from proxy.core.graph.doctor import judgements
+from proxy.core.graph.doctor.answers import Finding, Missing, Transcript, Verdict
+from proxy.core.graph.doctor.judgements import Judge
 
 
 class Assumption(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.core.doctor.answers import Answer, Judged, Verdict
+from proxy.core.graph.doctor.answers import Answer, Judged, Verdict
 from proxy.core.quota.usage_headers import usage_levels
 
 _LEAST_STEPS = 3

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from proxy.core.doctor.answers import (
+from proxy.core.graph.doctor.answers import (
     Answer,
     Judged,
     Missing,
@@ -19,7 +19,7 @@ from proxy.core.doctor.answers import (
     json_of,
     slots,
 )
-from proxy.core.doctor.counting import counted
+from proxy.core.graph.doctor.counting import counted
 from proxy.core.http.headers import USAGE
 from proxy.core.model import Headers
 
