@@ -12,6 +12,9 @@ from pathlib import Path
 from bench.harness import VERDICTS, show_verdicts
 
 SCRIPTS = (
+    "read_path",
+    "lanes",
+    "walk",
     "lone_get",
     "transparent",
     "thousand_gets",

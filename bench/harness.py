@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Proxy:
 
     def cpu_s(self):
         """Processor seconds that it has used so far, its threads included."""
+        try:  # in nanoseconds (kernel: Documentation/scheduler/sched-stats.rst)
+            threads = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+            return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+        except (OSError, ValueError):
+            pass
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
@@ -83,21 +88,26 @@ def graph(**config) -> Iterator[Graph]:
 
 
 @contextmanager
-def sidecar(origin: Graph, **settings) -> Iterator[Proxy]:
-    """Run `graph-sidecar serve` in front of *origin*, with these settings by their dotted names, and a new cache."""
+def sidecar(origin: Graph, *, lines: bool = False, **settings) -> Iterator[Proxy]:
+    """Run `graph-sidecar serve` in front of *origin*, with these settings by their dotted names, and a new cache.
+
+    With *lines*, each reply is a line of JSON in a file, as by default; else only warnings are told.
+    """
     listen, admin = _free_port(), _free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         given = {
             "listen": f"127.0.0.1:{listen}",
             "admin": f"127.0.0.1:{admin}",
             "upstream.origin": origin.url,
             "cache.dir": f"{folder}/cache",
             "cache.key_file": f"{folder}/key",
-            "log.level": "warning",
+            **({} if lines else {"log.level": "warning"}),
             **{key: json.dumps(value) for key, value in settings.items()},
         }
         flags = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
-        process = subprocess.Popen([sys.executable, "-m", "proxy", "serve", *flags], cwd=Path(__file__).parents[1])
+        log = stack.enter_context(Path(folder, "log").open("wb")) if lines else None
+        command = [sys.executable, "-m", "proxy", "serve", *flags]
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], stderr=log)
         try:
             if _ALONE:
                 os.sched_setaffinity(process.pid, _ALONE)

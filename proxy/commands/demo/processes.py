@@ -142,7 +142,7 @@ class Control:
         """What the server tells under *path*."""
         return self._exchange("GET", path, None)
 
-    def change(self, path: str, **what: Any) -> dict[str, Any]:
+    def change(self, path: str, /, **what: Any) -> dict[str, Any]:
         """Have the server do *what*."""
         return self._exchange("POST", path, json.dumps(what))
 

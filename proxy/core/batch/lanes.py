@@ -51,6 +51,9 @@ LATE = 4
 SUSPECTS = 16
 """Routes that are tried at once; where more are in doubt, Graph as a whole is slow."""
 
+WARM = 8
+"""Quick calls after which a route of an edge that was never asked for is tried alone first, once."""
+
 ROUTES = 1024
 """Routes that are remembered, and as many edges."""
 
@@ -113,6 +116,7 @@ class Lanes:
         """Know nothing yet."""
         self._speeds: OrderedDict[str, _Speed] = OrderedDict()
         self._edges: OrderedDict[str, int] = OrderedDict()  # the level that was learned last of each
+        self._quick_calls = 0
         self._usual_s: dict[int, float] = {}  # what most calls of a level take
 
     def lane_of(self, request: Request, now: float) -> Lane:
@@ -138,6 +142,7 @@ class Lanes:
         routes, took = _routes(requests), max(0.0, seconds - _allowance(len(requests)))
         level = _level(took, lane.level)
         if level <= lane.level:
+            self._quick_calls += lane.level == 0
             self._learn_usual(lane.level, seconds)
             for route in routes:
                 self._was_quick(route, level, left, is_alone=len(routes) == 1)
@@ -172,6 +177,7 @@ class Lanes:
         if level > speed.level:  # the route has another lane by now, and its mates may have been the slow ones
             return
         speed.cleared = max(speed.cleared, left)
+        self._remember_edges(route, speed.level)
         if level < speed.level:
             speed.good += 1
             if speed.good >= GOOD:
@@ -198,16 +204,22 @@ class Lanes:
         speed = self._speed(route)
         speed.level, speed.good = level, 0
         for edge in route.edges:
-            self._edges[edge] = level
-            self._edges.move_to_end(edge)
-        if len(self._edges) > ROUTES:
+            self._edges.pop(edge, None)
+        self._remember_edges(route, level)
+
+    def _remember_edges(self, route: Route, level: int) -> None:
+        """Take down the level of the edges of *route* of which nothing is known."""
+        for edge in route.edges:
+            self._edges.setdefault(edge, level)
+        while len(self._edges) > ROUTES:
             self._edges.popitem(last=False)
 
     def _speed(self, route: Route) -> _Speed:
         speed = self._speeds.get(route.name)
         if speed is None:
             level = max(map(self._level_of_edge, route.edges), default=0)
-            speed = self._speeds[route.name] = _Speed(level, trials=min(level, 1))
+            is_new = self._quick_calls >= WARM and any(edge not in self._edges for edge in route.edges)
+            speed = self._speeds[route.name] = _Speed(level, trials=1 if level or is_new else 0)
             if len(self._speeds) > ROUTES:
                 self._speeds.popitem(last=False)
         else:

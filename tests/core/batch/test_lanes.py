@@ -128,6 +128,14 @@ def test_when_all_are_slow_graph_is_slow_and_nobody_is_tried() -> None:
     assert len({found.lane_of(request, 6.0) for request in many}) == 1
 
 
+def test_an_edge_that_was_never_asked_for_is_tried_alone_once() -> None:
+    """Where others are known to be quick; a start, objects of a known edge, and plain nodes cost no call."""
+    found = taught(*[([NODE, FEED], 0.1 * turn, QUICK) for turn in range(lanes.WARM)])
+    assert names(found, 2.0, ODD, read("/act_5/feed"), read("/me")) == [TRIAL, "quick", "quick"]
+    found.landed([ODD], found.lane_of(ODD, 2.0), 2.0, QUICK)
+    assert names(found, 3.0, ODD, read("/act_5/oddities")) == ["quick", "quick"]
+
+
 def test_one_route_alone_holds_nobody_up() -> None:
     """Where all reads are of one route, they have all the company that there is, whatever a call takes."""
     found = Lanes()
