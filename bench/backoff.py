@@ -184,7 +184,7 @@ class _Way:
         fault = {"kind": "throttled", "code": code, "subcode": subcode, **THROTTLES[self._case.throttle]}
         self._graph.faults.add({**fault, "after": 2 if len(jobs[0]) > 1 else 0})
         seconds = await asyncio.gather(*(self._job(job, url, at * gap_s) for at, job in enumerate(jobs)))
-        return Outcome(tuple(seconds), self._graph.ledger.described()["throttled_calls"])
+        return Outcome(tuple(seconds), self._graph.ledger.as_json()["throttled_calls"])
 
     async def _job(self, job: Sequence[Ask], url: str, later_s: float) -> float | None:
         await asyncio.sleep(later_s)

@@ -63,7 +63,7 @@ async def _play(loop: Loop, trace: Trace, budget: int | None, settings: Mapping[
             async with sidecar(ours, Clocks(loop.wall, loop.time)) as here:
                 play = _Play(loop, trace, here.url)
                 await asyncio.gather(play.change(origin.world), *map(play.call, _by_caller(trace.looks)))
-                play.seen.counted = origin.ledger.described()["counted_calls"]
+                play.seen.counted = origin.ledger.as_json()["counted_calls"]
                 return play.seen
 
 

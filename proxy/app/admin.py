@@ -1,4 +1,4 @@
-"""The listeners of our own paths: who is let in, what is there, and how long they stay."""
+"""Opens the admin listener and the listener of webhooks: their routes, their access rules and their end."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from proxy.shell.observe.metrics_route import metrics_route as metrics_rows
 from proxy.shell.observe.stats import stats
 from proxy.shell.pipeline.invalidator import Invalidator
 
-DRAIN_S = 1
-"""Seconds that probes and the like get at the end."""
+ADMIN_DRAIN_S = 1
+"""Seconds that open requests of these listeners get to end."""
 
 
-class Gatekeeper:
-    """Lets in to our own paths whom the newest settings allow."""
+class AdminAccess:
+    """The access rules of the admin listener, from the newest settings."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError for a token file that cannot be used."""
-        self._patience = from_settings.timeouts(settings)
+        self._timeouts = from_settings.timeouts(settings)
         self._guard = from_settings.guard(settings)
 
     def take(self, new: Settings) -> None:
-        """Be told of *new* settings. Raises SettingsError, and then all is as it was."""
+        """Take over *new* settings. Raises SettingsError, and then changes nothing."""
         self._guard = from_settings.guard(new)
 
     def runner(self, tables: Iterable[AdminRoutes]) -> AdminRunner:
-        """What answers as *tables* say, for any listener."""
-        return AdminRunner(admin(tables, lambda: self._guard), self._patience)
+        """Returns a runner that serves the routes in *tables*."""
+        return AdminRunner(admin(tables, lambda: self._guard), self._timeouts)
 
 
 @dataclass(frozen=True, slots=True)
 class AdminListeners:
-    """What our own paths tell of, and what they act on."""
+    """What the routes of the admin listener read and change."""
 
     ready: asyncio.Event
     ending: asyncio.Event
@@ -58,7 +58,7 @@ class AdminListeners:
     changes: Invalidator
 
     def tables(self) -> list[AdminRoutes]:
-        """All of them but `/webhooks`, which the world may have to reach."""
+        """Returns all routes but `/webhooks`, which Meta may have to reach from outside."""
         return [
             action_routes(self.ready.is_set, partial(stats, self.telemetry), self.ending.set, self.live.reload),
             metrics_rows(self.telemetry),
@@ -68,29 +68,36 @@ class AdminListeners:
         ]
 
 
-async def open_own(
-    own: AdminListeners, gatekeeper: Gatekeeper, settings: Settings, *, lifetimes: AsyncExitStack, last: AsyncExitStack
+async def open_admin(
+    listeners: AdminListeners,
+    access: AdminAccess,
+    settings: Settings,
+    *,
+    lifetimes: AsyncExitStack,
+    last: AsyncExitStack,
 ) -> tuple[Address, Address]:
-    """Where admin and `/webhooks` came to be. Raises StartError and SettingsError.
+    """Open both listeners; returns the addresses of admin and `/webhooks`. Raises StartError and SettingsError.
 
-    Admin is open until *last*, so that whoever waits for the end knows that all is written once nobody answers.
+    Admin stays open until *last*, so that `quit` knows that everything is written once admin no longer answers.
     """
-    pushed, apart = _webhooks(own, settings), settings.webhooks.listen
-    ours = gatekeeper.runner(own.tables() if apart else [*own.tables(), pushed])
-    admin_at = await listen("admin", ours, settings.admin)
-    last.push_async_callback(drain, ours, DRAIN_S)
-    await last.enter_async_context(own.watch.sampling())
-    if not apart:
+    webhook_routes, webhooks_listen = _webhooks(listeners, settings), settings.webhooks.listen
+    admin_runner = access.runner(listeners.tables() if webhooks_listen else [*listeners.tables(), webhook_routes])
+    admin_at = await listen("admin", admin_runner, settings.admin)
+    last.push_async_callback(drain, admin_runner, ADMIN_DRAIN_S)
+    await last.enter_async_context(listeners.watch.sampling())
+    if not webhooks_listen:
         return admin_at, admin_at
-    world = gatekeeper.runner([pushed])
-    webhooks_at = await listen("webhooks.listen", world, apart)
-    lifetimes.push_async_callback(drain, world, DRAIN_S)
+    webhooks_runner = access.runner([webhook_routes])
+    webhooks_at = await listen("webhooks.listen", webhooks_runner, webhooks_listen)
+    lifetimes.push_async_callback(drain, webhooks_runner, ADMIN_DRAIN_S)
     return admin_at, webhooks_at
 
 
-def _webhooks(own: AdminListeners, settings: Settings) -> AdminRoutes:
-    """The row of `/webhooks`, where its secrets are set. Raises SettingsError."""
+def _webhooks(listeners: AdminListeners, settings: Settings) -> AdminRoutes:
+    """Returns the route of `/webhooks`. Raises SettingsError for a token file that cannot be used."""
     if problems := list(token_files.token_file_problems(settings, *token_files.OF_WEBHOOKS)):
         raise SettingsError(problems)
     verify, secret = settings.webhooks.verify_token_file or None, settings.webhooks.secret_file or None
-    return {Access.ANYONE: WebhookEndpoint(verify, secret, own.changes.on_events, own.telemetry.pushed).routes}
+    return {
+        Access.ANYONE: WebhookEndpoint(verify, secret, listeners.changes.on_events, listeners.telemetry.pushed).routes
+    }

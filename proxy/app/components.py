@@ -1,4 +1,4 @@
-"""What the layers share: what they are told, what they remember, and who tells the time."""
+"""The components that all layers share: counters, keys, store, rules, limits, invalidations and clocks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Who tells the time; a simulation brings its own."""
+    """The clocks; tests and simulations use their own."""
 
     now: Callable[[], float] = time.time  # seconds since 1970
     monotonic: Callable[[], float] = time.monotonic
@@ -45,10 +45,10 @@ MACHINE = Clocks()
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """Made once, and the same for every layer."""
+    """The shared components, built once."""
 
     clocks: Clocks
-    steady: Callable[[], float]  # epoch seconds that are never set back, for what only counts how long
+    steady: Callable[[], float]  # epoch seconds that are never set back, for durations
     telemetry: Counters
     keys: Keys
     store: Store
@@ -61,11 +61,11 @@ class Components:
     shared: Shared | None = None  # what replicas share
 
     def rule(self, read: Request) -> Rule:
-        """What may be done with *read*, now that Meta tells of changes or does not."""
+        """Returns the rule for *read*, with freshness extended where webhooks report changes."""
         return self.subscriptions.extend(self.rules.of(read), read)
 
     def touched_by(self, read: Request) -> tuple[str, ...]:
-        """The names under which a change ends what *read* shows."""
+        """Returns the tags of *read*."""
         return self.invalidations.tags_of(read, self.keys.fingerprint(read.credential))
 
     def is_certain(self, read: Request) -> bool:
@@ -79,33 +79,38 @@ class Components:
         return self.shared.doubt(read.key, lambda: self.touched_by(read.request))
 
     def pressure(self, read: Request) -> float:
-        """How near the limits of *read* have come."""
-        asker = QuotaSubject(self.keys.fingerprint(read.credential), read.path, read.query)
-        return self.limiter.pressure(asker, self.steady())
+        """Returns how scarce calls are for *read*: 0 calm, 1 nothing is sent."""
+        subject = QuotaSubject(self.keys.fingerprint(read.credential), read.path, read.query)
+        return self.limiter.pressure(subject, self.steady())
 
-    def told_by_batch(self, top: Credential, answer: Reply, path: str) -> None:
-        """Take what Graph says of limits to a whole batch, all about *path*, under the token of *top*."""
+    def on_batch_reply(self, top: Credential, answer: Reply, path: str) -> None:
+        """Learn from the usage headers of a batch's own reply, which are about *path* and the token of *top*."""
         self.limiter.on_usage(QuotaSubject(self.keys.fingerprint(top), path, ""), answer.headers, self.steady())
 
     def replace(self, new: Settings) -> None:
-        """Let what may change of *new* settings hold from now on."""
+        """Take over the reloadable part of *new* settings."""
         self.rules.replace(from_settings.rules_of(new))
         self.limits.replace(from_settings.limits(new))
         self.limiter.replace(from_settings.stages(new))
 
 
 async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Components:
-    """The ground for a stack by *settings*, its store open. Raises StartError."""
-    master, purges, touches, now = _master(settings.cache), Purges(), InvalidationIndex(), TimeOfDay(clocks.now)
+    """Returns the components for *settings*, with the store open. Raises StartError."""
+    master, purges, invalidations, now = (
+        _installation_key(settings.cache),
+        Purges(),
+        InvalidationIndex(),
+        TimeOfDay(clocks.now),
+    )
     clocks = replace(clocks, now=now)
     store = await _open_store(settings.cache, master, lambda text: purges.load(text, now()), lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
-    now.subscribe(touches.set_back, purges.set_back, telemetry.set_back)
+    now.subscribe(invalidations.set_back, purges.set_back, telemetry.set_back)
     rules, shared = from_settings.rules_of(settings), None
     if settings.shared.url:
         from proxy.app.shared import build_shared
 
-        shared = build_shared(settings, master, touches, rules, now)
+        shared = build_shared(settings, master, invalidations, rules, now)
     return Components(
         clocks=clocks,
         steady=now.steady,
@@ -115,7 +120,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
         rules=rules,
         limits=from_settings.limits(settings),
         limiter=_limiter(settings),
-        invalidations=touches,
+        invalidations=invalidations,
         purges=purges,
         subscriptions=Subscriptions(settings.webhooks.extend_s),
         shared=shared,
@@ -123,7 +128,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
 
 
 def _limiter(settings: Settings) -> Limiter:
-    """What is known of limits: of a replica that shares, by what others are told, too."""
+    """Returns the limiter; with `shared.url` one that also learns from other replicas."""
     stages, is_shared = from_settings.stages(settings), settings.quota.group == "shared"
     if not settings.shared.url:
         return Limiter(stages, shared=is_shared)
@@ -132,8 +137,8 @@ def _limiter(settings: Settings) -> Limiter:
     return SharedLimiter(stages, shared=is_shared)
 
 
-def _master(cache: CacheSettings) -> bytes:
-    """The installation's secret."""
+def _installation_key(cache: CacheSettings) -> bytes:
+    """Returns the installation's secret. Raises StartError."""
     try:
         return load_or_make_key(cache.key_file if isinstance(cache.key_file, Path) else None)
     except KeyFileError as error:
@@ -141,10 +146,10 @@ def _master(cache: CacheSettings) -> bytes:
 
 
 async def _open_store(
-    cache: CacheSettings, master: bytes, noted: Callable[[bytes | None], None], lifetimes: AsyncExitStack
+    cache: CacheSettings, master: bytes, restore_purges: Callable[[bytes | None], None], lifetimes: AsyncExitStack
 ) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
-    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=noted)
+    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=restore_purges)
     await store.open()
     lifetimes.push_async_callback(store.close)
     return store

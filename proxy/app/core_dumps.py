@@ -1,4 +1,4 @@
-"""Core dumps: tokens are in the process's memory while they are in use, and a dump would write them to a disk."""
+"""Prevents core dumps, which would write the tokens in the process's memory to disk."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PR_SET_DUMPABLE = 4
-"""Linux (prctl(2)): what dumps by a pipe, as systemd-coredump does, asks no limit, and asks this."""
+"""Linux (prctl(2)): a dump by a pipe, such as systemd-coredump's, ignores the limit and obeys this flag."""
 
 
-def forbid() -> None:
-    """Let nobody write this process's memory to a file when it crashes; on Linux only root may look into it, too."""
-    _limit(0)
+def forbid_core_dumps() -> None:
+    """Forbid core dumps of this process; on Linux also reading its memory, except by root."""
+    _set_limit(0)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 @contextmanager
-def limit_of_others() -> Iterator[None]:
-    """While this lasts, a program that is started may be dumped as it might without us."""
+def limit_for_children() -> Iterator[None]:
+    """Restore the initial limit while this lasts, for programs that are started meanwhile."""
     before = resource.getrlimit(resource.RLIMIT_CORE)[0]
-    _limit(_FOUND)
+    _set_limit(_INITIAL_LIMIT)
     try:
         yield
     finally:
-        _limit(before)
+        _set_limit(before)
 
 
-def _limit(size: int) -> None:
+def _set_limit(size: int) -> None:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (size, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-_FOUND = resource.getrlimit(resource.RLIMIT_CORE)[0]
+_INITIAL_LIMIT = resource.getrlimit(resource.RLIMIT_CORE)[0]
 """The limit that this process was started with."""

@@ -1,4 +1,4 @@
-"""What the settings come to, as the plain values that core and shell take."""
+"""Converts settings into the plain values that core and shell take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proxy.shell.upstream.connector import Lookup
 
 
 def upstream_options(settings: Settings) -> UpstreamOptions:
-    """How Graph is asked."""
+    """Returns how calls to Graph are made."""
     upstream, origin = settings.upstream, urlsplit(settings.upstream.origin)
     return UpstreamOptions(
         in_clear=frozenset({origin.netloc} if origin.scheme == "http" else ()),
@@ -33,12 +33,12 @@ def upstream_options(settings: Settings) -> UpstreamOptions:
 
 
 def hosts(settings: Settings) -> GraphHosts:
-    """The hosts of Graph that a message may ask for."""
+    """Returns the hosts of Graph that a message may be for."""
     return GraphHosts(urlsplit(settings.upstream.origin).netloc, frozenset(settings.upstream.hosts))
 
 
 def connect_policy(settings: Settings) -> ConnectPolicy:
-    """What CONNECT may reach; an origin that is asked in clear cannot be spoken to through TLS."""
+    """Returns what CONNECT may reach; an origin with `http://` is left out, for its TLS could not be terminated."""
     origin = urlsplit(settings.upstream.origin)
     graph = {"graph.facebook.com", *settings.upstream.hosts}
     if origin.scheme == "https":
@@ -47,12 +47,12 @@ def connect_policy(settings: Settings) -> ConnectPolicy:
 
 
 def graph_hosts(settings: Settings) -> frozenset[str]:
-    """The hosts that the sidecar speaks for where TLS ends here."""
+    """Returns the hosts that the sidecar has certificates for."""
     return connect_policy(settings).names
 
 
 def timeouts(settings: Settings) -> Timeouts:
-    """What a caller's connection may take."""
+    """Returns the time limits and bounds of callers' connections."""
     listener = settings.listener
     return Timeouts(
         listener.head_timeout_s,
@@ -64,7 +64,7 @@ def timeouts(settings: Settings) -> Timeouts:
 
 
 def limits(settings: Settings) -> Limits:
-    """How large batches are and how long a read waits for one."""
+    """Returns the limits of batches."""
     batch = settings.batch
     by_token = batch.group == "token"
     return Limits(
@@ -73,12 +73,12 @@ def limits(settings: Settings) -> Limits:
 
 
 def stages(settings: Settings) -> Stages:
-    """From which usage on calls are spared, and how."""
+    """Returns the thresholds of the rate limiter."""
     return Stages(**settings.quota.model_dump(exclude={"group"}))
 
 
 def rules_of(settings: Settings) -> RuleBook:
-    """The rules, and what holds where none matches."""
+    """Returns the rules and the default rule."""
     cache = settings.cache
     default = Rule(
         cache.fresh_s,
@@ -97,5 +97,5 @@ def rules_of(settings: Settings) -> RuleBook:
 
 
 def guard(settings: Settings) -> Guard:
-    """Who may come to our own paths. Raises SettingsError for a token file that cannot be used."""
+    """Returns the access settings of the admin listener. Raises SettingsError for an unusable token file."""
     return Guard(frozenset({*settings.admin_hosts, settings.admin.host}), admin_token(settings))

@@ -1,4 +1,4 @@
-"""Opens a listener, or says what is in the way."""
+"""Opens a listener, or raises StartError."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from proxy.settings import Address
 from proxy.shell.http.accepting import Site
 
 BACKLOG = 4096
-"""Callers that may connect in one turn of the loop; one too many is dropped by the system and tries again in 1 s."""
+"""Connections that may wait to be accepted; the system drops more, and their clients try again after 1 s."""
 
 
 class StartError(Exception):
-    """The sidecar cannot start; the text says what is in the way and what would do."""
+    """The sidecar cannot start; the text says why, and what to do."""
 
 
 async def listen(name: str, runner: web.BaseRunner, at: Address) -> Address:
-    """Let *runner* answer at the address of the setting *name*; where it came to be. Raises StartError."""
+    """Serve *runner* at *at*, the address of the setting *name*; returns the actual address. Raises StartError."""
     await runner.setup()
     try:
         await Site(runner, at.host, at.port, backlog=BACKLOG).start()

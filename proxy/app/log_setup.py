@@ -1,4 +1,4 @@
-"""Where and how the process tells what it does: lines of text on a terminal, lines of JSON elsewhere."""
+"""Sets up logging to standard error: lines of text on a terminal, lines of JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 
 
 def set_up(log: LogSettings) -> None:
-    """Send what everybody logs to standard error, as *log* says."""
-    _look_for_less()
+    """Set up logging as *log* says."""
+    _collect_less()
     as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
     lines = JsonLines() if as_json else TextLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     logging.basicConfig(handlers=[LogWriter(sys.stderr, lines)], force=True)
@@ -21,14 +21,14 @@ def set_up(log: LogSettings) -> None:
     change(level=log.level, replies=log.replies)
 
 
-def _look_for_less() -> None:
-    """What no line shows is not looked for: a third of the cost of one (docs.python.org/3/howto/logging.html)."""
-    logging._srcfile = None  # noqa: SLF001 - documented there, and so called
+def _collect_less() -> None:
+    """Do not collect what no line shows: that saves a third of a line's cost (docs.python.org/3/howto/logging.html)."""
+    logging._srcfile = None  # noqa: SLF001 - documented there under this name
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def change(*, level: str | None = None, replies: bool | None = None) -> dict[str, object]:
-    """Tell from *level* on, and of *replies* or not; what holds now. What is None stays."""
+    """Change the log level, and whether *replies* are logged; None leaves a value. Returns both values in force."""
     if level is not None:
         logging.getLogger().setLevel(level.upper())
     if replies is not None:

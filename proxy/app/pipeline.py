@@ -1,4 +1,4 @@
-"""The layers of the drawing, joined from right to left."""
+"""Builds the pipeline of the drawing, layer by layer from right to left."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from proxy.shell.upstream.passthrough import Passthrough
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What of the stack is spoken to from outside."""
+    """The parts of the pipeline that the rest of the process uses."""
 
     inside: InFlight
     intercept: ConnectHandler
@@ -50,12 +50,12 @@ class Pipeline:
     door: TlsListener
     changes: Invalidator
     shedder: Shedder
-    take: Callable[[Settings], None]  # lets what may change of new settings hold from now on, in every layer at once
+    take: Callable[[Settings], None]  # takes over the reloadable part of new settings, in every layer at once
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
-    """What speaks to Graph, all of it by one way."""
+class _Upstream:
+    """What calls Graph, all with the same options."""
 
     way: UpstreamOptions
     upstream: UpstreamClient
@@ -65,43 +65,43 @@ class _Ends:
 
 @dataclass(frozen=True, slots=True)
 class _Layers:
-    """What a read goes through on its way there."""
+    """The layers that a read passes."""
 
     batcher: Batcher
-    governor: RateLimiter
+    rate_limiter: RateLimiter
     cache: Cache
     merger: Merger
     coalescer: Coalescer
 
 
-async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStack) -> Pipeline:
-    """The stack on its *ground*; leaving *lifetimes* closes it from left to right."""
-    ends = await _ends(ground, settings, lifetimes)
-    layers = _layers(ground, ends, lifetimes)
+async def build(components: Components, settings: Settings, lifetimes: AsyncExitStack) -> Pipeline:
+    """Returns the pipeline built from *components*; leaving *lifetimes* closes it from left to right."""
+    upstream = await _open_upstream(components, settings, lifetimes)
+    layers = _layers(components, upstream, lifetimes)
     flights: list[Callable[[Iterable[str]], None]] = [layers.coalescer.close, layers.merger.close_flights]
     changes = Invalidator(
-        ground.invalidations,
-        ground.purges,
-        ground.subscriptions,
-        ground.keys,
-        ground.store,
-        ground.clocks.now,
+        components.invalidations,
+        components.purges,
+        components.subscriptions,
+        components.keys,
+        components.store,
+        components.clocks.now,
         flights,
-        ground.shared,
+        components.shared,
     )
-    await _share(ground, changes, lifetimes)
-    server = _server(ground, ends, layers, changes, settings)
-    server.comparer = comparer = await _comparer(ground, ends.way, server.byway, lifetimes)
+    await _share(components, changes, lifetimes)
+    server = _server(components, upstream, layers, changes, settings)
+    server.comparer = comparer = await _comparer(components, upstream.way, server.byway, lifetimes)
     comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
-    fast_path = _fast_path(ground, server, inside, comparer)
+    fast_path = _fast_path(components, server, inside, comparer)
     flights.append(fast_path.forget)
-    _tell(ground, layers, inside)
-    shedder = Shedder(settings.listener.lag_s, ground.telemetry)
-    intercept, listener, door = _front(inside, ends.way, settings, shedder, fast_path)
+    _connect_counters(components, layers, inside)
+    shedder = Shedder(settings.listener.lag_s, components.telemetry)
+    intercept, listener, door = _front(inside, upstream.way, settings, shedder, fast_path)
 
     def take(new: Settings) -> None:
-        ground.replace(new)
+        components.replace(new)
         comparer.replace(new.compare.percent)
         server.rewrite_links = fast_path.rewrites_links = new.paging.rewrite
         fast_path.forget()
@@ -109,140 +109,149 @@ async def build(ground: Components, settings: Settings, lifetimes: AsyncExitStac
     return Pipeline(inside, intercept, listener, door, changes, shedder, take)
 
 
-async def _ends(ground: Components, settings: Settings, lifetimes: AsyncExitStack) -> _Ends:
+async def _open_upstream(components: Components, settings: Settings, lifetimes: AsyncExitStack) -> _Upstream:
     way = from_settings.upstream_options(settings)
-    places = Places(settings.upstream.connections, ground.limits, ground.clocks.monotonic)
-    ends = _Ends(way, UpstreamClient(way), Passthrough(way), places)
-    for end in (ends.upstream, ends.passthrough):
+    places = Places(settings.upstream.connections, components.limits, components.clocks.monotonic)
+    upstream = _Upstream(way, UpstreamClient(way), Passthrough(way), places)
+    for end in (upstream.upstream, upstream.passthrough):
         await end.open()
         lifetimes.push_async_callback(end.close)
-    return ends
+    return upstream
 
 
-def _layers(ground: Components, ends: _Ends, lifetimes: AsyncExitStack) -> _Layers:
-    keys, rules, clocks = ground.keys, ground.rules, ground.clocks
-    listening = BatchUsage(ends.upstream, ground.told_by_batch)
-    batcher = Batcher(listening, ground.limits, ground.telemetry, clocks.monotonic, ends.places)
-    governor = _rate_limiter(ground, batcher)
-    cache = _cache_of(ground)(
-        governor,
-        store=ground.store,
+def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitStack) -> _Layers:
+    keys, rules, clocks = components.keys, components.rules, components.clocks
+    batch_usage = BatchUsage(upstream.upstream, components.on_batch_reply)
+    batcher = Batcher(batch_usage, components.limits, components.telemetry, clocks.monotonic, upstream.places)
+    rate_limiter = _rate_limiter(components, batcher)
+    cache = _cache_of(components)(
+        rate_limiter,
+        store=components.store,
         keys=keys,
-        rule=ground.rule,
-        touches=ground.invalidations,
-        purges=ground.purges,
+        rule=components.rule,
+        touches=components.invalidations,
+        purges=components.purges,
         now=clocks.now,
-        pressure=ground.pressure,
-        heard_behind=ground.telemetry.replied_behind,
+        pressure=components.pressure,
+        heard_behind=components.telemetry.replied_behind,
     )
-    merger = _merger_of(ground)(
-        cache, keys=keys, rule=rules.of, touched_by=ground.touched_by, limits=ground.limits, clock=clocks.monotonic
+    merger = _merger_of(components)(
+        cache,
+        keys=keys,
+        rule=rules.of,
+        touched_by=components.touched_by,
+        limits=components.limits,
+        clock=clocks.monotonic,
     )
-    several = IdsSplitter(merger, rules.of, clocks.now)
-    coalescer = _coalescer_of(ground)(several, keys.flight, ground.touched_by, governor.promote)
+    splitter = IdsSplitter(merger, rules.of, clocks.now)
+    coalescer = _coalescer_of(components)(splitter, keys.flight, components.touched_by, rate_limiter.promote)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
-    return _Layers(batcher, governor, cache, merger, coalescer)
+    return _Layers(batcher, rate_limiter, cache, merger, coalescer)
 
 
-def _coalescer_of(ground: Components) -> Callable[..., Coalescer]:
+def _coalescer_of(components: Components) -> Callable[..., Coalescer]:
     """The layer of one process, or of one of several replicas."""
-    if ground.shared is None:
+    if components.shared is None:
         return Coalescer
     from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
 
-    return partial(SharedCoalescer, is_certain=ground.is_certain)
+    return partial(SharedCoalescer, is_certain=components.is_certain)
 
 
-def _merger_of(ground: Components) -> Callable[..., Merger]:
+def _merger_of(components: Components) -> Callable[..., Merger]:
     """The layer of one process, or of one of several replicas."""
-    if ground.shared is None:
+    if components.shared is None:
         return Merger
     from proxy.shell.pipeline.shared_coalescer import SharedMerger
 
-    return partial(SharedMerger, is_certain=ground.is_certain)
+    return partial(SharedMerger, is_certain=components.is_certain)
 
 
-def _rate_limiter(ground: Components, batcher: Batcher) -> RateLimiter:
-    """The layer of one process, or of one of several replicas."""
-    told: dict[str, Any] = {"keys": ground.keys, "witness": ground.telemetry, "now": ground.steady}
-    if ground.shared is None:
-        return RateLimiter(batcher, quota=ground.limiter, **told)
+def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
+    """Returns the rate limiter of a single process, or of one of several replicas."""
+    told: dict[str, Any] = {"keys": components.keys, "witness": components.telemetry, "now": components.steady}
+    if components.shared is None:
+        return RateLimiter(batcher, quota=components.limiter, **told)
     from proxy.core.shared.limiter import SharedLimiter
     from proxy.shell.pipeline.shared_rate_limiter import SharedRateLimiter
 
-    assert isinstance(ground.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
-    fleet = ground.shared
+    assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
+    fleet = components.shared
     probe_s = fleet.flights.longest_s
-    return SharedRateLimiter(batcher, quota=ground.limiter, fleet=fleet.limits, probe_s=probe_s, **told)
+    return SharedRateLimiter(batcher, quota=components.limiter, fleet=fleet.limits, probe_s=probe_s, **told)
 
 
-def _cache_of(ground: Components) -> Callable[..., Cache]:
-    """The layer of one process, or of one of several replicas."""
-    if ground.shared is None:
+def _cache_of(components: Components) -> Callable[..., Cache]:
+    """Returns the cache layer of a single process, or of one of several replicas."""
+    if components.shared is None:
         return Cache
     from proxy.shell.pipeline.shared_cache import SharedCache
 
-    return partial(SharedCache, shared=ground.shared)
+    return partial(SharedCache, shared=components.shared)
 
 
-async def _share(ground: Components, changes: Invalidator, lifetimes: AsyncExitStack) -> None:
-    """Let this replica hear the others, if there are any."""
-    if ground.shared is None:
+async def _share(components: Components, changes: Invalidator, lifetimes: AsyncExitStack) -> None:
+    """Connect this replica to the others, if `shared.url` is set."""
+    if components.shared is None:
         return
     from proxy.app.shared import start_shared
     from proxy.core.shared.limiter import SharedLimiter
 
-    assert isinstance(ground.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
-    await start_shared(ground.shared, changes, ground.limiter, ground.steady, lifetimes)
+    assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
+    await start_shared(components.shared, changes, components.limiter, components.steady, lifetimes)
 
 
-def _tell(ground: Components, layers: _Layers, inside: InFlight) -> None:
-    """Let telemetry see what it tells of, and how reads are named in the log."""
-    quota, now = ground.limiter, ground.steady
-    ground.telemetry.telling = AccessLog(ground.keys, ground.rules.of)
-    ground.telemetry.gauges = Gauges(
+def _connect_counters(components: Components, layers: _Layers, inside: InFlight) -> None:
+    """Give the counters their gauges and their access log."""
+    quota, now = components.limiter, components.steady
+    components.telemetry.telling = AccessLog(components.keys, components.rules.of)
+    components.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,
-        store=ground.store.stats,
+        store=components.store.stats,
         usage=lambda: quota.buckets.stats_rows(now()),
         open=lambda: inside.open,
         draining=lambda: inside.leaving,
-        shared=ground.shared.told if ground.shared is not None else dict,
+        shared=components.shared.told if components.shared is not None else dict,
     )
 
 
 async def _comparer(
-    ground: Components, way: UpstreamOptions, bypass: LimiterBypass, lifetimes: AsyncExitStack
+    components: Components, way: UpstreamOptions, bypass: LimiterBypass, lifetimes: AsyncExitStack
 ) -> DirectComparer:
-    """What asks Graph directly, over connections that no caller waits for."""
+    """Returns the comparer, which asks Graph directly, over connections of its own."""
     upstream = UpstreamClient(way)
     await upstream.open()
     lifetimes.push_async_callback(upstream.close)
-    comparer = DirectComparer(upstream.as_sent, ground.limiter, bypass, ground.keys, ground.telemetry, ground.steady)
+    comparer = DirectComparer(
+        upstream.as_sent, components.limiter, bypass, components.keys, components.telemetry, components.steady
+    )
     lifetimes.push_async_callback(comparer.close)
-    ground.telemetry.compare_percent = lambda: comparer.percent
+    components.telemetry.compare_percent = lambda: comparer.percent
     return comparer
 
 
 def _server(
-    ground: Components, ends: _Ends, layers: _Layers, changes: Invalidator, settings: Settings
+    components: Components, upstream: _Upstream, layers: _Layers, changes: Invalidator, settings: Settings
 ) -> DownstreamHandler:
-    """The end towards the application."""
-    rules, hosts, clocks = ground.rules, from_settings.hosts(settings), ground.clocks
-    calls, keys, telemetry = Calls(ends.upstream, ends.places), ground.keys, ground.telemetry
+    """Returns the handler of messages from the application."""
+    rules, hosts, clocks = components.rules, from_settings.hosts(settings), components.clocks
+    calls, keys, telemetry = Calls(upstream.upstream, upstream.places), components.keys, components.telemetry
     reader = ReadHandler(
-        layers.coalescer, calls.single, keys, ground.limiter, telemetry, ground.steady, clocks.monotonic
+        layers.coalescer, calls.single, keys, components.limiter, telemetry, components.steady, clocks.monotonic
     )
-    byway = LimiterBypass(ground.limiter, keys, ground.steady, layers.governor.on_reply)
-    unbatcher = ClientBatches(reader, layers.cache, calls.post, hosts, rules, changes.on_write, byway, changes.announce)
+    byway = LimiterBypass(components.limiter, keys, components.steady, layers.rate_limiter.on_reply)
+    client_batches = ClientBatches(
+        reader, layers.cache, calls.post, hosts, rules, changes.on_write, byway, changes.announce
+    )
     return DownstreamHandler(
         reader,
-        ends.passthrough,
-        unbatcher,
+        upstream.passthrough,
+        client_batches,
         hosts,
         rules,
         rewrite_links=settings.paging.rewrite,
-        trail=ends.way.trail,
+        trail=upstream.way.trail,
         wrote=changes.on_write,
         byway=byway,
         bodies=Budget(settings.listener.buffer_mb * 2**20),
@@ -250,40 +259,40 @@ def _server(
     )
 
 
-def _fast_path(ground: Components, server: DownstreamHandler, inside: InFlight, comparer: Comparer) -> FastPath:
+def _fast_path(components: Components, server: DownstreamHandler, inside: InFlight, comparer: Comparer) -> FastPath:
     """What answers plain reads from memory, before a message is parsed.
 
     While replies are traced, each goes the usual way; so does each that is compared.
     """
-    telemetry = ground.telemetry
+    telemetry = components.telemetry
     return FastPath(
-        Preparation(server.hosts, ground.rules, ground.keys),
-        store=ground.store,
-        rule=ground.rule,
-        invalidations=ground.invalidations,
-        purges=ground.purges,
-        subscriptions=ground.subscriptions,
-        limiter=ground.limiter,
+        Preparation(server.hosts, components.rules, components.keys),
+        store=components.store,
+        rule=components.rule,
+        invalidations=components.invalidations,
+        purges=components.purges,
+        subscriptions=components.subscriptions,
+        limiter=components.limiter,
         telemetry=telemetry,
         is_open=lambda: not inside.leaving and telemetry.tracer is None,
         is_compared=comparer.wants,
-        now=ground.clocks.now,
-        steady=ground.steady,
-        clock=ground.clocks.monotonic,
+        now=components.clocks.now,
+        steady=components.steady,
+        clock=components.clocks.monotonic,
         rewrites_links=server.rewrite_links,
-        doubted_at=ground.doubted_at if ground.shared is not None else None,
+        doubted_at=components.doubted_at if components.shared is not None else None,
     )
 
 
 def _front(
     inside: InFlight, way: UpstreamOptions, settings: Settings, shedder: Shedder, fast_path: FastPath
 ) -> tuple[ConnectHandler, Listener, TlsListener]:
-    """The ways in: any connection, and one that begins with TLS."""
-    gate = from_settings.connect_policy(settings)
-    authority = Authority(settings.intercept.ca_dir, gate.names)
+    """Returns the handler of CONNECT, the listener, and the listener for connections that begin with TLS."""
+    policy = from_settings.connect_policy(settings)
+    authority = Authority(settings.intercept.ca_dir, policy.names)
     patience = from_settings.timeouts(settings)
     intercept = ConnectHandler(
-        inside.handle, gate, authority, connect_timeout_s=way.connect_timeout_s, timeouts=patience
+        inside.handle, policy, authority, connect_timeout_s=way.connect_timeout_s, timeouts=patience
     )
     listener = Listener(
         intercept.handle,

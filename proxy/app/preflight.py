@@ -1,6 +1,6 @@
-"""What the machine must have before the sidecar can start: free ports, a folder for entries, a key of its own.
+"""Checks the machine before a start: free ports, a folder for entries, a key file, packages, token files.
 
-`check` and `serve` ask the same, so that whoever passes the first will not stumble in the second.
+`check` and `serve` make the same checks, so settings that pass `check` will start.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from threading import Thread
 from proxy.app import token_files
 from proxy.settings import Address, Settings
 
-PATIENCE_S = 3.0
-"""Seconds that are waited for the disk of the cache."""
+DISK_ANSWERS_WITHIN_S = 3.0
+"""Seconds within which the disk of the cache has to answer."""
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
-"""What sends traces; other programs may have installed the rest of OpenTelemetry."""
+"""The module that sends traces; the rest of OpenTelemetry may be installed for other programs."""
 
 TRACES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 """The packages of the extra `traces`."""
 
 
 def problems(settings: Settings) -> list[str]:
-    """One line for each thing of this machine that stands in the way."""
+    """Returns one line for each reason why the sidecar cannot start on this machine."""
     return [*_ports(settings), *files(settings)]
 
 
@@ -41,50 +41,50 @@ def _ports(settings: Settings) -> list[str]:
 
 
 def files(settings: Settings) -> list[str]:
-    """The same without the ports, which a sidecar that runs has taken."""
+    """Returns the same without the ports, which a running sidecar has taken itself."""
     return [
-        *(_answered(_no_folder, "cache.dir", settings.cache.dir) or () if settings.cache.disk_mb else ()),
-        *(_key(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
-        *(_extra("traces.endpoint", EXPORTER, TRACES) if settings.traces.endpoint else ()),
+        *(_within_time(_no_folder, "cache.dir", settings.cache.dir) or () if settings.cache.disk_mb else ()),
+        *(_key_file_problems(settings.cache.key_file) if isinstance(settings.cache.key_file, Path) else ()),
+        *(_missing_package("traces.endpoint", EXPORTER, TRACES) if settings.traces.endpoint else ()),
         *token_files.token_file_problems(settings, token_files.ADMIN, *token_files.OF_WEBHOOKS),
     ]
 
 
 def warnings(settings: Settings) -> list[str]:
-    """One line for each thing without which the sidecar starts, and does less: memory holds what the disk does not."""
+    """Returns one line for each reason why the sidecar would start without its disk, with entries in memory alone."""
     if not settings.cache.disk_mb:
         return []
-    found = _answered(_unfit, "cache.dir", settings.cache.dir)
+    found = _within_time(_store_folder_problems, "cache.dir", settings.cache.dir)
     return [f"cache.dir = {settings.cache.dir}: its disk does not answer"] if found is None else found
 
 
-def _answered(look: Callable[[str, Path], list[str]], name: str, folder: Path) -> list[str] | None:
-    """What *look* finds; None where the disk of *folder* does not answer: nobody waits for that longer than so."""
+def _within_time(look: Callable[[str, Path], list[str]], name: str, folder: Path) -> list[str] | None:
+    """Returns what *look* finds; None if the disk of *folder* does not answer in time."""
     found: list[list[str]] = []
     thread = Thread(target=lambda: found.append(look(name, folder)), daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
+    thread.join(DISK_ANSWERS_WITHIN_S)
     return found[0] if found else None
 
 
-def _extra(name: str, module: str, packages: str) -> Iterator[str]:
-    """What a setting needs that is not installed with the rest, and in which packages it is."""
+def _missing_package(name: str, module: str, packages: str) -> Iterator[str]:
+    """Yields a line if the *module* that a setting needs is not installed; the line names its *packages*."""
     try:
         is_there = importlib.util.find_spec(module) is not None
-    except ImportError:  # nor is what it is in
+    except ImportError:  # its parent package is missing too
         is_there = False
     if not is_there:
         yield f"{name} is set, but what it needs is not installed: pip install {packages}"
 
 
 def port(name: str, address: Address) -> Iterator[str]:
-    """Binds the port for a moment, as the server will."""
+    """Yields a line if *address* cannot be bound; binds it for a moment, as the server will."""
     try:
         kind, _, _, _, where = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
-            # Connections of an earlier run that linger in TIME_WAIT are no reason to refuse.
+            # Connections of an earlier run in TIME_WAIT do not keep the port from being bound.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen(1)
@@ -92,8 +92,8 @@ def port(name: str, address: Address) -> Iterator[str]:
         yield f"{name} = {address}: cannot listen there: {error.strerror}"
 
 
-def _folder(name: str, folder: Path) -> list[str]:
-    """The folder, or the nearest one above it that exists, must take new files."""
+def _folder_problems(name: str, folder: Path) -> list[str]:
+    """Returns why *folder*, or the nearest existing folder above it, takes no new files."""
     return _no_folder(name, folder) or _not_writable(name, folder)
 
 
@@ -105,8 +105,8 @@ def _no_folder(name: str, folder: Path) -> list[str]:
     return [] if nearest.is_dir() else [f"{name} = {folder}: {nearest} is not a folder"]
 
 
-def _unfit(name: str, folder: Path) -> list[str]:
-    """What keeps the store from using the folder of its entries."""
+def _store_folder_problems(name: str, folder: Path) -> list[str]:
+    """Returns why the store could not use the folder of its entries."""
     found = _not_writable(name, folder)
     if found or not os.path.lexists(folder):
         return found
@@ -117,7 +117,7 @@ def _unfit(name: str, folder: Path) -> list[str]:
 
 
 def _not_writable(name: str, folder: Path) -> list[str]:
-    """Rights are not all: a read-only file system, and some that are no disk, refuse root as well."""
+    """Returns why nothing can be written there; a read-only file system refuses even root, so a file is tried."""
     nearest = _nearest(folder)
     if not os.access(nearest, os.W_OK | os.X_OK):
         return [f"{name} = {folder}: no right to write in {nearest}"]
@@ -129,18 +129,18 @@ def _not_writable(name: str, folder: Path) -> list[str]:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder or the nearest one above it that exists. Raises OSError."""
+    """Returns *folder* or the nearest existing folder above it. Raises OSError."""
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _key(file: Path) -> Iterator[str]:
-    """A key that exists must be one that the store takes; one that does not is made, so its folder must allow that."""
+def _key_file_problems(file: Path) -> Iterator[str]:
+    """Yields why the key file cannot be used: it is no valid key, or it is missing and cannot be made."""
     if not os.path.lexists(file):
-        yield from _folder("cache.key_file", file.parent)
+        yield from _folder_problems("cache.key_file", file.parent)
         return
     from proxy.shell.store import (
         KeyFileError,
-        load_or_make_key,  # late, so that what asks nothing of a store loads none
+        load_or_make_key,  # imported late, so that commands without a store do not load it
     )
 
     try:

@@ -14,64 +14,72 @@ from contextlib import asynccontextmanager
 import uvloop
 
 from proxy.app import core_dumps, log_setup, resident_memory
-from proxy.app.service_manager import Tell, to_nobody
+from proxy.app.service_manager import Notify, notify_nobody
 from proxy.app.sidecar import sidecar
 from proxy.settings import Settings
 
 _log = logging.getLogger("graph_sidecar")
 
 
-def serve(settings: Settings, reread: Callable[[], Settings], tell: Tell = to_nobody) -> int:
-    """Run until SIGTERM or SIGINT; the exit status. Raises StartError and SettingsError.
+def serve(settings: Settings, reread: Callable[[], Settings], notify: Notify = notify_nobody) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit status. Raises StartError and SettingsError.
 
-    At SIGHUP, what *reread* gives is taken; it raises SettingsError. *tell* hears that it is ready, and drains.
+    At SIGHUP the settings are reloaded from *reread*, which raises SettingsError. *notify* is called when the sidecar
+    is ready, and when it starts to drain.
     """
     if not settings.core_dumps:
-        core_dumps.forbid()
+        core_dumps.forbid_core_dumps()
     log_setup.set_up(settings.log)
     resident_memory.keep_the_heap_small()
-    _take_all_files()
+    _raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, reread, tell))
+        return runner.run(_serve(settings, reread, notify))
 
 
-def _take_all_files() -> None:
-    """Connections are files: as many as this process may ever open."""
+def _raise_file_limit() -> None:
+    """Raise the limit of open files to its maximum, because every connection is a file."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(settings: Settings, reread: Callable[[], Settings], tell: Tell) -> int:
-    """Serve until a signal, then drain; a second signal does not wait for those inside."""
-    ending, hung_up = _signals()
+async def _serve(settings: Settings, reread: Callable[[], Settings], notify: Notify) -> int:
+    """Serve until a signal, then drain; a second signal ends the process without waiting for open requests."""
+    ending, reload_requested = _signals()
     try:
-        return await _serve_until(ending, hung_up, settings, reread, tell)
+        return await _serve_until(ending, reload_requested, settings, reread, notify)
     except asyncio.CancelledError:
         _log.warning("told to stop again: requests that were open are broken off")
         return 1
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """What is set by SIGTERM and SIGINT, the second of which cancels this task, and what by SIGHUP."""
+    """Returns the event that SIGTERM and SIGINT set (a second one cancels this task), and that of SIGHUP."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    ending, hung_up = asyncio.Event(), asyncio.Event()
+    ending, reload_requested = asyncio.Event(), asyncio.Event()
 
-    def told() -> None:
+    def stop() -> None:
         if ending.is_set() and task is not None:
             task.cancel()
         ending.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
-    return ending, hung_up
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload_requested.set)
+    return ending, reload_requested
 
 
 async def _serve_until(
-    ending: asyncio.Event, hung_up: asyncio.Event, settings: Settings, reread: Callable[[], Settings], tell: Tell
+    ending: asyncio.Event,
+    reload_requested: asyncio.Event,
+    settings: Settings,
+    reread: Callable[[], Settings],
+    notify: Notify,
 ) -> int:
-    async with sidecar(settings, ending=ending, reread=reread) as running, _reloading(hung_up, running.live.reload):
+    async with (
+        sidecar(settings, ending=ending, reread=reread) as running,
+        _reloading(reload_requested, running.live.reload),
+    ):
         serving = f"serving {settings.upstream.origin} on {running.url}, admin on {running.admin_url}"
         _log.info("%s", serving)
         gc.collect()
@@ -79,22 +87,22 @@ async def _serve_until(
         resident_memory.release_code_of_the_start()
         if not running.admin.is_loopback and not settings.admin_token_file:
             _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
-        tell("READY", serving)
+        notify("READY", serving)
         await ending.wait()
         draining = f"draining for at most {running.live.settings.drain_s:g} s"
         _log.info("%s", draining)
-        tell("STOPPING", draining)
+        notify("STOPPING", draining)
     _log.info("done")
     return 0
 
 
 @asynccontextmanager
-async def _reloading(hung_up: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-    """Reload whenever *hung_up* is set; whoever sends the signal reads in the log what came of it."""
+async def _reloading(reload_requested: asyncio.Event, reload: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Reload the settings whenever *reload_requested* is set; the outcome is in the log."""
 
     async def listen() -> None:
-        while await hung_up.wait():
-            hung_up.clear()
+        while await reload_requested.wait():
+            reload_requested.clear()
             await reload()
 
     task = asyncio.create_task(listen())

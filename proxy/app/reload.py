@@ -1,4 +1,4 @@
-"""What a running sidecar takes from settings that were read again, and what of them waits for its next start."""
+"""Reloads settings while the sidecar runs: which of them change now, and which need a restart."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger("graph_sidecar.reload")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The settings in force from now on, the names of those that are new, and of those that wait for a restart."""
+    """The settings in force after a reload, the names of changed ones, and of those that need a restart."""
 
     settings: Settings
     changed: tuple[str, ...]
@@ -24,34 +24,34 @@ class Difference:
 
 
 def compare(old: Settings, new: Settings) -> Difference:
-    """Of *new*, whatever differs from *old* and may change while it runs."""
+    """Returns *old* with the reloadable differences of *new*, and the names of all that differ."""
     different = [name for name in names() if value_of(old, name) != value_of(new, name)]
     changed = [name for name in different if is_live(name)]
-    in_force: Settings = _taken(old, {name: value_of(new, name) for name in changed})
+    in_force: Settings = _with_values(old, {name: value_of(new, name) for name in changed})
     return Difference(in_force, tuple(changed), tuple(name for name in different if name not in changed))
 
 
-def _taken(model: Any, values: Mapping[str, object]) -> Any:
-    """*model* with these values, by dotted names."""
+def _with_values(model: Any, values: Mapping[str, object]) -> Any:
+    """Returns *model* with *values*, which are given by dotted names."""
     here = {name: value for name, value in values.items() if "." not in name}
     for above in {name.partition(".")[0] for name in values if "." in name}:
         below = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{above}.")}
-        here[above] = _taken(getattr(model, above), below)
+        here[above] = _with_values(getattr(model, above), below)
     return model.model_copy(update=here)
 
 
 class Reloader:
-    """Reads again when it is told to; what is wrong anywhere leaves everything as it was."""
+    """Reloads the settings on demand; if anything in them is wrong, nothing changes."""
 
     def __init__(self, settings: Settings, reread: Callable[[], Settings], take: Callable[[Settings], None]) -> None:
-        """Begin with *settings*; *reread* and *take* raise SettingsError, the latter before it changes anything."""
+        """Start with *settings*; *reread* and *take* raise SettingsError, *take* before it changes anything."""
         self.settings = settings
         self._reread = reread
         self._take = take
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> dict[str, list[str]]:
-        """Read again and take what may change; the names of what did and of what waits, or what is wrong."""
+        """Reload; returns the names of the settings that changed and that need a restart, or the problems."""
         async with self._one_at_a_time:
             try:
                 found = compare(self.settings, await asyncio.to_thread(self._reread))

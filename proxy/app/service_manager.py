@@ -1,4 +1,4 @@
-"""Tells systemd that the sidecar is ready, and what it does: sd_notify(3)."""
+"""Notifies systemd that the sidecar is ready or stopping, with sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-Tell = Callable[[str, str], None]
+Notify = Callable[[str, str], None]
 
 
-def to_nobody(_state: str, _status: str) -> None:
-    """Tell nobody."""
+def notify_nobody(_state: str, _status: str) -> None:
+    """Do nothing."""
 
 
-def to(address: str) -> Tell:
-    """A function that sends a state (`READY`, `STOPPING`) and a line for people to *address*, "" for nobody."""
+def notifier(address: str) -> Notify:
+    """Returns a function that sends a state (`READY`, `STOPPING`) and a status line to *address*; "" sends nothing."""
     if not address:
-        return to_nobody
+        return notify_nobody
 
-    def tell(state: str, status: str) -> None:
+    def notify(state: str, status: str) -> None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as at:
             at.connect(f"\0{address[1:]}" if address.startswith("@") else address)
             at.send(f"{state}=1\nSTATUS={status}".encode())
 
-    return tell
+    return notify

@@ -1,4 +1,4 @@
-"""What replicas share, joined to this one; imported only where `shared.url` is set."""
+"""Connects this replica to the store that replicas share; imported only where `shared.url` is set."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from proxy.shell.valkey.link import Dialer
 from proxy.shell.valkey.shared import Shared
 
 FIRST_S = 0.5
-"""Seconds that a start waits for the store: with it from the first request on, and soon without it."""
+"""Seconds that a start waits for the shared store, before it goes on without it."""
 
 
 def build_shared(
     settings: Settings, master: bytes, index: InvalidationIndex, rules: RuleBook, now: Callable[[], float]
 ) -> Shared:
-    """This replica's part in the fleet; nothing runs yet."""
+    """Returns this replica's connection to the fleet; nothing runs yet."""
     own = settings.shared
     ca_file = str(own.ca_file) if own.ca_file else ""
     dialer = Dialer(read_location(own.url), lambda: (_secret(own.username_file), _secret(own.password_file)), ca_file)
@@ -59,7 +59,7 @@ async def start_shared(
     steady: Callable[[], float],
     lifetimes: AsyncExitStack,
 ) -> None:
-    """Let *shared* work for this replica; leaving *lifetimes* ends it."""
+    """Start *shared* for this replica; leaving *lifetimes* ends it."""
     changes = SharedChanges(invalidator, limiter, shared, steady)
     shared.log.effects = changes
     limiter.tell = shared.tell

@@ -1,4 +1,4 @@
-"""A whole sidecar, from its listeners to its store, and how it ends."""
+"""Starts a whole sidecar, from its listeners to its store, and drains it at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from aiohttp import web
 
 from proxy.app import from_settings, log_setup
-from proxy.app.admin import DRAIN_S, AdminListeners, Gatekeeper, open_own
+from proxy.app.admin import ADMIN_DRAIN_S, AdminAccess, AdminListeners, open_admin
 from proxy.app.components import MACHINE, Clocks, build_components
 from proxy.app.listen import StartError, listen
 from proxy.app.pipeline import Pipeline, build
@@ -28,7 +28,7 @@ from proxy.shell.observe.stats import stats
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """A sidecar that serves."""
+    """A running sidecar."""
 
     listen: Address
     admin: Address
@@ -40,12 +40,12 @@ class Sidecar:
 
     @property
     def url(self) -> str:
-        """What to put in the place of https://graph.facebook.com."""
+        """The base URL to use in place of https://graph.facebook.com."""
         return f"http://{self.listen}"
 
     @property
     def admin_url(self) -> str:
-        """Where our own paths are."""
+        """The base URL of the admin listener."""
         return f"http://{self.admin}"
 
 
@@ -65,11 +65,11 @@ async def sidecar(
     async with AsyncExitStack() as last, AsyncExitStack() as lifetimes:
         ground = await build_components(settings, clocks, lifetimes)
         stack = await build(ground, settings, lifetimes)
-        telemetry, gatekeeper = ground.telemetry, Gatekeeper(settings)
-        live = _reloader(settings, reread or (lambda: settings), gatekeeper, stack)
+        telemetry, access = ground.telemetry, AdminAccess(settings)
+        live = _reloader(settings, reread or (lambda: settings), access, stack)
         watch = EventStream(partial(stats, telemetry), clocks.monotonic, run=secrets.token_hex(4))
-        own = AdminListeners(ready, ending, telemetry, watch, live, stack.changes)
-        admin_at, webhooks_at = await open_own(own, gatekeeper, settings, lifetimes=lifetimes, last=last)
+        admin_listeners = AdminListeners(ready, ending, telemetry, watch, live, stack.changes)
+        admin_at, webhooks_at = await open_admin(admin_listeners, access, settings, lifetimes=lifetimes, last=last)
         listen_at, tls_at = await _open_stack(stack, live, lifetimes)
         stack.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, webhooks_at, tls_at) if at)
         watch.listen = f"http://{listen_at}"
@@ -80,11 +80,11 @@ async def sidecar(
         yield Sidecar(listen_at, admin_at, telemetry, live, webhooks_at, stack.door.make_leaves, tls_at)
 
 
-def _reloader(settings: Settings, reread: Callable[[], Settings], gatekeeper: Gatekeeper, stack: Pipeline) -> Reloader:
-    """What lets new settings hold, all of them at once."""
+def _reloader(settings: Settings, reread: Callable[[], Settings], access: AdminAccess, stack: Pipeline) -> Reloader:
+    """Returns a function that takes over new settings in all parts at once."""
 
     def take(new: Settings) -> None:
-        gatekeeper.take(new)  # first, for it alone can refuse
+        access.take(new)  # first, for it alone can refuse
         stack.take(new)
         if new.log != live.settings.log:
             log_setup.set_up(new.log)
@@ -94,7 +94,7 @@ def _reloader(settings: Settings, reread: Callable[[], Settings], gatekeeper: Ga
 
 
 async def _open_stack(stack: Pipeline, live: Reloader, lifetimes: AsyncExitStack) -> tuple[Address, Address | None]:
-    """Where applications come in, in clear and by TLS. Raises StartError."""
+    """Open the listeners of applications, in clear and with TLS; returns their addresses. Raises StartError."""
     theirs = web.ServerRunner(stack.listener, shutdown_timeout=0)
     listen_at = await listen("listen", theirs, live.settings.listen)
     lifetimes.push_async_callback(_finish, theirs, stack, live)
@@ -104,7 +104,7 @@ async def _open_stack(stack: Pipeline, live: Reloader, lifetimes: AsyncExitStack
 
 
 async def _open_door(stack: Pipeline, settings: Settings, lifetimes: AsyncExitStack) -> Address | None:
-    """Listen for TLS, if that is set, with a leaf for each host of Graph's at hand."""
+    """Open the TLS listener, if `intercept.listen` is set, with a certificate for each of Graph's hosts."""
     at, hosts = settings.intercept.listen, from_settings.graph_hosts(settings)
     if not at:
         return None
@@ -116,17 +116,17 @@ async def _open_door(stack: Pipeline, settings: Settings, lifetimes: AsyncExitSt
     lifetimes.callback(keeping.cancel)
     door = web.ServerRunner(stack.door, shutdown_timeout=0)
     tls_at = await listen("intercept.listen", door, at)
-    lifetimes.push_async_callback(drain, door, DRAIN_S)
+    lifetimes.push_async_callback(drain, door, ADMIN_DRAIN_S)
     return tls_at
 
 
 async def _say_goodbye(stack: Pipeline, live: Reloader) -> None:
-    """Take what still comes from those who have not heard, each answer telling one of them."""
+    """Answer requests for `drain_grace_s` more, each reply with `Connection: close`, so that clients leave."""
     stack.inside.say_goodbye()
     await asyncio.sleep(live.settings.drain_grace_s)
 
 
 async def _finish(theirs: web.ServerRunner, stack: Pipeline, live: Reloader) -> None:
-    """Let those inside have their answers, within the time that there is."""
+    """Wait for the open requests to be answered, for `drain_s` at most."""
     seconds = live.settings.drain_s
     await asyncio.gather(drain(theirs, seconds, stack.inside), stack.intercept.drain(seconds))

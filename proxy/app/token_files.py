@@ -1,4 +1,4 @@
-"""The token files that settings name, and what is in them or wrong with them."""
+"""Reads and checks the token files that settings name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OF_WEBHOOKS = ("webhooks.verify_token_file", "webhooks.secret_file")
 
 
 def admin_token(settings: Settings) -> str:
-    """What has to be shown on the admin listener; "" for nothing. Raises SettingsError."""
+    """Returns the token that callers of the admin listener need; "" for none. Raises SettingsError."""
     file = settings.admin_token_file
     if not isinstance(file, Path):
         return ""
@@ -25,7 +25,7 @@ def admin_token(settings: Settings) -> str:
 
 
 def token_file_problems(settings: Settings, *names: str) -> Iterator[str]:
-    """One line for each file among those that the settings *names* name that cannot be used."""
+    """Yields one line for each token file of the settings *names* that cannot be used."""
     for name in names:
         file = value_of(settings, name)
         try:

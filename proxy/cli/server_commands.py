@@ -21,7 +21,7 @@ def serve(options: argparse.Namespace) -> int:
         _leave_out("aiodns")
     from proxy.app import process, service_manager
 
-    tell = service_manager.to(os.environ.get("NOTIFY_SOCKET", ""))
+    tell = service_manager.notifier(os.environ.get("NOTIFY_SOCKET", ""))
     return _started(lambda: process.serve(settings, lambda: load(options).settings, tell))
 
 

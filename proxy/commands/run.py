@@ -39,7 +39,7 @@ def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], 
     Unless *is_quiet*, a line on standard error says at the end what was saved.
     """
     if not settings.core_dumps:
-        core_dumps.forbid()
+        core_dumps.forbid_core_dumps()
     log_setup.set_up(settings.log)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status, told = runner.run(_run(settings, command, environ))
@@ -103,7 +103,7 @@ def _authority(folder: Path, names: frozenset[str]) -> Pair:
 
 async def _wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
-        with core_dumps.limit_of_others():
+        with core_dumps.limit_for_children():
             process = await asyncio.create_subprocess_exec(*command, env=environ)
     except FileNotFoundError:
         _log.error("%s: not found", command[0])

@@ -95,7 +95,7 @@ def test_a_disk_that_does_not_answer_is_a_warning(tmp_path: Path, monkeypatch: p
     """Looking at the folder waits for nobody: a start goes on without it."""
     key(tmp_path)
     answers = threading.Event()
-    monkeypatch.setattr("proxy.app.preflight.PATIENCE_S", 0.01)
+    monkeypatch.setattr("proxy.app.preflight.DISK_ANSWERS_WITHIN_S", 0.01)
     monkeypatch.setattr("proxy.app.preflight._nearest", lambda _folder: answers.wait() and tmp_path)
     assert problems(settings(tmp_path)) == []
     assert warnings(settings(tmp_path)) == [f"cache.dir = {tmp_path / 'entries'}: its disk does not answer"]
