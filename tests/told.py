@@ -16,8 +16,15 @@ STATS: dict[str, Any] = {
         "MISS": 20, "REVALIDATED": 30, "CHANGED": 4, "REUSED": 50, "STALE": 6, "COALESCED": 70, "SKIPPED": 8,
         "FAILED": 9,
     },
+    "outcomes": {
+        "MISS": 20, "REVALIDATED": 30, "CHANGED": 4, "REUSED": 47, "STALE": 6, "COALESCED": 70, "SKIPPED": 8,
+        "FAILED": 9, "REFUSED": 3,
+    },
+    "error_replies": {"graph": 2, "refused": 3, "sidecar": 9},
     "calls": {"asked": 1180, "counted": 1054, "uncertain": 3, "batches": 120, "slots": 1040, "alone": 6, "passed": 8},
-    "calls_avoided": {"collapsed": 70, "fresh": 40, "stale": 6, "merged": 5, "superset": 3, "throttle": 2},
+    "calls_avoided": {
+        "collapsed": 70, "fresh": 40, "stale": 6, "merged": 5, "superset": 3, "throttle": 2, "refused": 3,
+    },
     "bytes_avoided": 45_600_000,
     "round_trips_avoided": 920,
     "slots_per_batch": {"1": 20, "2": 30, "12": 60, "50": 10},
@@ -52,16 +59,17 @@ STATS: dict[str, Any] = {
     "stopped": {"app": 1},
     "routes": [
         {
-            "route": "/act_{id}/campaigns", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100,
+            "route": "/act_{id}/campaigns", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100, "refused": 0,
             "bytes_avoided": 40_000_000, "p50_ms": 82.1,
         },
         {
-            "route": "/{id}", "asked": 280, "counted": 254, "uncertain": 0, "avoided": 26, "bytes_avoided": 5_600_000,
+            "route": "/{id}", "asked": 280, "counted": 254, "uncertain": 0, "avoided": 26, "refused": 0,
+            "bytes_avoided": 5_600_000,
             "p50_ms": 61.0,
         },
     ],
-    "apps": [{"app": "9f3c21aa04be", "asked": 1180, "counted": 1054, "uncertain": 0, "avoided": 126}],
-    "accounts": [{"account": "act_1", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100}],
+    "apps": [{"app": "9f3c21aa04be", "asked": 1180, "counted": 1054, "uncertain": 0, "avoided": 126, "refused": 0}],
+    "accounts": [{"account": "act_1", "asked": 900, "counted": 800, "uncertain": 0, "avoided": 100, "refused": 0}],
     "errors": [
         {"at": NOW - 60, "mode": "FAILED", "status": 504, "route": "/{id}", "code": None, "what": "late"},
         {"at": NOW - 90, "mode": "MISS", "status": 400, "route": "/act_{id}/ads", "code": 17, "what": "throttled"},

@@ -53,7 +53,7 @@ def summary(stats: Mapping[str, Any]) -> str:
     calls, avoided = stats["calls"], dict(stats["calls_avoided"])
     if not calls["asked"]:
         return "no call to Graph came here; ways around it: docs/transparent.md"
-    held_back = avoided.pop("throttle")
+    held_back = avoided.pop("throttle") + avoided.pop("refused")
     parts = {
         "{:,} counted": calls["counted"],
         "{:,} perhaps counted": calls["uncertain"],

@@ -7,7 +7,7 @@ import { Series } from './series.js';
 import { follow } from './stream.js';
 import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
 
-const MODES = ['REUSED', 'COALESCED', 'STALE', 'REVALIDATED', 'CHANGED', 'MISS', 'SKIPPED', 'FAILED'];
+const MODES = ['REUSED', 'COALESCED', 'STALE', 'REVALIDATED', 'CHANGED', 'MISS', 'SKIPPED', 'REFUSED', 'FAILED'];
 const MEANINGS = {
   REUSED: 'held; Graph was not asked',
   COALESCED: 'joined a twin in flight',
@@ -16,14 +16,16 @@ const MEANINGS = {
   CHANGED: 'Graph said something new',
   MISS: 'nothing was held',
   SKIPPED: 'passed through',
+  REFUSED: 'Graph’s last refusal, given again',
   FAILED: 'the sidecar’s own error',
 };
 const CAUSES = ['collapsed', 'fresh', 'stale', 'merged', 'superset', 'throttle'];
+const ORIGINS = { graph: 'from Graph', refused: 'refused again here', sidecar: 'the sidecar’s own' };
 const PERCENTILES = ['p50', 'p90', 'p99'];
 const STATES = { connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…', locked: 'waiting for the token', full: 'too many pages are open; waiting…' };
 
 const avoided = CAUSES.map((cause) => `calls_avoided.${cause}`);
-const modes = MODES.map((mode) => `replies.${mode}`);
+const modes = MODES.map((mode) => `outcomes.${mode}`);
 const series = new Series();
 const costs = new Costs();
 const errors = new Errors();
@@ -113,10 +115,11 @@ function showNumbers() {
   say('version', stats.version);
   find('version').title = `up ${duration(stats.uptime_s)}`;
 
-  saved('calls', avoided.reduce((sum, column) => sum + grown(column), 0), total(stats.calls_avoided), count);
+  const saves = CAUSES.reduce((sum, cause) => sum + stats.calls_avoided[cause], 0);
+  saved('calls', avoided.reduce((sum, column) => sum + grown(column), 0), saves, count);
   saved('bytes', grown('bytes_avoided'), stats.bytes_avoided, bytes);
   saved('trips', grown('round_trips_avoided'), stats.round_trips_avoided, count);
-  say('calls-share', stats.calls.asked ? `, ${share(total(stats.calls_avoided), stats.calls.asked)} of what was asked` : '');
+  say('calls-share', stats.calls.asked ? `, ${share(saves, stats.calls.asked)} of what was asked` : '');
   say('calls-causes', CAUSES.map((cause, at) => [cause, grown(avoided[at])]).filter(([, many]) => many).map(([cause, many]) => `${cause} ${count(many)}`).join(' · '));
   say('bytes-causes', `${count(grown('replies.REVALIDATED'))} replies revalidated`);
   say('trips-causes', `${count(grown('calls.slots'))} reads in ${count(grown('calls.batches'))} batches`);
@@ -138,13 +141,17 @@ function saved(id, inWindow, sinceStart, written) {
 }
 
 function showModes(grown, total) {
-  const inWindow = MODES.map((mode) => grown(`replies.${mode}`));
+  const inWindow = MODES.map((mode) => grown(`outcomes.${mode}`));
   const all = total(inWindow);
+  const wrong = Object.keys(stats.error_replies).map((origin) => [ORIGINS[origin], grown(`error_replies.${origin}`)]);
+  const parts = wrong.filter(([, many]) => many).map(([origin, many]) => `${origin} ${count(many)}`).join(' · ');
+  const many = total(wrong.map(([, each]) => each));
+  say('errors-rate', all ? `Errors: ${share(many, all)} of replies${parts ? ` (${parts})` : ''}` : '', many);
   renew(find('modes-table'), MODES.map((mode, at) => make('tr', { 'data-mode': mode },
     make('th', { scope: 'row' }, make('i', { class: `key ${mode}` }), mode, make('small', {}, MEANINGS[mode])),
     make('td', { class: 'number' }, count(inWindow[at])),
     make('td', { class: 'number share' }, share(inWindow[at], all)),
-    make('td', { class: 'number' }, make('data', { value: stats.replies[mode] }, count(stats.replies[mode]))))));
+    make('td', { class: 'number' }, make('data', { value: stats.outcomes[mode] }, count(stats.outcomes[mode]))))));
 }
 
 /** The address for programs, as seen from where this page is looked at. */

@@ -109,11 +109,13 @@ class Sorted {
   }
 }
 
-const SHARE = { key: 'share', head: 'Avoided %', value: ({ avoided, asked }) => (asked ? avoided / asked : 0), cell: ({ avoided, asked }) => share(avoided, asked) };
+/** Calls that were answered without asking Graph; a refusal that was given again is no answer. */
+const saved = ({ avoided, refused }) => avoided - refused;
+const SHARE = { key: 'share', head: 'Avoided %', value: (row) => (row.asked ? saved(row) / row.asked : 0), cell: (row) => share(saved(row), row.asked) };
 const CALLS = [
   { key: 'asked', head: 'Asked', cell: ({ asked }) => count(asked) },
   { key: 'counted', head: 'Counted by Meta', cell: ({ counted }) => count(counted) },
-  { key: 'avoided', head: 'Avoided', cell: ({ avoided }) => count(avoided) },
+  { key: 'avoided', head: 'Avoided', value: saved, cell: (row) => count(saved(row)) },
   SHARE,
 ];
 const COSTS = {
@@ -195,10 +197,13 @@ function alike(errors) {
   return [...found.values()];
 }
 
+/** A refusal that Graph gave earlier and that was given again from here is counted under the mode of its reply. */
+const outcome = (mode, what) => (what === 'throttled' && mode !== 'MISS' && mode !== 'STALE' ? 'REFUSED' : mode);
+
 const error = ({ name, at, times, mode, status, code, what, route }) => make('tr', { 'data-key': name },
   make('th', { scope: 'row', class: 'text' }, make('time', { datetime: new Date(at * 1000).toISOString() }, clock(at))),
   make('td', { class: 'number' }, String(times)),
-  make('td', {}, make('span', { class: `mode ${mode}` }, mode)),
+  make('td', {}, make('span', { class: `mode ${outcome(mode, what)}` }, outcome(mode, what))),
   make('td', {}, String(status)),
   make('td', {}, about(code)),
   make('td', {}, what),

@@ -59,7 +59,7 @@ def test_the_command_alone_is_told(tmp_path: Path) -> None:
 
 SAVED = {
     "calls": {"asked": 1200, "counted": 20, "uncertain": 0},
-    "calls_avoided": {"fresh": 1000, "collapsed": 180, "throttle": 0},
+    "calls_avoided": {"fresh": 1000, "collapsed": 180, "throttle": 0, "refused": 0},
     "bytes_avoided": 5_000_000,
     "round_trips_avoided": 15,
 }
@@ -72,7 +72,7 @@ SAVED = {
         (
             {
                 "calls": {"asked": 1200, "counted": 0, "uncertain": 1},
-                "calls_avoided": {"fresh": 0, "throttle": 7},
+                "calls_avoided": {"fresh": 0, "throttle": 4, "refused": 3},
                 "bytes_avoided": 0,
                 "round_trips_avoided": 0,
             },

@@ -464,6 +464,6 @@ async def test_what_is_saved_is_told_call_by_call(scene: MakeScene, gate: MakeGa
     await here.say("/v25.0/?ids=222,333&fields=name", token="ann")
     stats = await here.stats()
     assert stats["calls_avoided"] == {
-        "collapsed": 0, "fresh": 1, "stale": 0, "merged": 2, "superset": 1, "throttle": 0,
+        "collapsed": 0, "fresh": 1, "stale": 0, "merged": 2, "superset": 1, "throttle": 0, "refused": 0,
     }  # fmt: skip
     assert stats["calls"]["counted"] == here.graph.ledger.counted_calls == stats["calls"]["asked"] - 4

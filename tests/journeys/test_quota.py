@@ -441,6 +441,23 @@ async def test_a_write_is_not_held_back_with_the_reads_beside_it(limited: MakeLi
     assert "/222" not in str(here.asked)
 
 
+async def test_refusals_given_again_are_errors_and_no_savings(limited: MakeLimited) -> None:
+    """`/stats` and `/metrics` count them apart from answers: as refused, with Graph's own errors beside them."""
+    here = await limited(budget=1, window_s=60.0)
+    await use(here, 1)
+    for node in range(301, 305):
+        await here.say(f"/v25.0/{node}", token="ann")
+    told = await here.stats()
+    assert told["error_replies"] == {"graph": 1, "refused": 3, "sidecar": 0}
+    assert told["outcomes"] == {**told["replies"], "REUSED": told["replies"]["REUSED"] - 3, "REFUSED": 3}
+    assert told["calls_avoided"] == dict.fromkeys(told["calls_avoided"], 0) | {"refused": 3}
+    assert sum(route["refused"] for route in told["routes"]) == 3
+    text = (await here.caller.say(f"{here.front.admin_url}/metrics")).body.decode()
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if "error_replies_total{" in line)
+    assert samples == {f'graph_sidecar_error_replies_total{{origin="{each}"}}': f"{number}.0"
+                       for each, number in told["error_replies"].items()}  # fmt: skip
+
+
 @pytest.mark.parametrize("path", ["/v25.0/111/picture?redirect=0", "/v25.0/debug_token?input_token=bob"])
 async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLimited, clock: Clock, path: str) -> None:
     """A read that is no plain one gets Graph's refusal again; when the time is up it may be the one that probes."""
@@ -450,7 +467,10 @@ async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLim
     before = here.graph.ledger.counted_calls
     assert is_again(await here.say(path, token="ann"), first)
     assert here.graph.ledger.counted_calls == before
-    assert (await here.stats())["calls_avoided"]["throttle"] == 1
+    told = await here.stats()
+    assert (told["calls_avoided"]["refused"], told["calls_avoided"]["throttle"]) == (1, 0)
+    assert told["errors"][0].items() >= {"mode": "SKIPPED", "code": 4, "what": "throttled"}.items()
+    assert (told["outcomes"]["SKIPPED"], told["outcomes"]["REFUSED"]) == (0, 1)
     here.graph.settings.update({"budget": 1000})
     clock.ahead += 3600
     assert (await here.say(path, token="ann")).status == 200

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.commands.top.event_stream import Snapshot
-from proxy.core.quota.ledger import CAUSES
+from proxy.core.quota.ledger import SAVINGS
 
 _WIDEST = 120
 _RECENT_S = 300
@@ -29,6 +29,7 @@ _MODES = {
     "CHANGED": "yellow",
     "MISS": "",
     "SKIPPED": "",
+    "REFUSED": "red",
     "FAILED": "red",
 }
 _STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
@@ -36,14 +37,16 @@ _KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Busin
 _FIXED = 16
 """Lines that are always there: all but what the lists list."""
 
-_MODES_ABREAST, _MODES_WIDTH = 4, 78  # columns that all eight modes take on two lines
+_MODES_ABREAST = ((5, 98), (4, 78))
+"""How many modes stand on a line, and the columns that they take."""
 
 
 def frame(seen: Snapshot, console: Console, height: int | None = -1) -> RenderableType:
     """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
     lines = console.height if height == -1 else height
-    abreast = _MODES_ABREAST if console.width >= _MODES_WIDTH else _MODES_ABREAST // 2
-    room = None if lines is None else lines - _FIXED - (len(_MODES) // abreast - 2) - ("shared" in seen.stats)
+    abreast = next((columns for columns, width in _MODES_ABREAST if console.width >= width), 2)
+    modes = -(-(len(_MODES) + 1) // abreast)  # lines: the modes and the share of errors
+    room = None if lines is None else lines - _FIXED - (modes - 2) - ("shared" in seen.stats)
     troubles = list(_troubles(_wrong(seen), console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
@@ -131,7 +134,12 @@ def _savings(seen: Snapshot, console: Console) -> Table:
     table.add_column("last 15 min", no_wrap=True, ratio=1)
     stats = seen.stats
     for name, columns, total, written in (
-        ("calls avoided", [f"calls_avoided.{cause}" for cause in CAUSES], sum(stats["calls_avoided"].values()), count),
+        (
+            "calls avoided",
+            [f"calls_avoided.{cause}" for cause in SAVINGS],
+            sum(stats["calls_avoided"][cause] for cause in SAVINGS),
+            count,
+        ),
         ("bytes avoided", ["bytes_avoided"], stats["bytes_avoided"], size),
         ("round trips avoided", ["round_trips_avoided"], stats["round_trips_avoided"], count),
         ("calls Meta counted", ["calls.counted"], stats["calls"]["counted"], count),
@@ -174,8 +182,8 @@ def _curve(seen: Snapshot, columns: Sequence[str], console: Console) -> Text:
 
 
 def _modes(seen: Snapshot, abreast: int) -> Table:
-    """Lately, the share of each mode; so many of them on a line."""
-    recent = {mode: _recent(seen, f"replies.{mode}") for mode in _MODES}
+    """The share of each mode in the replies of the last minutes, and that of errors; *abreast* of them on a line."""
+    recent = {mode: _recent(seen, f"outcomes.{mode}") for mode in _MODES}
     total = sum(recent.values())
     table = Table.grid(padding=(0, 2), expand=False)
     for _ in range(abreast):
@@ -183,6 +191,8 @@ def _modes(seen: Snapshot, abreast: int) -> Table:
     cells = [
         Text.assemble((f"{mode:<11}", colour), f"{share(recent[mode], total):>7}") for mode, colour in _MODES.items()
     ]
+    errors = sum(_recent(seen, f"error_replies.{origin}") for origin in seen.stats["error_replies"])
+    cells.append(Text.assemble((f"{'errors':<11}", "bold"), f"{share(errors, total):>7}"))
     for at in range(0, len(cells), abreast):
         table.add_row(*cells[at : at + abreast])
     return table
@@ -256,8 +266,8 @@ def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[R
     table = _table("route", console)
     _add_numbers(table, "asked", "counted", "avoided", "bytes saved", "p50")
     for route in routes:
-        told = (count(route[name]) for name in ("asked", "counted", "avoided"))
-        table.add_row(route["route"], *told, size(route["bytes_avoided"]), milliseconds(route["p50_ms"]))
+        calls = (route["asked"], route["counted"], route["avoided"] - route["refused"])
+        table.add_row(route["route"], *map(count, calls), size(route["bytes_avoided"]), milliseconds(route["p50_ms"]))
     yield table
 
 
@@ -277,12 +287,17 @@ def _errors(errors: Sequence[tuple[Mapping[str, Any], int]], console: Console) -
         code = "" if error["code"] is None else f" code {error['code']}"
         yield Text.assemble(
             (f"{at} ", "dim"),
-            (f"{error['mode']} ", _MODES.get(error["mode"], "")),
+            (f"{_outcome(error)} ", _MODES.get(_outcome(error), "")),
             f"{error['status']}{code} {error['what']} {error['route']}",
             f" (x{times})" if times > 1 else "",
             overflow=_cut(console),
             no_wrap=True,
         )
+
+
+def _outcome(error: Mapping[str, Any]) -> str:
+    """The mode of *error*, or REFUSED for a refusal that Graph gave earlier and that was given again."""
+    return "REFUSED" if error["what"] == "throttled" and error["mode"] not in {"MISS", "STALE"} else str(error["mode"])
 
 
 def _table(name: str, console: Console) -> Table:

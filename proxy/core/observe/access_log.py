@@ -19,6 +19,7 @@ from proxy.core.merge import ids as merge_ids
 from proxy.core.merge import selection
 from proxy.core.model import ANSWERED_NOW, NO_DIRECTIVES, CacheDirectives, Headers, Mode, Redacted, Reply, Request
 from proxy.core.observe import route_template
+from proxy.core.quota.ledger import is_refused_here
 from proxy.core.quota.usage_headers import UsageLevel, usage_in, usage_levels
 from proxy.core.routing.fields_param import field_names, fields_in
 from proxy.core.routing.target import nodes
@@ -57,6 +58,7 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     batch: str = ""
     lane: str = ""  # of the batch: the speed of its routes
+    refused: bool = False  # Graph was not asked: its last refusal for a limit was given again
     behind: bool = False  # a call in the background, which no caller waits for
     calls: int = 1
     avoided: int = 0
@@ -169,6 +171,7 @@ def of_read(
         detail=reply.detail,
         batch=reply.batch,
         lane=reply.lane,
+        refused=is_refused_here(reply),
         behind=behind,
         calls=outcome.calls,
         avoided=outcome.avoided,
@@ -184,8 +187,10 @@ def of_read(
     )
 
 
-def of_passthrough(message: PassedMessage, outcome: Outcome, route: str, app: str, batch: str) -> AccessLogEntry:
-    """Returns the log entry of a message that passed through."""
+def of_passthrough(
+    message: PassedMessage, outcome: Outcome, route: str, app: str, batch: str, *, is_refused: bool = False
+) -> AccessLogEntry:
+    """Returns the log entry of a message that passed through, or *is_refused*: got Graph's last refusal again."""
     return AccessLogEntry(
         mode=Mode.SKIPPED.value,
         status=outcome.status,
@@ -199,7 +204,9 @@ def of_passthrough(message: PassedMessage, outcome: Outcome, route: str, app: st
         node=_node(message.path, message.query),
         detail=message.reason,
         batch=batch,
+        refused=is_refused,
         calls=outcome.calls,
+        avoided=outcome.avoided,
         sent=outcome.sent,
         uncertain=outcome.uncertain,
         writes=message.writes,

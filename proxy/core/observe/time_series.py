@@ -23,6 +23,8 @@ _PLACES: tuple[tuple[str, ...], ...] = (
     ("now",),
     ("uptime_s",),
     *(("replies", mode.value) for mode in Mode),
+    *(("outcomes", outcome) for outcome in (*(mode.value for mode in Mode), "REFUSED")),
+    *(("error_replies", origin) for origin in ("graph", "refused", "sidecar")),
     *(("calls", name) for name in ("asked", "counted", "batches", "slots", "alone", "passed")),
     *(("calls_avoided", cause) for cause in CAUSES),
     ("bytes_avoided",),

@@ -22,7 +22,13 @@ from dataclasses import dataclass, field
 from proxy.core.graph.errors import ABORTED, TRANSIENT, GraphError, is_clean, read_error
 from proxy.core.model import Mode, Reply
 
-CAUSES = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
+REFUSED = "refused"
+"""The cause where a caller got Graph's last refusal again, from here: a call was avoided and nothing was gained."""
+
+SAVINGS = ("collapsed", "fresh", "stale", "merged", "superset", "throttle")
+"""The causes where a caller got an answer without a call; `throttle`: from an entry, while a limit was reached."""
+
+CAUSES = (*SAVINGS, REFUSED)
 """Why a call to Graph was avoided."""
 
 OTHER_CAUSE = "other"
@@ -44,10 +50,17 @@ _BY_DETAIL = {
 _BY_MODE = {Mode.COALESCED: "collapsed", Mode.REUSED: "fresh", Mode.STALE: "stale"}
 
 
+def is_refused_here(reply: Reply) -> bool:
+    """Returns whether *reply* is a refusal that Graph gave earlier and that is given again; an entry has an age."""
+    return reply.detail == "throttled" and reply.age is None
+
+
 def calls_avoided(reply: Reply, calls: int) -> Mapping[str, int]:
     """Returns the calls that *reply* avoided, by cause, where asking Graph would have cost so many *calls*."""
     if reply.avoided:
         return dict(reply.avoided)
+    if is_refused_here(reply):
+        return {REFUSED: calls}
     cause = _BY_DETAIL.get((reply.mode, reply.detail), _BY_MODE.get(reply.mode, ""))
     return {cause: calls} if cause else {}
 
@@ -81,6 +94,7 @@ class LedgerLine:
     counted: int = 0
     uncertain: int = 0
     avoided: int = 0
+    refused: int = 0  # those of the avoided calls that got Graph's last refusal again
     bytes_avoided: int = 0
 
     def add(self, other: LedgerLine) -> None:
@@ -169,6 +183,7 @@ class RequestCost:
             self._ledger.avoided[cause] += taken
             for line in self._lines:
                 line.avoided += taken
+                line.refused += taken if cause == REFUSED else 0
 
     def avoid_bytes(self, size: int) -> None:
         """Record that a body of *size* bytes did not have to be fetched."""

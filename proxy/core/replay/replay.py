@@ -181,11 +181,11 @@ def _avoided_by_cause(logged: AccessLogEntry) -> dict[str, int]:
     """Returns the recorded avoided calls by cause.
 
     If only some of several objects were fetched, the others were fresh in the cache. A message that passes through
-    avoids calls by a throttle alone.
+    avoids calls only if Graph's last refusal is given again.
     """
-    reply = Reply(logged.status, (), b"", Mode(logged.mode), detail=logged.detail)
+    reply = Reply(logged.status, (), b"", Mode(logged.mode), detail=logged.detail, age=logged.age_s)
     causes = dict(ledger.calls_avoided(reply, logged.avoided))
-    usual = "throttle" if logged.mode == Mode.SKIPPED else "fresh"
+    usual = ledger.REFUSED if logged.mode == Mode.SKIPPED else "fresh"
     return causes or ({usual: logged.avoided} if logged.avoided else {})
 
 

@@ -135,9 +135,11 @@ class ClientBatchSlots:
         told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
         self._told[at] = told
         self.bills[at].avoid(calls_avoided(reply, self.bills[at].unsent))
-        self.passed(at, told, 0.0, writes=False, batch="")
+        self.passed(at, told, 0.0, writes=False, batch="", refusal=reply)
 
-    def passed(self, at: int, told: object, seconds: float, *, writes: bool, batch: str) -> None:
+    def passed(
+        self, at: int, told: object, seconds: float, *, writes: bool, batch: str, refusal: Reply | None = None
+    ) -> None:
         """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""
         operation = self.operation(at)
         target = read_target(f"/{operation.relative_url.removeprefix('/')}")
@@ -147,7 +149,7 @@ class ClientBatchSlots:
         )
         code = told.get("code") if isinstance(told, dict) else 0
         status = code if isinstance(code, int) else 0
-        self._reader.telemetry.passed(passage, self.bills[at], status, seconds, batch)
+        self._reader.telemetry.passed(passage, self.bills[at], status, seconds, batch, refusal=refusal)
 
     def tell(self, at: int, told: object) -> None:
         """The slot as Graph itself *told* it; anything but an object is null."""

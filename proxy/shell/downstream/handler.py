@@ -188,7 +188,7 @@ class DownstreamHandler:
     def _held_back(self, reply: Reply, passage: PassedMessage, bill: RequestCost) -> web.StreamResponse:
         """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
         bill.avoid(calls_avoided(reply, bill.unsent))
-        self.reader.telemetry.passed(passage, bill, reply.status, 0.0)
+        self.reader.telemetry.passed(passage, bill, reply.status, 0.0, refusal=reply)
         return respond(render.bare(reply))
 
     def _broken_off(

@@ -39,6 +39,9 @@ SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 PUSHED = ("heard", "forged", "refused")
 """What becomes of a notification of Meta's."""
 
+ERROR_ORIGINS = ("graph", "refused", "sidecar")
+"""Whose error a reply is: Graph's now, Graph's last refusal given again from here, or the sidecar's own."""
+
 ERRORS = 50
 """Errors that are told of."""
 
@@ -165,6 +168,8 @@ class Counters:
         self.compare_percent: Callable[[], float] = lambda: 0.0
         self.not_compared: Counter[str] = Counter()  # reads that were drawn for it, by what was in the way
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
+        self.refused: Counter[Mode] = Counter()  # replies that give Graph's last refusal again, by their mode
+        self.error_replies: Counter[str] = Counter()  # by whose error it is, as in ERROR_ORIGINS
         self._routes = Routes(renamed=self._rename)
         self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
         self._prefix, self._batches = token_hex(3), count(1)
@@ -201,7 +206,11 @@ class Counters:
             self.details[reply.detail] += 1
         if reply.status < 400:
             self._routes.record_answer(request.path)
-        if reply.status >= 400 or reply.detail == COVERED:
+        if is_refused := ledger.is_refused_here(reply):
+            self.refused[reply.mode] += 1
+        if reply.status >= 400 or is_refused:
+            self._count_error(reply.mode, is_refused=is_refused)
+        if reply.status >= 400 or reply.detail == COVERED or is_refused:
             self._note(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
             told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
@@ -255,25 +264,39 @@ class Counters:
             outcome = _outcome(bill, reply, seconds)
             self.telling.behind(request, reply, outcome, self._routes.label(request.path))
 
-    def passed(self, passage: PassedMessage, bill: RequestCost, status: int, seconds: float, batch: str = "") -> None:
-        """A message, or an operation of the *batch*, passed through and ended *seconds* after it came in."""
+    def passed(
+        self,
+        passage: PassedMessage,
+        bill: RequestCost,
+        status: int,
+        seconds: float,
+        batch: str = "",
+        *,
+        refusal: Reply | None = None,
+    ) -> None:
+        """Count a message, or an operation of *batch*, that passed through, or got Graph's last *refusal* again."""
         route = self._routes.label(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
-        if 0 < status < 400:
+        if refusal is not None:
+            self.refused[Mode.SKIPPED] += 1
+            self.details[refusal.detail] += 1
+        elif 0 < status < 400:
             self._routes.record_answer(passage.path)
-        if status >= 400:
-            self._note(Mode.SKIPPED, status, route, b"", "")
+        if status >= 400 or refusal is not None:
+            self._count_error(Mode.SKIPPED, is_refused=refusal is not None)
+            self._note(Mode.SKIPPED, status, route, refusal.body if refusal else b"", refusal.detail if refusal else "")
         if self.tracer:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)
         if self.telling:
             outcome = Outcome(status, 0, seconds, bill.asked, bill.avoided, bill.sent, bill.uncertain)
-            self.telling.passed(passage, outcome, route, bill, batch)
+            self.telling.passed(passage, outcome, route, bill, batch, is_refused=refusal is not None)
 
     def failed(self, error: SidecarError, path: str = "", bill: RequestCost | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.label(path) if path else ""
         self._replies[Mode.FAILED, route, error.status] += 1
+        self._count_error(Mode.FAILED)
         self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
         if self.tracer and bill is not None:
             told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
@@ -285,6 +308,7 @@ class Counters:
     def shed(self, error: SidecarError, count: int) -> None:
         """So many messages were refused unread, with *error*."""
         self._replies[Mode.FAILED, "", error.status] += count
+        self._count_error(Mode.FAILED, count)
         self._note(Mode.FAILED, error.status, "", b"", word(type(error)))
 
     def pushed(self, outcome: str, events: int) -> None:
@@ -399,6 +423,11 @@ class Counters:
             self.compared[other, outcome] += self.compared.pop((was, outcome))
         if (took := self.took.pop(route, None)) is not None:
             self.took.setdefault(other, Histogram(TIMES_S)).add(took)
+
+    def _count_error(self, mode: Mode, count: int = 1, *, is_refused: bool = False) -> None:
+        """Count error replies by their origin: refused again here, the sidecar's own, or Graph's."""
+        origin = "refused" if is_refused else "sidecar" if mode is Mode.FAILED else "graph"
+        self.error_replies[origin] += count
 
     def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
         """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""

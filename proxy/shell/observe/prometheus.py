@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from proxy.core.observe.histogram import Histogram
 from proxy.core.quota.ledger import CAUSES
-from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.counters import ERROR_ORIGINS, PUSHED, Counters
 from proxy.shell.observe.stats import tightest
 
 Value = float | Mapping[str | tuple[str, ...], float]
@@ -27,6 +27,8 @@ COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], .
      lambda told: {(mode.value, route, str(status)): n for (mode, route, status), n in told.replies.items()}),
     ("reply_details", "Replies to reads that have a detail in Cache-Status, by it.", ("detail",),
      lambda told: dict(told.details.items())),
+    ("error_replies", "Replies with an error: Graph's now, its last refusal given again here, the sidecar's own.",
+     ("origin",), lambda told: {origin: told.error_replies[origin] for origin in ERROR_ORIGINS}),
     ("calls_asked", "Calls that callers asked for, in Meta's units.", ("route",),
      lambda told: {route: line.asked for route, line in told.ledger.routes.items()}),
     ("calls_counted", "Calls that Meta counted: each slot, each id of ids=, each 304.", ("route",),

@@ -11,7 +11,7 @@ from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import troubles
 from proxy.core.quota.ledger import CAUSES, LedgerLine
 from proxy.core.reply.comparison import KINDS
-from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.counters import ERROR_ORIGINS, PUSHED, Counters
 
 TOP = 20
 """Routes and accounts that are told of."""
@@ -37,6 +37,8 @@ def _told(telemetry: Counters) -> dict[str, Any]:
         "state": "draining" if telemetry.gauges.draining() else "serving",
         "open": telemetry.gauges.open(),
         "replies": _modes(telemetry),
+        "outcomes": _modes_shown(telemetry),
+        "error_replies": {origin: telemetry.error_replies[origin] for origin in ERROR_ORIGINS},
         "calls": _calls(telemetry),
         "calls_avoided": {cause: sums.avoided[cause] for cause in CAUSES},
         "bytes_avoided": sums.bytes_avoided,
@@ -82,6 +84,14 @@ def _modes(telemetry: Counters) -> dict[str, int]:
     for (mode, _, _), number in telemetry.replies.items():
         modes[mode] += number
     return {mode.value: modes[mode] for mode in Mode}
+
+
+def _modes_shown(telemetry: Counters) -> dict[str, int]:
+    """The replies by mode, with those that gave Graph's last refusal again as a mode of their own."""
+    modes = _modes(telemetry)
+    for mode, number in telemetry.refused.items():
+        modes[mode.value] -= number
+    return {**modes, "REFUSED": telemetry.refused.total()}
 
 
 def _calls(telemetry: Counters) -> dict[str, int]:
@@ -152,4 +162,5 @@ def _top(lines: Mapping[str, LedgerLine]) -> list[tuple[str, LedgerLine]]:
 
 
 def _shown(line: LedgerLine) -> dict[str, int]:
-    return {"asked": line.asked, "counted": line.counted, "uncertain": line.uncertain, "avoided": line.avoided}
+    names = ("asked", "counted", "uncertain", "avoided", "refused")
+    return {name: getattr(line, name) for name in names}

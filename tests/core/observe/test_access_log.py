@@ -90,6 +90,16 @@ def test_no_token_gets_into_a_line(path: str, query: str, method: str) -> None:
         assert TOKEN not in str(line)
 
 
+def test_a_refusal_that_is_given_again_says_so() -> None:
+    """A read and a message that passes through: the call is avoided, and the caller has an error."""
+    again = Reply(400, (), b"", Mode.REUSED, detail="throttled")
+    assert told(answer=again).refused
+    assert not told(answer=replace(again, age=3.0, status=200)).refused
+    message = PassedMessage("GET", "graph.test", "", "/1/picture", "", "edge", writes=False)
+    line = of_passthrough(message, replace(OUTCOME, avoided=1), "", "ab", "", is_refused=True)
+    assert (line.refused, line.avoided) == (True, 1)
+
+
 def told(path: str = "/1", query: str = "", answer: Reply | None = None) -> AccessLogEntry:
     """The line about a read of *path* with *query*."""
     return of_read(request(path, query), answer or reply(), OUTCOME, "", KEYS)

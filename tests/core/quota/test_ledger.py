@@ -35,14 +35,21 @@ def said(mode: Mode, detail: str = "", **fields: object) -> Reply:
     [
         (Mode.COALESCED, "", "collapsed"), (Mode.COALESCED, "merged", "merged"),
         (Mode.REUSED, "", "fresh"), (Mode.REUSED, "stretched", "fresh"),
-        (Mode.REUSED, "superset", "superset"), (Mode.REUSED, "throttled", "throttle"),
-        (Mode.STALE, "stale-while-revalidate", "stale"), (Mode.STALE, "throttled", "throttle"),
+        (Mode.REUSED, "superset", "superset"), (Mode.REUSED, "throttled", "refused"),
+        (Mode.COALESCED, "throttled", "refused"),
+        (Mode.STALE, "stale-while-revalidate", "stale"),
     ],
 )  # fmt: skip
 def test_a_call_avoided_has_a_cause(mode: Mode, detail: str, cause: str) -> None:
     """How a reply came about says what it saved."""
     assert calls_avoided(said(mode, detail), 3) == {cause: 3}
     assert cause in CAUSES
+
+
+@pytest.mark.parametrize("mode, cause", [(Mode.REUSED, "throttle"), (Mode.STALE, "throttle")])
+def test_an_entry_that_answers_for_a_stopped_limit_saves_a_call(mode: Mode, cause: str) -> None:
+    """An entry has an age; a refusal that is given again has none, and saves nothing that its caller wanted."""
+    assert calls_avoided(said(mode, "throttled", age=5.0), 3) == {cause: 3}
 
 
 @pytest.mark.parametrize("mode", [Mode.MISS, Mode.REVALIDATED, Mode.CHANGED, Mode.SKIPPED, Mode.FAILED])

@@ -227,9 +227,9 @@ def test_a_throttle_is_met_by_the_same_calls() -> None:
     other = {**REFUSED, "path": "/9", "node": "9"}
     told = Played(*reads, line(6, **REFUSED), line(7, **other))  # half a second after the refusal
     assert (told.tally.throttled_then, told.tally.throttled) == (2, 2)
-    assert (told.counted, told.avoided) == (6, {"throttle": 1})
+    assert (told.counted, told.avoided) == (6, {"refused": 1})
     told = Played(*reads, line(6, **REFUSED), line(7, **other), line(7.2, **other), line(7.4, **REFUSED))
-    assert (told.tally.throttled, told.counted, told.avoided) == (4, 8, {"throttle": 1})
+    assert (told.tally.throttled, told.counted, told.avoided) == (4, 8, {"refused": 1})
 
 
 def test_fewer_calls_do_not_meet_it() -> None:
