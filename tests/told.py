@@ -47,12 +47,13 @@ STATS: dict[str, Any] = {
     "loop_lag_ms": {"p50": 0.1, "p99": 2.1},
     "usage": [
         {
-            "kind": "app", "id": "9f3c21aa04be", "type": "", "percent": 41.0, "trend_per_min": 1.3, "regain_s": None,
+            "kind": "app", "id": "9f3c21aa04be", "type": "", "percent": 41.0,
+            "trend_per_min": 1.3, "regain_s": None, "regain_named": False,
             "stage": "calm", "age_s": 2.0,
         },
         {
             "kind": "account", "id": "act_1", "type": "ads_insights", "percent": 100.0, "trend_per_min": 0.0,
-            "regain_s": 1260.0, "stage": "stop", "age_s": 31.0,
+            "regain_s": 1260.0, "regain_named": True, "stage": "stop", "age_s": 31.0,
         },
     ],
     "paced": {"app": {"reads": 3, "s": 1.5}},
@@ -77,10 +78,11 @@ STATS: dict[str, Any] = {
     "troubles": [
         {
             "level": "bad", "about": "quota", "what": "Ad account act_1 ads insights: the limit is reached",
-            "ago_s": None, "for_s": 1260.0,
+            "ago_s": None, "for_s": 1260.0, "for_named": True,
         },
         {
-            "level": "bad", "about": "graph", "what": "Graph does not answer in time", "ago_s": 40.0, "for_s": None,
+            "level": "bad", "about": "graph", "what": "Graph does not answer in time",
+            "ago_s": 40.0, "for_s": None, "for_named": False,
         },
     ],
 }  # fmt: skip

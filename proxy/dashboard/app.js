@@ -9,12 +9,12 @@ import { amount, bytes, clock, count, duration, milliseconds, share } from './wo
 
 const MODES = ['REUSED', 'COALESCED', 'STALE', 'REVALIDATED', 'CHANGED', 'MISS', 'SKIPPED', 'REFUSED', 'FAILED'];
 const MEANINGS = {
-  REUSED: 'held; Graph was not asked',
-  COALESCED: 'joined a twin in flight',
-  STALE: 'older than fresh, by rule',
-  REVALIDATED: 'Graph said 304',
-  CHANGED: 'Graph said something new',
-  MISS: 'nothing was held',
+  REUSED: 'stored and fresh; Graph was not asked',
+  COALESCED: 'shared the call of an identical read',
+  STALE: 'stored, no longer fresh; allowed by a rule',
+  REVALIDATED: 'Graph answered 304',
+  CHANGED: 'Graph sent a new body',
+  MISS: 'nothing was stored',
   SKIPPED: 'passed through',
   REFUSED: 'Graph’s last refusal, given again',
   FAILED: 'the sidecar’s own error',
@@ -42,7 +42,7 @@ const charts = {
   trips: saving('trips', 'Round trips avoided', 'per minute', amount),
   modes: new TimeChart(find('modes-chart'), { label: 'Replies by mode', unit: 'per second', format: amount, height: 230, stacked: true, lines: MODES.map((name) => ({ name, mark: name })) }),
   slots: new BarChart(find('slots-chart'), { label: 'Batches by their slots', unit: 'batches', format: amount, height: 160, first: 'Slots', lines: [{ name: 'Batches', mark: 'slots' }] }),
-  window: waiting('window', 'Waited for company'),
+  window: waiting('window', 'Waited for a batch'),
   upstream: waiting('upstream', 'Waited for Graph'),
 };
 

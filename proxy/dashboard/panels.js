@@ -50,7 +50,7 @@ export class Gauges {
 
 const pool = ({ kind, id, type }) => `${kind} ${id} ${type}`;
 
-function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, stage, age_s: age }) {
+function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, regain_named: named, stage, age_s: age }) {
   const [sign, word] = STAGES[stage] ?? STAGES.calm;
   const name = `${KINDS[kind] ?? kind} ${id}`;
   const bar = make('span', {
@@ -62,15 +62,16 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
     make('span', { class: 'used' }, `${amount(used)} %`),
     bar,
     make('span', { class: 'stage' }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word),
-    make('span', { class: 'future' }, ...future(used, trend, regain, age)));
+    make('span', { class: 'future' }, ...future(used, trend, regain, age, named)));
 }
 
-function future(used, trend, regain, age) {
-  const told = `told ${duration(age)} ago`;
-  if (regain) return [make('b', {}, `regains in ${duration(regain)}`), ` · ${told}`];
+/** What comes next; *named*: Graph itself named the time, else the sidecar asks again then. */
+function future(used, trend, regain, age, named) {
+  const told = `reported ${duration(age)} ago`;
+  if (regain) return [make('b', {}, `${named ? 'regains' : 'tried again'} in ${duration(regain)}`), ` · ${told}`];
   if (trend >= 0.05 && used < 100) {
     const left = ((100 - used) / trend) * 60 - age;
-    return [`+${amount(trend)} %/min, ${left < 60 ? 'nearly full' : `full in ${duration(left, 1)}`} · ${told}`];
+    return [`+${amount(trend)} %/min, ${left < 60 ? 'nearly full' : `at this rate full in ${duration(left, 1)}`} · ${told}`];
   }
   if (trend <= -0.05) return [`−${amount(-trend)} %/min · ${told}`];
   return [`steady · ${told}`];
@@ -209,7 +210,7 @@ const error = ({ name, at, times, mode, status, code, what, route }) => make('tr
   make('td', {}, what),
   make('td', { class: 'text' }, route));
 
-const DISK = { closed: 'in use', open: 'rests', none: 'not used' };
+const DISK = { closed: 'in use', open: 'not used for now', none: 'not used' };
 const WEBHOOKS = { heard: 'Heard', forged: 'Forged', refused: 'Refused', events: 'Changes in them' };
 
 /** What replicas share; only where they do. */
@@ -243,41 +244,41 @@ function compared(found) {
 export function facts(stats) {
   const { store, calls, client_batches: theirs, asked_again: again, loop_lag_ms: lag } = stats;
   const cards = {
-    'Held in memory': [['Entries', count(store.memory_entries)], ['Size', bytes(store.memory_bytes)], ['Evicted', count(store.memory_evictions)]],
-    'Held on disk': [
+    'Stored in memory': [['Entries', count(store.memory_entries)], ['Size', bytes(store.memory_bytes)], ['Evicted', count(store.memory_evictions)]],
+    'Stored on disk': [
       ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
-      ['Waiting to be written', count(store.queue_depth)], ['Troubles', count(store.disk_troubles)], ['State', DISK[store.breaker] ?? store.breaker],
+      ['Waiting to be written', count(store.queue_depth)], ['Errors', count(store.disk_troubles)], ['State', DISK[store.breaker] ?? store.breaker],
     ],
-    'Under way': [['Requests being answered', count(stats.open)], ['Waiting for company', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Process comes late, median', milliseconds(lag.p50 ?? 0)], ['Process comes late, p99', milliseconds(lag.p99 ?? 0)]],
+    'In progress': [['Requests being answered', count(stats.open)], ['Waiting for a batch', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Event loop lag, median', milliseconds(lag.p50 ?? 0)], ['Event loop lag, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [
       ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Perhaps counted', count(calls.uncertain)], ['Batches', count(calls.batches)],
-      ['Alone', count(calls.alone)], ['Passed through', count(calls.passed)],
+      ['Single calls', count(calls.alone)], ['Passed through', count(calls.passed)],
     ],
     'Batches by speed': Object.entries(stats.lanes ?? {}).map(([lane, { batches, slots, upstream_p99_ms: p99 }]) => (
       [lane, `${count(batches)}, ${amount(slots / batches)} slots each, Graph’s p99 ${milliseconds(p99)}`])),
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
-    'Held back for quota': [
-      ...Object.entries(stats.paced).map(([pools, { reads, s }]) => [`Paced, ${KINDS[pools] ?? pools}`, `${count(reads)} reads, ${duration(s)}`]),
+    'Delayed for quota': [
+      ...Object.entries(stats.paced).map(([pools, { reads, s }]) => [`Paced, ${KINDS[pools] ?? pools}`, `${count(reads)} reads, ${duration(s)} in all`]),
       ...Object.entries(stats.stopped).map(([pools, many]) => [`Stopped, ${KINDS[pools] ?? pools}`, `${count(many)} times`]),
     ],
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
-    'Asked again': Object.entries(again).map(([cause, many]) => [cause, count(many)]),
+    Retried: Object.entries(again).map(([cause, many]) => [cause, count(many)]),
     ...fleet(stats.shared),
     ...compared(stats.compare),
   };
   renew(find('facts'), Object.entries(cards).map(([name, rows]) => make('article', { class: 'card', 'data-key': name }, make('h3', {}, name),
-    rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'Nothing had to be.'))));
+    rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'None.'))));
 }
 
 const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], shared: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'] };
 
 /** What is wrong now, as the sidecar itself says, each with the way to the numbers that show it. */
 export function troubles(found) {
-  renew(find('now-list'), found.map(({ level, about, what, ago_s: ago, for_s: left }) => {
+  renew(find('now-list'), found.map(({ level, about, what, ago_s: ago, for_s: left, for_named: named }) => {
     const [place, name] = WHERE[about] ?? [];
     return make('li', { class: level },
       make('span', { class: 'sign', 'aria-hidden': 'true' }, level === 'bad' ? '●' : '◑'),
-      make('span', {}, make('b', {}, what), left === null ? null : `, regains in ${duration(left)}`, ago === null ? null : `, last ${duration(ago)} ago`),
+      make('span', {}, make('b', {}, what), left === null ? null : `, ${named ? 'regains' : 'tried again'} in ${duration(left)}`, ago === null ? null : `, last ${duration(ago)} ago`),
       place ? make('a', { href: `#${place}` }, name) : null);
   }));
   find('now-list').hidden = !found.length;

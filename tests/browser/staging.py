@@ -26,6 +26,8 @@ from tests.told import STATS
 
 NO_READS = {
     "replies": dict.fromkeys(STATS["replies"], 0),
+    "outcomes": dict.fromkeys(STATS["outcomes"], 0),
+    "error_replies": dict.fromkeys(STATS["error_replies"], 0),
     "calls": dict.fromkeys(STATS["calls"], 0),
     "calls_avoided": dict.fromkeys(STATS["calls_avoided"], 0),
     "bytes_avoided": 0,

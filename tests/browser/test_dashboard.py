@@ -49,7 +49,7 @@ async def test_its_numbers_are_those_of_stats(look: Look, sidecar: Real) -> None
         assert number > 0
         await expect(page.locator(f"#{name}-total")).to_have_attribute("value", str(number))
         await expect(page.locator(f"#{name}-window")).to_have_attribute("value", str(number))
-    for mode, number in told["replies"].items():
+    for mode, number in told["outcomes"].items():
         await expect(page.locator(f"[data-mode={mode}] data")).to_have_attribute("value", str(number))
     rows = await page.locator("#costs tbody tr").all_inner_texts()
     assert [tuple(row.split("\t")[:4]) for row in rows] == [
@@ -94,13 +94,31 @@ async def test_each_saving_has_its_own_place_and_unit(look: Look, board: Board) 
         await expect(page.locator(f".card.{name} .meaning")).to_contain_text(re.compile("Graph|Meta"))
 
 
+async def test_refusals_given_again_are_errors_and_no_savings(look: Look, board: Board) -> None:
+    """They have a row of their own and a part of the error rate, and the calls avoided leave them out."""
+    page = await live(await look(board.url))
+    row = page.locator("[data-mode=REFUSED]")
+    await expect(row.locator("data")).to_have_text("3")
+    before = await page.locator("#calls-total").get_attribute("value")
+    board.tell(
+        calls_avoided={**STATS["calls_avoided"], "refused": 900},
+        outcomes={**STATS["outcomes"], "REFUSED": 900},
+        error_replies={**STATS["error_replies"], "refused": 900},
+        errors=[{**STATS["errors"][0], "mode": "REUSED", "status": 400, "code": 4, "what": "throttled"}],
+    )
+    await expect(row.locator("data")).to_have_text("900")
+    await expect(page.locator("#errors-rate")).to_have_text(re.compile("^Errors: .* % of replies .*refused again here"))
+    await expect(page.locator("#calls-total")).to_have_attribute("value", str(before))
+    await expect(page.locator("#errors tbody tr")).to_have_text(re.compile("1REFUSED4004limit reached"))
+
+
 async def test_pools_errors_and_costs_are_listed(look: Look, board: Board) -> None:
     """The most used pool first with its regain time; errors with their codes; routes, apps and accounts to sort."""
     page = await live(await look(board.url))
     pools = page.locator("#gauges li")
     await expect(pools).to_have_text([re.compile(r"act_1.*100 %.*stop.*regains in 21 min"), re.compile("9f3c.*41 %")])
     await expect(pools.first.get_by_role("meter")).to_have_attribute("aria-valuenow", "100")
-    await expect(page.locator("#stages")).to_contain_text("spare: reads that have time wait their turn")
+    await expect(page.locator("#stages")).to_contain_text("spare: reads of low priority wait their turn")
     await expect(page.locator("#errors tbody tr")).to_have_text(
         [re.compile("1FAILED504.late"), re.compile("1MISS40017limit reached")]
     )
@@ -150,10 +168,10 @@ async def test_what_is_selected_stays_selected(look: Look, board: Board) -> None
         await page.locator(place).first.select_text()
         told = STATS["replies"]["MISS"] + 1
         newest = {**STATS["errors"][0], "at": STATS["now"], "what": "cut"}
-        board.tell(replies={**board.stats["replies"], "MISS": told}, errors=[newest, *board.stats["errors"]])
+        board.tell(outcomes={**board.stats["outcomes"], "MISS": told}, errors=[newest, *board.stats["errors"]])
         await expect(page.locator("[data-mode=MISS] data")).to_have_attribute("value", str(told))
         assert str(await page.evaluate("getSelection().toString()")).strip() == (text or "").strip(), place
-        board.tell(replies=STATS["replies"], errors=STATS["errors"])
+        board.tell(outcomes=STATS["outcomes"], errors=STATS["errors"])
         await expect(page.locator("[data-mode=MISS] data")).to_have_attribute("value", str(STATS["replies"]["MISS"]))
 
 
@@ -214,7 +232,7 @@ async def test_rates_are_taken_over_gaps_and_restarts(look: Look, board: Board) 
 async def test_it_can_be_used_by_keyboard_alone(look: Look, board: Board) -> None:
     """Skip link, choices, the cursor of a chart, its table and the order of a table: all without pointing."""
     page = await live(await look(board.url))
-    board.tell(3, replies={**STATS["replies"], "MISS": 95})
+    board.tell(3, outcomes={**STATS["outcomes"], "MISS": 95})
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the numbers")).to_be_focused()
     await page.keyboard.press("Enter")

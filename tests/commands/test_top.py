@@ -80,6 +80,8 @@ def test_what_is_wrong_stands_on_top() -> None:
     assert lines[1] == "!! Ad account act_1 ads insights: the limit is reached, regains in 21 min"
     assert lines[2] == "!! Graph does not answer in time, last 40 s ago"
     assert lines[3] == ""
+    retried = [{**STATS["troubles"][0], "for_named": False}]
+    assert shown(seen(troubles=retried))[1].endswith("the limit is reached, tried again in 21 min")
     assert shown(seen(troubles=[]))[1] == ""
     gone = shown(replace(seen(), connected=False))
     assert "reconnecting" in gone[0]
@@ -118,7 +120,7 @@ def test_nothing_yet_is_said() -> None:
     lines = shown(seen(usage=[], routes=[], errors=[], calls=dict.fromkeys(STATS["calls"], 0)))
     assert "routes: no read has come in yet" in lines
     assert "errors: none" in lines
-    assert line(lines, "quota: Graph has told no usage")
+    assert line(lines, "quota: Graph has reported no usage")
 
 
 def test_ascii_is_enough() -> None:

@@ -105,7 +105,15 @@ def _wrong(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
         found: Sequence[Mapping[str, Any]] = seen.stats["troubles"]
         return found
     since = time.strftime("%H:%M:%S", time.localtime(seen.stats["now"]))
-    return [{"level": "bad", "what": f"No sidecar has answered since {since}", "ago_s": None, "for_s": None}]
+    return [
+        {
+            "level": "bad",
+            "what": f"No sidecar has answered since {since}",
+            "ago_s": None,
+            "for_s": None,
+            "for_named": False,
+        }
+    ]
 
 
 def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Text]:
@@ -116,7 +124,7 @@ def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[
         yield Text.assemble(
             ("!! " if bad else "!  ", "bold red" if bad else "bold yellow"),
             (trouble["what"], "bold"),
-            "" if left is None else f", regains in {duration(left)}",
+            "" if left is None else f", {_when(left, is_named=trouble['for_named'])}",
             "" if ago is None else f", last {duration(ago)} ago",
             overflow=_cut(console),
             no_wrap=True,
@@ -234,13 +242,18 @@ def _both(told: Mapping[str, float | None]) -> str:
 # --- lists
 
 
+def _when(seconds: float, *, is_named: bool) -> str:
+    """When a limit is free again, if Graph *named* the time; else when the sidecar tries again."""
+    return f"{'regains' if is_named else 'tried again'} in {duration(seconds)}"
+
+
 def _most_used(usage: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(usage, key=lambda pool: (pool["stage"] != "stop", -pool["percent"]))
 
 
 def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[RenderableType]:
     if not usage:
-        yield Text("quota: Graph has told no usage in the last minutes", style="dim")
+        yield Text("quota: Graph has reported no usage in the last minutes", style="dim")
         return
     table = _table("quota", console)
     _add_numbers(table, "used", "")
@@ -254,7 +267,9 @@ def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Ren
             f"{pool['percent']:.0f} %",
             Text(full * filled + empty * (10 - filled), style=_STAGES.get(pool["stage"], "")),
             Text(pool["stage"], style=_STAGES.get(pool["stage"], "")),
-            f"regains in {duration(pool['regain_s'])}" if pool["regain_s"] else f"{pool['trend_per_min']:+.1f} %/min",
+            _when(pool["regain_s"], is_named=pool["regain_named"])
+            if pool["regain_s"]
+            else f"{pool['trend_per_min']:+.1f} %/min",
         )
     yield table
 

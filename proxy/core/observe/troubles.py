@@ -47,6 +47,7 @@ class Trouble(NamedTuple):
     what: str
     ago_s: float | None = None  # seconds since it happened last; None for a lasting state
     for_s: float | None = None  # seconds that it will still last, if that is known
+    for_named: bool = False  # whether Graph named that time; if not, the sidecar tries again then
 
 
 def troubles(stats: Stats) -> list[dict[str, Any]]:
@@ -95,7 +96,7 @@ def _of_error(error: Stats) -> Trouble | None:
 def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
     """Yields the limits that are reached and those that are nearly reached: the first few by name, then the number."""
     reached = [
-        (f"{_limit_name(limit)}: the limit is reached", limit["regain_s"])
+        (f"{_limit_name(limit)}: the limit is reached", limit["regain_s"], limit["regain_named"])
         for limit in usage
         if limit["stage"] == "stop"
     ]
@@ -104,14 +105,15 @@ def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
         for limit in usage
         if limit["stage"] == "spare"
     ]
-    for what, regain_s in reached[:_MOST_NAMED]:
-        yield Trouble("bad", "quota", what, for_s=regain_s)
+    for what, regain_s, is_named in reached[:_MOST_NAMED]:
+        yield Trouble("bad", "quota", what, for_s=regain_s, for_named=is_named)
     if more := reached[_MOST_NAMED:]:
         yield Trouble(
             "bad",
             "quota",
             f"{len(more)} more: the limit is reached",
-            for_s=max(last or 0.0 for _, last in more) or None,
+            for_s=max(last or 0.0 for _, last, _ in more) or None,
+            for_named=all(is_named for *_, is_named in more),
         )
     for what in near[:_MOST_NAMED]:
         yield Trouble("warn", "quota", what)

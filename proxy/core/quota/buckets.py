@@ -234,5 +234,6 @@ def _row(name: BucketName, bucket: Bucket, now: float) -> dict[str, Any]:
         "percent": round(bucket.used(now), 2),
         "trend_per_min": round(bucket.trend_per_min(now), 2),
         "regain_s": None if regain is None else round(regain, 1),
+        "regain_named": regain is not None and (bucket.stop is None or bucket.stop.is_named),
         "age_s": round(now - bucket.reported_at, 1) if bucket.reported_at > -math.inf else 0.0,
     }

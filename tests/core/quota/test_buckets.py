@@ -349,11 +349,11 @@ def test_what_is_shown() -> None:
     assert pools.stats_rows(1010) == [
         {
             "kind": "app", "id": "616161616161", "type": "", "percent": 70, "trend_per_min": 0, "regain_s": 590,
-            "age_s": 10, "stage": "watch",
+            "regain_named": True, "age_s": 10, "stage": "watch",
         },
         {
             "kind": "account", "id": "1", "type": "ads_insights", "percent": 90, "trend_per_min": 0, "regain_s": None,
-            "age_s": 10, "stage": "spare",
+            "regain_named": False, "age_s": 10, "stage": "spare",
         },
     ]  # fmt: skip
     assert pools.stats_rows(5000) == []
