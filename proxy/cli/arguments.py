@@ -15,7 +15,7 @@ from proxy.settings.load import SettingsError, to_toml
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """The flags that change settings, and every setting below them."""
+    """Add the flags that change settings, and a reference of all settings to the help."""
     parser.set_defaults(flags=[])
     parser.add_argument(
         "--config", type=Path, metavar="F", help=f"TOML file of settings (or {settings_load.CONFIG_VARIABLE})"
@@ -37,7 +37,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 class Flag(argparse.Action):
-    """Notes flag and text in `flags`, in the order of the command line: the last on a setting wins."""
+    """Appends flag and text to `flags`, in the order of the command line: the last for a setting wins."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
@@ -48,7 +48,7 @@ class Flag(argparse.Action):
 
 
 def _reference() -> Iterator[str]:
-    """Every setting with its default, what it takes and what it means."""
+    """Yields the lines of the reference: every setting with its default, its meaning and what is allowed."""
     yield "Flags beat environment variables, those beat the file, that beats the defaults. Each setting has one name:"
     yield "batch.window_ms is GRAPH_SIDECAR_BATCH__WINDOW_MS, --set batch.window_ms=5 and window_ms below [batch].\n"
     yield "settings and their defaults:"
@@ -58,30 +58,30 @@ def _reference() -> Iterator[str]:
 
 
 def load(options: argparse.Namespace) -> settings_load.Loaded:
-    """The settings that the command line, the environment and the file come to."""
+    """Returns the settings from command line, environment and file. Raises SettingsError."""
     return settings_load.load(flags=options.flags, environ=os.environ, file=options.config)
 
 
 def refuse_if(problems: list[str]) -> None:
-    """End with these lines, if there are any."""
+    """Raise SettingsError with *problems*, if there are any."""
     if problems:
         raise SettingsError(problems)
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse with our habits: no abbreviated flags, help as it is laid out, one line for an error."""
+    """A parser without abbreviated flags, with help in its own layout, and with one line for an error."""
 
     def __init__(self, **options: Any) -> None:
-        """Set the habits once, for the commands too."""
+        """Set these options, for the parsers of commands too."""
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Point at the help in place of the usage."""
+        """Exit with status 2 and one line that points to the help."""
         self.exit(2, f"{NAME}: {message} (see {self.prog} --help)\n")
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:
-    """What reads a number of seconds between these."""
+    """Returns a function that parses a number of seconds from *least* to *most*."""
 
     def read(text: str) -> float:
         try:

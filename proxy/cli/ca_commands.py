@@ -1,4 +1,4 @@
-"""`ca`: the authority of transparent mode."""
+"""The command `ca`: the certificate authority of transparent mode."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.settings.load import SettingsError
 
 
 def add_ca(parser: argparse.ArgumentParser) -> None:
-    """What to do with the authority, and the settings that say where it is and for whom it speaks."""
+    """Add the action, and the settings that say where the authority is and which hosts it signs for."""
     parser.add_argument(
         "action",
         choices=["init", "show", "bundle", "env"],
@@ -22,13 +22,13 @@ def add_ca(parser: argparse.ArgumentParser) -> None:
 
 
 def ca(options: argparse.Namespace) -> int:
-    """Make the authority of transparent mode, or tell of it."""
+    """Make the certificate authority of transparent mode, or print it."""
     settings = load(options).settings
     from proxy.commands import ca as commands_ca
     from proxy.shell.intercept.ca import AuthorityError
 
     try:
-        print(commands_ca.ACTIONS[options.action](commands_ca.Wish(settings, os.environ, options.force)), end="")
+        print(commands_ca.ACTIONS[options.action](commands_ca.CaRequest(settings, os.environ, options.force)), end="")
     except AuthorityError as error:
         raise SettingsError([f"intercept.ca_dir: {error}"]) from None
     return 0

@@ -1,4 +1,4 @@
-"""`top`, `wait`, `reload`, `quit`, `cache`, `replay` and `doctor`: what a sidecar does or did, and what Graph does."""
+"""The commands `top`, `wait`, `reload`, `quit`, `cache`, `replay` and `doctor`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY_S = 86_400
 
 
 def add_top(parser: argparse.ArgumentParser) -> None:
-    """The settings say where the sidecar is; the rest is how it is shown."""
+    """Add the settings, which say where the sidecar is, and the flags of the display."""
     from proxy.commands.top import EVERY_S
 
     add_settings(parser)
@@ -30,7 +30,7 @@ def add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def top(options: argparse.Namespace) -> int:
-    """Show a sidecar that runs; `--admin` may be a whole URL here."""
+    """Show a running sidecar; `--admin` may be a whole URL here."""
     from proxy.app.token_files import admin_token
     from proxy.commands import control
     from proxy.commands.top import FollowError, run
@@ -46,7 +46,7 @@ def top(options: argparse.Namespace) -> int:
 
 
 def add_wait(parser: argparse.ArgumentParser) -> None:
-    """The settings say where the sidecar is."""
+    """Add the settings, which say where the sidecar is, and `--timeout`."""
     add_settings(parser)
     parser.add_argument(
         "--timeout", type=seconds(0, DAY_S), default=60.0, metavar="S", help="seconds to wait (default: 60)"
@@ -54,14 +54,14 @@ def add_wait(parser: argparse.ArgumentParser) -> None:
 
 
 def wait(options: argparse.Namespace) -> int:
-    """Return when a sidecar takes requests."""
+    """Wait until a sidecar is ready."""
     from proxy.commands import control
 
-    return _told(lambda: control.wait(load(options).settings, options.timeout))
+    return _run_or_fail(lambda: control.wait(load(options).settings, options.timeout))
 
 
 def add_quit(parser: argparse.ArgumentParser) -> None:
-    """The same."""
+    """Add the settings, which say where the sidecar is, and `--timeout`."""
     add_settings(parser)
     parser.add_argument(
         "--timeout",
@@ -72,34 +72,34 @@ def add_quit(parser: argparse.ArgumentParser) -> None:
 
 
 def end(options: argparse.Namespace) -> int:
-    """End a sidecar, and return when it has ended."""
+    """End a sidecar, and wait until it has ended."""
     from proxy.commands import control
 
-    return _told(lambda: control.end(load(options).settings, options.timeout))
+    return _run_or_fail(lambda: control.end(load(options).settings, options.timeout))
 
 
 def reload(options: argparse.Namespace) -> int:
-    """Make a sidecar read its settings again, and print what it took."""
+    """Reload the settings of a sidecar, and print what changed."""
     from proxy.commands import control
 
-    return _told(lambda: print(control.reload(load(options).settings)))
+    return _run_or_fail(lambda: print(control.reload(load(options).settings)))
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:
-    """What is to be done comes first."""
+    """Add the action, and the settings, which say where the cache is."""
     parser.add_argument("what", choices=("stats", "purge", "verify"), help="count, remove or check what is held")
     add_settings(parser)
 
 
 def cache(options: argparse.Namespace) -> int:
-    """Count, remove or check what is held: by asking the sidecar that runs, else in its folder."""
+    """Count, remove or check the entries: through the running sidecar, or else in its folder."""
     from proxy.commands import cache as commands_cache
 
-    return _told(lambda: commands_cache.WHAT[options.what](load(options).settings))
+    return _run_or_fail(lambda: commands_cache.WHAT[options.what](load(options).settings))
 
 
-def _told(work: Callable[[], None]) -> int:
-    """The status of *work*: 1, and a line, where a sidecar that runs did not do as it was asked."""
+def _run_or_fail(work: Callable[[], None]) -> int:
+    """Returns the status of *work*: 1 after a line on standard error if it raises ControlError."""
     from proxy.commands.control import ControlError
 
     try:
@@ -111,7 +111,7 @@ def _told(work: Callable[[], None]) -> int:
 
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
-    """The log comes first; what is to be tried are settings."""
+    """Add the log file, and the settings to try."""
     parser.add_argument(
         "file", metavar="FILE", help="the sidecar's log: lines of JSON, gzipped or not; - for its input"
     )
@@ -120,14 +120,14 @@ def add_replay(parser: argparse.ArgumentParser) -> None:
 
 
 def replay(options: argparse.Namespace) -> int:
-    """Say what other settings would have saved of yesterday's calls, without asking anybody."""
+    """Print what other settings would have saved of the calls in a log; nothing is sent."""
     from proxy.commands.replay import run
 
     return run(options.file, load(options).settings, as_json=options.json)
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """The token comes in a file; what is read may be named."""
+    """Add the token file, and the objects to read."""
     parser.add_argument(
         "--token-file", type=Path, required=True, metavar="F", help="holds an access token, and no more"
     )
@@ -146,7 +146,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """Ask Graph what of the sidecar's assumptions holds; 0 if all that was asked does, 1 if not."""
+    """Check the sidecar's assumptions about Graph; returns 0 if all that were checked hold, else 1."""
     from proxy.shell.files import TokenFileError, read_token
 
     settings, origins = load(options)
@@ -158,5 +158,7 @@ def doctor(options: argparse.Namespace) -> int:
     from proxy.commands import doctor as commands_doctor
     from proxy.commands.doctor.asking import Caller
 
-    wish = commands_doctor.Wish(Caller(token, secret), options.object, options.edge, options.json, options.report)
-    return commands_doctor.run(settings, origins, wish)
+    request = commands_doctor.DoctorOptions(
+        Caller(token, secret), options.object, options.edge, options.json, options.report
+    )
+    return commands_doctor.run(settings, origins, request)

@@ -12,7 +12,7 @@ from proxy.cli.arguments import add_settings
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One word of the command line: what it does, what it takes, how it runs."""
+    """A command: its summary in the help, its arguments, and the function that runs it."""
 
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]

@@ -1,4 +1,4 @@
-"""What was asked, and the exit status that comes of it."""
+"""Parses the command line, runs the command, and returns its exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.settings.load import SettingsError, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit status: 0 good, 2 refused with a line for each reason."""
+    """Run one command; returns its exit status: 0 for success, 2 after a line for each problem."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         options = parse(arguments)
@@ -30,18 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more when it flushes at exit.
+        # The reader of the output has gone; without this, Python would report that again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of the command that *arguments* name; `run` among them is the command."""
+    """Returns the options of the command in *arguments*; their `run` is the function to call."""
     parser = Parser(prog=NAME, description="A proxy beside your application, in front of Meta's Graph API.")
     parser.add_argument("--version", action="version", version=f"{NAME} {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    own, words = _cut(arguments) if chosen == "run" else (list(arguments), [])
+    own, words = _split_at_dashes(arguments) if chosen == "run" else (list(arguments), [])
     for name, command in COMMANDS.items():
         below = commands.add_parser(name, help=command.summary, description=command.summary)
         below.set_defaults(run=command.run)
@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _cut(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What stands before `--`, and the words of the command behind it, which are none of ours."""
+def _split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments before `--`, and the words of the command after it."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     return list(arguments[:at]), list(arguments[at + 1 :])

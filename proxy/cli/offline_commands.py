@@ -1,4 +1,4 @@
-"""`demo` and `emulate`: what needs neither network nor token."""
+"""The commands `demo` and `emulate`, which need neither network nor token."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from proxy.settings.load import printable, to_toml
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    """The demo knows its own flags."""
+    """Add the flags of the demo."""
     from proxy.commands.demo import add_arguments
 
     add_arguments(parser)
 
 
 def demo(options: argparse.Namespace) -> int:
-    """Show the savings, without network or token."""
+    """Run the demo, without network or token."""
     from proxy.commands.demo import run
 
     return run(options)
 
 
 def add_emulate(parser: argparse.ArgumentParser) -> None:
-    """The emulator's common knobs by name, the others through --set."""
+    """Add flags for common options of the emulator; the others go through --set."""
     from proxy.emulator import Config
 
     def knob(flag: str, field: str, text: str) -> None:
@@ -57,7 +57,7 @@ def add_emulate(parser: argparse.ArgumentParser) -> None:
         "--set",
         dest="fields",
         action="append",
-        type=_pair,
+        type=_key_and_value,
         metavar="FIELD=VALUE",
         help="any field below; may be given many times",
     )
@@ -73,7 +73,7 @@ def _address(text: str) -> Address:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _key_and_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError("must be FIELD=VALUE, such as etag_on_304=true")
@@ -81,7 +81,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def emulate(options: argparse.Namespace) -> int:
-    """Run the offline Graph until interrupted."""
+    """Run the offline Graph until it is interrupted."""
     import asyncio
 
     from proxy import emulator
@@ -94,7 +94,7 @@ def emulate(options: argparse.Namespace) -> int:
 
 
 def fields(kind: type, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The fields of a dataclass from text, every mistake told at once."""
+    """Returns the fields of a dataclass parsed from text; reports all mistakes together."""
     from pydantic import TypeAdapter, ValidationError
 
     hints = typing.get_type_hints(kind)
@@ -105,7 +105,7 @@ def fields(kind: type, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
             continue
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(
-                _items(text) if typing.get_origin(hints[name]) is tuple else text
+                _list_items(text) if typing.get_origin(hints[name]) is tuple else text
             )
         except ValidationError as error:
             problems.append(f"{name} = {printable(text)}: {error.errors()[0]['msg']}")
@@ -113,8 +113,8 @@ def fields(kind: type, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return values
 
 
-def _items(text: str) -> list[str]:
-    """A list as JSON, one JSON object, or words between commas."""
+def _list_items(text: str) -> list[str]:
+    """Returns the items of a list given as JSON, as one JSON object, or as comma-separated words."""
     if text.startswith("["):
         try:
             return [item if isinstance(item, str) else json.dumps(item) for item in json.loads(text)]

@@ -1,4 +1,4 @@
-"""`serve`, `run` and `check`: what a sidecar does, or would do, by these settings."""
+"""The commands `serve`, `run` and `check`, which start a sidecar or check whether it would start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from proxy.settings.load import SettingsError, to_toml
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Run the sidecar until it is told to end."""
+    """Run the sidecar until SIGTERM or SIGINT."""
     settings = load(options).settings
     refuse_if(preflight.problems(settings))
     if not settings.upstream.nameservers:
@@ -22,7 +22,7 @@ def serve(options: argparse.Namespace) -> int:
     from proxy.app import process, service_manager
 
     tell = service_manager.notifier(os.environ.get("NOTIFY_SOCKET", ""))
-    return _started(lambda: process.serve(settings, lambda: load(options).settings, tell))
+    return _run_or_refuse(lambda: process.serve(settings, lambda: load(options).settings, tell))
 
 
 def _leave_out(module: str) -> None:
@@ -31,7 +31,7 @@ def _leave_out(module: str) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The flags of serve, then the command."""
+    """Add the flags of `serve`; the command follows after `--`."""
     parser.add_argument("--quiet", action="store_true", help="ends without a line of what was saved")
     add_settings(parser)
     parser.usage = "graph-sidecar run [--quiet] [FLAGS OF serve] -- COMMAND ..."
@@ -43,11 +43,11 @@ FOR_ONE_COMMAND = [
     ("--set", "intercept.listen="),
     ("--set", "webhooks.listen="),
 ]
-"""What `run` puts in the place of file and environment: ports that are free, and that no other program can reach."""
+"""The settings that `run` overrides: free ports on loopback, and no listeners for other programs."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run a command behind a sidecar of its own."""
+    """Run a command whose calls to Graph go through a sidecar of its own."""
     if not options.words:
         raise SettingsError(["run takes a command behind --, such as: graph-sidecar run -- tap-facebook --help"])
     options.flags = [*FOR_ONE_COMMAND, *options.flags]
@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
     refuse_if(preflight.problems(settings))
     from proxy.commands import run as commands_run
 
-    return _started(lambda: commands_run.run(settings, options.words, os.environ, is_quiet=options.quiet))
+    return _run_or_refuse(lambda: commands_run.run(settings, options.words, os.environ, is_quiet=options.quiet))
 
 
-def _started(work: Callable[[], int]) -> int:
-    """The status of *work*, which starts a sidecar; what is in the way of that is told like a bad setting."""
+def _run_or_refuse(work: Callable[[], int]) -> int:
+    """Returns the status of *work*, which starts a sidecar; a StartError is reported like a bad setting."""
     from proxy.app import listen
 
     try:
@@ -71,7 +71,7 @@ def _started(work: Callable[[], int]) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print what serve would run with, and refuse where serve would."""
+    """Print the settings in force, and the problems that would keep `serve` from starting."""
     settings, origins = load(options)
     for name, origin in origins.items():
         print(f"{f'{name} = {to_toml(value_of(settings, name))}':<60}  # {origin}")

@@ -1,4 +1,4 @@
-"""`graph-sidecar ca`: makes the authority of transparent mode, and tells clients of it."""
+"""`graph-sidecar ca`: makes the certificate authority of transparent mode, and prints what clients need to trust it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from proxy.shell.intercept.x509 import Pair
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What the command line asks with."""
+class CaRequest:
+    """The options of the command."""
 
     settings: Settings
     environ: Mapping[str, str]
@@ -28,51 +28,51 @@ class Wish:
 
     @property
     def folder(self) -> Path:
-        """Where the authority lies, or shall lie."""
+        """The folder of the authority."""
         return self.settings.intercept.ca_dir
 
 
-def init(wish: Wish) -> str:
-    """Make an authority for the hosts that are set; one that serves them already is left alone."""
-    hosts, now = from_settings.graph_hosts(wish.settings), datetime.now(UTC)
-    found = None if wish.force else ca.load_ca(wish.folder)
+def init(request: CaRequest) -> str:
+    """Make an authority for the configured hosts; an existing one that can sign for them is kept."""
+    hosts, now = from_settings.graph_hosts(request.settings), datetime.now(UTC)
+    found = None if request.force else ca.load_ca(request.folder)
     if found is None:
-        found = ca.make_ca(wish.folder, hosts, now, replace=wish.force)
+        found = ca.make_ca(request.folder, hosts, now, replace=request.force)
     if why := x509.ca_problem(found, hosts, now):
-        raise AuthorityError(f"{wish.folder}: {why}; --force makes a new one, which clients have to be told of")
-    return _described(found, wish.folder)
+        raise AuthorityError(f"{request.folder}: {why}; --force makes a new one, which clients have to be told of")
+    return _description(found, request.folder)
 
 
-def show(wish: Wish) -> str:
-    """The authority, for eyes and for trust stores."""
-    known = _known(wish.folder)
-    return _described(known, wish.folder) + known.public_pem.decode()
+def show(request: CaRequest) -> str:
+    """Returns a description of the authority, and its certificate as PEM."""
+    known = _existing_ca(request.folder)
+    return _description(known, request.folder) + known.public_pem.decode()
 
 
-def bundle(wish: Wish) -> str:
-    """What a client takes in the place of its own list of roots."""
-    return trust.ca_bundle(_known(wish.folder).public_pem, wish.environ).decode()
+def bundle(request: CaRequest) -> str:
+    """Returns the bundle that a client uses in place of its own list of roots."""
+    return trust.ca_bundle(_existing_ca(request.folder).public_pem, request.environ).decode()
 
 
-def env(wish: Wish) -> str:
-    """The variables, as a shell reads them; the files that they name lie beside the authority."""
-    told = trust.Told(wish.folder, from_settings.graph_hosts(wish.settings), wish.environ)
-    for path, content in trust.files(told, _known(wish.folder).public_pem).items():
+def env(request: CaRequest) -> str:
+    """Returns `export` lines for a shell; writes the files that they name beside the authority."""
+    told = trust.TrustContext(request.folder, from_settings.graph_hosts(request.settings), request.environ)
+    for path, content in trust.files(told, _existing_ca(request.folder).public_pem).items():
         ca.write(path, content)
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in trust.trusting(told).items())
 
 
-ACTIONS: dict[str, Callable[[Wish], str]] = {"init": init, "show": show, "bundle": bundle, "env": env}
+ACTIONS: dict[str, Callable[[CaRequest], str]] = {"init": init, "show": show, "bundle": bundle, "env": env}
 
 
-def _known(folder: Path) -> Pair:
+def _existing_ca(folder: Path) -> Pair:
     found = ca.load_ca(folder)
     if found is None:
         raise AuthorityError(f"{folder}: there is no authority; `graph-sidecar ca init` makes one")
     return found
 
 
-def _described(pair: Pair, folder: Path) -> str:
+def _description(pair: Pair, folder: Path) -> str:
     certificate = pair.certificate
     lines = [
         f"authority  {certificate.subject.rfc4514_string()}",

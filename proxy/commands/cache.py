@@ -1,4 +1,4 @@
-"""What is held, for an operator: counted, removed or checked, by the sidecar that runs, else in its folder."""
+"""`graph-sidecar cache`: counts, removes or checks entries, through the running sidecar or in its folder."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ from proxy.shell.store.inspect import FolderError, FolderReport, erase_folder, i
 
 
 def stats(settings: Settings) -> None:
-    """Print how much is held. Raises ControlError, SettingsError."""
+    """Print how many entries there are. Raises ControlError, SettingsError."""
     if remote := _running(settings):
         for name, value in remote.ask("GET", "/stats")["store"].items():
             print(f"{name:<17} {value}")
         return
     found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=False))
-    _print(settings, found)
+    _print_report(settings, found)
     _fail_if_wrong(found)
 
 
 def verify(settings: Settings) -> None:
-    """Print whether all that is on disk is whole. Raises ControlError, SettingsError."""
+    """Print whether all entries on disk are intact. Raises ControlError, SettingsError."""
     if remote := _running(settings):
         store = remote.ask("GET", "/stats")["store"]
         troubles = {name: store[name] for name in ("bad_rows", "disk_troubles", "quarantines") if store[name]}
-        print(
-            f"in use by {remote.at}, which verifies each entry that it opens; its disk is {_STATES[store['breaker']]}"
-        )
+        print(f"in use by {remote.at}, which verifies each entry that it opens; its disk is {_DISK[store['breaker']]}")
         if troubles or store["breaker"] == "open":
             raise ControlError(", ".join(f"{name} {count}" for name, count in troubles.items()) or "see its log")
         return
     found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=True))
-    _print(settings, found)
+    _print_report(settings, found)
     _fail_if_wrong(found)
     print("all of it is whole")
 
 
 def purge(settings: Settings) -> None:
-    """Remove all that is held. Raises ControlError, SettingsError."""
+    """Remove all entries. Raises ControlError, SettingsError."""
     if remote := _running(settings):
         remote.ask("POST", "/purge", {"all": True})
         print(f"{remote.at} holds nothing any more")
@@ -49,11 +47,11 @@ def purge(settings: Settings) -> None:
 
 WHAT: Mapping[str, Callable[[Settings], None]] = {"stats": stats, "verify": verify, "purge": purge}
 
-_STATES = {"closed": "in use", "open": "out of use after trouble", "none": "none: it holds all in memory"}
+_DISK = {"closed": "in use", "open": "out of use after trouble", "none": "none: it holds all in memory"}
 
 
 def _running(settings: Settings) -> Remote | None:
-    """The sidecar that these settings belong to, if it runs."""
+    """Returns the running sidecar of these settings, None if it does not run."""
     remote = Remote(settings) if settings.admin.port else None
     return remote if remote and remote.is_there() else None
 
@@ -65,7 +63,7 @@ def _in_folder(work: Callable[[], FolderReport]) -> FolderReport:
         raise ControlError(str(error)) from None
 
 
-def _print(settings: Settings, found: FolderReport) -> None:
+def _print_report(settings: Settings, found: FolderReport) -> None:
     print(f"{found.entries} entries, {found.bytes / 1e6:.1f} MB, in {settings.cache.dir}")
 
 

@@ -1,6 +1,6 @@
-"""Speaks to a sidecar that runs: waits until it is ready, ends it, asks it what it holds.
+"""Controls a running sidecar through its admin listener: waits until it is ready, reloads it, ends it, queries it.
 
-It is found by the settings that it was started with, and shown the token that they name.
+The sidecar is found by the settings that it was started with; they also name the admin token.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from proxy.settings import Address, Settings
 from proxy.settings.load import SettingsError
 
 EVERY_S = 0.05
-"""From one look to the next."""
+"""Seconds between two polls."""
 
 TIMEOUT_S = 5
-"""How long one look may take."""
+"""Seconds that one request may take."""
 
-_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach what listens everywhere
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the loopback address of each wildcard address
 
 
 class ControlError(Exception):
-    """It did not do as it was asked; the text says what it said instead."""
+    """The sidecar did not do what was asked; the text quotes its answer."""
 
 
 def from_here(address: Address) -> Address:
-    """Where to reach, on this machine, what listens on *address*."""
-    return Address(_HERE.get(address.host, address.host), address.port)
+    """Returns the address under which this machine reaches a listener on *address*."""
+    return Address(_LOOPBACK_OF.get(address.host, address.host), address.port)
 
 
 class Remote:
-    """The admin listener of a sidecar that runs."""
+    """The admin listener of a running sidecar."""
 
     def __init__(self, settings: Settings) -> None:
-        """Find it by *settings*. Raises SettingsError."""
+        """Take address and token from *settings*. Raises SettingsError."""
         self.at = from_here(settings.admin)
         if not self.at.port:
             raise SettingsError([f"admin = {settings.admin}: port 0 stands for any, so nothing can be found there"])
@@ -45,16 +45,16 @@ class Remote:
         self._fields = {"Authorization": f"Bearer {token}"} if token else {}
 
     def is_there(self) -> bool:
-        """Whether anything answers."""
+        """Returns whether the sidecar answers."""
         return self._status("/livez") is not None
 
     def is_ready(self) -> bool:
-        """Whether it takes requests."""
+        """Returns whether the sidecar is ready."""
         return self._status("/readyz") == 200
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
-        """What it answers. Raises ControlError and OSError."""
-        status, text = self._say(method, path, body)
+        """Returns the sidecar's JSON answer. Raises ControlError and OSError."""
+        status, text = self._request(method, path, body)
         try:
             told = json.loads(text)
         except ValueError:
@@ -68,11 +68,11 @@ class Remote:
 
     def _status(self, path: str) -> int | None:
         try:
-            return self._say("GET", path)[0]
+            return self._request("GET", path)[0]
         except OSError:
             return None
 
-    def _say(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.at.host, self.at.port, timeout=TIMEOUT_S)
         try:
             connection.request(method, path, None if body is None else json.dumps(body), self._fields)
@@ -90,7 +90,7 @@ def until(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
-    """Look again and again; whether *is_so* within *seconds*, in which it is looked at once at least."""
+    """Poll *is_so* at least once, for *seconds* at most; returns whether it became true."""
     end = clock() + seconds
     while not is_so():
         if clock() >= end:
@@ -100,15 +100,15 @@ def until(
 
 
 def wait(settings: Settings, seconds: float) -> None:
-    """Return when it takes requests. Raises ControlError, SettingsError."""
+    """Wait until the sidecar is ready. Raises ControlError, SettingsError."""
     remote = Remote(settings)
     if not until(remote.is_ready, seconds):
-        said = "is not ready" if remote.is_there() else "does not answer"
-        raise ControlError(f"{remote.at} {said} after {seconds:g} s")
+        state = "is not ready" if remote.is_there() else "does not answer"
+        raise ControlError(f"{remote.at} {state} after {seconds:g} s")
 
 
 def reload(settings: Settings) -> str:
-    """Make it read its settings again; a line on what it took and what waits. Raises ControlError, SettingsError."""
+    """Reload the settings; returns a line on what changed and what needs a restart. Raises ControlError."""
     remote = Remote(settings)
     try:
         told = remote.ask("POST", "/reload")
@@ -120,7 +120,7 @@ def reload(settings: Settings) -> str:
 
 
 def end(settings: Settings, seconds: float | None) -> None:
-    """Tell it to end, and return when it has, all written. Raises ControlError, SettingsError."""
+    """End the sidecar, and wait until everything is written. Raises ControlError, SettingsError."""
     remote = Remote(settings)
     try:
         remote.ask("POST", "/quit")

@@ -1,4 +1,4 @@
-"""`graph-sidecar run -- COMMAND`: a sidecar for one program, which knows nothing of it, and as long as that runs."""
+"""`graph-sidecar run -- COMMAND`: runs a program behind a sidecar of its own, which ends with the program."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from proxy.shell.observe.stats import stats
 _log = logging.getLogger("graph_sidecar.run")
 
 NOT_FOUND, NOT_EXECUTABLE, SIGNALLED = 127, 126, 128
-"""Exit statuses as shells give them."""
+"""Exit statuses with their meaning in shells."""
 
-_OURS_AND_ITS = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-"""What a terminal tells all of its foreground at once."""
-_ITS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_SENT_TO_FOREGROUND = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""The signals that a terminal sends to its whole foreground process group."""
+_ALWAYS_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], *, is_quiet: bool = False) -> int:
-    """Run *command* with its calls to Graph led through a sidecar; its exit status. Raises StartError.
+    """Run *command* with its calls to Graph going through a sidecar; returns its exit status. Raises StartError.
 
-    Unless *is_quiet*, a line on standard error says at the end what was saved.
+    Unless *is_quiet*, a line on standard error sums up the savings at the end.
     """
     if not settings.core_dumps:
         core_dumps.forbid_core_dumps()
@@ -49,7 +49,7 @@ def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], 
 
 
 def summary(stats: Mapping[str, Any]) -> str:
-    """What `/stats` tells, in a line. Calls, bytes and round trips are three numbers, which do not add up."""
+    """Returns *stats* in one line; calls, bytes and round trips are different numbers and are not added up."""
     calls, avoided = stats["calls"], dict(stats["calls_avoided"])
     if not calls["asked"]:
         return "no call to Graph came here; ways around it: docs/transparent.md"
@@ -67,30 +67,30 @@ def summary(stats: Mapping[str, Any]) -> str:
 
 
 async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-    """The command's exit status, and what the sidecar has to tell when it has ended."""
+    """Returns the command's exit status, and the sidecar's stats at its end."""
     names = from_settings.graph_hosts(settings)
     authority = await asyncio.to_thread(_authority, settings.intercept.ca_dir, names)
     for name in trust.replaced(environ):
         _log.warning("%s of this environment is not used while the command runs", name)
-    for what in trust.unread(environ):
+    for what in trust.unreadable_stores(environ):
         _log.warning("%s cannot be read as PKCS #12, so it is not used while the command runs", what)
     with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-", ignore_cleanup_errors=True) as folder:
         async with sidecar.sidecar(settings) as running:
-            told = trust.Told(Path(folder), names, environ, running.url)
-            await asyncio.to_thread(_lay, told, authority)
+            told = trust.TrustContext(Path(folder), names, environ, running.url)
+            await asyncio.to_thread(_write_files, told, authority)
             await running.mint(names)
             status = await _wait(command, {**environ, **trust.variables(told)})
     return status, stats(running.telemetry)
 
 
-def _lay(told: trust.Told, authority: Pair) -> None:
-    """Write the files that the variables name."""
+def _write_files(told: trust.TrustContext, authority: Pair) -> None:
+    """Write the files that the environment variables name."""
     for path, content in trust.files(told, authority.public_pem).items():
         write(path, content)
 
 
 def _authority(folder: Path, names: frozenset[str]) -> Pair:
-    """The authority in *folder*, made for *names*. Raises StartError where its word would not be taken for them."""
+    """Returns the authority in *folder*, made if missing. Raises StartError if it cannot sign for *names*."""
     now = datetime.now(UTC)
     try:
         found = load_or_make_ca(folder, names, now)
@@ -117,20 +117,20 @@ async def _wait(command: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _forward(process: asyncio.subprocess.Process) -> None:
-    """Pass on what this process is told. A terminal tells the command itself, and would tell it twice."""
+    """Forward signals to the command, except those that a terminal has sent to the command already."""
     loop = asyncio.get_running_loop()
 
-    def tell(number: int) -> None:
+    def forward(number: int) -> None:
         if process.returncode is None:
             process.send_signal(number)
 
-    for number in _ITS:
-        loop.add_signal_handler(number, tell, number)
-    for number in _OURS_AND_ITS:
+    for number in _ALWAYS_FORWARDED:
+        loop.add_signal_handler(number, forward, number)
+    for number in _SENT_TO_FOREGROUND:
         if _is_in_foreground():
             loop.add_signal_handler(number, lambda: None)
         else:
-            loop.add_signal_handler(number, tell, number)
+            loop.add_signal_handler(number, forward, number)
 
 
 def _is_in_foreground() -> bool:

@@ -29,7 +29,7 @@ _EDGE = re.compile(r"[A-Za-z_]{1,64}")
 _API_VERSION = re.compile(r"v\d{1,3}\.\d{1,2}")
 
 
-class Wish(NamedTuple):
+class DoctorOptions(NamedTuple):
     """What is to be asked, and how the answer is told."""
 
     caller: Caller
@@ -39,7 +39,7 @@ class Wish(NamedTuple):
     report: bool
 
 
-def run(settings: Settings, origins: dict[str, str], wish: Wish) -> int:
+def run(settings: Settings, origins: dict[str, str], wish: DoctorOptions) -> int:
     """Ask, print what was found, and return the exit status. Raises SettingsError."""
     if not _OBJECT.fullmatch(wish.object):
         raise SettingsError(["--object: must be an id or a name, such as me"])
@@ -63,7 +63,7 @@ def run(settings: Settings, origins: dict[str, str], wish: Wish) -> int:
     return result.status
 
 
-async def _asked(settings: Settings, wish: Wish) -> tuple[list[Finding], Transcript, tuple[int, int]]:
+async def _asked(settings: Settings, wish: DoctorOptions) -> tuple[list[Finding], Transcript, tuple[int, int]]:
     """What was found on the way to Graph, its answers, and how many calls and HTTP requests that took."""
     way, origin = from_settings.upstream_options(settings), urlsplit(settings.upstream.origin)
     is_tls = origin.scheme == "https"
@@ -76,7 +76,7 @@ async def _asked(settings: Settings, wish: Wish) -> tuple[list[Finding], Transcr
     except machine.Unable as unable:
         return [*found, unable.finding], _nothing(unable), (0, 0)
     async with asking(way, origin.netloc, wish.caller, _progress) as asker:
-        seen = await script.run(asker, script.Wish(wish.object, wish.edge))
+        seen = await script.run(asker, script.Targets(wish.object, wish.edge))
     _end_progress()
     return found, seen, _spent(asker)
 

@@ -24,14 +24,14 @@ _OF_GRAPH = ("facebook-api-version", "x-fb-trace-id", "x-fb-request-id", "x-fb-d
 _PROOF_REQUIRED = "requires an appsecret_proof"
 
 
-class Wish(NamedTuple):
+class Targets(NamedTuple):
     """What is read: an object, and an edge of it or ""."""
 
     object: str
     edge: str
 
 
-async def run(asker: Asker, wish: Wish) -> Transcript:
+async def run(asker: Asker, wish: Targets) -> Transcript:
     """The answers to all of it, or to what came before something was in the way."""
     script = _Script(asker, wish)
     try:
@@ -44,7 +44,7 @@ async def run(asker: Asker, wish: Wish) -> Transcript:
 class _Script:
     """The steps; each puts its answers into the transcript."""
 
-    def __init__(self, asker: Asker, wish: Wish) -> None:
+    def __init__(self, asker: Asker, wish: Targets) -> None:
         self.seen = Transcript()
         self._asker = asker
         self._wish = wish

@@ -1,4 +1,4 @@
-"""`graph-sidecar replay FILE`: recorded traffic by other settings, and what those would have saved; nobody is asked."""
+"""`graph-sidecar replay FILE`: replays recorded traffic under other settings, and prints what they would have saved."""
 
 from __future__ import annotations
 

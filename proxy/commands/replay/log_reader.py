@@ -1,4 +1,4 @@
-"""The log as a file: read line by line, gzipped or not, with the lines noted that could not be read."""
+"""Reads a log file line by line, gzipped or not, and records the lines that could not be parsed."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from proxy.core.observe.access_log import AccessLogEntry
 from proxy.core.replay.replay import Recorded
 from proxy.settings.load import SettingsError
 
-TOLD = 20
-"""Lines that could not be read and are told of one by one."""
+MOST_REPORTED = 20
+"""The most unreadable lines that are reported one by one."""
 
 _LOGGER = b'"graph_sidecar.reply"'
-_GZIP = b"\x1f\x8b"  # RFC 1952 section 2.3.1
-_LONG = 5_000_000  # bytes of a log that takes a while
-_LOOK = 1000  # lines between two looks at how far it has come
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952 section 2.3.1
+_LARGE_LOG = 5_000_000  # bytes from which on progress is shown
+_LINES_PER_UPDATE = 1000  # lines between two updates of the progress
 _MOST_MS = 1e9
 _MODES = frozenset(Mode)
 
 
-class _Line(AccessLogEntry, frozen=True, kw_only=True):
-    """A line about a reply: what is told of it, and when."""
+class _LogLine(AccessLogEntry, frozen=True, kw_only=True):
+    """A line of the access log, with its time."""
 
     time: datetime
 
 
-_decoder = msgspec.json.Decoder(_Line)
+_decoder = msgspec.json.Decoder(_LogLine)
 
 
 class LogReader:
@@ -51,11 +51,11 @@ class LogReader:
         self._file = file
 
     def lines(self) -> Iterator[Recorded]:
-        """The lines about replies; others are passed over. Raises SettingsError."""
+        """Yields the lines about replies; other lines are skipped. Raises SettingsError."""
         try:
             with self._opened() as (stream, raw), _progress(raw) as looked:
                 for number, line in enumerate(stream, 1):
-                    if number % _LOOK == 0:
+                    if number % _LINES_PER_UPDATE == 0:
                         looked(number)
                     if found := self._read(number, line):
                         yield found
@@ -64,21 +64,21 @@ class LogReader:
             raise SettingsError([f"{self.name}: cannot be read: {why}"]) from None
 
     def complaints(self) -> Iterator[str]:
-        """What to say of the lines that could not be read."""
-        for line in self.bad[:TOLD]:
+        """Yields messages about the lines that could not be parsed."""
+        for line in self.bad[:MOST_REPORTED]:
             yield f"{self.name}:{line['line']}: {line['why']}"
-        if len(self.bad) > TOLD:
-            yield f"{self.name}: and {len(self.bad) - TOLD:,} more lines that cannot be read"
+        if len(self.bad) > MOST_REPORTED:
+            yield f"{self.name}: and {len(self.bad) - MOST_REPORTED:,} more lines that cannot be read"
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Iterable[bytes], io.BufferedReader]]:
         opened = nullcontext(sys.stdin.buffer) if self._file == "-" else Path(self._file).open("rb")  # noqa: SIM115
         with opened as raw:
             assert isinstance(raw, io.BufferedReader)  # noqa: S101 - only typeshed knows less
-            yield (gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP else raw), raw
+            yield (gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw), raw
 
     def _read(self, number: int, line: bytes) -> Recorded | None:
-        """What *line* tells, whatever a container's runtime has written before it."""
+        """Returns the entry in *line*, without what a container's runtime has written before it."""
         start = line.find(b"{")
         if not line.strip() or (_LOGGER not in line and start >= 0):
             return None
@@ -100,9 +100,9 @@ def _recorded(line: bytes) -> Recorded:
 
 @contextmanager
 def _progress(raw: io.BufferedReader) -> Iterator[Callable[[int], None]]:
-    """Shows who looks on at a terminal how far it has come: in bytes, or in lines where nobody knows how many come."""
+    """Show the progress on a terminal: in bytes, or in lines where the size of the log is not known."""
     size = None if raw is sys.stdin.buffer else os.fstat(raw.fileno()).st_size
-    if not sys.stderr.isatty() or (size is not None and size < _LONG):
+    if not sys.stderr.isatty() or (size is not None and size < _LARGE_LOG):
         yield lambda _number: None
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:

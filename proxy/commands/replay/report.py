@@ -1,4 +1,4 @@
-"""What a replay comes to: as JSON has it, and in two tables for people."""
+"""The report of a replay: as JSON, and as two tables for people."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.table import Table
 from proxy.core.quota.ledger import CAUSES
 from proxy.core.replay.replay import Replay, Tally
 
-SHOWN = 20
-"""Routes that have a row of their own."""
+MOST_ROUTES = 20
+"""The most routes with a row of their own."""
 
 
 def described(replay: Replay) -> dict[str, Any]:
-    """All of it, as JSON has it; *then* is what was recorded, *now* what these settings would have made of it."""
+    """Returns the report as JSON values; *then* is what was recorded, *now* what these settings would have done."""
     then, now, seen = replay.then, replay.now, replay.coverage
     whole = Tally()
     for tally in replay.routes.values():
@@ -64,19 +64,19 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def print_report(told: dict[str, Any]) -> None:
-    """Two tables: what all comes to, and the routes on which the most would change."""
+def print_report(report: dict[str, Any]) -> None:
+    """Print two tables: the sums, and the routes with the largest changes."""
     console = Console(highlight=False)
     console.width = max(console.width, 100)
     console.print(
-        f"{told['reads']:,} reads from {told['from']} to {told['to']}, by these settings; "
-        f"{told['others']:,} writes and streams as they were\n"
+        f"{report['reads']:,} reads from {report['from']} to {report['to']}, by these settings; "
+        f"{report['others']:,} writes and streams as they were\n"
     )
-    console.print(_sums(told))
+    console.print(_sums(report))
     console.print()
-    console.print(_routes(told["routes"]))
+    console.print(_routes(report["routes"]))
     console.print()
-    for line in _notes(told):
+    for line in _notes(report):
         console.print(line)
 
 
@@ -87,46 +87,48 @@ def _table(*heads: str) -> Table:
     return table
 
 
-def _sums(told: dict[str, Any]) -> Table:
+def _sums(report: dict[str, Any]) -> Table:
     table = _table("", "then", "now", "change")
-    rows = {"calls asked": told["calls"]["asked"], "calls counted": told["calls"]["counted"]}
-    rows |= {f"avoided: {cause}": pair for cause, pair in told["calls_avoided"].items() if any(pair.values())}
-    if any(told["calls"]["uncertain"].values()):
-        rows["perhaps counted as well"] = told["calls"]["uncertain"]
-    rows["our own: again, or behind a reply"] = told["calls"]["own"]
-    rows["replies that are a throttle"] = told["throttled"]
+    rows = {"calls asked": report["calls"]["asked"], "calls counted": report["calls"]["counted"]}
+    rows |= {f"avoided: {cause}": pair for cause, pair in report["calls_avoided"].items() if any(pair.values())}
+    if any(report["calls"]["uncertain"].values()):
+        rows["perhaps counted as well"] = report["calls"]["uncertain"]
+    rows["our own: again, or behind a reply"] = report["calls"]["own"]
+    rows["replies that are a throttle"] = report["throttled"]
     for name, pair in rows.items():
-        table.add_row(name, *_pair(pair["then"], pair["now"]))
+        table.add_row(name, *_change_columns(pair["then"], pair["now"]))
     return table
 
 
 def _routes(routes: list[dict[str, Any]]) -> Table:
     table = _table("calls counted by route", "asked", "then", "now", "change", "outdated", "oldest")
-    for row in routes[:SHOWN]:
+    for row in routes[:MOST_ROUTES]:
         old = f"{row['oldest_s']:,.0f} s"
-        table.add_row(row["route"], f"{row['asked']:,}", *_pair(row["then"], row["now"]), f"{row['outdated']:,}", old)
+        table.add_row(
+            row["route"], f"{row['asked']:,}", *_change_columns(row["then"], row["now"]), f"{row['outdated']:,}", old
+        )
     return table
 
 
-def _pair(then: int, now: int) -> tuple[str, str, str]:
+def _change_columns(then: int, now: int) -> tuple[str, str, str]:
     change = f"{(now - then) / then:+.0%}" if then and now != then else "" if now == then else "new"
     return f"{then:,}", f"{now:,}", change
 
 
-def _notes(told: dict[str, Any]) -> Iterator[str]:
-    """What the tables do not say."""
-    held, outdated, oldest = told["held_back"], told["outdated"], told["oldest_s"]
-    if len(told["routes"]) > SHOWN:
-        yield f"{len(told['routes']) - SHOWN:,} more routes, on which less would change, are in --json."
+def _notes(report: dict[str, Any]) -> Iterator[str]:
+    """Yields notes on the limits of the report."""
+    held, outdated, oldest = report["held_back"], report["outdated"], report["oldest_s"]
+    if len(report["routes"]) > MOST_ROUTES:
+        yield f"{len(report['routes']) - MOST_ROUTES:,} more routes, on which less would change, are in --json."
     if held["reads"]:
         waits = f"{held['s']:,} s in all, {held['longest_s']} s at most"
         yield f"{held['reads']:,} reads would have waited for the quota's sake, {waits}."
     yield (
-        f"{told['bytes_avoided']:,} bytes need not have come. The oldest reply would have been {oldest:,.0f} s old;"
+        f"{report['bytes_avoided']:,} bytes need not have come. The oldest reply would have been {oldest:,.0f} s old;"
         f" {outdated:,} are known, by a later line, to have been outdated."
     )
-    if told["older_lines"]:
+    if report["older_lines"]:
         yield (
-            f"{told['older_lines']:,} reads are told of by lines of an older version: of those nobody can say which"
+            f"{report['older_lines']:,} reads are told of by lines of an older version: of those nobody can say which"
             " could have been merged, split by ids or throttled."
         )

@@ -16,40 +16,40 @@ if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 
 EVERY_S = 1.0
-"""The sidecar tells its news each second; a frame between them would show nothing new."""
+"""The shortest interval: the sidecar sends an event each second, so a frame in between would show nothing new."""
 
 
 def run(url: str, token: str, *, once: bool, interval: float) -> int:
-    """Show what the admin listener under *url* tells, until Ctrl-C. Raises FollowError if it tells nothing at all."""
+    """Show the sidecar with the admin listener at *url* until Ctrl-C. Raises FollowError if it cannot be reached."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    seen = follow(url, token)
+    snapshot = follow(url, token)
     try:
-        first = next(seen)
+        first = next(snapshot)
         if once or not console.is_terminal:
-            _print(console, first)
+            _print_frame(console, first)
         else:
-            _live(console, first, seen, interval)
+            _show_live(console, first, snapshot, interval)
     except KeyboardInterrupt:
         pass  # which is how this is meant to end
     return 0
 
 
-def _print(console: Console, seen: Snapshot) -> None:
+def _print_frame(console: Console, snapshot: Snapshot) -> None:
     from proxy.commands.top import view
 
-    console.print(view.frame(seen, console, height=None))
+    console.print(view.frame(snapshot, console, height=None))
 
 
-def _live(console: Console, first: Snapshot, rest: Iterator[Snapshot], interval: float) -> None:
+def _show_live(console: Console, first: Snapshot, rest: Iterator[Snapshot], interval: float) -> None:
     from rich.live import Live
 
     from proxy.commands.top import view
 
     with Live(view.frame(first, console), console=console, screen=True, auto_refresh=False) as live:
         shown = first
-        for seen in rest:
-            if seen.told_at - shown.told_at >= interval or seen.connected != shown.connected:
-                live.update(view.frame(seen, console), refresh=True)
-                shown = seen
+        for snapshot in rest:
+            if snapshot.told_at - shown.told_at >= interval or snapshot.connected != shown.connected:
+                live.update(view.frame(snapshot, console), refresh=True)
+                shown = snapshot

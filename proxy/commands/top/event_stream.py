@@ -1,4 +1,4 @@
-"""The sidecar's events as they come, over every restart of it (server-sent events: WHATWG HTML section 9.2)."""
+"""Follows the sidecar's event stream, across its restarts (server-sent events: WHATWG HTML section 9.2)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from typing import IO, Any
 from proxy.core.observe.time_series import ROWS
 
 _SILENCE_S = 10
-"""The sidecar speaks every second; after this much silence the connection is dead."""
+"""Seconds without data after which the connection counts as dead; the sidecar sends an event every second."""
 
 _PAUSE_S = 1.0
 
 
 class FollowError(Exception):
-    """Nothing can be shown; the text says why."""
+    """The sidecar cannot be shown; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What has been told so far."""
+    """What the events so far have said."""
 
     url: str
     connected: bool = False
     told_at: float = 0.0
-    """Monotonic seconds of our own: the sidecar may run on another machine."""
+    """The local monotonic time of the last event; the sidecar may run on another machine."""
     stats: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     rows: tuple[list[float], ...] = ()
 
     def after(self, name: str, told: dict[str, Any]) -> Snapshot:
-        """The same, and what event *name* tells."""
+        """Returns the snapshot updated by the event *name*."""
         match name:
             case "history":
                 return replace(self, columns=tuple(told["columns"]), rows=tuple(told["rows"]))
@@ -49,11 +49,11 @@ class Snapshot:
 
 
 def follow(url: str, token: str) -> Iterator[Snapshot]:
-    """What is seen each time that there is news. Raises FollowError where the first connection fails."""
+    """Yields a snapshot after each event. Raises FollowError if the first connection fails."""
     seen, last_id = Snapshot(url), ""
     while True:
         try:
-            with _opened(url, token, last_id) as stream:
+            with _open_stream(url, token, last_id) as stream:
                 for identity, name, told in _events(stream):
                     last_id = identity or last_id
                     seen = seen.after(name, told)
@@ -71,7 +71,7 @@ def follow(url: str, token: str) -> Iterator[Snapshot]:
         time.sleep(_PAUSE_S)
 
 
-def _opened(url: str, token: str, last_id: str) -> IO[bytes]:
+def _open_stream(url: str, token: str, last_id: str) -> IO[bytes]:
     headers = {"Accept": "text/event-stream"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -85,7 +85,9 @@ def _opened(url: str, token: str, last_id: str) -> IO[bytes]:
         with error:
             raise FollowError(f"{url}: {_refusal(error)}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FollowError(f"{url}: no sidecar answers: {_why(error)} (its admin listener is meant: --admin)") from None
+        raise FollowError(
+            f"{url}: no sidecar answers: {_reason(error)} (its admin listener is meant: --admin)"
+        ) from None
     if reply.headers.get_content_type() != "text/event-stream":
         reply.close()
         raise FollowError(f"{url}: is no admin listener of graph-sidecar")
@@ -94,20 +96,20 @@ def _opened(url: str, token: str, last_id: str) -> IO[bytes]:
 
 
 def _refusal(error: urllib.error.HTTPError) -> str:
-    """What the sidecar itself says of it; another server says it in no words of ours."""
+    """Returns the sidecar's own error message, or the status if another server answered."""
     try:
         return str(json.loads(error.read())["error"]["message"]).removeprefix("graph-sidecar: ")
     except (ValueError, LookupError, TypeError, OSError):
         return f"answers {error.code}, so it is no admin listener of graph-sidecar"
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     return (cause.strerror if isinstance(cause, OSError) else str(cause)) or type(cause).__name__
 
 
 def _events(stream: IO[bytes]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each event that is whole: its id, its name, its data."""
+    """Yields each complete event: its id, its name, its data."""
     fields: dict[str, str] = {}
     while line := stream.readline():
         name, _, value = line.decode().rstrip("\n").partition(":")

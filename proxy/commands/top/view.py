@@ -35,19 +35,19 @@ _MODES = {
 _STAGES = {"calm": "green", "watch": "blue", "spare": "yellow", "stop": "bold red"}
 _KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Business", "edge": "Edge"}
 _FIXED = 16
-"""Lines that are always there: all but what the lists list."""
+"""The lines that are always shown; the rest is for the lists."""
 
 _MODES_ABREAST = ((5, 98), (4, 78))
 """How many modes stand on a line, and the columns that they take."""
 
 
 def frame(seen: Snapshot, console: Console, height: int | None = -1) -> RenderableType:
-    """All of *seen* on *console*; *height*: lines to fit in, -1: those of the terminal, None: as many as it takes."""
+    """Returns *seen* as one frame; *height* is the number of lines, -1: the terminal's, None: as many as needed."""
     lines = console.height if height == -1 else height
     abreast = next((columns for columns, width in _MODES_ABREAST if console.width >= width), 2)
     modes = -(-(len(_MODES) + 1) // abreast)  # lines: the modes and the share of errors
     room = None if lines is None else lines - _FIXED - (modes - 2) - ("shared" in seen.stats)
-    troubles = list(_troubles(_wrong(seen), console))[: None if room is None else max(1, room // 4)]
+    troubles = list(_troubles(_troubles_of(seen), console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
         _head(seen, console),
@@ -70,7 +70,7 @@ def frame(seen: Snapshot, console: Console, height: int | None = -1) -> Renderab
 
 
 def _shares(stats: Mapping[str, Any], lines: int | None) -> tuple[int, int, int]:
-    """How many pools, routes and errors there is room for: what presses most comes first, routes take the rest."""
+    """Returns how many limits, routes and errors fit: limits and errors first, routes get the rest."""
     if lines is None:
         return 10, 20, 10
     pools = min(len(stats["usage"]), max(1, lines // 3))
@@ -79,7 +79,7 @@ def _shares(stats: Mapping[str, Any], lines: int | None) -> tuple[int, int, int]
 
 
 def _cut(console: Console) -> OverflowMethod:
-    """How what is too long is cut: the sign for it is none of ASCII's."""
+    """Returns how long text is cut: with an ellipsis, except on terminals with ASCII alone."""
     return "crop" if console.options.ascii_only else "ellipsis"
 
 
@@ -99,8 +99,8 @@ def _head(seen: Snapshot, console: Console) -> Text:
     )
 
 
-def _wrong(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
-    """What the sidecar itself says is wrong; of one that says nothing any more, that."""
+def _troubles_of(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
+    """Returns the troubles that the sidecar reports; if it does not answer any more, that is the trouble."""
     if seen.connected:
         found: Sequence[Mapping[str, Any]] = seen.stats["troubles"]
         return found
@@ -117,7 +117,7 @@ def _wrong(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
 
 
 def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Text]:
-    """What is wrong now, a line each, the worst first."""
+    """Yields one line for each trouble, the worst first."""
     for trouble in found:
         bad = trouble["level"] == "bad"
         left, ago = trouble["for_s"], trouble["ago_s"]
@@ -135,7 +135,7 @@ def _troubles(found: Sequence[Mapping[str, Any]], console: Console) -> Iterator[
 
 
 def _savings(seen: Snapshot, console: Console) -> Table:
-    """Three savings of three kinds, on lines of their own and never added up."""
+    """Returns the three kinds of savings, each on a line of its own and never added up."""
     table = _bare_table()
     table.add_column("saved", no_wrap=True)
     _add_numbers(table, "last 5 min", "since start")
@@ -158,7 +158,7 @@ def _savings(seen: Snapshot, console: Console) -> Table:
 
 
 def _recent(seen: Snapshot, column: str) -> float:
-    """How much *column* has grown lately; a history begins with the sidecar or an hour ago."""
+    """Returns how much *column* has grown lately; the history is at most an hour long."""
     return _now(seen, column) - next((row[seen.columns.index(column)] for row in _rows(seen, _RECENT_S)), 0)
 
 
@@ -174,7 +174,7 @@ def _rows(seen: Snapshot, seconds: float) -> list[list[float]]:
 
 
 def _curve(seen: Snapshot, columns: Sequence[str], console: Console) -> Text:
-    """How fast *columns* grew, oldest first, each mark from nothing to the fastest."""
+    """Returns a sparkline of the growth of *columns*, oldest first, scaled to the largest value."""
     marks = _ASCII_BARS if console.options.ascii_only else _BARS
     width = max(8, min(console.width, _WIDEST) - 52)
     places = [seen.columns.index(column) for column in columns]
@@ -190,7 +190,7 @@ def _curve(seen: Snapshot, columns: Sequence[str], console: Console) -> Text:
 
 
 def _modes(seen: Snapshot, abreast: int) -> Table:
-    """The share of each mode in the replies of the last minutes, and that of errors; *abreast* of them on a line."""
+    """Returns the share of each mode in the replies of the last minutes, and that of errors; *abreast* on a line."""
     recent = {mode: _recent(seen, f"outcomes.{mode}") for mode in _MODES}
     total = sum(recent.values())
     table = Table.grid(padding=(0, 2), expand=False)
@@ -221,7 +221,7 @@ def _waiting(seen: Snapshot, console: Console) -> Text:
 
 
 def _fleet(stats: Mapping[str, Any], console: Console) -> Iterator[Text]:
-    """A line of what replicas share, where they do."""
+    """Yields a line on the shared store, if there is one."""
     if not (shared := stats.get("shared")):
         return
     flights, alone = shared["flights"], sum(shared["alone"].values())
@@ -287,7 +287,7 @@ def _routes(routes: Sequence[Mapping[str, Any]], console: Console) -> Iterator[R
 
 
 def _alike(errors: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], int]]:
-    """Errors that differ in nothing but their time as one, the newest first, and how many they are."""
+    """Returns errors grouped by everything but their time, newest first, each with its count."""
     kinds: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for error in errors:
         kinds.setdefault(tuple(error[name] for name in ("mode", "status", "code", "what", "route")), []).append(error)
@@ -316,7 +316,7 @@ def _outcome(error: Mapping[str, Any]) -> str:
 
 
 def _table(name: str, console: Console) -> Table:
-    """A table whose first column, called *name*, gives way to the others."""
+    """Returns a table whose first column, called *name*, shrinks first."""
     table = _bare_table()
     table.add_column(name, no_wrap=True, ratio=1, overflow=_cut(console))
     return table
@@ -335,12 +335,12 @@ def _add_numbers(table: Table, *heads: str) -> None:
 
 
 def count(number: float) -> str:
-    """A whole number, grouped."""
+    """Returns a whole number with its digits grouped."""
     return f"{number:,.0f}"
 
 
 def size(number: float) -> str:
-    """Bytes in the unit that suits them."""
+    """Returns a number of bytes in a suitable unit."""
     for unit, least in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if number >= least:
             return f"{number / least:.3g} {unit}"
@@ -348,19 +348,19 @@ def size(number: float) -> str:
 
 
 def milliseconds(number: float | None) -> str:
-    """Milliseconds, or seconds where there are many; nothing measured is told as 0."""
+    """Returns milliseconds as text, or seconds if there are many; "0 ms" if nothing was measured."""
     if not number:
         return "-"
     return f"{number / 1000:.1f} s" if number >= 1000 else f"{number:.{0 if number >= 10 else 1}f} ms"
 
 
 def share(part: float, whole: float) -> str:
-    """*part* as so many percent of *whole*."""
+    """Returns *part* as a percentage of *whole*."""
     return f"{part / whole:.1%}".replace("%", " %") if whole else "-"
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest parts."""
+    """Returns a duration in its two largest units."""
     left, found = max(0, round(seconds)), []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         many, left = divmod(left, length)

@@ -8,8 +8,8 @@
 Everything is a value: `proxy.cli` hands the environment in.
 """
 
-from proxy.commands.trust.families import Told, files, trusting, variables
+from proxy.commands.trust.families import TrustContext, files, trusting, variables
 from proxy.commands.trust.proxies import replaced
-from proxy.commands.trust.roots import ca_bundle, unread
+from proxy.commands.trust.roots import ca_bundle, unreadable_stores
 
-__all__ = ["Told", "ca_bundle", "files", "replaced", "trusting", "unread", "variables"]
+__all__ = ["TrustContext", "ca_bundle", "files", "replaced", "trusting", "unreadable_stores", "variables"]

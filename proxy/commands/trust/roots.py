@@ -35,7 +35,7 @@ def ca_bundle(own: bytes, environ: Mapping[str, str], also: Iterable[str] = ()) 
     return b"\n".join([*dict.fromkeys([*found, *_of_java(environ), *_CERTIFICATE.findall(own)]), b""])
 
 
-def unread(environ: Mapping[str, str]) -> list[str]:
+def unreadable_stores(environ: Mapping[str, str]) -> list[str]:
     """What the user trusts besides and the bundle does not hold, as it cannot be read."""
     return ["the trust store that JAVA_TOOL_OPTIONS names"] if _java_store(environ) and not _of_java(environ) else []
 
@@ -86,7 +86,7 @@ def _roots() -> Path:
     """The system's certificates in one file, or else those that Mozilla lists."""
     paths = ssl.get_default_verify_paths()
     candidates = (paths.openssl_cafile, f"{paths.openssl_capath}/ca-certificates.crt", *_SYSTEM)
-    return next((path for path in map(Path, candidates) if _size(path)), Path(certifi.where()))
+    return next((path for path in map(Path, candidates) if _file_size(path)), Path(certifi.where()))
 
 
 def _certificates(path: Path) -> Iterator[bytes]:
@@ -98,7 +98,7 @@ def _certificates(path: Path) -> Iterator[bytes]:
         return
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError:

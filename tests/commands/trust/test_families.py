@@ -21,9 +21,9 @@ PROXY = "http://127.0.0.1:9"
 TRUSTED = bytes.fromhex("060c6086480186f966adca7b0101")  # 2.16.840.1.113894.746875.1.1, Oracle's trustedKeyUsage
 
 
-def of(environ: dict[str, str]) -> trust.Told:
+def of(environ: dict[str, str]) -> trust.TrustContext:
     """What a program with *environ* is told, in a folder that is named alone."""
-    return trust.Told(Path("/f"), GRAPH, environ, PROXY)
+    return trust.TrustContext(Path("/f"), GRAPH, environ, PROXY)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_java_asks_the_users_exceptions_without_a_proxy() -> None:
 
 def test_a_folder_with_a_blank_spoils_no_program() -> None:
     """Java's options are quoted; Ruby knows no quotes and would not start."""
-    told = trust.variables(trust.Told(Path("/my f"), GRAPH, {"RUBYOPT": "-W0"}, PROXY))
+    told = trust.variables(trust.TrustContext(Path("/my f"), GRAPH, {"RUBYOPT": "-W0"}, PROXY))
     assert "RUBYOPT" not in told
     assert shlex.split(told["JAVA_TOOL_OPTIONS"])[0] == "-Djavax.net.ssl.trustStore=/my f/truststore.p12"
 
@@ -165,10 +165,10 @@ def test_what_the_users_java_trusts_stays_trusted(tmp_path: Path, own: bytes, co
     named = f"-Djavax.net.ssl.trustStore='{store}' -Djavax.net.ssl.trustStorePassword=secret"
     environ = {"JAVA_TOOL_OPTIONS": f"-Xmx1g {named}"}
     assert corporate.strip() in trust.ca_bundle(own, environ)
-    assert not trust.unread(environ)
+    assert not trust.unreadable_stores(environ)
     store.write_bytes(b"\xfe\xed\xfe\xed")
     assert corporate.strip() not in trust.ca_bundle(own, environ)
-    assert trust.unread(environ) == ["the trust store that JAVA_TOOL_OPTIONS names"]
+    assert trust.unreadable_stores(environ) == ["the trust store that JAVA_TOOL_OPTIONS names"]
 
 
 def test_wgets_settings_begin_with_the_users(tmp_path: Path, own: bytes, corporate: bytes) -> None:
@@ -177,7 +177,7 @@ def test_wgets_settings_begin_with_the_users(tmp_path: Path, own: bytes, corpora
     settings = [f"ca_certificate={tmp_path / 'corporate.pem'}", "no_proxy = .facebook.com, intranet.test"]
     (tmp_path / ".wgetrc").write_text("\n".join(settings))
     environ, folder = {"HOME": str(tmp_path)}, Path("/f")
-    made = trust.files(trust.Told(folder, GRAPH, environ, PROXY), own)
+    made = trust.files(trust.TrustContext(folder, GRAPH, environ, PROXY), own)
     assert corporate.strip() in made[folder / "bundle.pem"]
     assert made[folder / "wgetrc"].decode().splitlines() == [
         *settings,
@@ -187,7 +187,7 @@ def test_wgets_settings_begin_with_the_users(tmp_path: Path, own: bytes, corpora
         "no_proxy =",
         "no_proxy = intranet.test,localhost,127.0.0.1",
     ]
-    told = trust.Told(folder, GRAPH, environ)
+    told = trust.TrustContext(folder, GRAPH, environ)
     assert trust.files(told, own)[folder / "wgetrc"] == b"ca_certificate = /f/bundle.pem\n"
     assert "WGETRC" not in trust.trusting(told)
-    assert trust.trusting(trust.Told(folder, GRAPH, {}))["WGETRC"] == "/f/wgetrc"
+    assert trust.trusting(trust.TrustContext(folder, GRAPH, {}))["WGETRC"] == "/f/wgetrc"

@@ -23,12 +23,12 @@ print(json.dumps([where, text, sys.path, getattr(site, "MINE", None)]))
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> trust.Told:
+def told(tmp_path: Path) -> trust.TrustContext:
     """Files for a program that runs in the test's own Python."""
-    return laid(trust.Told(tmp_path / "ours", frozenset({"graph.facebook.com"}), {}))
+    return laid(trust.TrustContext(tmp_path / "ours", frozenset({"graph.facebook.com"}), {}))
 
 
-def laid(told: trust.Told) -> trust.Told:
+def laid(told: trust.TrustContext) -> trust.TrustContext:
     """*told*, with its files."""
     for path, content in trust.files(told, b"").items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,32 +44,32 @@ def python(program: str, pythonpath: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_certifi_names_the_bundle(told: trust.Told) -> None:
+def test_certifi_names_the_bundle(told: trust.TrustContext) -> None:
     """By its path and by its text; nothing else of the program's Python has changed."""
     where, text, path, _ = python(TELL, trust.trusting(told)["PYTHONPATH"])
     assert (where, text) == (str(told.bundle), told.bundle.read_text())
     assert path == python(TELL, "")[2]
 
 
-def test_a_hook_of_the_users_is_run(told: trust.Told, tmp_path: Path) -> None:
+def test_a_hook_of_the_users_is_run(told: trust.TrustContext, tmp_path: Path) -> None:
     """The sitecustomize that Python would find without ours, where it imports certifi itself, too."""
     (tmp_path / "sitecustomize.py").write_text("import certifi; MINE = certifi.where()")
-    trusting = trust.trusting(trust.Told(told.folder, told.names, {"PYTHONPATH": str(tmp_path)}))
+    trusting = trust.trusting(trust.TrustContext(told.folder, told.names, {"PYTHONPATH": str(tmp_path)}))
     where, _, path, mine = python(TELL, trusting["PYTHONPATH"])
     assert mine is not None
     assert where == str(told.bundle)
     assert path[1] == str(tmp_path)
 
 
-def test_a_sidecar_within_another_names_its_own_bundle(told: trust.Told, tmp_path: Path) -> None:
+def test_a_sidecar_within_another_names_its_own_bundle(told: trust.TrustContext, tmp_path: Path) -> None:
     """`run` under `run`, or in a shell that took `ca env`: the inner one's."""
-    inner = laid(trust.Told(tmp_path / "inner", told.names, trust.trusting(told)))
+    inner = laid(trust.TrustContext(tmp_path / "inner", told.names, trust.trusting(told)))
     where, _, path, _ = python(TELL, trust.trusting(inner)["PYTHONPATH"])
     assert where == str(inner.bundle)
     assert path == python(TELL, "")[2]
 
 
-def test_a_hook_that_fails_fails_alone(told: trust.Told, tmp_path: Path) -> None:
+def test_a_hook_that_fails_fails_alone(told: trust.TrustContext, tmp_path: Path) -> None:
     """Python tells of it as it does without ours, and certifi names the bundle."""
     (tmp_path / "sitecustomize.py").write_text("raise ValueError")
     environ = {**os.environ, "PYTHONPATH": f"{told.folder / 'python'}:{tmp_path}"}
@@ -78,7 +78,7 @@ def test_a_hook_that_fails_fails_alone(told: trust.Told, tmp_path: Path) -> None
     assert json.loads(done.stdout)[0] == str(told.bundle)
 
 
-def test_a_program_that_outlives_run_trusts_as_before(told: trust.Told) -> None:
+def test_a_program_that_outlives_run_trusts_as_before(told: trust.TrustContext) -> None:
     """The bundle went with the folder."""
     end = f"import os; os.unlink({str(told.bundle)!r})\n"
     where, text, _, _ = python(end + TELL, trust.trusting(told)["PYTHONPATH"])
@@ -86,7 +86,7 @@ def test_a_program_that_outlives_run_trusts_as_before(told: trust.Told) -> None:
     assert text == certifi.contents()
 
 
-def test_a_program_without_certifi_is_as_it_was(told: trust.Told) -> None:
+def test_a_program_without_certifi_is_as_it_was(told: trust.TrustContext) -> None:
     """Nothing is found that is not there."""
     program = "import json, sys\nsys.path = []\ntry: import certifi\nexcept ImportError: print(json.dumps('none'))"
     assert python(program, trust.trusting(told)["PYTHONPATH"]) == "none"
