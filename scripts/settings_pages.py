@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings import NAME, Address, RuleSettings, Settings, is_live, section
-from proxy.settings.load import meaning, to_toml
+from proxy.settings.load import description_with_bounds, to_toml
 
 ROOT = Path(__file__).parents[1]
 PAGE, FILE = ROOT / "docs" / "settings.md", ROOT / "config" / "graph-sidecar.toml"
@@ -148,7 +148,9 @@ def _values(info: FieldInfo) -> str:
 
 def _lines(fields: Mapping[str, FieldInfo]) -> Iterable[str]:
     for name, info in fields.items():
-        told = textwrap.fill(meaning(info), 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+        told = textwrap.fill(
+            description_with_bounds(info), 100, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        )
         yield f"{told}\n{name} = {_toml(_default(info))}\n" + (SHIPPED_RULES if name == "rules" else "")
 
 

@@ -54,7 +54,9 @@ def _reference() -> Iterator[str]:
     yield "settings and their defaults:"
     for name, info in names().items():
         yield f"  {name} = {to_toml(info.get_default(call_default_factory=True))}"
-        yield textwrap.fill(settings_load.meaning(info), 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        yield textwrap.fill(
+            settings_load.description_with_bounds(info), 100, initial_indent=" " * 6, subsequent_indent=" " * 6
+        )
 
 
 def load(options: argparse.Namespace) -> settings_load.Loaded:

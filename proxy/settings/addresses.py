@@ -15,7 +15,7 @@ HOST_NAME = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and a port, port 0 for any that is free."""
+    """A listen address: host and port; port 0 stands for any free port."""
 
     host: str
     port: int
@@ -42,14 +42,14 @@ def parse_address(value: object) -> Address:
 
 
 def is_host(text: str) -> bool:
-    """Whether *text* is a host as URLs have it: a name, an IPv4 address, an IPv6 address in brackets."""
+    """Returns whether *text* is a host as in URLs: a name, an IPv4 address, or an IPv6 address in brackets."""
     if text.startswith("[") and text.endswith("]"):
         return _is_ip(text[1:-1], 6)
     return HOST_NAME.fullmatch(text.lower()) is not None
 
 
 def is_ip(text: str) -> bool:
-    """Whether *text* is a bare IP address."""
+    """Returns whether *text* is an IP address without brackets."""
     return _is_ip(text, 4) or _is_ip(text, 6)
 
 

@@ -9,7 +9,7 @@ import platformdirs
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from proxy.settings.base import YEAR_S, Section
-from proxy.settings.types import Folder, Glob, HostNames, KeyFile, RuleVersion, SizeInMb, real, tables, user_folder
+from proxy.settings.types import Folder, Glob, HostNames, KeyFile, RuleVersion, SizeInMb, resolved, tables, user_folder
 
 
 class CacheSettings(Section):
@@ -63,13 +63,13 @@ class CacheSettings(Section):
     def _key_apart(cls, value: Path | str, info: ValidationInfo) -> Path | str:
         """Refuse a key inside the cache folder: whoever copies or purges entries must not get the key."""
         folder = info.data.get("dir")
-        if folder and isinstance(value, Path) and real(value).is_relative_to(real(folder)):
+        if folder and isinstance(value, Path) and resolved(value).is_relative_to(resolved(folder)):
             raise ValueError("must lie outside cache.dir")
         return value
 
 
 class RuleSettings(Section):
-    """One of `rules`: what holds for the reads that it matches; a key that is left out is as in `cache` and `merge`."""
+    """One of `rules`: the settings of the reads that it matches; a missing key is as in `cache` and `merge`."""
 
     path: Glob = Field(
         description="glob over the path without its version, such as /act_*/insights; * also matches slashes"

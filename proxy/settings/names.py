@@ -1,4 +1,4 @@
-"""Every setting by its dotted name, and which of them a reload changes."""
+"""The dotted names of all settings, and which of them a reload changes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ RELOADABLE = frozenset(
 
 
 def is_live(name: str) -> bool:
-    """Whether a reload changes the setting."""
+    """Returns whether a reload changes the setting *name*."""
     return name in RELOADABLE or name.partition(".")[0] in RELOADABLE
 
 
 def names(model: type[BaseModel] = Settings, prefix: str = "") -> Mapping[str, FieldInfo]:
-    """Every setting by its dotted name, in the order of the model."""
+    """Returns every setting by its dotted name, in the order of the model."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         below = section(field)
@@ -58,6 +58,6 @@ def value_of(settings: Settings, name: str) -> object:
 
 
 def section(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of the settings below *field*, if it has any."""
+    """Returns the model of the section *field*, None if *field* is no section."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

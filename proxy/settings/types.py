@@ -52,7 +52,7 @@ def has_home() -> bool:
     return user_folder(platformdirs.user_state_path).is_absolute()
 
 
-def real(path: Path) -> Path:
+def resolved(path: Path) -> Path:
     """*path* with all links resolved; unlike Path.resolve, realpath does not raise on a loop of links."""
     return Path(os.path.realpath(path))
 
@@ -90,7 +90,7 @@ def _user_agent(value: str) -> str:
     return value
 
 
-def _server(value: str) -> str:
+def _ip_and_port(value: str) -> str:
     """Check an address of a server: IP or IP:PORT."""
     host, colon, port = (
         value.rpartition(":") if re.fullmatch(r"\[.+\]:[0-9]+|[^:]+:[0-9]+", value) else (value, "", "0")
@@ -104,8 +104,8 @@ def _server(value: str) -> str:
     return f"{ip}:{port}" if colon else ip
 
 
-def _no_server(value: str) -> str:
-    return _server(value) if value else ""
+def _refuse_server(value: str) -> str:
+    return _ip_and_port(value) if value else ""
 
 
 def _reachable(value: str) -> str:
@@ -144,15 +144,15 @@ def _strings(value: object) -> object:
     """A list, or text with commas, as a tuple."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
-    return _items(value, "must be a list of strings")
+    return _split_items(value, "must be a list of strings")
 
 
 def tables(value: object) -> object:
     """A list as a tuple; the model checks each item."""
-    return _items(value, "must be a list of tables, each with a path")
+    return _split_items(value, "must be a list of tables, each with a path")
 
 
-def _items(value: object, otherwise: str) -> object:
+def _split_items(value: object, otherwise: str) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError(otherwise)  # noqa: TRY004 - pydantic collects ValueError
     return tuple(value)
@@ -162,8 +162,8 @@ Origin = Annotated[str, AfterValidator(_origin)]
 Host = Annotated[str, AfterValidator(_host)]
 HostList = Annotated[tuple[Host, ...], BeforeValidator(_strings)]
 UserAgent = Annotated[str, AfterValidator(_user_agent)]
-Server = Annotated[str, AfterValidator(_server)]
-NoServer = Annotated[str, AfterValidator(_no_server)]
+Server = Annotated[str, AfterValidator(_ip_and_port)]
+NoServer = Annotated[str, AfterValidator(_refuse_server)]
 Servers = Annotated[tuple[Server, ...], BeforeValidator(_strings)]
 Reachable = Annotated[str, AfterValidator(_reachable)]
 Tunnels = Annotated[tuple[Reachable, ...], BeforeValidator(_tunnels)]

@@ -11,15 +11,15 @@ The command line passes the environment in; nothing here reads it.
 from proxy.settings.load.precedence import Loaded, load
 from proxy.settings.load.problems import SettingsError, printable, unknown
 from proxy.settings.load.sources import CONFIG_VARIABLE, SHORT_FLAGS, variable
-from proxy.settings.load.toml import meaning, to_toml
+from proxy.settings.load.toml import description_with_bounds, to_toml
 
 __all__ = [
     "CONFIG_VARIABLE",
     "SHORT_FLAGS",
     "Loaded",
     "SettingsError",
+    "description_with_bounds",
     "load",
-    "meaning",
     "printable",
     "to_toml",
     "unknown",

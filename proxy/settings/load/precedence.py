@@ -31,9 +31,9 @@ class Loaded(NamedTuple):
 def load(
     *, flags: Iterable[tuple[str, str]] = (), environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Loaded:
-    """The settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError.
+    """Returns the settings from *flags* over *environ* over *file* over the defaults. Raises SettingsError.
 
-    The environment may name the file, and one of defaults.
+    The environment may name the file, and a file of defaults.
     """
     environ = environ or {}
     own_file = from_file(file) if file else from_named_file(environ, CONFIG_VARIABLE)
@@ -52,7 +52,7 @@ def load(
 
 
 def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
-    """*values* by dotted name as tables; every section is named, so that a refused default is told by its full name."""
+    """Returns *values* (by dotted name) as nested tables; with every section, so that errors have full names."""
     tree: dict[str, Any] = {name: {} for name in sections()}
     for name, value in values.items():
         above, _, last = name.rpartition(".")

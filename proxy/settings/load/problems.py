@@ -15,7 +15,7 @@ from proxy.settings.load.toml import allowed, item_of, to_toml
 
 PREFIX = "GRAPH_SIDECAR_"
 
-# A credential in the wrong place must not be repeated: it holds a long run of letters and digits, or a separator.
+# A credential in the wrong place must not be printed: it has a long run of letters and digits, or a separator.
 _SECRET = re.compile(r"[A-Za-z0-9+=]{20,}|[A-Za-z0-9+=_-]{32,}|[@?|]|access_token")
 _SHOWN = 100
 
@@ -30,29 +30,29 @@ class SettingsError(Exception):
 
 
 def describe(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """One line on one bad value: its name, the value, where it came from, what is allowed."""
+    """Returns one line about a bad value: its name, the value, its origin, what is allowed."""
     location = detail["loc"]
-    name, origin = _written(location), _origin_of(location, origins)
+    name, origin = _path_text(location), _origin_of(location, origins)
     if detail["type"] == "missing":
         return f"{name} ({origin}): is required"
     if detail["type"] == "extra_forbidden":
-        return unknown(name, origin, [f"{_written(location[:-1])}.{known}" for known in _siblings(location)])
+        return unknown(name, origin, [f"{_path_text(location[:-1])}.{known}" for known in _siblings(location)])
     must = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"must be {allowed(_info(location))}"
     return f"{name} = {printable(detail['input'])} ({origin}): {must}"
 
 
-def _written(location: Iterable[int | str]) -> str:
+def _path_text(location: Iterable[int | str]) -> str:
     """A place in the tree as text: `rules[0].path`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def _origin_of(location: tuple[int | str, ...], origins: Mapping[str, str]) -> str:
-    written = [_written(location[:length]) for length in range(1, len(location) + 1)]
+    written = [_path_text(location[:length]) for length in range(1, len(location) + 1)]
     return next((origins[name] for name in written if name in origins), "default")
 
 
 def _info(location: Iterable[int | str]) -> FieldInfo | None:
-    """The field of the model that a place in the tree belongs to."""
+    """Returns the field of the model at a location in the tree."""
     model: type[BaseModel] | None = Settings
     info = None
     for part in location:
@@ -81,11 +81,11 @@ def unknown(name: str, origin: str, known: Iterable[str]) -> str:
         return f"{name} ({origin}): is a section of settings; give one of {', '.join(below)}"
     nearest = next(_near(name, known), None)
     hint = f"; did you mean {nearest}?" if nearest else ""
-    return f"{'(not shown)' if _unspeakable(name) else name} ({origin}): no such setting{hint}"
+    return f"{'(not shown)' if _may_be_credential(name) else name} ({origin}): no such setting{hint}"
 
 
 def _near(name: str, known: Iterable[str]) -> Iterator[str]:
-    """Names close to *name*, then those that end alike, as `slots` does `batch.slots`."""
+    """Yields names close to *name*, then those with the same last part (`batch.slots` for `slots`)."""
     plain = {other.removeprefix(PREFIX): other for other in known}
     name = name.removeprefix(PREFIX)
     yield from (plain[close] for close in difflib.get_close_matches(name, plain, n=1, cutoff=0.7))
@@ -96,6 +96,6 @@ def _last(name: str) -> str:
     return re.split(r"\.|__", name)[-1]
 
 
-def _unspeakable(name: str) -> bool:
-    """Whether a name looks more like a credential than like a name."""
+def _may_be_credential(name: str) -> bool:
+    """Returns whether *name* looks more like a credential than like a name."""
     return len(name) > _SHOWN or bool(re.search(r"[^A-Za-z0-9_.\[\]-]|[A-Za-z0-9]{20,}", name))

@@ -17,10 +17,10 @@ from proxy.settings.load.problems import PREFIX, printable, unknown
 from proxy.settings.load.toml import kind_of
 
 
-def decode(text: str, info: FieldInfo) -> object:
-    """The value that *text* stands for: JSON or TOML where the setting is no string, else the text itself."""
+def parse_value(text: str, info: FieldInfo) -> object:
+    """Returns the value in *text*: JSON or TOML if the setting is no string, else the text itself."""
     value = _literal(text)
-    if _is_text(info):
+    if _is_plain_string(info):
         return value if isinstance(value, str) else text
     if isinstance(value, str) or value is None:
         return text
@@ -28,8 +28,8 @@ def decode(text: str, info: FieldInfo) -> object:
 
 
 def _literal(text: str) -> object:
-    """*text* read as JSON (how charts write lists), else as TOML (how the file does), else None."""
-    # Helm and compose files write True as readily as true.
+    """Returns *text* parsed as JSON (as Helm charts write lists), else as TOML (as in the file), else None."""
+    # Helm charts and compose files also write True.
     text = text.strip().lower() if text.strip().lower() in {"true", "false"} else text
     try:
         if text.lstrip().startswith(("[", "{", '"')):
@@ -43,15 +43,15 @@ def _literal(text: str) -> object:
     return table["value"] if len(table) == 1 else None
 
 
-def _is_text(info: FieldInfo) -> bool:
-    """Whether the setting is written as a plain string: a word, a path, an address."""
+def _is_plain_string(info: FieldInfo) -> bool:
+    """Returns whether the setting is a plain string: a word, a path, an address."""
     kind = kind_of(info)
     return kind not in {bool, int, float} and get_origin(kind) is not tuple
 
 
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 DEFAULTS_VARIABLE = PREFIX + "DEFAULTS"
-"""Names a file of defaults, for whoever packages the sidecar; everything else beats these."""
+"""The variable that names a file of defaults, for packagers; every other source overrides these."""
 SHORT_FLAGS = {
     "--listen": "listen",
     "--admin": "admin",
@@ -77,43 +77,43 @@ class Given(NamedTuple):
 
 
 @dataclass
-class Place:
+class Source:
     """A source of settings: its values by name, and its problems."""
 
     given: dict[str, Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-def from_flags(flags: Iterable[tuple[str, str]]) -> Place:
+def from_flags(flags: Iterable[tuple[str, str]]) -> Source:
     """Values from the command line, as pairs of flag and text; the last pair of a name wins."""
-    place = Place()
+    source = Source()
     for flag, text in flags:
         name, equals, value = (SHORT_FLAGS[flag], "=", text) if flag in SHORT_FLAGS else text.partition("=")
         name = name.strip()
         if not equals:
-            place.problems.append(f"{flag} {printable(text)}: must be KEY=VALUE, such as batch.window_ms=5")
+            source.problems.append(f"{flag} {printable(text)}: must be KEY=VALUE, such as batch.window_ms=5")
         elif name in names():
-            place.given[name] = Given(decode(value, names()[name]), flag)
+            source.given[name] = Given(parse_value(value, names()[name]), flag)
         else:
-            place.problems.append(unknown(name, flag, names()))
-    return place
+            source.problems.append(unknown(name, flag, names()))
+    return source
 
 
-def from_environment(environ: Mapping[str, str]) -> Place:
+def from_environment(environ: Mapping[str, str]) -> Source:
     """Values from the environment variables that begin with GRAPH_SIDECAR_."""
-    place = Place()
+    source = Source()
     variables = {variable(name): name for name in names()}
     for key, text in environ.items():
         if key in variables:
             name = variables[key]
-            place.given[name] = Given(decode(text, names()[name]), key)
+            source.given[name] = Given(parse_value(text, names()[name]), key)
         elif key.startswith(PREFIX) and key not in {CONFIG_VARIABLE, DEFAULTS_VARIABLE} and not _is_service(key, text):
-            place.problems.append(unknown(key, "environment", variables))
-    return place
+            source.problems.append(unknown(key, "environment", variables))
+    return source
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Returns the environment variable of the setting *name*."""
     return PREFIX + name.upper().replace(".", "__")
 
 
@@ -123,39 +123,39 @@ def _is_service(key: str, text: str) -> bool:
     return bool(_SERVICE_PORT.fullmatch(key) and _SERVICE_URL.match(text))
 
 
-def from_named_file(environ: Mapping[str, str], named_by: str) -> Place:
+def from_named_file(environ: Mapping[str, str], named_by: str) -> Source:
     """Values from the TOML file that the variable *named_by* names."""
     name = environ.get(named_by)
-    return from_file(Path(name).expanduser(), named_by) if name else Place()
+    return from_file(Path(name).expanduser(), named_by) if name else Source()
 
 
-def from_file(path: Path, named_by: str = "--config") -> Place:
+def from_file(path: Path, named_by: str = "--config") -> Source:
     """Values from the TOML file at *path*, which *named_by* named."""
-    place = Place()
+    source = Source()
     try:
         table = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        place.problems.append(f"{path} ({named_by}): cannot be read: {error.strerror}")
+        source.problems.append(f"{path} ({named_by}): cannot be read: {error.strerror}")
     except UnicodeDecodeError:
-        place.problems.append(f"{path} ({named_by}): is not TOML: not written in UTF-8")
+        source.problems.append(f"{path} ({named_by}): is not TOML: not written in UTF-8")
     except (ValueError, RecursionError) as error:  # beyond bad syntax: numbers too long, arrays too deep
-        place.problems.append(f"{path} ({named_by}): is not TOML: {error}")
+        source.problems.append(f"{path} ({named_by}): is not TOML: {error}")
     else:
-        _fill(place, table, str(path))
-    return place
+        _collect(source, table, str(path))
+    return source
 
 
-def _fill(place: Place, table: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+def _collect(source: Source, table: Mapping[str, Any], origin: str, prefix: str = "") -> None:
     for key, value in table.items():
         name = prefix + key
         if name in names():
-            place.given[name] = Given(value, origin)
+            source.given[name] = Given(value, origin)
         elif isinstance(value, dict) and (value or name in sections()):
-            _fill(place, value, origin, f"{name}.")
+            _collect(source, value, origin, f"{name}.")
         else:
-            place.problems.append(unknown(name, origin, names()))
+            source.problems.append(unknown(name, origin, names()))
 
 
 def sections() -> list[str]:
-    """The names of the tables of settings."""
+    """Returns the names of the sections."""
     return [name for name, info in Settings.model_fields.items() if section(info)]

@@ -31,7 +31,7 @@ def to_toml(value: object) -> str:
     return str(value)
 
 
-def meaning(info: FieldInfo) -> str:
+def description_with_bounds(info: FieldInfo) -> str:
     """The description of a setting, with its bounds."""
     takes = allowed(info)
     return (
@@ -42,7 +42,7 @@ def meaning(info: FieldInfo) -> str:
 
 
 def allowed(info: FieldInfo | None) -> str:
-    """What a setting takes, in words."""
+    """Returns in words what a setting allows."""
     kind = kind_of(info) if info else None
     if kind is bool:
         return "true or false"
@@ -64,12 +64,12 @@ def _bounds(info: FieldInfo | None) -> tuple[float, float]:
 
 
 def kind_of(info: FieldInfo) -> Any:
-    """The type of a setting, without the None of those that may be left out."""
+    """Returns the type of a setting, without the None of an optional one."""
     arms = get_args(info.annotation)
     return next(arm for arm in arms if arm is not NoneType) if NoneType in arms else info.annotation
 
 
 def item_of(info: FieldInfo) -> type[BaseModel] | None:
-    """The model of a list's items."""
+    """Returns the model of a list's items, None if the setting is no list of tables."""
     first = next(iter(get_args(info.annotation)), None)
     return first if isinstance(first, type) and issubclass(first, BaseModel) else None
