@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import os
+import subprocess
 import sys
+import termios
+import time
+from array import array
 from pathlib import Path
 
 import pytest
@@ -98,6 +104,31 @@ def test_logs_of_older_versions_are_read(tmp_path: Path, capsys: pytest.CaptureF
     """What cannot be played from them is said."""
     out, _ = replayed(tmp_path, capsys, *(read(at, rest="", sent=None) for at in (10, 20)))
     assert "2 reads are told of by lines of an older version" in out
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_is_read(tmp_path: Path, *, packed: bool) -> None:
+    """As `kubectl logs` or `zcat` writes it: in pieces, of which the first may be a single byte."""
+    text = f"{read(10)}\n{read(20)}\n".encode()
+    whole = gzip.compress(text) if packed else text
+    log = tmp_path / "log"
+    log.write_bytes(whole)
+    command = [sys.executable, "-m", "proxy", "replay", "--json", *MINUTE]
+    by_name = json.loads(subprocess.run([*command, str(log)], check=True, capture_output=True).stdout)
+    with subprocess.Popen([*command, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reading:
+        assert reading.stdin is not None
+        os.write(reading.stdin.fileno(), whole[:1])
+        while _unread(reading.stdin.fileno()):
+            time.sleep(0.01)  # until the first byte is taken alone
+        out, _ = reading.communicate(whole[1:], timeout=60)
+    assert json.loads(out) == {**by_name, "file": "standard input"}
+
+
+def _unread(pipe: int) -> int:
+    """How many bytes wait in *pipe*."""
+    waiting = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def test_a_packed_log_and_standard_input_are_read(

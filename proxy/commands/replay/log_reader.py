@@ -25,7 +25,7 @@ MOST_REPORTED = 20
 """The most unreadable lines that are reported one by one."""
 
 _LOGGER = b'"graph_sidecar.reply"'
-_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952 section 2.3.1
+_GZIP_MAGIC = b"\x1f"  # the first of two bytes (RFC 1952 section 2.3.1): a pipe may bring one byte at first
 _LARGE_LOG = 5_000_000  # bytes from which on progress is shown
 _LINES_PER_UPDATE = 1000  # lines between two updates of the progress
 _MOST_MS = 1e9
@@ -75,7 +75,7 @@ class LogReader:
         opened = nullcontext(sys.stdin.buffer) if self._file == "-" else Path(self._file).open("rb")  # noqa: SIM115
         with opened as raw:
             assert isinstance(raw, io.BufferedReader)  # noqa: S101 - only typeshed knows less
-            yield (gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw), raw
+            yield (gzip.GzipFile(fileobj=raw) if raw.peek(1)[:1] == _GZIP_MAGIC else raw), raw
 
     def _read(self, number: int, line: bytes) -> Recorded | None:
         """Returns the entry in *line*, without what a container's runtime has written before it."""

@@ -22,7 +22,8 @@ STORE = {
     for number, tier in enumerate(("memory", "disk"), 1)
     for what in ("entries", "bytes", "evictions")
 } | {"writes_dropped": 7}
-USAGE = [{"kind": "app", "id": "abc", "type": "x", "stage": "calm", "percent": 61.5, "regain_s": None, "regain_named": False},
+USAGE = [{"kind": "app", "id": "abc", "type": "x", "stage": "calm", "percent": 61.5, "regain_s": None,
+          "regain_named": False},
          {"kind": "account", "id": "act_1", "type": "ads_insights", "stage": "calm", "percent": 100.0,
           "regain_s": 90.0}]  # fmt: skip
 
