@@ -170,16 +170,16 @@ def _merger_of(components: Components) -> Callable[..., Merger]:
 
 def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
     """Returns the rate limiter of a single process, or of one of several replicas."""
-    told: dict[str, Any] = {"keys": components.keys, "witness": components.telemetry, "now": components.steady}
+    arguments: dict[str, Any] = {"keys": components.keys, "witness": components.telemetry, "now": components.steady}
     if components.shared is None:
-        return RateLimiter(batcher, quota=components.limiter, **told)
+        return RateLimiter(batcher, quota=components.limiter, **arguments)
     from proxy.core.shared.limiter import SharedLimiter
     from proxy.shell.pipeline.shared_rate_limiter import SharedRateLimiter
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
     fleet = components.shared
     probe_s = fleet.flights.longest_s
-    return SharedRateLimiter(batcher, quota=components.limiter, fleet=fleet.limits, probe_s=probe_s, **told)
+    return SharedRateLimiter(batcher, quota=components.limiter, fleet=fleet.limits, probe_s=probe_s, **arguments)
 
 
 def _cache_of(components: Components) -> Callable[..., Cache]:

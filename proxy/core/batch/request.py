@@ -16,7 +16,7 @@ MOST_LEAD_TOKENS = 3
 """The most credentials that one batch is tried with at its top level."""
 
 
-def encode(requests: Sequence[Request], top: Credential) -> bytes:
+def encode_batch(requests: Sequence[Request], top: Credential) -> bytes:
     """Returns the urlencoded body of one batch call for *requests*, with *top* as its top-level credential.
 
     Every operation carries its own token and proof: the top-level token is a fallback, and would lend its rights to an

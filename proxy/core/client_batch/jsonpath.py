@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-LONGEST = 256
+LONGEST_PATH = 256
 """The most characters of a path; Meta's own samples have about twenty."""
 
 MOST_STEPS = 32
@@ -50,8 +50,8 @@ def find(path: str, document: Any, visits: Visits | None = None) -> list[Any]:
 
 def check_length(path: str) -> None:
     """Raise BadPath for a *path* that is too long to be parsed."""
-    if len(path) > LONGEST or path.count(".") + path.count("[") > MOST_STEPS:
-        raise BadPath(f"{path[:64]}… (of more than {LONGEST} characters or {MOST_STEPS} steps)")
+    if len(path) > LONGEST_PATH or path.count(".") + path.count("[") > MOST_STEPS:
+        raise BadPath(f"{path[:64]}… (of more than {LONGEST_PATH} characters or {MOST_STEPS} steps)")
 
 
 def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from proxy.core.batch.request import vouching
-from proxy.core.client_batch.jsonpath import LONGEST
+from proxy.core.client_batch.jsonpath import LONGEST_PATH
 from proxy.core.client_batch.references import names_in, paths_in
 from proxy.core.model import Channel, Credential, Redacted
 from proxy.core.routing.classify import Bypass, Read, classify
@@ -87,7 +87,7 @@ _PLAIN_VALUE = re.compile(
 
 
 def _is_plain_value(path: str) -> bool:
-    return len(path) <= LONGEST and _PLAIN_VALUE.fullmatch(path) is not None
+    return len(path) <= LONGEST_PATH and _PLAIN_VALUE.fullmatch(path) is not None
 
 
 def plain_read(

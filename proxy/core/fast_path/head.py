@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from proxy.core.http.cdn_loop import FIELD
+from proxy.core.http.cdn_loop import LOOP_FIELD
 
 LARGEST_HEAD = 16_384
 """Bytes of a head that is looked at here."""
@@ -18,7 +18,7 @@ _MOST_FIELDS = 64
 
 _ELSEWHERE = frozenset(
     {
-        FIELD.lower(),
+        LOOP_FIELD.lower(),
         "content-length",
         "expect",
         "te",

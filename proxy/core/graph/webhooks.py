@@ -20,7 +20,7 @@ LARGEST_EVENT_BODY = 3 * 2**20
 
 _CHALLENGE = re.compile(r"[0-9]{1,64}")
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
-_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+_EVENT_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _DEEPEST = 5
 _LONGEST = 128
 """Characters of a field's name, and of a kind's."""
@@ -107,7 +107,7 @@ def _ids_in_value(value: object, depth: int) -> Iterator[str]:
 
 def _event_id(value: object) -> str:
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    return text if _ID.fullmatch(text) else ""
+    return text if _EVENT_ID.fullmatch(text) else ""
 
 
 def _as_list(value: object) -> list[Any]:

@@ -17,7 +17,7 @@ from proxy.core.http.errors import (
 )
 from proxy.core.model import CacheDirectives, Headers, Mode, Reply
 
-NAME = "graph-sidecar"
+CACHE_NAME = "graph-sidecar"
 """The cache's name in Cache-Status (RFC 9211 section 2)."""
 
 NOT_FROM_CACHE = frozenset({Mode.MISS, Mode.CHANGED, Mode.FAILED})
@@ -35,7 +35,7 @@ def status_fields(reply: Reply, directives: CacheDirectives) -> Headers:
 
 def cache_status(reply: Reply, directives: CacheDirectives) -> str:
     """Returns the value of Cache-Status for *reply* (RFC 9211 section 2)."""
-    parts = [NAME, *_forwarding(reply, directives)]
+    parts = [CACHE_NAME, *_forwarding(reply, directives)]
     if reply.stored:
         parts.append("stored")
     if reply.mode is Mode.COALESCED and reply.ttl is None and reply.joined is not Mode.REUSED:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
-from proxy.core.http.cache_status import NAME
+from proxy.core.http.cache_status import CACHE_NAME
 
-FIELD = "CDN-Loop"
+LOOP_FIELD = "CDN-Loop"
 """The field that lists who has forwarded a call. `Via` is not used: some servers do not compress when they see it."""
 
 _MOST_OTHERS = 8
-_OUR_MEMBER = re.compile(rf"(?:^|,)\s*{NAME}\s*;\s*id=([0-9a-f]{{16}})(?=\s*(?:,|;|$))")
+_OUR_MEMBER = re.compile(rf"(?:^|,)\s*{CACHE_NAME}\s*;\s*id=([0-9a-f]{{16}})(?=\s*(?:,|;|$))")
 
 
 class LoopGuard:
@@ -40,4 +40,4 @@ class LoopGuard:
     @property
     def field_value(self) -> str:
         """The value of CDN-Loop in a call to Graph."""
-        return ", ".join(f"{NAME};id={each}" for each in (*self._others, self._own))
+        return ", ".join(f"{CACHE_NAME};id={each}" for each in (*self._others, self._own))

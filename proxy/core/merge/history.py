@@ -12,7 +12,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.merge.selection import FieldSet
 from proxy.core.model import Reply
 
-MOST = 100
+MOST_FIELDS = 100
 """The most fields of a merged read: fields that no caller reads cost bytes."""
 
 
@@ -66,7 +66,7 @@ class MergeHistory:
         """Returns whether *names* may be asked together: not too many, and no subset of them was refused lately."""
         found = self._families.get(family)
         refused = found.refused.items() if found else ()
-        return len(names) <= MOST and not any(bad <= names and now < until for bad, until in refused)
+        return len(names) <= MOST_FIELDS and not any(bad <= names and now < until for bad, until in refused)
 
     def on_reply(
         self,

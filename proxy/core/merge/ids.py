@@ -85,14 +85,14 @@ def split_reply(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
     return {each: replace(answer, headers=fields, body=bytes(bodies[each])) for each in ids}
 
 
-def join_replies(ids: Collection[str], held: Mapping[str, Reply], asked: Mapping[str, Reply]) -> Reply:
-    """Returns one reply for all *ids*: *held* has those from the cache, *asked* those that Graph answered now."""
-    found = {**held, **asked}
+def join_replies(ids: Collection[str], from_cache: Mapping[str, Reply], from_graph: Mapping[str, Reply]) -> Reply:
+    """Returns one reply for all *ids*, from those in the cache and those that Graph answered now."""
+    found = {**from_cache, **from_graph}
     body = b"{" + b",".join(b'"%b":%b' % (each.encode(), found[each].body) for each in ids) + b"}"
     avoided = Counter[str]()
     for part in found.values():
         avoided.update(ledger.calls_avoided(part, 1))
-    whole = next(iter(asked.values()), None) or min(held.values(), key=lambda part: part.ttl or 0.0)
+    whole = next(iter(from_graph.values()), None) or min(from_cache.values(), key=lambda part: part.ttl or 0.0)
     return replace(
         whole,
         headers=headers.without(whole.headers, _VALIDATOR),

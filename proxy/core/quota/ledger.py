@@ -37,7 +37,7 @@ OTHER_CAUSE = "other"
 _UNCERTAIN_CODES = TRANSIENT | {0, ABORTED}
 """Error codes after which it is uncertain whether Graph counted the call: transient, aborted slot, no code."""
 
-PLACES = 1000
+MOST_LINES = 1000
 """The most lines of one kind (apps, accounts): callers choose how many there are, so memory needs a bound."""
 
 _BY_DETAIL = {
@@ -205,6 +205,6 @@ class RequestCost:
 def _line(lines: dict[str, LedgerLine], name: str) -> LedgerLine:
     line = lines.get(name)
     if line is None:
-        kept = name if len(lines) < PLACES else OTHER_CAUSE
+        kept = name if len(lines) < MOST_LINES else OTHER_CAUSE
         line = lines.setdefault(kept, LedgerLine())
     return line

@@ -173,7 +173,7 @@ class Counterfactual:
         fields = usage_headers.usage_headers_of(self._levels(names, now))
         for name in names:
             if (meter := self._meters.get(name)) is not None and meter.refuses(now):
-                return SimulatedReply(_refusal(name, meter, fields), seconds, calls, uncertain)
+                return SimulatedReply(_refusal_under(name, meter, fields), seconds, calls, uncertain)
         reply = _reply_of_line(line, request, fields)
         if reply.status == 200 and request.validator and self._changed_together(request) <= held:
             reply = Reply(304, fields, b"")
@@ -270,7 +270,7 @@ def _error_reply(line: AccessLogEntry, fields: tuple[tuple[str, str], ...]) -> R
     return Reply(line.status, fields, msgspec.json.encode({"error": error}))
 
 
-def _refusal(name: BucketName, meter: _Meter, fields: tuple[tuple[str, str], ...]) -> Reply:
+def _refusal_under(name: BucketName, meter: _Meter, fields: tuple[tuple[str, str], ...]) -> Reply:
     if meter.refusal is not None:
         return _error_reply(meter.refusal.line, fields)
     code, subcode = usual_code(

@@ -32,7 +32,7 @@ from proxy.core.routing import classify
 from proxy.core.routing.query import join_pairs
 from proxy.core.routing.rules import RuleBook
 
-LONGEST_S = 120.0
+LONGEST_REPLY_S = 120.0
 """Seconds for which an earlier read may still follow: a line is written when its reply is."""
 
 _KEYS = Keys(bytes(32))
@@ -113,7 +113,7 @@ class Replay:
         waiting: list[tuple[float, int, Recorded]] = []
         for number, line in enumerate(lines):
             heapq.heappush(waiting, (line.asked_at, number, line))
-            while waiting[0][0] < line.answered_at - LONGEST_S:
+            while waiting[0][0] < line.answered_at - LONGEST_REPLY_S:
                 yield heapq.heappop(waiting)[2]
         while waiting:
             yield heapq.heappop(waiting)[2]

@@ -59,7 +59,7 @@ class SimulatedCaller:
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _SimulatedFlight:
     names: tuple[str, ...]
     is_low_priority: bool
     others: list[Done] = field(default_factory=list)
@@ -133,7 +133,7 @@ class Simulator:
         self._quota = Limiter(stages, shared=shared)
         self._invalidations, self._history = InvalidationIndex(), MergeHistory()
         self._entries: dict[bytes, Entry] = {}
-        self._flights: dict[FlightKey, _Flight] = {}
+        self._flights: dict[FlightKey, _SimulatedFlight] = {}
         self._queues: dict[_Lane, _BatchQueue] = {}
         self._merged: dict[_Lane, list[_Merged]] = {}
         self._in_background: set[bytes] = set()
@@ -184,7 +184,7 @@ class Simulator:
                 self._promote(key)
             flight.others.append(done)
             return
-        flight = self._flights[key] = _Flight(self._tags(request), request.is_low_priority)
+        flight = self._flights[key] = _SimulatedFlight(self._tags(request), request.is_low_priority)
 
         def on_end(reply: Reply) -> None:
             if self._flights.get(key) is flight:

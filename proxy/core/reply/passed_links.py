@@ -21,16 +21,16 @@ _WRAPPED = b"/**/"
 
 def may_hold_links(status: int, fields: Headers) -> bool:
     """Returns whether a reply is a small 200 with JSON in a coding that can be decoded here."""
-    told = {name.lower(): value for name, value in fields}
-    is_json = headers.media_type(told.get("content-type", "")) in _JSON
-    size = told.get("content-length", "0")
+    by_name = {name.lower(): value for name, value in fields}
+    is_json = headers.media_type(by_name.get("content-type", "")) in _JSON
+    size = by_name.get("content-length", "0")
     is_small = size.isdecimal() and int(size) <= LARGEST_BODY
     return status == 200 and is_json and is_small and codings.is_known(codings.named(fields))
 
 
-def accepted_codings(told: str) -> str:
+def accepted_codings(value: str) -> str:
     """Returns the codings in a caller's Accept-Encoding that can be decoded here; `identity` if there is none."""
-    pieces = [piece.strip() for piece in told.split(",")]
+    pieces = [piece.strip() for piece in value.split(",")]
     kept = [piece for piece in pieces if _can_decode(piece)]
     if not kept and any(_coding(piece) == "*" for piece in pieces):
         return codings.ACCEPTED
@@ -62,11 +62,11 @@ def with_our_links(body: bytes, link_origin: LinkOrigin) -> bytes:
     return body[:start] + lax_json.encode(_slots_with_our_links(slots, link_origin)) + body[end:]
 
 
-def _slots_with_our_links(told: Any, link_origin: LinkOrigin) -> Any:
+def _slots_with_our_links(value: Any, link_origin: LinkOrigin) -> Any:
     """Returns slots with the links in their bodies rewritten; Graph also writes a slot as a pair with its number."""
-    if isinstance(told, list):
-        return [_slots_with_our_links(each, link_origin) for each in told]
-    if not isinstance(told, dict) or not isinstance(body := told.get("body"), str):
-        return told
+    if isinstance(value, list):
+        return [_slots_with_our_links(each, link_origin) for each in value]
+    if not isinstance(value, dict) or not isinstance(body := value.get("body"), str):
+        return value
     alone = paging.as_asked_alone(lax_json.text(body))
-    return {**told, "body": paging.rewrite(alone, link_origin.hosts, link_origin.origin).decode()}
+    return {**value, "body": paging.rewrite(alone, link_origin.hosts, link_origin.origin).decode()}

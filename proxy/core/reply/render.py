@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from proxy.core.graph import paging
 from proxy.core.http import headers
 from proxy.core.http.cache_control import matches
-from proxy.core.http.cache_status import NAME, NOT_FROM_CACHE, server_timing, status_fields
+from proxy.core.http.cache_status import CACHE_NAME, NOT_FROM_CACHE, server_timing, status_fields
 from proxy.core.model import NO_DIRECTIVES, Headers, Reply
 from proxy.core.reply.field_order import in_order
 from proxy.core.routing.classify import Read
@@ -58,8 +58,8 @@ def bare(reply: Reply) -> Reply:
 def passthrough_status(reason: str, *, writes: bool, trouble: str = "") -> Headers:
     """Returns Cache-Status and Server-Timing of a message that passes through for *reason*, or met *trouble*."""
     detail = trouble or ("" if writes else reason)
-    told = f"{NAME}; {'fwd=method' if writes else 'fwd=bypass'}{detail and f'; detail={detail}'}"
-    return ("Cache-Status", told), ("Server-Timing", server_timing(None, None))
+    status = f"{CACHE_NAME}; {'fwd=method' if writes else 'fwd=bypass'}{detail and f'; detail={detail}'}"
+    return ("Cache-Status", status), ("Server-Timing", server_timing(None, None))
 
 
 def is_not_modified(if_none_match: str, reply: Reply) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from functools import lru_cache
 
-from proxy.core.http.cache_status import NAME
+from proxy.core.http.cache_status import CACHE_NAME
 from proxy.core.model import Headers, Reply
 
 WITHOUT_BODY = frozenset({204, 304})
@@ -21,7 +21,7 @@ def message_fields(reply: Reply, date: str) -> Headers:
     if "date" not in named:
         added.append(("Date", date))
     if "server" not in named:
-        added.append(("Server", NAME))
+        added.append(("Server", CACHE_NAME))
     return tuple(added)
 
 

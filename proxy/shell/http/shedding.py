@@ -108,6 +108,6 @@ def _refusal(now: int) -> bytes:
         *reply.headers,
         ("Content-Length", str(len(reply.body))),
         ("Date", http_date(now)),
-        ("Server", cache_status.NAME),
+        ("Server", cache_status.CACHE_NAME),
     )
     return head_bytes(f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", fields) + reply.body

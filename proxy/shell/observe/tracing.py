@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from proxy.core.http.cache_status import NAME
+from proxy.core.http.cache_status import CACHE_NAME
 from proxy.core.quota.ledger import RequestCost
 
 EXPORT_S = 5
@@ -52,11 +52,11 @@ class Tracer:
 
     def __init__(self, processor: SpanProcessor, version: str = "") -> None:
         """Hand what has ended to *processor*; what OTEL_ variables say of the resource and of sampling holds."""
-        ours = Resource({"service.name": NAME, "service.version": version})
+        ours = Resource({"service.name": CACHE_NAME, "service.version": version})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
-        self._tracer = self._provider.get_tracer(NAME, version)
+        self._tracer = self._provider.get_tracer(CACHE_NAME, version)
         self._message: ContextVar[_Message | None] = ContextVar("message", default=None)
         self._batches: OrderedDict[str, SpanContext] = OrderedDict()
 

@@ -91,7 +91,7 @@ class UpstreamClient:
         self, requests: Sequence[Request], top: Credential, left: OnSent = ignored
     ) -> Reply | batch_response.BatchFailure:
         """Ask *requests* in one call. Raises Unreachable, Late: Graph may be at work on what is late."""
-        form = EncodedForm(FORM, batch_request.encode(requests, top))
+        form = EncodedForm(FORM, batch_request.encode_batch(requests, top))
         try:
             answer = await self.post(requests[0].host, "/", requests[0].language, form, left)
         except (Cut, Nonsense):
@@ -136,7 +136,7 @@ class UpstreamClient:
         """
         assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
-        fields = {**self._always, cdn_loop.FIELD: self._way.trail.field_value, **asked.fields}
+        fields = {**self._always, cdn_loop.LOOP_FIELD: self._way.trail.field_value, **asked.fields}
         clock = asyncio.get_running_loop().time
         began = clock()
         try:

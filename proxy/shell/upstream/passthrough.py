@@ -10,7 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.core.http import cdn_loop, headers
-from proxy.core.http.cache_status import NAME
+from proxy.core.http.cache_status import CACHE_NAME
 from proxy.core.model import Headers
 from proxy.core.reply.passed_links import accepted_codings
 from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
@@ -86,7 +86,7 @@ class Passthrough:
 
     def _fields(self, message: web.BaseRequest, way_in: LinkOrigin) -> Headers:
         """The header fields with which Graph is asked."""
-        trail = ", ".join([*message.headers.getall(cdn_loop.FIELD, ()), self._way.trail.field_value])
+        trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.trail.field_value])
         told = headers.passed_through(message.headers.items(), but=_SET_HERE)
         if way_in.origin:
             told = tuple(
@@ -95,7 +95,7 @@ class Passthrough:
         return (
             *told,
             ("User-Agent", self._way.user_agent),
-            (cdn_loop.FIELD, trail),
+            (cdn_loop.LOOP_FIELD, trail),
             *_framing(message),
         )
 
@@ -163,7 +163,7 @@ async def _send_on(
     patience: _Patience,
 ) -> web.StreamResponse:
     fields = CIMultiDict((*headers.passed_through(told[0]), *extra))
-    fields.setdefault("Server", NAME)
+    fields.setdefault("Server", CACHE_NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
     if is_last(message):
         response.force_close()

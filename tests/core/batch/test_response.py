@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.batch import response as batch_response
-from proxy.core.batch.request import MOST_LEAD_TOKENS, LeadTokens, encode, relative_url
+from proxy.core.batch.request import MOST_LEAD_TOKENS, LeadTokens, encode_batch, relative_url
 from proxy.core.batch.response import BatchFailure, Outcomes, resolve
 from proxy.core.batch.window import Limits, due, group_of
 from proxy.core.client_batch import slots as client_batch_slots
@@ -121,7 +121,7 @@ def test_encode() -> None:
         request("fields=name", path="/1", validator='W/"e,1"', credential=ANN),
         request("", path="/me", version="", language="da, en", credential=BOB),
     ]
-    form = dict(parse_qsl(encode(asked, BOB).decode(), strict_parsing=True))
+    form = dict(parse_qsl(encode_batch(asked, BOB).decode(), strict_parsing=True))
     operations = json.loads(form.pop("batch"))
     assert form == {
         "access_token": "bob", "appsecret_proof": "proof", "appsecret_time": "1", "include_headers": "true",
@@ -142,14 +142,14 @@ def test_encode() -> None:
 
 def test_a_plain_operation_has_no_headers() -> None:
     """A slot says no more than it must."""
-    form = dict(parse_qsl(encode(reads(1), ANN).decode()))
+    form = dict(parse_qsl(encode_batch(reads(1), ANN).decode()))
     assert json.loads(form["batch"]) == [{"method": "GET", "relative_url": "v25.0/0?fields=name&access_token=ann"}]
 
 
 def test_nobody_borrows_a_token() -> None:
     """A read without a token of its own never enters a batch, whose top one would speak for it."""
     with pytest.raises(ValueError, match="token of its own"):
-        encode([request(), request(token=None)], ANN)
+        encode_batch([request(), request(token=None)], ANN)
 
 
 # --- who stands on top ------------------------------------------------------------------------------------------------

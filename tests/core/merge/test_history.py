@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.core.merge.history import MOST, MergeHistory
+from proxy.core.merge.history import MOST_FIELDS, MergeHistory
 from tests.core.samples import reply
 
 
@@ -71,7 +71,7 @@ def test_one_that_is_refused_alone_is_remembered_too() -> None:
 
 def test_a_union_has_bounds() -> None:
     """More than so many fields are not asked together."""
-    many = frozenset(f"f{number}" for number in range(MOST))
+    many = frozenset(f"f{number}" for number in range(MOST_FIELDS))
     assert (MergeHistory().may_merge("f", many, 0), MergeHistory().may_merge("f", many | A, 0)) == (True, False)
 
 

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Mode, Reply
-from proxy.core.quota.ledger import CAUSES, OTHER_CAUSE, PLACES, Ledger, calls_avoided, was_counted, was_counted_unread
+from proxy.core.quota.ledger import (
+    CAUSES,
+    MOST_LINES,
+    OTHER_CAUSE,
+    Ledger,
+    calls_avoided,
+    was_counted,
+    was_counted_unread,
+)
 from proxy.core.routing.target import calls_of
 
 
@@ -159,7 +167,7 @@ def test_lines_say_who_asked_what_came_of_it() -> None:
 def test_lines_are_bounded() -> None:
     """Callers choose how many accounts there are; what is too many shares a line."""
     ledger = Ledger()
-    for number in range(PLACES + 50):
+    for number in range(MOST_LINES + 50):
         ledger.open(1, account=f"act_{number}")
-    assert len(ledger.accounts) == PLACES + 1
+    assert len(ledger.accounts) == MOST_LINES + 1
     assert ledger.accounts[OTHER_CAUSE].asked == 50
