@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import signal
@@ -19,8 +20,11 @@ import pytest
 from proxy import cli
 from proxy.app.listen import StartError
 from proxy.cli.offline_commands import fields
+from proxy.core.cache.key import Keys
+from proxy.core.model import Credential
 from proxy.emulator import Config
 from proxy.settings import Address, Settings, names
+from proxy.shell.store import load_or_make_key
 from tests.command_line import said, started
 
 FREE = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
@@ -260,3 +264,18 @@ def test_an_interrupt_is_no_traceback(served: list[Settings], monkeypatch: pytes
 
     monkeypatch.setattr("proxy.app.process.serve", interrupt)
     assert cli.main(["serve", *FREE]) == 130
+
+
+def test_the_fingerprint_is_that_of_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the secret in `cache.key_file`, which is not made for it; no word of the token is printed."""
+    key = tmp_path / "key"
+    command = ["fingerprint", "--set", f"cache.key_file={key}"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("EAAB-token\n"))
+    assert cli.main(command) == 2
+    assert "cache.key_file: is missing" in capsys.readouterr().err
+    assert not key.exists()
+    master = load_or_make_key(key)
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == f"{Keys(master).fingerprint(Credential('EAAB-token')).hex()[:12]}\n"

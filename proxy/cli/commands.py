@@ -48,6 +48,9 @@ COMMANDS = {
     "doctor": Command(
         "asks Graph which of the sidecar's assumptions hold today", client_commands.add_doctor, client_commands.doctor
     ),
+    "fingerprint": Command(
+        "prints the name that the log and /stats give to a token", add_settings, server_commands.fingerprint
+    ),
     "check": Command(
         "prints the settings in force and where each comes from, or what is wrong", add_settings, server_commands.check
     ),

@@ -1,4 +1,4 @@
-"""The commands `serve`, `run` and `check`, which start a sidecar or check whether it would start."""
+"""The commands `serve`, `run`, `check` and `fingerprint`: a sidecar's start, settings and secret."""
 
 from __future__ import annotations
 
@@ -81,4 +81,26 @@ def check(options: argparse.Namespace) -> int:
         print(f"warning: {warning}; memory alone would hold entries")
     if not found:
         print("nothing is wrong")
+    return 0
+
+
+def fingerprint(options: argparse.Namespace) -> int:
+    """Print the fingerprint of the token on standard input, as the log's `app` and `/stats` name it."""
+    key_file = load(options).settings.cache.key_file
+    if key_file == "ephemeral":
+        raise SettingsError(["cache.key_file: is ephemeral, so fingerprints differ in each run"])
+    if not key_file.exists():
+        raise SettingsError([f"cache.key_file: is missing: {key_file}"])
+    token = sys.stdin.readline().strip()
+    if not token:
+        raise SettingsError(["fingerprint takes a token on standard input, on one line"])
+    from proxy.core.cache.key import Keys
+    from proxy.core.model import Credential
+    from proxy.shell.store import KeyFileError, load_or_make_key
+
+    try:
+        keys = Keys(load_or_make_key(key_file))
+    except KeyFileError as error:
+        raise SettingsError([str(error)]) from None
+    print(keys.fingerprint(Credential(token)).hex()[:12])
     return 0
