@@ -179,7 +179,7 @@ def test_the_settings_of_a_pod(name: str) -> None:
     assert {str(settings.cache.dir.parent), str(key.parent), str(settings.intercept.ca_dir.parent)} == mounts
     disk = next(volume for volume in pod["volumes"] if volume["name"] == "graph-sidecar-cache")["emptyDir"]["sizeLimit"]
     assert _mib(disk) > 1.1 * settings.cache.disk_mb
-    assert _mib(ours["resources"]["limits"]["memory"]) > 100 + settings.cache.memory_mb + settings.upstream.buffer_mb
+    assert _mib(ours["resources"]["limits"]["memory"]) > 100 + settings.cache.memory_mb + settings.upstream.buffered_mb
 
 
 def _mib(text: str) -> int:

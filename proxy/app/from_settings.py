@@ -26,7 +26,7 @@ def upstream_options(settings: Settings) -> UpstreamOptions:
         user_agent=upstream.user_agent,
         connect_timeout_s=upstream.connect_timeout_s,
         reply_timeout_s=upstream.reply_timeout_s,
-        buffer_bytes=upstream.buffer_mb * 2**20,
+        buffer_bytes=upstream.buffered_mb * 2**20,
         rest_s=upstream.rest_ms / 1000,
         lookup=Lookup(upstream.nameservers, upstream.address),
     )

@@ -57,12 +57,12 @@ class UpstreamSettings(Section):
         description="seconds without a byte of a reply from Graph, then 504; a late read is not repeated, since "
         "Graph may still be working on it",
     )
-    buffer_mb: int = Field(
+    buffered_mb: int = Field(
         default=64,
         ge=2,
         le=1_048_576,
-        description="megabytes of all replies that are being read; a reply that would take more than half is not "
-        "stored: a batch is asked again in parts, a read is streamed to its caller",
+        description="megabytes of all replies that are being read; beyond it they wait their turn; a reply that would "
+        "take more than half is not stored: a batch is asked again in parts, a read is streamed to its caller",
     )
     rest_ms: float = Field(
         default=100,

@@ -17,7 +17,9 @@ from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask
 from tests.wires import Listener, Message, Wire, calling, listening, ok
 
-SMALL = ("upstream.buffer_mb=8", "listener.buffer_mb=8", "cache.memory_mb=8")
+SMALL = ("upstream.buffered_mb=8", "listener.buffer_mb=8", "cache.memory_mb=8")
+PATIENT = ("batch.queue_s=60", "listener.lag_s=0")
+"""On a busy machine nobody is refused for what else it does."""
 BOMB = deflated(128 * MIB)
 ALLOWED_KB = 48 * 1024
 """Kilobytes that a process may come to hold beyond what it holds at its start."""
@@ -57,6 +59,24 @@ async def test_a_reply_that_unpacks_to_much_is_streamed(tmp_path: Path, enabled:
         assert [(each.status, each.body == BOMB) for each in heard] == [(200, True)] * 4
         assert "detail=large" in heard[0].fields["Cache-Status"]
         await grown(sidecar, at_start)
+
+
+async def test_a_hundred_large_answers_at_once_fit_into_a_small_pod(tmp_path: Path) -> None:
+    """A hundred of 1 MB wait their turn: each is asked for once, and the process stays below 256 MiB."""
+    body = json.dumps({"id": "1", "name": "x" * 1_000_000})
+    async with (
+        listening(graph(lambda _wire: ok(body), answers_to)) as at,
+        serving(at.url, tmp_path, "upstream.buffered_mb=16", "batch.enabled=false", *PATIENT) as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        wires = [await callers.enter_async_context(calling(sidecar.url)) for _each in range(100)]
+        for number, wire in enumerate(wires):
+            await wire.send(read(f"/v25.0/{number}"))
+        heard = [await wire.message() for wire in wires]
+        assert [(each.status, len(each.body)) for each in heard] == [(200, len(body))] * 100
+        assert not any("detail=large" in each.fields["Cache-Status"] for each in heard)
+        assert len(at.arrived) == 100
+        assert sidecar.peak_kb < 256 * 1024
 
 
 async def test_a_reply_without_an_end_is_streamed(tmp_path: Path) -> None:

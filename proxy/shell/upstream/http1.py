@@ -21,6 +21,7 @@ from proxy.core.http.errors import Cut, Large, Nonsense, SidecarError
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import UpstreamConnection
+from proxy.shell.upstream.reply_turns import ReplyTurns
 
 HEAD_SIZE = 65_536
 """Characters of a status line and of a header field; usage headers grow with the number of accounts."""
@@ -85,7 +86,7 @@ class Http1Client:
         *replies* bounds bodies that are read whole.
         """
         self._pool = pool
-        self._replies = replies
+        self._replies = ReplyTurns(replies)
         self._patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
         self._rest_s = rest_s
@@ -230,7 +231,7 @@ async def _read(line: UpstreamConnection) -> Streamed:
     return Streamed(message.code, message.reason, fields_of(message.raw_headers), content)
 
 
-async def _whole(answer: Streamed, replies: Budget) -> Http1Response:
+async def _whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
     """*answer* with its body; reading goes no further where it would hold too much. Raises Large, Cut, Nonsense.
 
     A coding that is not known here stays as it came, and is named among the fields as it was.
@@ -239,10 +240,10 @@ async def _whole(answer: Streamed, replies: Budget) -> Http1Response:
     pieces: list[bytes] = []
     with replies.share() as share:
         async for piece in _unpacked(answer.content, unpacker(codings)):
-            if not share.grow(len(piece)):
+            if not await replies.grow(share, len(piece)):
                 raise Large(
-                    f"Graph's reply has more than {share.size} bytes, and {replies.limit} bytes are allowed for all"
-                    " replies that are being read (setting upstream.buffer_mb)"
+                    f"Graph's reply has more than {share.size} bytes, and {replies.budget.limit} bytes are allowed for"
+                    " all replies that are being read (setting upstream.buffered_mb)"
                 )
             pieces.append(piece)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)

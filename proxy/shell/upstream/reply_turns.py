@@ -1,0 +1,71 @@
+"""Replies that are read whole share a budget of bytes; one that finds no room waits until others have been read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from proxy.core.memory.budget import SMALL, Budget, Share
+
+LONGEST_S = 5.0
+"""Seconds that a reply waits for room, at most: those before it may be of a Graph that is slow to send."""
+
+
+class ReplyTurns:
+    """Who may read on. One of those that wait may until it is read, up to half of the budget, so none waits in vain."""
+
+    def __init__(self, budget: Budget) -> None:
+        """Read within *budget*."""
+        self.budget = budget
+        self._favoured: Share | None = None  # of the reply whose turn it is
+        self._waiting: dict[Share, None] = {}
+        self._news: asyncio.Event | None = None
+
+    @contextmanager
+    def share(self) -> Iterator[Share]:
+        """The share of one reply while it is read; leaving it gives its bytes back."""
+        try:
+            with self.budget.share() as share:
+                yield share
+        finally:
+            if self._favoured is share:
+                self._favoured = None
+            self._tell()
+
+    async def grow(self, share: Share, size: int) -> bool:
+        """Returns whether *share* got *size* more bytes, perhaps after a wait."""
+        if share.size + size > max(SMALL, self.budget.largest):
+            return False
+        if share is self._favoured:
+            share.take(size)
+            return True
+        if share.grow(size):
+            return True
+        self._waiting[share] = None
+        try:
+            async with asyncio.timeout(LONGEST_S):
+                while not share.grow(size):
+                    if self._favoured is None and next(iter(self._waiting)) is share:
+                        self._favoured = share
+                        share.take(size)
+                        break
+                    await self._change()
+        except TimeoutError:
+            return False
+        else:
+            return True
+        finally:
+            del self._waiting[share]
+            self._tell()
+
+    async def _change(self) -> None:
+        """Wait until a reply has been read."""
+        if self._news is None:
+            self._news = asyncio.Event()
+        await self._news.wait()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, None
+        if news is not None:
+            news.set()
