@@ -15,6 +15,7 @@ from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer, DirectComparer
+from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.read import ReadHandler
@@ -94,7 +95,7 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     server.comparer = comparer = await _comparer(components, upstream.way, server.byway, lifetimes)
     comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
-    fast_path = _fast_path(components, server, inside, comparer)
+    fast_path = _fast_path(components, layers, server, inside, comparer)
     flights.append(fast_path.forget)
     _connect_counters(components, layers, inside)
     shedder = Shedder(settings.listener.lag_s, components.telemetry)
@@ -259,7 +260,9 @@ def _server(
     )
 
 
-def _fast_path(components: Components, server: DownstreamHandler, inside: InFlight, comparer: Comparer) -> FastPath:
+def _fast_path(
+    components: Components, layers: _Layers, server: DownstreamHandler, inside: InFlight, comparer: Comparer
+) -> FastPath:
     """What answers plain reads from memory, before a message is parsed.
 
     While replies are traced, each goes the usual way; so does each that is compared.
@@ -267,6 +270,7 @@ def _fast_path(components: Components, server: DownstreamHandler, inside: InFlig
     telemetry = components.telemetry
     return FastPath(
         Preparation(server.hosts, components.rules, components.keys),
+        _fast_flights(layers, server, inside) if components.shared is None else None,
         store=components.store,
         rule=components.rule,
         invalidations=components.invalidations,
@@ -281,6 +285,19 @@ def _fast_path(components: Components, server: DownstreamHandler, inside: InFlig
         clock=components.clocks.monotonic,
         rewrites_links=server.rewrite_links,
         doubted_at=components.doubted_at if components.shared is not None else None,
+    )
+
+
+def _fast_flights(layers: _Layers, server: DownstreamHandler, inside: InFlight) -> FastFlights:
+    """What asks Graph for plain reads without a task for each. Replicas that share ask by the layers alone."""
+    return FastFlights(
+        layers.coalescer,
+        layers.cache,
+        layers.rate_limiter,
+        layers.batcher,
+        server.reader,
+        is_leaving=lambda: inside.leaving,
+        callers=inside.callers,
     )
 
 

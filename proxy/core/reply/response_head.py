@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from functools import lru_cache
+from http import HTTPStatus
 
 from proxy.core.http.cache_status import CACHE_NAME
+from proxy.core.http.headers import head_bytes
 from proxy.core.model import Headers, Reply
 
 WITHOUT_BODY = frozenset({204, 304})
@@ -23,6 +25,22 @@ def message_fields(reply: Reply, date: str) -> Headers:
     if "server" not in named:
         added.append(("Server", CACHE_NAME))
     return tuple(added)
+
+
+def framed(reply: Reply, date: str, *, keeps: bool) -> tuple[bytes, bytes]:
+    """Head and body of the message of HTTP/1.1 that answers a GET with *reply*; the last of its connection or not."""
+    ends = () if keeps else (("Connection", "close"),)
+    fields = (*reply.headers, *message_fields(reply, date), *ends)
+    head = head_bytes(f"HTTP/1.1 {reply.status} {reason(reply.status)}", fields)
+    return head, b"" if reply.status in WITHOUT_BODY else reply.body
+
+
+def reason(status: int) -> str:
+    """The reason phrase of *status* (RFC 9110 section 15), "" for one that has none."""
+    return HTTPStatus(status).phrase if status in _KNOWN else ""
+
+
+_KNOWN = frozenset(HTTPStatus)
 
 
 @lru_cache(maxsize=2)

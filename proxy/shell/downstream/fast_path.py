@@ -27,6 +27,7 @@ from proxy.core.quota.limiter import Limiter
 from proxy.core.reply.response_head import http_date
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
+from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters, PreparedHit
 
@@ -46,6 +47,7 @@ class FastPath:
     """What knows plain reads by the bytes of their heads, and answers those that a fresh entry in memory answers."""
 
     preparation: Preparation
+    flights: FastFlights | None  # asks for reads that memory does not answer
     store: EntriesInMemory
     rule: Callable[[Request], Rule]
     invalidations: InvalidationIndex
@@ -76,7 +78,9 @@ class FastPath:
         if not self.is_open():
             return False
         entry = self.store.in_memory(read.key)
-        return entry is not None and self._reuse(connection, read, entry)
+        if entry is not None and self._reuse(connection, read, entry):
+            return True
+        return self.flights is not None and not self.is_compared() and self.flights.ask(connection, read, data)
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from aiohttp import web
 
@@ -20,6 +21,7 @@ from proxy.shell.http.timeouts import TimedConnection
 
 _log = logging.getLogger("graph_sidecar.drain")
 
+_STOPPED = "the sidecar has stopped"
 _LOOK_EVERY_S = 0.02
 _BREAK_OFF_S = 0.05
 """Seconds that aiohttp waits once more for what is open before it cancels it."""
@@ -33,6 +35,7 @@ class InFlight:
         self._handle = handle
         self._open: set[asyncio.Task[None] | None] = set()
         self._leaving = self._broken_off = False
+        self.callers: set[Any] = set()  # who wait for an answer that no task works on
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; near the end its connection is not kept."""
@@ -60,7 +63,7 @@ class InFlight:
     @property
     def open(self) -> int:
         """How many messages are being answered."""
-        return len(self._open)
+        return len(self._open) + len(self.callers)
 
     def say_goodbye(self) -> None:
         """From now on each answer ends its connection."""
@@ -69,6 +72,8 @@ class InFlight:
     async def break_off(self) -> None:
         """Tell those who still wait for the beginning of an answer that there will be none."""
         self._broken_off = True
+        for caller in tuple(self.callers):
+            caller.break_off(errors.Draining(_STOPPED))
         for task in self._open:
             if task is not None:
                 task.cancel()
@@ -77,7 +82,7 @@ class InFlight:
 
 def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
     """The answer to a message that was not finished with; a write may have happened, and must not be sent again."""
-    error: errors.SidecarError = errors.Draining("the sidecar has stopped")
+    error: errors.SidecarError = errors.Draining(_STOPPED)
     if may_write(message.method, message.raw_path, has_body=message.body_exists):
         error = errors.unsure(error)
     return respond(render.bare(errors.reply_of(error)))

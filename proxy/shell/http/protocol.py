@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from proxy.core.http import errors, framing, request_head
 from proxy.core.model import Reply
 from proxy.core.reply import render
-from proxy.shell.http.response import respond
+from proxy.shell.http.response import PIECE, respond, send_rest
 from proxy.shell.http.shedding import Shedder
 from proxy.shell.http.timeouts import TimedConnection
 
@@ -46,6 +46,20 @@ def last_response(reply: Reply) -> web.StreamResponse:
     response = respond(render.bare(reply))
     response.force_close()
     return response
+
+
+class Caller(Protocol):
+    """Who waits on a connection for an answer that no task works on."""
+
+    def leave(self) -> None:
+        """The caller has hung up."""
+
+
+class _Sending:
+    """In the place of a caller whose answer is being sent."""
+
+    def leave(self) -> None:
+        """Nobody waits for that."""
 
 
 class FastPath(Protocol):
@@ -91,6 +105,9 @@ class Connection(TimedConnection):
         self._shedder = shedder
         self._fast_path = fast_path
         self._unread: ExitStack | None = None  # while an answer of the fast path waits to be taken
+        self._caller: Caller | None = None  # who waits for an answer of the fast path
+        self._early, self._holds_back = b"", False  # what has come meanwhile, and whether no more is read
+        self._sending: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin; what comes through TLS is for the name that the TLS was made to, and is answered by the handler."""
@@ -100,8 +117,13 @@ class Connection(TimedConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take *data* in, a part of a message at a time."""
-        if data and self._is_resting and (self._is_refused(data) or self._is_answered(data)):
-            return
+        if self._caller is not None:
+            self._hold(data)
+        elif not (data and self._is_resting and (self._is_refused(data) or self._is_answered(data))):
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take *data* in, which the handler will answer."""
         if not data:  # aiohttp reads on in what it had to leave
             self._feed(data)
         data, self._kept, at = self._kept + data, b"", 0
@@ -138,14 +160,72 @@ class Connection(TimedConnection):
             return False
         return self._fast_path.take(self, data)
 
-    def answer(self, message: bytes) -> None:
-        """Send *message*, which answers what has come, and wait for the next one."""
-        assert self.transport is not None  # noqa: S101 - the caller has looked
-        self.transport.write(message)
-        self.wait_for_next()
+    def wait_for(self, caller: Caller) -> None:
+        """Keep what comes until *caller* has its answer: messages are answered in their order."""
+        self._caller = caller
+        self._heard = self._loop.time()
+        self._half, self._is_silent = None, False
+
+    def answer(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
+        """Send *head* and *body*, which answer what has come; then wait for the next message, or end."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write(head + body[:PIECE])
+        if len(body) > PIECE:
+            self._caller = self._caller or _Sending()
+            self._sending = self._loop.create_task(self._send_rest(body, keeps=keeps))
+            return
         if self._paused:
             self._unread = ExitStack()
-            self._unread.enter_context(self.outbox.waiting(self.transport, len(message)))
+            self._unread.enter_context(self.outbox.waiting(self.transport, len(head) + len(body)))
+        self._end_answer(keeps=keeps)
+
+    async def _send_rest(self, body: bytes, *, keeps: bool) -> None:
+        with suppress(ConnectionError):
+            if self.transport is not None:
+                await send_rest(self, self._drain_helper, self.transport, body)
+                self._end_answer(keeps=keeps)
+
+    def _end_answer(self, *, keeps: bool) -> None:
+        self._caller = None
+        if not keeps:
+            self.force_close()
+            return
+        self.wait_for_next()
+        self._take_early()
+
+    def go_the_usual_way(self, head: bytes) -> None:
+        """Let the handler answer the message with this *head* after all."""
+        self._caller = None
+        if self.transport is not None:
+            self._take(head)
+            self._take_early()
+
+    def _hold(self, data: bytes) -> None:
+        """Keep *data*, which comes behind a message that waits for its answer; not more than is read ahead."""
+        self._early += data
+        if len(self._early) > READ_AHEAD and self.transport is not None and not self._holds_back:
+            self._holds_back = True
+            self.transport.pause_reading()
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, b""
+        if self._holds_back and self.transport is not None:
+            self._holds_back = False
+            self.transport.resume_reading()
+        if early:
+            self.data_received(early)
+
+    def _process_keepalive(self) -> None:
+        """End if nothing has come for too long; a caller who waits for an answer need not say anything."""
+        if self._caller is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
+
+    def leave(self, now: float) -> None:
+        """End, unless a message is being answered, or is on its way in."""
+        if self._caller is None:
+            super().leave(now)
 
     def resume_writing(self) -> None:
         """Note that the caller has taken what waited."""
@@ -156,6 +236,11 @@ class Connection(TimedConnection):
         """End."""
         super().connection_lost(exc)
         self._forget_unread()
+        caller, self._caller = self._caller, None
+        if caller is not None:
+            caller.leave()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def _forget_unread(self) -> None:
         if self._unread is not None:

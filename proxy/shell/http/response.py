@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from proxy.core.model import Headers, Reply
 from proxy.core.reply.response_head import WITHOUT_BODY, http_date, message_fields
 from proxy.shell.http.timeouts import TimedConnection
 
-_PIECE = 2**17
+PIECE = 2**17
 """Bytes that are written before it is looked whether the caller takes them."""
 
 
@@ -50,31 +51,32 @@ class _Whole(web.StreamResponse):
         major, minor = request.version
         head = headers.head_bytes(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
         body = b"" if is_empty else reply.body
-        line.write(head + body[:_PIECE])
+        line.write(head + body[:PIECE])
         request.writer.output_size += len(head)
         self._keep_alive, self._eof_sent = keeps, True
-        if len(body) > _PIECE or request.protocol.writing_paused:
-            await _send(request, line, body)
+        if len(body) > PIECE or request.protocol.writing_paused:
+            await send_rest(request.protocol, request.writer.drain, line, body)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to be written."""
 
 
-async def _send(request: web.BaseRequest, line: asyncio.Transport, body: bytes) -> None:
+async def send_rest(
+    protocol: web.RequestHandler, drain: Callable[[], Awaitable[None]], line: asyncio.Transport, body: bytes
+) -> None:
     """Write *body* from its second piece on as fast as the caller takes it, bounded with all that wait so."""
-    protocol = request.protocol
     with (
         protocol.outbox.waiting(line, len(body))
         if isinstance(protocol, TimedConnection)
         else nullcontext(_nobody) as took
     ):
-        for at in range(_PIECE, len(body), _PIECE):
+        for at in range(PIECE, len(body), PIECE):
             await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
-            await request.writer.drain()
+            await drain()
             took()
-            line.write(body[at : at + _PIECE])
+            line.write(body[at : at + PIECE])
         await asyncio.sleep(0)
-        await request.writer.drain()
+        await drain()
 
 
 def _nobody() -> None:

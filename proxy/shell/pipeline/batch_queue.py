@@ -98,11 +98,7 @@ class BatchQueues:
 
     async def join(self, key: Hashable, request: Request, lane: Lane | None = None) -> Reply:
         """The reply to *request*, which waits under *key* in *lane*. Raises Overloaded, or what *fly* fails it with."""
-        company = self._companies.get(key)
-        if company is None:
-            company = self._companies[key] = BatchQueue(
-                self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle), self._places
-            )
+        company = self._company(key)
         waiting = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock(), lane=lane)
         company.add(waiting)
         try:
@@ -110,6 +106,25 @@ class BatchQueues:
         finally:
             company.leave(waiting)
             self._forget(key, company)
+
+    def enqueue(self, key: Hashable, waiting: PendingRead) -> None:
+        """Let *waiting*, whose reply no task waits for, wait under *key*. Raises Overloaded."""
+        company = self._company(key)
+        company.add(waiting)
+
+        def leave(_reply: asyncio.Future[Reply]) -> None:
+            company.leave(waiting)
+            self._forget(key, company)
+
+        waiting.reply.add_done_callback(leave)
+
+    def _company(self, key: Hashable) -> BatchQueue:
+        company = self._companies.get(key)
+        if company is None:
+            company = self._companies[key] = BatchQueue(
+                self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle), self._places
+            )
+        return company
 
     @property
     def queued(self) -> int:

@@ -99,6 +99,14 @@ class Batcher:
         lane = self._lanes.lane_of(request) if self._limits.lanes else None
         return await self._companies.join(window.group_of(request, self._limits, lane), request, lane)
 
+    def enqueue(self, request: Request) -> PendingRead:
+        """Let *request*, which may ride in a batch, wait for one; no task waits for its reply. Raises Overloaded."""
+        lane = self._lanes.lane_of(request) if self._limits.lanes else None
+        reply = asyncio.get_running_loop().create_future()
+        waiting = PendingRead(request, reply, self._clock(), bill=None, lane=lane)
+        self._companies.enqueue(window.group_of(request, self._limits, lane), waiting)
+        return waiting
+
     async def close(self) -> None:
         """End what is queued or in the air: after a drain nobody waits for it; whoever does all the same is told."""
         await self._companies.close()

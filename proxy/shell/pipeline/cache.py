@@ -34,6 +34,9 @@ class EntryStore(Protocol):
     def known_meta(self, key: bytes) -> EntryMeta | None:
         """The entry without its body, as far as memory knows it; the disk is not read."""
 
+    def is_unknown(self, key: bytes) -> bool:
+        """Whether neither memory nor disk has an entry of *key*, for certain and without reading the disk."""
+
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry, if it is there and opens under *token*."""
 
@@ -51,11 +54,11 @@ class _Found:
         self, held: EntryMeta | None, entry: Entry | None, loading: asyncio.Task[Entry | None] | None = None
     ) -> None:
         self.held = held
-        self._entry = entry
+        self.in_memory = entry
         self._loading = loading
 
     async def entry(self) -> Entry | None:
-        return await self._loading if self._loading is not None else self._entry
+        return await self._loading if self._loading is not None else self.in_memory
 
 
 class Inquiry(msgspec.Struct, frozen=True):
@@ -134,7 +137,36 @@ class Cache:
 
     async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
         """The reply that *answer* makes; None where it confirms a body that is gone: then it is asked again."""
-        entry = await inquiry.found.entry()
+        return self.conclude(inquiry, await inquiry.found.entry(), answer)
+
+    def question(self, request: Request, key: bytes) -> tuple[Inquiry, Entry | None] | None:
+        """The question that *request* is now, and its entry in memory.
+
+        None where it is answered without Graph, or where the disk has to be read first.
+        """
+        found = self._find_near(key, request)
+        if found is None:
+            return None
+        terms = self._terms(request)
+        plan = policy.plan(request, found.held, terms, self._now())
+        if not isinstance(plan, policy.Ask):
+            return None
+        return self._inquiry(request, plan.validator, key, terms, found), found.in_memory
+
+    def _find_near(self, key: bytes, request: Request) -> _Found | None:
+        """What is held, as `_find` has it; None where only the disk can say."""
+        if not self._rule(request).cache:
+            return NOTHING
+        entry = self._store.in_memory(key)
+        if entry is None:
+            return NOTHING if self._store.is_unknown(key) else None
+        if self._purges.any and self._is_forgotten(request, entry.meta):
+            self._store.drop(key)
+            return NOTHING
+        return _Found(entry.meta, entry)
+
+    def conclude(self, inquiry: Inquiry, entry: Entry | None, answer: Reply) -> Reply | None:
+        """The same as `settle`, where *entry* is what is held."""
         terms = self._terms_of(inquiry.request, inquiry.key, entry)
         settled = policy.settle(inquiry.request, entry, answer, terms, inquiry.asked)
         if settled is None:
@@ -249,16 +281,23 @@ class Cache:
         return Inquiry(request.with_validator(validator), key, terms, found, self._now())
 
     async def _ask(self, inquiry: Inquiry) -> Reply:
+        answer: Reply | SidecarError
         try:
             answer = await self._onward(inquiry.request)
-        except Throttled as throttled:
-            return await self.stand_in(inquiry, throttled)
-        except Large:  # Graph has an answer, and it is streamed
-            raise
-        except SidecarError:
+        except SidecarError as error:
+            answer = error
+        return await self.resolve(inquiry, answer)
+
+    async def resolve(self, inquiry: Inquiry, answer: Reply | SidecarError) -> Reply:
+        """The reply to *inquiry*, to which the next layer said *answer*. Raises a SidecarError."""
+        if isinstance(answer, Throttled):
+            return await self.stand_in(inquiry, answer)
+        if isinstance(answer, Large):  # Graph has an answer, and it is streamed
+            raise answer
+        if isinstance(answer, SidecarError):
             if covered := await self._cover(inquiry, "stale-if-error"):
                 return covered
-            raise
+            raise answer
         reply = await self.settle(inquiry, answer)
         if reply is None:
             return await self._ask(self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING))

@@ -11,8 +11,10 @@ from proxy.shell import Layer
 
 
 @dataclass(eq=False, slots=True)
-class _Flight:
-    task: asyncio.Task[Reply]
+class CoalescedFlight:
+    """A call, or what leads to one, and how many wait for its *reply*."""
+
+    reply: asyncio.Future[Reply]
     names: tuple[str, ...]
     has_time: bool
     waiting: int = 0
@@ -36,7 +38,7 @@ class Coalescer:
         self._key = key
         self._names = names
         self._urge = urge
-        self._flights: dict[Hashable, _Flight] = {}
+        self._flights: dict[Hashable, CoalescedFlight] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
@@ -58,25 +60,50 @@ class Coalescer:
             if not named or not flight.names or not named.isdisjoint(flight.names):
                 del self._flights[key]
 
-    def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> _Flight:
+    # --- for a caller that no task waits for ---
+
+    def find(self, key: Hashable) -> CoalescedFlight | None:
+        """The flight that a request of this *key* may join."""
+        return self._flights.get(key)
+
+    def lead(self, key: Hashable, request: Request) -> CoalescedFlight:
+        """A flight that its caller answers by `land`; twins of *request* join it until then."""
+        reply = asyncio.get_running_loop().create_future()
+        flight = self._flights[key] = CoalescedFlight(reply, self._names(request), request.is_low_priority, waiting=1)
+        return flight
+
+    def land(self, key: Hashable, flight: CoalescedFlight, answer: Reply | BaseException) -> None:
+        """Give those who wait in tasks their *answer*."""
+        if not flight.reply.done():
+            if isinstance(answer, BaseException):
+                flight.reply.set_exception(answer)
+            else:
+                flight.reply.set_result(answer)
+        self._forget(key, flight)
+
+    def leave(self, key: Hashable, flight: CoalescedFlight) -> None:
+        """One caller less waits; where there is none left, the flight ends."""
+        flight.waiting -= 1
+        if not flight.waiting and not flight.reply.done():
+            self._forget(key, flight)
+            flight.reply.cancel()
+
+    def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> CoalescedFlight:
         task = asyncio.ensure_future(asking or self._onward(request))
-        flight = self._flights[key] = _Flight(task, self._names(request), request.is_low_priority)
+        flight = self._flights[key] = CoalescedFlight(task, self._names(request), request.is_low_priority)
         task.add_done_callback(lambda _done: self._forget(key, flight))
         return flight
 
-    async def _wait(self, key: Hashable, flight: _Flight) -> Reply:
+    async def _wait(self, key: Hashable, flight: CoalescedFlight) -> Reply:
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(flight.reply)
         finally:
-            flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():
-                self._forget(key, flight)
-                flight.task.cancel()
+            self.leave(key, flight)
 
-    def _forget(self, key: Hashable, flight: _Flight) -> None:
+    def _forget(self, key: Hashable, flight: CoalescedFlight) -> None:
         """Leave the map before anyone wakes: a flight that has landed is joined by nobody."""
         if self._flights.get(key) is flight:
             del self._flights[key]
-        if flight.task.done() and not flight.task.cancelled():
-            flight.task.exception()  # looked at, so that a failure that everybody left is not reported as forgotten
+        if flight.reply.done() and not flight.reply.cancelled():
+            flight.reply.exception()  # looked at, so that a failure that everybody left is not reported as forgotten

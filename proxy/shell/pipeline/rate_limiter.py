@@ -18,7 +18,7 @@ from proxy.core.http.errors import Throttled
 from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
-from proxy.core.quota.limiter import RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.core.quota.limiter import GO, RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
 from proxy.shell import Layer
 
 _log = logging.getLogger("graph_sidecar.quota")
@@ -84,6 +84,16 @@ class RateLimiter:
             return _told_why(await self._go(request, asker, verdict), "paced")
         finally:
             self._wake(pool, RELEASED_PER_REPLY)
+
+    def goes_at_once(self, subject: QuotaSubject, request: Request) -> bool:
+        """Whether *request* of *subject* goes without a question: no limit is near, and nobody was refused lately."""
+        if request.is_low_priority or not self._quota.buckets.are_calm or self._quota.has_refused:
+            return False
+        return self._quota.admit(subject, request.priority, self._now()) is GO
+
+    def take(self, subject: QuotaSubject, reply: Reply) -> None:
+        """Take what Graph's *reply* to a read that went at once says of limits."""
+        self._tell(self._quota.on_reply(subject, reply, self._now()))
 
     def promote(self, request: Request) -> None:
         """Somebody who has no time waits for the twin of *request* now: let it go."""

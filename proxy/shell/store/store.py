@@ -99,6 +99,13 @@ class Store:
         known = self._index.get(key) if self._disk is not None and self._disk.ready else None
         return None if known is None else known.held
 
+    def is_unknown(self, key: bytes) -> bool:
+        """True if neither memory nor disk has an entry of *key*; the disk is not read."""
+        near = self._without_disk(key)
+        if near is not None:
+            return near is DELETED
+        return self._disk is None or (key not in self._index and self._index.is_whole)
+
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
         near = self._without_disk(key)

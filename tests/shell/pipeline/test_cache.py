@@ -40,6 +40,9 @@ class FakeStore:
     def known_meta(self, key: bytes) -> EntryMeta | None:
         return self.known
 
+    def is_unknown(self, key: bytes) -> bool:
+        return self.memory is None and self.known is None and self.on_disk is None
+
     async def load(self, key: bytes, token: str) -> Entry | None:
         self.tokens.append(token)
         await self.spinning.wait()
