@@ -27,7 +27,7 @@ from proxy.settings import Settings
 from proxy.shell.observe.log_writer import LOG
 from proxy.shell.observe.stats import stats
 from tests.conftest import EFFORT
-from tests.journeys.conftest import MakeScene
+from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import Message, calling
 
 NOW = 1_790_000_000.0
@@ -279,3 +279,61 @@ async def test_messages_behind_one_another_are_answered_in_their_order(scene: Ma
         async with calling(here.front.url) as wire:
             await wire.send(*pieces)
             assert [json.loads((await wire.message()).body)["id"] for _ in paths] == wanted
+
+
+ASKED = "GET /v25.0/111?fields=id HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n\r\n"
+OTHERWISE = ASKED.replace("Host: a\r\n", f"Host: a\r\n{UNUSUAL}\r\n")
+
+
+@pytest.mark.parametrize("order", [(ASKED, OTHERWISE, ASKED), (OTHERWISE, ASKED, OTHERWISE)])
+async def test_twins_share_one_call_by_whichever_way_they_came(
+    scene: MakeScene, gate: MakeGate, order: tuple[str, ...]
+) -> None:
+    """The first starts a flight, and the others join it; all get what Graph said."""
+    here = await scene()
+    held = gate(here.graph)
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(calling(here.front.url)) for _ in order]
+        for wire, message in zip(wires, order, strict=True):
+            await wire.send(message)
+            await here.caller.settle()
+        held.open()
+        heard = [await wire.message() for wire in wires]
+    assert here.slots == [1]
+    assert [json.loads(each.body) for each in heard] == [{"id": "111"}] * 3
+    assert [("collapsed" in each.fields["Cache-Status"]) for each in heard] == [False, True, True]
+    assert (await here.stats())["calls"]["asked"] == 3
+
+
+async def test_what_comes_behind_a_message_that_waits_is_answered_after_it(scene: MakeScene, gate: MakeGate) -> None:
+    """Also what memory could answer at once, and what the handler answers."""
+    here = await scene({"rules": [{"path": "/2*", "fresh_s": 60}]})
+    await here.say("/v25.0/222?fields=id", token="ann")
+    held = gate(here.graph)
+    async with calling(here.front.url) as wire:
+        await wire.send(ASKED)
+        await here.caller.settle()
+        await wire.send(ASKED.replace("111", "222"))
+        await here.caller.settle()
+        await wire.send(OTHERWISE.replace("111", "112"))
+        await held.has(1)
+        held.open()
+        assert [json.loads((await wire.message()).body)["id"] for _ in range(3)] == ["111", "222", "112"]
+
+
+async def test_a_flight_goes_on_while_any_caller_waits_and_no_longer(scene: MakeScene, gate: MakeGate) -> None:
+    """The caller who began it may leave; when the last has left, nobody is open, and Graph's answer is nobody's."""
+    here = await scene()
+    held = gate(here.graph)
+    async with calling(here.front.url) as stays:
+        async with calling(here.front.url) as leaves:
+            await leaves.send(ASKED)
+            await held.has(1)
+            await stays.send(ASKED)
+            await here.caller.settle()
+            assert (await here.stats())["open"] == 2
+        await here.caller.settle()
+        assert (await here.stats())["open"] == 1
+        held.open()
+        assert json.loads((await stays.message()).body) == {"id": "111"}
+    assert here.slots == [1]

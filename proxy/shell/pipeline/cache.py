@@ -281,14 +281,14 @@ class Cache:
         return Inquiry(request.with_validator(validator), key, terms, found, self._now())
 
     async def _ask(self, inquiry: Inquiry) -> Reply:
-        answer: Reply | SidecarError
+        answer: Reply | SidecarError | Throttled
         try:
             answer = await self._onward(inquiry.request)
-        except SidecarError as error:
+        except (SidecarError, Throttled) as error:
             answer = error
         return await self.resolve(inquiry, answer)
 
-    async def resolve(self, inquiry: Inquiry, answer: Reply | SidecarError) -> Reply:
+    async def resolve(self, inquiry: Inquiry, answer: Reply | SidecarError | Throttled) -> Reply:
         """The reply to *inquiry*, to which the next layer said *answer*. Raises a SidecarError."""
         if isinstance(answer, Throttled):
             return await self.stand_in(inquiry, answer)
