@@ -15,6 +15,7 @@ from proxy.core.batch.window import Limits
 from proxy.core.cache.encryption import Sealer
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
+from proxy.core.cache.notes import Notes
 from proxy.core.cache.purge import Purges
 from proxy.core.cache.subscriptions import Subscriptions
 from proxy.core.fast_path.prepared_read import PreparedRead
@@ -103,7 +104,8 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
         TimeOfDay(clocks.now),
     )
     clocks = replace(clocks, now=now)
-    store = await _open_store(settings.cache, master, lambda text: purges.load(text, now()), lifetimes)
+    notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
+    store = await _open_store(settings.cache, master, notes, lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
     now.subscribe(invalidations.set_back, purges.set_back, telemetry.set_back)
     rules, shared = from_settings.rules_of(settings), None
@@ -145,13 +147,12 @@ def _installation_key(cache: CacheSettings) -> bytes:
         raise StartError(f"cache.key_file: {error}") from None
 
 
-async def _open_store(
-    cache: CacheSettings, master: bytes, restore_purges: Callable[[bytes | None], None], lifetimes: AsyncExitStack
-) -> Store:
+async def _open_store(cache: CacheSettings, master: bytes, notes: Notes, lifetimes: AsyncExitStack) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
-    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=restore_purges)
+    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=notes.restore)
     await store.open()
     lifetimes.push_async_callback(store.close)
+    lifetimes.callback(lambda: store.save_at_end(notes.at_end()))
     return store
 
 

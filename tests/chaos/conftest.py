@@ -1,13 +1,25 @@
-"""The fixtures of the journeys, for tests that put a fault between the sidecar and Graph."""
+"""The fixtures of the journeys, for tests that put a fault around the sidecar."""
 
 from tests.journeys.conftest import (
     ask,
     clock,
+    fleet,
     graph,
     lifetimes,
     pytest_asyncio_loop_factories,
     sidecar,
     sidecar_settings,
+    store,
 )
 
-__all__ = ["ask", "clock", "graph", "lifetimes", "pytest_asyncio_loop_factories", "sidecar", "sidecar_settings"]
+__all__ = [
+    "ask",
+    "clock",
+    "fleet",
+    "graph",
+    "lifetimes",
+    "pytest_asyncio_loop_factories",
+    "sidecar",
+    "sidecar_settings",
+    "store",
+]

@@ -1,4 +1,4 @@
-"""A TCP relay between the sidecar and the emulator that spoils what Graph sends, in one way at a time."""
+"""A TCP relay between the sidecar and a server that spoils what the server sends, in one way at a time."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
 Fault = Literal["none", "cut", "reset", "silence", "trickle", "unasked", "doubled", "hang up"]
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends RST."""
+UNASKED_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @dataclass
 class Relay:
     """What the relay does to the replies that pass from now on, and what has passed."""
 
-    graph: tuple[str, int]
+    server: tuple[str, int]
+    unasked: bytes
+    """What follows a reply where nothing was asked for."""
     fault: Fault = "none"
     after: int = 0
     """Bytes of a reply that pass before the fault."""
     url: str = ""
+    port: int = 0
     spoiled: int = 0
     """Replies that were spoiled."""
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def be(self, fault: Fault, after: int = 0) -> None:
         """From now on spoil replies by *fault*, each *after* so many of its bytes."""
@@ -35,20 +38,19 @@ class Relay:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes both ways until one side has ended."""
-        if self.fault == "hang up":
-            self.spoiled += 1
-            writer.close()
-            return
-        theirs, to_graph = await asyncio.open_connection(*self.graph)
-        up = asyncio.ensure_future(_pump(reader, to_graph))
-        self._tasks.add(up)
         try:
-            await self._replies(theirs, writer)
+            if self.fault == "hang up":
+                self.spoiled += 1
+                return
+            theirs, to_server = await asyncio.open_connection(*self.server)
+            up = asyncio.ensure_future(_pump(reader, to_server))
+            try:
+                await self._replies(theirs, writer)
+            finally:
+                up.cancel()
+                to_server.close()
         finally:
-            up.cancel()
-            self._tasks.discard(up)
-            for each in (writer, to_graph):
-                each.close()
+            writer.close()
 
     async def _replies(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await theirs.read(2**16):
@@ -67,7 +69,7 @@ class Relay:
                     self.spoiled += 1
                     writer.write(data)
                     await writer.drain()
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                    writer.write(self.unasked)
                 case "silence":
                     self.spoiled += 1
                     writer.write(data[: self.after])
@@ -91,10 +93,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def relaying(graph_url: str) -> AsyncIterator[Relay]:
-    """A relay in front of the emulator at *graph_url*, at first without a fault."""
-    at = urlsplit(graph_url)
-    relay = Relay((at.hostname or "", at.port or 0))
+async def relaying(url: str, unasked: bytes = UNASKED_REPLY) -> AsyncIterator[Relay]:
+    """A relay in front of the server at *url*, at first without a fault."""
+    at = urlsplit(url)
+    relay = Relay((at.hostname or "", at.port or 0), unasked)
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,7 +107,8 @@ async def relaying(graph_url: str) -> AsyncIterator[Relay]:
             await relay.connected(reader, writer)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    relay.port = server.sockets[0].getsockname()[1]
+    relay.url = f"http://127.0.0.1:{relay.port}"
     try:
         yield relay
     finally:

@@ -32,7 +32,7 @@ async def read_all(caller: Ask) -> list[str]:
     return [one.cache.partition(";")[0] for one in heard]
 
 
-MISS, HIT = "fwd=uri-miss", "hit"
+MISS, HIT, REVALIDATED = "fwd=uri-miss", "hit", "fwd=stale"
 ORDERS = [
     ({"path": "/act_*/ads"}, [MISS, MISS, HIT, HIT], 4),
     ({"path": "/act_1/*"}, [MISS, HIT, HIT, HIT], 2),
@@ -111,7 +111,8 @@ async def test_what_an_earlier_run_left_is_forgotten_when_it_is_met(
 async def test_no_restart_undoes_an_order(graph: MakeGraph, ask: MakeAsk, tmp_path: Path, *, spoil: bool) -> None:
     """What was purged stays so when the sidecar is killed the moment it has said so, and nobody has asked since.
 
-    Where what was written of orders can no longer be read, none of what is older is served.
+    Where what was written of orders can no longer be read, none of what is older is served. What no order covers is
+    revalidated: a run that was killed left no word of the writes that it knew of.
     """
     behind = await graph()
     async with serving(behind.url, tmp_path, "cache.fresh_s=3600") as front:
@@ -128,7 +129,7 @@ async def test_no_restart_undoes_an_order(graph: MakeGraph, ask: MakeAsk, tmp_pa
         (tmp_path / "cache" / "orders").write_bytes(b"no orders")
     async with serving(behind.url, tmp_path, "cache.fresh_s=3600") as front:
         caller = await ask(front.url)
-        assert await read_all(caller) == [MISS, MISS if spoil else HIT, MISS, MISS] * 2
+        assert await read_all(caller) == [MISS, MISS if spoil else REVALIDATED, MISS, MISS] * 2
         assert await read_all(caller) == [HIT] * 8
     assert b"act_" not in (tmp_path / "cache" / "orders").read_bytes()
 

@@ -176,3 +176,23 @@ async def test_a_read_after_a_write_joins_no_list_from_before(scene: MakeScene, 
     shut.open()
     old, new = await asyncio.gather(*before, *after)
     assert [old.json["data"][0]["name"] == "new", new.json["data"][0]["name"] == "new"] == [False, True]
+
+
+async def test_a_write_before_a_restart_is_seen_after_it(
+    graph: MakeGraph, sidecar_settings: SidecarSettings, ask: MakeAsk, tmp_path: Path
+) -> None:
+    """What an earlier run has kept on disk and nobody has read since the write is asked for; the rest is fresh."""
+    behind = await graph()
+    kept = {**FRESH["cache"], "dir": tmp_path / "kept", "key_file": tmp_path / "key"}
+    settings = sidecar_settings(behind.url, cache=kept)
+    read, other = "/v25.0/111?fields=name", "/v25.0/222?fields=name"
+    async with sidecar.sidecar(settings) as front:
+        caller = await ask(front.url)
+        for path in (read, other):
+            await caller.say(path, token="ann")
+        await caller.say("/v25.0/111", method="POST", data={"name": "new"}, token="eve")
+    for _ in range(2):  # a run in which nothing happens leaves what it was told
+        async with sidecar.sidecar(settings) as front:
+            assert (await (await ask(front.url)).say(other, token="ann")).cache.startswith("hit")
+    async with sidecar.sidecar(settings) as front:
+        assert (await (await ask(front.url)).say(read, token="ann")).json["name"] == "new"

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from proxy.core.cache.clock_step import set_back
 from proxy.core.cache.tags import TagIndex, Tags
+from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.model import Request
 
 LEARNED_AT_ONCE = 65_536
 """The largest body that is searched for object ids when it is stored; larger ones are searched after a change only."""
+
+SAVED_AT_MOST = 512 * 1024
+"""The largest record of changes in bytes; beyond it everything counts as changed."""
+
+
+class _SavedChanges(msgspec.Struct, frozen=True):
+    """The changes as they are saved."""
+
+    floor: float
+    latest: float
+    times: dict[str, float]
 
 
 class InvalidationIndex:
@@ -106,6 +120,22 @@ class InvalidationIndex:
                 self._floor = max(self._floor, when)
         if not changed:
             self._floor = max(self._floor, now)
+
+    def save(self) -> bytes:
+        """Returns the changes as bytes, for `load` in a later run; b"" where they are too many."""
+        text = msgspec.json.encode(_SavedChanges(self._floor, self._latest, dict(self._times.items())))
+        return text if len(text) <= SAVED_AT_MOST else b""
+
+    def load(self, text: bytes, now: float) -> None:
+        """Take over the changes that an earlier run saved; if it saved none, everything counts as changed *now*."""
+        try:
+            found = msgspec.json.decode(text, type=_SavedChanges)
+        except UNREADABLE:
+            found = _SavedChanges(now, now, {})
+        for name, when in found.times.items():
+            self.invalidate((name,), min(when, now))
+        self._floor = max(self._floor, min(found.floor, now))
+        self._latest = max(self._latest, min(found.latest, now))
 
     def set_back(self, now: float, by: float) -> None:
         """Correct all times after the clock was set back to *now* by *by* seconds."""

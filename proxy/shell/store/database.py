@@ -117,14 +117,21 @@ class Database:
         purge_file.write_purges(self.path, self._sealer.seal(_PURGES, "", entry, os.urandom(12)))
 
     def saved_purges(self) -> bytes | None:
-        """What was noted, by an earlier run too: None for nothing, and nothing that can be read is b""."""
+        """What was noted, by an earlier run too: None for nothing, and nothing that can be read is b"".
+
+        What follows a line break is what a run left that ended well: it is told once, and removed.
+        """
         blob = purge_file.read_purges(self.path)
         if blob is None:
             return None
         try:
-            return self._sealer.unseal(_PURGES, "", blob).body
+            found = self._sealer.unseal(_PURGES, "", blob).body
         except BadSeal:
             return b""
+        orders, of_the_end, _ = found.partition(b"\n")
+        if of_the_end:
+            self.save_purges(orders)
+        return found
 
     def close(self) -> None:
         """Close the writer's connection, which is the last one, and unlock the folder."""

@@ -168,6 +168,10 @@ class Store:
             self._unsaved_purges = None
         return True
 
+    def save_at_end(self, notes: bytes) -> None:
+        """Let `close` save *notes* in place of the purge orders."""
+        self._unsaved_purges = notes
+
     # --- opening, maintaining, closing ---
 
     async def open(self) -> None:
