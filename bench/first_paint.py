@@ -48,7 +48,7 @@ async def _measure(program, url, watch):
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     os.sched_setaffinity(0, range(os.cpu_count()))  # a reader's browser has the whole machine
     seen = []
-    async with watch.looking(), async_playwright() as playwright:
+    async with watch.sampling(), async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=flags)
         for _ in range(PAGES):
             window = await browser.new_context()
