@@ -34,7 +34,7 @@ async def main():
     clock = iter(range(0, 2 * ROWS * STEP_S, STEP_S))
     watch = EventStream(_hour(await _stats()), lambda: next(clock), "bench")
     for _ in range(ROWS):
-        watch.look()
+        watch.sample()
     runner = web.AppRunner(admin([Dashboard(watch).rows()], Guard), shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
