@@ -30,7 +30,7 @@ _FRESH_S = 30
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """How much traffic there is."""
+    """The number of callers, and for how long they send."""
 
     callers: int
     seconds: float
@@ -41,12 +41,12 @@ QUICK = DemoSize(callers=100, seconds=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The demo's own flags."""
+    """Add the flags of the demo."""
     parser.add_argument("--quick", action="store_true", help="little traffic, for those in a hurry")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Play the demo; 0 if every request was answered. On a terminal everything then stays up until Ctrl-C."""
+    """Run the demo; returns 0 if every request was answered. On a terminal everything stays up until Ctrl-C."""
     from proxy.commands.demo import show
     from proxy.commands.demo.processes import Interrupted, PartError, ending
 
@@ -102,7 +102,7 @@ def _scene(size: DemoSize, planned: Mapping[str, int]) -> Scene:
 
 
 def _both_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str, str]) -> Iterator[Run]:
-    """What each of *ways* comes to, one after the other: side by side they would share two processors."""
+    """Yields the result of each of *ways*, one after the other: side by side they would share two processors."""
     from proxy.commands.demo import show
     from proxy.commands.demo.callers import CallersReport
     from proxy.commands.demo.processes import EmulatorLedger
@@ -120,7 +120,7 @@ def _both_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str,
 
 
 def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
-    """What to try, by what it shows."""
+    """Returns commands to try, by what each shows."""
     from proxy.commands.demo.traffic import TOKENS, VERSION
 
     token = f"access_token={TOKENS[0]}"
@@ -134,7 +134,7 @@ def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
 
 
 def _stay(sidecar: Part) -> None:
-    """Until Ctrl-C, which is how this is meant to end."""
+    """Wait for Ctrl-C, which is the usual end of the demo."""
     from proxy.commands.demo.processes import Interrupted
 
     try:

@@ -1,4 +1,4 @@
-"""The people in front of the dashboard, all at once: each with a connection of its own, each timed."""
+"""The demo's callers: all send at once, each over a connection of its own, and each request is timed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOLD_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class CallersReport:
-    """What the callers saw."""
+    """What the callers measured."""
 
     failed: int
     median_ms: float
@@ -27,7 +27,7 @@ class Callers:
     """All callers of one server."""
 
     def __init__(self, url: str, tell: Callable[[int], None]) -> None:
-        """Send to *url*; *tell* hears now and then how many requests were answered."""
+        """Send to *url*; *tell* is called now and then with the number of answered requests."""
         self._url = url
         self._tell = tell
         self._seconds: list[float] = []
@@ -62,7 +62,7 @@ class Callers:
             connection.close()
 
     async def _ask(self, connection: ClientConnection, asked: DemoRead) -> ClientConnection | None:
-        """Ask and note; the connection, unless it was lost."""
+        """Send one request and record its reply; returns the connection, unless it was lost."""
         began = time.perf_counter()
         try:
             answer = await connection.ask(_to_bytes(self._url, asked))
@@ -76,7 +76,7 @@ class Callers:
 
 
 async def ask_once(url: str, asked: DemoRead) -> bytes:
-    """The body of the reply, over a connection for this alone."""
+    """Returns the body of a reply, over a connection for this request alone."""
     connection = await open_connection(url)
     try:
         return (await connection.ask(_to_bytes(url, asked))).text
@@ -85,11 +85,11 @@ async def ask_once(url: str, asked: DemoRead) -> bytes:
 
 
 def _to_bytes(url: str, asked: DemoRead) -> bytes:
-    """What goes over the wire to *url*."""
+    """Returns the request to *url* as bytes."""
     return request(url, "POST" if asked.body else "GET", asked.target, token=asked.token, body=asked.body)
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that *share* percent of *values* do not exceed; 0 of none."""
+    """Returns the value that *share* percent of *values* do not exceed; 0 without values."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share / 100), len(ordered) - 1)] if ordered else 0.0

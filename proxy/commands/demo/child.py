@@ -22,7 +22,7 @@ Orders = asyncio.Queue[dict[str, Any]]
 
 
 def main() -> None:
-    """Be what the first line says until there are no more lines."""
+    """Run the part that the first line names, until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us
     with open(0, "rb", buffering=0, closefd=False) as lines:  # the later lines are the loop's
         first = json.loads(lines.readline() or b"{}")
@@ -48,7 +48,7 @@ async def _live(part: Callable[[dict[str, Any], Orders], Coroutine[None, None, N
 
 
 async def _hear(orders: Orders) -> None:
-    """Take further lines until there are none."""
+    """Read further lines until standard input ends."""
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
@@ -61,7 +61,7 @@ def _say(**told: Any) -> None:
 
 
 async def _graph(first: dict[str, Any], orders: Orders) -> None:
-    """The offline Graph."""
+    """Run the offline Graph."""
     from proxy.emulator import Config, running
 
     async with running(Config(**first["config"])) as graph:
@@ -70,7 +70,7 @@ async def _graph(first: dict[str, Any], orders: Orders) -> None:
 
 
 async def _sidecar(first: dict[str, Any], orders: Orders) -> None:
-    """The sidecar, as `serve` runs it, with a cache and a key that end with it."""
+    """Run the sidecar as `serve` does, with a cache and a key that are removed at its end."""
     from proxy.app.sidecar import sidecar
     from proxy.settings import Settings
 
@@ -86,7 +86,7 @@ async def _sidecar(first: dict[str, Any], orders: Orders) -> None:
 
 
 async def _callers(first: dict[str, Any], orders: Orders) -> None:
-    """The people: they learn what there is to see, then send the same traffic wherever they are told."""
+    """Run the callers: they list the accounts, then send the same traffic to each URL that they read."""
     from proxy.commands.demo import callers, traffic
 
     known = await traffic.teams(lambda asked: callers.ask_once(first["graph"], asked))

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for counting and timing: one request at a time on a connection, and as little work of its own as can be."""
+"""An HTTP/1.1 client for measurements: one request at a time on a connection, with as little overhead as possible."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import cast
 from urllib.parse import urlsplit
 
 _ALWAYS = ("User-Agent: dashboard", "Accept: */*", "Accept-Encoding: gzip")
-"""What an ordinary client says with every request."""
+"""The fields that an ordinary client sends with every request."""
 
 
 class LostConnectionError(Exception):
-    """The other end closed before its reply was whole."""
+    """The server closed the connection before its reply was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientReply:
-    """A reply, whole, as it came: its body may be compressed."""
+    """A complete reply as it came; the body may be compressed."""
 
     status: int
     head: bytes
@@ -26,11 +26,11 @@ class ClientReply:
 
     @property
     def text(self) -> bytes:
-        """The body as it reads."""
+        """The body, decompressed."""
         return gzip.decompress(self.body) if self.field("content-encoding") == "gzip" else self.body
 
     def field(self, name: str) -> str:
-        """The value of a header field, empty if it is not there."""
+        """Returns the value of a header field, "" if it is missing."""
         for line in self.head.split(b"\r\n")[1:]:
             key, _, value = line.partition(b":")
             if key.strip().lower() == name.lower().encode():
@@ -39,7 +39,7 @@ class ClientReply:
 
 
 def request(url: str, method: str, target: str, *, token: str = "", body: str = "") -> bytes:
-    """The bytes that ask the server at *url* for *target*; a *body* is a form."""
+    """Returns a request to the server at *url* for *target* as bytes; *body* is a form."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {urlsplit(url).netloc}", *_ALWAYS]
     if token:
         lines.append(f"Authorization: Bearer {token}")
@@ -52,7 +52,7 @@ class ClientConnection(asyncio.Protocol):
     """One connection to a server, for one request after the other."""
 
     def __init__(self) -> None:
-        """Expect nothing yet; `open_connection` makes the connection."""
+        """Start unconnected; `open_connection` connects it."""
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[ClientReply] | None = None
         self._pending = b""
@@ -60,7 +60,7 @@ class ClientConnection(asyncio.Protocol):
         self._size: int | None = None  # of the body; None: chunked
 
     async def ask(self, asked: bytes) -> ClientReply:
-        """Send what `request` made and return the reply. Raises LostConnectionError."""
+        """Send the bytes of a request; returns the reply. Raises LostConnectionError."""
         if self._transport is None or self._transport.is_closing():
             raise LostConnectionError
         self._reply = asyncio.get_running_loop().create_future()
@@ -73,17 +73,17 @@ class ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way out."""
+        """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour alone
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell whoever waits."""
+        """Fail the request that waits, if any."""
         del exc
         if self._reply is not None and not self._reply.done():
             self._reply.set_exception(LostConnectionError())
 
     def data_received(self, data: bytes) -> None:
-        """Answer as soon as head and body are whole."""
+        """Complete the reply as soon as head and body are there."""
         self._pending = self._pending + data if self._pending else data
         if not self._body_at and not self._read_head():
             return
@@ -124,7 +124,7 @@ def _unchunked(text: bytes) -> bytes:
 
 
 async def open_connection(url: str) -> ClientConnection:
-    """A connection to the server at *url*, such as http://127.0.0.1:8080."""
+    """Returns a connection to the server at *url*, such as http://127.0.0.1:8080."""
     where = urlsplit(url)
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(ClientConnection, where.hostname or "", where.port or 80)

@@ -1,4 +1,4 @@
-"""The demo's processes as seen from the one that starts them, and the emulator's and the sidecar's own counts."""
+"""Starts and stops the demo's processes, and reads the counts of the emulator and the sidecar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDS_WITHIN_S = 5
 
 
 class PartError(Exception):
-    """A process ended before its time; the text is its last word."""
+    """A process ended too early; the text is the last line that it wrote."""
 
 
 class Interrupted(Exception):  # noqa: N818 - a wish, not an error
@@ -34,13 +34,13 @@ class Interrupted(Exception):  # noqa: N818 - a wish, not an error
 
 
 class Ending:
-    """Whether somebody wants this to end. It is noted here and told at the next pause, by an exception of ours.
+    """Whether the demo was interrupted. The signal is recorded, and raised as an exception at the next pause.
 
     One raised out of a signal's handler comes between any two steps, and is lost where that is inside a callback.
     """
 
     def __init__(self, pause: socket.socket) -> None:
-        """Be told through *pause*, which a signal makes readable."""
+        """Wait on *pause*, a socket that a signal makes readable."""
         self._pause = pause
         self.number = 0
 
@@ -49,7 +49,7 @@ class Ending:
         self.number = number
 
     def wait(self, stream: Any) -> None:
-        """Until *stream* has something to read. Raises Ended."""
+        """Wait until *stream* has something to read. Raises Interrupted."""
         select.select([stream, self._pause], [], [])
         if self.number:
             raise Interrupted(self.number)
@@ -57,7 +57,7 @@ class Ending:
 
 @contextmanager
 def ending() -> Iterator[Ending]:
-    """Within this, SIGINT and SIGTERM are noted rather than raised."""
+    """Record SIGINT and SIGTERM while this lasts, instead of raising them."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
@@ -73,7 +73,7 @@ def ending() -> Iterator[Ending]:
 
 
 class Part:
-    """A process that is told what to be by its first order; it ends when this is left, or when we are gone."""
+    """A process whose first order names the part to run; it ends when this is left, or when the parent ends."""
 
     def __init__(self, part: str, told: Ending, **order: Any) -> None:
         """Start it; `hear` waits for what it says, or until *told* of an end."""
@@ -92,11 +92,11 @@ class Part:
         self.tell(part=part, **order)
 
     def __enter__(self) -> Self:
-        """End it when this is left."""
+        """Returns the process itself; leaving its context ends it."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Take its standard input away, which ends it, and see that it does."""
+        """Close its standard input, which ends the process, and kill the process if it does not end in time."""
         try:
             self._process.communicate(timeout=_ENDS_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -107,7 +107,7 @@ class Part:
             self._errors.close()
 
     def tell(self, **order: Any) -> None:
-        """Give it an order."""
+        """Send an order to the process."""
         assert self._process.stdin  # noqa: S101 - it was started with a pipe
         try:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -132,18 +132,18 @@ class Part:
 
 
 class Control:
-    """A server's own JSON paths, over one connection: a second one would be counted among the callers'."""
+    """A client of a server's JSON endpoints; it keeps one connection, for more would count as callers' connections."""
 
     def __init__(self, url: str) -> None:
-        """Ask the server at *url*."""
+        """Use the server at *url*."""
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
 
     def read(self, path: str) -> dict[str, Any]:
-        """What the server tells under *path*."""
+        """Returns the JSON document at *path*."""
         return self._exchange("GET", path, None)
 
     def change(self, path: str, /, **what: Any) -> dict[str, Any]:
-        """Have the server do *what*."""
+        """Post the action *what* to the server."""
         return self._exchange("POST", path, json.dumps(what))
 
     def _exchange(self, method: str, path: str, body: str | None) -> dict[str, Any]:
@@ -156,9 +156,9 @@ class EmulatorLedger(Control):
     """The emulator's ledger: what Graph counted."""
 
     def reset(self, *what: str) -> None:
-        """Start again at nothing; *what* else is reset with it, such as "world"."""
+        """Reset the ledger to zero; *what* else is reset too, such as "world"."""
         self.change("/__emulator__/reset", what=["ledger", *what])
 
     def counted(self) -> dict[str, Any]:
-        """Everything since the last reset."""
+        """Returns the counts since the last reset."""
         return self.read("/__emulator__/ledger")

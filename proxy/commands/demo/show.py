@@ -1,4 +1,4 @@
-"""How the demo looks: what is about to happen, how far it is, what came of it, and what to try next."""
+"""Prints the demo: an introduction, the progress, the results, and commands to try next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THROUGH = "through the sidecar"
 
 _WIDEST = 100
 _ROOMY = 76
-"""Columns from which the progress has room for a remark."""
+"""The width from which on the progress has room for a remark."""
 _MODES = {
     "REUSED": ("green", "fresh by rule, Graph was not asked"),
     "COALESCED": ("blue", "joined a twin in flight, Graph was not asked"),
@@ -30,7 +30,7 @@ _MODES = {
     "MISS": ("bright_black", "nothing was held yet"),
 }
 _SHADES, _LETTERS = "█▓▒░·", "#=+-."
-"""What tells the modes apart where there is no colour, and where there is ASCII alone."""
+"""The colour, shade and letter of each mode, for terminals with colours, without colours, and with ASCII alone."""
 
 
 Row = tuple[RenderableType, str, str, str]
@@ -39,7 +39,7 @@ _GAP: Row = ("", "", "", "")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is played."""
+    """The traffic of the demo."""
 
     callers: int
     tokens: int
@@ -52,7 +52,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one way of sending the traffic came to: by the emulator's ledger, and as the callers saw it."""
+    """The result of sending the traffic one way: by the emulator's ledger, and as the callers measured it."""
 
     counted: int
     http_calls: int
@@ -63,7 +63,7 @@ class Run:
 
     @classmethod
     def of(cls, ledger: Mapping[str, Any], seen: CallersReport) -> Run:
-        """From the emulator's words."""
+        """Returns the result from the emulator's ledger."""
         return cls(
             counted=ledger["counted_calls"],
             http_calls=ledger["http_calls"],
@@ -75,14 +75,14 @@ class Run:
 
 
 def stage() -> Console:
-    """The terminal, or what stands in for it; lines that are too long to be read are not for it."""
+    """Returns the console, with a limited width so that lines stay readable."""
     console = Console(highlight=False)
     console.width = min(console.width, _WIDEST)
     return console
 
 
 def opening(console: Console, scene: Scene) -> None:
-    """Say what is about to happen."""
+    """Print what is about to happen."""
     text = Text.assemble(
         (f"{scene.callers} people with {scene.tokens} tokens", "bold"),
         f" look at their ads for {scene.seconds:g} s: first straight at an offline Graph, ",
@@ -93,7 +93,7 @@ def opening(console: Console, scene: Scene) -> None:
 
 
 def progress(console: Console) -> Progress:
-    """A bar for each way, on a terminal; elsewhere nothing."""
+    """Returns a progress bar for each way on a terminal; elsewhere nothing is shown."""
     columns: list[ProgressColumn] = [
         TextColumn("  {task.description:<19}"),
         BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
@@ -111,7 +111,7 @@ class _Count(ProgressColumn):
 
 
 def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Mapping[str, Any]) -> None:
-    """What came of it."""
+    """Print the results."""
     shown = Group(
         _table(_rows(scene, direct, through, stats["calls_avoided"]), compared=console.width >= _ROOMY),
         "",
@@ -123,7 +123,7 @@ def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Ma
 
 
 def _table(rows: Iterable[Row], *, compared: bool) -> Table:
-    """The rows under their heads; *compared*: with the last column, for which narrow terminals have no room."""
+    """Returns the rows as a table; *compared* adds the last column, for which narrow terminals have no room."""
     table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("", ratio=1, min_width=19)
     table.add_column(DIRECT, justify="right", min_width=8)
@@ -136,7 +136,7 @@ def _table(rows: Iterable[Row], *, compared: bool) -> Table:
 
 
 def _rows(scene: Scene, direct: Run, through: Run, avoided: Mapping[str, int]) -> Iterator[Row]:
-    """The rows: first the questions, then calls, round trips and bytes, each a saving of its own; then the waiting."""
+    """Yields the rows: requests, then calls, round trips and bytes (three different savings), then waiting times."""
     yield "GETs asked", f"{scene.gets:,}", f"{scene.gets:,}", ""
     yield "changes posted", f"{scene.changes:,}", f"{scene.changes:,}", ""
     if direct.seen.failed or through.seen.failed:
@@ -182,13 +182,13 @@ def _size(count: int) -> str:
 
 
 def _brush(console: Console) -> dict[str, Text]:
-    """One cell for each mode, told apart by colour, by shade or by letter."""
+    """Returns one cell for each mode, in a colour, a shade or a letter of its own."""
     marks = _LETTERS if console.options.ascii_only else "█" * len(_MODES) if console.color_system else _SHADES
     return {mode: Text(mark, style=colour) for mark, (mode, (colour, _)) in zip(marks, _MODES.items(), strict=True)}
 
 
 def _replies(counts: Mapping[str, int], width: int, brush: Mapping[str, Text]) -> RenderableType:
-    """How the sidecar's replies came about: one bar, and what its colours mean."""
+    """Returns a bar of the sidecar's replies by mode, with a legend."""
     told = {mode: counts[mode] for mode in _MODES if counts.get(mode)}
     total = sum(told.values()) or 1
     bar, seen = Text(no_wrap=True), 0
@@ -215,7 +215,7 @@ def _small_print(scene: Scene) -> str:
 
 
 def invitation(console: Console, commands: Mapping[str, str]) -> None:
-    """What to try while everything stays up; each command on a line of its own, whole, to be copied."""
+    """Print commands to try while everything stays up, each on a line of its own, to be copied."""
     console.print(Padding(Text("Everything stays up. Try, in another terminal:", style="bold"), (0, 2)))
     for meaning, command in commands.items():
         console.print(Padding(Text(f"# {meaning}", style="dim"), (1, 2, 0, 2)))

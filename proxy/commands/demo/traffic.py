@@ -1,4 +1,4 @@
-"""What an ad dashboard asks: a few hundred people, a handful of tokens, the same accounts looked at over and over."""
+"""The requests of an ad dashboard: a few hundred people, a few tokens, and the same accounts read again and again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKENS = ("aarhus", "berlin", "lisbon", "lyon", "malmo", "turin")
 """One for each team; everyone in a team shares it, as a server's callers do."""
 
 SLOW_MOVING = "/me/adaccounts"
-"""Who may see which account changes seldom: the demo's one rule lets this be fresh for a while."""
+"""The list of accounts changes seldom: the demo's only rule lets it be fresh for a while."""
 
 _ACCOUNTS = f"/{VERSION}{SLOW_MOVING}?fields=name,account_status,currency"
 _CAMPAIGNS = "/{version}/{account}/campaigns?fields=name,status,objective,daily_budget,updated_time&limit=25"
@@ -31,7 +31,7 @@ _CAMPAIGNS_ON_SCREEN = 8
 
 @dataclass(frozen=True, slots=True)
 class DemoRead:
-    """One request of a caller's; one with a body is a change."""
+    """One request of a caller; a request with a body is a write."""
 
     token: str
     target: str
@@ -40,7 +40,7 @@ class DemoRead:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One look at the dashboard: so many seconds after the start, one request after the other."""
+    """One visit to the dashboard: its time in seconds after the start, and its requests in order."""
 
     at: float
     asks: tuple[DemoRead, ...]
@@ -48,14 +48,14 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What the people behind one token can see: their accounts, each with its campaigns."""
+    """The accounts that one token can read, each with its campaigns."""
 
     token: str
     accounts: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 async def teams(read: Callable[[DemoRead], Awaitable[bytes]]) -> list[Team]:
-    """What each token can see, by Graph's own word; *read* asks on a connection of its own."""
+    """Returns what each token can read, as Graph answers; *read* sends one request."""
 
     async def ids(token: str, target: str) -> tuple[str, ...]:
         found = json.loads(await read(DemoRead(token, target)))
@@ -70,18 +70,18 @@ async def teams(read: Callable[[DemoRead], Awaitable[bytes]]) -> list[Team]:
 
 
 def campaigns_of(account: str) -> str:
-    """The target that lists an account's campaigns."""
+    """Returns the request target that lists an account's campaigns."""
     return _CAMPAIGNS.format(version=VERSION, account=account)
 
 
 def plan_visits(known: Sequence[Team], callers: int, seconds: float, seed: int = 1) -> list[list[Visit]]:
-    """The visits of each caller: they follow from the seed, so that the same traffic can be sent twice."""
+    """Returns the visits of each caller; equal seeds give equal visits, so that the same traffic can be sent twice."""
     dice = random.Random(seed)
     return [list(_visits(known[number % len(known)], seconds, dice)) for number in range(callers)]
 
 
 def _visits(team: Team, seconds: float, dice: random.Random) -> Iterator[Visit]:
-    """A caller comes at any time, looks, reads what is there for a few seconds, and looks again."""
+    """Yields the visits of one caller: the first at a random time, then one every few seconds."""
     at = dice.uniform(0, min(2.5, seconds))
     while at < seconds:
         yield Visit(at, tuple(_look(team, dice)))

@@ -348,7 +348,7 @@ def size(number: float) -> str:
 
 
 def milliseconds(number: float | None) -> str:
-    """Returns milliseconds as text, or seconds if there are many; "0 ms" if nothing was measured."""
+    """Returns milliseconds as text, or seconds if there are many; "-" if nothing was measured."""
     if not number:
         return "-"
     return f"{number / 1000:.1f} s" if number >= 1000 else f"{number:.{0 if number >= 10 else 1}f} ms"

@@ -1,4 +1,4 @@
-"""The variables that name the proxy for a program's calls, and the hosts that are asked without one."""
+"""The environment variables that name the proxy for a program, and the hosts that it calls without the proxy."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from proxy.core.routing.connect_policy import split_authority
 _PROXIES = ("HTTPS_PROXY", "https_proxy")
 _EXCEPTIONS = ("NO_PROXY", "no_proxy")
 _HEED_THEM = {"NODE_USE_ENV_PROXY": "1", "PERL_LWP_ENV_PROXY": "1"}
-"""What makes a library read them at all: Node 22.21, 24 and later in fetch, http and https; Perl's LWP."""
+"""The variables that make libraries read them at all: Node 22.21, 24 and later in fetch, http, https; Perl's LWP."""
 _LOCAL = ("localhost", "127.0.0.1")
 _JAVA_PROXY = re.compile(r"-Dhttps\.proxyHost=")
 _JAVA_EXCEPTIONS = re.compile(r"-Dhttp\.nonProxyHosts=(\S+)")
 
 
 def proxies(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """What leads a program's calls by TLS to *names* through *proxy*.
+    """Returns the variables that route a program's TLS calls to *names* through *proxy*.
 
     `HTTP_PROXY` is left alone: calls in clear to other hosts are none of ours.
     """
@@ -27,7 +27,7 @@ def proxies(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> dic
 
 
 def java_options(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -> list[str]:
-    """The same for Java, which reads no variable of these."""
+    """Returns the same as options for Java, which reads none of these variables."""
     host, port = split_authority(proxy.removeprefix("http://"), 0)
     ours = (each for name in exceptions(environ, frozenset(names)) for each in _java(name))
     without = "|".join(dict.fromkeys([*_javas_own(environ, frozenset(names)), *ours]))
@@ -35,13 +35,13 @@ def java_options(proxy: str, names: Iterable[str], environ: Mapping[str, str]) -
 
 
 def _javas_own(environ: Mapping[str, str], names: frozenset[str]) -> list[str]:
-    """The user's patterns for Java, which hold for calls in clear as well, but for those of Graph's hosts."""
+    """Returns the user's own exceptions for Java, without those that cover Graph's hosts."""
     given = "|".join(_JAVA_EXCEPTIONS.findall(environ.get("JAVA_TOOL_OPTIONS", ""))).replace('"', "").replace("'", "")
     return [each for each in given.split("|") if each and not any(fnmatchcase(name, each.lower()) for name in names)]
 
 
 def _java(exception: str) -> list[str]:
-    """Java's patterns for a host and all below it; for this machine, those that Java has by itself."""
+    """Returns Java's patterns for a host and its subdomains; for this machine Java's default patterns."""
     if exception in _LOCAL:
         return ["localhost", "127.*", "[::1]"]
     host = exception.removeprefix("*").removeprefix(".")
@@ -49,13 +49,13 @@ def _java(exception: str) -> list[str]:
 
 
 def replaced(environ: Mapping[str, str]) -> list[str]:
-    """The variables of *environ* that name another proxy, which will not be used."""
+    """Returns the variables of *environ* that name another proxy, which will not be used."""
     java = ["JAVA_TOOL_OPTIONS"] if _JAVA_PROXY.search(environ.get("JAVA_TOOL_OPTIONS", "")) else []
     return [*(name for name in _PROXIES if environ.get(name)), *java]
 
 
 def exceptions(environ: Mapping[str, str], names: frozenset[str]) -> list[str]:
-    """Hosts that are asked without a proxy: as it was, but for Graph's."""
+    """Returns the hosts that are called without a proxy: those of *environ*, without Graph's."""
     given = ",".join(environ.get(name, "") for name in _EXCEPTIONS).split(",")
     kept = [each.strip() for each in given if each.strip() and not any(_covers(each, name) for name in names)]
     return list(dict.fromkeys([*kept, *_LOCAL]))

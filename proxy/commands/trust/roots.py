@@ -1,4 +1,4 @@
-"""The bundle: the roots that a program trusts without us, and our authority. Clients take it in the place of theirs."""
+"""Makes the certificate bundle: the roots that a program trusts anyway, and the sidecar's authority."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ _JAVA_OPTION = re.compile(r"""-D(javax\.net\.ssl\.trustStore(?:Password)?)=("[^"
 
 
 def ca_bundle(own: bytes, environ: Mapping[str, str], also: Iterable[str] = ()) -> bytes:
-    """All that a program trusts without us, what lies at *also*, and our *own* authority, as PEM."""
+    """Returns as PEM the roots that a program trusts anyway, those in *also*, and the sidecar's *own* authority."""
     given = [*(environ[name] for name in (*BUNDLES, "HTTPS_CA_FILE") if environ.get(name)), *also]
     found = [block for path in (_roots(), *map(Path, given)) for block in _certificates(path)]
     return b"\n".join([*dict.fromkeys([*found, *_of_java(environ), *_CERTIFICATE.findall(own)]), b""])
 
 
 def unreadable_stores(environ: Mapping[str, str]) -> list[str]:
-    """What the user trusts besides and the bundle does not hold, as it cannot be read."""
+    """Returns the trust stores of the user that cannot be read, so that the bundle lacks their roots."""
     return ["the trust store that JAVA_TOOL_OPTIONS names"] if _java_store(environ) and not _of_java(environ) else []
 
 
 def java_store(pem: bytes) -> bytes:
-    """The certificates in *pem* as a trust store that Java reads: PKCS #12, without a password."""
+    """Returns the certificates in *pem* as a trust store for Java: PKCS #12 without a password."""
     with _old_roots():
         read = [pkcs12.PKCS12Certificate(each, b"%d" % number) for number, each in enumerate(_readable(pem))]
         return pkcs12.serialize_java_truststore(read, NoEncryption())
 
 
 def _readable(pem: bytes) -> Iterator[x509.Certificate]:
-    """Those in *pem* that are sound; a system's list may hold others."""
+    """Yields the valid certificates in *pem*; a system's list may hold invalid ones."""
     for block in _CERTIFICATE.findall(pem):
         try:
             yield x509.load_pem_x509_certificate(block)
@@ -58,14 +58,14 @@ def _readable(pem: bytes) -> Iterator[x509.Certificate]:
 
 @contextmanager
 def _old_roots() -> Iterator[None]:
-    """Say nothing of roots that are older than the rules for their serial numbers; systems trust some."""
+    """Suppress warnings about old roots whose serial numbers break today's rules; systems trust some of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         yield
 
 
 def _of_java(environ: Mapping[str, str]) -> list[bytes]:
-    """The certificates in the trust store that the user's JAVA_TOOL_OPTIONS name, where it is PKCS #12."""
+    """Returns the certificates in the trust store that JAVA_TOOL_OPTIONS names, if it is PKCS #12."""
     options = _java_store(environ)
     try:
         content = Path(options["javax.net.ssl.trustStore"]).read_bytes()
@@ -77,20 +77,20 @@ def _of_java(environ: Mapping[str, str]) -> list[bytes]:
 
 
 def _java_store(environ: Mapping[str, str]) -> dict[str, str]:
-    """The name and the password of the trust store in the user's JAVA_TOOL_OPTIONS."""
+    """Returns file and password of the trust store in JAVA_TOOL_OPTIONS."""
     found: Iterable[tuple[str, str]] = _JAVA_OPTION.findall(environ.get("JAVA_TOOL_OPTIONS", ""))
     return {name: value.strip("\"'") for name, value in found}
 
 
 def _roots() -> Path:
-    """The system's certificates in one file, or else those that Mozilla lists."""
+    """Returns the file of the system's certificates, or of Mozilla's list if the system has none."""
     paths = ssl.get_default_verify_paths()
     candidates = (paths.openssl_cafile, f"{paths.openssl_capath}/ca-certificates.crt", *_SYSTEM)
     return next((path for path in map(Path, candidates) if _file_size(path)), Path(certifi.where()))
 
 
 def _certificates(path: Path) -> Iterator[bytes]:
-    """Those in a file, or in the files of a folder; what cannot be read holds none, as for the clients."""
+    """Yields the certificates in a file or folder; an unreadable file holds none, as it does for clients."""
     try:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             yield from _CERTIFICATE.findall(file.read_bytes())

@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_left_out(tmp_path: Path, own: bytes) -> None:
 
 def test_without_a_systems_list_there_is_mozillas(own: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slim container may have none."""
-    monkeypatch.setattr(roots, "_size", lambda _: 0)
+    monkeypatch.setattr(roots, "_file_size", lambda _: 0)
     assert loaded(trust.ca_bundle(own, {})) > 20
 
 
