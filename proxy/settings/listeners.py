@@ -48,7 +48,7 @@ class ListenerSettings(Section):
         "off",
     )
     lag_s: float = Field(
-        default=0.25,
+        default=1,
         ge=0,
         le=3600,
         description="seconds that a busy processor may delay a read; while the delay would be longer, new GETs "
