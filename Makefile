@@ -5,6 +5,7 @@
 #   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way; the unit under systemd
 #   make image-test  the image, built and run on a real Docker engine (started here where none answers)
 #   make wheel   builds a wheel and its pins in dist/, for machines without a checkout
+#   make sbom    writes the software bill of materials, dist/sbom.cdx.json (CycloneDX)
 #   make lint    ruff and mypy alone
 #   make format  rewrites the sources as ruff would have them
 #   make bench   measures each claim against nginx and against no proxy; `make bench ARGS=soak` takes half an hour
@@ -19,11 +20,11 @@ BROWSER := .venvs/browser/.installed
 PROGRAMS := .venvs/.programs
 STORE := .venvs/store/.installed
 FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py
-ENVIRONMENTS := $(VENV)/.tools $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
+ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test long image-test wheel lint format bench settings pins clean environments
+.PHONY: help run test long image-test wheel sbom lint format bench settings pins clean environments
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -46,6 +47,9 @@ image-test: $(VENV)/.tools
 
 wheel: $(VENV)/.installed
 	@scripts/wheel
+
+sbom: .venvs/sbom/.installed
+	@scripts/sbom
 
 lint: $(VENV)/.tools
 	@scripts/check lint
