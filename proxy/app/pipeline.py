@@ -92,7 +92,7 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     )
     await _share(components, changes, lifetimes)
     server = _server(components, upstream, layers, changes, settings)
-    server.comparer = comparer = await _comparer(components, upstream.way, server.byway, lifetimes)
+    server.comparer = comparer = await _comparer(components, upstream.way, server.limiter_bypass, lifetimes)
     comparer.replace(settings.compare.percent)
     inside = InFlight(server.handle)
     fast_path = _fast_path(components, layers, server, inside, comparer)
@@ -212,7 +212,7 @@ def _connect_counters(components: Components, layers: _Layers, inside: InFlight)
         store=components.store.stats,
         usage=lambda: quota.buckets.stats_rows(now()),
         open=lambda: inside.open,
-        draining=lambda: inside.leaving,
+        draining=lambda: inside.is_draining,
         shared=components.shared.told if components.shared is not None else dict,
     )
 
@@ -252,9 +252,9 @@ def _server(
         hosts,
         rules,
         rewrite_links=settings.paging.rewrite,
-        trail=upstream.way.trail,
-        wrote=changes.on_write,
-        byway=byway,
+        loop_guard=upstream.way.loop_guard,
+        on_write=changes.on_write,
+        limiter_bypass=byway,
         bodies=Budget(settings.listener.buffer_mb * 2**20),
         announce=changes.announce,
     )
@@ -278,7 +278,7 @@ def _fast_path(
         subscriptions=components.subscriptions,
         limiter=components.limiter,
         telemetry=telemetry,
-        is_open=lambda: not inside.leaving and telemetry.tracer is None,
+        is_open=lambda: not inside.is_draining and telemetry.tracer is None,
         is_compared=comparer.wants,
         now=components.clocks.now,
         steady=components.steady,
@@ -296,7 +296,7 @@ def _fast_flights(layers: _Layers, server: DownstreamHandler, inside: InFlight) 
         layers.rate_limiter,
         layers.batcher,
         server.reader,
-        is_leaving=lambda: inside.leaving,
+        is_leaving=lambda: inside.is_draining,
         callers=inside.callers,
     )
 
@@ -313,7 +313,7 @@ def _front(
     )
     listener = Listener(
         intercept.handle,
-        patience=patience,
+        timeouts=patience,
         shedder=shedder,
         fast_path=fast_path,
         handler_cancellation=True,

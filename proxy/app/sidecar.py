@@ -122,7 +122,7 @@ async def _open_door(stack: Pipeline, settings: Settings, lifetimes: AsyncExitSt
 
 async def _say_goodbye(stack: Pipeline, live: Reloader) -> None:
     """Answer requests for `drain_grace_s` more, each reply with `Connection: close`, so that clients leave."""
-    stack.inside.say_goodbye()
+    stack.inside.begin_drain()
     await asyncio.sleep(live.settings.drain_grace_s)
 
 

@@ -20,7 +20,7 @@ from proxy.core.graph.doctor.answers import Answer
 from proxy.core.graph.throttles import THROTTLED
 from proxy.core.http import errors
 from proxy.core.model import Redacted
-from proxy.shell.upstream.client import UpstreamOptions, translated
+from proxy.shell.upstream.client import UpstreamOptions, translate_errors
 from proxy.shell.upstream.connector import resolver
 
 MOST_CALLS = 40
@@ -119,7 +119,7 @@ class Asker:
         opened = self.opened
         always = {"User-Agent": self.way.user_agent, "Accept": "*/*", **fields}
         try:
-            with translated(self.way.own):
+            with translate_errors(self.way.own):
                 async with (
                     asyncio.timeout(_TIMEOUT_S),
                     self._session.request(

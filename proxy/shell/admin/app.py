@@ -68,7 +68,7 @@ class AdminRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return Listener(
-            made.request_handler, request_factory=made.request_factory, patience=self._timeouts, **self._kwargs
+            made.request_handler, request_factory=made.request_factory, timeouts=self._timeouts, **self._kwargs
         )
 
 

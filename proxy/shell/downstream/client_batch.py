@@ -32,7 +32,7 @@ from proxy.shell.http.forms import File
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 
-_Asked = tuple[Read, Reply]
+_AnsweredRead = tuple[Read, Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +44,31 @@ class ClientBatches:
     post: Post
     hosts: GraphHosts
     rules: RuleBook
-    wrote: Wrote
-    byway: LimiterBypass
+    on_write: Wrote
+    limiter_bypass: LimiterBypass
     announce: Announce = announce_to_nobody
 
-    async def answer(self, envelope: Envelope, files: Mapping[str, File], way_in: LinkOrigin) -> Reply:
+    async def answer(self, envelope: Envelope, files: Mapping[str, File], link_origin: LinkOrigin) -> Reply:
         """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole.
 
         Raises Large where an answer is too large to be held and the batch, all of reads, may be asked again as it came.
         """
         self.reader.telemetry.unbatched(len(envelope.operations))
-        slots = ClientBatchSlots(envelope, self.reader, way_in, self.hosts, self.rules)
-        ordered = ClientBatchCalls(
+        slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules)
+        calls = ClientBatchCalls(
             slots,
             files,
             cache=self.cache,
             post=self.post,
-            witness=self.reader.telemetry,
+            observer=self.reader.telemetry,
             clock=self.reader.clock,
-            wrote=self.wrote,
-            byway=self.byway,
+            on_write=self.on_write,
+            limiter_bypass=self.limiter_bypass,
             announce=self.announce,
         )
         try:
             await slots.open()
-            whole = await self._fill(slots, ordered)
+            whole = await self._fill(slots, calls)
         except errors.SidecarError as error:
             if isinstance(error, errors.Large) and not slots.writes:
                 raise
@@ -80,38 +80,42 @@ class ClientBatches:
         told = passthrough_status("batch", writes=False, trouble=reply.detail)
         return replace(reply, headers=(*reply.headers, *told))
 
-    async def _fill(self, slots: ClientBatchSlots, ordered: ClientBatchCalls) -> Reply | None:
+    async def _fill(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
         """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
         envelope, operations, top = slots.envelope, slots.envelope.operations, slots.envelope.credential
         everyone = range(len(operations))
         reads = [slots.read(at, operations[at].relative_url) async for at in slots.in_turns(everyone)]
-        if self.byway.has_refused:
-            slots.returns = any([self._returns(envelope, at, reads[at]) async for at in slots.in_turns(everyone)])
+        if self.limiter_bypass.has_refused:
+            slots.after_refusal = any(
+                [self._is_after_refusal(envelope, at, reads[at]) async for at in slots.in_turns(everyone)]
+            )
         if any(isinstance(read, Bypass) and read.writes for read in reads):
-            return await ordered.perform(everyone)
+            return await calls.perform(everyone)
         if not any(isinstance(read, Read) and read.request.credential == top for read in reads):
-            return await ordered.perform(everyone)  # else Graph would never see the token on top
+            return await calls.perform(everyone)  # else Graph would never see the token on top
         if slots.referred:
-            is_warm = await self._is_warm(slots, reads)
-            return await (self._chained(slots, ordered) if is_warm else ordered.perform(everyone))
-        return await self._one_by_one(slots, ordered, reads)
+            is_warm = await self._are_roots_held(slots, reads)
+            return await (self._ask_in_chains(slots, calls) if is_warm else calls.perform(everyone))
+        return await self._ask_one_by_one(slots, calls, reads)
 
-    def _returns(self, envelope: Envelope, at: int, read: Read | Bypass) -> bool:
+    def _is_after_refusal(self, envelope: Envelope, at: int, read: Read | Bypass) -> bool:
         """Whether the operation at place *at* was last told of a refusal for a limit."""
         if isinstance(read, Read):
             asked = read.request
-            return self.byway.returns(self.byway.asker(asked.credential, asked.path, asked.query))
+            return self.limiter_bypass.is_after_refusal(
+                self.limiter_bypass.subject(asked.credential, asked.path, asked.query)
+            )
         operation = envelope.operations[at]
-        return self.byway.returns(
-            self.byway.asker(*credential_and_target(operation.relative_url, operation.body, envelope))
+        return self.limiter_bypass.is_after_refusal(
+            self.limiter_bypass.subject(*credential_and_target(operation.relative_url, operation.body, envelope))
         )
 
-    async def _one_by_one(
-        self, slots: ClientBatchSlots, ordered: ClientBatchCalls, reads: Sequence[Read | Bypass]
+    async def _ask_one_by_one(
+        self, slots: ClientBatchSlots, calls: ClientBatchCalls, reads: Sequence[Read | Bypass]
     ) -> Reply | None:
         plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]
         others = [at for at, read in enumerate(reads) if isinstance(read, Bypass)]
-        replies, whole = await asyncio.gather(self._ask_all(slots, dict(plain)), ordered.perform(others))
+        replies, whole = await asyncio.gather(self._ask_all(slots, dict(plain)), calls.perform(others))
         return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
 
     async def _ask_all(self, slots: ClientBatchSlots, reads: Mapping[int, Read]) -> list[Reply]:
@@ -124,7 +128,7 @@ class ClientBatches:
             for task in tasks:
                 task.cancel()
 
-    async def _is_warm(self, slots: ClientBatchSlots, reads: Sequence[Read | Bypass]) -> bool:
+    async def _are_roots_held(self, slots: ClientBatchSlots, reads: Sequence[Read | Bypass]) -> bool:
         """Whether all are reads and those that begin chains are held, so that Graph's own resolving gains nothing.
 
         Which of two operations with one name is meant, Graph shall say, and what a path means that is unknown here.
@@ -140,42 +144,42 @@ class ClientBatches:
         roots = [reads[at] for at in slots.referred if not slots.operation(at).has_references]
         return all([isinstance(read, Read) and await self.cache.holds(read.request) for read in roots])
 
-    async def _chained(self, slots: ClientBatchSlots, ordered: ClientBatchCalls) -> Reply | None:
+    async def _ask_in_chains(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
         """Ask each read as soon as those that it names have answered."""
-        tasks: list[asyncio.Task[_Asked | None]] = []
+        tasks: list[asyncio.Task[_AnsweredRead | None]] = []
         try:
             async for at in slots.in_turns(range(len(slots))):
                 parents = [tasks[parent] for parent in slots.operation(at).parents]
-                tasks.append(asyncio.ensure_future(self._after(slots, ordered, at, parents)))
+                tasks.append(asyncio.ensure_future(self._ask_after_parents(slots, calls, at, parents)))
             answered = await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
         return _refusal(slots, [asked for asked in answered if asked is not None])
 
-    async def _after(
+    async def _ask_after_parents(
         self,
         slots: ClientBatchSlots,
-        ordered: ClientBatchCalls,
+        calls: ClientBatchCalls,
         at: int,
-        parents: Sequence[asyncio.Task[_Asked | None]],
-    ) -> _Asked | None:
+        parents: Sequence[asyncio.Task[_AnsweredRead | None]],
+    ) -> _AnsweredRead | None:
         await asyncio.gather(*parents)
         if slots.any_failed(slots.operation(at).parents):
             return None
         try:
             read = slots.read(at, slots.texts(at)[0])
         except BadPath as path:
-            slots.tell(at, client_batch_slots.bad_path(str(path)))
+            slots.fill_as_received(at, client_batch_slots.bad_path(str(path)))
             return None
         if isinstance(read, Read):
             return read, await slots.ask(at, read)
-        if whole := await ordered.perform([at]):
-            slots.tell(at, client_batch_slots.slot(whole, include_headers=True))
+        if whole := await calls.perform([at]):
+            slots.fill_as_received(at, client_batch_slots.slot(whole, include_headers=True))
         return None
 
 
-def _refusal(slots: ClientBatchSlots, asked: Sequence[_Asked]) -> Reply | None:
+def _refusal(slots: ClientBatchSlots, asked: Sequence[_AnsweredRead]) -> Reply | None:
     """What Graph would say to the whole batch: that it refuses the token on top; or we, if nothing could be asked."""
     top = slots.envelope.credential
     of_top = [reply for read, reply in asked if read.request.credential == top]

@@ -32,14 +32,14 @@ from proxy.shell.http.forms import EncodedForm, File, write_form
 from proxy.shell.pipeline.batcher import CallObserver
 from proxy.shell.pipeline.cache import Cache, Inquiry
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass, Probes
-from proxy.shell.upstream.client import OnSent
+from proxy.shell.upstream.http1 import OnSent
 
 
 class Post(Protocol):
     """A call of the application's own, sent once."""
 
     async def __call__(
-        self, host: str, path: str, language: str, form: EncodedForm, left: OnSent, *, who: Credential
+        self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent, *, who: Credential
     ) -> Reply:
         """Graph's answer to *who*. Raises a SidecarError."""
 
@@ -52,7 +52,7 @@ class ClientBatchObserver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _PreparedOperation:
     """An operation that goes on, and the question that it is if it is a plain read."""
 
     at: int
@@ -62,7 +62,7 @@ class _Ready:
     who: Credential | None = None
     read: Read | None = None
     inquiry: Inquiry | None = None
-    asker: QuotaSubject | None = None  # of a read
+    subject: QuotaSubject | None = None  # of a read
     probes: Probes = ()
 
     @property
@@ -81,13 +81,13 @@ class ClientBatchCalls:
         *,
         cache: Cache,
         post: Post,
-        witness: ClientBatchObserver,
+        observer: ClientBatchObserver,
         clock: Callable[[], float],
-        wrote: Wrote,
-        byway: LimiterBypass,
+        on_write: Wrote,
+        limiter_bypass: LimiterBypass,
         announce: Announce = announce_to_nobody,
     ) -> None:
-        """Fill *slots*; tell *wrote* what writes have changed, and *byway* what Graph said.
+        """Fill *slots*; tell *on_write* what writes have changed, and *limiter_bypass* what Graph said.
 
         *announce* is told of writes before they leave.
         """
@@ -95,10 +95,10 @@ class ClientBatchCalls:
         self._files = files
         self._cache = cache
         self._post = post
-        self._witness = witness
+        self._observer = observer
         self._clock = clock
-        self._wrote = wrote
-        self._byway = byway
+        self._on_write = on_write
+        self._limiter_bypass = limiter_bypass
         self._announce = announce
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
@@ -118,14 +118,14 @@ class ClientBatchCalls:
             if number == 0:
                 return refusal
             for at in part:
-                self._slots.tell(at, client_batch_slots.slot(refusal, include_headers=True))
+                self._slots.fill_as_received(at, client_batch_slots.slot(refusal, include_headers=True))
         return None
 
     async def _perform(self, part: Sequence[int]) -> Reply | None:
         """One call; Graph's reply where it refuses all of it."""
-        ready: list[_Ready] = []
+        ready: list[_PreparedOperation] = []
         async for at in self._slots.in_turns(part):
-            if (one := await self._ready(at, frozenset(other.at for other in ready))) is not None:
+            if (one := await self._prepare(at, frozenset(other.at for other in ready))) is not None:
                 ready.append(one)
         if not ready:
             return None
@@ -140,19 +140,19 @@ class ClientBatchCalls:
             if isinstance(error, errors.Late) or (isinstance(error, errors.Large) and not self._slots.writes):
                 raise
             answer, slots = errors.reply_of(errors.Cut("the batch ended unanswered")), None
-        refused, probes = client_batch_slots.is_refusal(answer, self._slots.envelope), _probed(ready)
-        self._byway.heard(self._slots.envelope.credential, answer, probes=probes if refused else ())
-        if refused or (any(one.writes for one in ready) and self._is_for_the_caller(answer, ready)):
-            self._byway.unheard(() if refused else probes)
+        refused, probes = client_batch_slots.is_refusal(answer, self._slots.envelope), _probes(ready)
+        self._limiter_bypass.on_reply(self._slots.envelope.credential, answer, probes=probes if refused else ())
+        if refused or (any(one.writes for one in ready) and self._is_passed_on(answer, ready)):
+            self._limiter_bypass.on_no_reply(() if refused else probes)
             for one in ready:
-                self._told(one, answer)
+                self._record_delivery(one, answer)
             return replace(answer, headers=passed_out(answer.headers))
-        self._slots.was_called(answer.headers)
-        told = slots or [_lost(one) for one in ready]
+        self._slots.keep_outer(answer.headers)
+        told = slots or [_missing_slot(one) for one in ready]
         await self._settle_all(ready, told, answer, self._clock() - began)
         return None
 
-    def _is_for_the_caller(self, answer: Reply, ready: Sequence[_Ready]) -> bool:
+    def _is_passed_on(self, answer: Reply, ready: Sequence[_PreparedOperation]) -> bool:
         """Whether Graph's *answer* to a call with writes is passed on as it is, for nobody here can read it.
 
         Of a batch that went in parts, or of which something was held back, it would answer something else.
@@ -163,7 +163,7 @@ class ClientBatchCalls:
 
     # --- before the call ---
 
-    async def _ready(self, at: int, beside: frozenset[int]) -> _Ready | None:
+    async def _prepare(self, at: int, beside: frozenset[int]) -> _PreparedOperation | None:
         """The operation as it goes on *beside* others; None if it is not performed, its slot then saying why."""
         slots, operation = self._slots, self._slots.operation(at)
         if slots.any_failed(set(operation.parents) - beside):
@@ -171,58 +171,64 @@ class ClientBatchCalls:
         try:
             url, body = slots.texts(at)
         except BadPath as path:
-            slots.tell(at, client_batch_slots.bad_path(str(path)))
+            slots.fill_as_received(at, client_batch_slots.bad_path(str(path)))
             return None
-        slots.bills[at].correct_asked(calls_of(url.partition("?")[2]))
+        slots.costs[at].correct_asked(calls_of(url.partition("?")[2]))
         read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
         if isinstance(read, Read):
-            return await self._ready_read(at, read, names)
+            return await self._prepare_read(at, read, names)
         item = client_batch_slots.filled_operation(operation, url, body, names=names, named=at in slots.referred)
         if not read.writes:
-            return self._ready_other(at, item, *client_batch_operation.credential_and_target(url, body, slots.envelope))
+            return self._prepare_other(
+                at, item, *client_batch_operation.credential_and_target(url, body, slots.envelope)
+            )
         who, _, _ = client_batch_operation.credential_and_target(url, body, slots.envelope)
-        return _Ready(at, item, writes=True, written=client_batch_operation.written_nodes(url, body), who=who)
+        return _PreparedOperation(
+            at, item, writes=True, written=client_batch_operation.written_nodes(url, body), who=who
+        )
 
-    async def _ready_read(self, at: int, read: Read, names: frozenset[str]) -> _Ready | None:
+    async def _prepare_read(self, at: int, read: Read, names: frozenset[str]) -> _PreparedOperation | None:
         """A plain read goes in normal form, with its validator unless others need its body from Graph."""
         operation, named = self._slots.operation(at), at in self._slots.referred
         inquiry, request = await self._cache.inquire(read.request), read.request
-        asker = self._byway.asker(request.credential, request.path, request.query)
+        subject = self._limiter_bypass.subject(request.credential, request.path, request.query)
         try:
-            probes = self._admit(at, asker)
+            probes = self._admit(at, subject)
         except errors.Throttled as throttled:
             # What a write of this very batch may change is not told from before it.
             instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
-            self._byway.answered(asker, instead)
+            self._limiter_bypass.on_delivered_reply(subject, instead)
             self._slots.fill(at, read, instead, 0.0)
             return None
         if named:
             inquiry = replace(inquiry, request=inquiry.request.with_validator(""))
         item = client_batch_slots.normal_operation(operation, inquiry.request, names=names, named=named)
-        return _Ready(at, item, writes=False, read=read, inquiry=inquiry, asker=asker, probes=probes)
+        return _PreparedOperation(at, item, writes=False, read=read, inquiry=inquiry, subject=subject, probes=probes)
 
-    def _ready_other(self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str) -> _Ready | None:
+    def _prepare_other(
+        self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str
+    ) -> _PreparedOperation | None:
         """A read that goes as it was written."""
-        asker = self._byway.asker(who, path, query)
+        subject = self._limiter_bypass.subject(who, path, query)
         try:
-            return _Ready(at, item, writes=False, asker=asker, probes=self._admit(at, asker))
+            return _PreparedOperation(at, item, writes=False, subject=subject, probes=self._admit(at, subject))
         except errors.Throttled as throttled:
-            self._byway.answered(asker, throttled.reply)
-            self._slots.hold_back(at, throttled.reply)
+            self._limiter_bypass.on_delivered_reply(subject, throttled.reply)
+            self._slots.fill_refused(at, throttled.reply)
             return None
 
-    def _admit(self, at: int, asker: QuotaSubject) -> Probes:
+    def _admit(self, at: int, subject: QuotaSubject) -> Probes:
         """Let a read go, whatever its limit if a write waits for it: none is ever held back. Raises Throttled."""
         try:
-            return self._byway.admit(asker, returns=self._slots.returns)
+            return self._limiter_bypass.admit(subject, after_refusal=self._slots.after_refusal)
         except errors.Throttled:
-            if at in self._slots.wanted:
+            if at in self._slots.needed_by_writes:
                 return ()
             raise
 
     # --- the call ---
 
-    async def _call(self, ready: Sequence[_Ready]) -> tuple[Reply, list[Any] | None]:
+    async def _call(self, ready: Sequence[_PreparedOperation]) -> tuple[Reply, list[Any] | None]:
         """Send it once; the answer, and its slots if it has one for each operation.
 
         When this ends, the writes have happened or nobody knows: either way they end what was fresh.
@@ -234,7 +240,7 @@ class ClientBatchCalls:
         answered, writes = False, [one for one in ready if one.writes]
         announced = await asyncio.gather(*(self._announce(one.written, one.who) for one in writes))
         try:
-            with self._witness.carried([(self._slots.bills[one.at], one.calls) for one in ready]) as sending:
+            with self._observer.carried([(self._slots.costs[one.at], one.calls) for one in ready]) as sending:
                 who, left = envelope.credential, sending.left
                 answer = await self._post(envelope.host, envelope.path, envelope.language, form, left, who=who)
                 answered = True
@@ -243,20 +249,22 @@ class ClientBatchCalls:
                 whole = replace(answer, batch=sending.id)
         finally:
             if not answered:
-                self._byway.unheard(_probed(ready))
+                self._limiter_bypass.on_no_reply(_probes(ready))
                 for each in announced:
                     each.lost()
             for one in writes:
-                self._wrote(one.written, one.who, answered=answered)
+                self._on_write(one.written, one.who, answered=answered)
         await asyncio.gather(*(each.answered() for each in announced))
         return whole, slots
 
     # --- after the call ---
 
-    async def _settle_all(self, ready: Sequence[_Ready], told: Sequence[object], answer: Reply, seconds: float) -> None:
+    async def _settle_all(
+        self, ready: Sequence[_PreparedOperation], told: Sequence[object], answer: Reply, seconds: float
+    ) -> None:
         """Fill the slots, then ask those reads again that got no answer: each once those that it names have one."""
         for one, slot in zip(ready, told, strict=True):
-            self._listen(one, slot, answer)
+            self._record_limits(one, slot, answer)
         missing = [
             one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
         ]
@@ -268,42 +276,42 @@ class ClientBatchCalls:
             await asyncio.gather(*(self._ask_again(one) for one in free))
             missing = [one for one in missing if one not in free]
 
-    def _count_ids(self, one: _Ready) -> None:
+    def _count_ids(self, one: _PreparedOperation) -> None:
         """Ids that another operation's answer named are calls as well; how many is known only now."""
         operation = self._slots.operation(one.at)
         if not operation.has_references or self._slots.any_failed(operation.parents):
             return
         with contextlib.suppress(BadPath):
             more = calls_of(self._slots.texts(one.at)[0].partition("?")[2]) - one.calls
-            self._slots.bills[one.at].ask(more)
-            self._slots.bills[one.at].send(more)
+            self._slots.costs[one.at].ask(more)
+            self._slots.costs[one.at].send(more)
 
-    def _listen(self, one: _Ready, told: object, answer: Reply) -> None:
+    def _record_limits(self, one: _PreparedOperation, told: object, answer: Reply) -> None:
         reply = batch_response.slot_reply(told, answer, conditional=True, is_top=False)
         if reply is None:
-            self._byway.unheard(one.probes)
+            self._limiter_bypass.on_no_reply(one.probes)
             return
         url, body = str(one.item.get("relative_url") or ""), str(one.item.get("body") or "")
         who, path, query = client_batch_operation.credential_and_target(url, body, self._slots.envelope)
-        self._byway.heard(who, reply, path, query, one.probes)
+        self._limiter_bypass.on_reply(who, reply, path, query, one.probes)
         if one.read is None:
-            self._told(one, reply)
+            self._record_delivery(one, reply)
 
-    def _told(self, one: _Ready, reply: Reply) -> None:
+    def _record_delivery(self, one: _PreparedOperation, reply: Reply) -> None:
         """Let a read that *reply* refuses for a limit be known when it comes back."""
-        if one.asker is not None:
-            self._byway.answered(one.asker, reply)
+        if one.subject is not None:
+            self._limiter_bypass.on_delivered_reply(one.subject, reply)
 
-    async def _settle(self, one: _Ready, told: object, answer: Reply, seconds: float) -> bool:
+    async def _settle(self, one: _PreparedOperation, told: object, answer: Reply, seconds: float) -> bool:
         """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
 
         False for a read that Graph has not answered.
         """
         if one.inquiry is None or one.read is None:
-            self._slots.tell(one.at, told)
+            self._slots.fill_as_received(one.at, told)
             is_answered = one.writes or not client_batch_slots.is_unanswered(told)
             if is_answered:
-                self._slots.passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
+                self._slots.count_passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
             return is_answered
         asked, top = one.inquiry.request, self._slots.envelope.credential
         reply = batch_response.slot_reply(
@@ -311,13 +319,13 @@ class ClientBatchCalls:
         )
         settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
         if settled is None:
-            self._slots.tell(one.at, told if reply is None else None)
+            self._slots.fill_as_received(one.at, told if reply is None else None)
             return False
-        self._told(one, settled)
+        self._record_delivery(one, settled)
         self._slots.fill(one.at, one.read, replace(settled, batch=answer.batch), seconds)
         return True
 
-    async def _ask_again(self, one: _Ready) -> None:
+    async def _ask_again(self, one: _PreparedOperation) -> None:
         """Ask a read through the stack, its references resolved here; what depends on a failure stays as Graph said."""
         operation = self._slots.operation(one.at)
         if self._slots.any_failed(operation.parents):
@@ -330,11 +338,11 @@ class ClientBatchCalls:
             await self._slots.ask(one.at, read)
 
 
-def _probed(ready: Sequence[_Ready]) -> Probes:
+def _probes(ready: Sequence[_PreparedOperation]) -> Probes:
     return tuple(name for one in ready for name in one.probes)
 
 
-def _lost(one: _Ready) -> Slot:
+def _missing_slot(one: _PreparedOperation) -> Slot:
     """What is told of an operation whose slot cannot be found in Graph's answer: null would have a write repeated."""
     if not one.writes:
         return None

@@ -29,34 +29,36 @@ class ClientBatchSlots:
     """One slot for each operation of an envelope, null until something is told of it."""
 
     def __init__(
-        self, envelope: Envelope, reader: ReadHandler, way_in: LinkOrigin, hosts: GraphHosts, rules: RuleBook
+        self, envelope: Envelope, reader: ReadHandler, link_origin: LinkOrigin, hosts: GraphHosts, rules: RuleBook
     ) -> None:
         self.envelope = envelope
         self.referred = envelope.referred
-        self.bills: list[RequestCost] = []  # of each operation, once `open` was waited for
+        self.costs: list[RequestCost] = []  # of each operation, once `open` was waited for
         self._quoted = envelope.quoted
         self._reader = reader
-        self._way_in = way_in
+        self._link_origin = link_origin
         self._hosts = hosts
         self._rules = rules
-        self._told: list[Slot] = [None] * len(envelope.operations)
+        self._slots: list[Slot] = [None] * len(envelope.operations)
         self._results: dict[int, Any] = {}
-        self._whole: Headers | None = None  # what Graph told around the first call of the batch's own
+        self._outer: Headers | None = None  # what Graph told around the first call of the batch's own
         self._around: Headers = ()  # what can be known of that without one
-        self._tells_usage = False  # whether Graph tells of usage there
-        self.returns = False  # whether any of its operations was refused for a limit, and so all come back with it
+        self._reports_usage = False  # whether Graph tells of usage there
+        self.after_refusal = (
+            False  # whether any of its operations was refused for a limit, and so all come back with it
+        )
 
     async def open(self) -> None:
         """Begin a bill for each operation."""
         async for at in self.in_turns(range(len(self))):
-            self.bills.append(self._reader.operation_bill(self.operation(at), self.envelope))
+            self.costs.append(self._reader.operation_cost(self.operation(at), self.envelope))
 
     def in_turns(self, places: Iterable[int]) -> AsyncIterator[int]:
         """*places* one by one, with pauses in which others are served."""
         return in_turns(places, lambda at: len(self.operation(at).relative_url) + len(self.operation(at).body))
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._slots)
 
     def operation(self, at: int) -> Operation:
         """The operation at place *at*."""
@@ -71,7 +73,7 @@ class ClientBatchSlots:
         return frozenset(at for at, read in found if isinstance(read, Bypass) and read.writes)
 
     @cached_property
-    def wanted(self) -> frozenset[int]:
+    def needed_by_writes(self) -> frozenset[int]:
         """The places of those that a write names, directly or not."""
         wanted = {parent for at in self.writes for parent in self.operation(at).parents}
         for at in reversed(range(len(self))):  # what is named stands before what names it
@@ -107,9 +109,9 @@ class ClientBatchSlots:
     async def ask(self, at: int, read: Read) -> Reply:
         """Answer the operation through the stack, as any GET. Raises Large where the whole batch may be streamed."""
         began = self._reader.clock()
-        self.bills[at].correct_asked(calls_of(read.request.query))
+        self.costs[at].correct_asked(calls_of(read.request.query))
         try:
-            reply = await self._reader.ask(read, self.bills[at], returns=self.returns)
+            reply = await self._reader.ask(read, self.costs[at], after_refusal=self.after_refusal)
         except Large as large:
             if not self.writes:
                 raise
@@ -121,23 +123,23 @@ class ClientBatchSlots:
         """The slot of a read that got *reply*; a slot's body is text, so none can be packed."""
         if reply.header("content-encoding"):
             reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
-        dressed = self._reader.render(read, reply, self.bills[at], self._way_in, seconds)
+        rendered = self._reader.render(read, reply, self.costs[at], self._link_origin, seconds)
         if reply.mode is not Mode.FAILED:
-            told = slots.fields_around_batch(dressed, same_version=read.request.version == self.envelope.version)
+            told = slots.fields_around_batch(rendered, same_version=read.request.version == self.envelope.version)
             self._around = max(told, self._around, key=len)
-            self._tells_usage |= bool(reply.usage_of_top)
-        self._told[at] = slots.slot(dressed, include_headers=self.envelope.include_headers)
+            self._reports_usage |= bool(reply.usage_of_top)
+        self._slots[at] = slots.slot(rendered, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
 
-    def hold_back(self, at: int, reply: Reply) -> None:
+    def fill_refused(self, at: int, reply: Reply) -> None:
         """The slot of a read that is not asked, for *reply* is what Graph said of its limit."""
         told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
-        self._told[at] = told
-        self.bills[at].avoid(calls_avoided(reply, self.bills[at].unsent))
-        self.passed(at, told, 0.0, writes=False, batch="", refusal=reply)
+        self._slots[at] = told
+        self.costs[at].avoid(calls_avoided(reply, self.costs[at].unsent))
+        self.count_passed(at, told, 0.0, writes=False, batch="", refusal=reply)
 
-    def passed(
+    def count_passed(
         self, at: int, told: object, seconds: float, *, writes: bool, batch: str, refusal: Reply | None = None
     ) -> None:
         """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""
@@ -149,33 +151,39 @@ class ClientBatchSlots:
         )
         code = told.get("code") if isinstance(told, dict) else 0
         status = code if isinstance(code, int) else 0
-        self._reader.telemetry.passed(passage, self.bills[at], status, seconds, batch, refusal=refusal)
+        self._reader.telemetry.passed(passage, self.costs[at], status, seconds, batch, refusal=refusal)
 
-    def tell(self, at: int, told: object) -> None:
+    def fill_as_received(self, at: int, told: object) -> None:
         """The slot as Graph itself *told* it; anything but an object is null."""
         if not isinstance(told, dict):
             return
-        self._told[at] = slots.slot_as_received(told, self._links, include_headers=self.envelope.include_headers)
+        self._slots[at] = slots.slot_as_received(
+            told, self._with_our_links, include_headers=self.envelope.include_headers
+        )
         if slots.is_success(told):
             self._results[at] = _decoded(lax_json.text(str(told.get("body") or "")))
 
-    def was_called(self, whole: Headers) -> None:
+    def keep_outer(self, whole: Headers) -> None:
         """Graph told *whole* around the slots of a call of the batch's own."""
-        self._whole = whole if self._whole is None else self._whole
+        self._outer = whole if self._outer is None else self._outer
 
     def outer(self) -> Headers:
         """What stands around the slots: what Graph told there, else what is known of it."""
-        if self._whole is not None:
-            return self._whole
-        return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._tells_usage else ()))
+        if self._outer is not None:
+            return self._outer
+        return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._reports_usage else ()))
 
     def shown(self) -> list[Slot]:
         """The slots as Graph shows them: one that others name keeps quiet on success, unless it was told to speak."""
         quiet = {at for at in self.referred if self.operation(at).is_quiet}
-        return [None if at in quiet and slots.is_quiet(told) else told for at, told in enumerate(self._told)]
+        return [None if at in quiet and slots.is_quiet(told) else told for at, told in enumerate(self._slots)]
 
-    def _links(self, body: bytes) -> bytes:
-        return paging.rewrite(body, self._way_in.hosts, self._way_in.origin) if self._way_in.origin else body
+    def _with_our_links(self, body: bytes) -> bytes:
+        return (
+            paging.rewrite(body, self._link_origin.hosts, self._link_origin.origin)
+            if self._link_origin.origin
+            else body
+        )
 
 
 def _decoded(body: bytes) -> Any:

@@ -24,7 +24,7 @@ from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.turns import pause
 from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
-from proxy.shell.upstream.client import OnSent
+from proxy.shell.upstream.http1 import OnSent
 
 MOST_UNDER_WAY = 4
 """Calls for comparison that are under way at once; while there are so many, no more begin."""
@@ -139,7 +139,7 @@ class DirectComparer:
         with self.telemetry.single(None, calls_of(request.query)) as sending:
             direct = await self.ask(host, origin_form(head.target), fields, sending.left)
             sending.answered([was_counted(direct)])
-        self.bypass.heard(request.credential, direct, request.path, request.query)
+        self.bypass.on_reply(request.credential, direct, request.path, request.query)
         if throttle(direct) is not None:
             self.telemetry.not_compared["limit"] += 1
         elif len(direct.body) > LARGEST_BODY:

@@ -42,13 +42,13 @@ class DownstreamHandler:
 
     reader: ReadHandler
     passthrough: Passthrough
-    unbatcher: ClientBatches
+    client_batches: ClientBatches
     hosts: GraphHosts
     rules: RuleBook
     rewrite_links: bool
-    trail: cdn_loop.LoopGuard
-    wrote: Wrote
-    byway: LimiterBypass
+    loop_guard: cdn_loop.LoopGuard
+    on_write: Wrote
+    limiter_bypass: LimiterBypass
     bodies: Budget  # of all that are being read
     comparer: Comparer | None = None
     announce: Announce = announce_to_nobody
@@ -59,11 +59,11 @@ class DownstreamHandler:
         head = Head(message.method, message.raw_path, _fields(message, name))
         tracer = self.reader.telemetry.tracer
         if tracer is None:
-            return await self._take(message, head, name)
+            return await self._answer_or_fail(message, head, name)
         with tracer.message(head.headers):
-            return await self._take(message, head, name)
+            return await self._answer_or_fail(message, head, name)
 
-    async def _take(self, message: web.BaseRequest, head: Head, name: str) -> web.StreamResponse:
+    async def _answer_or_fail(self, message: web.BaseRequest, head: Head, name: str) -> web.StreamResponse:
         try:
             self._check(message, head, name)
             return await self._answer(message, head)
@@ -75,35 +75,35 @@ class DownstreamHandler:
 
     def _check(self, message: web.BaseRequest, head: Head, name: str) -> None:
         """Raises SidecarError where *head* is not for us to answer."""
-        if self.trail.is_back(head.headers.get("cdn-loop", "")):
+        if self.loop_guard.is_back(head.headers.get("cdn-loop", "")):
             raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
         if wrong := misdirection(head, name, self.hosts, local_address(message)):
             raise wrong
 
     async def _answer(self, message: web.BaseRequest, head: Head) -> web.StreamResponse:
         with self.bodies.share() as share:
-            looked_at, is_whole = await request_body.peek(message, head, share)
-            return await self._answer_to(message, head, looked_at, looked_at if is_whole else None)
+            buffered, is_whole = await request_body.peek(message, head, share)
+            return await self._answer_to(message, head, buffered, buffered if is_whole else None)
 
     async def _answer_to(
-        self, message: web.BaseRequest, head: Head, looked_at: bytes, whole: bytes | None
+        self, message: web.BaseRequest, head: Head, buffered: bytes, whole: bytes | None
     ) -> web.StreamResponse:
-        """The answer to *message*, whose body is *looked_at* so far, or *whole*."""
+        """The answer to *message*, whose body is *buffered* so far, or *whole*."""
         try:
-            if reply := await self._unbatch(message, head, whole):
+            if reply := await self._answer_batch(message, head, whole):
                 return respond(reply)
             found = classify(head, whole, self.hosts, self.rules)
             if isinstance(found, Read):
-                reply = await self.reader.answer(found, self._way_in(message, head))
+                reply = await self.reader.answer(found, self._link_origin(message, head))
                 if self.comparer is not None:
                     self.comparer.offer(head, self.hosts.of(head), found, reply)
                 return respond(reply)
         except errors.Large:  # Graph has an answer: it is asked again, and streamed
             found = Bypass("large", writes=False)
         written = await request_body.written_objects(head, whole) if found.writes else ()
-        return await self._pass(message, head, found, looked_at, written)
+        return await self._pass(message, head, found, buffered, written)
 
-    async def _unbatch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
+    async def _answer_batch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
         """The answer to a batch of the application's own; None for anything that is not understood as one."""
         if body is None or not may_hold_batch(head):
             return None
@@ -116,14 +116,14 @@ class DownstreamHandler:
             return render.bare(errors.batch_refused(str(error))) if error.of > GRAPH_LIMIT else None
         if envelope is None:
             return None
-        return await self.unbatcher.answer(envelope, form.files, self._way_in(message, head))
+        return await self.client_batches.answer(envelope, form.files, self._link_origin(message, head))
 
     async def _pass(
-        self, message: web.BaseRequest, head: Head, found: Bypass, looked_at: bytes, written: tuple[str, ...]
+        self, message: web.BaseRequest, head: Head, found: Bypass, buffered: bytes, written: tuple[str, ...]
     ) -> web.StreamResponse:
         target, named, telemetry = routing_target.read_target(head.target), credential(head), self.reader.telemetry
-        began, bill = self.reader.clock(), self.reader.message_bill(target, named)
-        bill.correct_asked(max(bill.asked, await request_body.operations(head, looked_at)))
+        began, cost = self.reader.clock(), self.reader.message_cost(target, named)
+        cost.correct_asked(max(cost.asked, await request_body.count_operations(head, buffered)))
         passage = PassedMessage(
             head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
         )
@@ -134,27 +134,27 @@ class DownstreamHandler:
 
         def answered(status: int, fields: Headers) -> None:
             if found.writes:
-                self.wrote(written, who, answered=bool(status))
+                self.on_write(written, who, answered=bool(status))
                 if not status:
                     announced.lost()
             if is_known:
-                asker = QuotaSubject(self.reader.keys.fingerprint(who), target.path, target.query)
-                self.reader.quota.on_usage(asker, fields, self.reader.now())
+                subject = QuotaSubject(self.reader.keys.fingerprint(who), target.path, target.query)
+                self.reader.quota.on_usage(subject, fields, self.reader.now())
 
         try:
             if found.writes or not is_known or head.method == "OPTIONS":  # a preflight asks Graph for nothing
                 response = await self._stream(
-                    message, head, found, looked_at, bill=bill, answered=answered, announced=announced
+                    message, head, found, buffered, cost=cost, on_response=answered, announced=announced
                 )
             else:
-                with self.byway.passing(who, target.path, target.query) as passing:
-                    response = await self._stream(message, head, found, looked_at, bill=bill, answered=answered)
-                    passing.ended(response.status)
+                with self.limiter_bypass.passing(who, target.path, target.query) as passing:
+                    response = await self._stream(message, head, found, buffered, cost=cost, on_response=answered)
+                    passing.on_response(response.status)
         except errors.Throttled as throttled:
-            return self._held_back(throttled.reply, passage, bill)
+            return self._refused(throttled.reply, passage, cost)
         except errors.SidecarError as error:
-            return self._broken_off(error, found, target.path, bill)
-        telemetry.passed(passage, bill, response.status, self.reader.clock() - began)
+            return self._unanswered(error, found, target.path, cost)
+        telemetry.passed(passage, cost, response.status, self.reader.clock() - began)
         return response
 
     async def _stream(
@@ -162,40 +162,40 @@ class DownstreamHandler:
         message: web.BaseRequest,
         head: Head,
         found: Bypass,
-        looked_at: bytes,
+        buffered: bytes,
         *,
-        bill: RequestCost,
-        answered: Callable[[int, Headers], None],
+        cost: RequestCost,
+        on_response: Callable[[int, Headers], None],
         announced: Announced | None = None,
     ) -> web.StreamResponse:
         def heard(status: int, fields: Headers) -> None:
-            sending.answered([was_counted_unread(status, bill.asked) and head.method != "OPTIONS"])
-            answered(status, fields)
+            sending.answered([was_counted_unread(status, cost.asked) and head.method != "OPTIONS"])
+            on_response(status, fields)
 
-        with self.reader.telemetry.stream(bill) as sending:
+        with self.reader.telemetry.stream(cost) as sending:
             return await self.passthrough.stream(
                 message,
                 host=self.hosts.of(head),
                 target=routing_target.origin_form(head.target),
-                looked_at=looked_at,
+                buffered=buffered,
                 extra=render.passthrough_status(found.reason, writes=found.writes),
-                left=sending.left,
-                answered=heard,
+                on_sent=sending.left,
+                on_response=heard,
                 before_reply=announced.answered if announced is not None and found.writes else None,
-                way_in=self._way_in(message, head),
+                link_origin=self._link_origin(message, head),
             )
 
-    def _held_back(self, reply: Reply, passage: PassedMessage, bill: RequestCost) -> web.StreamResponse:
+    def _refused(self, reply: Reply, passage: PassedMessage, cost: RequestCost) -> web.StreamResponse:
         """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
-        bill.avoid(calls_avoided(reply, bill.unsent))
-        self.reader.telemetry.passed(passage, bill, reply.status, 0.0, refusal=reply)
+        cost.avoid(calls_avoided(reply, cost.unsent))
+        self.reader.telemetry.passed(passage, cost, reply.status, 0.0, refusal=reply)
         return respond(render.bare(reply))
 
-    def _broken_off(
-        self, error: errors.SidecarError, found: Bypass, path: str, bill: RequestCost
+    def _unanswered(
+        self, error: errors.SidecarError, found: Bypass, path: str, cost: RequestCost
     ) -> web.StreamResponse:
         """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
-        self.reader.telemetry.failed(error, path, bill)
+        self.reader.telemetry.failed(error, path, cost)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
         told = render.passthrough_status(found.reason, writes=found.writes, trouble=reply.detail)
         return respond(replace(reply, headers=(*reply.headers, *told)))
@@ -204,7 +204,7 @@ class DownstreamHandler:
         self.reader.telemetry.failed(error)
         return respond(render.bare(errors.reply_of(error)))
 
-    def _way_in(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
+    def _link_origin(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
         """Where the links in the reply to *message* lead."""
         return link_origin(head, message.scheme, self.hosts, rewrites=self.rewrite_links)
 

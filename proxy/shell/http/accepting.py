@@ -23,29 +23,29 @@ _PAUSE_S = 1.0
 class Site(web.TCPSite):
     """A place where a server listens."""
 
-    _doors: tuple[socket.socket, ...] = ()
+    _listening: tuple[socket.socket, ...] = ()
 
     async def start(self) -> None:
         """Listen."""
         await super().start()
-        self._letting_in: set[asyncio.Task[None]] = set()
+        self._handovers: set[asyncio.Task[None]] = set()
         listening = getattr(self._server, "sockets", ())
-        self._doors = tuple(socket.socket(fileno=os.dup(each.fileno())) for each in listening)
-        for door in self._doors:
+        self._listening = tuple(socket.socket(fileno=os.dup(each.fileno())) for each in listening)
+        for door in self._listening:
             door.setblocking(False)
             self._watch(door)
 
     async def stop(self) -> None:
         """Listen no longer."""
         loop = asyncio.get_running_loop()
-        for door in self._doors:
+        for door in self._listening:
             loop.remove_reader(door)
             door.close()
-        self._doors = ()
+        self._listening = ()
         await super().stop()
 
     def _watch(self, door: socket.socket) -> None:
-        if door in self._doors:
+        if door in self._listening:
             asyncio.get_running_loop().add_reader(door, self._accept, door)
 
     def _accept(self, door: socket.socket) -> None:
@@ -60,11 +60,11 @@ class Site(web.TCPSite):
                 loop.call_later(_PAUSE_S, self._watch, door)
                 return
             line.setblocking(False)
-            task = loop.create_task(self._let_in(line))
-            self._letting_in.add(task)
-            task.add_done_callback(self._letting_in.discard)
+            task = loop.create_task(self._hand_over(line))
+            self._handovers.add(task)
+            task.add_done_callback(self._handovers.discard)
 
-    async def _let_in(self, line: socket.socket) -> None:
+    async def _hand_over(self, line: socket.socket) -> None:
         server = self._runner.server
         if server is None:
             line.close()

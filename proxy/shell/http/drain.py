@@ -34,44 +34,44 @@ class InFlight:
         """Answer with *handle*."""
         self._handle = handle
         self._open: set[asyncio.Task[None] | None] = set()
-        self._leaving = self._broken_off = False
+        self._is_draining = self._is_broken_off = False
         self.callers: set[Any] = set()  # who wait for an answer that no task works on
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; near the end its connection is not kept."""
         task = asyncio.current_task()
-        message[LEAVING] = lambda: self._leaving
+        message[LEAVING] = lambda: self._is_draining
         self._open.add(task)
         try:
             response = await self._handle(message)
         except asyncio.CancelledError:
-            if task is None or not self._broken_off or message.writer.output_size:
+            if task is None or not self._is_broken_off or message.writer.output_size:
                 raise
             task.uncancel()
             response = _broken_off(message)
         finally:
             self._open.discard(task)
-        if self._leaving and not response.prepared:  # else its head has promised another answer
+        if self._is_draining and not response.prepared:  # else its head has promised another answer
             response.force_close()
         return response
 
     @property
-    def leaving(self) -> bool:
+    def is_draining(self) -> bool:
         """Whether the end has begun."""
-        return self._leaving
+        return self._is_draining
 
     @property
     def open(self) -> int:
         """How many messages are being answered."""
         return len(self._open) + len(self.callers)
 
-    def say_goodbye(self) -> None:
+    def begin_drain(self) -> None:
         """From now on each answer ends its connection."""
-        self._leaving = True
+        self._is_draining = True
 
     async def break_off(self) -> None:
         """Tell those who still wait for the beginning of an answer that there will be none."""
-        self._broken_off = True
+        self._is_broken_off = True
         for caller in tuple(self.callers):
             caller.break_off(errors.Draining(_STOPPED))
         for task in self._open:
@@ -88,54 +88,54 @@ def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
     return respond(render.bare(errors.reply_of(error)))
 
 
-async def drain(runner: web.BaseRunner, seconds: float, inside: InFlight | None = None) -> None:
+async def drain(runner: web.BaseRunner, seconds: float, in_flight: InFlight | None = None) -> None:
     """Stop accepting and finish what is open; what is not finished after *seconds* is broken off.
 
     aiohttp's own end of a server hears no more of a body that is still coming, forgets who has just come in, and
     without a timeout waits for such a one for ever; so it is called when nobody is left.
     """
     server = runner.server
-    if inside is not None:
-        inside.say_goodbye()
+    if in_flight is not None:
+        in_flight.begin_drain()
     if server is None:
         return
-    await _close_door(runner, server)
+    await _stop_accepting(runner, server)
     try:
         async with asyncio.timeout(seconds):
-            await _empty(server)
+            await _wait_until_empty(server)
             await runner.cleanup()
     except TimeoutError:
         _log.warning("requests are still open after %g s and are broken off", seconds)
-        if inside is not None:
-            await inside.break_off()
+        if in_flight is not None:
+            await in_flight.break_off()
         await server.shutdown(_BREAK_OFF_S)
 
 
-async def _close_door(runner: web.BaseRunner, server: web.Server) -> None:
+async def _stop_accepting(runner: web.BaseRunner, server: web.Server) -> None:
     """Stop listening, and let in those who have knocked: the system would hang up on them."""
     listening: list[socket.socket] = []
     for site in runner.sites:
         theirs = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp tells its addresses alone
         listening += [socket.socket(fileno=os.dup(each.fileno())) for each in theirs]
         await site.stop()
-    waiting = [line for each in listening for line in _knocking(each)]
+    waiting = [line for each in listening for line in _pending_connections(each)]
     for line in waiting:
         with contextlib.suppress(OSError):  # that one has left
             await asyncio.get_running_loop().connect_accepted_socket(server, line)
 
 
-def _knocking(door: socket.socket) -> Iterator[socket.socket]:
+def _pending_connections(door: socket.socket) -> Iterator[socket.socket]:
     with door, contextlib.suppress(OSError):  # BlockingIOError: nobody
         while True:
             yield door.accept()[0]
 
 
-async def _empty(server: web.Server) -> None:
+async def _wait_until_empty(server: web.Server) -> None:
     """Wait until every connection has ended: each does as soon as nothing is being said on it."""
     clock = asyncio.get_running_loop().time
     await asyncio.sleep(_LOOK_EVERY_S)  # who was let in last is not known before the loop has turned
     while connections := server.connections:
         for each in connections:
             if isinstance(each, TimedConnection):
-                each.leave(clock())
+                each.close_if_idle(clock())
         await asyncio.sleep(_LOOK_EVERY_S)

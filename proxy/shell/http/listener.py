@@ -27,7 +27,7 @@ class Listener(web.Server):
         self,
         handler: Handler,
         *,
-        patience: Timeouts,
+        timeouts: Timeouts,
         shedder: Shedder | None = None,
         fast_path: FastPath | None = None,
         **options: Any,
@@ -37,7 +37,7 @@ class Listener(web.Server):
         *shedder* refuses some of them unread.
         """
         super().__init__(_framed(handler), **options)
-        self._sweeper = TimeoutSweep(patience, lambda: self.connections)
+        self._sweeper = TimeoutSweep(timeouts, lambda: self.connections)
         self._shedder = shedder
         self._fast_path = fast_path
 

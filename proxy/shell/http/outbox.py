@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 _log = logging.getLogger("graph_sidecar.listener")
 
-PATIENCE_S = 0.5
+GRACE_S = 0.5
 """Seconds in which a caller takes something, or may have to make room; where twice too much waits, any has to."""
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
+class _PendingResponse:
     line: asyncio.Transport
     size: int
     since: float  # when something was taken last
@@ -29,13 +29,15 @@ class Outbox:
         """Nothing waits yet; *clock* gives monotonic seconds."""
         self._limit = limit
         self._clock = clock
-        self._waiting: OrderedDict[_Waiting, None] = OrderedDict()  # those that have taken something last at the end
+        self._waiting: OrderedDict[_PendingResponse, None] = (
+            OrderedDict()
+        )  # those that have taken something last at the end
         self.bytes = 0
 
     @contextmanager
     def waiting(self, line: asyncio.Transport, size: int) -> Iterator[Callable[[], None]]:
         """An answer of *size* bytes waits on *line* while this lasts; what is given is told when some was taken."""
-        one = _Waiting(line, size, self._clock())
+        one = _PendingResponse(line, size, self._clock())
         self._waiting[one] = None
         self.bytes += size
         self._make_room(one)
@@ -50,17 +52,17 @@ class Outbox:
         finally:
             self._forget(one)
 
-    def _make_room(self, newest: _Waiting) -> None:
+    def _make_room(self, newest: _PendingResponse) -> None:
         now = self._clock()
         for one in list(self._waiting):
-            is_slow = now - one.since >= PATIENCE_S or self.bytes > 2 * self._limit
+            is_slow = now - one.since >= GRACE_S or self.bytes > 2 * self._limit
             if self.bytes <= self._limit or one is newest or not is_slow:
                 return
             _log.warning("a connection was closed: it takes no answer, and too much waits (listener.buffer_mb)")
             self._forget(one)
             one.line.abort()
 
-    def _forget(self, one: _Waiting) -> None:
+    def _forget(self, one: _PendingResponse) -> None:
         if one in self._waiting:
             del self._waiting[one]
             self.bytes -= one.size

@@ -163,7 +163,7 @@ class Connection(TimedConnection):
     def wait_for(self, caller: Caller) -> None:
         """Keep what comes until *caller* has its answer: messages are answered in their order."""
         self._caller = caller
-        self._heard = self._loop.time()
+        self._last_read = self._loop.time()
         self._half, self._is_silent = None, False
 
     def answer(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
@@ -222,10 +222,10 @@ class Connection(TimedConnection):
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
 
-    def leave(self, now: float) -> None:
+    def close_if_idle(self, now: float) -> None:
         """End, unless a message is being answered, or is on its way in."""
         if self._caller is None:
-            super().leave(now)
+            super().close_if_idle(now)
 
     def resume_writing(self) -> None:
         """Note that the caller has taken what waited."""

@@ -13,7 +13,7 @@ from proxy.core.routing import target as routing_target
 from proxy.core.routing.hosts import Head
 from proxy.shell.http.forms import LARGEST_FORM, read_form
 
-LOOKED_AT = 65_536
+LARGEST_GET_BODY = 65_536
 """Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
 
 
@@ -22,23 +22,23 @@ async def peek(message: web.BaseRequest, head: Head, share: Share) -> tuple[byte
 
     *share* is what may be held of it; where others leave too little, the rest is streamed, too.
     """
-    limit = _worth_looking_at(head)
+    limit = _read_limit(head)
     if not message.body_exists:
         return b"", True
     if not limit or (message.content_length or 0) > limit:
         return b"", False
     pieces = []
-    async for chunk in go_on(message):
+    async for chunk in body_chunks(message):
         pieces.append(chunk)
         if not share.grow(len(chunk)) or share.size > limit:
             return b"".join(pieces), False
     return b"".join(pieces), True
 
 
-def _worth_looking_at(head: Head) -> int:
+def _read_limit(head: Head) -> int:
     """How many bytes are read before it is known what they are; 0 for a body that is streamed as it is."""
     if head.method in {"GET", "HEAD"}:
-        return LOOKED_AT
+        return LARGEST_GET_BODY
     return LARGEST_FORM if may_hold_batch(head) else 0
 
 
@@ -51,7 +51,7 @@ async def written_objects(head: Head, body: bytes | None) -> tuple[str, ...]:
     return routing_target.named(form.parameters) if form and query.BATCHES.isdisjoint(form.parameters) else ()
 
 
-async def operations(head: Head, body: bytes) -> int:
+async def count_operations(head: Head, body: bytes) -> int:
     """How many operations a message holds that passes through: a batch in terms that are not known here is one, too."""
     in_query = routing_target.read_target(head.target).get("batch")
     if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
@@ -60,7 +60,7 @@ async def operations(head: Head, body: bytes) -> int:
     return calls_in_batch(form.parameters.get("batch", in_query) if form else in_query)
 
 
-async def go_on(message: web.BaseRequest) -> AsyncIterator[bytes]:
+async def body_chunks(message: web.BaseRequest) -> AsyncIterator[bytes]:
     """The caller's body as it comes; one that waits for 100 is told to go on (RFC 9110 section 10.1.1).
 
     A client of HTTP/1.0 knows no such answer, and would take it for the whole one.

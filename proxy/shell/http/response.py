@@ -20,13 +20,13 @@ PIECE = 2**17
 
 def respond(reply: Reply) -> web.StreamResponse:
     """*reply* as aiohttp's server takes it."""
-    return _Whole(reply)
+    return _WholeResponse(reply)
 
 
 _WRITTEN = Reply(0, (), b"")
 
 
-class _Whole(web.StreamResponse):
+class _WholeResponse(web.StreamResponse):
     """Writes what is already whole: aiohttp's own response takes fields apart to put them together again."""
 
     def __init__(self, reply: Reply) -> None:
@@ -47,7 +47,7 @@ class _Whole(web.StreamResponse):
         keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
         is_empty = request.method == "HEAD" or self.status in WITHOUT_BODY
         reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
-        fields = (*reply.headers, *_added(reply, request, keeps=keeps))
+        fields = (*reply.headers, *_message_fields(reply, request, keeps=keeps))
         major, minor = request.version
         head = headers.head_bytes(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
         body = b"" if is_empty else reply.body
@@ -68,7 +68,7 @@ async def send_rest(
     with (
         protocol.outbox.waiting(line, len(body))
         if isinstance(protocol, TimedConnection)
-        else nullcontext(_nobody) as took
+        else nullcontext(_not_bounded) as took
     ):
         for at in range(PIECE, len(body), PIECE):
             await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
@@ -79,11 +79,11 @@ async def send_rest(
         await drain()
 
 
-def _nobody() -> None:
+def _not_bounded() -> None:
     """Where nothing is bounded."""
 
 
-def _added(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
+def _message_fields(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
     """The fields of the answer as a message, and what becomes of its connection (RFC 9112 section 9.3)."""
     added = message_fields(reply, http_date(int(time.time())))
     if not keeps or request.version < (1, 1):

@@ -27,11 +27,11 @@ from proxy.core.reply.response_head import http_date
 _log = logging.getLogger("graph_sidecar.listener")
 
 _BEAT_S = 0.05
-_TELL_EVERY_S = 10.0
+_LOG_EVERY_S = 10.0
 _BUSY = errors.Overloaded("the processor is busy with what has come before (setting listener.lag_s)")
 
 
-class Heard(Protocol):
+class SheddingObserver(Protocol):
     """Who is told."""
 
     def shed(self, error: errors.SidecarError, count: int) -> None:
@@ -41,16 +41,16 @@ class Heard(Protocol):
 class Shedder:
     """Measures how long a read would take here, and has the refusal ready."""
 
-    def __init__(self, limit_s: float, heard: Heard) -> None:
-        """Let in whoever comes unless that takes more than *limit_s*; tell *heard* of who was refused.
+    def __init__(self, limit_s: float, observer: SheddingObserver) -> None:
+        """Let in whoever comes unless that takes more than *limit_s*; tell *observer* of who was refused.
 
         Without a limit everybody is let in.
         """
         self._limit_s = limit_s
-        self._heard = heard
+        self._observer = observer
         self._lag, self._allowance = Lag(), Allowance()
-        self._refused = self._untold = 0
-        self._told_at = 0.0
+        self._refused = self._unlogged = 0
+        self._logged_at = 0.0
 
     def lets_in(self) -> bool:
         """Whether there is time for a read that has come now."""
@@ -89,15 +89,15 @@ class Shedder:
             self._lag.end()
             self._allowance.measured(self._lag.seconds(time.monotonic()), self._limit_s)
             if self._refused:
-                self._tell(time.monotonic())
+                self._report(time.monotonic())
 
-    def _tell(self, now: float) -> None:
-        self._heard.shed(_BUSY, self._refused)
-        self._untold += self._refused
+    def _report(self, now: float) -> None:
+        self._observer.shed(_BUSY, self._refused)
+        self._unlogged += self._refused
         self._refused = 0
-        if now - self._told_at > _TELL_EVERY_S:
-            _log.warning("%d requests were refused: the processor is busy (listener.lag_s)", self._untold)
-            self._untold, self._told_at = 0, now
+        if now - self._logged_at > _LOG_EVERY_S:
+            _log.warning("%d requests were refused: the processor is busy (listener.lag_s)", self._unlogged)
+            self._unlogged, self._logged_at = 0, now
 
 
 @lru_cache(maxsize=2)

@@ -22,7 +22,7 @@ LARGEST_HEAD = 3 * 65_536
 """Bytes of a message's head in all."""
 REFUSAL_READ_S = 1.0
 """Seconds in which one that is sent away may read why."""
-_FIRST_WORD_S = 0.5
+_FIRST_BYTE_S = 0.5
 """Seconds in which one that has just come in may say its first word, though the listener is about to end."""
 
 
@@ -40,19 +40,19 @@ class Timeouts:
 class TimeoutSweep:
     """Looks at all connections of a listener about once a second, as long as there are any."""
 
-    def __init__(self, patience: Timeouts, connections: Any) -> None:
+    def __init__(self, timeouts: Timeouts, connections: Any) -> None:
         """Look at what *connections* gives."""
-        self.patience = patience
+        self.timeouts = timeouts
         self._connections = connections
-        self._every = min(_LOOK_EVERY_S, patience.head_s / 4, patience.stall_s / 4)
+        self._every = min(_LOOK_EVERY_S, timeouts.head_s / 4, timeouts.stall_s / 4)
         self._next: asyncio.Handle | None = None
         self._lent = 0
-        self.outbox = Outbox(patience.buffer_bytes, time.monotonic)
+        self.outbox = Outbox(timeouts.buffer_bytes, time.monotonic)
 
     @property
     def is_full(self) -> bool:
         """Whether there are as many connections as there may be, those that something else was begun on included."""
-        return len(self._connections()) + self._lent >= self.patience.connections
+        return len(self._connections()) + self._lent >= self.timeouts.connections
 
     def lend(self) -> Callable[[], None]:
         """Count a connection that is a tunnel, or begins TLS, until what is returned is called; once is enough."""
@@ -76,7 +76,7 @@ class TimeoutSweep:
         now = asyncio.get_running_loop().time()
         connections = self._connections()
         for each in connections:
-            each.hurry(now)
+            each.check_timeouts(now)
         if connections:
             self.start()
 
@@ -94,11 +94,11 @@ class TimedConnection(web.RequestHandler):
 
     def __init__(self, manager: web.Server, *, sweeper: TimeoutSweep, **options: Any) -> None:
         """Be swept by *sweeper*."""
-        super().__init__(manager, keepalive_timeout=sweeper.patience.idle_s, **options)
+        super().__init__(manager, keepalive_timeout=sweeper.timeouts.idle_s, **options)
         self._sweeper = sweeper
         self.outbox = sweeper.outbox
-        self._heard = self._stuck = self._loop.time()
-        self._half: float | None = self._heard  # since when a head is incomplete
+        self._last_read = self._paused_since = self._loop.time()
+        self._half: float | None = self._last_read  # since when a head is incomplete
         self._is_silent = True
         self._head_size = 0
 
@@ -110,7 +110,7 @@ class TimedConnection(web.RequestHandler):
             self._sweeper.start()
             return
         _log.warning(
-            "a connection was refused: there are %d (listener.connections)", self._sweeper.patience.connections
+            "a connection was refused: there are %d (listener.connections)", self._sweeper.timeouts.connections
         )
         self._force_close = True  # what comes is not read
         line = cast("asyncio.Transport", transport)
@@ -120,29 +120,29 @@ class TimedConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Note what has come, and whether it leaves a head incomplete."""
         before = self._request_count
-        self._heard, self._is_silent = self._loop.time(), False
+        self._last_read, self._is_silent = self._loop.time(), False
         super().data_received(data)
         if self._request_count != before:
             self._half, self._head_size = None, 0
         elif self._half is None and self._waiter is not None and not self._waiter.done():
-            self._half = self._heard
+            self._half = self._last_read
         if self._half is not None:
-            self._weigh_head(len(data))
+            self._count_head(len(data))
 
     def rest(self) -> None:
         """Wait for a message as at the beginning: what has come was answered without being read."""
-        self._heard = self._half = self._loop.time()
+        self._last_read = self._half = self._loop.time()
         self._is_silent = True
 
     def wait_for_next(self) -> None:
         """Wait for a message as after an answer: the last one was answered without being parsed."""
-        self._heard = self._loop.time()
+        self._last_read = self._loop.time()
         self._half, self._is_silent = None, False
-        self._next_keepalive_close_time = self._heard + self._keepalive_timeout
+        self._next_keepalive_close_time = self._last_read + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
-    def _weigh_head(self, size: int) -> None:
+    def _count_head(self, size: int) -> None:
         """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
         self._head_size += size
         if self._head_size > LARGEST_HEAD and self.transport is not None and not self._force_close:
@@ -154,11 +154,11 @@ class TimedConnection(web.RequestHandler):
     def pause_writing(self) -> None:
         """Note that the caller takes no more for now."""
         super().pause_writing()
-        self._stuck = self._loop.time()
+        self._paused_since = self._loop.time()
 
-    def hurry(self, now: float) -> None:
+    def check_timeouts(self, now: float) -> None:
         """End if the caller has been waited for too long."""
-        patience, transport = self._sweeper.patience, self.transport
+        patience, transport = self._sweeper.timeouts, self.transport
         if transport is None:
             return
         if self._half is not None and now - self._half > patience.head_s:
@@ -172,15 +172,20 @@ class TimedConnection(web.RequestHandler):
             _log.info("a connection was closed: nothing moved on it for %g s", patience.stall_s)
             transport.abort()
 
-    def leave(self, now: float) -> None:
+    def close_if_idle(self, now: float) -> None:
         """End, unless a message is being answered, or is on its way in."""
         is_resting = self._waiter is not None and not self._waiter.done() and not self._messages
-        is_on_its_way = self._half is not None and (not self._is_silent or now - self._heard < _FIRST_WORD_S)
+        is_on_its_way = self._half is not None and (not self._is_silent or now - self._last_read < _FIRST_BYTE_S)
         if is_resting and not is_on_its_way:
             self.force_close()
 
     def _is_stalled(self, now: float, stall_s: float) -> bool:
         if self._paused:
-            return now - self._stuck > stall_s
+            return now - self._paused_since > stall_s
         request, is_held_back = self._current_request, self._reading_paused or self._buffer_paused
-        return request is not None and not request.content.is_eof() and not is_held_back and now - self._heard > stall_s
+        return (
+            request is not None
+            and not request.content.is_eof()
+            and not is_held_back
+            and now - self._last_read > stall_s
+        )

@@ -8,21 +8,21 @@ from proxy.core.batch.response import BatchFailure
 from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.descriptors import one_node
 from proxy.shell.pipeline.batcher import Upstream
-from proxy.shell.upstream.client import OnSent
+from proxy.shell.upstream.http1 import OnSent
 
 
 class BatchUsage:
     """The way to Graph for the batcher; what a batch's own reply says of limits is of the token on top."""
 
-    def __init__(self, upstream: Upstream, heard: Callable[[Credential, Reply, str], None]) -> None:
-        """Ask *upstream*, and let *heard* take the replies to batches, with the path of what all slots are about."""
+    def __init__(self, upstream: Upstream, on_reply: Callable[[Credential, Reply, str], None]) -> None:
+        """Ask *upstream*, and let *on_reply* take the replies to batches, with the path of what all slots are about."""
         self._upstream = upstream
-        self._heard = heard
+        self._on_reply = on_reply
         self.single = upstream.single
 
-    async def batch(self, requests: Sequence[Request], top: Credential, left: OnSent) -> Reply | BatchFailure:
+    async def batch(self, requests: Sequence[Request], top: Credential, on_sent: OnSent) -> Reply | BatchFailure:
         """Graph's answer to a batch. Raises Unreachable."""
-        answer = await self._upstream.batch(requests, top, left)
+        answer = await self._upstream.batch(requests, top, on_sent)
         if isinstance(answer, Reply):
-            self._heard(top, answer, one_node(requests))
+            self._on_reply(top, answer, one_node(requests))
         return answer

@@ -22,8 +22,8 @@ from proxy.shell.http.turns import in_turns
 from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
 from proxy.shell.pipeline.lane_timer import LaneTimer
-from proxy.shell.upstream.client import OnSent
 from proxy.shell.upstream.fair_share import Place, Places
+from proxy.shell.upstream.http1 import OnSent
 
 
 class Upstream(Protocol):
@@ -178,7 +178,7 @@ class Batcher:
 
     async def _alone(self, request: Request, bill: RequestCost | None, *, is_patient: bool = True) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
-            async with self._places.one(Kind.SINGLE, request.credential, is_patient=is_patient):
+            async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=is_patient):
                 lane = self._lanes.lane_of(request) if self._limits.lanes else None
                 with self._lanes.call((request,), lane, sending.left) as timed:
                     reply = await self._upstream.single(request, timed.left)

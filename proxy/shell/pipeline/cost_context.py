@@ -21,9 +21,9 @@ def current_cost() -> RequestCost | None:
 
 
 @contextmanager
-def charged_to(bill: RequestCost | None) -> Iterator[None]:
-    """Charge *bill* with what leaves within, and with what the tasks that begin within send ever after."""
-    token = _current.set(bill)
+def charged_to(cost: RequestCost | None) -> Iterator[None]:
+    """Charge *cost* with what leaves within, and with what the tasks that begin within send ever after."""
+    token = _current.set(cost)
     try:
         yield
     finally:

@@ -37,14 +37,14 @@ class PurgeableStore(Protocol):
         """The numbers of now, by name."""
 
 
-class Others(Protocol):
+class Replicas(Protocol):
     """The other replicas."""
 
     async def announce(self, nodes: tuple[str, ...], who: bytes) -> Announced:
         """A write to *nodes*, with the token of the fingerprint *who*, is about to leave."""
 
     def changed(self, events: Sequence[Event]) -> None:
-        """Meta told of *events*."""
+        """Meta report of *events*."""
 
     async def purged(self, order: PurgeOrder) -> None:
         """An operator has ordered so; returns when they have heard it, or cannot be reached."""
@@ -54,46 +54,46 @@ class Others(Protocol):
 class Invalidator:
     """Ends freshness and flights; everything it works with is made by `app`."""
 
-    touches: InvalidationIndex
+    index: InvalidationIndex
     purges: Purges
     subscriptions: Subscriptions
     keys: Keys
     store: PurgeableStore
     now: Callable[[], float]
     flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
-    others: Others | None = None  # the replicas that are told of what changes here
+    replicas: Replicas | None = None  # the replicas that are report of what changes here
 
     async def announce(self, nodes: tuple[str, ...], who: Credential | None) -> Announced:
         """A write to *nodes*, () for any, with the token of *who*, is about to leave."""
-        if self.others is None:
+        if self.replicas is None:
             return Announced()
-        return await self.others.announce(nodes, self.keys.fingerprint(who))
+        return await self.replicas.announce(nodes, self.keys.fingerprint(who))
 
     def on_write(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
         """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
         when = self.now() if answered else self.now() + UNSURE_S
-        self._close(self.touches.record_write(nodes, self.keys.fingerprint(who), when))
+        self._close(self.index.record_write(nodes, self.keys.fingerprint(who), when))
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Meta told of *events*."""
+        """Meta report of *events*."""
         changed: set[str] = set()
         for event in events:
             self.subscriptions.on_event(event)
-            changed.update(self.touches.record_write(event.nodes, self.keys.fingerprint(None), self.now()))
+            changed.update(self.index.record_write(event.nodes, self.keys.fingerprint(None), self.now()))
         if changed:
             self._close(changed)
-        if events and self.others is not None:
-            self.others.changed(events)
+        if events and self.replicas is not None:
+            self.replicas.changed(events)
 
     async def purge(self, order: PurgeOrder) -> dict[str, object]:
         """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
 
         It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
         """
-        told = await self.purge_here(order, self.now())
-        if self.others is not None:
-            await self.others.purged(order)
-        return told
+        report = await self.purge_here(order, self.now())
+        if self.replicas is not None:
+            await self.replicas.purged(order)
+        return report
 
     async def purge_here(self, order: PurgeOrder, when: float) -> dict[str, object]:
         """The same of an order that was given *when*, which other replicas have heard."""
@@ -102,7 +102,7 @@ class Invalidator:
         return {"dropped": dropped, "marked": is_marked, "durable": durable}
 
     def _forget(self, order: PurgeOrder, when: float) -> tuple[int | float | str, bool]:
-        names = self.touches.tags_showing(order.id) if order.id else ()
+        names = self.index.tags_showing(order.id) if order.id else ()
         keys = self.purges.add(order, names, when)
         self._close(names)
         if order.all:

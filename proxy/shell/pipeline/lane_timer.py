@@ -26,7 +26,7 @@ class TimedCall:
     on_late: Callable[[], None]
     clock: Callable[[], float]
     sent: float | None = None
-    alarm: asyncio.TimerHandle | None = None
+    timer: asyncio.TimerHandle | None = None
 
     def left(self) -> None:
         """The head has been written."""
@@ -36,7 +36,7 @@ class TimedCall:
         self.sent = self.clock()
         after = self.lanes.late_after(self.lane, len(self.requests))
         if after < LONGEST_S:
-            self.alarm = asyncio.get_running_loop().call_later(after, self._late)
+            self.timer = asyncio.get_running_loop().call_later(after, self._late)
 
     def answered(self, answer: object) -> None:
         """Graph has answered; only the time of a good answer says how quick its routes are."""
@@ -82,5 +82,5 @@ class LaneTimer:
             call.ended()
             raise
         finally:
-            if call.alarm is not None:
-                call.alarm.cancel()
+            if call.timer is not None:
+                call.timer.cancel()

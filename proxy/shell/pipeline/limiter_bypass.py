@@ -28,7 +28,7 @@ _REFUSED = 400
 """The status from which on an answer that nobody here looks at may be a refusal for a limit."""
 
 
-class Heard(Protocol):
+class LimitObserver(Protocol):
     """Who listens to what Graph says of limits."""
 
     def __call__(
@@ -38,12 +38,12 @@ class Heard(Protocol):
 
 
 @dataclass(slots=True)
-class Passing:
+class PassingRead:
     """A read on its way, and how it *ended*."""
 
     status: int = 0
 
-    def ended(self, status: int) -> None:
+    def on_response(self, status: int) -> None:
         """Graph answered it with *status*."""
         self.status = status
 
@@ -55,9 +55,9 @@ class LimiterBypass:
     quota: Limiter
     keys: Keys
     now: Callable[[], float]
-    heard: Heard
+    on_reply: LimitObserver
 
-    def asker(self, who: Credential | None, path: str, query: str) -> QuotaSubject:
+    def subject(self, who: Credential | None, path: str, query: str) -> QuotaSubject:
         """*who*, asking for this."""
         return QuotaSubject(self.keys.fingerprint(who), path, query)
 
@@ -66,47 +66,47 @@ class LimiterBypass:
         """Whether anybody was told of a refusal for a limit lately."""
         return self.quota.has_refused
 
-    def returns(self, asker: QuotaSubject) -> bool:
-        """Whether *asker* was last told of a refusal for a limit."""
-        return self.quota.comes_after_refusal(asker)
+    def is_after_refusal(self, subject: QuotaSubject) -> bool:
+        """Whether *subject* was last told of a refusal for a limit."""
+        return self.quota.comes_after_refusal(subject)
 
-    def answered(self, asker: QuotaSubject, reply: Reply) -> None:
-        """Note whether *reply*, which *asker* gets, is a refusal for a limit."""
-        self.quota.on_delivered_reply(asker, reply, self.now())
+    def on_delivered_reply(self, subject: QuotaSubject, reply: Reply) -> None:
+        """Note whether *reply*, which *subject* gets, is a refusal for a limit."""
+        self.quota.on_delivered_reply(subject, reply, self.now())
 
-    def admit(self, asker: QuotaSubject, *, returns: bool = False) -> Probes:
+    def admit(self, subject: QuotaSubject, *, after_refusal: bool = False) -> Probes:
         """Let a read go now; of what it probes somebody has to hear. Raises Throttled.
 
-        A caller that *returns* after a refusal is let through, unless Graph named a time.
+        A caller that *after_refusal* after a refusal is let through, unless Graph named a time.
         """
-        returns = returns or self.returns(asker)
-        verdict = self.quota.admit(asker, _FIRST, self.now(), has_waited=True, after_refusal=returns)
+        after_refusal = after_refusal or self.is_after_refusal(subject)
+        verdict = self.quota.admit(subject, _FIRST, self.now(), has_waited=True, after_refusal=after_refusal)
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
         return verdict.probes if isinstance(verdict, Go) else ()
 
     @contextmanager
-    def passing(self, who: Credential | None, path: str, query: str) -> Iterator[Passing]:
+    def passing(self, who: Credential | None, path: str, query: str) -> Iterator[PassingRead]:
         """Let a read go whose answer nobody here looks at: a good status tells of what it probes. Raises Throttled.
 
         A bad one may be a refusal for a limit, so its caller may come back.
         """
-        asker, passing = self.asker(who, path, query), Passing()
+        subject, passing = self.subject(who, path, query), PassingRead()
         try:
-            probes = self.admit(asker)
+            probes = self.admit(subject)
         except Throttled:
-            self.quota.on_delivered(asker, self.now(), is_refused=True)
+            self.quota.on_delivered(subject, self.now(), is_refused=True)
             raise
         try:
             yield passing
         finally:
             if passing.status:
-                self.quota.on_delivered(asker, self.now(), is_refused=passing.status >= _REFUSED)
+                self.quota.on_delivered(subject, self.now(), is_refused=passing.status >= _REFUSED)
             if probes and 0 < passing.status < _REFUSED:
-                self.heard(who, Reply(passing.status, (), b""), path, query, probes)
+                self.on_reply(who, Reply(passing.status, (), b""), path, query, probes)
             elif probes:
-                self.unheard(probes)
+                self.on_no_reply(probes)
 
-    def unheard(self, probes: Probes) -> None:
+    def on_no_reply(self, probes: Probes) -> None:
         """A read that was to probe these told nothing of them."""
         self.quota.on_no_reply(probes, self.now())

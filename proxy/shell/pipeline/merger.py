@@ -1,6 +1,6 @@
 """Reads of one thing that differ in their fields share one answer: what one caller's read told, another is not asked.
 
-A read is answered from what is held for more fields; else it joins a flight that asks for more; else it waits for
+A read is answered from what is held for more fields; else it joins a read that asks for more; else it waits for
 company, as a batch does, and leaves with it as one read of all their fields, which is held and revalidated like any
 other. Each caller gets its own part. Where Graph refuses such a read, or says what is not understood, each is asked
 alone: one caller's bad field is its own.
@@ -43,31 +43,31 @@ class HeldReplies(Protocol):
         """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
 
 
-_Lane = tuple[Hashable, bool]
+_MergeLane = tuple[Hashable, bool]
 """A family, and whether its reads have time: nobody waits behind a read of lower priority (RFC 9218)."""
 
 
 @dataclass(eq=False, slots=True)
-class _Flight:
+class _MergedRead:
     """One read for all those *aboard*, on the first one's bill; who asks for no more than it does may still get on."""
 
-    lane: _Lane
+    lane: _MergeLane
     request: Request
     names: selection.FieldSet
     answer: asyncio.Task[Reply]
-    aboard: list[PendingRead] = field(default_factory=list)
+    waiting: list[PendingRead] = field(default_factory=list)
 
-    def board(self, one: PendingRead) -> None:
-        """Take *one* aboard. The flight belongs to none of them: it ends early if all have left."""
-        self.aboard.append(one)
-        one.reply.add_done_callback(self._left)
+    def add(self, one: PendingRead) -> None:
+        """Take *one* aboard. The read belongs to none of them: it ends early if all have left."""
+        self.waiting.append(one)
+        one.reply.add_done_callback(self._on_done)
 
     @property
-    def is_left(self) -> bool:
-        return all(one.reply.cancelled() for one in self.aboard)
+    def is_abandoned(self) -> bool:
+        return all(one.reply.cancelled() for one in self.waiting)
 
-    def _left(self, _reply: asyncio.Future[Reply]) -> None:
-        if self.is_left:
+    def _on_done(self, _reply: asyncio.Future[Reply]) -> None:
+        if self.is_abandoned:
             self.answer.cancel()
 
 
@@ -80,19 +80,19 @@ class Merger:
         *,
         keys: Keys,
         rule: Callable[[Request], Rule],
-        touched_by: Callable[[Request], tuple[str, ...]],
+        tags_of: Callable[[Request], tuple[str, ...]],
         limits: window.Limits,
         clock: Callable[[], float],
     ) -> None:
-        """Ask through *cache*; wait for company as *limits* say; *touched_by* names what it reads."""
+        """Ask through *cache*; wait for company as *limits* say; *tags_of* names what it reads."""
         self._cache = cache
         self._keys = keys
         self._rule = rule
-        self._touched_by = touched_by
+        self._tags_of = tags_of
         self._clock = clock
-        self._lore = MergeHistory()
-        self._companies = BatchQueues(lambda: window.merge_limits(limits), self._fly, clock)
-        self._flights: dict[_Lane, list[_Flight]] = {}
+        self._history = MergeHistory()
+        self._queues = BatchQueues(lambda: window.merge_limits(limits), self._send, clock)
+        self._in_flight: dict[_MergeLane, list[_MergedRead]] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the cache raises, and Overloaded."""
@@ -109,20 +109,20 @@ class Merger:
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
         """Graph said *answer* of *request* in its answer to another read: from now on a part of it answers less."""
         await self._cache.learn(request, answer, asked)
-        if own := _names(request):
+        if own := _field_set(request):
             fresh_s = self._rule(request).shared_s
-            self._lore.on_reply(self._family(request), own, answer, {own}, self._clock(), fresh_s=fresh_s)
+            self._history.on_reply(self._family(request), own, answer, {own}, self._clock(), fresh_s=fresh_s)
 
-    def close_flights(self, touched: Iterable[str]) -> None:
-        """Let nobody get on the flights that read *touched* (none named: any flight), as the coalescer does."""
-        named = set(touched)
-        for lane, flights in list(self._flights.items()):
-            if not named or not named.isdisjoint(self._touched_by(flights[0].request)):
-                del self._flights[lane]
+    def close_flights(self, tags: Iterable[str]) -> None:
+        """Let nobody get on the reads that read *tags* (none named: any read), as the coalescer does."""
+        named = set(tags)
+        for lane, reads in list(self._in_flight.items()):
+            if not named or not named.isdisjoint(self._tags_of(reads[0].request)):
+                del self._in_flight[lane]
 
     async def close(self) -> None:
         """End what waits or is in the air."""
-        await self._companies.close()
+        await self._queues.close()
 
     def _merges(self, request: Request) -> bool:
         return self._rule(request).merge and selection.selection(request) is not None
@@ -133,8 +133,8 @@ class Merger:
     # --- what is held, and what is in the air ---
 
     async def _answer_from_more(self, request: Request) -> Reply | None:
-        own = _names(request)
-        for names in self._lore.supersets(self._family(request), own, self._clock()) if own else ():
+        own = _field_set(request)
+        for names in self._history.supersets(self._family(request), own, self._clock()) if own else ():
             more = selection.with_fields(request, names)
             whole = await self._cache.answer_held(more) if self._rule(more) == self._rule(request) else None
             if whole and (reply := projection.project_reply(whole, names, own)):
@@ -142,80 +142,82 @@ class Merger:
         return None
 
     async def _join(self, request: Request) -> Reply:
-        own, family = _names(request), self._family(request)
+        own, family = _field_set(request), self._family(request)
         lanes = [(family, False), (family, True)] if request.is_low_priority else [(family, False)]
-        flights = (flight for lane in lanes for flight in self._flights.get(lane, ()) if own <= flight.names)
-        flight = next(flights, None)
-        if flight is None:
-            return await self._companies.join(lanes[-1], request)
+        reads = (read for lane in lanes for read in self._in_flight.get(lane, ()) if own <= read.names)
+        read = next(reads, None)
+        if read is None:
+            return await self._queues.join(lanes[-1], request)
         now = self._clock()
         one = PendingRead(request, asyncio.get_running_loop().create_future(), since=now, left=now)
-        flight.board(one)
-        if (call := flight.aboard[0].flight) is not None:
+        read.add(one)
+        if (call := read.waiting[0].flight) is not None:
             call.join(one)
         return await one.reply
 
     # --- one read for many ---
 
-    async def _fly(self, waiting: Sequence[PendingRead], _place: Place | None) -> None:
+    async def _send(self, waiting: Sequence[PendingRead], _place: Place | None) -> None:
         """Ask for *waiting* until each has a reply or an error: nobody is left hanging."""
-        flights: list[_Flight] = []
+        reads: list[_MergedRead] = []
         try:
-            flights += self._take_off(waiting)
-            await asyncio.gather(*(self._land(flight) for flight in flights))
+            reads += self._start(waiting)
+            await asyncio.gather(*(self._finish(read) for read in reads))
         except BaseException as fault:
-            everybody = [*waiting, *(one for flight in flights for one in flight.aboard)]
+            everybody = [*waiting, *(one for read in reads for one in read.waiting)]
             is_ours = isinstance(fault, Exception)
             fail_all(everybody, fault if is_ours else Cut("the read ended unanswered"))
             if not is_ours:
                 raise
 
-    def _take_off(self, waiting: Sequence[PendingRead]) -> list[_Flight]:
+    def _start(self, waiting: Sequence[PendingRead]) -> list[_MergedRead]:
         """As few reads as may be for *waiting*, on their way."""
         first, now = waiting[0].request, self._clock()
         family, rule = self._family(first), self._rule(first)
         lane = family, first.is_low_priority
 
         def may(names: selection.FieldSet) -> bool:
-            return self._lore.may_merge(family, names, now) and self._rule(selection.with_fields(first, names)) == rule
+            return (
+                self._history.may_merge(family, names, now) and self._rule(selection.with_fields(first, names)) == rule
+            )
 
-        wanted = self._lore.wanted(family, now, rule.shared_s)
-        flights = []
-        for group in selection.merge_selections([_names(one.request) for one in waiting], wanted, may):
+        wanted = self._history.wanted(family, now, rule.shared_s)
+        reads = []
+        for group in selection.merge_selections([_field_set(one.request) for one in waiting], wanted, may):
             request = selection.with_fields(waiting[group.places[0]].request, group.names)
             with cost_context.charged_to(waiting[group.places[0]].bill):
-                flight = _Flight(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
+                read = _MergedRead(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
             for place in group.places:
-                flight.board(waiting[place])
-            flights.append(flight)
-        self._flights.setdefault(lane, []).extend(flights)
-        return flights
+                read.add(waiting[place])
+            reads.append(read)
+        self._in_flight.setdefault(lane, []).extend(reads)
+        return reads
 
-    async def _land(self, flight: _Flight) -> None:
+    async def _finish(self, read: _MergedRead) -> None:
         try:
-            answer: Reply | SidecarError = await flight.answer
+            answer: Reply | SidecarError = await read.answer
         except SidecarError as error:
             answer = error
         except asyncio.CancelledError:
-            if flight.is_left:
+            if read.is_abandoned:
                 return
             raise
         finally:
-            self._forget(flight)
-        left = self._hand_out(flight, answer)
+            self._close_one(read)
+        left = self._distribute(read, answer)
         if isinstance(answer, Late):
             await asyncio.gather(*(self._cover(one, answer) for one in left))
         elif left:
-            self._lore.on_failure(flight.lane[0], flight.names, await self._take_apart(left), self._clock())
+            self._history.on_failure(read.lane[0], read.names, await self._ask_each(left), self._clock())
         elif isinstance(answer, Reply):
-            selections, fresh_s = {_names(one.request) for one in flight.aboard}, self._rule(flight.request).shared_s
-            self._lore.on_reply(flight.lane[0], flight.names, answer, selections, self._clock(), fresh_s=fresh_s)
+            selections, fresh_s = {_field_set(one.request) for one in read.waiting}, self._rule(read.request).shared_s
+            self._history.on_reply(read.lane[0], read.names, answer, selections, self._clock(), fresh_s=fresh_s)
 
-    def _hand_out(self, flight: _Flight, answer: Reply | SidecarError) -> list[PendingRead]:
+    def _distribute(self, read: _MergedRead, answer: Reply | SidecarError) -> list[PendingRead]:
         """Give each its part of *answer*; those are returned for whom there is none."""
         left = []
-        for place, one in enumerate(flight.aboard):
-            part = _part(answer, flight.names, _names(one.request))
+        for place, one in enumerate(read.waiting):
+            part = _own_part(answer, read.names, _field_set(one.request))
             if part is None:
                 left.append(one)
             elif isinstance(part, SidecarError):
@@ -224,10 +226,10 @@ class Merger:
                 one.answer(projection.as_merged(part) if place else part)
         return left
 
-    async def _take_apart(self, left: Sequence[PendingRead]) -> dict[selection.FieldSet, Reply | None]:
+    async def _ask_each(self, left: Sequence[PendingRead]) -> dict[selection.FieldSet, Reply | None]:
         """Ask each for itself; Graph's answer to each selection, None where there is none."""
         replies = await asyncio.gather(*(self._ask_alone(one) for one in left))
-        return {_names(one.request): reply for one, reply in zip(left, replies, strict=True)}
+        return {_field_set(one.request): reply for one, reply in zip(left, replies, strict=True)}
 
     async def _cover(self, one: PendingRead, late: Late) -> None:
         """Answer from what is held for *one* itself, where a rule allows: what is late is not asked again."""
@@ -249,21 +251,21 @@ class Merger:
         one.answer(reply)
         return reply
 
-    def _forget(self, flight: _Flight) -> None:
+    def _close_one(self, read: _MergedRead) -> None:
         """Nobody gets on any more."""
-        flights = self._flights.get(flight.lane, [])
-        if flight in flights:
-            flights.remove(flight)
-            if not flights:
-                del self._flights[flight.lane]
+        reads = self._in_flight.get(read.lane, [])
+        if read in reads:
+            reads.remove(read)
+            if not reads:
+                del self._in_flight[read.lane]
 
 
-def _names(request: Request) -> selection.FieldSet:
+def _field_set(request: Request) -> selection.FieldSet:
     chosen = selection.selection(request)
     return chosen.names if chosen else frozenset()
 
 
-def _part(
+def _own_part(
     answer: Reply | SidecarError, asked: selection.FieldSet, own: selection.FieldSet
 ) -> Reply | SidecarError | None:
     if isinstance(answer, Reply):

@@ -34,8 +34,8 @@ class RateLimiterObserver(Protocol):
         """Graph's refusal stopped a *pool* of this sort."""
 
 
-_LOOK_AGAIN_S = 1.0
-"""Seconds after which the first of a line asks again at the latest: the pace may have changed without a word."""
+_CHECK_AGAIN_S = 1.0
+"""Seconds after which the first of a queue asks again at the latest: the pace may have changed without a word."""
 
 
 @dataclass(eq=False, slots=True)
@@ -43,12 +43,12 @@ class _PacedRead:
     """A read that waits; *woken*, it asks again whether it may go; *urged*, it goes."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
-    urged: bool = False
-    has_stood: bool = False
+    is_promoted: bool = False
+    has_queued: bool = False
 
-    def urge(self) -> None:
+    def promote(self) -> None:
         """Go."""
-        self.urged = True
+        self.is_promoted = True
         self.woken.set()
 
 
@@ -61,27 +61,30 @@ class RateLimiter:
         *,
         quota: Limiter,
         keys: Keys,
-        witness: RateLimiterObserver,
+        observer: RateLimiterObserver,
         now: Callable[[], float],
     ) -> None:
         """Ask *onward* as *quota* decides; *now* gives epoch seconds."""
         self._onward = onward
         self._quota = quota
         self._keys = keys
-        self._witness = witness
+        self._observer = observer
         self._now = now
-        self._patient: dict[Hashable, set[_PacedRead]] = {}  # by what they ask
-        self._lines: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the pool that they wait for
+        self._paced: dict[Hashable, set[_PacedRead]] = {}  # by what they ask
+        self._queues: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the pool that they wait for
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
-        asker, now = QuotaSubject(self._keys.fingerprint(request.credential), request.path, request.query), self._now()
-        verdict = self._quota.admit(asker, request.priority, now, after_refusal=request.after_refusal)
+        subject, now = (
+            QuotaSubject(self._keys.fingerprint(request.credential), request.path, request.query),
+            self._now(),
+        )
+        verdict = self._quota.admit(subject, request.priority, now, after_refusal=request.after_refusal)
         if not isinstance(verdict, Wait):
-            return await self._go(request, asker, verdict)
-        verdict, pool = await self._turn(request, asker, verdict, now)
+            return await self._go(request, subject, verdict)
+        verdict, pool = await self._wait_for_turn(request, subject, verdict, now)
         try:
-            return _told_why(await self._go(request, asker, verdict), "paced")
+            return _with_detail(await self._go(request, subject, verdict), "paced")
         finally:
             self._wake(pool, RELEASED_PER_REPLY)
 
@@ -93,12 +96,12 @@ class RateLimiter:
 
     def take(self, subject: QuotaSubject, reply: Reply) -> None:
         """Take what Graph's *reply* to a read that went at once says of limits."""
-        self._tell(self._quota.on_reply(subject, reply, self._now()))
+        self._on_changes(self._quota.on_reply(subject, reply, self._now()))
 
     def promote(self, request: Request) -> None:
         """Somebody who has no time waits for the twin of *request* now: let it go."""
-        for patient in self._patient.get(self._keys.flight(request), ()):
-            patient.urge()
+        for read in self._paced.get(self._keys.flight(request), ()):
+            read.promote()
 
     def on_reply(
         self,
@@ -109,96 +112,98 @@ class RateLimiter:
         probes: tuple[BucketName, ...] = (),
     ) -> None:
         """Take what Graph's *reply* to *who* says of limits, which came by another way than through here."""
-        self._tell(
+        self._on_changes(
             self._quota.on_reply(QuotaSubject(self._keys.fingerprint(who), path, query), reply, self._now(), probes)
         )
 
-    async def _go(self, request: Request, asker: QuotaSubject, verdict: Go | Halt) -> Reply:
+    async def _go(self, request: Request, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
-        return await self._ask(request, asker, verdict)
+        return await self._ask(request, subject, verdict)
 
-    async def _ask(self, request: Request, asker: QuotaSubject, go: Go) -> Reply:
+    async def _ask(self, request: Request, subject: QuotaSubject, go: Go) -> Reply:
         try:
             reply = await self._onward(request)
         except BaseException as error:
             # What failed for its own reasons tells nothing, so the next probe waits; a caller that left does not count.
             self._quota.on_no_reply(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))
             raise
-        self._tell(self._quota.on_reply(asker, reply, self._now(), go.probes))
-        return _told_why(reply, "probe") if go.probes else reply
+        self._on_changes(self._quota.on_reply(subject, reply, self._now(), go.probes))
+        return _with_detail(reply, "probe") if go.probes else reply
 
-    async def _turn(
-        self, request: Request, asker: QuotaSubject, wait: Wait, began: float
+    async def _wait_for_turn(
+        self, request: Request, subject: QuotaSubject, wait: Wait, began: float
     ) -> tuple[Go | Halt, BucketName]:
         """Wait until this read may go, at most as long as anyone; what is decided then, and whom it waited for."""
-        patient, end = _PacedRead(), began + self._quota.stages.longest_wait_s
+        read, end = _PacedRead(), began + self._quota.stages.longest_wait_s
         verdict: Verdict = wait
-        with self._to_be_urged(request, patient):
+        with self._promotable(request, read):
             while isinstance(verdict, Wait):
-                wait, is_over = verdict, await self._stand(patient, verdict, end)
-                has_waited = is_over or patient.urged
+                wait, is_over = verdict, await self._wait_in_queue(read, verdict, end)
+                has_waited = is_over or read.is_promoted
                 verdict = self._quota.admit(
-                    asker, request.priority, self._now(), has_waited=has_waited, after_refusal=request.after_refusal
+                    subject, request.priority, self._now(), has_waited=has_waited, after_refusal=request.after_refusal
                 )
-        self._witness.paced(self._now() - began, wait.bucket.label)
+        self._observer.paced(self._now() - began, wait.bucket.label)
         return verdict, wait.bucket
 
     @contextlib.contextmanager
-    def _to_be_urged(self, request: Request, patient: _PacedRead) -> Iterator[None]:
+    def _promotable(self, request: Request, read: _PacedRead) -> Iterator[None]:
         key = self._keys.flight(request)
-        self._patient.setdefault(key, set()).add(patient)
+        self._paced.setdefault(key, set()).add(read)
         try:
             yield
         finally:
-            self._patient[key].discard(patient)
-            if not self._patient[key]:
-                del self._patient[key]
+            self._paced[key].discard(read)
+            if not self._paced[key]:
+                del self._paced[key]
 
-    async def _stand(self, patient: _PacedRead, wait: Wait, end: float) -> bool:
-        """Stand in line until there is reason to ask again: the first until its time has come; whether *end* has."""
-        line = self._lines.setdefault(wait.bucket, OrderedDict())
-        line[patient] = None
-        if patient.has_stood:
-            line.move_to_end(patient, last=False)
-        patient.has_stood, left = True, end - self._now()
-        seconds = min(wait.seconds, _LOOK_AGAIN_S, left) if next(iter(line)) is patient else left
-        patient.woken.clear()
+    async def _wait_in_queue(self, read: _PacedRead, wait: Wait, end: float) -> bool:
+        """Stand in queue until there is reason to ask again: the first until its time has come; whether *end* has."""
+        queue = self._queues.setdefault(wait.bucket, OrderedDict())
+        queue[read] = None
+        if read.has_queued:
+            queue.move_to_end(read, last=False)
+        read.has_queued, left = True, end - self._now()
+        seconds = min(wait.seconds, _CHECK_AGAIN_S, left) if next(iter(queue)) is read else left
+        read.woken.clear()
         try:
             async with asyncio.timeout(seconds):
-                await patient.woken.wait()
+                await read.woken.wait()
         except TimeoutError:
             return seconds >= left
         except asyncio.CancelledError:
             self._wake(wait.bucket, RELEASED_PER_REPLY)
             raise
         finally:
-            del line[patient]
-            if not line:
-                self._lines.pop(wait.bucket, None)
+            del queue[read]
+            if not queue:
+                self._queues.pop(wait.bucket, None)
         return False
 
     def _wake(self, pool: BucketName, count: int) -> None:
-        """Let the first of the line for *pool* ask again."""
-        for patient in itertools.islice(self._lines.get(pool, ()), count):
-            patient.woken.set()
+        """Let the first of the queue for *pool* ask again."""
+        for read in itertools.islice(self._queues.get(pool, ()), count):
+            read.woken.set()
 
-    def _tell(self, news: LimitChanges) -> None:
+    def _on_changes(self, news: LimitChanges) -> None:
         for name in news.stopped:
-            self._witness.stopped(name.label)
-            _log.warning("a limit of Graph's is reached: %s; it is left alone until there is allowance", _told(name))
+            self._observer.stopped(name.label)
+            _log.warning(
+                "a limit of Graph's is reached: %s; it is left alone until there is allowance", _bucket_text(name)
+            )
         if news.stopped:  # the last first, for who has to go on waiting steps to the front
-            for patient in [patient for line in self._lines.values() for patient in reversed(line)]:
-                patient.woken.set()
+            for read in [read for queue in self._queues.values() for read in reversed(queue)]:
+                read.woken.set()
         elif news.eased:
-            for pool in self._lines:
+            for pool in self._queues:
                 self._wake(pool, 1)
 
 
-def _told_why(reply: Reply, decided: str) -> Reply:
+def _with_detail(reply: Reply, decided: str) -> Reply:
     """*reply*, saying what was decided for the quota's sake, if it says nothing else."""
     return replace(reply, detail=reply.detail or decided)
 
 
-def _told(name: BucketName) -> str:
+def _bucket_text(name: BucketName) -> str:
     return f"{name.label} {name.id or name.owner.hex()[:12]}".rstrip()

@@ -51,14 +51,14 @@ class SharedChanges:
 
     def doubt(self) -> None:
         """Something may have been missed: what was fetched before now is not fresh."""
-        self.invalidator.touches.invalidate((), self.invalidator.now())
+        self.invalidator.index.invalidate((), self.invalidator.now())
         self._end_flights(())
 
     def expire(self) -> None:
         """Give up writes of others whose end nobody has told: from now on what is fetched is good again."""
         now, index = self.invalidator.now(), self.index
         for nodes, who in self.shared.open_writes.expired(now):
-            tags = self.invalidator.touches.record_write(nodes, who, now)
+            tags = self.invalidator.index.record_write(nodes, who, now)
             index.note(tags, Id(index.cursor.ms, index.cursor.number + 1))
             self._end_flights(tags)
 
@@ -68,14 +68,14 @@ class SharedChanges:
         return self.shared.index
 
     def _opened(self, what: Opened, at: Id, when: float, *, own: bool) -> None:
-        tags = self.invalidator.touches.tags_of_write(what.nodes, what.who)
+        tags = self.invalidator.index.tags_of_write(what.nodes, what.who)
         self.index.note(tags, at)
         if not own:
             self.shared.open_writes.open(what.write, what.nodes, what.who, when + UNSURE_S)
             self._end_flights(tags)
 
     def _closed(self, what: Closed, at: Id, when: float, *, own: bool) -> None:
-        touches = self.invalidator.touches
+        touches = self.invalidator.index
         tags = touches.tags_of_write(what.nodes, what.who) if own else touches.record_write(what.nodes, what.who, when)
         self.index.note(tags, at)
         self.shared.open_writes.close(what.write)
@@ -86,14 +86,14 @@ class SharedChanges:
         for event in (Event(*each) for each in what.events):
             if not own:
                 self.invalidator.subscriptions.on_event(event)
-            touches = self.invalidator.touches
+            touches = self.invalidator.index
             tags = touches.tags_of_write(event.nodes, b"") if own else touches.record_write(event.nodes, b"", when)
             self.index.note(tags, at)
             if not own:
                 self._end_flights(tags)
 
     def _refused(self, what: Refused, at: Id, when: float, *, own: bool) -> None:
-        touches = self.invalidator.touches
+        touches = self.invalidator.index
         self.index.note((tag_of_token(what.who),), at)
         if not own:
             touches.record_refused_token(what.who, when)
@@ -102,7 +102,7 @@ class SharedChanges:
         if what.all or not what.id:
             self.index.note((), at)
         else:
-            self.index.note(self.invalidator.touches.tags_showing(what.id), at)
+            self.index.note(self.invalidator.index.tags_showing(what.id), at)
         if not own:
             order = PurgeOrder(what.path, what.id, what.fingerprint, what.all)
             self._keep(asyncio.ensure_future(self.invalidator.purge_here(order, when)))

@@ -61,9 +61,9 @@ class SharedRateLimiter(RateLimiter):
     async def _take_turn(self, request: Request, asker: QuotaSubject) -> None:
         """Wait until this read is the next of the fleet, at most as long as any read waits here."""
         patient, end = _PacedRead(), self._now() + self._quota.stages.longest_wait_s
-        with self._to_be_urged(request, patient):
+        with self._promotable(request, patient):
             for limit, interval_s in self._shared_quota.pace(asker, self._now()):
-                while not patient.urged and (wait_s := await self._fleet.ticket(limit, interval_s)) > 0:
+                while not patient.is_promoted and (wait_s := await self._fleet.ticket(limit, interval_s)) > 0:
                     left = end - self._now()
                     if left <= 0:
                         return

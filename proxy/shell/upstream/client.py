@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,14 +22,10 @@ from proxy.core.memory.budget import Budget
 from proxy.core.model import Channel, Credential, Redacted, Reply, Request
 from proxy.shell.http.forms import FORM, EncodedForm
 from proxy.shell.upstream.connector import Lookup, OwnSockets, connector
-from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response
+from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response, OnSent
 
 LOOP = "the way to Graph leads back to the sidecar"
 """What is said of it, with what to do."""
-
-
-OnSent = Callable[[], None]
-"""Told each time that the head of a call has been written; a GET may be sent twice."""
 
 
 def ignored() -> None:
@@ -48,14 +44,14 @@ class UpstreamOptions:
     rest_s: float = 0  # in which a connection is not used again after an answer, for a stray reply to end it
     lookup: Lookup = field(default_factory=Lookup)
     own: OwnSockets = field(default_factory=OwnSockets)
-    trail: cdn_loop.LoopGuard = field(default_factory=lambda: cdn_loop.LoopGuard(os.urandom(8).hex()))
+    loop_guard: cdn_loop.LoopGuard = field(default_factory=lambda: cdn_loop.LoopGuard(os.urandom(8).hex()))
 
     def url(self, host: str, rest: str) -> URL:
         """Where *rest*, a path and perhaps a query, is on *host*."""
         return URL(f"{'http' if host in self.in_clear else 'https'}://{host}{rest}", encoded=True)
 
 
-def exchange(way: UpstreamOptions) -> Http1Client:
+def http1_client(way: UpstreamOptions) -> Http1Client:
     """Calls to Graph by *way*, on a pool of their own."""
     return Http1Client(
         connector(way.lookup, way.own),
@@ -75,80 +71,84 @@ class UpstreamClient:
     def __init__(self, way: UpstreamOptions) -> None:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
-        self._exchange: Http1Client | None = None
-        self._always = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPTED}
+        self._client: Http1Client | None = None
+        self._common_fields = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPTED}
 
     async def open(self) -> None:
         """Make the connection pool."""
-        self._exchange = exchange(self._way)
+        self._client = http1_client(self._way)
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._exchange is not None:
-            await self._exchange.close()
+        if self._client is not None:
+            await self._client.close()
 
     async def batch(
-        self, requests: Sequence[Request], top: Credential, left: OnSent = ignored
+        self, requests: Sequence[Request], top: Credential, on_sent: OnSent = ignored
     ) -> Reply | batch_response.BatchFailure:
         """Ask *requests* in one call. Raises Unreachable, Late: Graph may be at work on what is late."""
         form = EncodedForm(FORM, batch_request.encode_batch(requests, top))
         try:
-            answer = await self.post(requests[0].host, "/", requests[0].language, form, left)
+            answer = await self.post(requests[0].host, "/", requests[0].language, form, on_sent)
         except (Cut, Nonsense):
             return batch_response.BatchFailure.CUT
         except Large:
             return batch_response.BatchFailure.LARGE
         return batch_response.BatchFailure.CUT if answer.header("content-encoding") else answer
 
-    async def post(self, host: str, path: str, language: str, form: EncodedForm, left: OnSent = ignored) -> Reply:
+    async def post(self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent = ignored) -> Reply:
         """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
-        return await self._ask(_Asked(host, f"POST {path}", fields, form.body, _check_batch), Channel.BATCH, left)
+        return await self._ask(
+            _OutgoingRequest(host, f"POST {path}", fields, form.body, _check_batch), Channel.BATCH, on_sent
+        )
 
-    async def single(self, request: Request, left: OnSent = ignored) -> Reply:
+    async def single(self, request: Request, on_sent: OnSent = ignored) -> Reply:
         """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
         check = _check_conditional if request.validator else _check_single
-        asked = _Asked(request.host, f"GET /{batch_request.relative_url(request)}", fields, b"", check)
-        answer = await self._ask(asked, Channel.DIRECT, left)
+        asked = _OutgoingRequest(request.host, f"GET /{batch_request.relative_url(request)}", fields, b"", check)
+        answer = await self._ask(asked, Channel.DIRECT, on_sent)
         return replace(answer, headers=headers.passed_out(answer.headers))
 
-    async def as_sent(self, host: str, target: str, fields: Mapping[str, str], left: OnSent = ignored) -> Reply:
+    async def as_sent(self, host: str, target: str, fields: Mapping[str, str], on_sent: OnSent = ignored) -> Reply:
         """The answer to a GET as a caller sent it, with these *fields*. Raises as `single` does."""
-        answer = await self._ask(_Asked(host, f"GET {target}", fields, b"", _check_single), Channel.DIRECT, left)
+        answer = await self._ask(
+            _OutgoingRequest(host, f"GET {target}", fields, b"", _check_single), Channel.DIRECT, on_sent
+        )
         return replace(answer, headers=headers.passed_out(answer.headers))
 
-    async def _ask(self, asked: _Asked, channel: Channel, left: OnSent) -> Reply:
+    async def _ask(self, asked: _OutgoingRequest, channel: Channel, on_sent: OnSent) -> Reply:
         clock = asyncio.get_running_loop().time
         began = clock()
-        with translated(self._way.own):
+        with translate_errors(self._way.own):
             async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
-                answer = await self._send(asked, left)
+                answer = await self._send(asked, on_sent)
         return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
-    async def _send(self, asked: _Asked, left: OnSent) -> Http1Response:
+    async def _send(self, asked: _OutgoingRequest, on_sent: OnSent) -> Http1Response:
         """Send what was *asked*; a GET once more where its connection soon ended, as those do that were idle.
 
         Once more, too, where it carried the answer to another message. A connection that ends later than a new one may
         take to open had been at work on the read.
         """
-        assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
-        fields = {**self._always, cdn_loop.LOOP_FIELD: self._way.trail.field_value, **asked.fields}
+        fields = {**self._common_fields, cdn_loop.LOOP_FIELD: self._way.loop_guard.field_value, **asked.fields}
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            return await self._exchange.ask(origin, asked.start, fields, asked.body, left, check=asked.check)
+            return await self._client.ask(origin, asked.start, fields, asked.body, on_sent, check=asked.check)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as gone:
             is_soon = clock() - began < self._way.connect_timeout_s
             if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET") or not is_soon:
                 raise
-        return await self._exchange.ask(origin, asked.start, fields, asked.body, left, check=asked.check)
+        return await self._client.ask(origin, asked.start, fields, asked.body, on_sent, check=asked.check)
 
 
-class _Asked(Redacted, frozen=True, gc=False):
+class _OutgoingRequest(Redacted, frozen=True, gc=False):
     """One message: how it begins, and what of its fields is not said of all."""
 
     hidden = ("start", "fields", "body")
@@ -180,7 +180,7 @@ def _check_conditional(answer: Http1Response) -> None:
 
 
 @contextmanager
-def translated(own: OwnSockets) -> Iterator[None]:
+def translate_errors(own: OwnSockets) -> Iterator[None]:
     """Errors of aiohttp's as ours, said once and without a URL, for that holds a token."""
     came_back = own.came_back
     try:

@@ -51,7 +51,7 @@ class OwnSockets:
 
     def knows(self, caller: Sequence[Any] | None) -> bool:
         """Whether *caller*, the address at the other end of what came in, is our own."""
-        is_ours = caller is not None and any(_end(made) == _plain(caller) for made in list(self._made))
+        is_ours = caller is not None and any(_local_address(made) == _plain(caller) for made in list(self._made))
         self.came_back += is_ours
         return is_ours
 
@@ -70,13 +70,13 @@ def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
 def resolver(lookup: Lookup) -> AbstractResolver:
     """What finds the addresses of a host by *lookup*."""
     if lookup.address:
-        return _Fixed(*split_authority(lookup.address, 0))
+        return _FixedResolver(*split_authority(lookup.address, 0))
     if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after
         return aiohttp.AsyncResolver(None, list(lookup.nameservers), lookups="b")
     return aiohttp.ThreadedResolver()
 
 
-class _Fixed(AbstractResolver):
+class _FixedResolver(AbstractResolver):
     """Every name is at one address; port 0: at the port that was asked for."""
 
     def __init__(self, ip: str, port: int) -> None:
@@ -102,7 +102,7 @@ class _Fixed(AbstractResolver):
         """Nothing is open."""
 
 
-def _end(made: socket.socket) -> tuple[str, int] | None:
+def _local_address(made: socket.socket) -> tuple[str, int] | None:
     try:
         return _plain(made.getsockname())
     except OSError:  # closed

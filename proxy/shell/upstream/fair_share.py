@@ -15,7 +15,8 @@ from proxy.core.batch.fair_share import FairQueue, Kind, Shares
 from proxy.core.http.errors import Overloaded
 from proxy.core.model import Credential, Reply, Request
 from proxy.shell.http.forms import EncodedForm
-from proxy.shell.upstream.client import OnSent, UpstreamClient
+from proxy.shell.upstream.client import UpstreamClient
+from proxy.shell.upstream.http1 import OnSent
 
 _LOOKS = 8
 """How often in the longest time that a read may wait those who wait are looked at."""
@@ -64,8 +65,8 @@ class Places:
         self.limits = limits
         self.clock = clock
         self._rings: OrderedDict[Kind, OrderedDict[Member, None]] = OrderedDict((kind, OrderedDict()) for kind in Kind)
-        self._lines = {kind: _Line(self, kind) for kind in Kind}
-        self._next_look: asyncio.Handle | None = None
+        self._queues = {kind: _CallQueue(self, kind) for kind in Kind}
+        self._next_check: asyncio.Handle | None = None
 
     def take(self, kind: Kind, owners: Collection[Hashable]) -> Place:
         """Take one for *owners*, of whom each may."""
@@ -81,8 +82,8 @@ class Places:
         """Let *member* have one as soon as its turn comes."""
         self._rings[kind].setdefault(member)
         self._offer()
-        if self._next_look is None and self._rings[kind]:
-            self._look_later()
+        if self._next_check is None and self._rings[kind]:
+            self._check_waits_later()
 
     def waits(self, kind: Kind, member: Member) -> bool:
         """Whether *member* waits for its turn."""
@@ -93,12 +94,16 @@ class Places:
         self._rings[kind].pop(member, None)
 
     @contextlib.asynccontextmanager
-    async def one(self, kind: Kind, credential: Credential | None, *, is_patient: bool = True) -> AsyncIterator[Place]:
-        """A connection for a call of *credential*, waited for; not longer than a read may unless it *is_patient*.
+    async def one(
+        self, kind: Kind, credential: Credential | None, *, ignores_queue_limit: bool = True
+    ) -> AsyncIterator[Place]:
+        """Hold a connection for one call of *credential*, after a wait that the queue's limits bound by default.
+
+        With *ignores_queue_limit* the call waits as long as it takes.
 
         Raises Overloaded.
         """
-        place = await self._lines[kind].join(owner_of(credential), is_patient=is_patient)
+        place = await self._queues[kind].join(owner_of(credential), ignores_queue_limit=ignores_queue_limit)
         try:
             yield place
         finally:
@@ -124,17 +129,17 @@ class Places:
             ring[member] = None
         return True
 
-    def _look_later(self) -> None:
+    def _check_waits_later(self) -> None:
         seconds = self.limits.queue_s / _LOOKS
-        self._next_look = asyncio.get_running_loop().call_later(seconds, self._look)
+        self._next_check = asyncio.get_running_loop().call_later(seconds, self._check_waits)
 
-    def _look(self) -> None:
-        self._next_look, now = None, self.clock()
+    def _check_waits(self) -> None:
+        self._next_check, now = None, self.clock()
         members = [member for ring in self._rings.values() for member in ring]
         for member in members:
             member.look(now)
         if members:
-            self._look_later()
+            self._check_waits_later()
 
 
 class Calls:
@@ -145,20 +150,20 @@ class Calls:
         self._upstream = upstream
         self._places = places
 
-    async def single(self, request: Request, left: OnSent) -> Reply:
+    async def single(self, request: Request, on_sent: OnSent) -> Reply:
         """Graph's answer to one read. Raises a SidecarError."""
         async with self._places.one(Kind.SINGLE, request.credential):
-            return await self._upstream.single(request, left)
+            return await self._upstream.single(request, on_sent)
 
     async def post(
-        self, host: str, path: str, language: str, form: EncodedForm, left: OnSent, *, who: Credential
+        self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent, *, who: Credential
     ) -> Reply:
         """Graph's answer to a batch of *who*, an application, which may hold writes. Raises a SidecarError."""
         async with self._places.one(Kind.CARRIED, who):
-            return await self._upstream.post(host, path, language, form, left)
+            return await self._upstream.post(host, path, language, form, on_sent)
 
 
-class _Line:
+class _CallQueue:
     """Calls of one kind, each of which waits for a connection of its own."""
 
     def __init__(self, places: Places, kind: Kind) -> None:
@@ -166,14 +171,14 @@ class _Line:
         self._kind = kind
         self._queue: FairQueue[asyncio.Future[Place]] = FairQueue()
 
-    async def join(self, owner: Hashable, *, is_patient: bool) -> Place:
+    async def join(self, owner: Hashable, *, ignores_queue_limit: bool) -> Place:
         places = self._places
-        if not is_patient:
+        if not ignores_queue_limit:
             waited = self._queue.waited(owner, places.shares.may_take, places.clock())
             if refusal := window.queue_refusal(len(self._queue), waited, places.limits):
                 raise Overloaded(refusal)
         place: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self._queue.add(place, owner, inf if is_patient else places.clock())
+        self._queue.add(place, owner, inf if ignores_queue_limit else places.clock())
         places.want(self._kind, self)
         try:
             return await place

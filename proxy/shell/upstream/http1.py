@@ -38,8 +38,8 @@ _STEPS = 16
 _RESTING_LIMIT = 256
 """Connections that rest at a time; more of them are closed, so that none is used too soon."""
 
-Left = Callable[[], None]
-"""Told when the head of a call has been written."""
+OnSent = Callable[[], None]
+"""Called each time that the head of a request has been written; a GET may be sent twice."""
 
 Body = AsyncIterator[bytes]
 """A body that is sent as it comes, framed."""
@@ -87,11 +87,11 @@ class Http1Client:
         """
         self._pool = pool
         self._replies = ReplyTurns(replies)
-        self._patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
         self._rest_s = rest_s
         self._resting: dict[aiohttp.connector.Connection, asyncio.Handle] = {}
-        self._ends: dict[URL, aiohttp.ClientRequest] = {}
+        self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 
     async def close(self) -> None:
         """Drop the connections."""
@@ -102,20 +102,20 @@ class Http1Client:
         await self._pool.close()
 
     async def ask(
-        self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, left: Left, *, check: Check
+        self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, on_sent: OnSent, *, check: Check
     ) -> Http1Response:
         """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does, and Large.
 
-        *left* is called when its head is written: from there on it may have reached Graph. *check* raises Nonsense
+        *on_sent* is called when its head is written: from there on it may have reached Graph. *check* raises Nonsense
         where an answer cannot be one to this message; on a connection that was used before, it is another message's.
         """
-        end = self._end(origin)
+        end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
         async with self._connection(end) as line:
-            _listen(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
-            await _write(line, head + body, left)
-            answer = await _read(line)
-            whole = await _whole(answer, self._replies)
+            _expect_response(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
+            await _write_message(line, head + body, on_sent)
+            answer = await _read_head(line)
+            whole = await _read_whole(answer, self._replies)
             try:
                 check(whole)
             except Nonsense:
@@ -126,31 +126,31 @@ class Http1Client:
 
     @asynccontextmanager
     async def stream(
-        self, origin: URL, start: str, fields: Headers, body: Body | None, left: Left
+        self, origin: URL, start: str, fields: Headers, body: Body | None, on_sent: OnSent
     ) -> AsyncIterator[Streamed]:
         """The answer of *origin*, as it comes, to a message with *body*, sent as it comes. Raises what aiohttp does."""
-        end = self._end(origin)
+        end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields))
         async with self._connection(end) as line:
-            _listen(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
+            _expect_response(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
             line.write(head)
-            left()
+            on_sent()
             if body is None:  # said before the answer can have come
                 line.end_request()
-                yield await _read(line)
+                yield await _read_head(line)
                 return
-            sending = asyncio.create_task(_send(line, body))
+            sending = asyncio.create_task(_send_body(line, body))
             try:
-                yield await _read(line)
+                yield await _read_head(line)
             finally:
                 sending.cancel()
                 await asyncio.wait([sending])
 
-    def _end(self, origin: URL) -> aiohttp.ClientRequest:
+    def _endpoint(self, origin: URL) -> aiohttp.ClientRequest:
         """Whom to connect to, as the pool wants to be told."""
-        end = self._ends.get(origin)
+        end = self._endpoints.get(origin)
         if end is None:
-            end = self._ends[origin] = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
+            end = self._endpoints[origin] = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
         return end
 
     @asynccontextmanager
@@ -174,7 +174,7 @@ class Http1Client:
         """A new connection, or one that was used before and on which nothing has come since."""
         while True:
             try:
-                connection = await self._pool.connect(end, [], self._patience)
+                connection = await self._pool.connect(end, [], self._connect_timeout)
             except TimeoutError:
                 raise aiohttp.ConnectionTimeoutError from None
             line = cast("UpstreamConnection", connection.protocol)
@@ -187,7 +187,7 @@ class Http1Client:
         connection.release()  # the pool closes one on which something has come
 
 
-def _listen(line: UpstreamConnection, **options: Any) -> None:
+def _expect_response(line: UpstreamConnection, **options: Any) -> None:
     """Be ready for an answer, which may come before the message is whole."""
     line.set_response_params(
         read_until_eof=True,
@@ -198,17 +198,17 @@ def _listen(line: UpstreamConnection, **options: Any) -> None:
     )
 
 
-async def _write(line: UpstreamConnection, message: bytes, left: Left) -> None:
+async def _write_message(line: UpstreamConnection, message: bytes, on_sent: OnSent) -> None:
     """Write *message*, a large one in pieces."""
     line.write(message[:_PIECE])
-    left()
+    on_sent()
     for at in range(_PIECE, len(message), _PIECE):
         await asyncio.sleep(0)
         line.write(message[at : at + _PIECE])
     line.end_request()
 
 
-async def _send(line: UpstreamConnection, body: Body) -> None:
+async def _send_body(line: UpstreamConnection, body: Body) -> None:
     """Write *body* as it comes; where it breaks off, the answer will not come either."""
     try:
         async for piece in body:
@@ -223,7 +223,7 @@ async def _send(line: UpstreamConnection, body: Body) -> None:
         line.give_up(aiohttp.ClientConnectionError(type(broken).__name__))
 
 
-async def _read(line: UpstreamConnection) -> Streamed:
+async def _read_head(line: UpstreamConnection) -> Streamed:
     """The head of the answer, which is for just this request."""
     message, content = await line.read()
     if line.is_for_another(message.code):
@@ -231,7 +231,7 @@ async def _read(line: UpstreamConnection) -> Streamed:
     return Streamed(message.code, message.reason, fields_of(message.raw_headers), content)
 
 
-async def _whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
+async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
     """*answer* with its body; reading goes no further where it would hold too much. Raises Large, Cut, Nonsense.
 
     A coding that is not known here stays as it came, and is named among the fields as it was.

@@ -13,25 +13,25 @@ from proxy.shell.upstream.http1 import Streamed
 _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
-async def led_back(
-    answer: Streamed, way_in: LinkOrigin, came: Callable[[], None]
+async def rewrite_response(
+    answer: Streamed, link_origin: LinkOrigin, on_piece: Callable[[], None]
 ) -> tuple[Headers, AsyncIterator[bytes]]:
-    """The header fields and the body of *answer*, its paging links led back by *way_in* where they can be found.
+    """The header fields and the body of *answer*, its paging links led back by *link_origin* where they can be found.
 
-    *came* is told of each piece that is held. Raises what reading the answer does.
+    *on_piece* is told of each piece that is held. Raises what reading the answer does.
     """
-    if not way_in.origin or not passed_links.may_hold_links(answer.status, answer.fields):
+    if not link_origin.origin or not passed_links.may_hold_links(answer.status, answer.fields):
         return answer.fields, answer.content.iter_any()
     pieces, size = [], 0
     async for piece in answer.content.iter_any():
-        came()
+        on_piece()
         pieces.append(piece)
         size += len(piece)
         if size > passed_links.LARGEST_BODY:
             return answer.fields, _all(pieces, answer.content.iter_any())
     raw = b"".join(pieces)
     plain = _plain(raw, answer.fields)
-    if plain is None or (changed := passed_links.with_our_links(plain, way_in)) == plain:
+    if plain is None or (changed := passed_links.with_our_links(plain, link_origin)) == plain:
         return answer.fields, _all([raw])
     told = headers.without(answer.fields, _CODED)
     return (*told, ("Content-Length", str(len(changed)))), _all([changed])

@@ -15,10 +15,10 @@ from proxy.core.model import Headers
 from proxy.core.reply.passed_links import accepted_codings
 from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
 from proxy.shell.http.protocol import is_last
-from proxy.shell.http.request_body import go_on
-from proxy.shell.upstream.client import UpstreamOptions, exchange, translated
-from proxy.shell.upstream.http1 import Http1Client, Left, Streamed
-from proxy.shell.upstream.passed_links import led_back
+from proxy.shell.http.request_body import body_chunks
+from proxy.shell.upstream.client import UpstreamOptions, http1_client, translate_errors
+from proxy.shell.upstream.http1 import Http1Client, OnSent, Streamed
+from proxy.shell.upstream.passed_links import rewrite_response
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -31,16 +31,16 @@ class Passthrough:
     def __init__(self, way: UpstreamOptions) -> None:
         """Reach Graph by *way*; `open` before the first message."""
         self._way = way
-        self._exchange: Http1Client | None = None
+        self._client: Http1Client | None = None
 
     async def open(self) -> None:
         """Make a connection pool."""
-        self._exchange = exchange(self._way)
+        self._client = http1_client(self._way)
 
     async def close(self) -> None:
         """Drop the connections."""
-        if self._exchange is not None:
-            await self._exchange.close()
+        if self._client is not None:
+            await self._client.close()
 
     async def stream(
         self,
@@ -48,47 +48,50 @@ class Passthrough:
         *,
         host: str,
         target: str,
-        looked_at: bytes,
+        buffered: bytes,
         extra: Headers,
-        left: Left,
-        answered: Callable[[int, Headers], None],
+        on_sent: OnSent,
+        on_response: Callable[[int, Headers], None],
         before_reply: Callable[[], Awaitable[None]] | None = None,
-        way_in: LinkOrigin = LINKS_UNCHANGED,
+        link_origin: LinkOrigin = LINKS_UNCHANGED,
     ) -> web.StreamResponse:
         """Send *message* to *target* on *host* and its answer to the caller, with *extra* fields.
 
-        *looked_at* is what was read of the body already. *left* is called when the message is on its way; *answered* is
-        told status and fields of Graph's answer, or 0 and () where there was none, before the caller hears anything;
-        then the caller waits for *before_reply*.
-        Links are led back by *way_in*, where they can be found.
-        Raises SidecarError while nothing has been answered yet.
+        *buffered* is the part of the body that was read already. *on_sent* is called when the head has been written.
+        *on_response* gets the status and the fields of Graph's response, or 0 and () if there was none, before the
+        caller gets anything; then the response waits for *before_reply*. Paging links in the body are rewritten to
+        lead to *link_origin*. Raises SidecarError as long as nothing has been sent to the caller.
         """
-        assert self._exchange is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         told: tuple[int, Headers] = 0, ()
-        with translated(self._way.own):
-            async with _patience(self._way.reply_timeout_s) as patience, AsyncExitStack() as call:
-                body = _framed(message, patience.watched(_body(message, looked_at))) if message.body_exists else None
-                asking = self._exchange.stream(
-                    self._way.url(host, "/"), f"{message.method} {target}", self._fields(message, way_in), body, left
+        with translate_errors(self._way.own):
+            async with _silence_timeout(self._way.reply_timeout_s) as silence, AsyncExitStack() as call:
+                body = _framed(message, silence.watched(_body(message, buffered))) if message.body_exists else None
+                asking = self._client.stream(
+                    self._way.url(host, "/"),
+                    f"{message.method} {target}",
+                    self._fields(message, link_origin),
+                    body,
+                    on_sent,
                 )
                 try:
                     answer = await call.enter_async_context(asking)
                     told = answer.status, answer.fields
                 finally:
-                    answered(*told)
+                    on_response(*told)
                 if before_reply is not None:
-                    patience.wait_for_caller()
+                    silence.wait_for_caller()
                     await before_reply()
-                    patience.wait_for_graph()
-                links = LINKS_UNCHANGED if message.method == "HEAD" else way_in
-                told_on = await led_back(answer, links, patience.wait_for_graph)
-                return await _send_on(message, answer, told_on, extra, patience)
+                    silence.wait_for_graph()
+                links = LINKS_UNCHANGED if message.method == "HEAD" else link_origin
+                rewritten = await rewrite_response(answer, links, silence.wait_for_graph)
+                return await _send_on(message, answer, rewritten, extra, silence)
 
-    def _fields(self, message: web.BaseRequest, way_in: LinkOrigin) -> Headers:
+    def _fields(self, message: web.BaseRequest, link_origin: LinkOrigin) -> Headers:
         """The header fields with which Graph is asked."""
-        trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.trail.field_value])
+        trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.loop_guard.field_value])
         told = headers.passed_through(message.headers.items(), but=_SET_HERE)
-        if way_in.origin:
+        if link_origin.origin:
             told = tuple(
                 (name, accepted_codings(value) if name.lower() == "accept-encoding" else value) for name, value in told
             )
@@ -118,7 +121,7 @@ async def _framed(message: web.BaseRequest, body: AsyncIterator[bytes]) -> Async
         yield b"0\r\n\r\n"
 
 
-class _Patience:
+class _SilenceTimeout:
     """Bounds how long Graph may be silent; the time in which the caller is waited for does not count."""
 
     def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
@@ -142,16 +145,16 @@ class _Patience:
 
 
 @asynccontextmanager
-async def _patience(seconds: float) -> AsyncIterator[_Patience]:
+async def _silence_timeout(seconds: float) -> AsyncIterator[_SilenceTimeout]:
     async with asyncio.timeout(None) as limit:
-        yield _Patience(limit, seconds)
+        yield _SilenceTimeout(limit, seconds)
 
 
-async def _body(message: web.BaseRequest, looked_at: bytes) -> AsyncIterator[bytes]:
+async def _body(message: web.BaseRequest, buffered: bytes) -> AsyncIterator[bytes]:
     """What was read already and what follows it; a caller that waits to go on waits until there is a way to Graph."""
-    if looked_at:
-        yield looked_at
-    async for chunk in message.content.iter_any() if looked_at else go_on(message):
+    if buffered:
+        yield buffered
+    async for chunk in message.content.iter_any() if buffered else body_chunks(message):
         yield chunk
 
 
@@ -160,7 +163,7 @@ async def _send_on(
     answer: Streamed,
     told: tuple[Headers, AsyncIterator[bytes]],
     extra: Headers,
-    patience: _Patience,
+    silence: _SilenceTimeout,
 ) -> web.StreamResponse:
     fields = CIMultiDict((*headers.passed_through(told[0]), *extra))
     fields.setdefault("Server", CACHE_NAME)
@@ -168,14 +171,14 @@ async def _send_on(
     if is_last(message):
         response.force_close()
     try:
-        patience.wait_for_caller()
+        silence.wait_for_caller()
         await response.prepare(message)
-        patience.wait_for_graph()
+        silence.wait_for_graph()
         async for chunk in told[1]:
-            patience.wait_for_caller()
+            silence.wait_for_caller()
             await response.write(chunk)
-            patience.wait_for_graph()
-        patience.wait_for_caller()
+            silence.wait_for_graph()
+        silence.wait_for_caller()
         await response.write_eof()
     except BaseException:
         if message.transport is not None:  # half an answer must not look like a whole one

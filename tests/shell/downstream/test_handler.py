@@ -44,11 +44,11 @@ class FakePassthrough:
         self.trouble: BaseException | None = None
 
     async def stream(
-        self, message: web.BaseRequest, *, answered: Callable[[int, Headers], None], **said: Any
+        self, message: web.BaseRequest, *, on_response: Callable[[int, Headers], None], **said: Any
     ) -> web.StreamResponse:
         rest = await message.content.read()
         self.streamed.append(said | {"rest": rest})
-        answered(*((0, ()) if self.trouble else (200, self.answer)))
+        on_response(*((0, ()) if self.trouble else (200, self.answer)))
         if self.trouble:
             raise self.trouble
         return web.Response(text="streamed", headers=dict(said["extra"]))
@@ -60,7 +60,7 @@ class FakeUnbatcher:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    async def answer(self, envelope: Any, files: object, way_in: object) -> Reply:
+    async def answer(self, envelope: Any, files: object, link_origin: object) -> Reply:
         self.asked.append(envelope)
         return told(b"[null]")
 
@@ -73,7 +73,7 @@ class Stand:
     onward: Onward
     last_resort: Onward
     passthrough: FakePassthrough
-    unbatcher: FakeUnbatcher
+    client_batches: FakeUnbatcher
     reader: ReadHandler
     wrote: list[tuple[str, ...]]
     unsure: list[tuple[str, ...]]
@@ -109,7 +109,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
     def note(nodes: tuple[str, ...], who: object, *, answered: bool) -> None:
         (wrote if answered else unsure).append(nodes)
 
-    unbatcher, clock = FakeUnbatcher(), Clock()
+    client_batches, clock = FakeUnbatcher(), Clock()
     reader = ReadHandler(
         onward,
         lambda request, _left: last_resort(request),
@@ -122,13 +122,13 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
     server = DownstreamHandler(
         reader=reader,
         passthrough=passthrough,  # type: ignore[arg-type]
-        unbatcher=unbatcher,  # type: ignore[arg-type]
+        client_batches=client_batches,  # type: ignore[arg-type]
         hosts=GraphHosts("graph.test", frozenset({"other.test"})),
-        trail=LoopGuard("0123456789abcdef"),
+        loop_guard=LoopGuard("0123456789abcdef"),
         rules=RuleBook([], Rule()),
         rewrite_links=rewrite_links,
-        wrote=note,
-        byway=LimiterBypass(reader.quota, reader.keys, clock, lambda *_told: None),
+        on_write=note,
+        limiter_bypass=LimiterBypass(reader.quota, reader.keys, clock, lambda *_told: None),
         bodies=Budget(2**20),
     )
     runner = web.ServerRunner(
@@ -143,7 +143,7 @@ async def _standing(onward: Onward, *, rewrite_links: bool) -> AsyncIterator[Sta
             onward,
             last_resort,
             passthrough,
-            unbatcher,
+            client_batches,
             reader,
             wrote,
             unsure,
@@ -316,7 +316,7 @@ async def test_what_is_no_plain_read_passes_through(stand: Stands) -> None:
     (streamed,) = here.passthrough.streamed
     assert streamed["host"] == "other.test"
     assert streamed["target"] == f"/v25.0/111/feed?b=%2f&access_token={SECRET}"
-    assert (streamed["looked_at"], streamed["rest"]) == (b"", b"message=hi")
+    assert (streamed["buffered"], streamed["rest"]) == (b"", b"message=hi")
     assert reply.fields["Cache-Status"] == "graph-sidecar; fwd=method"
     assert here.wrote == [("111",)]
     assert stats(here.reader.telemetry)["replies"]["SKIPPED"] == 1
@@ -346,9 +346,9 @@ async def test_a_batch_of_the_callers_own_is_understood(stand: Stands) -> None:
     batch = b"access_token=a&batch=" + quote('[{"method":"GET","relative_url":"1"}]').encode()
     reply = await here.say("/v25.0/", form, method="POST", body=batch)
     assert (reply.status, reply.body) == (200, b"[null]")
-    assert [each.relative_url for each in here.unbatcher.asked[0].operations] == ["1"]
+    assert [each.relative_url for each in here.client_batches.asked[0].operations] == ["1"]
     await here.say("/v25.0/", form, method="POST", body=b"access_token=a&batch=nonsense")
-    assert here.passthrough.streamed[0]["looked_at"] == b"access_token=a&batch=nonsense"
+    assert here.passthrough.streamed[0]["buffered"] == b"access_token=a&batch=nonsense"
 
 
 async def test_a_skipped_read_touches_nothing(stand: Stands) -> None:
@@ -377,8 +377,8 @@ async def test_a_get_with_a_body_that_says_something_passes_whole(stand: Stands,
     body = b"x" * size
     await here.say("/1?access_token=a", body=body)
     (streamed,) = here.passthrough.streamed
-    assert streamed["looked_at"] + streamed["rest"] == body
-    assert len(streamed["looked_at"]) == seen
+    assert streamed["buffered"] + streamed["rest"] == body
+    assert len(streamed["buffered"]) == seen
 
 
 async def test_two_credentials_are_graphs_to_judge(stand: Stands) -> None:

@@ -35,7 +35,7 @@ class Standing:
     def __post_init__(self) -> None:
         """Have what it takes."""
         self.inside = InFlight(self._answer)
-        listener = Listener(self.inside.handle, patience=Timeouts(), access_log=None)
+        listener = Listener(self.inside.handle, timeouts=Timeouts(), access_log=None)
         self.runner = web.ServerRunner(listener, shutdown_timeout=0)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from proxy.shell.http.outbox import PATIENCE_S, Outbox
+from proxy.shell.http.outbox import GRACE_S, Outbox
 from tests.shell.fakes import Clock
 
 
@@ -25,7 +25,7 @@ def test_who_has_taken_nothing_for_longest_makes_room() -> None:
     with ExitStack() as stack:
         took = stack.enter_context(outbox.waiting(lines[0], 100))  # type: ignore[arg-type]
         stack.enter_context(outbox.waiting(lines[1], 100))  # type: ignore[arg-type]
-        clock.now += PATIENCE_S
+        clock.now += GRACE_S
         took()
         stack.enter_context(outbox.waiting(lines[2], 100))  # type: ignore[arg-type]
         assert [line.is_over for line in lines] == [False, True, False]

@@ -32,7 +32,7 @@ async def refuse(_message: web.BaseRequest) -> web.StreamResponse:
 
 async def test_an_answer_that_is_not_taken_counts_as_waiting_until_it_is() -> None:
     """It is part of what listener.buffer_mb bounds; when it has been taken, or its caller has left, it is no more."""
-    loop, listener = asyncio.get_running_loop(), Listener(refuse, patience=Timeouts(), fast_path=Large())
+    loop, listener = asyncio.get_running_loop(), Listener(refuse, timeouts=Timeouts(), fast_path=Large())
     server = await loop.create_server(listener, "127.0.0.1", 0)
     outbox = listener._sweeper.outbox
     for reads in (True, False):

@@ -57,7 +57,7 @@ def merger(
     return Merger(
         cache,
         keys=Keys(bytes(32)),
-        touched_by=lambda request: (request.path[1:],),
+        tags_of=lambda request: (request.path[1:],),
         rule=lambda _request: Rule(**{"merge": True, **rule}),  # type: ignore[arg-type]
         limits=limits or Limits(window_s=0),
         clock=clock or Clock(),
@@ -101,7 +101,7 @@ async def test_a_union_of_another_rule_is_not_asked() -> None:
     layer = Merger(
         cache,
         keys=Keys(bytes(32)),
-        touched_by=lambda request: (request.path[1:],),
+        tags_of=lambda request: (request.path[1:],),
         rule=lambda request: wide if "," in request.query else narrow,
         limits=Limits(window_s=0),
         clock=Clock(),
@@ -247,7 +247,7 @@ async def test_a_flight_ends_early_only_if_all_leave() -> None:
     await turns(10)
     assert answer.cancelled()
     gc.collect()
-    assert (layer._flights, layer._companies._companies) == ({}, {})
+    assert (layer._in_flight, layer._queues._companies) == ({}, {})
 
 
 async def test_what_nobody_paid_for_is_not_merged() -> None:

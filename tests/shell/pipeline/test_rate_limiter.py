@@ -42,7 +42,7 @@ class Stand:
         self.onward, self.clock, self.witness = onward or Onward(), Clock(), Witness()
         self.quota = Limiter(stages)
         self.governor = RateLimiter(
-            self.onward, quota=self.quota, keys=Keys(bytes(32)), witness=self.witness, now=self.clock
+            self.onward, quota=self.quota, keys=Keys(bytes(32)), observer=self.witness, now=self.clock
         )
 
     def use(self, percent: int) -> None:

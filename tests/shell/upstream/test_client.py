@@ -87,7 +87,7 @@ async def test_a_single_read_as_graph_sees_it(stand: Stands) -> None:
     seen = here.at.arrived[0]
     assert seen.start == f"GET /v25.0/111?fields=id&access_token={TOKEN} HTTP/1.1"
     assert dict(seen.fields) == {
-        "CDN-Loop": WAY.trail.field_value,
+        "CDN-Loop": WAY.loop_guard.field_value,
         "Host": f"127.0.0.1:{here.at.port}",
         "User-Agent": "graph-sidecar",
         "Accept": "*/*",
@@ -337,7 +337,7 @@ async def test_no_step_on_the_way_shows_a_token() -> None:
     shown = []
 
     class Listened(UpstreamClient):
-        async def _ask(self, asked: object, channel: Channel, left: object) -> Reply:
+        async def _ask(self, asked: object, channel: Channel, on_sent: object) -> Reply:
             shown.append(asked)
             return Reply(200, (), b"{}")
 

@@ -45,17 +45,17 @@ async def stand() -> AsyncIterator[Stands]:
     """Sets a passthrough up before a Graph that does as the script says."""
     async with AsyncExitStack() as lifetimes:
 
-        async def make(script: Script, *, looked_at: bytes = b"", **way: object) -> Stand:
+        async def make(script: Script, *, buffered: bytes = b"", **way: object) -> Stand:
             at = await lifetimes.enter_async_context(listening(script))
             clear = frozenset({f"127.0.0.1:{at.port}"})
             here = replace(WAY, in_clear=clear, **way)  # type: ignore[arg-type]
-            return await lifetimes.enter_async_context(_standing(at, here, looked_at))
+            return await lifetimes.enter_async_context(_standing(at, here, buffered))
 
         yield make
 
 
 @asynccontextmanager
-async def _standing(at: Listener, way: UpstreamOptions, looked_at: bytes) -> AsyncIterator[Stand]:
+async def _standing(at: Listener, way: UpstreamOptions, buffered: bytes) -> AsyncIterator[Stand]:
     passthrough = Passthrough(way)
     here = Stand("", at)
 
@@ -65,10 +65,10 @@ async def _standing(at: Listener, way: UpstreamOptions, looked_at: bytes) -> Asy
                 message,
                 host=f"127.0.0.1:{at.port}",
                 target=message.raw_path,
-                looked_at=looked_at,
+                buffered=buffered,
                 extra=(("Cache-Status", "graph-sidecar; fwd=method"),),
-                left=here.left,
-                answered=lambda *told: here.answered.append(told),
+                on_sent=here.left,
+                on_response=lambda *told: here.answered.append(told),
             )
         except SidecarError as error:
             here.raised.append(error)
@@ -117,7 +117,7 @@ async def test_a_message_goes_on_as_it_came(stand: Stands) -> None:
     seen = here.at.arrived[0]
     assert (seen.start, seen.body) == ("POST /v25.0/1/feed?b=2&a=%2f HTTP/1.1", b"hello")
     assert sorted((name.lower(), value) for name, value in seen.fields.items()) == [
-        ("cdn-loop", WAY.trail.field_value),
+        ("cdn-loop", WAY.loop_guard.field_value),
         ("content-length", "5"),
         ("content-type", "text/plain"),
         ("host", f"127.0.0.1:{here.at.port}"),
@@ -143,7 +143,7 @@ async def test_nothing_is_added_that_the_caller_did_not_say(stand: Stands) -> No
 
 async def test_what_was_looked_at_goes_first(stand: Stands) -> None:
     """The bytes that were read to see what a message is are not lost to Graph."""
-    here = await stand(answering(ok(b"{}")), looked_at=b"seen ")
+    here = await stand(answering(ok(b"{}")), buffered=b"seen ")
     async with calling(here.url) as wire:
         await wire.send(b"POST /x HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nrest\r\n0\r\n\r\n")
         await wire.message()
