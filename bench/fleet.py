@@ -58,7 +58,7 @@ def fleet(origin, number, **settings):
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         url, process = stack.enter_context(store())
-        shared = {"cache.key_file": f"{folder}/key", "shared.url": url, "shared.timeout_ms": 1000}
+        shared = {"cache.key_file": f"{folder}/key", "shared.url": url, "shared.timeout_ms": 1000, "listener.lag_s": 0}
         given = {**shared, **settings}
         yield [stack.enter_context(sidecar(origin, **given)) for _ in range(number)], process
 

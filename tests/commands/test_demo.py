@@ -196,3 +196,27 @@ def test_the_same_traffic_goes_both_ways() -> None:
     reads = [ask for ask in asked if not ask.body]
     assert len(set(reads)) < len(reads) / 10
     assert 0 < len(asked) - len(reads) < len(reads) / 50
+
+
+@needs_proc
+def test_several_replicas_are_shown_beside_one(marked: Callable[[], list[Path]]) -> None:
+    """What Graph counted each way; and nothing stays behind, the store included."""
+    if not (shutil.which("redis-server") or shutil.which("valkey-server")):
+        pytest.skip("no redis-server here; Debian: apt-get install redis-server")
+    done = subprocess.run([*DEMO, "--replicas", "2"], capture_output=True, text=True, check=False)
+    head, counted = (
+        next(line for line in done.stdout.splitlines() if word in line) for word in ("2 replicas", "counted")
+    )
+    assert ["one sidecar" in head, "directly" in head] == [True, True]
+    direct, *ways = (int(number.replace(",", "")) for number in counted.split()[3:])
+    assert all(0 < each < direct for each in ways)
+    assert marked() == []
+
+
+def test_replicas_without_a_store_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message says what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = subprocess.run([*DEMO, "--replicas", "2"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "redis-server" in done.stderr, done.stdout) == (1, True, "")
+    refused = subprocess.run([*DEMO, "--replicas", "1"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, "from 2 to 16" in refused.stderr) == (2, True)

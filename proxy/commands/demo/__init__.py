@@ -2,7 +2,7 @@
 
     parts     the processes: emulator, sidecar, callers     child   the same from within
     traffic   what the callers ask                          crowd   how they ask it   client   the wire
-    show      how it looks
+    show      how it looks                                  fleet   one sidecar against several that share a store
 
 The emulator, the sidecar and the callers each have a process, so that none is measured by what another does.
 """
@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from proxy.commands.demo.show import Run, Scene
 
 _LATENCY_MS = 80
-_GRAPH = {"latency_ms": _LATENCY_MS, "compress": True, "ledger_requests": 0}
+GRAPH = {"latency_ms": _LATENCY_MS, "compress": True, "ledger_requests": 0}
 _FRESH_S = 30
 
 
@@ -38,11 +38,25 @@ class DemoSize:
 
 FULL = DemoSize(callers=300, seconds=10)
 QUICK = DemoSize(callers=100, seconds=1)
+MOST_REPLICAS = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the demo."""
     parser.add_argument("--quick", action="store_true", help="little traffic, for those in a hurry")
+    parser.add_argument(
+        "--replicas",
+        type=_several,
+        metavar="N",
+        help="one sidecar against N that share a store; needs a redis-server or valkey-server on PATH",
+    )
+
+
+def _several(text: str) -> int:
+    """A number of replicas."""
+    if not (text.isascii() and text.isdigit() and 2 <= int(text) <= MOST_REPLICAS):
+        raise argparse.ArgumentTypeError(f"must be a number from 2 to {MOST_REPLICAS}")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,8 +65,13 @@ def run(options: argparse.Namespace) -> int:
     from proxy.commands.demo.processes import Interrupted, PartError, ending
 
     with ending() as told:
+        size = QUICK if options.quick else FULL
         try:
-            return _play(show.stage(), QUICK if options.quick else FULL, told)
+            if options.replicas:
+                from proxy.commands.demo.fleet import play_fleet
+
+                return play_fleet(show.stage(), size, options.replicas, told)
+            return _play(show.stage(), size, told)
         except PartError as failed:
             print(f"graph-sidecar: {failed}", file=sys.stderr)
             return 1
@@ -65,14 +84,14 @@ def _play(console: Console, size: DemoSize, told: Ending) -> int:
     from proxy.commands.demo.processes import Control, Part
 
     with contextlib.ExitStack() as parts:
-        graph = parts.enter_context(Part("graph", told, config=_GRAPH))
+        graph = parts.enter_context(Part("graph", told, config=GRAPH))
         origin = graph.hear()["url"]
-        sidecar = parts.enter_context(Part("sidecar", told, settings=_settings(origin)))
+        sidecar = parts.enter_context(Part("sidecar", told, settings=demo_settings(origin)))
         callers = parts.enter_context(Part("callers", told, graph=origin, callers=size.callers, seconds=size.seconds))
         where, planned = sidecar.hear(), callers.hear()
-        scene = _scene(size, planned)
+        scene = scene_of(size, planned)
         show.opening(console, scene)
-        direct, through = _both_ways(console, scene, callers, {show.DIRECT: origin, show.THROUGH: where["url"]})
+        direct, through = play_ways(console, scene, callers, {show.DIRECT: [origin], show.THROUGH: [where["url"]]})
         show.results(console, scene, direct, through, Control(where["admin"]).read("/stats"))
         if console.is_terminal:
             show.invitation(console, _commands(where, planned["campaign"]))
@@ -80,13 +99,15 @@ def _play(console: Console, size: DemoSize, told: Ending) -> int:
     return 1 if direct.seen.failed or through.seen.failed else 0
 
 
-def _settings(origin: str) -> dict[str, object]:
+def demo_settings(origin: str) -> dict[str, object]:
+    """The settings of a sidecar in front of *origin*: one rule, for what changes slowly."""
     from proxy.commands.demo.traffic import SLOW_MOVING
 
     return {"upstream": {"origin": origin}, "rules": [{"path": SLOW_MOVING, "fresh_s": _FRESH_S}]}
 
 
-def _scene(size: DemoSize, planned: Mapping[str, int]) -> Scene:
+def scene_of(size: DemoSize, planned: Mapping[str, int]) -> Scene:
+    """What is played, as it is told to whoever looks on."""
     from proxy.commands.demo.show import Scene
     from proxy.commands.demo.traffic import TOKENS
 
@@ -101,19 +122,19 @@ def _scene(size: DemoSize, planned: Mapping[str, int]) -> Scene:
     )
 
 
-def _both_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str, str]) -> Iterator[Run]:
+def play_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str, Sequence[str]]) -> Iterator[Run]:
     """Yields the result of each of *ways*, one after the other: side by side they would share two processors."""
     from proxy.commands.demo import show
     from proxy.commands.demo.callers import CallersReport
     from proxy.commands.demo.processes import EmulatorLedger
 
-    ledger = EmulatorLedger(ways[show.DIRECT])
+    ledger = EmulatorLedger(ways[show.DIRECT][0])
     with show.progress(console) as bars:
         tasks = {name: bars.add_task(name, total=scene.gets + scene.changes, start=False, remark="") for name in ways}
-        for name, url in ways.items():
+        for name, urls in ways.items():
             ledger.reset("world")
             bars.start_task(tasks[name])
-            callers.tell(url=url)
+            callers.tell(urls=urls)
             while "seen" not in (told := callers.hear()):
                 bars.update(tasks[name], completed=told["done"], remark=f"{ledger.counted()['counted_calls']:,} calls")
             yield show.Run.of(ledger.counted(), CallersReport(**told["seen"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,11 +25,11 @@ class CallersReport:
 
 
 class Callers:
-    """All callers of one server."""
+    """All callers of one server, or of several that share the work."""
 
-    def __init__(self, url: str, tell: Callable[[int], None]) -> None:
-        """Send to *url*; *tell* is called now and then with the number of answered requests."""
-        self._url = url
+    def __init__(self, urls: Sequence[str], tell: Callable[[int], None]) -> None:
+        """Send to *urls*, caller by caller; *tell* hears now and then how many requests were answered."""
+        self._urls = urls
         self._tell = tell
         self._seconds: list[float] = []
         self._statuses: Counter[int] = Counter()
@@ -38,7 +39,8 @@ class Callers:
         telling = asyncio.ensure_future(self._keep_telling())
         try:
             began = time.perf_counter()
-            await asyncio.gather(*(self._call(each, began) for each in visits))
+            urls = itertools.cycle(self._urls)
+            await asyncio.gather(*(self._call(next(urls), each, began) for each in visits))
         finally:
             telling.cancel()
         self._tell(self._statuses.total())
@@ -50,22 +52,22 @@ class Callers:
             await asyncio.sleep(_TOLD_EVERY_S)
             self._tell(self._statuses.total())
 
-    async def _call(self, visits: Sequence[Visit], began: float) -> None:
+    async def _call(self, url: str, visits: Sequence[Visit], began: float) -> None:
         connection: ClientConnection | None = None
         for visit in visits:
             await asyncio.sleep(began + visit.at - time.perf_counter())
             for asked in visit.asks:
                 if connection is None:
-                    connection = await open_connection(self._url)
-                connection = await self._ask(connection, asked)
+                    connection = await open_connection(url)
+                connection = await self._ask(url, connection, asked)
         if connection is not None:
             connection.close()
 
-    async def _ask(self, connection: ClientConnection, asked: DemoRead) -> ClientConnection | None:
-        """Send one request and record its reply; returns the connection, unless it was lost."""
+    async def _ask(self, url: str, connection: ClientConnection, asked: DemoRead) -> ClientConnection | None:
+        """Ask and note; the connection, unless it was lost."""
         began = time.perf_counter()
         try:
-            answer = await connection.ask(_to_bytes(self._url, asked))
+            answer = await connection.ask(_to_bytes(url, asked))
         except LostConnectionError:
             self._statuses[0] += 1
             return None

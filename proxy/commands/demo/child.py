@@ -96,7 +96,7 @@ async def _callers(first: dict[str, Any], orders: Orders) -> None:
     _say(gets=len(asked) - changes, changes=changes, campaign=known[0].accounts[0][1][0])
     while True:
         order = await orders.get()
-        seen = await callers.Callers(order["url"], lambda done: _say(done=done)).send(visits)
+        seen = await callers.Callers(order["urls"], lambda done: _say(done=done)).send(visits)
         _say(seen=dataclasses.asdict(seen))
 
 

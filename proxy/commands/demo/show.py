@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +120,29 @@ def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Ma
         Text(_small_print(scene), style="dim"),
     )
     console.print(Padding(shown, (1, 2), expand=False))
+
+
+def fleet_results(console: Console, runs: Mapping[str, Run], shared: Mapping[str, Any]) -> None:
+    """What one sidecar and several came to, and what passed between them."""
+    table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column("", ratio=1, min_width=19)
+    for name in runs:
+        table.add_column(name, justify="right", min_width=8)
+    rows: dict[str, Callable[[Run], str]] = {
+        "calls Graph counted": lambda way: f"{way.counted:,}",
+        "HTTP calls made": lambda way: f"{way.http_calls:,}",
+        "bytes from Graph": lambda way: _size(way.bytes_out),
+        "failed": lambda way: f"{way.seen.failed:,}",
+        "median latency": lambda way: f"{way.seen.median_ms:.0f} ms",
+        "p99 latency": lambda way: f"{way.seen.p99_ms:.0f} ms",
+    }
+    for name, written in rows.items():
+        table.add_row(Text(name, style="bold"), *(written(way) for way in runs.values()))
+    told = (
+        f"Of the reads that one replica asked for all, {shared['led']:,} were led and {shared['joined']:,} joined; "
+        f"{shared['alone']:,} were asked alone."
+    )
+    console.print(Padding(Group(table, "", Text(told, style="dim")), (1, 2), expand=False))
 
 
 def _table(rows: Iterable[Row], *, compared: bool) -> Table:

@@ -1,0 +1,86 @@
+"""One sidecar against several that share a store: the same traffic, and the calls that Graph counts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene_of, show
+from proxy.commands.demo.processes import Control, Ending, Part, PartError
+
+_STARTS_WITHIN_S = 10
+KEY_BYTES = 32
+
+
+def play_fleet(console: Console, size: DemoSize, replicas: int, told: Ending) -> int:
+    """Play the traffic directly, through one sidecar and through *replicas*; 0 if every request was answered."""
+    with contextlib.ExitStack() as parts:
+        url = parts.enter_context(_store())
+        key = Path(parts.enter_context(tempfile.TemporaryDirectory()), "key")
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(KEY_BYTES))
+        graph = parts.enter_context(Part("graph", told, config=GRAPH))
+        origin = graph.hear()["url"]
+        sharing = demo_settings(origin) | {"cache": {"key_file": str(key)}, "shared": {"url": url, "timeout_ms": 1000}}
+        alone = parts.enter_context(Part("sidecar", told, settings=demo_settings(origin)))
+        several = [parts.enter_context(Part("sidecar", told, settings=sharing)) for _ in range(replicas)]
+        callers = parts.enter_context(Part("callers", told, graph=origin, callers=size.callers, seconds=size.seconds))
+        one, fleet, planned = alone.hear()["url"], [each.hear() for each in several], callers.hear()
+        scene = scene_of(size, planned)
+        show.opening(console, scene)
+        ways = {show.DIRECT: [origin], "one sidecar": [one], f"{replicas} replicas": [each["url"] for each in fleet]}
+        runs = dict(zip(ways, play_ways(console, scene, callers, ways), strict=True))
+        show.fleet_results(console, runs, _shared(Control(each["admin"]).read("/stats") for each in fleet))
+    return 1 if any(each.seen.failed for each in runs.values()) else 0
+
+
+def _shared(told: Iterator[Any]) -> dict[str, int]:
+    """What all replicas together did for each other."""
+    sums = Counter[str]()
+    for each in told:
+        shared = each["shared"]
+        sums.update(
+            led=shared["flights"]["led"], joined=shared["flights"]["joined"], alone=sum(shared["alone"].values())
+        )
+    return dict(sums)
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[str]:
+    """The address of a store of our own. Raises PartError where there is no program for it."""
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    if program is None:
+        raise PartError(
+            "--replicas needs a redis-server or valkey-server on PATH (Debian: apt-get install redis-server)"
+        )
+    with tempfile.TemporaryDirectory(prefix="graph-sidecar-demo-") as folder:
+        where = f"{folder}/socket"
+        quiet = ("--port", "0", "--unixsocket", where, "--save", "", "--dir", folder, "--logfile", f"{folder}/log")
+        process = subprocess.Popen([program, *quiet], stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603 - ours
+        try:
+            _await(where, process)
+            yield f"unix://{where}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _await(where: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + _STARTS_WITHIN_S
+    while process.poll() is None and time.monotonic() < until:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(where)
+            return
+        time.sleep(0.01)
+    raise PartError("the store does not start")
