@@ -31,7 +31,7 @@ from proxy.shell.valkey.link import Away, Command, Dialer, Link
 TRUST_S = 0.1
 """Seconds for which a read of the log is believed, from when it was sent."""
 
-BLOCK_MS = 30
+BLOCK_MS = 20
 """How long the store waits for news before it answers that there is none."""
 
 GAP_S = 0.5
@@ -97,7 +97,7 @@ class Events:
     lineages: int = 0
     trouble: str = "the log was not read yet"
     _heard_at: float = -math.inf  # when the newest read that was answered had been sent
-    _waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)  # and since when they wait
     _untold: deque[_Untold] = field(default_factory=deque)
     _recent: deque[tuple[float, What]] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -116,12 +116,15 @@ class Events:
         return now - self._heard_at
 
     async def hear(self, within_s: float) -> bool:
-        """Wait until all that others told is known, at most so long; whether it is."""
+        """Wait until all that others told up to now is known, at most so long; whether it is.
+
+        It is when a read of the log was answered that was sent after now, however late this process hears of that.
+        """
         loop = asyncio.get_running_loop()
         if self.is_heard(loop.time()):
             return True
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append(waiter)
+        self._waiters.append((loop.time(), waiter))
         try:
             async with asyncio.timeout(max(0.0, within_s)):
                 await waiter
@@ -134,15 +137,21 @@ class Events:
             self.gaps += 1
             self.effects.doubt()
         self._heard_at, self.trouble = sent, ""
-        if self.is_heard(asyncio.get_running_loop().time()):
-            self._release()
+        is_heard = self.is_heard(asyncio.get_running_loop().time())
+        waiting, self._waiters = self._waiters, []
+        for since, waiter in waiting:
+            if not (is_heard or sent >= since):
+                self._waiters.append((since, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
 
-    def _release(self, error: Exception | None = None) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+    def _fail(self, why: str) -> None:
+        """Tell all who wait that nothing can be heard."""
+        waiting, self._waiters = self._waiters, []
+        for _, waiter in waiting:
             if not waiter.done():
-                waiter.set_exception(error) if error else waiter.set_result(None)
-                waiter.exception()
+                waiter.set_exception(Away(why))
+                waiter.exception()  # looked at: its caller may have left
 
     def distrust(self) -> None:
         """Believe nothing until the log was read anew."""
@@ -224,7 +233,7 @@ class Events:
                     await link.close()
             except (Away, TimeoutError) as error:
                 self.trouble = str(error) or "it does not answer"
-                self._release(Away(self.trouble))
+                self._fail(self.trouble)
             failures = 0 if loop.time() - began > READ_S else failures + 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.05 * 2**failures, 1.0))
 
@@ -237,7 +246,7 @@ class Events:
         is_whole = False
         while True:
             sent = loop.time()
-            block = (b"BLOCK", BLOCK_MS) if is_whole and self.is_heard(sent) else ()
+            block = (b"BLOCK", BLOCK_MS) if is_whole and self.is_heard(sent) and not self._waiters else ()
             async with patience(sent + READ_S, READ_S):
                 page, epoch, role = await link.exchange(
                     [

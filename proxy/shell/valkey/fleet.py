@@ -68,6 +68,10 @@ class Fleet:
         """Whether what others told is known up to a moment ago; *now* in seconds of the loop."""
         return log.is_heard(now) and now - self._beat_at < LATE_S
 
+    def gives_signs(self, now: float) -> bool:
+        """Whether the store has taken a sign of life lately: one that is cut off from its replicas does not."""
+        return now - self._beat_at < LATE_S
+
     @property
     def silent_s(self) -> float:
         """Seconds since the store last took a sign of life; -1 where it never did."""

@@ -113,14 +113,19 @@ class Shared:
         if self.is_away:
             return False
         self.fleet.client.ask((b"PING",)).add_done_callback(lambda done: done.cancelled() or done.exception())
-        has_heard = await self.log.hear(within_s) and self.fleet.is_believed(self.log, self.steady())
+        has_heard = await self.log.hear(within_s)
         if not has_heard:
             self._deaf_until = self.steady() + DEAF_S
-        return has_heard
+        return has_heard and self.fleet.gives_signs(self.steady())
 
-    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
-        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
-        if not self.fleet.is_believed(self.log, self.steady()) and not (self.fleet.goes_by_clock and self.is_away):
+    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]], *, has_heard: bool = False) -> float:
+        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever.
+
+        *has_heard*: the read has waited until all that was told before it came is known.
+        """
+        if not (
+            has_heard or self.fleet.is_believed(self.log, self.steady()) or (self.fleet.goes_by_clock and self.is_away)
+        ):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
             return math.inf
