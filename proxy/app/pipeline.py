@@ -157,7 +157,7 @@ def _coalescer_of(components: Components) -> Callable[..., Coalescer]:
         return Coalescer
     from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
 
-    return partial(SharedCoalescer, is_certain=components.is_certain)
+    return partial(SharedCoalescer, is_certain=components.is_certain, shared=components.shared)
 
 
 def _merger_of(components: Components) -> Callable[..., Merger]:
@@ -166,7 +166,7 @@ def _merger_of(components: Components) -> Callable[..., Merger]:
         return Merger
     from proxy.shell.pipeline.shared_coalescer import SharedMerger
 
-    return partial(SharedMerger, is_certain=components.is_certain)
+    return partial(SharedMerger, is_certain=components.is_certain, history=components.shared.history)
 
 
 def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
@@ -200,7 +200,9 @@ async def _share(components: Components, changes: Invalidator, lifetimes: AsyncE
     from proxy.core.shared.limiter import SharedLimiter
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
-    await start_shared(components.shared, changes, components.limiter, components.steady, lifetimes)
+    await start_shared(
+        components.shared, changes, components.limiter, (components.steady, components.clocks.monotonic), lifetimes
+    )
 
 
 def _connect_counters(components: Components, layers: _Layers, inside: InFlight) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.core.cache.encryption import Sealer
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.routing.rules import RuleBook
+from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.lease import Leases
 from proxy.core.shared.limiter import SharedLimiter
 from proxy.core.shared.location import read_location
@@ -48,6 +49,7 @@ def build_shared(
         Flights(client, wire, Leases(master), replica, settings.upstream.reply_timeout_s),
         SharedLimits(client, wire.names, replica, lambda: fleet.replicas),
         OpenWrites(index.tags_of_write, lambda: index.version),
+        SharedHistory(wire.names.family, log.tell_later),
         now,
     )
 
@@ -56,11 +58,11 @@ async def start_shared(
     shared: Shared,
     invalidator: Invalidator,
     limiter: SharedLimiter,
-    steady: Callable[[], float],
+    clocks: tuple[Callable[[], float], Callable[[], float]],
     lifetimes: AsyncExitStack,
 ) -> None:
     """Start *shared* for this replica; leaving *lifetimes* ends it."""
-    changes = SharedChanges(invalidator, limiter, shared, steady)
+    changes = SharedChanges(invalidator, limiter, shared, shared.history, *clocks)
     shared.log.effects = changes
     limiter.tell = shared.tell
     await shared.start(lifetimes, changes.expire)

@@ -114,3 +114,16 @@ async def test_a_refused_token_is_refused_by_all(graph: MakeGraph, fleet: MakeFl
 async def refused(replica: Replica, path: str) -> bool:
     """Whether it is refused."""
     return (await replica.say(path)).status == 400
+
+
+async def test_what_one_was_asked_together_another_asks_together(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """Merged reads: a replica widens its read by what others' callers want, and answers from what others hold."""
+    behind = await graph()
+    a, b = await fleet(behind, cache={"fresh_s": 600}, merge={"enabled": True})
+    node = "/v25.0/act_1?fields="
+    await asyncio.gather(*(say(a, node + fields) for fields in ("id,name", "id,currency", "id,timezone_name")))
+    await until(lambda: b.told["log"]["records"] >= 3)
+    calls = behind.ledger.counted_calls
+    for fields in ("id,currency", "id,name", "id,timezone_name"):
+        assert set((await say(b, node + fields)).json) == set(fields.split(","))
+    assert behind.ledger.counted_calls <= calls + 1

@@ -82,11 +82,15 @@ class MergeHistory:
         if not _is_good(answer):
             self._refuse(family, [names] if not is_trouble(answer) else [], now)
         elif fresh_s or len(selections) > 1:
-            found = self._find(family)
-            _put_newest(found.answered, names, None, self.ANSWERED)
-            for own in selections:
-                _put_newest(found.asked, own, now, self.ASKED)
-            self._keep(family, found)
+            self.record(family, names, selections, now)
+
+    def record(self, family: Hashable, names: FieldSet, selections: Collection[FieldSet], now: float) -> None:
+        """Record that an answer to *names* answered all *selections*."""
+        found = self._find(family)
+        _put_newest(found.answered, names, None, self.ANSWERED)
+        for own in selections:
+            _put_newest(found.asked, own, now, self.ASKED)
+        self._keep(family, found)
 
     def on_failure(self, family: Hashable, names: FieldSet, alone: Mapping[FieldSet, Reply | None], now: float) -> None:
         """Record that the merged read of *names* failed; *alone* holds the reply to each selection asked by itself.

@@ -65,7 +65,15 @@ class Reopened(msgspec.Struct, frozen=True, array_like=True, tag="u"):
     limits: tuple[tuple[str, bytes, str, str], ...]
 
 
-What = Opened | Closed | Changed | Refused | Purged | Heard | Reopened
+class Wanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
+    """Callers want the fields *own* of a family of reads, whose keyed name this is; *names* were asked for them."""
+
+    family: bytes
+    own: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+What = Wanted | Opened | Closed | Changed | Refused | Purged | Heard | Reopened
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):

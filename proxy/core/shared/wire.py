@@ -8,7 +8,6 @@ gs1:<secret>:w      the log: writes, events, purges, refused tokens, what Graph 
 gs1:<secret>:ep     the epoch of the log, random; another one is another log
 gs1:<secret>:p:<k>  who probes a limit
 gs1:<secret>:t:<k>  when the next read that has time may go
-gs1:<secret>:a:<k>  sets of fields lately asked of one thing
 gs1:<secret>:r:<replica>   exists while that replica lives
 gs1:<secret>:m      all replicas that live
 """
@@ -131,9 +130,9 @@ class Names:
         """Where it stands when the next read that has time may draw on *limit*."""
         return self.prefix + b"t:" + self._keyed(limit.encode("utf-8", "surrogatepass"))
 
-    def asked(self, family: bytes) -> bytes:
-        """Where the sets of fields stand that were lately asked of *family*."""
-        return self.prefix + b"a:" + self._keyed(family)
+    def family(self, text: bytes) -> bytes:
+        """The keyed name of a family of reads, which is the same on every replica."""
+        return blake2b(text, key=self._master, digest_size=16, person=b"gs-family").digest()
 
     def flight(self, *parts: bytes) -> bytes:
         """The 32-byte name of a flight: equal for equal *parts* alone."""

@@ -83,6 +83,7 @@ class Merger:
         tags_of: Callable[[Request], tuple[str, ...]],
         limits: window.Limits,
         clock: Callable[[], float],
+        history: MergeHistory | None = None,
     ) -> None:
         """Ask through *cache*; wait for company as *limits* say; *tags_of* names what it reads."""
         self._cache = cache
@@ -90,7 +91,7 @@ class Merger:
         self._rule = rule
         self._tags_of = tags_of
         self._clock = clock
-        self._history = MergeHistory()
+        self._history = history or MergeHistory()
         self._queues = BatchQueues(lambda: window.merge_limits(limits), self._send, clock)
         self._in_flight: dict[_MergeLane, list[_MergedRead]] = {}
 

@@ -24,10 +24,7 @@ from proxy.core.shared.wire import Position
 from proxy.shell.pipeline.cache import NOTHING, Cache, Inquiry, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Joined, Led
-from proxy.shell.valkey.shared import Shared
-
-_heard = ContextVar("heard", default=False)
-"""Whether this read has waited until all that was told before it came is known."""
+from proxy.shell.valkey.shared import HAS_HEARD, Shared
 
 _ended = ContextVar("ended", default=math.inf)
 """When the budget of this read is used up, in seconds of the loop."""
@@ -63,18 +60,18 @@ class SharedCache(Cache):
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
-        mark, heard = _ended.set(self._shared.steady() + self._shared.budget_s), _heard.set(False)
+        mark, heard = _ended.set(self._shared.steady() + self._shared.budget_s), HAS_HEARD.set(HAS_HEARD.get())
         try:
             return await super().__call__(request)
         finally:
             _ended.reset(mark)
-            _heard.reset(heard)
+            HAS_HEARD.reset(heard)
 
     # --- what bears on a read ---
 
     def _terms(self, request: Request) -> policy.Terms:
         terms = super()._terms(request)
-        doubt = self._shared.doubt(self._keys.entry(request), lambda: self._tags(request), has_heard=_heard.get())
+        doubt = self._shared.doubt(self._keys.entry(request), lambda: self._tags(request))
         return terms if doubt <= terms.invalidated_at else terms._replace(invalidated_at=doubt)
 
     async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
@@ -82,7 +79,7 @@ class SharedCache(Cache):
         if found.held is not None and not self._shared.is_believed:
             calm = super()._terms(request)
             if isinstance(policy.plan(request, found.held, calm, self._now()), policy.Reuse):
-                _heard.set(await self._shared.hear(self._left()))
+                HAS_HEARD.set(await self._shared.hear(self._left()))
         return await super()._plan(request, key, found)
 
     def _tags(self, request: Request) -> tuple[str, ...]:

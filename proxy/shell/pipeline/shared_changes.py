@@ -10,9 +10,10 @@ from typing import Any
 from proxy.core.cache.invalidation import tag_of_token
 from proxy.core.cache.purge import PurgeOrder
 from proxy.core.graph.webhooks import Event
+from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.limiter import SharedLimiter
 from proxy.core.shared.log_index import LogIndex
-from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Refused, Reopened, What
+from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Refused, Reopened, Wanted, What
 from proxy.core.shared.wire import Id
 from proxy.shell.pipeline.invalidator import UNSURE_S, Invalidator
 from proxy.shell.valkey.shared import Shared
@@ -28,7 +29,9 @@ class SharedChanges:
     invalidator: Invalidator
     limiter: SharedLimiter
     shared: Shared
+    history: SharedHistory
     steady: Callable[[], float]  # epoch seconds that are never set back, as the limiter takes them
+    clock: Callable[[], float]  # monotonic seconds, as the merger takes them
 
     def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
         """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
@@ -41,6 +44,7 @@ class SharedChanges:
             Purged: self._purged,
             Heard: self._heard,
             Reopened: self._reopened,
+            Wanted: self._wanted,
         }
         apply[type(what)](what, at, when, own=own)
 
@@ -114,6 +118,10 @@ class SharedChanges:
     def _reopened(self, what: Reopened, _at: Id, _when: float, *, own: bool) -> None:
         if not own:
             self.limiter.reopen(what, self.steady())
+
+    def _wanted(self, what: Wanted, _at: Id, _when: float, *, own: bool) -> None:
+        if not own:
+            self.history.apply(what, self.clock())
 
     def _end_flights(self, tags: tuple[str, ...]) -> None:
         for close in self.invalidator.flights:

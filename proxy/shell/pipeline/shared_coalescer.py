@@ -14,6 +14,7 @@ from typing import Any
 from proxy.core.model import Reply, Request
 from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.merger import Merger
+from proxy.shell.valkey.shared import HAS_HEARD, Shared
 
 IsCertain = Callable[[Request], bool]
 """Whether every write that may concern a read is known here as soon as it is answered."""
@@ -22,16 +23,27 @@ IsCertain = Callable[[Request], bool]
 class SharedCoalescer(Coalescer):
     """A layer: as `Coalescer`, for one of several replicas."""
 
-    def __init__(self, *args: Any, is_certain: IsCertain) -> None:
-        """As `Coalescer`; *is_certain* says when a flight may be joined that is in the air."""
+    def __init__(self, *args: Any, is_certain: IsCertain, shared: Shared) -> None:
+        """As `Coalescer`; *is_certain* says when a flight may be joined that is in the air; *shared* hears the log."""
         super().__init__(*args)
         self._is_certain = is_certain
+        self._shared = shared
         self._in_the_air: dict[Hashable, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
         if request.directives.forbids_sharing or self._is_certain(request):
             return await super().__call__(request)
+        heard = HAS_HEARD.set(await self._shared.hear(self._shared.budget_s))
+        try:
+            if self._is_certain(request):
+                return await super().__call__(request)
+            return await self._join_next(request)
+        finally:
+            HAS_HEARD.reset(heard)
+
+    async def _join_next(self, request: Request) -> Reply:
+        """The answer of a call that begins after *request* came."""
         key = self._key(request)
         place = ("next", key)
         flight = self._flights.get(place)

@@ -169,6 +169,10 @@ class Events:
             self._recent.popleft()
         return told
 
+    def tell_later(self, what: What) -> None:
+        """The same for who does not wait for that."""
+        self.tell(what)
+
     def _add(self, what: What, told: asyncio.Future[Id]) -> None:
         self._number += 1
         self._untold.append(_Untold(Record(self.replica, self._number, what), told))

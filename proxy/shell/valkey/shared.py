@@ -7,12 +7,14 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from proxy.core.cache.purge import PurgeOrder
 from proxy.core.graph.webhooks import Event
 from proxy.core.memory.memo import MEMO_BYTES, Recent
+from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.open_writes import OpenWrites
 from proxy.core.shared.records import Changed, Closed, Opened, Purged, What
@@ -38,6 +40,10 @@ EVENTS: Final = 100
 
 DEAF_S: Final = 1.0
 """After a read has waited in vain for the log, the others do not wait for so many seconds."""
+
+
+HAS_HEARD = ContextVar("has_heard", default=False)
+"""Whether the read at hand has waited until all that was told before it came is known."""
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +78,7 @@ class Shared:
     flights: Flights
     limits: SharedLimits
     open_writes: OpenWrites
+    history: SharedHistory
     now: Callable[[], float]  # our time of day
     since: float = 0.0  # what was asked for before is not fresh, unless its place in this log vouches for it
     writes_waited: int = 0
@@ -108,7 +115,7 @@ class Shared:
 
     async def hear(self, within_s: float) -> bool:
         """Wait until all that others told is known, at most so long; whether it is."""
-        if self.is_believed:
+        if self.is_believed or HAS_HEARD.get():
             return True
         if self.is_away:
             return False
@@ -118,14 +125,9 @@ class Shared:
             self._deaf_until = self.steady() + DEAF_S
         return has_heard and self.fleet.gives_signs(self.steady())
 
-    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]], *, has_heard: bool = False) -> float:
-        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever.
-
-        *has_heard*: the read has waited until all that was told before it came is known.
-        """
-        if not (
-            has_heard or self.fleet.is_believed(self.log, self.steady()) or (self.fleet.goes_by_clock and self.is_away)
-        ):
+    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
+        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
+        if not (self.fleet.is_believed(self.log, self.steady()) or self._may_go_on()):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
             return math.inf
@@ -134,9 +136,13 @@ class Shared:
         vouched = self._vouched.get(key)
         return self.since if vouched is None or vouched >= self.since else math.nextafter(vouched, 0.0)
 
+    def _may_go_on(self) -> bool:
+        """Whether a read goes on though the log was not heard a moment ago: it has waited, or goes by the clock."""
+        return HAS_HEARD.get() or (self.fleet.goes_by_clock and self.is_away)
+
     def is_certain(self, tags: Callable[[], Iterable[str]]) -> bool:
         """Whether a write of another replica that may concern *tags* is known here as soon as it is answered."""
-        if not self.is_believed and not (self.fleet.goes_by_clock and self.is_away):
+        if not (self.is_believed or self._may_go_on()):
             return False
         return not self.open_writes or not self.open_writes.cover(tags())
 

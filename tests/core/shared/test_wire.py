@@ -6,7 +6,7 @@ import pytest
 
 from proxy.core.shared import lease, records
 from proxy.core.shared.lease import Lease, Leases, Outcome
-from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Record, Refused, Reopened, What
+from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Record, Refused, Reopened, Wanted, What
 from proxy.core.shared.wire import UNREADABLE, Box, Id, Names, Position
 
 MASTER, OTHER, NONCE = b"m" * 32, b"o" * 32, b"n" * 12
@@ -60,6 +60,7 @@ WHATS: list[What] = [
     Purged(id="1"),
     Heard(b"f", "/1", "fields=id", 400, (("X-App-Usage", "{}"),), b"{}"),
     Reopened((("app", b"f", "", ""),)),
+    Wanted(b"f" * 16, ("id",), ("id", "name")),
 ]
 
 
