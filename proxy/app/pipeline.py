@@ -171,7 +171,7 @@ def _merger_of(components: Components) -> Callable[..., Merger]:
 
 def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
     """Returns the rate limiter of a single process, or of one of several replicas."""
-    arguments: dict[str, Any] = {"keys": components.keys, "witness": components.telemetry, "now": components.steady}
+    arguments: dict[str, Any] = {"keys": components.keys, "observer": components.telemetry, "now": components.steady}
     if components.shared is None:
         return RateLimiter(batcher, quota=components.limiter, **arguments)
     from proxy.core.shared.limiter import SharedLimiter
