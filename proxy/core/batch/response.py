@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -117,13 +118,21 @@ def slot_reply(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> R
         return None
     if status >= 400 and is_worth_a_retry(status, read_error(body)):
         return None
-    fields = headers.without(headers.passed_out(_header_fields(slot.get("headers"))), headers.CODED)  # its body is text
-    typed = fields if headers.is_redirect(status) and not body else headers.typed(fields)
-    usage = headers.pick(outer.headers, headers.USAGE)
-    from_outer = headers.pick(outer.headers, headers.TRACE | headers.OF_ANY_REPLY) + (usage if is_top else ())
-    slot_fields = (*typed, *headers.without(from_outer, frozenset([name.lower() for name, _ in typed])))
+    given = _header_fields(slot.get("headers"))
+    fields = headers.passed_out(given) if headers.is_redirect(status) and not body else headers.of_slot(given)
+    own = headers.without(fields, headers.CODED)  # its body is text
+    usage, lent = _from_batch(outer.headers)
+    names = frozenset([headers.lower_name(name) for name, _ in own])
+    from_outer = (*lent, *usage) if is_top else lent
+    slot_fields = (*own, *[field for field in from_outer if headers.lower_name(field[0]) not in names])
     body = paging.as_asked_alone(body)
     return Reply(status, slot_fields, body, channel=Channel.BATCH, upstream_s=outer.upstream_s, usage_of_top=usage)
+
+
+@lru_cache(maxsize=2)
+def _from_batch(fields: Headers) -> tuple[Headers, Headers]:
+    """Returns the usage fields among the *fields* of a batch's own reply, and the others that its slots take over."""
+    return headers.pick(fields, headers.USAGE), headers.pick(fields, headers.TRACE | headers.OF_ANY_REPLY)
 
 
 def is_worth_a_retry(status: int, error: GraphError | None) -> bool:

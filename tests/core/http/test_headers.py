@@ -142,3 +142,14 @@ def test_no_value_becomes_a_line_of_its_own(value: str) -> None:
     for start, fields in ((f"GET /{value} HTTP/1.1", ()), ("GET / HTTP/1.1", (("Accept-Language", value),))):
         with pytest.raises(ValueError, match="end of a line"):
             headers.head_bytes(start, fields)
+
+
+NAMES = ["Content-Type", "content-type", "Connection", "X-App-Usage", "ETag", "Transfer-Encoding", "Content-Encoding",
+         "X-" + "a" * 80, "Content-Length"]  # fmt: skip
+VALUES = ["text/javascript; charset=UTF-8", "application/json", "close, X-App-Usage", "x"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=8).map(tuple))
+def test_the_fields_of_a_slot_are_those_that_pass_out_with_the_type_of_a_direct_reply(fields: Headers) -> None:
+    """In one pass as in two."""
+    assert headers.of_slot(fields) == headers.typed(headers.passed_out(fields))
