@@ -22,6 +22,9 @@ V = TypeVar("V")
 MEMO_BYTES = 2**20
 """The default limit in bytes of one cache; there are about two dozen."""
 
+FUNCTION_BYTES = MEMO_BYTES // 2
+"""What a function remembers at most, where nothing else is said: a few thousand reads."""
+
 _LARGEST = 32
 """An entry larger than the limit divided by this is not kept, for it would displace too many others."""
 
@@ -78,7 +81,7 @@ class Memo(Generic[P, T]):
     it is in the older one moves to the younger; when the younger fills half of the bytes, the older is dropped.
     """
 
-    def __init__(self, function: Callable[P, T], limit: int = MEMO_BYTES) -> None:
+    def __init__(self, function: Callable[P, T], limit: int = FUNCTION_BYTES) -> None:
         """Remember results of *function*, whose arguments are hashable and given by position."""
         self._function = function
         self._limit = limit
@@ -119,7 +122,7 @@ class Memo(Generic[P, T]):
         return found[0]
 
 
-def memo(limit: int = MEMO_BYTES) -> Callable[[Callable[P, T]], Memo[P, T]]:
+def memo(limit: int = FUNCTION_BYTES) -> Callable[[Callable[P, T]], Memo[P, T]]:
     """Returns a decorator that makes a function a Memo of *limit* bytes."""
     return lambda function: Memo(function, limit)
 

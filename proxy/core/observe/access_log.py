@@ -254,7 +254,7 @@ def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Wor
     return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
 
 
-_describe = Memo(_describe_uncached, 2 * MEMO_BYTES)
+_describe = Memo(_describe_uncached, MEMO_BYTES)
 """Remembers recent reads: programs repeat themselves."""
 
 

@@ -104,7 +104,7 @@ def _is_encodable(target: str) -> bool:
     return True
 
 
-_remembered_target = Memo(_parse_target, 4 * MEMO_BYTES)
+_remembered_target = Memo(_parse_target, 2 * MEMO_BYTES)
 """Remembers parsed targets: programs repeat themselves."""
 
 
