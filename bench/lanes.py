@@ -1,8 +1,8 @@
 """Quick reads do not wait for slow ones: with one slow read in a hundred, their p99 is at most 1.2 times as long.
 
 Sixty callers read nodes that Graph answers in 80 ms. Then one read in a hundred is of an edge that takes 2 s: of
-`insights`, and of an edge that the sidecar has not been told of. All that passes from the first slow read on counts; before
-it the sidecar has served for two seconds. The same without lanes shows what is avoided.
+`insights`, and of an edge that the sidecar has not been told of. All reads count from the first slow one on; before it
+the sidecar has served for two seconds. The same without lanes shows what is avoided.
 """
 
 from __future__ import annotations
