@@ -27,11 +27,15 @@ class Effort:
     """Bytes of a body that takes no memory."""
     storm: int
     """Requests amid replies that nobody asked for."""
+    isolation: int
+    """Requests of many tokens for one set of URLs."""
 
 
 MIB = 1 << 20
 LONG = "LONG_TESTS" in os.environ
-EFFORT = Effort(2000, 100_000, 1000, 2048 * MIB, 200_000) if LONG else Effort(40, 400, 300, 64 * MIB, 3000)
+EFFORT = (
+    Effort(2000, 100_000, 1000, 2048 * MIB, 200_000, 1_000_000) if LONG else Effort(40, 400, 300, 64 * MIB, 3000, 5000)
+)
 
 # By day the same examples each time, so that a failure is its change's own; `make long` draws new ones. No deadline:
 # how fast an example is says more of the machine than of us.
@@ -78,6 +82,7 @@ UNMEASURED = (
     "tests/journeys/test_backoff.py",
     "tests/journeys/test_drawn_batches.py",
     "tests/journeys/test_isolation.py",
+    "tests/journeys/test_isolation_storm.py",
     "tests/journeys/test_simulated.py",
     "tests/journeys/test_storm.py",
 )
