@@ -140,7 +140,7 @@ def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitSta
         cache,
         keys=keys,
         rule=rules.of,
-        touched_by=components.touched_by,
+        tags_of=components.touched_by,
         limits=components.limits,
         clock=clocks.monotonic,
     )
