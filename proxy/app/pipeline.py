@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import cast
 
 from proxy.app import from_settings
 from proxy.app.components import Components
@@ -151,45 +151,54 @@ def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitSta
     return _Layers(batcher, rate_limiter, cache, merger, coalescer)
 
 
-def _coalescer_of(components: Components) -> Callable[..., Coalescer]:
+def _coalescer_of(components: Components) -> type[Coalescer]:
     """The layer of one process, or of one of several replicas."""
     if components.shared is None:
         return Coalescer
     from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
 
-    return partial(SharedCoalescer, is_certain=components.is_certain, shared=components.shared)
+    return cast("type[Coalescer]", partial(SharedCoalescer, is_certain=components.is_certain, shared=components.shared))
 
 
-def _merger_of(components: Components) -> Callable[..., Merger]:
+def _merger_of(components: Components) -> type[Merger]:
     """The layer of one process, or of one of several replicas."""
     if components.shared is None:
         return Merger
     from proxy.shell.pipeline.shared_coalescer import SharedMerger
 
-    return partial(SharedMerger, is_certain=components.is_certain, history=components.shared.history)
+    return cast(
+        "type[Merger]", partial(SharedMerger, is_certain=components.is_certain, history=components.shared.history)
+    )
 
 
 def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
     """Returns the rate limiter of a single process, or of one of several replicas."""
-    arguments: dict[str, Any] = {"keys": components.keys, "observer": components.telemetry, "now": components.steady}
+    keys, observer, now = components.keys, components.telemetry, components.steady
     if components.shared is None:
-        return RateLimiter(batcher, quota=components.limiter, **arguments)
+        return RateLimiter(batcher, quota=components.limiter, keys=keys, observer=observer, now=now)
     from proxy.core.shared.limiter import SharedLimiter
     from proxy.shell.pipeline.shared_rate_limiter import SharedRateLimiter
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
     fleet = components.shared
-    probe_s = fleet.flights.longest_s
-    return SharedRateLimiter(batcher, quota=components.limiter, fleet=fleet.limits, probe_s=probe_s, **arguments)
+    return SharedRateLimiter(
+        batcher,
+        quota=components.limiter,
+        keys=keys,
+        observer=observer,
+        now=now,
+        fleet=fleet.limits,
+        probe_s=fleet.flights.longest_s,
+    )
 
 
-def _cache_of(components: Components) -> Callable[..., Cache]:
+def _cache_of(components: Components) -> type[Cache]:
     """Returns the cache layer of a single process, or of one of several replicas."""
     if components.shared is None:
         return Cache
     from proxy.shell.pipeline.shared_cache import SharedCache
 
-    return partial(SharedCache, shared=components.shared)
+    return cast("type[Cache]", partial(SharedCache, shared=components.shared))
 
 
 async def _share(components: Components, changes: Invalidator, lifetimes: AsyncExitStack) -> None:
