@@ -1,4 +1,4 @@
-"""Hears what a batch's own reply says of rate limits."""
+"""Reads the rate limits that a batch reply reports around its slots, in its own header fields and status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.shell.upstream.http1 import OnSent
 
 
 class BatchUsage:
-    """The way to Graph for the batcher; what a batch's own reply says of limits is of the token on top."""
+    """Wraps the upstream client; usage in a batch's own reply belongs to the token of the batch as a whole."""
 
     def __init__(self, upstream: Upstream, on_reply: Callable[[Credential, Reply, str], None]) -> None:
         """Ask *upstream*, and let *on_reply* take the replies to batches, with the path of what all slots are about."""

@@ -1,7 +1,7 @@
-"""On whose bill a call to Graph goes: set where a caller's request comes in, looked up where a call leaves.
+"""Which caller's cost record a call to Graph is charged to: set where a request comes in, read where a call is sent.
 
-It travels with the task, as asyncio's contexts do: a flight goes on the bill of the caller who started it, whoever else
-waits for it and whether that caller stays or not.
+A context variable carries the record from task to task. A flight is therefore charged to the caller who started it,
+whoever else waits for it, and even if that caller has gone.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _current: ContextVar[RequestCost | None] = ContextVar("bill", default=None)
 
 
 def current_cost() -> RequestCost | None:
-    """The bill that is charged now."""
+    """Return the cost record of the current context, or None."""
     return _current.get()
 
 
 @contextmanager
 def charged_to(cost: RequestCost | None) -> Iterator[None]:
-    """Charge *cost* with what leaves within, and with what the tasks that begin within send ever after."""
+    """Charge *cost* with the calls that are sent within, and with all calls of tasks that begin within."""
     token = _current.set(cost)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reads of several objects at once: each id is a call, so only those are asked of Graph that are not held."""
+"""Splits `?ids=` reads by id: Graph counts each id as a call, so only ids without a held reply are asked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from proxy.shell.pipeline.merger import Merger
 
 
 class IdsSplitter:
-    """A layer: answers id by id what `?ids=` asks for, where rules let each of them be fresh."""
+    """A pipeline layer that answers `?ids=` reads id by id where a rule allows each to be stored."""
 
     def __init__(self, onward: Merger, rule: Callable[[Request], Rule], now: Callable[[], float]) -> None:
-        """Ask *onward*, and tell it what is learnt of each; *now* gives epoch seconds."""
+        """Ask *onward*, which also stores the part of each id; *now* gives epoch seconds."""
         self._onward = onward
         self._rule = rule
         self._now = now
@@ -35,7 +35,7 @@ class IdsSplitter:
         answer = await self._onward(ids.with_ids(request, missing) if held else request)
         found = ids.split_reply(answer, missing)
         if found is None:
-            is_final = not held or is_trouble(answer)  # else Graph shall say to the whole what is wrong with it
+            is_final = not held or is_trouble(answer)  # else only Graph knows what is wrong with the whole request
             return answer if is_final else await self._onward(request)
         if answer.mode in ANSWERED_NOW:
             for each, part in missing.items():

@@ -1,4 +1,4 @@
-"""What was changed, whoever tells of it: writes through the sidecar, Meta's webhooks, an operator's order."""
+"""Invalidates entries and flights after writes through the sidecar, Meta's webhooks and operators' purges."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from proxy.core.model import Credential, EntryMeta
 from proxy.shell import Announced
 
 UNSURE_S = 60
-"""Seconds in which Graph may still be at a write whose answer never came: what is asked meanwhile is not fresh."""
+"""Seconds in which Graph may still perform a write that it did not answer; replies from this time are not fresh."""
 
 
 class PurgeableStore(Protocol):
     """What the invalidator needs of a store."""
 
     def known_meta(self, key: bytes) -> EntryMeta | None:
-        """The entry without its body, as far as memory knows it; the disk is not read."""
+        """Return the metadata of the entry if it is in memory; the disk is not read."""
 
     def drop(self, key: bytes) -> None:
         """Forget *key* everywhere."""
@@ -34,25 +34,25 @@ class PurgeableStore(Protocol):
         """Save purge *orders* for the next run; True if they are on disk."""
 
     def stats(self) -> dict[str, int | float | str]:
-        """The numbers of now, by name."""
+        """Return the current numbers of the store by name."""
 
 
 class Replicas(Protocol):
-    """The other replicas."""
+    """The other replicas that share entries with this one."""
 
     async def announce(self, nodes: tuple[str, ...], who: bytes) -> Announced:
-        """A write to *nodes*, with the token of the fingerprint *who*, is about to leave."""
+        """Announce a write to *nodes*, by the token with fingerprint *who*, before it is sent."""
 
     def changed(self, events: Sequence[Event]) -> None:
-        """Meta report of *events*."""
+        """Pass on *events* of webhooks to the other replicas."""
 
     async def purged(self, order: PurgeOrder) -> None:
-        """An operator has ordered so; returns when they have heard it, or cannot be reached."""
+        """Pass on an operator's *order*; return when the replicas have confirmed it or cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invalidator:
-    """Ends freshness and flights; everything it works with is made by `app`."""
+    """Ends the freshness of entries, and closes flights to later reads."""
 
     index: InvalidationIndex
     purges: Purges
@@ -60,22 +60,22 @@ class Invalidator:
     keys: Keys
     store: PurgeableStore
     now: Callable[[], float]
-    flights: Sequence[Callable[[Iterable[str]], None]]  # each lets nobody join what is in the air and reads these names
-    replicas: Replicas | None = None  # the replicas that are report of what changes here
+    flights: Sequence[Callable[[Iterable[str]], None]]  # each closes the flights with these tags to later reads
+    replicas: Replicas | None = None  # they get every change that happens here
 
     async def announce(self, nodes: tuple[str, ...], who: Credential | None) -> Announced:
-        """A write to *nodes*, () for any, with the token of *who*, is about to leave."""
+        """Announce to the replicas a write to *nodes* (() if unknown) by *who*, before it is sent."""
         if self.replicas is None:
             return Announced()
         return await self.replicas.announce(nodes, self.keys.fingerprint(who))
 
     def on_write(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
-        """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
+        """Invalidate after a write to *nodes* (() if unknown) by *who*; one not *answered* may still be performed."""
         when = self.now() if answered else self.now() + UNSURE_S
         self._close(self.index.record_write(nodes, self.keys.fingerprint(who), when))
 
     def on_events(self, events: Sequence[Event]) -> None:
-        """Meta report of *events*."""
+        """Invalidate the objects that *events* of webhooks name."""
         changed: set[str] = set()
         for event in events:
             self.subscriptions.on_event(event)
@@ -86,9 +86,9 @@ class Invalidator:
             self.replicas.changed(events)
 
     async def purge(self, order: PurgeOrder) -> dict[str, object]:
-        """Forget what *order* is about; how much went at once, and whether the rest goes when it is met.
+        """Purge here and on the replicas; return the counts for the answer of `POST /purge`.
 
-        It is in force at once; when this returns it is *durable*, unless the disk rests, and no later run undoes it.
+        The order is in force at once. On return it is on disk, so that the next run keeps it, if *durable* is true.
         """
         report = await self.purge_here(order, self.now())
         if self.replicas is not None:
@@ -96,7 +96,7 @@ class Invalidator:
         return report
 
     async def purge_here(self, order: PurgeOrder, when: float) -> dict[str, object]:
-        """The same of an order that was given *when*, which other replicas have heard."""
+        """Purge here alone, for an *order* given at *when* that the other replicas already have."""
         dropped, is_marked = self._forget(order, when)
         durable = await self.store.save_purges(self.purges.save())
         return {"dropped": dropped, "marked": is_marked, "durable": durable}

@@ -1,4 +1,4 @@
-"""Times calls to Graph for the lanes, and tells of a call that is late while it is still on its way."""
+"""Measures how long calls to Graph take, for the lanes, and reports a call that is late while it is in flight."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from proxy.core.http.errors import Late
 from proxy.core.model import Reply, Request
 
 LONGEST_S = 3600
-"""Seconds that no call takes: a lane of which more is not known has nothing that is late."""
+"""Seconds, longer than any call: the lateness bound of a lane without measurements."""
 
 
 @dataclass(slots=True, eq=False)
 class TimedCall:
-    """One call, from when its head was written."""
+    """One call to Graph, measured from the moment its head was written."""
 
     lanes: Lanes
     requests: Sequence[Request]
-    lane: Lane | None  # None: nothing is learned of it
+    lane: Lane | None  # None: the call is not measured
     on_sent: Callable[[], None]
     on_late: Callable[[], None]
     clock: Callable[[], float]
@@ -29,7 +29,7 @@ class TimedCall:
     timer: asyncio.TimerHandle | None = None
 
     def left(self) -> None:
-        """The head has been written."""
+        """Note that the head has been written, and start the timer for lateness."""
         self.on_sent()
         if self.lane is None or self.sent is not None:
             return
@@ -39,12 +39,12 @@ class TimedCall:
             self.timer = asyncio.get_running_loop().call_later(after, self._late)
 
     def answered(self, answer: object) -> None:
-        """Graph has answered; only the time of a good answer says how quick its routes are."""
+        """Measure the call if Graph's *answer* is good: errors say nothing about the speed of a route."""
         if isinstance(answer, Reply) and answer.status in {200, 304}:
             self.ended()
 
     def ended(self) -> None:
-        """The call took until now."""
+        """Record the time from the head to now."""
         if self.lane is not None and self.sent is not None:
             self.lanes.landed(self.requests, self.lane, self.sent, self.clock() - self.sent)
 
@@ -55,15 +55,15 @@ class TimedCall:
 
 
 class LaneTimer:
-    """The clock of the lanes."""
+    """Measures calls for *lanes*."""
 
     def __init__(self, lanes: Lanes, clock: Callable[[], float]) -> None:
-        """Tell *lanes* what calls take by *clock*."""
+        """Record in *lanes* how long calls take by *clock*."""
         self._lanes = lanes
         self._clock = clock
 
     def lane_of(self, request: Request) -> Lane:
-        """The lane in which *request* rides now."""
+        """Return the lane to which *request* belongs now."""
         return self._lanes.lane_of(request, self._clock())
 
     @contextmanager
@@ -74,7 +74,7 @@ class LaneTimer:
         on_sent: Callable[[], None],
         on_late: Callable[[], None] = lambda: None,
     ) -> Iterator[TimedCall]:
-        """A call with *requests* is made within; *on_late* hears that it takes longer than calls of its lane do."""
+        """Measure the call for *requests* that is made within; call *on_late* once it is late."""
         call = TimedCall(self._lanes, requests, lane, on_sent, on_late, self._clock)
         try:
             yield call

@@ -1,7 +1,7 @@
-"""Reads that go to Graph by another way than through the governor: they wait for nobody, but prolong no block either.
+"""Admits reads that do not pass through the rate limiter's layer: they never queue, but respect stopped limits.
 
-Those are what passes through, and what rides in a batch of the application's own. A pool that Graph has stopped is left
-alone by them as well; the one that may probe it tells what it heard, or that it heard nothing.
+These are reads in passed-through messages and in the application's own batches. While Graph has stopped a limit they
+are refused like any read; a read that is admitted as a probe of the limit reports its reply, or that none came.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import Go, Halt, Limiter
 
 Probes = tuple[BucketName, ...]
-"""The stopped pools for whose sake a read is asked."""
+"""The stopped buckets that a read probes."""
 
 _FIRST = 0
-"""The priority of what waits for nobody."""
+"""The priority of reads that never wait."""
 
 _REFUSED = 400
-"""The status from which on an answer that nobody here looks at may be a refusal for a limit."""
+"""The lowest status of a response, whose body is not read, that may be a refusal for a limit."""
 
 
 class LimitObserver(Protocol):
-    """Who listens to what Graph says of limits."""
+    """Called with replies of Graph, for what they say of limits."""
 
     def __call__(
         self, who: Credential | None, reply: Reply, path: str = "/", query: str = "", probes: Probes = ()
     ) -> None:
-        """Graph's *reply* to *who*, about *path* and *query*, also for the sake of *probes*."""
+        """Learn from Graph's *reply* to *who* about *path* and *query*, which also answers *probes*."""
 
 
 @dataclass(slots=True)
 class PassingRead:
-    """A read on its way, and how it *ended*."""
+    """A passed-through read, and the status of its response (0 until there is one)."""
 
     status: int = 0
 
     def on_response(self, status: int) -> None:
-        """Graph answered it with *status*."""
+        """Note the *status* of Graph's response."""
         self.status = status
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterBypass:
-    """Asks the quota for them."""
+    """Asks the limiter on behalf of reads outside the rate limiter's layer."""
 
     quota: Limiter
     keys: Keys
@@ -58,16 +58,16 @@ class LimiterBypass:
     on_reply: LimitObserver
 
     def subject(self, who: Credential | None, path: str, query: str) -> QuotaSubject:
-        """*who*, asking for this."""
+        """Return the quota subject of a read by *who*."""
         return QuotaSubject(self.keys.fingerprint(who), path, query)
 
     @property
     def has_refused(self) -> bool:
-        """Whether anybody was told of a refusal for a limit lately."""
+        """Whether any caller got a refusal for a limit lately."""
         return self.quota.has_refused
 
     def is_after_refusal(self, subject: QuotaSubject) -> bool:
-        """Whether *subject* was last told of a refusal for a limit."""
+        """Whether the last reply to *subject* was a refusal for a limit."""
         return self.quota.comes_after_refusal(subject)
 
     def on_delivered_reply(self, subject: QuotaSubject, reply: Reply) -> None:
@@ -75,9 +75,9 @@ class LimiterBypass:
         self.quota.on_delivered_reply(subject, reply, self.now())
 
     def admit(self, subject: QuotaSubject, *, after_refusal: bool = False) -> Probes:
-        """Let a read go now; of what it probes somebody has to hear. Raises Throttled.
+        """Admit a read and return the buckets that it probes, whose outcome must be reported. Raises Throttled.
 
-        A caller that *after_refusal* after a refusal is let through, unless Graph named a time.
+        A caller that *after_refusal* after a refusal is let through, unless Graph has named a time.
         """
         after_refusal = after_refusal or self.is_after_refusal(subject)
         verdict = self.quota.admit(subject, _FIRST, self.now(), has_waited=True, after_refusal=after_refusal)
@@ -87,9 +87,9 @@ class LimiterBypass:
 
     @contextmanager
     def passing(self, who: Credential | None, path: str, query: str) -> Iterator[PassingRead]:
-        """Let a read go whose answer nobody here looks at: a good status tells of what it probes. Raises Throttled.
+        """Admit a passed-through read; a good status reports success of its probes. Raises Throttled.
 
-        A bad one may be a refusal for a limit, so its caller may come back.
+        An error status may be a refusal for a limit, so it marks the caller as refused.
         """
         subject, passing = self.subject(who, path, query), PassingRead()
         try:
@@ -108,5 +108,5 @@ class LimiterBypass:
                 self.on_no_reply(probes)
 
     def on_no_reply(self, probes: Probes) -> None:
-        """A read that was to probe these told nothing of them."""
+        """Note that the read that probed these buckets got no reply that says anything about them."""
         self.quota.on_no_reply(probes, self.now())

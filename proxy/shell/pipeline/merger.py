@@ -1,9 +1,9 @@
-"""Reads of one thing that differ in their fields share one answer: what one caller's read told, another is not asked.
+"""Merges reads of one object that differ only in `fields`: one read asks Graph for the union of the fields.
 
-A read is answered from what is held for more fields; else it joins a read that asks for more; else it waits for
-company, as a batch does, and leaves with it as one read of all their fields, which is held and revalidated like any
-other. Each caller gets its own part. Where Graph refuses such a read, or says what is not understood, each is asked
-alone: one caller's bad field is its own.
+A read is answered from a held reply with more fields. Otherwise it joins a read in flight that asks for more fields.
+Otherwise it waits for other reads, as in the batch queue, and one read of all their fields is sent, stored and
+revalidated like any other. Each caller gets the projection on its own fields. Where Graph refuses the merged read, or
+its reply cannot be projected, each caller's read is sent alone, so that a bad field affects its own caller only.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from proxy.shell.upstream.fair_share import Place
 
 
 class HeldReplies(Protocol):
-    """What the merger needs of the next layer."""
+    """The cache, as far as the merger uses it."""
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
 
     async def answer_held(self, request: Request) -> Reply | None:
-        """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+        """Return a held reply that needs no wait for Graph (fresh, or stale as a rule allows); else None."""
 
     async def cover(self, request: Request) -> Reply | None:
-        """What is held of *request*, where a rule lets it stand in for an answer that Graph could not give."""
+        """Return the held reply where a rule allows it instead of an error of Graph's (stale-if-error); else None."""
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
-        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+        """Store *answer*, the part about *request* of the reply to another read that was sent at *asked*."""
 
 
 _MergeLane = tuple[Hashable, bool]
-"""A family, and whether its reads have time: nobody waits behind a read of lower priority (RFC 9218)."""
+"""A family of mergeable reads, and whether they are of low priority: no read waits for a lower one (RFC 9218)."""
 
 
 @dataclass(eq=False, slots=True)
 class _MergedRead:
-    """One read for all those *aboard*, on the first one's bill; who asks for no more than it does may still get on."""
+    """One read in flight for all that are *waiting*, charged to the first; reads of no more fields may still join."""
 
     lane: _MergeLane
     request: Request
@@ -58,7 +58,7 @@ class _MergedRead:
     waiting: list[PendingRead] = field(default_factory=list)
 
     def add(self, one: PendingRead) -> None:
-        """Take *one* aboard. The read belongs to none of them: it ends early if all have left."""
+        """Let *one* wait for this read too. The read is cancelled when all waiting callers have gone."""
         self.waiting.append(one)
         one.reply.add_done_callback(self._on_done)
 
@@ -72,7 +72,7 @@ class _MergedRead:
 
 
 class Merger:
-    """A layer: makes one read of many, where a rule lets it."""
+    """A pipeline layer that merges reads where a rule allows it."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Merger:
         clock: Callable[[], float],
         history: MergeHistory | None = None,
     ) -> None:
-        """Ask through *cache*; wait for company as *limits* say; *tags_of* names what it reads."""
+        """Ask *cache*; queue reads within *limits*; *tags_of* gives the cache tags of a read."""
         self._cache = cache
         self._keys = keys
         self._rule = rule
@@ -104,25 +104,25 @@ class Merger:
         return await (self._join(request) if selection.may_share(request) else self._cache(request))
 
     async def answer_held(self, request: Request) -> Reply | None:
-        """The reply to *request* for which nobody waits for Graph: its own, else a part of what is held for more."""
+        """Return the held reply to *request*, or a projection of a held reply with more fields; else None."""
         return await self._cache.answer_held(request) or await self._answer_from_more(request)
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
-        """Graph said *answer* of *request* in its answer to another read: from now on a part of it answers less."""
+        """Store *answer*, and note that it can answer reads of *request* with fewer fields."""
         await self._cache.learn(request, answer, asked)
         if own := _field_set(request):
             fresh_s = self._rule(request).shared_s
             self._history.on_reply(self._family(request), own, answer, {own}, self._clock(), fresh_s=fresh_s)
 
     def close_flights(self, tags: Iterable[str]) -> None:
-        """Let nobody get on the reads that read *tags* (none named: any read), as the coalescer does."""
+        """Let no later read join those in flight that carry one of *tags* (all, if *tags* is empty)."""
         named = set(tags)
         for lane, reads in list(self._in_flight.items()):
             if not named or not named.isdisjoint(self._tags_of(reads[0].request)):
                 del self._in_flight[lane]
 
     async def close(self) -> None:
-        """End what waits or is in the air."""
+        """Cancel the reads that are queued or in flight."""
         await self._queues.close()
 
     def _merges(self, request: Request) -> bool:
@@ -131,7 +131,7 @@ class Merger:
     def _family(self, request: Request) -> Hashable:
         return selection.family(request, self._rule(request), self._keys)
 
-    # --- what is held, and what is in the air ---
+    # --- held replies and reads in flight ---
 
     async def _answer_from_more(self, request: Request) -> Reply | None:
         own = _field_set(request)
@@ -156,10 +156,10 @@ class Merger:
             call.join(one)
         return await one.reply
 
-    # --- one read for many ---
+    # --- the merged read ---
 
     async def _send(self, waiting: Sequence[PendingRead], _place: Place | None) -> None:
-        """Ask for *waiting* until each has a reply or an error: nobody is left hanging."""
+        """Answer every read of *waiting*, with a reply or an error, whatever happens."""
         reads: list[_MergedRead] = []
         try:
             reads += self._start(waiting)
@@ -172,7 +172,7 @@ class Merger:
                 raise
 
     def _start(self, waiting: Sequence[PendingRead]) -> list[_MergedRead]:
-        """As few reads as may be for *waiting*, on their way."""
+        """Start as few reads as rules and the merge history allow to answer *waiting*; return them."""
         first, now = waiting[0].request, self._clock()
         family, rule = self._family(first), self._rule(first)
         lane = family, first.is_low_priority
@@ -215,7 +215,7 @@ class Merger:
             self._history.on_reply(read.lane[0], read.names, answer, selections, self._clock(), fresh_s=fresh_s)
 
     def _distribute(self, read: _MergedRead, answer: Reply | SidecarError) -> list[PendingRead]:
-        """Give each its part of *answer*; those are returned for whom there is none."""
+        """Answer each waiting read with its projection of *answer*; return those for which there is none."""
         left = []
         for place, one in enumerate(read.waiting):
             part = _own_part(answer, read.names, _field_set(one.request))
@@ -228,12 +228,12 @@ class Merger:
         return left
 
     async def _ask_each(self, left: Sequence[PendingRead]) -> dict[selection.FieldSet, Reply | None]:
-        """Ask each for itself; Graph's answer to each selection, None where there is none."""
+        """Send each read alone; return the reply to each field set, None where there was none."""
         replies = await asyncio.gather(*(self._ask_alone(one) for one in left))
         return {_field_set(one.request): reply for one, reply in zip(left, replies, strict=True)}
 
     async def _cover(self, one: PendingRead, late: Late) -> None:
-        """Answer from what is held for *one* itself, where a rule allows: what is late is not asked again."""
+        """Answer *one* with its own held reply, else with *late*: a late read is not sent again."""
         reply = await self._cache.cover(one.request)
         if reply is None:
             one.fail(late)
@@ -253,7 +253,7 @@ class Merger:
         return reply
 
     def _close_one(self, read: _MergedRead) -> None:
-        """Nobody gets on any more."""
+        """Let no later read join *read*."""
         reads = self._in_flight.get(read.lane, [])
         if read in reads:
             reads.remove(read)

@@ -1,4 +1,4 @@
-"""Spares the quota: what has time waits its turn, a stopped pool is left alone, and every answer is listened to."""
+"""Rate limiting of calls to Graph: low priority waits, stopped limits refuse, and each reply updates the limits."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _log = logging.getLogger("graph_sidecar.quota")
 
 
 class RateLimiterObserver(Protocol):
-    """Who is told what the governor did."""
+    """Counts what the rate limiter does."""
 
     def paced(self, seconds: float, pool: str) -> None:
-        """A read that has time waited so many seconds for the sake of a *pool* of this sort."""
+        """A read of low priority waited so many *seconds* for a limit of the type *pool*."""
 
     def stopped(self, pool: str) -> None:
-        """Graph's refusal stopped a *pool* of this sort."""
+        """A refusal of Graph stopped a limit of the type *pool*."""
 
 
 _CHECK_AGAIN_S = 1.0
-"""Seconds after which the first of a queue asks again at the latest: the pace may have changed without a word."""
+"""Seconds after which the head of a queue asks again at the latest: levels decay without any event."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,7 +53,7 @@ class _PacedRead:
 
 
 class RateLimiter:
-    """A layer, between what is held and what is asked."""
+    """A pipeline layer between the cache and the batcher."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class RateLimiter:
         observer: RateLimiterObserver,
         now: Callable[[], float],
     ) -> None:
-        """Ask *onward* as *quota* decides; *now* gives epoch seconds."""
+        """Ask *onward* when *quota* admits the read; *now* gives steady seconds."""
         self._onward = onward
         self._quota = quota
         self._keys = keys
         self._observer = observer
         self._now = now
-        self._paced: dict[Hashable, set[_PacedRead]] = {}  # by what they ask
-        self._queues: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the pool that they wait for
+        self._paced: dict[Hashable, set[_PacedRead]] = {}  # by the key of their flight
+        self._queues: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the bucket that they wait for
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
@@ -99,7 +99,7 @@ class RateLimiter:
         self._on_changes(self._quota.on_reply(subject, reply, self._now()))
 
     def promote(self, request: Request) -> None:
-        """Somebody who has no time waits for the twin of *request* now: let it go."""
+        """Let go the waiting read of the same flight as *request*: a caller of higher priority has joined it."""
         for read in self._paced.get(self._keys.flight(request), ()):
             read.promote()
 
@@ -111,7 +111,7 @@ class RateLimiter:
         query: str = "",
         probes: tuple[BucketName, ...] = (),
     ) -> None:
-        """Take what Graph's *reply* to *who* says of limits, which came by another way than through here."""
+        """Learn limits from Graph's *reply* to *who* for a call that did not pass through this layer."""
         self._on_changes(
             self._quota.on_reply(QuotaSubject(self._keys.fingerprint(who), path, query), reply, self._now(), probes)
         )
@@ -125,7 +125,7 @@ class RateLimiter:
         try:
             reply = await self._onward(request)
         except BaseException as error:
-            # What failed for its own reasons tells nothing, so the next probe waits; a caller that left does not count.
+            # A failure says nothing about limits, so the next probe waits; after a caller's cancellation it need not.
             self._quota.on_no_reply(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))
             raise
         self._on_changes(self._quota.on_reply(subject, reply, self._now(), go.probes))
@@ -134,7 +134,7 @@ class RateLimiter:
     async def _wait_for_turn(
         self, request: Request, subject: QuotaSubject, wait: Wait, began: float
     ) -> tuple[Go | Halt, BucketName]:
-        """Wait until this read may go, at most as long as anyone; what is decided then, and whom it waited for."""
+        """Wait until the read is admitted or refused; return the verdict, and the bucket it waited for last."""
         read, end = _PacedRead(), began + self._quota.stages.longest_wait_s
         verdict: Verdict = wait
         with self._promotable(request, read):
@@ -159,7 +159,7 @@ class RateLimiter:
                 del self._paced[key]
 
     async def _wait_in_queue(self, read: _PacedRead, wait: Wait, end: float) -> bool:
-        """Stand in queue until there is reason to ask again: the first until its time has come; whether *end* has."""
+        """Wait in the bucket's queue; only the head wakes by time. Return whether the deadline *end* has passed."""
         queue = self._queues.setdefault(wait.bucket, OrderedDict())
         queue[read] = None
         if read.has_queued:
@@ -182,7 +182,7 @@ class RateLimiter:
         return False
 
     def _wake(self, pool: BucketName, count: int) -> None:
-        """Let the first of the queue for *pool* ask again."""
+        """Wake the first *count* reads in the queue of *pool*, to ask the limiter again."""
         for read in itertools.islice(self._queues.get(pool, ()), count):
             read.woken.set()
 
@@ -192,7 +192,7 @@ class RateLimiter:
             _log.warning(
                 "a limit of Graph's is reached: %s; it is left alone until there is allowance", _bucket_text(name)
             )
-        if news.stopped:  # the last first, for who has to go on waiting steps to the front
+        if news.stopped:  # the last first: each that must wait again moves to the front
             for read in [read for queue in self._queues.values() for read in reversed(queue)]:
                 read.woken.set()
         elif news.eased:
@@ -201,7 +201,7 @@ class RateLimiter:
 
 
 def _with_detail(reply: Reply, decided: str) -> Reply:
-    """*reply*, saying what was decided for the quota's sake, if it says nothing else."""
+    """Return *reply* with the rate limiter's decision as its detail, unless it has a detail already."""
     return replace(reply, detail=reply.detail or decided)
 
 
