@@ -6,6 +6,7 @@ the token has fetched). Writes and events name objects; `tags` finds the tags of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -127,11 +128,12 @@ class InvalidationIndex:
         return text if len(text) <= SAVED_AT_MOST else b""
 
     def load(self, text: bytes, now: float) -> None:
-        """Take over the changes that an earlier run saved; if it saved none, everything counts as changed *now*."""
+        """Take over the changes that an earlier run saved; without them, whatever was asked before *now* is changed."""
         try:
             found = msgspec.json.decode(text, type=_SavedChanges)
         except UNREADABLE:
-            found = _SavedChanges(now, now, {})
+            before = math.nextafter(now, 0.0)  # what is asked now is of this run
+            found = _SavedChanges(before, before, {})
         for name, when in found.times.items():
             self.invalidate((name,), min(when, now))
         self._floor = max(self._floor, min(found.floor, now))
