@@ -1,1 +1,1 @@
-"""The way to Graph: connections, calls, and messages that are streamed through."""
+"""Calls to Graph: connections, whole responses, fair shares of connections, and streamed messages."""

@@ -1,4 +1,4 @@
-"""Talks to Graph: one batch or one read. The only place where aiohttp's errors become ours."""
+"""Sends batches and single reads to Graph, and translates aiohttp's errors into the sidecar's."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from proxy.shell.upstream.connector import Lookup, OwnSockets, connector
 from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response, OnSent
 
 LOOP = "the way to Graph leads back to the sidecar"
-"""What is said of it, with what to do."""
+"""How error messages about a request loop begin; what to do about it follows."""
 
 
 def ignored() -> None:
-    """For calls whose leaving nobody counts."""
+    """Do nothing: the `on_sent` of calls that are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamOptions:
-    """How Graph is reached; times in seconds."""
+    """How to reach Graph."""
 
-    in_clear: frozenset[str]  # authorities that are asked without TLS: an origin whose URL says so
+    in_clear: frozenset[str]  # authorities without TLS: an origin whose URL begins with http:
     user_agent: str
     connect_timeout_s: float
     reply_timeout_s: float
-    buffer_bytes: int = 64 * 2**20  # of all replies that are being read
-    rest_s: float = 0  # in which a connection is not used again after an answer, for a stray reply to end it
+    buffer_bytes: int = 64 * 2**20  # limit on the bodies of all replies that are being read
+    rest_s: float = 0  # before a connection is used again: a stray reply in this time ends it
     lookup: Lookup = field(default_factory=Lookup)
     own: OwnSockets = field(default_factory=OwnSockets)
     loop_guard: cdn_loop.LoopGuard = field(default_factory=lambda: cdn_loop.LoopGuard(os.urandom(8).hex()))
 
     def url(self, host: str, rest: str) -> URL:
-        """Where *rest*, a path and perhaps a query, is on *host*."""
+        """Return the URL of *rest*, a path with or without a query, on *host*."""
         return URL(f"{'http' if host in self.in_clear else 'https'}://{host}{rest}", encoded=True)
 
 
 def http1_client(way: UpstreamOptions) -> Http1Client:
-    """Calls to Graph by *way*, on a pool of their own."""
+    """Return an HTTP/1.1 client as *way* says, with its own connection pool."""
     return Http1Client(
         connector(way.lookup, way.own),
         Budget(way.buffer_bytes),
@@ -63,9 +63,9 @@ def http1_client(way: UpstreamOptions) -> Http1Client:
 
 
 class UpstreamClient:
-    """Calls to Graph whose answers somebody here reads. A GET may be asked twice; a POST is sent once.
+    """Sends calls to Graph and returns whole replies. A GET may be sent twice, a POST is sent once.
 
-    How many may be on their way is counted outside of it (`places`).
+    The number of concurrent calls is limited elsewhere (`fair_share.Places`).
     """
 
     def __init__(self, way: UpstreamOptions) -> None:
@@ -75,18 +75,18 @@ class UpstreamClient:
         self._common_fields = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPTED}
 
     async def open(self) -> None:
-        """Make the connection pool."""
+        """Open the connection pool."""
         self._client = http1_client(self._way)
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close all connections."""
         if self._client is not None:
             await self._client.close()
 
     async def batch(
         self, requests: Sequence[Request], top: Credential, on_sent: OnSent = ignored
     ) -> Reply | batch_response.BatchFailure:
-        """Ask *requests* in one call. Raises Unreachable, Late: Graph may be at work on what is late."""
+        """Return Graph's reply to a batch of *requests*. Raises Unreachable, Late (Graph may still work on it)."""
         form = EncodedForm(FORM, batch_request.encode_batch(requests, top))
         try:
             answer = await self.post(requests[0].host, "/", requests[0].language, form, on_sent)
@@ -97,14 +97,14 @@ class UpstreamClient:
         return batch_response.BatchFailure.CUT if answer.header("content-encoding") else answer
 
     async def post(self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent = ignored) -> Reply:
-        """The answer to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
+        """Return Graph's reply to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
         return await self._ask(
             _OutgoingRequest(host, f"POST {path}", fields, form.body, _check_batch), Channel.BATCH, on_sent
         )
 
     async def single(self, request: Request, on_sent: OnSent = ignored) -> Reply:
-        """Ask *request* in a call of its own. Raises Unreachable, Cut, Late, Nonsense, Large."""
+        """Return Graph's reply to *request* as a single GET. Raises Unreachable, Cut, Late, Nonsense, Large."""
         fields = _language(request.language)
         if request.validator:
             fields["If-None-Match"] = request.validator
@@ -114,7 +114,7 @@ class UpstreamClient:
         return replace(answer, headers=headers.passed_out(answer.headers))
 
     async def as_sent(self, host: str, target: str, fields: Mapping[str, str], on_sent: OnSent = ignored) -> Reply:
-        """The answer to a GET as a caller sent it, with these *fields*. Raises as `single` does."""
+        """Return Graph's reply to a GET of *target* as a caller sent it, with *fields*. Raises as `single` does."""
         answer = await self._ask(
             _OutgoingRequest(host, f"GET {target}", fields, b"", _check_single), Channel.DIRECT, on_sent
         )
@@ -129,10 +129,10 @@ class UpstreamClient:
         return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
     async def _send(self, asked: _OutgoingRequest, on_sent: OnSent) -> Http1Response:
-        """Send what was *asked*; a GET once more where its connection soon ended, as those do that were idle.
+        """Send the request *asked*; a GET is sent once more if its connection ends soon, as idle ones do.
 
-        Once more, too, where it carried the answer to another message. A connection that ends later than a new one may
-        take to open had been at work on the read.
+        The same if the connection carried the answer to another message. A connection that ends later than the connect
+        timeout had been at work on the read, so the read is not sent again.
         """
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         origin = self._way.url(asked.host, "/")
@@ -149,7 +149,7 @@ class UpstreamClient:
 
 
 class _OutgoingRequest(Redacted, frozen=True, gc=False):
-    """One message: how it begins, and what of its fields is not said of all."""
+    """One request: its method and target, and the header fields that are its own."""
 
     hidden = ("start", "fields", "body")
 
@@ -161,27 +161,27 @@ class _OutgoingRequest(Redacted, frozen=True, gc=False):
 
 
 def _check_batch(answer: Http1Response) -> None:
-    """Raises Nonsense where *answer* is what a single read gets."""
+    """Raises Nonsense if *answer* can only be the reply to a single read."""
     if answer.status == 200 and batch_response.is_single(answer.body):
         raise Nonsense("Graph answered a batch with the reply to a single call")
 
 
 def _check_single(answer: Http1Response) -> None:
-    """Raises Nonsense where *answer* is what a conditional read gets, or a batch."""
+    """Raises Nonsense if *answer* can only be the reply to a conditional read or to a batch."""
     if answer.status == 304:
         raise Nonsense("Graph answered 304 to a request without If-None-Match")
     _check_conditional(answer)
 
 
 def _check_conditional(answer: Http1Response) -> None:
-    """Raises Nonsense where *answer* is what a batch gets."""
+    """Raises Nonsense if *answer* can only be the reply to a batch."""
     if batch_response.is_batch_array(answer.body):
         raise Nonsense("Graph answered a single call with the reply to a batch")
 
 
 @contextmanager
 def translate_errors(own: OwnSockets) -> Iterator[None]:
-    """Errors of aiohttp's as ours, said once and without a URL, for that holds a token."""
+    """Translate errors of aiohttp into SidecarErrors, without the URL, which may hold a token."""
     came_back = own.came_back
     try:
         yield

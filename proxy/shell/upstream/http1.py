@@ -1,7 +1,7 @@
-"""One message to Graph and its whole answer, on a connection that is kept.
+"""An HTTP/1.1 client (RFC 9112) on persistent connections: one request and its response at a time.
 
-aiohttp connects, keeps connections and reads answers. Its client around that also follows redirects, keeps cookies,
-takes URLs apart and merges headers: what a call to Graph does not ask for, and most of what it would cost.
+aiohttp's connector and response parser are used, its ClientSession is not: redirects, cookies, URL parsing and header
+merging are most of the cost of a call, and calls to Graph need none of them.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from proxy.shell.upstream.connection import UpstreamConnection
 from proxy.shell.upstream.reply_turns import ReplyTurns
 
 HEAD_SIZE = 65_536
-"""Characters of a status line and of a header field; usage headers grow with the number of accounts."""
+"""The largest status line or header field, in characters; usage headers grow with the number of accounts."""
 
 READ_AHEAD = 65_536
-"""Bytes of a body that are taken before somebody asks for them."""
+"""Bytes of a response body that are read from the socket in advance."""
 
 _PIECE = 2**20
-"""Bytes of a body that are written, and perhaps encrypted, before others get their turn."""
+"""Bytes of a request body that are written, and perhaps encrypted, in one turn of the event loop."""
 
 _STEPS = 16
 """Pieces that are unpacked, of 64 KiB at most, before others get their turn."""
 
 _RESTING_LIMIT = 256
-"""Connections that rest at a time; more of them are closed, so that none is used too soon."""
+"""The most connections that rest after an answer; further ones are closed instead."""
 
 OnSent = Callable[[], None]
 """Called each time that the head of a request has been written; a GET may be sent twice."""
 
 Body = AsyncIterator[bytes]
-"""A body that is sent as it comes, framed."""
+"""A request body that is streamed, already framed."""
 
 
 class Http1Response(Redacted, frozen=True, gc=False):
-    """What came back; the body as it was before it was packed for the way."""
+    """A whole response, its body without content codings."""
 
     hidden = ("fields", "body")
 
@@ -56,12 +56,12 @@ class Http1Response(Redacted, frozen=True, gc=False):
 
 
 Check = Callable[[Http1Response], None]
-"""Raises where an answer is none to what was asked."""
+"""Raises Nonsense if a response cannot be the answer to the request."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Streamed:
-    """What has come so far: the head, and *content*, from which the body can be read as it comes."""
+    """A response whose head has come, and whose body is read from *content* as it comes."""
 
     status: int
     reason: str
@@ -70,7 +70,7 @@ class Streamed:
 
 
 class Http1Client:
-    """Calls to Graph, one at a time on each connection of a pool."""
+    """Sends requests to Graph, one at a time on each connection of a pool."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class Http1Client:
         reply_timeout_s: float,
         rest_s: float,
     ) -> None:
-        """Take connections from *pool*; wait so long for one, and for a sign of life on it; let it rest so long.
+        """Use connections of *pool*, within these timeouts; a connection rests *rest_s* before it is used again.
 
-        *replies* bounds bodies that are read whole.
+        *replies* bounds the bodies that are read whole.
         """
         self._pool = pool
         self._replies = ReplyTurns(replies)
@@ -104,10 +104,10 @@ class Http1Client:
     async def ask(
         self, origin: URL, start: str, fields: Mapping[str, str], body: bytes, on_sent: OnSent, *, check: Check
     ) -> Http1Response:
-        """The answer of *origin* to a message that begins with *start*. Raises what aiohttp does, and Large.
+        """Return the response to the request *start* (method, target) to *origin*. Raises aiohttp's errors, and Large.
 
-        *on_sent* is called when its head is written: from there on it may have reached Graph. *check* raises Nonsense
-        where an answer cannot be one to this message; on a connection that was used before, it is another message's.
+        *on_sent* is called when the head is written: from then on Graph may have the request. *check* raises Nonsense
+        if the response cannot belong to this request; on a reused connection it then answers an earlier one.
         """
         end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
@@ -128,14 +128,14 @@ class Http1Client:
     async def stream(
         self, origin: URL, start: str, fields: Headers, body: Body | None, on_sent: OnSent
     ) -> AsyncIterator[Streamed]:
-        """The answer of *origin*, as it comes, to a message with *body*, sent as it comes. Raises what aiohttp does."""
+        """Stream a request with *body* to *origin*, and the response back. Raises aiohttp's errors."""
         end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields))
         async with self._connection(end) as line:
             _expect_response(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
             line.write(head)
             on_sent()
-            if body is None:  # said before the answer can have come
+            if body is None:  # before an answer can have come
                 line.end_request()
                 yield await _read_head(line)
                 return
@@ -147,7 +147,7 @@ class Http1Client:
                 await asyncio.wait([sending])
 
     def _endpoint(self, origin: URL) -> aiohttp.ClientRequest:
-        """Whom to connect to, as the pool wants to be told."""
+        """Return *origin* in the form that the connection pool takes."""
         end = self._endpoints.get(origin)
         if end is None:
             end = self._endpoints[origin] = aiohttp.ClientRequest("GET", origin, loop=asyncio.get_running_loop())
@@ -155,7 +155,7 @@ class Http1Client:
 
     @asynccontextmanager
     async def _connection(self, end: aiohttp.ClientRequest) -> AsyncIterator[UpstreamConnection]:
-        """A connection for one call, which is kept only where request and answer were whole."""
+        """Hold a connection for one exchange; it is kept only if request and response were complete."""
         connection = await self._connect(end)
         line = cast("UpstreamConnection", connection.protocol)
         try:
@@ -171,7 +171,7 @@ class Http1Client:
             connection.release()
 
     async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
-        """A new connection, or one that was used before and on which nothing has come since."""
+        """Return a new connection, or an idle one on which nothing has arrived since its last response."""
         while True:
             try:
                 connection = await self._pool.connect(end, [], self._connect_timeout)
@@ -188,7 +188,7 @@ class Http1Client:
 
 
 def _expect_response(line: UpstreamConnection, **options: Any) -> None:
-    """Be ready for an answer, which may come before the message is whole."""
+    """Expect a response, which may begin before the request is complete."""
     line.set_response_params(
         read_until_eof=True,
         max_line_size=HEAD_SIZE,
@@ -199,7 +199,7 @@ def _expect_response(line: UpstreamConnection, **options: Any) -> None:
 
 
 async def _write_message(line: UpstreamConnection, message: bytes, on_sent: OnSent) -> None:
-    """Write *message*, a large one in pieces."""
+    """Write *message*, in pieces if it is large."""
     line.write(message[:_PIECE])
     on_sent()
     for at in range(_PIECE, len(message), _PIECE):
@@ -209,7 +209,7 @@ async def _write_message(line: UpstreamConnection, message: bytes, on_sent: OnSe
 
 
 async def _send_body(line: UpstreamConnection, body: Body) -> None:
-    """Write *body* as it comes; where it breaks off, the answer will not come either."""
+    """Write *body* as it comes; if it breaks off, fail the exchange."""
     try:
         async for piece in body:
             line.write(piece)
@@ -219,12 +219,12 @@ async def _send_body(line: UpstreamConnection, body: Body) -> None:
         line.give_up(gone if isinstance(gone, aiohttp.ClientError) else aiohttp.ClientOSError(*gone.args))
     except SidecarError as error:
         line.give_up(error)
-    except Exception as broken:  # noqa: BLE001 - whatever kept the body from coming, its text may hold a token
+    except Exception as broken:  # noqa: BLE001 - the text of any error in the caller's body may hold a token
         line.give_up(aiohttp.ClientConnectionError(type(broken).__name__))
 
 
 async def _read_head(line: UpstreamConnection) -> Streamed:
-    """The head of the answer, which is for just this request."""
+    """Return the head of the response. Raises ServerDisconnectedError if it belongs to an earlier request."""
     message, content = await line.read()
     if line.is_for_another(message.code):
         raise aiohttp.ServerDisconnectedError
@@ -232,9 +232,9 @@ async def _read_head(line: UpstreamConnection) -> Streamed:
 
 
 async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
-    """*answer* with its body; reading goes no further where it would hold too much. Raises Large, Cut, Nonsense.
+    """Return *answer* with its whole body, within the budget *replies*. Raises Large, Cut, Nonsense.
 
-    A coding that is not known here stays as it came, and is named among the fields as it was.
+    A body with an unknown content coding stays coded, and keeps its Content-Encoding.
     """
     codings = named(answer.fields)
     pieces: list[bytes] = []
@@ -252,7 +252,7 @@ async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
 
 
 async def _unpacked(content: aiohttp.StreamReader, unpack: Unpacker | None) -> AsyncIterator[bytes]:
-    """The pieces of a body as they come, or what *unpack* makes of them. Raises Cut, Nonsense."""
+    """Yield the pieces of a body as they come, decoded by *unpack* if there is one. Raises Cut, Nonsense."""
     came = steps = 0
     try:
         while packed := await content.readany():
@@ -270,5 +270,5 @@ async def _unpacked(content: aiohttp.StreamReader, unpack: Unpacker | None) -> A
 
 
 def fields_of(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The header fields of an answer, named as Graph named them: aiohttp would call an ETag Etag."""
+    """Return the header fields with their names as Graph wrote them; aiohttp's own would turn ETag into Etag."""
     return tuple([(name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in raw])

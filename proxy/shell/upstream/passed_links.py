@@ -1,4 +1,4 @@
-"""Paging links in replies that pass through: a short JSON reply is held until it is whole, anything else goes on."""
+"""Rewrites paging links in passed-through responses: short JSON bodies are buffered, all others are streamed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 async def rewrite_response(
     answer: Streamed, link_origin: LinkOrigin, on_piece: Callable[[], None]
 ) -> tuple[Headers, AsyncIterator[bytes]]:
-    """The header fields and the body of *answer*, its paging links led back by *link_origin* where they can be found.
+    """Return the header fields and body of *answer*, with paging links rewritten to lead to *link_origin*.
 
-    *on_piece* is told of each piece that is held. Raises what reading the answer does.
+    *on_piece* is called for each buffered piece. Raises what reading the answer raises.
     """
     if not link_origin.origin or not passed_links.may_hold_links(answer.status, answer.fields):
         return answer.fields, answer.content.iter_any()
@@ -38,7 +38,7 @@ async def rewrite_response(
 
 
 def _plain(raw: bytes, fields: Headers) -> bytes | None:
-    """*raw* without its coding; None for what makes no sense, is not whole, or is more than is held."""
+    """Return *raw* without its content coding; None if it is broken, incomplete or too large."""
     unpack = codings.unpacker(codings.named(fields))
     if unpack is None:
         return raw

@@ -1,4 +1,4 @@
-"""Everything that is no plain read: streamed both ways with flat memory, sent once, never repeated, never held."""
+"""Passes through every message that is not a plain read: streamed both ways, sent once, never stored."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from proxy.shell.upstream.passed_links import rewrite_response
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""Methods whose requests have no body where nothing is said of one (RFC 9110 section 8.6)."""
+"""Methods whose requests need no Content-Length when they have no body (RFC 9110 section 8.6)."""
 
 
 class Passthrough:
-    """The way to Graph for messages whose bodies nobody here looks at."""
+    """Streams messages to Graph and the responses back."""
 
     def __init__(self, way: UpstreamOptions) -> None:
         """Reach Graph by *way*; `open` before the first message."""
@@ -34,11 +34,11 @@ class Passthrough:
         self._client: Http1Client | None = None
 
     async def open(self) -> None:
-        """Make a connection pool."""
+        """Open the connection pool."""
         self._client = http1_client(self._way)
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close all connections."""
         if self._client is not None:
             await self._client.close()
 
@@ -88,7 +88,7 @@ class Passthrough:
                 return await _send_on(message, answer, rewritten, extra, silence)
 
     def _fields(self, message: web.BaseRequest, link_origin: LinkOrigin) -> Headers:
-        """The header fields with which Graph is asked."""
+        """Return the header fields of the request to Graph."""
         trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.loop_guard.field_value])
         told = headers.passed_through(message.headers.items(), but=_SET_HERE)
         if link_origin.origin:
@@ -104,7 +104,7 @@ class Passthrough:
 
 
 def _framing(message: web.BaseRequest) -> Headers:
-    """How the end of the body of *message* is told (RFC 9112 section 6.3)."""
+    """Return the field that frames the body of *message* (RFC 9112 section 6.3)."""
     if message.content_length is not None:
         return (("Content-Length", str(message.content_length)),)
     if message.body_exists:
@@ -113,7 +113,7 @@ def _framing(message: web.BaseRequest) -> Headers:
 
 
 async def _framed(message: web.BaseRequest, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces of *body* as they go over the wire."""
+    """Yield *body* as it goes over the wire, chunked if its length is unknown."""
     is_chunked = message.content_length is None
     async for piece in body:
         yield b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece
@@ -122,7 +122,7 @@ async def _framed(message: web.BaseRequest, body: AsyncIterator[bytes]) -> Async
 
 
 class _SilenceTimeout:
-    """Bounds how long Graph may be silent; the time in which the caller is waited for does not count."""
+    """Bounds how long Graph may be silent; time spent waiting for the caller does not count."""
 
     def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
         self._limit = limit
@@ -151,7 +151,7 @@ async def _silence_timeout(seconds: float) -> AsyncIterator[_SilenceTimeout]:
 
 
 async def _body(message: web.BaseRequest, buffered: bytes) -> AsyncIterator[bytes]:
-    """What was read already and what follows it; a caller that waits to go on waits until there is a way to Graph."""
+    """Yield the part that was read already and the rest; 100 Continue is sent once Graph is connected."""
     if buffered:
         yield buffered
     async for chunk in message.content.iter_any() if buffered else body_chunks(message):
