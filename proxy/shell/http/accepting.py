@@ -1,7 +1,7 @@
-"""Lets in whoever has connected in one turn of the event loop; libuv, on which uvloop stands, lets in one of them.
+"""Accepts all pending connections in one turn of the event loop; libuv, below uvloop, accepts one a turn.
 
-One in a turn is enough while turns are short. While they are not, callers who open a connection for each request would
-wait for dozens of seconds before a byte of theirs is read, and long after the others are served quickly again.
+One a turn is enough while turns are short. While turns are long, callers who open a connection for each request would
+wait dozens of seconds before a byte is read, long after callers with open connections are served quickly again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import socket
 from aiohttp import web
 
 AT_ONCE = 256
-"""Connections that are let in, at most, before others get their turn."""
+"""The most connections that are accepted in one turn of the event loop."""
 
 _PAUSE_S = 1.0
 """Seconds until the next try where the system allows no further connection (EMFILE)."""
 
 
 class Site(web.TCPSite):
-    """A place where a server listens."""
+    """A TCP site of aiohttp's that accepts in bulk."""
 
     _listening: tuple[socket.socket, ...] = ()
 
     async def start(self) -> None:
-        """Listen."""
+        """Begin to listen and accept."""
         await super().start()
         self._handovers: set[asyncio.Task[None]] = set()
         listening = getattr(self._server, "sockets", ())
@@ -36,7 +36,7 @@ class Site(web.TCPSite):
             self._watch(door)
 
     async def stop(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         loop = asyncio.get_running_loop()
         for door in self._listening:
             loop.remove_reader(door)
@@ -69,5 +69,5 @@ class Site(web.TCPSite):
         if server is None:
             line.close()
             return
-        with contextlib.suppress(OSError):  # that one has left
+        with contextlib.suppress(OSError):  # the caller has closed the connection
             await asyncio.get_running_loop().connect_accepted_socket(server, line)

@@ -1,4 +1,4 @@
-"""The end of a listener: nobody new comes in, and those inside are finished with, within their time."""
+"""Graceful shutdown of a listener: it stops accepting, and answers the requests in flight within a time limit."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _log = logging.getLogger("graph_sidecar.drain")
 _STOPPED = "the sidecar has stopped"
 _LOOK_EVERY_S = 0.02
 _BREAK_OFF_S = 0.05
-"""Seconds that aiohttp waits once more for what is open before it cancels it."""
+"""Seconds that aiohttp waits for open requests before it cancels them."""
 
 
 class InFlight:
-    """Wraps a handler and knows how many messages are being answered."""
+    """Wraps a handler, and counts the messages in flight."""
 
     def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         """Answer with *handle*."""
@@ -38,7 +38,7 @@ class InFlight:
         self.callers: set[Any] = set()  # who wait for an answer that no task works on
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
-        """Answer *message*; near the end its connection is not kept."""
+        """Answer *message*; while draining, its connection is closed after the answer."""
         task = asyncio.current_task()
         message[LEAVING] = lambda: self._is_draining
         self._open.add(task)
@@ -57,7 +57,7 @@ class InFlight:
 
     @property
     def is_draining(self) -> bool:
-        """Whether the end has begun."""
+        """Whether shutdown has begun."""
         return self._is_draining
 
     @property
@@ -66,11 +66,11 @@ class InFlight:
         return len(self._open) + len(self.callers)
 
     def begin_drain(self) -> None:
-        """From now on each answer ends its connection."""
+        """Begin shutdown: from now on each answer closes its connection."""
         self._is_draining = True
 
     async def break_off(self) -> None:
-        """Tell those who still wait for the beginning of an answer that there will be none."""
+        """Answer 503 to every caller whose response has not begun."""
         self._is_broken_off = True
         for caller in tuple(self.callers):
             caller.break_off(errors.Draining(_STOPPED))
@@ -81,7 +81,7 @@ class InFlight:
 
 
 def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
-    """The answer to a message that was not finished with; a write may have happened, and must not be sent again."""
+    """Return the 503 for an unfinished message; a write may have happened and must not be sent again."""
     error: errors.SidecarError = errors.Draining(_STOPPED)
     if may_write(message.method, message.raw_path, has_body=message.body_exists):
         error = errors.unsure(error)
@@ -89,10 +89,10 @@ def _broken_off(message: web.BaseRequest) -> web.StreamResponse:
 
 
 async def drain(runner: web.BaseRunner, seconds: float, in_flight: InFlight | None = None) -> None:
-    """Stop accepting and finish what is open; what is not finished after *seconds* is broken off.
+    """Stop accepting and finish the requests in flight; break off those unfinished after *seconds*.
 
-    aiohttp's own end of a server hears no more of a body that is still coming, forgets who has just come in, and
-    without a timeout waits for such a one for ever; so it is called when nobody is left.
+    aiohttp's own shutdown reads no more of a request body, forgets connections that were just accepted and, without a
+    timeout, waits for them for ever. It is therefore called only when no connection is left.
     """
     server = runner.server
     if in_flight is not None:
@@ -112,7 +112,7 @@ async def drain(runner: web.BaseRunner, seconds: float, in_flight: InFlight | No
 
 
 async def _stop_accepting(runner: web.BaseRunner, server: web.Server) -> None:
-    """Stop listening, and let in those who have knocked: the system would hang up on them."""
+    """Stop listening, and accept the connections still in the backlog: the system would reset them."""
     listening: list[socket.socket] = []
     for site in runner.sites:
         theirs = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp tells its addresses alone
@@ -120,7 +120,7 @@ async def _stop_accepting(runner: web.BaseRunner, server: web.Server) -> None:
         await site.stop()
     waiting = [line for each in listening for line in _pending_connections(each)]
     for line in waiting:
-        with contextlib.suppress(OSError):  # that one has left
+        with contextlib.suppress(OSError):  # the caller has closed the connection
             await asyncio.get_running_loop().connect_accepted_socket(server, line)
 
 
@@ -131,7 +131,7 @@ def _pending_connections(door: socket.socket) -> Iterator[socket.socket]:
 
 
 async def _wait_until_empty(server: web.Server) -> None:
-    """Wait until every connection has ended: each does as soon as nothing is being said on it."""
+    """Wait until every connection has closed: each closes as soon as it is idle."""
     clock = asyncio.get_running_loop().time
     await asyncio.sleep(_LOOK_EVERY_S)  # who was let in last is not known before the loop has turned
     while connections := server.connections:

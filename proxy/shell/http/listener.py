@@ -1,4 +1,4 @@
-"""aiohttp's server with our word for what it cannot read: in Graph's shape, and without the text, for tokens' sake."""
+"""aiohttp's server, with errors about unreadable requests in Graph's shape and without their text (tokens)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listener(web.Server):
-    """Takes connections and hands their messages to a handler."""
+    """Makes a protocol for each connection, and hands its messages to a handler."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Listener(web.Server):
         fast_path: FastPath | None = None,
         **options: Any,
     ) -> None:
-        """Hand messages that are framed as they should be to *handler*, unless *fast_path* answers them.
+        """Hand correctly framed messages to *handler*, unless *fast_path* answers them.
 
         *shedder* refuses some of them unread.
         """
@@ -42,7 +42,7 @@ class Listener(web.Server):
         self._fast_path = fast_path
 
     def take(self, transport: asyncio.Transport, early: bytes) -> DetachedConnection | None:
-        """A connection that came in elsewhere and may become one of this listener; None where it is one too many."""
+        """Take over a connection that another listener accepted; None if there are too many connections."""
         if self._sweeper.is_full:
             return None
         return DetachedConnection(transport, early, self, self._sweeper.lend())

@@ -1,4 +1,4 @@
-"""What answers that wait to be taken hold in memory together: who takes nothing makes room for those who do."""
+"""Bounds the memory of responses that wait for their callers to read: the slowest connection is closed first."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from dataclasses import dataclass
 _log = logging.getLogger("graph_sidecar.listener")
 
 GRACE_S = 0.5
-"""Seconds in which a caller takes something, or may have to make room; where twice too much waits, any has to."""
+"""Seconds without progress after which a connection may be closed for room; above twice the limit, any may be."""
 
 
 @dataclass(eq=False, slots=True)
 class _PendingResponse:
     line: asyncio.Transport
     size: int
-    since: float  # when something was taken last
+    since: float  # when the caller last read something
 
 
 class Outbox:
-    """The answers that wait. Beyond *limit* bytes the connection that has taken nothing for the longest ends."""
+    """The waiting responses. Beyond *limit* bytes, the connection with the longest time without progress is closed."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
-        """Nothing waits yet; *clock* gives monotonic seconds."""
+        """Bound the responses to *limit* bytes; *clock* gives monotonic seconds."""
         self._limit = limit
         self._clock = clock
-        self._waiting: OrderedDict[_PendingResponse, None] = (
-            OrderedDict()
-        )  # those that have taken something last at the end
+        self._waiting: OrderedDict[_PendingResponse, None] = OrderedDict()  # latest progress last
         self.bytes = 0
 
     @contextmanager
     def waiting(self, line: asyncio.Transport, size: int) -> Iterator[Callable[[], None]]:
-        """An answer of *size* bytes waits on *line* while this lasts; what is given is told when some was taken."""
+        """Count a response of *size* bytes that waits on *line*; yield a function to call at each progress."""
         one = _PendingResponse(line, size, self._clock())
         self._waiting[one] = None
         self.bytes += size

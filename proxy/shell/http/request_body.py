@@ -1,4 +1,4 @@
-"""What of a message's body is looked at before it is known what the message is, and what it says."""
+"""Reads as much of a request body as classification needs, and what the body says about the request."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from proxy.core.routing.hosts import Head
 from proxy.shell.http.forms import LARGEST_FORM, read_form
 
 LARGEST_GET_BODY = 65_536
-"""Bytes of a GET's body that are read to see whether it says anything; Meta's Node SDK sends `{}` with each."""
+"""The largest body of a GET that is read before classification; Meta's Node SDK sends `{}` with each GET."""
 
 
 async def peek(message: web.BaseRequest, head: Head, share: Share) -> tuple[bytes, bool]:
-    """The body so far as it is short, and whether that is all of it; nothing of one that is streamed as it is.
+    """Return the beginning of the body, and whether that is all of it; b"" for a body that is streamed unread.
 
-    *share* is what may be held of it; where others leave too little, the rest is streamed, too.
+    *share* bounds what is buffered; if the budget is used up, the rest is streamed too.
     """
     limit = _read_limit(head)
     if not message.body_exists:
@@ -36,14 +36,14 @@ async def peek(message: web.BaseRequest, head: Head, share: Share) -> tuple[byte
 
 
 def _read_limit(head: Head) -> int:
-    """How many bytes are read before it is known what they are; 0 for a body that is streamed as it is."""
+    """Return how many bytes are read before classification; 0 for a body that is streamed unread."""
     if head.method in {"GET", "HEAD"}:
         return LARGEST_GET_BODY
     return LARGEST_FORM if may_hold_batch(head) else 0
 
 
 async def written_objects(head: Head, body: bytes | None) -> tuple[str, ...]:
-    """The objects that a write changes: those in its target, else in the form in its body; () for who knows what."""
+    """Return the objects that a write changes, from its target, else from its form; () if unknown."""
     target = routing_target.read_target(head.target)
     if about := routing_target.nodes(target.path, target.query):
         return about
@@ -52,7 +52,7 @@ async def written_objects(head: Head, body: bytes | None) -> tuple[str, ...]:
 
 
 async def count_operations(head: Head, body: bytes) -> int:
-    """How many operations a message holds that passes through: a batch in terms that are not known here is one, too."""
+    """Return how many operations a passed-through message has; a batch that cannot be read has several too."""
     in_query = routing_target.read_target(head.target).get("batch")
     if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
         return 1
@@ -61,9 +61,9 @@ async def count_operations(head: Head, body: bytes) -> int:
 
 
 async def body_chunks(message: web.BaseRequest) -> AsyncIterator[bytes]:
-    """The caller's body as it comes; one that waits for 100 is told to go on (RFC 9110 section 10.1.1).
+    """Yield the caller's body as it comes, after 100 Continue if the caller expects it (RFC 9110 section 10.1.1).
 
-    A client of HTTP/1.0 knows no such answer, and would take it for the whole one.
+    An HTTP/1.0 client does not know 100 Continue, and would take it for the final response.
     """
     if message.version >= HttpVersion11 and message.headers.get("Expect", "").lower() == "100-continue":
         await message.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

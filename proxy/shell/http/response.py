@@ -1,4 +1,4 @@
-"""A reply on its way to the application: head and body, written in one piece."""
+"""Writes a reply to the caller: head and body in one piece."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from proxy.core.reply.response_head import WITHOUT_BODY, http_date, message_fiel
 from proxy.shell.http.timeouts import TimedConnection
 
 PIECE = 2**17
-"""Bytes that are written before it is looked whether the caller takes them."""
+"""Bytes that are written before the caller's progress is checked."""
 
 
 def respond(reply: Reply) -> web.StreamResponse:
-    """*reply* as aiohttp's server takes it."""
+    """Return *reply* as a response for aiohttp's server."""
     return _WholeResponse(reply)
 
 
@@ -27,16 +27,16 @@ _WRITTEN = Reply(0, (), b"")
 
 
 class _WholeResponse(web.StreamResponse):
-    """Writes what is already whole: aiohttp's own response takes fields apart to put them together again."""
+    """A response that is already complete; aiohttp's own would parse and join the header fields again."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(status=reply.status)
         self._reply = reply
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Write all of it, say how it goes on, and wait for a caller who is slow to read.
+        """Write head and body, set whether the connection is kept, and wait for a slow caller.
 
-        Raises ConnectionResetError where nobody is there any more.
+        Raises ConnectionResetError if the caller has gone.
         """
         if self.prepared:
             return
@@ -58,7 +58,7 @@ class _WholeResponse(web.StreamResponse):
             await send_rest(request.protocol, request.writer.drain, line, body)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to be written."""
+        """Do nothing: `prepare` has written everything."""
 
 
 async def send_rest(

@@ -1,4 +1,4 @@
-"""Connections to Graph, handed out in fair shares: nobody's slow calls take the last of them."""
+"""Hands out the connections to Graph in fair shares, so that slow calls of one token cannot take them all."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _LOOKS = 8
 
 
 def owner_of(credential: Credential | None) -> Hashable:
-    """Whose share a call is of: a token's; all that have none share one."""
+    """Return the owner of the share that a call uses: its token; calls without one have a share together."""
     return credential.token if credential else ""
 
 
 class Member(Protocol):
-    """Somebody who waits for connections."""
+    """A queue of calls that waits for connections."""
 
     def seize(self) -> bool:
-        """Take one, if there is anybody here who may; the kind of call may."""
+        """Take a connection if a waiting owner may (the kind of call may); return whether one was taken."""
 
     def served(self) -> bool:
-        """One was taken and nothing is waited for any more; whether to wait for the next at once."""
+        """Note that a connection was handed over; return whether to wait for another one at once."""
 
     def look(self, now: float) -> None:
-        """Let go of those who have waited too long."""
+        """Fail the calls that have waited too long."""
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One connection, which is held until it is given back."""
+    """The right to one connection, held until `release`."""
 
     places: Places
     kind: Kind
@@ -50,7 +50,7 @@ class Place:
     is_held: bool = True
 
     def release(self) -> None:
-        """Give it back; a second time does nothing."""
+        """Give the connection back; further calls do nothing."""
         if self.is_held:
             self.is_held = False
             self.places.give_back(self)
@@ -69,17 +69,17 @@ class Places:
         self._next_check: asyncio.Handle | None = None
 
     def take(self, kind: Kind, owners: Collection[Hashable]) -> Place:
-        """Take one for *owners*, of whom each may."""
+        """Take a connection for *owners*, each of whom may have one."""
         self.shares.take(kind, owners)
         return Place(self, kind, owners)
 
     def give_back(self, place: Place) -> None:
-        """Let the next have *place*."""
+        """Hand *place* to the next that waits."""
         self.shares.give_back(place.kind, place.owners)
         self._offer()
 
     def want(self, kind: Kind, member: Member) -> None:
-        """Let *member* have one as soon as its turn comes."""
+        """Hand a connection to *member* as soon as its turn comes."""
         self._rings[kind].setdefault(member)
         self._offer()
         if self._next_check is None and self._rings[kind]:
@@ -90,7 +90,7 @@ class Places:
         return member in self._rings[kind]
 
     def forget(self, kind: Kind, member: Member) -> None:
-        """No longer wait for *member*'s sake."""
+        """Remove *member* from those that wait."""
         self._rings[kind].pop(member, None)
 
     @contextlib.asynccontextmanager
@@ -110,7 +110,7 @@ class Places:
             place.release()
 
     def _offer(self) -> None:
-        """Hand out what is free: to one kind of call after the other, within each to one member after the other."""
+        """Hand out free connections round robin, first among kinds of call, then among members of a kind."""
         while self.shares.free:
             kind = next((kind for kind in self._rings if self._grant(kind)), None)
             if kind is None:
@@ -143,7 +143,7 @@ class Places:
 
 
 class Calls:
-    """Calls of their own to Graph, each of which waits for a connection as long as it takes."""
+    """Single calls to Graph, each of which waits for a connection as long as it takes."""
 
     def __init__(self, upstream: UpstreamClient, places: Places) -> None:
         """Ask *upstream*, each call in one of *places*."""
