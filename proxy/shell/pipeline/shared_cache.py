@@ -6,8 +6,6 @@ Graph is asked (`_ask`), and what is kept (`_keep`).
 
 from __future__ import annotations
 
-import math
-from contextvars import ContextVar
 from typing import Any
 
 from msgspec.structs import replace
@@ -24,10 +22,7 @@ from proxy.core.shared.wire import Position
 from proxy.shell.pipeline.cache import NOTHING, Cache, Inquiry, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Joined, Led
-from proxy.shell.valkey.shared import HAS_HEARD, Shared
-
-_ended = ContextVar("ended", default=math.inf)
-"""When the budget of this read is used up, in seconds of the loop."""
+from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 
 class _Flight:
@@ -60,11 +55,11 @@ class SharedCache(Cache):
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
-        mark, heard = _ended.set(self._shared.steady() + self._shared.budget_s), HAS_HEARD.set(HAS_HEARD.get())
+        mark, heard = ENDS_AT.set(self._shared.ends_at), HAS_HEARD.set(HAS_HEARD.get())
         try:
             return await super().__call__(request)
         finally:
-            _ended.reset(mark)
+            ENDS_AT.reset(mark)
             HAS_HEARD.reset(heard)
 
     # --- what bears on a read ---
@@ -87,7 +82,7 @@ class SharedCache(Cache):
         return self._touches.tags_of(request, fingerprint)
 
     def _left(self) -> float:
-        return min(self._shared.budget_s, _ended.get() - self._shared.steady())
+        return min(self._shared.budget_s, ENDS_AT.get() - self._shared.steady())
 
     # --- what is held ---
 
@@ -138,11 +133,11 @@ class SharedCache(Cache):
         )
 
     def _ask_behind(self, inquiry: Inquiry) -> None:
-        mark = _ended.set(self._shared.steady() + self._shared.budget_s)
+        mark = ENDS_AT.set(self._shared.steady() + self._shared.budget_s)
         try:
             super()._ask_behind(inquiry)
         finally:
-            _ended.reset(mark)
+            ENDS_AT.reset(mark)
 
     async def _ask(self, inquiry: Inquiry) -> Reply:
         """Ask Graph, or wait for another replica that does."""

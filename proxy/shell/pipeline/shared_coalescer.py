@@ -14,7 +14,7 @@ from typing import Any
 from proxy.core.model import Reply, Request
 from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.merger import Merger
-from proxy.shell.valkey.shared import HAS_HEARD, Shared
+from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 IsCertain = Callable[[Request], bool]
 """Whether every write that may concern a read is known here as soon as it is answered."""
@@ -34,6 +34,7 @@ class SharedCoalescer(Coalescer):
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
         if request.directives.forbids_sharing or self._is_certain(request):
             return await super().__call__(request)
+        ends_at = ENDS_AT.set(self._shared.ends_at)
         heard = HAS_HEARD.set(await self._shared.hear(self._shared.budget_s))
         try:
             if self._is_certain(request):
@@ -41,6 +42,7 @@ class SharedCoalescer(Coalescer):
             return await self._join_next(request)
         finally:
             HAS_HEARD.reset(heard)
+            ENDS_AT.reset(ends_at)
 
     async def _join_next(self, request: Request) -> Reply:
         """The answer of a call that begins after *request* came."""

@@ -42,6 +42,9 @@ DEAF_S: Final = 1.0
 """After a read has waited in vain for the log, the others do not wait for so many seconds."""
 
 
+ENDS_AT = ContextVar("ends_at", default=math.inf)
+"""When the budget of the read at hand is used up, in seconds of the loop; infinity where it has not begun."""
+
 HAS_HEARD = ContextVar("has_heard", default=False)
 """Whether the read at hand has waited until all that was told before it came is known."""
 
@@ -96,6 +99,11 @@ class Shared:
     def budget_s(self) -> float:
         """Seconds that a read may wait for the store, in all."""
         return self.fleet.budget_s
+
+    @property
+    def ends_at(self) -> float:
+        """When the budget of the read at hand is used up: it begins with the first wait for the store."""
+        return min(ENDS_AT.get(), self.steady() + self.budget_s)
 
     def steady(self) -> float:
         """Seconds of the loop's clock."""

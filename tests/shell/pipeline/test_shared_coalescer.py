@@ -1,0 +1,81 @@
+"""A crowd of equal reads while it is not known what others have written: nobody joins a call begun before it came."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("redis")
+
+from proxy.core.model import Mode, Reply, Request
+from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
+
+READ = Request("graph.facebook.com", "v25.0", "/1", "")
+
+
+class Deaf:
+    """What is shared, of which nothing can be heard."""
+
+    budget_s = 0.05
+    ends_at = 0.0
+
+    async def hear(self, _within_s: float) -> bool:
+        return False
+
+
+DEAF: Any = Deaf()
+
+
+class Slow:
+    """A next layer whose calls end when they are let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[asyncio.Event] = []
+
+    async def __call__(self, _request: Request) -> Reply:
+        self.calls.append(asyncio.Event())
+        number = len(self.calls)
+        await self.calls[-1].wait()
+        return Reply(200, (), str(number).encode())
+
+
+async def turns() -> None:
+    """Let everything that can go on."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_crowd_makes_one_call_more_and_not_one_for_each() -> None:
+    """The first asks; all who come meanwhile share the call that begins when the first has landed."""
+    slow = Slow()
+    layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: False, shared=DEAF)
+    first = asyncio.create_task(layer(READ))
+    await turns()
+    crowd = [asyncio.create_task(layer(READ)) for _ in range(5)]
+    await turns()
+    assert len(slow.calls) == 1
+    slow.calls[0].set()
+    await turns()
+    assert len(slow.calls) == 2
+    late = asyncio.create_task(layer(READ))
+    await turns()
+    slow.calls[1].set()
+    heard = await asyncio.gather(*crowd)
+    assert [each.body for each in heard] == [b"2"] * 5
+    assert [each.mode for each in heard].count(Mode.COALESCED) == 4
+    await turns()
+    slow.calls[2].set()
+    assert (await late).body == b"3"
+    assert (await first).body == b"1"
+
+
+async def test_where_all_is_known_a_call_in_the_air_is_joined() -> None:
+    """As in one process."""
+    slow = Slow()
+    layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: True, shared=DEAF)
+    both = [asyncio.create_task(layer(READ)) for _ in range(2)]
+    await turns()
+    slow.calls[0].set()
+    assert [each.body for each in await asyncio.gather(*both)] == [b"1", b"1"]
