@@ -1,8 +1,8 @@
-"""Takes apart a batch that the application sent, and puts its slots back in order.
+"""Answers a batch that the application sent: splits it into operations, and joins their slots in order.
 
-Reads that nobody names go through the stack one by one, like any GET: collapsed, revalidated, packed with strangers. A
-batch with writes, names or references keeps its order and its own call to Graph (`ordered`); one of reads alone whose
-parents are held is resolved here, so that chains of reads are revalidated too.
+Reads without references go through the pipeline one by one, like any GET: collapsed, revalidated, batched with other
+callers' reads. A batch with writes or references keeps its order and its own call to Graph (`ClientBatchCalls`). If it
+has only reads and the referenced ones are held, references are resolved here, so that chains are revalidated too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _AnsweredRead = tuple[Read, Reply]
 
 @dataclass(frozen=True, slots=True)
 class ClientBatches:
-    """Answers batches; everything it works with is made by `app`."""
+    """Answers batches of applications."""
 
     reader: ReadHandler
     cache: Cache
@@ -49,9 +49,9 @@ class ClientBatches:
     announce: Announce = announce_to_nobody
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], link_origin: LinkOrigin) -> Reply:
-        """The array that answers *envelope*, or what Graph, or an error of ours, says of the batch as a whole.
+        """Return the array of slots for *envelope*, or an error of Graph's or the sidecar's for the whole batch.
 
-        Raises Large where an answer is too large to be held and the batch, all of reads, may be asked again as it came.
+        Raises Large if a reply is too large to buffer and the batch, all of reads, may be passed through instead.
         """
         self.reader.telemetry.unbatched(len(envelope.operations))
         slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules)
@@ -81,7 +81,7 @@ class ClientBatches:
         return replace(reply, headers=(*reply.headers, *told))
 
     async def _fill(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
-        """Fill *slots* the way that the batch allows; a reply where Graph's answer is to the batch as a whole."""
+        """Fill *slots* in the way that the batch allows; return a reply if Graph answered the batch as a whole."""
         envelope, operations, top = slots.envelope, slots.envelope.operations, slots.envelope.credential
         everyone = range(len(operations))
         reads = [slots.read(at, operations[at].relative_url) async for at in slots.in_turns(everyone)]
@@ -99,7 +99,7 @@ class ClientBatches:
         return await self._ask_one_by_one(slots, calls, reads)
 
     def _is_after_refusal(self, envelope: Envelope, at: int, read: Read | Bypass) -> bool:
-        """Whether the operation at place *at* was last told of a refusal for a limit."""
+        """Whether the last reply to the operation at place *at* was a refusal for a limit."""
         if isinstance(read, Read):
             asked = read.request
             return self.limiter_bypass.is_after_refusal(
@@ -119,7 +119,7 @@ class ClientBatches:
         return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
 
     async def _ask_all(self, slots: ClientBatchSlots, reads: Mapping[int, Read]) -> list[Reply]:
-        """Ask all *reads* at once, but for the pauses in which others are served."""
+        """Ask all *reads* concurrently, started in turns of the event loop."""
         tasks: list[asyncio.Task[Reply]] = []
         try:
             tasks.extend([asyncio.ensure_future(slots.ask(at, reads[at])) async for at in slots.in_turns(reads)])
@@ -129,9 +129,9 @@ class ClientBatches:
                 task.cancel()
 
     async def _are_roots_held(self, slots: ClientBatchSlots, reads: Sequence[Read | Bypass]) -> bool:
-        """Whether all are reads and those that begin chains are held, so that Graph's own resolving gains nothing.
+        """Whether all operations are reads and the first reads of chains are held, so references can be resolved here.
 
-        Which of two operations with one name is meant, Graph shall say, and what a path means that is unknown here.
+        Duplicate names, and JSONPath expressions that are unknown here, are left to Graph.
         """
         async for at in slots.in_turns(range(len(slots))):
             if not can_be_followed(slots.operation(at).relative_url):
@@ -145,7 +145,7 @@ class ClientBatches:
         return all([isinstance(read, Read) and await self.cache.holds(read.request) for read in roots])
 
     async def _ask_in_chains(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
-        """Ask each read as soon as those that it names have answered."""
+        """Ask each read as soon as those that it references have been answered."""
         tasks: list[asyncio.Task[_AnsweredRead | None]] = []
         try:
             async for at in slots.in_turns(range(len(slots))):
@@ -180,7 +180,7 @@ class ClientBatches:
 
 
 def _refusal(slots: ClientBatchSlots, asked: Sequence[_AnsweredRead]) -> Reply | None:
-    """What Graph would say to the whole batch: that it refuses the token on top; or we, if nothing could be asked."""
+    """Return the error for the whole batch: the top token is refused, or no operation could be sent; else None."""
     top = slots.envelope.credential
     of_top = [reply for read, reply in asked if read.request.credential == top]
     if of_top and all(graph_errors.blame(reply.status, reply.body) is graph_errors.Blame.TOKEN for reply in of_top):

@@ -1,7 +1,7 @@
-"""A batch's own calls to Graph: its operations in their order, writes sent once, reads with their validators.
+"""Sends a client's batch as calls of its own: operations in order, writes once, reads with their validators.
 
-Graph resolves references within a call. Of a batch that is larger than Graph takes, the parts run one after another,
-and what a part answered is filled into the next one here.
+Graph resolves references within a call. A batch larger than Graph's limit is sent in parts, one after another, and
+references to an earlier part are resolved here.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from proxy.shell.upstream.http1 import OnSent
 
 
 class Post(Protocol):
-    """A call of the application's own, sent once."""
+    """Sends a batch call of the application's own, once."""
 
     async def __call__(
         self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent, *, who: Credential
     ) -> Reply:
-        """Graph's answer to *who*. Raises a SidecarError."""
+        """Return Graph's reply to *who*. Raises a SidecarError."""
 
 
 class ClientBatchObserver(Protocol):
-    """Who is told of the application's own batches."""
+    """Counts the application's own batches."""
 
     def carried(self, loads: Iterable[tuple[RequestCost | None, int]]) -> CallObserver:
-        """A batch of the application's own is made ready, a load for each of its operations."""
+        """Begin to count a call with one load for each operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class _PreparedOperation:
-    """An operation that goes on, and the question that it is if it is a plain read."""
+    """An operation ready to be sent, with the cache's inquiry if it is a plain read."""
 
     at: int
     item: Mapping[str, Any] = field(repr=False)  # may hold a token
@@ -67,12 +67,12 @@ class _PreparedOperation:
 
     @property
     def calls(self) -> int:
-        """As how many calls it counts, as far as can be seen before it is performed."""
+        """As how many calls Graph counts the operation, as far as is known before it is sent."""
         return calls_of(str(self.item["relative_url"]).partition("?")[2])
 
 
 class ClientBatchCalls:
-    """Performs operations of one batch in their order."""
+    """Performs the operations of one batch in order."""
 
     def __init__(
         self,
@@ -102,9 +102,9 @@ class ClientBatchCalls:
         self._announce = announce
 
     async def perform(self, places: Sequence[int]) -> Reply | None:
-        """Fill the slots at *places*; a reply where Graph refuses the first call as a whole. Raises a SidecarError.
+        """Fill the slots at *places*; return a reply if Graph refuses the first call as a whole. Raises SidecarError.
 
-        Once a part has been answered, trouble with a later one stands in that one's slots alone.
+        Once a part has been answered, an error of a later part fills the slots of that part only.
         """
         for number, part in enumerate(client_batch_slots.split_into_calls(places)):
             try:
@@ -122,7 +122,7 @@ class ClientBatchCalls:
         return None
 
     async def _perform(self, part: Sequence[int]) -> Reply | None:
-        """One call; Graph's reply where it refuses all of it."""
+        """Send one call and fill its slots; return Graph's reply if it refuses the whole call."""
         ready: list[_PreparedOperation] = []
         async for at in self._slots.in_turns(part):
             if (one := await self._prepare(at, frozenset(other.at for other in ready))) is not None:
@@ -164,7 +164,7 @@ class ClientBatchCalls:
     # --- before the call ---
 
     async def _prepare(self, at: int, beside: frozenset[int]) -> _PreparedOperation | None:
-        """The operation as it goes on *beside* others; None if it is not performed, its slot then saying why."""
+        """Return the operation ready to be sent *beside* others; None if it is not performed (its slot says why)."""
         slots, operation = self._slots, self._slots.operation(at)
         if slots.any_failed(set(operation.parents) - beside):
             return None
@@ -188,14 +188,14 @@ class ClientBatchCalls:
         )
 
     async def _prepare_read(self, at: int, read: Read, names: frozenset[str]) -> _PreparedOperation | None:
-        """A plain read goes in normal form, with its validator unless others need its body from Graph."""
+        """Return a plain read in normal form, with its validator unless Graph must resolve references to its body."""
         operation, named = self._slots.operation(at), at in self._slots.referred
         inquiry, request = await self._cache.inquire(read.request), read.request
         subject = self._limiter_bypass.subject(request.credential, request.path, request.query)
         try:
             probes = self._admit(at, subject)
         except errors.Throttled as throttled:
-            # What a write of this very batch may change is not told from before it.
+            # A held reply may be outdated by a write of this very batch.
             instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
             self._limiter_bypass.on_delivered_reply(subject, instead)
             self._slots.fill(at, read, instead, 0.0)
@@ -208,7 +208,7 @@ class ClientBatchCalls:
     def _prepare_other(
         self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str
     ) -> _PreparedOperation | None:
-        """A read that goes as it was written."""
+        """Return a read that is sent as it was written; None if a limit refuses it."""
         subject = self._limiter_bypass.subject(who, path, query)
         try:
             return _PreparedOperation(at, item, writes=False, subject=subject, probes=self._admit(at, subject))
@@ -218,7 +218,7 @@ class ClientBatchCalls:
             return None
 
     def _admit(self, at: int, subject: QuotaSubject) -> Probes:
-        """Let a read go, whatever its limit if a write waits for it: none is ever held back. Raises Throttled."""
+        """Admit a read, in spite of its limit if a write depends on it; return its probes. Raises Throttled."""
         try:
             return self._limiter_bypass.admit(subject, after_refusal=self._slots.after_refusal)
         except errors.Throttled:
@@ -229,9 +229,9 @@ class ClientBatchCalls:
     # --- the call ---
 
     async def _call(self, ready: Sequence[_PreparedOperation]) -> tuple[Reply, list[Any] | None]:
-        """Send it once; the answer, and its slots if it has one for each operation.
+        """Send the call once; return the reply, and its slots if there is one for each operation.
 
-        When this ends, the writes have happened or nobody knows: either way they end what was fresh.
+        At the end the writes have happened or may have happened: both invalidate.
         """
         envelope = self._slots.envelope
         names = dict.fromkeys(name for one in ready for name in client_batch_slots.files_of(one.item))
@@ -262,7 +262,7 @@ class ClientBatchCalls:
     async def _settle_all(
         self, ready: Sequence[_PreparedOperation], told: Sequence[object], answer: Reply, seconds: float
     ) -> None:
-        """Fill the slots, then ask those reads again that got no answer: each once those that it names have one."""
+        """Fill the slots, then ask unanswered reads again, each after those that it references."""
         for one, slot in zip(ready, told, strict=True):
             self._record_limits(one, slot, answer)
         missing = [
@@ -277,7 +277,7 @@ class ClientBatchCalls:
             missing = [one for one in missing if one not in free]
 
     def _count_ids(self, one: _PreparedOperation) -> None:
-        """Ids that another operation's answer named are calls as well; how many is known only now."""
+        """Count the calls for ids that came from another operation's reply; their number is known only now."""
         operation = self._slots.operation(one.at)
         if not operation.has_references or self._slots.any_failed(operation.parents):
             return
@@ -298,14 +298,14 @@ class ClientBatchCalls:
             self._record_delivery(one, reply)
 
     def _record_delivery(self, one: _PreparedOperation, reply: Reply) -> None:
-        """Let a read that *reply* refuses for a limit be known when it comes back."""
+        """Note that *reply* goes to this read's caller, so that a retry after a refusal is recognized."""
         if one.subject is not None:
             self._limiter_bypass.on_delivered_reply(one.subject, reply)
 
     async def _settle(self, one: _PreparedOperation, told: object, answer: Reply, seconds: float) -> bool:
-        """Fill the slot from what Graph *told*, and from the store where that says that nothing has changed.
+        """Fill the slot from Graph's slot *told*, or from the store after a 304.
 
-        False for a read that Graph has not answered.
+        Return False for a read that Graph has not answered.
         """
         if one.inquiry is None or one.read is None:
             self._slots.fill_as_received(one.at, told)
@@ -326,7 +326,7 @@ class ClientBatchCalls:
         return True
 
     async def _ask_again(self, one: _PreparedOperation) -> None:
-        """Ask a read through the stack, its references resolved here; what depends on a failure stays as Graph said."""
+        """Ask a read through the pipeline, references resolved; reads that depend on a failure stay as they are."""
         operation = self._slots.operation(one.at)
         if self._slots.any_failed(operation.parents):
             return
@@ -343,7 +343,7 @@ def _probes(ready: Sequence[_PreparedOperation]) -> Probes:
 
 
 def _missing_slot(one: _PreparedOperation) -> Slot:
-    """What is told of an operation whose slot cannot be found in Graph's answer: null would have a write repeated."""
+    """Return the slot of an operation that Graph's reply lacks: an error for a write, as null would be retried."""
     if not one.writes:
         return None
     error = errors.Nonsense("Graph answered this batch with another number of slots")

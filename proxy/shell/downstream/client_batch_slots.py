@@ -1,4 +1,4 @@
-"""The slots of one batch of the application's while they fill, and what its operations may build on."""
+"""The slots of one client batch while they fill, and the results that references need."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from proxy.shell.http.turns import in_turns
 
 
 class ClientBatchSlots:
-    """One slot for each operation of an envelope, null until something is told of it."""
+    """One slot for each operation of an envelope, null until it is filled."""
 
     def __init__(
         self, envelope: Envelope, reader: ReadHandler, link_origin: LinkOrigin, hosts: GraphHosts, rules: RuleBook
@@ -54,14 +54,14 @@ class ClientBatchSlots:
             self.costs.append(self._reader.operation_cost(self.operation(at), self.envelope))
 
     def in_turns(self, places: Iterable[int]) -> AsyncIterator[int]:
-        """*places* one by one, with pauses in which others are served."""
+        """Yield *places* in turns of the event loop."""
         return in_turns(places, lambda at: len(self.operation(at).relative_url) + len(self.operation(at).body))
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def operation(self, at: int) -> Operation:
-        """The operation at place *at*."""
+        """Return the operation at place *at*."""
         return self.envelope.operations[at]
 
     # --- before an operation is asked ---
@@ -74,7 +74,7 @@ class ClientBatchSlots:
 
     @cached_property
     def needed_by_writes(self) -> frozenset[int]:
-        """The places of those that a write names, directly or not."""
+        """The places of operations that a write references, directly or indirectly."""
         wanted = {parent for at in self.writes for parent in self.operation(at).parents}
         for at in reversed(range(len(self))):  # what is named stands before what names it
             if at in wanted:
@@ -82,20 +82,20 @@ class ClientBatchSlots:
         return frozenset(wanted)
 
     def texts(self, at: int) -> tuple[str, str]:
-        """Its `relative_url` and `body`, filled in as far as answers are known. Raises BadPath."""
+        """Return its `relative_url` and `body`, references resolved as far as replies are known. Raises BadPath."""
         operation = self.operation(at)
         known = {self.operation(parent).name: parent for parent in operation.parents if parent in self._results}
         results = {name: self._results[parent] for name, parent in known.items()}
         return fill(operation.relative_url, results), fill(operation.body, results)
 
     def read(self, at: int, relative_url: str, *, again: bool = False) -> Read | Bypass:
-        """The plain read that the operation is, asked as *relative_url*, or why it is none.
+        """Classify the operation, with *relative_url* for its own: a plain read, or why it is none.
 
-        Some go to Graph as they were written for the sake of those that name them; not when they are asked *again*.
+        Some reads are sent as written because others reference them; not when they are asked *again*.
         """
         found = plain_read(self.operation(at), relative_url, self.envelope, self._hosts, self._rules)
         if isinstance(found, Read) and not again and at in self.referred and found.request.directives.if_none_match:
-            return Bypass("conditional", writes=False)  # what becomes of those that name a 304, Graph shall say
+            return Bypass("conditional", writes=False)  # only Graph knows how references to a 304 resolve
         if isinstance(found, Read) and not again and at in self._quoted and not is_in_normal_form(relative_url):
             return Bypass("order", writes=False)
         return Bypass("callback", writes=False) if isinstance(found, Read) and found.callback else found
@@ -107,7 +107,7 @@ class ClientBatchSlots:
     # --- when it was answered ---
 
     async def ask(self, at: int, read: Read) -> Reply:
-        """Answer the operation through the stack, as any GET. Raises Large where the whole batch may be streamed."""
+        """Answer the operation through the pipeline like a GET. Raises Large if the batch may be passed through."""
         began = self._reader.clock()
         self.costs[at].correct_asked(calls_of(read.request.query))
         try:
@@ -120,7 +120,7 @@ class ClientBatchSlots:
         return reply
 
     def fill(self, at: int, read: Read, reply: Reply, seconds: float) -> None:
-        """The slot of a read that got *reply*; a slot's body is text, so none can be packed."""
+        """Fill the slot of a read with *reply*; a slot's body is text, so a content coding is an error."""
         if reply.header("content-encoding"):
             reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
         rendered = self._reader.render(read, reply, self.costs[at], self._link_origin, seconds)
@@ -133,7 +133,7 @@ class ClientBatchSlots:
             self._results[at] = _decoded(reply.body)
 
     def fill_refused(self, at: int, reply: Reply) -> None:
-        """The slot of a read that is not asked, for *reply* is what Graph said of its limit."""
+        """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""
         told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
         self._slots[at] = told
         self.costs[at].avoid(calls_avoided(reply, self.costs[at].unsent))
@@ -142,7 +142,7 @@ class ClientBatchSlots:
     def count_passed(
         self, at: int, told: object, seconds: float, *, writes: bool, batch: str, refusal: Reply | None = None
     ) -> None:
-        """Count the operation, which is no plain read, as Graph *told* of it; a slot left empty has no status."""
+        """Count an operation that is no plain read, from Graph's slot *told*; a null slot has status 0."""
         operation = self.operation(at)
         target = read_target(f"/{operation.relative_url.removeprefix('/')}")
         version = target.version or self.envelope.version
@@ -154,7 +154,7 @@ class ClientBatchSlots:
         self._reader.telemetry.passed(passage, self.costs[at], status, seconds, batch, refusal=refusal)
 
     def fill_as_received(self, at: int, told: object) -> None:
-        """The slot as Graph itself *told* it; anything but an object is null."""
+        """Fill the slot as Graph *told* it; anything but an object becomes null."""
         if not isinstance(told, dict):
             return
         self._slots[at] = slots.slot_as_received(
@@ -164,17 +164,17 @@ class ClientBatchSlots:
             self._results[at] = _decoded(lax_json.text(str(told.get("body") or "")))
 
     def keep_outer(self, whole: Headers) -> None:
-        """Graph told *whole* around the slots of a call of the batch's own."""
+        """Keep the header fields *whole* of the first call's reply, for the reply to the batch."""
         self._outer = whole if self._outer is None else self._outer
 
     def outer(self) -> Headers:
-        """What stands around the slots: what Graph told there, else what is known of it."""
+        """Return the header fields of the batch's reply: Graph's own, else those known from the reads."""
         if self._outer is not None:
             return self._outer
         return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._reports_usage else ()))
 
     def shown(self) -> list[Slot]:
-        """The slots as Graph shows them: one that others name keeps quiet on success, unless it was told to speak."""
+        """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown."""
         quiet = {at for at in self.referred if self.operation(at).is_quiet}
         return [None if at in quiet and slots.is_quiet(told) else told for at, told in enumerate(self._slots)]
 

@@ -1,4 +1,4 @@
-"""Asks Graph directly what callers asked, too, and counts how the replies differ; callers notice nothing of it."""
+"""Repeats a share of the reads directly at Graph and counts how the replies differ, without delaying callers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.http1 import OnSent
 
 MOST_UNDER_WAY = 4
-"""Calls for comparison that are under way at once; while there are so many, no more begin."""
+"""The most calls for comparison in flight; no further ones begin above this."""
 
 _SENT_ALONG = {
     "accept": "Accept",
@@ -35,7 +35,7 @@ _SENT_ALONG = {
     "authorization": "Authorization",
     "user-agent": "User-Agent",
 }
-"""Fields of the caller's that may change Graph's reply, and so go with the direct call."""
+"""Header fields of the caller that may change Graph's reply, and are sent with the direct call."""
 
 _log = logging.getLogger("graph_sidecar.compare")
 
@@ -44,13 +44,13 @@ AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
 
 
 class Comparer(Protocol):
-    """Who is shown each reply to a plain read."""
+    """Gets each reply to a plain read."""
 
     def wants(self) -> bool:
-        """Whether a read that need not pass the handler shall do so, to be shown: asked once for each such read."""
+        """Whether this read shall take the handler's path instead of the fast path; called once a read."""
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
-        """Look at *reply*, which the caller of *read* gets: *head* asked for it of *host*."""
+        """Consider *reply* to *read*, which *head* requested of *host*, for a comparison."""
 
 
 @dataclass(slots=True)
@@ -74,12 +74,12 @@ class DirectComparer:
         self._is_wanted = False
 
     def wants(self) -> bool:
-        """Draw for a read that a shorter way could answer; True: it shall go the way on which it is offered."""
+        """Draw whether this read is compared; if so it must not take the fast path, which offers no replies."""
         self._is_wanted = self._is_wanted or self._drawn()
         return self._is_wanted
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
-        """Begin to compare *reply* if it was drawn, and nothing speaks against one more call."""
+        """Begin to compare *reply* if it was drawn and one more call is allowed."""
         is_wanted, self._is_wanted = self._is_wanted or self._drawn(), False
         if not is_wanted:
             return
@@ -107,7 +107,7 @@ class DirectComparer:
         return bool(self.percent) and self._dice.random() * 100 < self.percent
 
     def _obstacle(self, head: Head, read: Read, reply: Reply) -> str:
-        """Why *reply* is not compared, in a word; "" if it is."""
+        """Return the reason why *reply* is not compared, in a word; "" if it is."""
         if head.method != "GET" or read.callback or read.request.directives.if_none_match:
             return "form"
         if len(reply.body) > LARGEST_BODY:
@@ -117,7 +117,7 @@ class DirectComparer:
         return "limit" if self._is_limit_near(read, reply) else ""
 
     def _is_limit_near(self, read: Read, reply: Reply) -> bool:
-        """Whether a limit of *read* is stopped or near: its calls belong to callers."""
+        """Whether a limit of *read* is stopped or near: what is left belongs to callers."""
         request = read.request
         subject = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
         watch = self.limiter.stages.watch_pct
@@ -155,7 +155,7 @@ class DirectComparer:
 
 
 async def _compared(reply: Reply, direct: Reply) -> Comparison:
-    """How two replies differ, found while others have their turns."""
+    """Return how two replies differ, computed in turns of the event loop."""
     steps = compare_in_steps(reply, direct)
     while True:
         try:

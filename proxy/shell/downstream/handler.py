@@ -1,4 +1,4 @@
-"""aiohttp's message to a `Request`, a `Reply` to aiohttp's response; what is no plain read goes straight through."""
+"""Answers each message: as a plain read, as a client's batch, or by passing it through to Graph."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from proxy.shell.upstream.passthrough import Passthrough
 
 @dataclass(slots=True)
 class DownstreamHandler:
-    """The end towards the application: every path belongs to Graph. What it works with is made by `app`."""
+    """The handler of the listener: every path belongs to Graph."""
 
     reader: ReadHandler
     passthrough: Passthrough
@@ -54,7 +54,7 @@ class DownstreamHandler:
     announce: Announce = announce_to_nobody
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
-        """Answer one message of an application's; never raises but when its caller has left."""
+        """Answer one message of an application; raises only when its caller has gone."""
         name = tls_server_name(message)
         head = Head(message.method, message.raw_path, _fields(message, name))
         tracer = self.reader.telemetry.tracer
@@ -74,7 +74,7 @@ class DownstreamHandler:
             return self._failed(errors.Fault(f"a fault of its own ({type(fault).__name__})"))
 
     def _check(self, message: web.BaseRequest, head: Head, name: str) -> None:
-        """Raises SidecarError where *head* is not for us to answer."""
+        """Raises SidecarError if the request comes from the sidecar itself or is for another host."""
         if self.loop_guard.is_back(head.headers.get("cdn-loop", "")):
             raise errors.Looping(f"{LOOP}: look at upstream.origin, upstream.nameservers and upstream.address")
         if wrong := misdirection(head, name, self.hosts, local_address(message)):
@@ -88,7 +88,7 @@ class DownstreamHandler:
     async def _answer_to(
         self, message: web.BaseRequest, head: Head, buffered: bytes, whole: bytes | None
     ) -> web.StreamResponse:
-        """The answer to *message*, whose body is *buffered* so far, or *whole*."""
+        """Answer *message*, of whose body *buffered* has been read; *whole* is the body if all of it was."""
         try:
             if reply := await self._answer_batch(message, head, whole):
                 return respond(reply)
@@ -98,13 +98,13 @@ class DownstreamHandler:
                 if self.comparer is not None:
                     self.comparer.offer(head, self.hosts.of(head), found, reply)
                 return respond(reply)
-        except errors.Large:  # Graph has an answer: it is asked again, and streamed
+        except errors.Large:  # Graph has an answer: the read is sent again, and streamed
             found = Bypass("large", writes=False)
         written = await request_body.written_objects(head, whole) if found.writes else ()
         return await self._pass(message, head, found, buffered, written)
 
     async def _answer_batch(self, message: web.BaseRequest, head: Head, body: bytes | None) -> Reply | None:
-        """The answer to a batch of the application's own; None for anything that is not understood as one."""
+        """Return the answer to a batch of the application's own; None if the message is no readable batch."""
         if body is None or not may_hold_batch(head):
             return None
         form = await read_form(body, head.headers)
@@ -186,7 +186,7 @@ class DownstreamHandler:
             )
 
     def _refused(self, reply: Reply, passage: PassedMessage, cost: RequestCost) -> web.StreamResponse:
-        """The answer to a read that is not asked, for *reply* is what Graph said of its limit."""
+        """Answer a read that is not sent with Graph's *reply* about its limit."""
         cost.avoid(calls_avoided(reply, cost.unsent))
         self.reader.telemetry.passed(passage, cost, reply.status, 0.0, refusal=reply)
         return respond(render.bare(reply))
@@ -194,7 +194,7 @@ class DownstreamHandler:
     def _unanswered(
         self, error: errors.SidecarError, found: Bypass, path: str, cost: RequestCost
     ) -> web.StreamResponse:
-        """The answer to a message that Graph did not answer; a write that had left may have happened all the same."""
+        """Answer a message that Graph did not answer; a write that was sent may have happened."""
         self.reader.telemetry.failed(error, path, cost)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
         told = render.passthrough_status(found.reason, writes=found.writes, trouble=reply.detail)
@@ -205,14 +205,14 @@ class DownstreamHandler:
         return respond(render.bare(errors.reply_of(error)))
 
     def _link_origin(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
-        """Where the links in the reply to *message* lead."""
+        """Return the origin to which paging links in the reply to *message* lead."""
         return link_origin(head, message.scheme, self.hosts, rewrites=self.rewrite_links)
 
 
 def _fields(message: web.BaseRequest, name: str) -> dict[str, str]:
-    """Header fields by lower-case name; of one that came several times the values in a row (RFC 9110 section 5.3).
+    """Return header fields by lower-case name, repeated ones joined by commas (RFC 9110 section 5.3).
 
-    A message of HTTP/1.0 may say no host; inside TLS it is for the *name* that this was made to.
+    An HTTP/1.0 request may lack Host; inside TLS the server *name* of the handshake stands for it.
     """
     fields: dict[str, str] = {}
     for spelled, value in message.headers.items():

@@ -1,4 +1,4 @@
-"""One plain read, from the request to the reply as its caller gets it: asked, counted, rendered."""
+"""Answers one plain read: asks the pipeline, counts, and renders the reply for its caller."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _log = logging.getLogger("graph_sidecar.server")
 
 @dataclass(frozen=True, slots=True)
 class ReadHandler:
-    """What stands between a caller and the stack; the same for a GET and for a read inside a batch."""
+    """Answers plain reads through the pipeline; a GET and a read inside a batch alike."""
 
     stack: Layer
-    last_resort: Callable[[Request, OnSent], Awaitable[Reply]]  # Graph itself, should the stack have a fault
+    last_resort: Callable[[Request, OnSent], Awaitable[Reply]]  # asks Graph directly after a fault in the pipeline
     keys: Keys
     quota: Limiter
     telemetry: Counters
@@ -41,28 +41,28 @@ class ReadHandler:
     clock: Callable[[], float]
 
     async def answer(self, read: Read, link_origin: render.LinkOrigin) -> Reply:
-        """The rendered reply to *read*; an error of ours is a reply, too. Raises Large."""
+        """Return the rendered reply to *read*; errors of the sidecar are replies too. Raises Large."""
         began, cost = self.clock(), self.cost(read.request)
         return self.render(read, await self.ask(read, cost), cost, link_origin, self.clock() - began)
 
     def cost(self, request: Request) -> RequestCost:
-        """The cost of the caller of *request*."""
+        """Open the cost record of *request*."""
         return self.telemetry.asked(request.path, request.query, self.keys.fingerprint(request.credential))
 
     def message_cost(self, target: routing_target.Target, who: Credential | str | None) -> RequestCost:
-        """The cost of a message that passes through; of one that names nobody, or two, on no application's line."""
+        """Open the cost record of a passed-through message."""
         fingerprint = b"" if isinstance(who, str) else self.keys.fingerprint(who)
         return self.telemetry.asked(target.path, target.query, fingerprint)
 
     def operation_cost(self, operation: Operation, envelope: Envelope) -> RequestCost:
-        """The cost of one *operation* of the application's own batch."""
+        """Open the cost record of one *operation* of a client batch."""
         who, path, query = credential_and_target(operation.relative_url, operation.body, envelope)
         return self.telemetry.asked(path, query, self.keys.fingerprint(who))
 
     def render(
         self, read: Read, reply: Reply, cost: RequestCost, link_origin: render.LinkOrigin, seconds: float
     ) -> Reply:
-        """*reply* as the caller of *read* gets it, counted and on its *cost*."""
+        """Return *reply* as the caller of *read* gets it, counted and charged to *cost*."""
         request, now = read.request, self.now()
         fingerprint = self.keys.fingerprint(request.credential)
         subject = QuotaSubject(fingerprint, request.path, request.query)
@@ -71,13 +71,13 @@ class ReadHandler:
         return rendered
 
     def usage_of(self, credential: Credential) -> Headers:
-        """What is known now of the usage of *credential*, whatever it reads."""
+        """Return the newest usage header fields of *credential*, whatever it reads."""
         return self.quota.newest_usage(QuotaSubject(self.keys.fingerprint(credential), "/", ""), self.now())
 
     async def ask(self, read: Read, cost: RequestCost, *, after_refusal: bool = False) -> Reply:
-        """The reply to *read*, charged to *cost*, as it is shared and held; an error of ours included. Raises Large.
+        """Return the shared or held reply to *read*, charged to *cost*, or an error as a reply. Raises Large.
 
-        A caller that *after_refusal* after a refusal for a limit is let through, and whoever is refused now may return.
+        With *after_refusal* the caller has been refused for a limit and is let through. A caller refused now is noted.
         """
         request = read.request
         subject = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
@@ -111,7 +111,7 @@ class ReadHandler:
 
 
 def log_fault(fault: Exception) -> None:
-    """Log a fault of ours: where it happened, without the values, for they may hold a token."""
+    """Log a fault of the sidecar: where it happened, without values, which may hold a token."""
     frames = traceback.extract_tb(fault.__traceback__)
     where = "".join(f"\n  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
     _log.error("a fault of the sidecar's own: %s%s", type(fault).__name__, where)

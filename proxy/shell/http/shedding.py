@@ -1,10 +1,9 @@
-"""Refuses reads before they are read while the processor has more to do than it can: what is let in is answered soon.
+"""Load shedding: refuses requests unparsed while the event loop is too slow, so that admitted ones are answered soon.
 
-Where the processor is what is short, no queue of ours grows: reads wait in the sockets and in the event loop, each of
-whose turns takes longer the more of them were let in. So the time of as many turns as a read needs is measured twenty
-times a second. While that is too long, newcomers get a 503, which is written without so much as parsing the request:
-that costs a small part of what an answer costs, so those who were let in are not held up by those who are not. The
-oldest go first here, too: they have cost something already, and a refusal is of use only while it is early.
+When the processor is the bottleneck, no queue of the sidecar grows: requests wait in sockets and in the event loop,
+whose turns grow longer. Twenty times a second, the time of as many turns as a read needs is measured. While it is above
+the limit, new requests get a 503 that is written without parsing them, at a small part of the cost of an answer.
+Requests that were admitted are answered first: they have used time already, and only an early refusal is useful.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ _BUSY = errors.Overloaded("the processor is busy with what has come before (sett
 
 
 class SheddingObserver(Protocol):
-    """Who is told."""
+    """Counts refused requests."""
 
     def shed(self, error: errors.SidecarError, count: int) -> None:
-        """So many requests were refused unread, with *error*."""
+        """Count *count* requests that were refused unread with *error*."""
 
 
 class Shedder:
-    """Measures how long a read would take here, and has the refusal ready."""
+    """Measures how long a read would take now, and makes the refusal."""
 
     def __init__(self, limit_s: float, observer: SheddingObserver) -> None:
-        """Let in whoever comes unless that takes more than *limit_s*; tell *observer* of who was refused.
+        """Refuse requests while a read would take more than *limit_s*; report the number refused to *observer*.
 
-        Without a limit everybody is let in.
+        With a limit of 0 every request is admitted.
         """
         self._limit_s = limit_s
         self._observer = observer
@@ -53,13 +52,13 @@ class Shedder:
         self._logged_at = 0.0
 
     def lets_in(self) -> bool:
-        """Whether there is time for a read that has come now."""
+        """Whether a request that has come now is admitted."""
         if not self._limit_s:
             return True
         return self._lag.seconds(time.monotonic()) <= self._limit_s and self._allowance.take()
 
     def refusal(self, data: bytes) -> bytes:
-        """The answer to *data*, for which there is no time; nothing if it is not one plain GET: let it in."""
+        """Return the 503 to *data*; b"" if *data* is not one plain GET, which is admitted."""
         if not is_plain(data):
             return b""
         self._refused += 1
@@ -67,7 +66,7 @@ class Shedder:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Measure while the context lasts; afterwards let everybody in."""
+        """Measure while the context lasts; afterwards admit every request."""
         task = asyncio.ensure_future(self._measure())
         try:
             yield
@@ -102,7 +101,7 @@ class Shedder:
 
 @lru_cache(maxsize=2)
 def _refusal(now: int) -> bytes:
-    """The refusal as it goes over the wire in the second *now*."""
+    """Return the 503 response as bytes, dated *now*."""
     reply = render.bare(errors.reply_of(_BUSY))
     fields = (
         *reply.headers,

@@ -1,4 +1,4 @@
-"""How long a connection may keep others waiting, and how many there may be: slow callers end by themselves alone."""
+"""Timeouts of connections from callers, and their greatest number, checked by one sweep about once a second."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _log = logging.getLogger("graph_sidecar.listener")
 
 _LOOK_EVERY_S = 1.0
 LARGEST_HEAD = 3 * 65_536
-"""Bytes of a message's head in all."""
+"""The largest head of a request, in bytes."""
 REFUSAL_READ_S = 1.0
-"""Seconds in which one that is sent away may read why."""
+"""Seconds that a refused connection stays open for its caller to read the error."""
 _FIRST_BYTE_S = 0.5
-"""Seconds in which one that has just come in may say its first word, though the listener is about to end."""
+"""Seconds that a new connection has for its first byte while the listener is draining."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def raw_response(error: errors.SidecarError) -> bytes:
 
 
 class TimedConnection(web.RequestHandler):
-    """A connection that knows what it waits for, and since when."""
+    """A connection that knows what it waits for and since when."""
 
     def __init__(self, manager: web.Server, *, sweeper: TimeoutSweep, **options: Any) -> None:
         """Be swept by *sweeper*."""
@@ -103,7 +103,7 @@ class TimedConnection(web.RequestHandler):
         self._head_size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; one too many is told so, and ends."""
+        """Begin; a connection above the limit gets a 503 and is closed."""
         assert self._manager is not None  # noqa: S101 - nobody has lost it yet
         if not self._sweeper.is_full:
             super().connection_made(transport)
@@ -157,7 +157,7 @@ class TimedConnection(web.RequestHandler):
         self._paused_since = self._loop.time()
 
     def check_timeouts(self, now: float) -> None:
-        """End if the caller has been waited for too long."""
+        """Close the connection if one of its timeouts has passed."""
         patience, transport = self._sweeper.timeouts, self.transport
         if transport is None:
             return

@@ -1,4 +1,4 @@
-"""Long work in turns: others have theirs between."""
+"""Splits long work into turns of the event loop, so that other requests are served in between."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OTHERS = 4
 
 
 async def pause() -> None:
-    """Let others have their turns."""
+    """Yield to the event loop for a few turns."""
     for _turn in range(_OTHERS):
         await asyncio.sleep(0)
 
 
 async def in_turns(items: Iterable[T], size: Callable[[T], int]) -> AsyncIterator[T]:
-    """*items* one by one, and after some of them, by their number and *size*, a pause in which others are served."""
+    """Yield *items*, with a pause for the event loop after a bounded number or total *size* of them."""
     count = total = 0
     for item in items:
         if count >= MOST_ITEMS or total >= MOST_CHARACTERS:

@@ -77,7 +77,7 @@ class LimiterBypass:
     def admit(self, subject: QuotaSubject, *, after_refusal: bool = False) -> Probes:
         """Admit a read and return the buckets that it probes, whose outcome must be reported. Raises Throttled.
 
-        A caller that *after_refusal* after a refusal is let through, unless Graph has named a time.
+        A caller that comes *after_refusal* is let through, unless Graph has named a time.
         """
         after_refusal = after_refusal or self.is_after_refusal(subject)
         verdict = self.quota.admit(subject, _FIRST, self.now(), has_waited=True, after_refusal=after_refusal)
