@@ -1,4 +1,4 @@
-"""Forms: the body of a POST that may carry a batch is read, and one is written; urlencoded, JSON or multipart."""
+"""Reads and writes form bodies: urlencoded, JSON or multipart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A part of a multipart body that is no parameter."""
+    """A part of a multipart body that is not a parameter."""
 
     fields: Mapping[str, str]  # the part's own header fields
     content: bytes = field(repr=False)
@@ -48,9 +48,9 @@ class Form:
 
 
 async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
-    """The form that *raw* is, by its header *fields* (names in lower case); None for what is none, or too much of one.
+    """Return the form in *raw*, by its header *fields* (names in lower case); None if it is no form or too large.
 
-    A long body is read in slices, between which others have their turn.
+    A long body is read in slices, in turns of the event loop.
     """
     if len(raw) > _SLICE:
         await pause()  # several layers read the same form
@@ -138,7 +138,7 @@ async def _read_multipart(body: bytes, content_type: str) -> Form:
 
 
 class EncodedForm(Redacted, frozen=True, gc=False):
-    """A body, and what it is (its Content-Type)."""
+    """A form body and its Content-Type."""
 
     hidden = ("body",)
 
@@ -147,7 +147,7 @@ class EncodedForm(Redacted, frozen=True, gc=False):
 
 
 def write_form(parameters: Mapping[str, str], files: Iterable[File] = ()) -> EncodedForm:
-    """A body with *parameters*, urlencoded unless there are *files*."""
+    """Return *parameters* as a form, urlencoded unless there are *files*."""
     files = tuple(files)
     if not files:
         return EncodedForm(FORM, form(parameters))

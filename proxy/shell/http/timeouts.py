@@ -158,18 +158,18 @@ class TimedConnection(web.RequestHandler):
 
     def check_timeouts(self, now: float) -> None:
         """Close the connection if one of its timeouts has passed."""
-        patience, transport = self._sweeper.timeouts, self.transport
+        timeouts, transport = self._sweeper.timeouts, self.transport
         if transport is None:
             return
-        if self._half is not None and now - self._half > patience.head_s:
+        if self._half is not None and now - self._half > timeouts.head_s:
             if not self._is_silent:
-                _log.info("a connection was closed: its message took longer than %g s", patience.head_s)
+                _log.info("a connection was closed: its message took longer than %g s", timeouts.head_s)
                 transport.write(
-                    raw_response(errors.Slow(f"the head of the message took longer than {patience.head_s:g} s"))
+                    raw_response(errors.Slow(f"the head of the message took longer than {timeouts.head_s:g} s"))
                 )
             self.force_close()
-        elif self._is_stalled(now, patience.stall_s):
-            _log.info("a connection was closed: nothing moved on it for %g s", patience.stall_s)
+        elif self._is_stalled(now, timeouts.stall_s):
+            _log.info("a connection was closed: nothing moved on it for %g s", timeouts.stall_s)
             transport.abort()
 
     def close_if_idle(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""A connection to Graph that may be used again: whatever comes on it outside an answer ends it.
+"""A persistent connection to Graph that closes on any bytes outside the response that is expected.
 
 A reply says nowhere which request it answers; on a connection of HTTP/1.1 the order alone does (RFC 9112 section 9.3).
 A reply that nobody asked for would therefore be taken for the answer to the next request, which may be someone else's.
@@ -20,9 +20,9 @@ from aiohttp.streams import StreamReader
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 MOST_INTERIM = 100
-"""Interim answers of Graph's before a final one (RFC 9110 section 15.2 sets no bound)."""
+"""The most interim responses before a final one (RFC 9110 section 15.2 sets no bound)."""
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""A reply that a parser reads as just this one if nothing of another stands before it."""
+"""A response that the parser returns alone only if no part of another one stands before it."""
 _UNSURE_BELOW = 400
 """Statuses that no request gets that is not whole yet, unless it is the first of its connection."""
 
@@ -34,15 +34,15 @@ class _Step(Enum):
 
 
 class UpstreamConnection(ResponseHandler):
-    """aiohttp's reader of answers, which reads one answer for each request, and closes on anything else."""
+    """aiohttp's response reader, limited to one response for each request; it closes on anything else."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Await no answer yet."""
+        """Expect no response yet."""
         super().__init__(loop=loop)
         self.was_used = False
         """Whether the connection had carried an answer before the one that is awaited or was read last."""
         self.has_answered = False
-        """Whether a whole answer has come."""
+        """Whether a complete response has come."""
         self._step = _Step.IDLE
         self._is_written = self._is_early = False
         self._interim = 0
@@ -50,7 +50,7 @@ class UpstreamConnection(ResponseHandler):
         self._content: StreamReader | None = None
 
     def set_response_params(self, **options: Any) -> None:
-        """Await one answer, which is read as *options* say."""
+        """Expect one response, parsed as *options* say."""
         self._step, self._interim, self._before, self._content = _Step.HEAD, 0, b"", None
         self._is_written = self._is_early = False
         self.was_used = self.has_answered
@@ -67,19 +67,19 @@ class UpstreamConnection(ResponseHandler):
         await self._drain_helper()
 
     def end_request(self) -> None:
-        """Note that the request is whole: from now on its answer is due."""
+        """Note that the request is complete: the read timeout for its response begins."""
         self._is_written = True
         if self._step is _Step.HEAD:
             self.start_timeout()
 
     @property
     def is_reusable(self) -> bool:
-        """Whether request and answer are whole, and nothing has come after the answer."""
+        """Whether request and response are complete and nothing has come after the response."""
         return self._step is _Step.IDLE and self._is_written and self.is_connected() and not self.should_close
 
     @property
     def has_news(self) -> bool:
-        """Whether something waits in the socket that was not read yet: bytes, or the connection's end."""
+        """Whether the socket has unread bytes or was closed by Graph."""
         if self.transport is None:
             return True
         poll = select.poll()
@@ -87,7 +87,7 @@ class UpstreamConnection(ResponseHandler):
         return bool(poll.poll(0))
 
     def is_for_another(self, status: int) -> bool:
-        """Whether an answer of this *status* is none to the request that was written.
+        """Whether a response of this *status* does not belong to the request that was written.
 
         408 says that the connection was idle for too long (RFC 9110 section 15.5.9). An early answer may be a refusal,
         but a connection that was used before may have carried a reply to an earlier request.
@@ -121,25 +121,25 @@ class UpstreamConnection(ResponseHandler):
             super().feed_data(data, size)
 
     def refuse(self) -> None:
-        """Close the connection at once; an answer that is whole stays to be read."""
+        """Close the connection at once; a complete response can still be read."""
         self._step, self._should_close = _Step.IDLE, True
         if self.transport is not None:
             self.transport.abort()
 
     def give_up(self, why: BaseException) -> None:
-        """Let who waits for the answer, or reads it, hear *why* there will be none, and close the connection."""
+        """Fail the response with the error *why*, for its waiter and its reader, and close the connection."""
         self.set_exception(why)
         if self._content is not None and not self._content.is_eof():
             self._content.set_exception(why)
         self.refuse()
 
     def _note_early(self) -> None:
-        """An answer is early if a byte of the request has not left yet."""
+        """Note that the response is early if a part of the request is still unsent."""
         if not self._is_written or (self.transport is not None and self.transport.get_write_buffer_size()):
             self._is_early = True
 
     def _end_of_head(self, data: bytes) -> int:
-        """How many bytes of *data* belong to the head that is being read."""
+        """Return how many bytes of *data* belong to the current head."""
         joined = self._before + data
         found = _HEAD_END.search(joined)
         if found is None:
@@ -149,7 +149,7 @@ class UpstreamConnection(ResponseHandler):
         return found.end() - len(before)
 
     def _feed(self, data: bytes) -> None:
-        """Let aiohttp read *data*, and see whether the answer is whole."""
+        """Let aiohttp parse *data*, and check whether the response is complete."""
         super().data_received(data)
         if self._exception is not None and self._content is not None and not self._content.is_eof():
             self._content.set_exception(aiohttp.ClientPayloadError("the body cannot be read"))
@@ -166,7 +166,7 @@ class UpstreamConnection(ResponseHandler):
             self.refuse()
 
     def _is_between_answers(self) -> bool:
-        """Whether the parser has read all that came, and nothing of a further reply is among it."""
+        """Whether the parser has consumed all bytes and holds no part of a further response."""
         if self._parser is None:
             return False
         try:

@@ -1,4 +1,4 @@
-"""Connections to Graph: by which names or addresses it is found, and whether one of them ends at our own door.
+"""Makes connections to Graph: name resolution, and detection of connections that lead back to the sidecar.
 
 A hosts file or a firewall rule that leads an application's calls here leads ours here as well, unless Graph is looked
 up past them: by name servers of our own, or at a fixed address.
@@ -22,42 +22,42 @@ from proxy.core.routing.connect_policy import split_authority
 from proxy.shell.upstream.connection import UpstreamConnection
 
 _KEPT_S = 60
-"""Seconds that the address of a name is believed."""
+"""Seconds for which a resolved address is cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """How the name of a host becomes an address: as the system does, unless one of these is given."""
+    """How host names are resolved: by the system, unless one of these is given."""
 
     nameservers: tuple[str, ...] = ()
     address: str = ""
 
 
 class OwnSockets:
-    """The connections that were made from here, so that one that comes in again is known, whatever led it."""
+    """The sockets that were opened from here, to recognize one that arrives at the sidecar's own listener."""
 
     def __init__(self) -> None:
         """Know none yet."""
         self._made: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.came_back = 0
-        """How many came in at our own listener."""
+        """How many arrived at the sidecar's own listener."""
 
     def make(self, found: tuple[Any, ...]) -> socket.socket:
-        """A socket towards an address as getaddrinfo describes it."""
+        """Return a new socket for an address as getaddrinfo describes it."""
         family, kind, protocol, _, _ = found
         made = socket.socket(family, kind, protocol)
         self._made.add(made)
         return made
 
     def knows(self, caller: Sequence[Any] | None) -> bool:
-        """Whether *caller*, the address at the other end of what came in, is our own."""
+        """Whether *caller*, the peer address of an accepted connection, is one of these sockets."""
         is_ours = caller is not None and any(_local_address(made) == _plain(caller) for made in list(self._made))
         self.came_back += is_ours
         return is_ours
 
 
 def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
-    """A pool of connections to Graph; who may use how many at once is counted outside of it."""
+    """Return a connection pool without a limit of its own (`fair_share.Places` limits it)."""
     pool = aiohttp.TCPConnector(
         limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=resolver(lookup), socket_factory=own.make
     )
@@ -68,7 +68,7 @@ def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
 
 
 def resolver(lookup: Lookup) -> AbstractResolver:
-    """What finds the addresses of a host by *lookup*."""
+    """Return the resolver for *lookup*."""
     if lookup.address:
         return _FixedResolver(*split_authority(lookup.address, 0))
     if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after
@@ -77,7 +77,7 @@ def resolver(lookup: Lookup) -> AbstractResolver:
 
 
 class _FixedResolver(AbstractResolver):
-    """Every name is at one address; port 0: at the port that was asked for."""
+    """Resolves every name to one address; port 0 means the requested port."""
 
     def __init__(self, ip: str, port: int) -> None:
         self._ip = ip
