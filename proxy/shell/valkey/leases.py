@@ -82,8 +82,11 @@ class Flights:
             held, *more = await self.client.visit(
                 (b"SET", name, packed, b"NX", b"PX", self._lease_ms, b"GET"), *extra, within_s=within_s
             )
-        except Away:
-            return self.go_alone("away"), []
+        except BaseException as error:
+            self._release(Led(flight, mine, packed))  # the store may have given it all the same
+            if isinstance(error, Away):
+                return self.go_alone("away"), []
+            raise
         if held is None:
             self.led += 1
             return Led(flight, mine, packed), more
@@ -235,17 +238,26 @@ class Flights:
         packed = self.leases.pack(mine, joined.flight)
         names = self.wire.names
         holder = names.replica(joined.lease.replica)
-        (held,) = await self.client.visit(
-            scripts.take_over(names.lease(joined.flight), holder, theirs=joined.packed, mine=packed, ms=self._lease_ms)
-        )
+        led = Led(joined.flight, mine, packed)
+        try:
+            held = await self._ask_for(joined, holder, packed)
+        except BaseException:
+            self._release(led)  # the store may have given it all the same
+            raise
         if held == packed:
             self.taken_over += 1
             self.led += 1
-            self._end(joined, Led(joined.flight, mine, packed))
+            self._end(joined, led)
         elif isinstance(held, bytes) and (lease := self.leases.unpack(held, joined.flight)):
             joined.lease, joined.packed = lease, held
         else:
             self._end(joined, self.go_alone("gone"))
+
+    async def _ask_for(self, joined: Joined, holder: bytes, packed: bytes) -> object:
+        """The lease that holds now: ours, if nobody else was sooner."""
+        name = self.wire.names.lease(joined.flight)
+        asking = scripts.take_over(name, holder, theirs=joined.packed, mine=packed, ms=self._lease_ms)
+        return (await self.client.visit(asking))[0]
 
     def _give_back(self, joined: Joined) -> None:
         """Release the lease that came too late for its caller."""

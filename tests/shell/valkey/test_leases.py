@@ -187,3 +187,24 @@ async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFl
     store.ask("SET", a.wire.names.lease(FLIGHT), b"x" * 33)
     assert await board(a) is None
     assert a.alone["gone"] == 1
+
+
+async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server, replica: MakeFlights) -> None:
+    """Nobody waits for a replica that does not know that it leads."""
+    a, b = await replica(), await replica()
+    found, _ = await a.board(FLIGHT, "token", (), has_time=False, within_s=0)
+    assert found is None
+    await a.client.visit(("PING",))
+    assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
+    await leads(b)
+
+
+async def test_a_lease_that_cannot_be_given_back_is_given_back_later(store: Server, replica: MakeFlights) -> None:
+    """A store that takes no writes for a while keeps no flight in the air for ever."""
+    a = await replica()
+    led = await leads(a)
+    store.ask("REPLICAOF", "127.0.0.1", "1")
+    a.release(led)
+    await until(lambda: not a.client.is_up)
+    store.ask("REPLICAOF", "NO", "ONE")
+    await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
