@@ -40,6 +40,7 @@ message's way.
     shell/intercept/        transparent mode: CONNECT, TLS, tunnels, certificates
     shell/downstream/       each message to where it is answered: a read, a client batch, a passthrough
     shell/pipeline/         the layers of the drawing
+    shell/pipeline/shared/  the layers of a replica that shares with others
     shell/upstream/         calls to Graph: connections, one HTTP/1.1 exchange, streams
     shell/store/            entries in memory and on disk
     shell/valkey/           the store that replicas share: entries, leases, limits, events

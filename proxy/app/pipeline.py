@@ -155,7 +155,7 @@ def _coalescer_of(components: Components) -> type[Coalescer]:
     """The layer of one process, or of one of several replicas."""
     if components.shared is None:
         return Coalescer
-    from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
+    from proxy.shell.pipeline.shared.coalescer import SharedCoalescer
 
     return cast("type[Coalescer]", partial(SharedCoalescer, is_certain=components.is_certain, shared=components.shared))
 
@@ -164,7 +164,7 @@ def _merger_of(components: Components) -> type[Merger]:
     """The layer of one process, or of one of several replicas."""
     if components.shared is None:
         return Merger
-    from proxy.shell.pipeline.shared_coalescer import SharedMerger
+    from proxy.shell.pipeline.shared.coalescer import SharedMerger
 
     return cast(
         "type[Merger]", partial(SharedMerger, is_certain=components.is_certain, history=components.shared.history)
@@ -177,7 +177,7 @@ def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
     if components.shared is None:
         return RateLimiter(batcher, quota=components.limiter, keys=keys, observer=observer, now=now)
     from proxy.core.shared.limiter import SharedLimiter
-    from proxy.shell.pipeline.shared_rate_limiter import SharedRateLimiter
+    from proxy.shell.pipeline.shared.rate_limiter import SharedRateLimiter
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
     fleet = components.shared
@@ -196,7 +196,7 @@ def _cache_of(components: Components) -> type[Cache]:
     """Returns the cache layer of a single process, or of one of several replicas."""
     if components.shared is None:
         return Cache
-    from proxy.shell.pipeline.shared_cache import SharedCache
+    from proxy.shell.pipeline.shared.cache import SharedCache
 
     return cast("type[Cache]", partial(SharedCache, shared=components.shared))
 

@@ -18,7 +18,7 @@ from proxy.core.shared.open_writes import OpenWrites
 from proxy.core.shared.wire import Wire
 from proxy.settings import Settings
 from proxy.shell.pipeline.invalidator import Invalidator
-from proxy.shell.pipeline.shared_changes import SharedChanges
+from proxy.shell.pipeline.shared.changes import SharedChanges
 from proxy.shell.valkey.entries import KEPT_S, Entries
 from proxy.shell.valkey.events import Events
 from proxy.shell.valkey.fleet import Fleet

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("redis")
 
 from proxy.core.model import Mode, Reply, Request
-from proxy.shell.pipeline.shared_coalescer import SharedCoalescer
+from proxy.shell.pipeline.shared.coalescer import SharedCoalescer
 
 READ = Request("graph.facebook.com", "v25.0", "/1", "")
 
