@@ -21,7 +21,7 @@ from proxy.shell.admin.event_stream import EventStream
 from proxy.shell.admin.webhooks import WebhookEndpoint
 from proxy.shell.http.drain import drain
 from proxy.shell.observe.counters import Counters
-from proxy.shell.observe.metrics_route import metrics_route as metrics_rows
+from proxy.shell.observe.metrics_route import metrics_route
 from proxy.shell.observe.stats import stats
 from proxy.shell.pipeline.invalidator import Invalidator
 
@@ -61,7 +61,7 @@ class AdminListeners:
         """Returns all routes but `/webhooks`, which Meta may have to reach from outside."""
         return [
             action_routes(self.ready.is_set, partial(stats, self.telemetry), self.ending.set, self.live.reload),
-            metrics_rows(self.telemetry),
+            metrics_route(self.telemetry),
             log_route(log_setup.change),
             Dashboard(self.watch).routes(),
             {Access.ACT: [purge_route(self.changes.purge)]},

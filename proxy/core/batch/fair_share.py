@@ -108,7 +108,7 @@ class FairQueue(Generic[Item]):
     def ready(self, most: int, may_take: Callable[[Hashable], bool] | None) -> tuple[int, float]:
         """Returns how many items could leave now (counted up to *most*), and since when the first of them waits.
 
-        Only owners for which *may* is true count; None means all of them.
+        Only owners for which *may_take* is true count; None means all of them.
         """
         if may_take is None:
             return len(self._items), next(iter(self._items.values()))[1] if self._items else inf
@@ -122,7 +122,10 @@ class FairQueue(Generic[Item]):
         return count, since
 
     def take(self, most: int, may_take: Callable[[Hashable], bool], now: float) -> list[Item]:
-        """Remove and return the next items, at most *most*, of owners that *may*: one of each owner before a second."""
+        """Remove and return the next items, at most *most*, of owners for which *may_take* is true.
+
+        One item of each owner comes before a second of any.
+        """
         owners = list(islice((owner for owner in self._queues if may_take(owner)), most))
         taken: list[Item] = []
         while owners and len(taken) < most:

@@ -89,16 +89,16 @@ class TagIndex:
         if _is_id(node):
             yield node
             return
-        own_tags = _own_name(node, fingerprint)
-        yield from dict.fromkeys((own_tags, node))
-        yield self._ids.get(own_tags) or UNKNOWN_OBJECT
+        own_name = _own_name(node, fingerprint)
+        yield from dict.fromkeys((own_name, node))
+        yield self._ids.get(own_name) or UNKNOWN_OBJECT
 
     def _tags_of_written_node(self, node: str, fingerprint: bytes) -> tuple[str, ...]:
         """Returns the tags of a written object; a `me` of unknown id may be any object."""
         if _is_id(node):
             return (node,)
-        own_tags = _own_name(node, fingerprint)
-        return own_tags, self._ids.get(own_tags) or node
+        own_name = _own_name(node, fingerprint)
+        return own_name, self._ids.get(own_name) or node
 
     def _learn_id(self, request: Request, fingerprint: bytes, body: bytes) -> None:
         node = request.path[1:]

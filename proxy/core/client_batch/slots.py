@@ -139,10 +139,10 @@ def is_quiet(slot_dict: object) -> bool:
     return isinstance(slot_dict, dict) and isinstance(code := slot_dict.get("code"), int) and code < 400
 
 
-def outer(slots: Sequence[Slot], callback: str, slot_dict: Headers) -> Reply:
-    """Returns the reply to a batch with *slots*, and with the fields that Graph gave to the batch."""
+def outer(slots: Sequence[Slot], callback: str, given: Headers) -> Reply:
+    """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
     body = lax_json.encode(slots)
-    fields = (*headers.without(headers.passed_out(slot_dict), _ABOUT_ONE_BODY), *_UNCACHED)
+    fields = (*headers.without(headers.passed_out(given), _ABOUT_ONE_BODY), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:

@@ -126,7 +126,7 @@ class Limiter:
         """Use the thresholds in *stages* from now on."""
         self.buckets.stages = stages
 
-    # --- before Graph is node_ids ---
+    # --- before Graph is asked ---
 
     def newest_usage(self, subject: QuotaSubject, now: float) -> Headers:
         """Returns the newest usage headers for a reply from the cache; none where they are outdated."""

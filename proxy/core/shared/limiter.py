@@ -31,53 +31,53 @@ class SharedLimiter(Limiter):
         self._told = Recent[tuple[bytes, str], tuple[float, Headers, int]](SUBJECTS)
 
     def on_reply(
-        self, asker: QuotaSubject, reply: Reply, now: float, probes: tuple[BucketName, ...] = ()
+        self, subject: QuotaSubject, reply: Reply, now: float, probes: tuple[BucketName, ...] = ()
     ) -> LimitChanges:
         """As `Limiter.on_reply`."""
-        changes = super().on_reply(asker, reply, now, probes)
+        changes = super().on_reply(subject, reply, now, probes)
         error = throttle(reply)
-        self._share(asker, usage_in(reply.headers), now, reply if error is not None else None)
+        self._share(subject, usage_in(reply.headers), now, reply if error is not None else None)
         if probes and error is None and reply.status < 500:
             self.tell(Reopened(tuple((name.kind, name.owner, name.id, name.type) for name in probes)))
         return changes
 
-    def on_usage(self, asker: QuotaSubject, fields: Headers, now: float) -> None:
+    def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
         """As `Limiter.on_usage`."""
-        super().on_usage(asker, fields, now)
-        self._share(asker, usage_in(fields), now, None)
+        super().on_usage(subject, fields, now)
+        self._share(subject, usage_in(fields), now, None)
 
-    def _share(self, asker: QuotaSubject, usage: Headers, now: float, refusal: Reply | None) -> None:
+    def _share(self, subject: QuotaSubject, usage: Headers, now: float, refusal: Reply | None) -> None:
         if not usage and refusal is None:
             return
-        subject = (asker.fingerprint, asker.path if refusal is not None or len(usage) > 1 else "")
-        told_at, told, status = self._told.get(subject) or (-math.inf, (), 0)
+        key = (subject.fingerprint, subject.path if refusal is not None or len(usage) > 1 else "")
+        told_at, told, status = self._told.get(key) or (-math.inf, (), 0)
         new_status = refusal.status if refusal is not None else 0
         is_news = (usage != told) or (refusal is not None and status != new_status)
         if now - told_at < (EACH_S if is_news else 60.0 * EACH_S if refusal is None else 4 * EACH_S):
             return
         if not is_news and refusal is None:
             return
-        self._told.put(subject, (now, usage, new_status))
+        self._told.put(key, (now, usage, new_status))
         body = refusal.body if refusal is not None and len(refusal.body) <= LONGEST_BODY else b""
         if refusal is not None and not body:
             return
         fields = usage if refusal is None else (*usage, *_retry_after(refusal.headers))
-        self.tell(Heard(asker.fingerprint, asker.path, asker.query, new_status or 200, fields, body))
+        self.tell(Heard(subject.fingerprint, subject.path, subject.query, new_status or 200, fields, body))
 
-    def pace(self, asker: QuotaSubject, now: float) -> list[tuple[str, float]]:
-        """The limits for whose sake reads of *asker* that have time wait, and seconds from one read to the next."""
-        names = self.descriptors.bucket_names(asker)
-        spared = self.buckets.contended(names, now, is_contested=self._is_contested(asker, now))
+    def pace(self, subject: QuotaSubject, now: float) -> list[tuple[str, float]]:
+        """The limits for whose sake reads of *subject* that have time wait, and seconds from one read to the next."""
+        names = self.descriptors.bucket_names(subject)
+        spared = self.buckets.contended(names, now, is_contested=self._is_contested(subject, now))
         found = [(name, bucket.interval_s(self.stages, now)) for name, bucket in spared]
         return list(zip(limit_names(name for name, _ in found), (each for _, each in found), strict=True))
 
     def apply(self, what: Heard, now: float) -> None:
         """Take what Graph told another replica at *now*."""
-        asker = QuotaSubject(what.who, what.path, what.query)
+        subject = QuotaSubject(what.who, what.path, what.query)
         if what.body:
-            super().on_reply(asker, Reply(what.status, what.headers, what.body), now)
+            super().on_reply(subject, Reply(what.status, what.headers, what.body), now)
         else:
-            super().on_usage(asker, what.headers, now)
+            super().on_usage(subject, what.headers, now)
 
     def reopen(self, what: Reopened, now: float) -> None:
         """Another replica's probe of these limits was answered."""

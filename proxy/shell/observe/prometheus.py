@@ -1,7 +1,7 @@
-"""`/metrics`: what `Telemetry` has counted, in the format that Prometheus reads. Nothing is counted here.
+"""`/metrics`: what `Counters` has counted, in the format that Prometheus reads. Nothing is counted here.
 
 Every label has a bounded set of values: modes, causes, kinds and tiers are words of ours, routes are at most as many as
-`core.routes` tells apart, usage is of the pools that the quota keeps.
+`core.observe.route_template` tells apart, usage is of the limits that the limiter keeps.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class BatchQueues:
 
 
 class BatchQueue:
-    """One queue; `batching.due` says when those in it leave, *fly* what becomes of them."""
+    """One queue; `window.due` says when those in it leave, *fly* what becomes of them."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class BatchQueue:
         return self._take_off()
 
     def served(self) -> bool:
-        """Wait for the next place when `batching.due` says so."""
+        """Wait for the next place when `window.due` says so."""
         self._set_alarm()
         return False
 
@@ -234,7 +234,7 @@ class BatchQueue:
         return self._places is None or self._places.shares.may_take(owner)
 
     def _set_alarm(self) -> None:
-        """Leave when `batching.due` says: what is due at once, at the end of the loop's turn, with all of that turn."""
+        """Leave when `window.due` says: what is due at once, at the end of the loop's turn, with all of that turn."""
         if self._is_in_line and not self._may(Kind.BATCH):
             return  # the next place that is given back is offered
         if self._alarm is not None:

@@ -40,7 +40,7 @@ _CHECK_AGAIN_S = 1.0
 
 @dataclass(eq=False, slots=True)
 class _PacedRead:
-    """A read that waits; *woken*, it asks again whether it may go; *urged*, it goes."""
+    """A read that waits: woken, it asks the limiter again; promoted, it is sent."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     is_promoted: bool = False
