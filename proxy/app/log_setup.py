@@ -35,3 +35,9 @@ def change(*, level: str | None = None, replies: bool | None = None) -> dict[str
         logging.getLogger(REPLIES).setLevel(logging.NOTSET if replies else logging.WARNING)
     now = logging.getLevelName(logging.getLogger().level).lower()
     return {"level": now, "replies": logging.getLogger(REPLIES).isEnabledFor(logging.INFO)}
+
+
+def flush() -> None:
+    """Wait until all lines that were logged are written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()

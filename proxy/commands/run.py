@@ -43,6 +43,7 @@ def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], 
     log_setup.set_up(settings.log)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status, told = runner.run(_run(settings, command, environ))
+    log_setup.flush()
     if not is_quiet:
         sys.stderr.write(f"{NAME}: {summary(told)}\n")
     return status

@@ -132,7 +132,8 @@ async def test_the_flight_of_a_dead_leader_is_taken_over_by_one(store: Server, r
     (taken,) = [task.result() for task in done]
     assert isinstance(taken, Led)
     a.land(led, ended(led, b'"too late"'), "token", (b"an entry", b"too late", 60_000))
-    leader = b if b.taken_over else c
+    leader, other = (b, c) if b.taken_over else (c, b)
+    await until(lambda: any(joined.packed == taken.packed for joined in other._joined))
     leader.land(taken, ended(taken), "token", ENTRY)
     assert [await task for task in waiting] == [ended(taken)]
     assert store.ask("EXISTS", "an entry") == 0
