@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,7 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Counters) -> N
         ("usage_regain_seconds", "id=act_1", "kind=account", "type=ads_insights"): 90,
     }.items():  # fmt: skip
         assert told[f"graph_sidecar_{key[0]}", *key[1:]] == value, key
+    assert told[("graph_sidecar_tasks",)] == len(asyncio.all_tasks())
     assert ("graph_sidecar_usage_regain_seconds", "id=abc", "kind=app", "type=x") not in told
 
 
