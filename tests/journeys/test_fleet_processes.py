@@ -30,7 +30,7 @@ async def replicas(stack: AsyncExitStack, graph: str, store: Server, folder: Pat
     ]
     for each in range(number):
         (folder / f"replica{each}").mkdir()
-    return [await stack.enter_async_context(start) for start in starts]
+    return list(await asyncio.gather(*(stack.enter_async_context(start) for start in starts)))
 
 
 async def test_the_flight_of_a_killed_replica_is_flown_by_another(

@@ -1,7 +1,9 @@
 """Who leads a flight, who follows, and how long followers wait.
 
 A lease is the value under a flight's name while somebody asks Graph: `SET NX` gives it to one replica. Its token is
-new each time, and an outcome is accepted only if it names the token that was joined: what landed before is no answer.
+new each time, and an outcome is accepted only if its token names the flight that was joined: what landed before is no
+answer. Who takes a flight over keeps the part of the token that names the flight, so a follower that has not seen the
+new lease, because the flight landed between two of its polls, accepts the outcome all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ OUTCOME_MS: Final = 3000
 MARGIN_MS: Final = 5000
 """A lease outlives the longest flight by this."""
 
+FLIGHT_BYTES: Final = 6
+"""The first bytes of a token name the flight; the others differ for each replica that takes the flight over."""
+
 _POLLS_S: Final = (0.01, 0.01, 0.01, 0.025, 0.025, 0.025, 0.05)
 _HAS_TIME: Final = 1
 _MAC_BYTES: Final = 16
@@ -34,6 +39,14 @@ class Lease(NamedTuple):
     replica: bytes
     token: bytes
     has_time: bool = False
+
+    def taken_over(self, replica: bytes, token: bytes) -> Lease:
+        """The lease of the same flight for *replica*; *token* was never used before."""
+        return self._replace(replica=replica, token=self.token[:FLIGHT_BYTES] + token[FLIGHT_BYTES:])
+
+    def is_answered_by(self, token: bytes) -> bool:
+        """Whether an outcome with this *token* is of the flight of this lease, whoever led it in the end."""
+        return hmac.compare_digest(token[:FLIGHT_BYTES], self.token[:FLIGHT_BYTES])
 
 
 class Leases:
@@ -86,12 +99,12 @@ def seal(outcome: Outcome, box: Box, token: str, flight: bytes, nonce: bytes) ->
 
 
 def unseal(sealed: bytes, box: Box, token: str, flight: bytes, lease: Lease) -> Outcome | None:
-    """The outcome of the *flight* that *lease* was joined for; None for that of another lease, or for other bytes."""
+    """The outcome of the *flight* that *lease* was joined for; None for that of another flight, or for other bytes."""
     try:
         found = _decode(box.open(token, sealed, b"outcome" + flight))
     except UNREADABLE:
         return None
-    return found if hmac.compare_digest(found.token, lease.token) else None
+    return found if lease.is_answered_by(found.token) else None
 
 
 def poll_s(polls: int, dice: float) -> float:

@@ -234,7 +234,7 @@ class Flights:
 
     async def _take_over(self, joined: Joined) -> None:
         """Lead the flight in the place of a holder that is dead, or gave it up."""
-        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), joined.lease.has_time)
+        mine = joined.lease.taken_over(self.replica, os.urandom(TOKEN_BYTES))
         packed = self.leases.pack(mine, joined.flight)
         names = self.wire.names
         holder = names.replica(joined.lease.replica)

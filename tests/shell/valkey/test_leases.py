@@ -140,6 +140,29 @@ async def test_the_flight_of_a_dead_leader_is_taken_over_by_one(store: Server, r
     assert b.taken_over + c.taken_over == 1
 
 
+@pytest.mark.parametrize("takes_over_twice", [False, True], ids=["once", "twice"])
+async def test_who_has_not_seen_a_take_over_hears_how_the_flight_ended(
+    store: Server, replica: MakeFlights, *, takes_over_twice: bool
+) -> None:
+    """A flight that is taken over and lands between two polls of a follower is flown by nobody again."""
+    a, b, c, d = [await replica() for _ in range(4)]
+    await leads(a)
+    slow = await joins(b)  # polls only when the flight is over
+    taking = asyncio.create_task(c.follow(await joins(c)))
+    live(store, a, ms=1)
+    leader, taken = c, await taking
+    assert isinstance(taken, Led)
+    if takes_over_twice:
+        again = asyncio.create_task(d.follow(await joins(d)))
+        live(store, c, ms=1)
+        leader, taken = d, await again
+        assert isinstance(taken, Led)
+    leader.land(taken, ended(taken), "token", ENTRY)
+    await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
+    assert await b.follow(slow) == ended(taken)
+    assert b.taken_over == 0
+
+
 async def test_a_lease_that_is_given_back_is_taken_at_once(replica: MakeFlights) -> None:
     """A lease that is given back is taken at once."""
     a, b = await replica(), await replica()
