@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -279,3 +280,49 @@ def test_the_fingerprint_is_that_of_the_log(
     master = load_or_make_key(key)
     assert cli.main(command) == 0
     assert capsys.readouterr().out == f"{Keys(master).fingerprint(Credential('EAAB-token')).hex()[:12]}\n"
+
+
+def test_one_round_tells_all_that_is_wrong_and_all_that_is_odd(tmp_path: Path) -> None:
+    """Bad values, values that do not fit each other, the machine and oddities are told by one `check`."""
+    file = tmp_path / "settings.toml"
+    file.write_text(
+        '[cache]\nfresh_s = 60\nstretch_s = 30\nkey_file = "ephemeral"\n[batch]\nslots = 51\n'
+        '[shared]\nurl = "redis://127.0.0.1"\ntimeout_ms = 0\n'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        done = said("check", "--config", str(file), "--listen", "127.0.0.1:0", "--admin", taken)
+    assert done.returncode == 2
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == ["warning"]
+    assert "cache.stretch_s = 30" in done.stdout
+    told = done.stderr.splitlines()
+    assert told[0] == f"graph-sidecar: batch.slots = 51 ({file}): must be a whole number from 1 to 50"
+    assert told[1] == f"graph-sidecar: shared.timeout_ms = 0 ({file}): must be a whole number from 1 to 10000"
+    assert told[2].startswith("graph-sidecar: shared = ")
+    assert told[2].endswith(f"({file}): url needs a cache.key_file that all replicas have, not an ephemeral one")
+    assert told[3:] == [f"graph-sidecar: admin = {taken}: cannot listen there: Address already in use"]
+
+
+def test_a_default_in_place_of_a_bad_value_is_not_found_wrong() -> None:
+    """The port of a bad `listen` is not tried, and stages are not compared with a default that nobody set."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # some other program may have the default port
+            server.bind(("127.0.0.1", 8080))
+            server.listen()
+        done = said(
+            *("check", "--listen", "x", "--admin", "127.0.0.1:0", "--set", "intercept.listen=127.0.0.1:8081"),
+            *("--set", "quota.watch_pct=20", "--set", "quota.spare_pct=x", "--set", "quota.stop_pct=50"),
+        )
+    assert done.stdout == ""
+    assert [line.split()[1] for line in done.stderr.splitlines()] == ["listen", "quota.spare_pct"]
+
+
+def test_strict_makes_a_warning_count() -> None:
+    """A script may refuse what is odd; without the flag the status says whether `serve` would start."""
+    odd = (*FREE, "--set", "upstream.origin=http://graph.facebook.com")
+    assert said("check", *odd).returncode == 0
+    done = said("check", "--strict", *odd)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1].startswith("warning: upstream.origin = ")
+    assert said("check", "--strict", *FREE).returncode == 0

@@ -17,6 +17,7 @@ from proxy.app import core_dumps, log_setup, resident_memory
 from proxy.app.service_manager import Notify, notify_nobody
 from proxy.app.sidecar import sidecar
 from proxy.settings import Settings
+from proxy.settings.load import oddities
 
 _log = logging.getLogger("graph_sidecar")
 
@@ -85,8 +86,8 @@ async def _serve_until(
         gc.collect()
         gc.freeze()
         resident_memory.release_code_of_the_start()
-        if not running.admin.is_loopback and not settings.admin_token_file:
-            _log.warning("admin is open to others without admin_token_file: they may read counts, and nothing else")
+        for oddity in oddities(settings):
+            _log.warning("%s", oddity)
         notify("READY", serving)
         await ending.wait()
         draining = f"draining for at most {running.live.settings.drain_s:g} s"

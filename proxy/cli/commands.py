@@ -52,6 +52,8 @@ COMMANDS = {
         "prints the name that the log and /stats give to a token", add_settings, server_commands.fingerprint
     ),
     "check": Command(
-        "prints the settings in force and where each comes from, or what is wrong", add_settings, server_commands.check
+        "prints the settings in force, where each comes from, and what is wrong or odd",
+        server_commands.add_check,
+        server_commands.check,
     ),
 }

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from proxy.app import preflight
 from proxy.cli.arguments import add_settings, load, refuse_if
 from proxy.settings import value_of
-from proxy.settings.load import SettingsError, to_toml
+from proxy.settings.load import Loaded, SettingsError, oddities, to_toml
 
 
 def serve(options: argparse.Namespace) -> int:
     """Run the sidecar until SIGTERM or SIGINT."""
-    settings = load(options).settings
-    refuse_if(preflight.problems(settings))
+    settings = _load_and_try(options).settings
     if not settings.upstream.nameservers:
         _leave_out("aiodns")
     from proxy.app import process, service_manager
@@ -51,10 +50,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.words:
         raise SettingsError(["run takes a command behind --, such as: graph-sidecar run -- tap-facebook --help"])
     options.flags = [*FOR_ONE_COMMAND, *options.flags]
-    settings, origins = load(options)
+    settings, origins = _load_and_try(options)
     if origins["log.level"] == "default":  # standard error is the command's
         settings = settings.model_copy(update={"log": settings.log.model_copy(update={"level": "warning"})})
-    refuse_if(preflight.problems(settings))
     from proxy.commands import run as commands_run
 
     return _run_or_refuse(lambda: commands_run.run(settings, options.words, os.environ, is_quiet=options.quiet))
@@ -70,18 +68,49 @@ def _run_or_refuse(work: Callable[[], int]) -> int:
         raise SettingsError([str(error)]) from None
 
 
+def _load_and_try(options: argparse.Namespace) -> Loaded:
+    """Returns the settings. Raises SettingsError with all that is wrong in them and on this machine."""
+    try:
+        loaded = load(options)
+    except SettingsError as error:
+        raise _with_machine(error) from None
+    refuse_if(preflight.problems(loaded.settings))
+    return loaded
+
+
+def _with_machine(error: SettingsError) -> SettingsError:
+    """Returns *error* with the problems that the settings that it does not name have on this machine."""
+    more = preflight.problems(error.usable) if error.usable else []
+    return SettingsError(error.problems + error.unrelated(more))
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Add the settings, and `--strict`."""
+    parser.add_argument("--strict", action="store_true", help="ends with status 2 after warnings, too")
+    add_settings(parser)
+
+
 def check(options: argparse.Namespace) -> int:
-    """Print the settings in force, and the problems that would keep `serve` from starting."""
-    settings, origins = load(options)
+    """Print the settings in force, what is odd, and all problems that would keep `serve` from starting."""
+    try:
+        settings, origins = load(options)
+    except SettingsError as error:
+        _print_warnings(error.unrelated(oddities(error.usable) if error.usable else []))
+        raise _with_machine(error) from None
     for name, origin in origins.items():
         print(f"{f'{name} = {to_toml(value_of(settings, name))}':<60}  # {origin}")
+    no_disk = [f"{line}; memory alone would hold entries" for line in preflight.warnings(settings)]
+    found = [*oddities(settings), *no_disk]
+    _print_warnings(found)
     refuse_if(preflight.problems(settings))
-    found = preflight.warnings(settings)
-    for warning in found:
-        print(f"warning: {warning}; memory alone would hold entries")
     if not found:
         print("nothing is wrong")
-    return 0
+    return 2 if found and options.strict else 0
+
+
+def _print_warnings(lines: list[str]) -> None:
+    for line in lines:
+        print(f"warning: {line}")
 
 
 def fingerprint(options: argparse.Namespace) -> int:

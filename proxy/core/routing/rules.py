@@ -96,5 +96,10 @@ def names_version(path: str) -> bool:
 @memo()
 def glob_pattern(path: str) -> re.Pattern[str]:
     """Returns a pattern for a whole path from a shell glob with `*` and `?`; slashes at its ends do not matter."""
+    return re.compile(fnmatch.translate(plain_glob(path)))
+
+
+def plain_glob(path: str) -> str:
+    """Returns the glob *path* with a slash at its start, unless it begins with a star, and none at its end."""
     plain = path.rstrip("/")
-    return re.compile(fnmatch.translate(plain if plain.startswith(("/", "*")) else f"/{plain}"))
+    return plain if plain.startswith(("/", "*")) else f"/{plain}"

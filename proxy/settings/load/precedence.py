@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from proxy.settings import Settings, names
-from proxy.settings.load.problems import SettingsError, describe
+from proxy.settings.load.problems import SettingsError, describe, path_text
 from proxy.settings.load.sources import (
     CONFIG_VARIABLE,
     DEFAULTS_VARIABLE,
@@ -41,14 +43,55 @@ def load(
     merged = {name: given for place in reversed(places) for name, given in place.given.items()}
     origins = {name: given.origin for name, given in merged.items()}
     problems = [problem for place in places for problem in place.problems]
-    try:
-        settings = Settings.model_validate(_tree({name: given.value for name, given in merged.items()}))
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        raise SettingsError(problems + [describe(detail, origins) for detail in details]) from None
-    if problems:
-        raise SettingsError(problems)
+    tree = _tree({name: deepcopy(given.value) for name, given in merged.items()})
+    settings, details = _validated(tree)
+    if settings is None or details or problems:
+        found = [describe(detail, origins) for detail in details]
+        raise SettingsError(problems + found, settings, frozenset(path_text(detail["loc"]) for detail in details))
     return Loaded(settings, {name: origins.get(name, "default") for name in names()})
+
+
+def _validated(tree: dict[str, Any]) -> tuple[Settings | None, list[ErrorDetails]]:
+    """Returns the settings in *tree* with defaults in place of bad values, and what is wrong with these.
+
+    None if a default does not fit the other values. Values that bad ones kept from being compared are compared then.
+    """
+    found: list[ErrorDetails] = []
+    while True:
+        try:
+            return Settings.model_validate(tree), found
+        except ValidationError as error:
+            details = error.errors(include_url=False)
+        bad = {path_text(detail["loc"]) for detail in found}
+        found += [detail for detail in details if not found or _is_meant(detail, bad)]
+        removals = [_remove(tree, detail["loc"]) for detail in details]
+        if not any(removals):
+            return None, found
+
+
+_COMPARED_WITH = {"shared": {"cache.key_file"}, "intercept": {"listen", "admin"}}
+"""Sections that are compared with other settings once all of their own values are good."""
+
+
+def _is_meant(detail: ErrorDetails, bad: Collection[str]) -> bool:
+    """Returns whether *detail* is about what was set, and not about the defaults in place of the *bad* settings."""
+    compared_with = _COMPARED_WITH.get(str(detail["loc"][0]))
+    return compared_with is not None and compared_with.isdisjoint(bad)
+
+
+def _remove(tree: dict[str, Any], location: Sequence[int | str]) -> bool:
+    """Remove the value at *location*, or the nearest one above it that has a name; returns whether there was one."""
+    here: Any = tree
+    last: tuple[dict[str, Any], str] | None = None
+    for part in location:
+        if isinstance(here, dict) and part in here:
+            last = here, str(part)
+        elif not (isinstance(here, list) and isinstance(part, int) and part < len(here)):
+            break
+        here = here[part]
+    if last:
+        del last[0][last[1]]
+    return last is not None
 
 
 def _tree(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -23,32 +23,40 @@ _SHOWN = 100
 class SettingsError(Exception):
     """The settings cannot be used; `problems` holds one line for each reason."""
 
-    def __init__(self, problems: list[str]) -> None:
-        """Keep the lines; joined they are the message."""
+    def __init__(self, problems: list[str], usable: Settings | None = None, bad: Collection[str] = frozenset()) -> None:
+        """Keep the lines (joined they are the message), the rest of the settings, and the names of the *bad* ones."""
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.usable = usable
+        self.bad = bad
+
+    def unrelated(self, lines: Iterable[str]) -> list[str]:
+        """Returns those of *lines* that name no bad setting: a default stands in its place."""
+        names = "|".join(map(re.escape, self.bad))
+        return [line for line in lines if not names or not re.search(rf"(?<![\w.])({names})(?![\w.])", line)]
 
 
 def describe(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     """Returns one line about a bad value: its name, the value, its origin, what is allowed."""
     location = detail["loc"]
-    name, origin = _path_text(location), _origin_of(location, origins)
+    name, origin = path_text(location), _origin_of(location, origins)
     if detail["type"] == "missing":
         return f"{name} ({origin}): is required"
     if detail["type"] == "extra_forbidden":
-        return unknown(name, origin, [f"{_path_text(location[:-1])}.{known}" for known in _siblings(location)])
+        return unknown(name, origin, [f"{path_text(location[:-1])}.{known}" for known in _siblings(location)])
     must = str(detail["ctx"]["error"]) if detail["type"] == "value_error" else f"must be {allowed(_info(location))}"
     return f"{name} = {printable(detail['input'])} ({origin}): {must}"
 
 
-def _path_text(location: Iterable[int | str]) -> str:
+def path_text(location: Iterable[int | str]) -> str:
     """A place in the tree as text: `rules[0].path`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
 def _origin_of(location: tuple[int | str, ...], origins: Mapping[str, str]) -> str:
-    written = [_path_text(location[:length]) for length in range(1, len(location) + 1)]
-    return next((origins[name] for name in written if name in origins), "default")
+    written = [path_text(location[:length]) for length in range(1, len(location) + 1)]
+    below = (name for name in origins if name.startswith(f"{path_text(location)}."))
+    return next((origins[name] for name in (*written, *below) if name in origins), "default")
 
 
 def _info(location: Iterable[int | str]) -> FieldInfo | None:
