@@ -19,7 +19,7 @@ from proxy.shell.admin.app import AdminRoutes, AdminRunner, admin
 from proxy.shell.admin.dashboard import Dashboard
 from proxy.shell.admin.event_stream import EventStream
 from proxy.shell.admin.webhooks import WebhookEndpoint
-from proxy.shell.http.drain import drain
+from proxy.shell.http.listener_drain import drain
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.metrics_route import metrics_route
 from proxy.shell.observe.stats import stats

@@ -19,8 +19,8 @@ from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.read import ReadHandler
-from proxy.shell.http.drain import InFlight
 from proxy.shell.http.listener import Listener
+from proxy.shell.http.listener_drain import InFlight
 from proxy.shell.http.shedding import Shedder
 from proxy.shell.intercept.ca import Authority
 from proxy.shell.intercept.connect import ConnectHandler

@@ -20,7 +20,7 @@ from proxy.app.reload import Reloader
 from proxy.core.http.errors import Uncertified
 from proxy.settings import Address, Settings
 from proxy.shell.admin.event_stream import EventStream
-from proxy.shell.http.drain import drain
+from proxy.shell.http.listener_drain import drain
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.loop_lag import pulse
 from proxy.shell.observe.stats import stats

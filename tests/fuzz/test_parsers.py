@@ -32,7 +32,7 @@ from proxy.core.model import Credential, Reply
 from proxy.core.quota.usage_headers import usage_in, usage_levels
 from proxy.core.routing.classify import classify
 from proxy.core.routing.hosts import Head
-from proxy.core.routing.target import read_target
+from proxy.core.routing.normal_form import read_target
 from proxy.settings.load import SettingsError, load
 from tests.core.samples import GRAPH, HOSTS, NO_RULES, request
 

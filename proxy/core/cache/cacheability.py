@@ -1,10 +1,10 @@
-"""Decides whether a body may ever be fresh, and until when: unfinished jobs never, signed links until they expire.
+"""Decides whether a body may ever be fresh: bodies that show an unfinished job never may.
 
 Graph works for a while on jobs, sets of requests, media, audiences and reviews. Their bodies, or the fields asked for,
 show it; such a body is never fresh, so that a client that polls does not get an old answer
 (developers.facebook.com/docs/marketing-api/asyncrequests, …/docs/video-api/guides/publishing,
-…/docs/instagram-platform/content-publishing, …/docs/marketing-api/reference/custom-audience). Links of Meta's CDN carry
-their expiry in `oe=` or `ext=`.
+…/docs/instagram-platform/content-publishing, …/docs/marketing-api/reference/custom-audience). `signed_links` limits the
+freshness of the others.
 """
 
 from __future__ import annotations
@@ -82,16 +82,6 @@ _READ_AGAIN = 4
 
 _BASE_NAME = re.compile(r"\w*")
 _decoder = json.JSONDecoder(strict=False)
-
-
-def _stamp(name: str, digits: str) -> re.Pattern[bytes]:
-    """Returns a pattern for the parameter *name* of a link inside JSON, also escaped, or in a link within a link."""
-    before = "|".join(f"(?<={mark}{name})" for mark in ("[?&;]", r"\\u0026", r"\\u003[fF]", "%26", "%3[fF]"))
-    return re.compile(rf"{name}(?:{before})(?:=|%3[dD]|\\u003[dD])({digits})(?![0-9A-Za-z])".encode())
-
-
-_ENDS = ((_stamp("oe", "[0-9A-Fa-f]{8}"), 16), (_stamp("ext", "[0-9]{10}"), 10))
-"""The expiry of a signed link in epoch seconds: `oe=` in hexadecimal digits, `ext=` in decimal ones."""
 
 
 def is_final(request: Request, body: bytes) -> bool:
@@ -173,11 +163,6 @@ def _is_usable(stage: dict[str, Any]) -> bool:
 def _is_phase_done(stage: dict[str, Any]) -> bool:
     """Returns whether a phase is over; one without a status may go on."""
     return str(stage.get("status", stage.get("phase_status", ""))).lower() in _DONE
-
-
-def expiry(body: bytes) -> float:
-    """Returns the epoch seconds at which the first of the signed links in *body* expires; 0 if it has none."""
-    return float(min((int(digits, base) for stamp, base in _ENDS for digits in stamp.findall(body)), default=0))
 
 
 def _edge(request: Request) -> str:

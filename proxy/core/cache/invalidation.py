@@ -1,7 +1,9 @@
 """Invalidation: the time of the last change of each tag; an entry fetched before a change of its tags is not fresh.
 
 Changes come from writes through the sidecar, from Meta's webhooks, and from refused tokens (which invalidate all that
-the token has fetched). Writes and events name objects; `tags` finds the tags of the reads that show them.
+the token has fetched). Writes and events name objects; `tags` finds the tags of the reads that show them, lists
+included. `cache/policy.is_usable_unasked` compares times, and `shell/pipeline/invalidator` tells the index of changes
+and keeps later reads from joining flights that began before a change.
 """
 
 from __future__ import annotations
@@ -22,6 +24,18 @@ LEARNED_AT_ONCE = 65_536
 
 SAVED_AT_MOST = 512 * 1024
 """The largest record of changes in bytes; beyond it everything counts as changed."""
+
+
+UNSURE_S = 60
+"""Seconds in which Graph may still perform a write that it did not answer."""
+
+
+def changes_until(now: float, *, answered: bool) -> float:
+    """Returns until when a write may still change objects: *now* if Graph *answered*, else UNSURE_S later.
+
+    A reply that was asked for before then is not fresh.
+    """
+    return now if answered else now + UNSURE_S
 
 
 class _SavedChanges(msgspec.Struct, frozen=True):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from proxy.core.cache.cacheability import expiry, is_final
+from proxy.core.cache import signed_links
+from proxy.core.cache.cacheability import is_final
 from proxy.core.graph.errors import is_clean, is_trouble
 from proxy.core.http import headers
 from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply, Request
@@ -79,7 +80,7 @@ def _reuse_without_asking(meta: EntryMeta, directives: CacheDirectives, terms: T
         return None
     if ttl > 0 and ttl >= (directives.min_fresh or 0):
         return _FRESH
-    if directives.min_fresh is not None or (meta.expires and meta.expires <= now):
+    if directives.min_fresh is not None or signed_links.has_expired(meta, now):
         return None
     if age < _stretched_lifetime_s(meta, terms):
         return Reuse(detail="stretched")
@@ -191,17 +192,13 @@ def is_usable_unasked(meta: EntryMeta, directives: CacheDirectives, terms: Terms
 
 def _lifetime_s(meta: EntryMeta, terms: Terms) -> float:
     """Returns the freshness lifetime in seconds: the rule's, or until the first signed link expires."""
-    return _capped_by_links(meta, terms.rule.fresh_s)
+    return signed_links.lifetime_s(meta, terms.rule.fresh_s)
 
 
 def _stretched_lifetime_s(meta: EntryMeta, terms: Terms) -> float:
     """Returns the lifetime, stretched from the rule's `fresh_s` towards its `stretch_s` as the pressure rises."""
     fresh = terms.rule.fresh_s
-    return _capped_by_links(meta, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
-
-
-def _capped_by_links(meta: EntryMeta, lifetime_s: float) -> float:
-    return min(lifetime_s, meta.expires - meta.asked_at) if meta.expires else lifetime_s
+    return signed_links.lifetime_s(meta, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
 
 
 def _confirms(answer: Reply, validator: str) -> bool:
@@ -245,7 +242,7 @@ def _held_reply(entry: Entry, mode: Mode, lifetime_s: float, now: float, detail:
 
 
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
-    may_be_fresh, expires = is_final(request, answer.body), expiry(answer.body)
+    may_be_fresh, expires = is_final(request, answer.body), signed_links.expiry(answer.body)
     meta = EntryMeta(answer.header("etag") or "", answer.channel.value, asked, may_be_fresh, proofs, expires)
     return Entry(meta, headers.stored(answer.headers), answer.body)
 

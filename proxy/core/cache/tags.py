@@ -18,8 +18,8 @@ from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory import json_text
 from proxy.core.memory.memo import Memo, Recent, short
 from proxy.core.model import Request
+from proxy.core.routing.nodes import named, nodes
 from proxy.core.routing.query import split_pairs
-from proxy.core.routing.target import named, nodes
 
 Tags = tuple[str, ...]
 

@@ -17,9 +17,10 @@ from proxy.core.client_batch.references import names_in, paths_in
 from proxy.core.model import Channel, Credential, Redacted
 from proxy.core.routing.classify import Bypass, Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.nodes import named, nodes
+from proxy.core.routing.normal_form import read_target, version_of
 from proxy.core.routing.query import LIFTED, Pairs, join_pairs, split_pairs
 from proxy.core.routing.rules import RuleBook
-from proxy.core.routing.target import named, nodes, read_target, version_of
 
 _READ_MEMBERS = frozenset(
     {"method", "relative_url", "body", "name", "headers", "omit_response_on_success", "depends_on"}

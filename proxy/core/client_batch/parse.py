@@ -13,14 +13,15 @@ import msgspec
 
 from proxy.core.client_batch.operation import Envelope, Operation, depends_on
 from proxy.core.client_batch.references import has_too_many, names_in
+from proxy.core.client_batch.split import refuse_too_many
 from proxy.core.graph.errors import UNREADABLE
-from proxy.core.http.errors import BadRequest
+from proxy.core.graph.jsonp import NO_CALLBACK, checked_callback
 from proxy.core.memory import json_text
 from proxy.core.model import Credential
-from proxy.core.routing.classify import NO_CALLBACK, UPLOAD, checked_callback, credential
+from proxy.core.routing.classify import UPLOAD, credential
 from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.normal_form import TRANSPORT, origin_form, read_target
 from proxy.core.routing.query import Pairs
-from proxy.core.routing.target import TRANSPORT, origin_form, read_target
 
 SHAPING = frozenset({"debug", "pretty", "locale", "date_format", "suppress_http_code", "return_ssl_resources"})
 """The parameters of a batch call that decide how each of its operations is answered."""
@@ -34,9 +35,6 @@ _CALL_PARAMETERS = frozenset(
 
 TOP_LEVEL = _CALL_PARAMETERS | SHAPING | {"format"}
 """The parameters of a batch call whose meaning is known; a batch with any other passes through unchanged."""
-
-MOST_OPERATIONS = 1000
-"""The most operations of an application's batch; Graph itself takes 50, so larger batches go to Graph in parts."""
 
 LARGEST_LOOSE = 2**20
 """The most characters of a batch that only the lenient parser can read, because that parser is slow."""
@@ -143,8 +141,7 @@ def read_operations(batch: object) -> tuple[Operation, ...] | None:
     items = _array(batch)
     if not items or not all(isinstance(item, dict) for item in items):
         return None
-    if len(items) > MOST_OPERATIONS:
-        raise BadRequest(f"batch holds {len(items)} operations; at most {MOST_OPERATIONS} are taken")
+    refuse_too_many(len(items))
     if _is_heavy(items):
         return None
     operations: list[Operation] = []

@@ -13,7 +13,7 @@ from proxy.core.model import Request
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
 from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
-from proxy.core.routing import target
+from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
@@ -86,6 +86,6 @@ def _is_plain(read: Read, rules: RuleBook) -> bool:
 def link_origin(head: Head, scheme: str, hosts: GraphHosts, *, rewrites: bool) -> LinkOrigin:
     """Where links lead: back the way the caller came; one that calls Graph by its own name comes back by itself."""
     host = head.headers.get("host", "")
-    if not rewrites or not target.is_authority(host) or hosts.by_name(head):
+    if not rewrites or not normal_form.is_authority(host) or hosts.by_name(head):
         return LINKS_UNCHANGED
     return LinkOrigin(f"{scheme}://{host}", hosts.link_hosts)

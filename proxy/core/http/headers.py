@@ -46,7 +46,16 @@ USAGE = frozenset(
         "x-fb-ads-insights-reach-throttle",
     },
 )
-"""The usage headers; never stored (developers.facebook.com/docs/graph-api/overview/rate-limiting)."""
+"""The usage headers; never stored (developers.facebook.com/docs/graph-api/overview/rate-limiting).
+
+`quota/usage_headers` reads all of them but USAGE_NOT_READ.
+"""
+
+USAGE_NOT_READ = frozenset({"x-fb-ads-insights-reach-throttle"})
+"""Passed to callers only: over this limit Graph refuses nothing, it leaves `reach` out of answers about old dates.
+
+(…/docs/marketing-api/insights/best-practices; the shape of the value is not documented.)
+"""
 
 APP_USAGE = frozenset({"x-app-usage", "x-page-usage"})
 """The usage headers that are about the caller's app or page, whatever was read."""

@@ -15,14 +15,13 @@ from proxy.core.cache.key import Keys
 from proxy.core.graph import ids as graph_ids
 from proxy.core.graph.errors import GraphError, read_error
 from proxy.core.memory.memo import MEMO_BYTES, Memo, memo
-from proxy.core.merge import ids as merge_ids
-from proxy.core.merge import selection
+from proxy.core.merge import ids_split, selection
 from proxy.core.model import ANSWERED_NOW, NO_DIRECTIVES, CacheDirectives, Headers, Mode, Redacted, Reply, Request
 from proxy.core.observe import route_template
 from proxy.core.quota.ledger import is_refused_here
 from proxy.core.quota.usage_headers import UsageLevel, usage_in, usage_levels
 from proxy.core.routing.fields_param import field_names, fields_in
-from proxy.core.routing.target import nodes
+from proxy.core.routing.nodes import nodes
 
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _USE_CASE = re.compile(r"[a-z][a-z_]{0,39}")
@@ -243,11 +242,11 @@ class _Words(NamedTuple):
 
 
 def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Words:
-    shown, ids, read = route_template.redacted_path(path), merge_ids.ids_in(path, query), Request("", "", path, query)
+    shown, ids, read = route_template.redacted_path(path), ids_split.ids_in(path, query), Request("", "", path, query)
     if not all(map(graph_ids.is_id, ids)):
         ids = ()
     if ids:
-        read = next(iter((merge_ids.parts(read) or {}).values()))
+        read = next(iter((ids_split.parts(read) or {}).values()))
     chosen = selection.selection(read)
     rest = "\0".join((language, path if path != shown else "", chosen.rest if chosen else read.query))
     mark = keys.mark(rest.encode("utf-8", "surrogateescape")).hex()

@@ -1,13 +1,12 @@
-"""One rate limit of Graph's: its level in percent, the level's trend, when there is allowance again, and its stop."""
+"""One rate limit of Graph's: its level in percent, the level's trend, and when there is allowance again."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
-from proxy.core.model import Reply
+from proxy.core.quota.stop import Stop
 from proxy.core.quota.usage_headers import FORGOTTEN_S
 
 HOUR_S = 3600.0
@@ -48,37 +47,6 @@ class Stages:
         if not self.enabled or percent < self.watch_pct:
             return Stage.CALM
         return Stage.WATCH if percent < self.spare_pct else Stage.SPARE if percent < self.stop_pct else Stage.STOP
-
-
-class LimitRefusal(NamedTuple):
-    """Graph's refusal of a read because a limit is reached, and how long it will last."""
-
-    reply: Reply
-    regain_s: float = 0.0  # seconds until there is allowance again, as Graph said; 0: Graph did not say
-    block_s: float = 0.0  # seconds that a refusal with this error code lasts; 0: not known
-
-
-@dataclass(slots=True)
-class Stop:
-    """A stop: no read is sent under the limit before *until*, except the probe."""
-
-    until: float
-    error: Reply | None = None  # Graph's refusal; None where only the usage header said 100 %
-    failures: int = 0  # probes that were refused
-    is_named: bool = False  # whether Graph itself named the time
-    is_probed: bool = False
-
-    def is_due(self, now: float) -> bool:
-        """Returns whether the next read is to be sent as the probe."""
-        return now >= self.until and not self.is_probed
-
-    def allows(self, now: float, *, after_refusal: bool) -> bool:
-        """Returns whether a read is sent: as the probe, or because it is a retry *after_refusal*."""
-        return self.is_due(now) or (after_refusal and not (self.is_named and now < self.until))
-
-    def seconds_left(self, now: float) -> float:
-        """Returns the seconds after which a retry will be sent: the rest of the time that Graph named, else 0."""
-        return max(0.0, self.until - now) if self.is_named else 0.0
 
 
 class Bucket:

@@ -1,8 +1,4 @@
-"""All rate limits by name: the level that Graph reported for each, and which of them are stopped.
-
-Under a stopped limit no read is sent until its time is up; then one read, the probe, tests whether Graph answers again.
-Where Graph named no time, the retry of a caller that was refused is a probe as well.
-"""
+"""All rate limits by name: the level that Graph reported for each, and which of them are stopped (`stop`)."""
 
 from __future__ import annotations
 
@@ -11,17 +7,16 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from proxy.core.quota.bucket import Bucket, LimitRefusal, Stage, Stages, Stop
+from proxy.core.quota.bucket import Bucket, Stage, Stages
+from proxy.core.quota.stop import (
+    LONGEST_NAMED_S,
+    LimitRefusal,
+    Stop,
+    pause_after_refusals,
+    pause_at_full,
+    stop_after_refusal,
+)
 from proxy.core.quota.usage_headers import FORGOTTEN_S, USES, UsageLevel
-
-FIRST_PAUSE_S = 1.0
-"""Seconds before the first probe after a refusal, unless Graph says how long."""
-
-LONGEST_PROBE_S = 900.0
-"""The longest pause before a probe under a limit that is at 100 % but has refused nothing."""
-
-DAY_S = 86400.0
-"""The longest time that is taken from Graph's own statement of when there is allowance again."""
 
 
 class BucketName(NamedTuple):
@@ -64,7 +59,7 @@ class Buckets:
         """Record the *level* that Graph reported at *now* after *calls*; returns whether the stage became calmer."""
         bucket = self._bucket(name)
         before = self.stage(bucket, now) if name in self._not_calm else Stage.CALM
-        bucket.record(level.percent, min(level.regain_s, DAY_S), calls, now)
+        bucket.record(level.percent, min(level.regain_s, LONGEST_NAMED_S), calls, now)
         self._stop_by_percent(bucket, now)
         after = self.stage(bucket, now)
         if after is Stage.CALM:
@@ -114,7 +109,7 @@ class Buckets:
         is_used_up, stop = self.stages.at(bucket.used(now)) is Stage.STOP, bucket.stop
         if stop is None or stop.error is None:
             failures = stop.failures if stop else 0
-            bucket.stop = Stop(now + self._pause_at_full(bucket, failures), None, failures) if is_used_up else None
+            bucket.stop = self._stop_at_full(bucket, failures, now) if is_used_up else None
         elif is_used_up and bucket.reported_regain_s:
             stop.until, stop.is_named = now + bucket.reported_regain_s, True
 
@@ -141,8 +136,7 @@ class Buckets:
         elif (
             self.stages.at(bucket.used(now)) is Stage.STOP and bucket.reported_at == now
         ):  # answered, and still at 100 %
-            failures = bucket.stop.failures + 1
-            bucket.stop = Stop(now + self._pause_at_full(bucket, failures), None, failures)
+            bucket.stop = self._stop_at_full(bucket, bucket.stop.failures + 1, now)
         else:
             bucket.stop = None
 
@@ -153,7 +147,7 @@ class Buckets:
             return
         stop.is_probed = False
         if not at_once and now >= stop.until:
-            stop.until, stop.is_named = now + self._pause(stop.failures), False
+            stop.until, stop.is_named = now + pause_after_refusals(stop.failures, self.stages.probe_s), False
 
     def pressure(self, names: Iterable[BucketName], now: float) -> float:
         """Returns the predicted scarcity of the scarcest of *names*: 0 up to *watch_pct*, 1 where nothing is sent."""
@@ -179,9 +173,8 @@ class Buckets:
 
     def _new_stop(self, name: BucketName, bucket: Bucket, refusal: LimitRefusal, failures: int, now: float) -> Stop:
         """Returns a stop for the time that Graph named, or else for the pause after so many *failures*."""
-        if named_s := refusal.regain_s or self._regain_s(name, bucket, now):
-            return Stop(now + min(named_s, DAY_S), refusal.reply, failures, is_named=True)
-        return Stop(now + (refusal.block_s or self._pause(failures)), refusal.reply, failures)
+        named_s = refusal.regain_s or self._regain_s(name, bucket, now)
+        return stop_after_refusal(refusal, named_s, failures, self.stages.probe_s, now)
 
     def _stop_after_probe(
         self, name: BucketName, bucket: Bucket, stop: Stop, refusal: LimitRefusal, now: float
@@ -198,22 +191,8 @@ class Buckets:
         counts = bucket.reported_regain_s and (name.type or self.stages.at(bucket.used(now)) is Stage.STOP)
         return max(0.0, bucket.reported_at + bucket.reported_regain_s - now) if counts else 0.0
 
-    def _pause(self, failures: int) -> float:
-        """Returns the seconds before the next probe after a refusal, where Graph named no time: 1, then doubled.
-
-        Most clients double their own backoff, so a probe goes about as often as one client alone would retry.
-        """
-        return min(FIRST_PAUSE_S * 2.0 ** min(failures, 16), self.stages.probe_s)
-
-    def _pause_at_full(self, bucket: Bucket, failures: int) -> float:
-        """Returns the seconds before the next probe under a limit at 100 % that has refused nothing.
-
-        No caller is refused meanwhile.
-        """
-        if bucket.reported_regain_s:
-            return bucket.reported_regain_s
-        longest = max(LONGEST_PROBE_S, self.stages.probe_s)
-        return min(self.stages.probe_s * 2.0 ** min(failures, 16), longest)
+    def _stop_at_full(self, bucket: Bucket, failures: int, now: float) -> Stop:
+        return Stop(now + pause_at_full(bucket.reported_regain_s, failures, self.stages.probe_s), None, failures)
 
     def _bucket(self, name: BucketName) -> Bucket:
         bucket = self._buckets.get(name)

@@ -14,7 +14,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Memo, Recent, short
 from proxy.core.model import Redacted, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.usage_headers import ADS, UsageLevel
-from proxy.core.routing.target import nodes
+from proxy.core.routing.nodes import nodes
 
 _USE_CASE_OF_EDGE = {"insights": "ads_insights", "customaudiences": "custom_audience"}
 """The business use case of each edge that has a limit of its own within an ad account."""

@@ -11,25 +11,22 @@ from msgspec.structs import replace
 
 from proxy.core.graph.errors import GraphError, read_error
 from proxy.core.graph.throttles import THROTTLED, throttle_meaning
-from proxy.core.http import headers
 from proxy.core.memory.memo import Recent, short
-from proxy.core.model import LOW_PRIORITY, Headers, Mode, Reply, Request
-from proxy.core.quota.bucket import LimitRefusal, Stages
+from proxy.core.model import LOW_PRIORITY, Headers, Reply, Request
+from proxy.core.quota.bucket import Stages
 from proxy.core.quota.buckets import BucketName, Buckets
 from proxy.core.quota.descriptors import Descriptors, QuotaSubject, tightest
-from proxy.core.quota.returning_callers import ReturningCallers
-from proxy.core.quota.usage_headers import LatestUsage, UsageLevel, retry_after_s, usage_in, usage_levels
-from proxy.core.routing.target import nodes
+from proxy.core.quota.refused_reads import RefusedReads
+from proxy.core.quota.retry_after import LONGEST_REFUSAL, repeated_refusal, retry_after_s, stored_refusal
+from proxy.core.quota.stop import LimitRefusal
+from proxy.core.quota.usage_headers import LatestUsage, UsageLevel, usage_in, usage_levels
+from proxy.core.routing.nodes import nodes
 
 RELEASED_PER_REPLY = 2
 """Waiting reads that are released for each one that Graph answers: a slow start, as in TCP."""
 
 _ERROR_BEGINS_WITHIN = 512  # bytes at the start of a 200 reply within which an error object would begin
-_NOT_REPEATED = headers.USAGE | headers.TRACE | {"retry-after", "date"}
 _MOST_RECENT_USAGES = 1024
-_LONGEST_REFUSAL = 8192
-"""The most bytes of a refusal that is given to other callers; Graph's have a few hundred."""
-
 _MOST_CALLERS = 16_384
 _REPEATED_WITHIN_S = 1.0
 
@@ -113,7 +110,7 @@ class Limiter:
         self._usage = LatestUsage()
         self._recent_usage = Recent[tuple[bytes, str], _RecentUsage](_MOST_RECENT_USAGES)
         self._urgent_callers = LastSeen()  # by token: when its last read of ordinary priority came
-        self._returning_callers = ReturningCallers()
+        self._refused_reads = RefusedReads()
         self.descriptors = Descriptors(shared=shared)
         self.buckets = Buckets(stages)
 
@@ -149,11 +146,11 @@ class Limiter:
     @property
     def has_refused(self) -> bool:
         """Whether any caller was refused for a limit lately."""
-        return bool(self._returning_callers)
+        return bool(self._refused_reads)
 
     def comes_after_refusal(self, subject: QuotaSubject) -> bool:
         """Returns whether the last answer to this read was a refusal for a limit."""
-        return subject in self._returning_callers
+        return subject in self._refused_reads
 
     def admit(
         self, subject: QuotaSubject, priority: int, now: float, *, has_waited: bool = False, after_refusal: bool = False
@@ -176,7 +173,7 @@ class Limiter:
         refusals = [stop for name, stop in stops.items() if stop.error and name not in probe_stops]
         if refusals:
             last = max(refusals, key=lambda stop: (stop.seconds_left(now), stop.until))
-            return Halt(_refusal_with_retry_after(last.error or Reply(400, (), b""), subject, last.seconds_left(now)))
+            return Halt(repeated_refusal(last.error or Reply(400, (), b""), subject, last.seconds_left(now)))
         for stop in probe_stops.values():
             stop.is_probed |= stop.is_due(now)
         if probe_stops:
@@ -219,10 +216,10 @@ class Limiter:
         names = self.descriptors.stopped_by(subject, error) if error is not None else ()
         regains = [level.regain_s for name, level in levels if _names_regain(name, level, names, self.stages)]
         refusal = None
-        if error is not None and len(reply.body) <= _LONGEST_REFUSAL:
+        if error is not None and len(reply.body) <= LONGEST_REFUSAL:
             regain_s = max([*regains, retry_after_s(reply.headers, now)])
             lasts_s = throttle_meaning(error.code, error.error_subcode).block_s
-            refusal = LimitRefusal(_stored_refusal(reply, subject), regain_s, lasts_s)
+            refusal = LimitRefusal(stored_refusal(reply, subject), regain_s, lasts_s)
         for name in probes:
             self._end_probe(name, reply, refusal if name in names else None, now, is_throttled=error is not None)
         stopped = tuple(
@@ -241,16 +238,16 @@ class Limiter:
 
     def on_delivered_reply(self, subject: QuotaSubject, reply: Reply, now: float) -> None:
         """Record whether *reply*, which the caller gets, is a refusal for a limit."""
-        if self.buckets.are_calm and not self._returning_callers:
+        if self.buckets.are_calm and not self._refused_reads:
             return
         self.on_delivered(subject, now, is_refused=throttle(reply) is not None)
 
     def on_delivered(self, subject: QuotaSubject, now: float, *, is_refused: bool) -> None:
         """Record whether the caller got a refusal for a limit: then its retry will be sent to Graph."""
         if is_refused:
-            self._returning_callers.record_refusal(subject, now)
+            self._refused_reads.record_refusal(subject, now)
         else:
-            self._returning_callers.record_answer(subject, now)
+            self._refused_reads.record_answer(subject, now)
 
     def _end_probe(
         self, name: BucketName, reply: Reply, refusal: LimitRefusal | None, now: float, *, is_throttled: bool
@@ -298,23 +295,6 @@ def throttle(reply: Reply) -> GraphError | None:
         return None
     error = read_error(reply.body)
     return error if error is not None and error.code in THROTTLED else None
-
-
-def _stored_refusal(reply: Reply, subject: QuotaSubject) -> Reply:
-    """Returns a refusal to give to other callers: without usage and date, status 400 in place of a forced 200."""
-    status = 400 if reply.status == 200 and _suppresses_status(subject) else reply.status
-    fields = headers.without(reply.headers, _NOT_REPEATED)
-    return Reply(status, fields, reply.body, Mode.REUSED, reply.channel, detail="throttled")
-
-
-def _refusal_with_retry_after(error: Reply, subject: QuotaSubject, seconds: float) -> Reply:
-    """Returns *error* for one more caller, with `Retry-After` (RFC 9110 section 10.2.3): at least one second."""
-    status = 200 if _suppresses_status(subject) else error.status
-    return replace(error, status=status, headers=(*error.headers, ("Retry-After", str(max(1, math.ceil(seconds))))))
-
-
-def _suppresses_status(subject: QuotaSubject) -> bool:
-    return "suppress_http_code" in subject.query
 
 
 def _names_regain(name: BucketName, level: UsageLevel, stopped: Iterable[BucketName], stages: Stages) -> bool:

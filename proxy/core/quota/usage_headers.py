@@ -1,5 +1,7 @@
 """Parses Graph's usage headers (`usage_levels`), and keeps the newest ones as they came (`LatestUsage`).
 
+`_READERS` has a row for each header that is read; `headers.USAGE` names them all, for those that forward and store.
+
 Source of the shapes: developers.facebook.com/docs/graph-api/overview/rate-limiting, and for the insights header
 …/docs/marketing-api/insights/best-practices.
 """
@@ -10,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from proxy.core.graph.errors import UNREADABLE
@@ -34,7 +35,6 @@ _COUNTS = ("call_count", "total_time", "total_cputime", "call_volume", "cpu_time
 _MOST_GAUGES = 64  # Meta documents at most 32
 _MOST_PERCENT = 1000.0
 _YEAR_S = 365 * 86400.0
-_MOST_DIGITS = 12
 
 
 class UsageLevel(NamedTuple):
@@ -71,17 +71,6 @@ def _as_header(level: UsageLevel) -> tuple[str, str]:
     if kind == "account":
         return "X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": percent, "reset_time_duration": level.regain_s})
     return f"X-{kind.title()}-Usage", json.dumps({"call_count": percent})
-
-
-def retry_after_s(fields: Headers, now: float) -> float:
-    """Returns the seconds that `Retry-After` names (RFC 9110 section 10.2.3); 0 where it is missing or unreadable."""
-    text = next((value.strip() for name, value in fields if name.lower() == "retry-after"), "")
-    if text.isascii() and text.isdigit():
-        return min(float(text[:_MOST_DIGITS]), _YEAR_S)
-    try:
-        return min(max(0.0, parsedate_to_datetime(text).timestamp() - now), _YEAR_S)
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def usage_in(fields: Headers) -> Headers:

@@ -17,7 +17,7 @@ import msgspec
 
 from proxy.core.cache.key import Keys
 from proxy.core.graph.throttles import THROTTLED, usual_code
-from proxy.core.merge.ids import ids_in
+from proxy.core.merge.ids_split import ids_in
 from proxy.core.merge.selection import selection, with_fields
 from proxy.core.model import ANSWERED_NOW, Mode, Reply, Request
 from proxy.core.observe.access_log import AccessLogEntry
@@ -27,7 +27,7 @@ from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject, tightest
 from proxy.core.quota.limiter import Limiter, throttle
 from proxy.core.quota.usage_headers import FORGOTTEN_S, UsageLevel
-from proxy.core.routing import target
+from proxy.core.routing.nodes import calls_of
 
 _STEP_S = HOUR_S / 60
 _FULL = 100.0
@@ -164,7 +164,7 @@ class Counterfactual:
         """Returns the reply to *request*, which the recorded *line* is about; the entry was fetched at *held*."""
         was_asked = line.mode in ANSWERED_NOW or line.mode == Mode.FAILED
         seconds = seconds_of(line) if was_asked else self._seconds.get(line.route, self._seconds.get("", _USUAL_S))
-        calls, uncertain = target.calls_of(request.query) if line.ids else line.calls, 0
+        calls, uncertain = calls_of(request.query) if line.ids else line.calls, 0
         if was_asked and line.sent is not None:
             calls = max(0, calls + line.sent - (line.calls - line.avoided))
             uncertain = min(line.uncertain, calls)

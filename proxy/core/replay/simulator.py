@@ -21,7 +21,7 @@ from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
-from proxy.core.merge import ids, projection, selection
+from proxy.core.merge import ids_split, projection, selection
 from proxy.core.merge.history import MergeHistory
 from proxy.core.model import ANSWERED_NOW, LOW_PRIORITY, Entry, Mode, Reply, Request
 from proxy.core.observe.access_log import AccessLogEntry
@@ -198,20 +198,20 @@ class Simulator:
     # --- several ---
 
     def _split_ids(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
-        parts = ids.parts(request) if "ids=" in request.query else None
-        if parts is None or not all(ids.may_be_held(part, self._rules.of(part)) for part in parts.values()):
+        parts = ids_split.parts(request) if "ids=" in request.query else None
+        if parts is None or not all(ids_split.may_be_held(part, self._rules.of(part)) for part in parts.values()):
             self._merge(request, caller, done)
             return
         looked = {each: self._answer_from_cache(part, caller) for each, part in parts.items()}
         held = {each: reply for each, reply in looked.items() if reply is not None}
         missing = {each: part for each, part in parts.items() if each not in held}
         if not missing:
-            done(ids.join_replies(parts, held, {}))
+            done(ids_split.join_replies(parts, held, {}))
             return
         asked_at = self.events.now
 
         def answered(answer: Reply) -> None:
-            found = ids.split_reply(answer, missing)
+            found = ids_split.split_reply(answer, missing)
             if found is None:
                 if not held or graph_errors.is_trouble(answer):
                     done(answer)
@@ -221,9 +221,9 @@ class Simulator:
             if answer.mode in ANSWERED_NOW:
                 for each, part in missing.items():
                     self._learn(part, found[each], asked_at)
-            done(ids.join_replies(parts, held, found) if held else answer)
+            done(ids_split.join_replies(parts, held, found) if held else answer)
 
-        self._merge(ids.with_ids(request, missing) if held else request, caller, answered)
+        self._merge(ids_split.with_ids(request, missing) if held else request, caller, answered)
 
     # --- merger ---
 

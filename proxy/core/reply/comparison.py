@@ -10,7 +10,7 @@ from proxy.core.graph import lax_json
 from proxy.core.http.cache_status import NOT_FROM_CACHE
 from proxy.core.http.headers import USAGE
 from proxy.core.model import Reply
-from proxy.core.routing.target import read_target
+from proxy.core.routing.normal_form import read_target
 
 KINDS = ("status", "json", "headers", "aged")
 """How two replies may differ; `aged`: the JSON differs, and the sidecar's came from the cache without asking Graph."""

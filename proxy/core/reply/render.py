@@ -6,6 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core.graph import paging
+from proxy.core.graph.jsonp import jsonp
 from proxy.core.http import headers
 from proxy.core.http.cache_control import matches
 from proxy.core.http.cache_status import CACHE_NAME, NOT_FROM_CACHE, server_timing, status_fields
@@ -43,11 +44,6 @@ def render(read: Read, reply: Reply, link_origin: LinkOrigin, newest_usage: Head
             ("Content-Type", headers.SCRIPT_TYPE),
         )
     return replace(reply, headers=fields, body=body)
-
-
-def jsonp(body: bytes, callback: str) -> bytes:
-    """Returns *body* as a call of the function *callback*, as Graph writes JSONP."""
-    return b"/**/ " + callback.encode() + b"(" + body + b");"
 
 
 def bare(reply: Reply) -> Reply:

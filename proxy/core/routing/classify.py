@@ -9,27 +9,24 @@ import re
 
 import msgspec
 
+from proxy.core.graph.jsonp import NO_CALLBACK, checked_callback
 from proxy.core.http.cache_control import cache_directives
-from proxy.core.http.errors import BadRequest
 from proxy.core.model import USUAL_PRIORITY, Channel, Credential, Request
 from proxy.core.routing.fields_param import asked_order
 from proxy.core.routing.hosts import GraphHosts, Head
+from proxy.core.routing.normal_form import Target, read_target
 from proxy.core.routing.query import BATCHES
 from proxy.core.routing.rules import RuleBook
-from proxy.core.routing.target import Target, read_target
 
 UPLOAD = "upload:"
 """The prefix of a resumable upload's id; its `file_offset` changes with every byte sent (…/guides/upload)."""
 
-NO_CALLBACK = "?"
-"""The placeholder that jQuery replaces by a function's name; where it stays, the read passes through to Graph."""
 
 CONDITIONS = frozenset({"range", "if-range", "if-match", "if-unmodified-since"})
 """Request fields that ask for something other than the whole current body (RFC 9110 sections 13 and 14)."""
 
 _READ_METHODS = frozenset({"GET", "HEAD"})
 _SAFE_METHODS = _READ_METHODS | {"OPTIONS"}
-_CALLBACK = re.compile(r"[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*|\[\d{1,9}\])*\Z", re.ASCII)
 _REFERENCE = re.compile(r"%7B(?:%20)*result", re.IGNORECASE)
 _PLAIN_FORM = re.compile(rb"[\w.~+&=,:()-]*")
 _URGENCY = re.compile(r"(?:^|,)[ \t]*u=([0-7])[ \t]*(?=[;,]|$)", re.ASCII)
@@ -169,13 +166,6 @@ def _means_the_same(target: Target, caller: Credential) -> bool:
     from_caller = f"{target.path}?{target.query}"
     names_a_slot = _REFERENCE.search(from_caller) or "{" in caller.token + caller.proof + caller.time
     return not names_a_slot and not target.get("suppress_http_code")
-
-
-def checked_callback(callback: str) -> str:
-    """Returns *callback* unchanged. Raises BadRequest unless it is "" or a path of JavaScript identifiers."""
-    if callback and not _CALLBACK.match(callback):
-        raise BadRequest("callback must be a path of JavaScript identifiers, such as app.got or cb[0]")
-    return callback
 
 
 def _body_writes(body: bytes | None) -> bool:

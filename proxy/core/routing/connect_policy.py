@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from proxy.core.http.errors import BadRequest, Misdirected, SidecarError, Unwelcome
 from proxy.core.routing.hosts import GraphHosts, Head
-from proxy.core.routing.target import is_authority, read_target
+from proxy.core.routing.normal_form import is_authority, read_target
 
 ANY = "any"
 """In place of a host: all hosts."""

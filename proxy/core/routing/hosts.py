@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from proxy.core.model import Redacted
-from proxy.core.routing.target import read_target
+from proxy.core.routing.normal_form import read_target
 
 HOSTS_THAT_BATCH = frozenset({"graph.facebook.com", "graph.beta.facebook.com"})
 """The hosts whose root accepts batches; Meta does not document that for Instagram's and Threads' hosts."""

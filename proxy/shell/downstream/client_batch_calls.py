@@ -16,16 +16,18 @@ from msgspec.structs import replace
 
 from proxy.core.batch import response as batch_response
 from proxy.core.client_batch import operation as client_batch_operation
+from proxy.core.client_batch import outgoing
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
 from proxy.core.client_batch.slots import Slot
+from proxy.core.client_batch.split import split_into_calls
 from proxy.core.http import errors
 from proxy.core.http.headers import passed_out
 from proxy.core.model import Credential, Reply
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.classify import Read
-from proxy.core.routing.target import calls_of
+from proxy.core.routing.nodes import calls_of
 from proxy.shell import Announce, Wrote, announce_to_nobody
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.http.forms import EncodedForm, File, write_form
@@ -106,7 +108,7 @@ class ClientBatchCalls:
 
         Once a part has been answered, an error of a later part fills the slots of that part only.
         """
-        for number, part in enumerate(client_batch_slots.split_into_calls(places)):
+        for number, part in enumerate(split_into_calls(places)):
             try:
                 refusal = await self._perform(part)
             except errors.SidecarError as error:
@@ -177,7 +179,7 @@ class ClientBatchCalls:
         read, names = slots.read(at, url), frozenset(slots.operation(other).name for other in beside)
         if isinstance(read, Read):
             return await self._prepare_read(at, read, names)
-        item = client_batch_slots.filled_operation(operation, url, body, names=names, named=at in slots.referred)
+        item = outgoing.filled_operation(operation, url, body, names=names, named=at in slots.referred)
         if not read.writes:
             return self._prepare_other(
                 at, item, *client_batch_operation.credential_and_target(url, body, slots.envelope)
@@ -202,7 +204,7 @@ class ClientBatchCalls:
             return None
         if named:
             inquiry = replace(inquiry, request=inquiry.request.with_validator(""))
-        item = client_batch_slots.normal_operation(operation, inquiry.request, names=names, named=named)
+        item = outgoing.normal_operation(operation, inquiry.request, names=names, named=named)
         return _PreparedOperation(at, item, writes=False, read=read, inquiry=inquiry, subject=subject, probes=probes)
 
     def _prepare_other(
@@ -234,9 +236,9 @@ class ClientBatchCalls:
         At the end the writes have happened or may have happened: both invalidate.
         """
         envelope = self._slots.envelope
-        names = dict.fromkeys(name for one in ready for name in client_batch_slots.files_of(one.item))
+        names = dict.fromkeys(name for one in ready for name in outgoing.files_of(one.item))
         files = [self._files[name] for name in names if name in self._files]
-        form = write_form(client_batch_slots.top_level(envelope, [one.item for one in ready]), files)
+        form = write_form(outgoing.top_level(envelope, [one.item for one in ready]), files)
         answered, writes = False, [one for one in ready if one.writes]
         announced = await asyncio.gather(*(self._announce(one.written, one.who) for one in writes))
         try:

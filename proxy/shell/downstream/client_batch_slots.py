@@ -19,8 +19,9 @@ from proxy.core.reply import render
 from proxy.core.reply.render import LinkOrigin
 from proxy.core.routing.classify import Bypass, Read
 from proxy.core.routing.hosts import GraphHosts
+from proxy.core.routing.nodes import calls_of
+from proxy.core.routing.normal_form import read_target
 from proxy.core.routing.rules import RuleBook
-from proxy.core.routing.target import calls_of, read_target
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http.turns import in_turns
 

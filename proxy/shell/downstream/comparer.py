@@ -19,7 +19,8 @@ from proxy.core.quota.usage_headers import usage_levels
 from proxy.core.reply.comparison import LARGEST_BODY, Comparison, compare_in_steps
 from proxy.core.routing.classify import Read
 from proxy.core.routing.hosts import Head
-from proxy.core.routing.target import calls_of, origin_form
+from proxy.core.routing.nodes import calls_of
+from proxy.core.routing.normal_form import origin_form
 from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.turns import pause
 from proxy.shell.observe.counters import Counters

@@ -18,7 +18,7 @@ from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost, calls_avoided, was_counted_unread
 from proxy.core.reply import render
-from proxy.core.routing import target as routing_target
+from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Bypass, Read, classify, credential
 from proxy.core.routing.connect_policy import misdirection
 from proxy.core.routing.hosts import GraphHosts, Head
@@ -121,7 +121,7 @@ class DownstreamHandler:
     async def _pass(
         self, message: web.BaseRequest, head: Head, found: Bypass, buffered: bytes, written: tuple[str, ...]
     ) -> web.StreamResponse:
-        target, named, telemetry = routing_target.read_target(head.target), credential(head), self.reader.telemetry
+        target, named, telemetry = normal_form.read_target(head.target), credential(head), self.reader.telemetry
         began, cost = self.reader.clock(), self.reader.message_cost(target, named)
         cost.correct_asked(max(cost.asked, await request_body.count_operations(head, buffered)))
         passage = PassedMessage(
@@ -176,7 +176,7 @@ class DownstreamHandler:
             return await self.passthrough.stream(
                 message,
                 host=self.hosts.of(head),
-                target=routing_target.origin_form(head.target),
+                target=normal_form.origin_form(head.target),
                 buffered=buffered,
                 extra=render.passthrough_status(found.reason, writes=found.writes),
                 on_sent=sending.left,

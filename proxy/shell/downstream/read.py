@@ -17,9 +17,9 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost, was_counted
 from proxy.core.quota.limiter import Limiter
 from proxy.core.reply import render
-from proxy.core.routing import target as routing_target
+from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Read
-from proxy.core.routing.target import calls_of
+from proxy.core.routing.nodes import calls_of
 from proxy.shell import Layer
 from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline import cost_context
@@ -49,7 +49,7 @@ class ReadHandler:
         """Open the cost record of *request*."""
         return self.telemetry.asked(request.path, request.query, self.keys.fingerprint(request.credential))
 
-    def message_cost(self, target: routing_target.Target, who: Credential | str | None) -> RequestCost:
+    def message_cost(self, target: normal_form.Target, who: Credential | str | None) -> RequestCost:
         """Open the cost record of a passed-through message."""
         fingerprint = b"" if isinstance(who, str) else self.keys.fingerprint(who)
         return self.telemetry.asked(target.path, target.query, fingerprint)

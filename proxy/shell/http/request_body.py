@@ -8,8 +8,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy.core.client_batch.parse import calls_in_batch, may_hold_batch
 from proxy.core.memory.budget import Share
-from proxy.core.routing import query
-from proxy.core.routing import target as routing_target
+from proxy.core.routing import nodes, normal_form, query
 from proxy.core.routing.hosts import Head
 from proxy.shell.http.forms import LARGEST_FORM, read_form
 
@@ -44,16 +43,16 @@ def _read_limit(head: Head) -> int:
 
 async def written_objects(head: Head, body: bytes | None) -> tuple[str, ...]:
     """Return the objects that a write changes, from its target, else from its form; () if unknown."""
-    target = routing_target.read_target(head.target)
-    if about := routing_target.nodes(target.path, target.query):
+    target = normal_form.read_target(head.target)
+    if about := nodes.nodes(target.path, target.query):
         return about
     form = await read_form(body, head.headers) if body else None
-    return routing_target.named(form.parameters) if form and query.BATCHES.isdisjoint(form.parameters) else ()
+    return nodes.named(form.parameters) if form and query.BATCHES.isdisjoint(form.parameters) else ()
 
 
 async def count_operations(head: Head, body: bytes) -> int:
     """Return how many operations a passed-through message has; a batch that cannot be read has several too."""
-    in_query = routing_target.read_target(head.target).get("batch")
+    in_query = normal_form.read_target(head.target).get("batch")
     if not may_hold_batch(head) or not (in_query or b"batch" in body or "content-encoding" in head.headers):
         return 1
     form = await read_form(body, head.headers)

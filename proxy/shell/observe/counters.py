@@ -22,8 +22,7 @@ from proxy.core.observe.route_template import Routes
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
 from proxy.core.quota.ledger import Ledger, RequestCost
-from proxy.core.routing import target
-from proxy.core.routing.target import nodes
+from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
 
 if TYPE_CHECKING:  # an extra
@@ -180,7 +179,7 @@ class Counters:
         """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
         route = self._routes.label(path)
         bill = self._ledger.open(
-            target.calls_of(query),
+            calls_of(query),
             route=route,
             app=fingerprint.hex()[:12],
             account=account(next(iter(nodes(path, query)), "")),

@@ -17,7 +17,7 @@ from proxy.core.batch.lanes import Lanes
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import RequestCost, was_counted
-from proxy.core.routing.target import calls_of
+from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
 from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from proxy.core.graph.errors import is_trouble
-from proxy.core.merge import ids
+from proxy.core.merge import ids_split
 from proxy.core.model import ANSWERED_NOW, Reply, Request
 from proxy.core.routing.rules import Rule
 from proxy.shell.pipeline.merger import Merger
@@ -23,21 +23,21 @@ class IdsSplitter:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the next layer raises."""
-        parts = ids.parts(request) if "ids=" in request.query else None
-        if parts is None or not all(ids.may_be_held(part, self._rule(part)) for part in parts.values()):
+        parts = ids_split.parts(request) if "ids=" in request.query else None
+        if parts is None or not all(ids_split.may_be_held(part, self._rule(part)) for part in parts.values()):
             return await self._onward(request)
         looked = await asyncio.gather(*(self._onward.answer_held(part) for part in parts.values()))
         held = {each: reply for each, reply in zip(parts, looked, strict=True) if reply is not None}
         missing = {each: part for each, part in parts.items() if each not in held}
         if not missing:
-            return ids.join_replies(parts, held, {})
+            return ids_split.join_replies(parts, held, {})
         asked_at = self._now()
-        answer = await self._onward(ids.with_ids(request, missing) if held else request)
-        found = ids.split_reply(answer, missing)
+        answer = await self._onward(ids_split.with_ids(request, missing) if held else request)
+        found = ids_split.split_reply(answer, missing)
         if found is None:
             is_final = not held or is_trouble(answer)  # else only Graph knows what is wrong with the whole request
             return answer if is_final else await self._onward(request)
         if answer.mode in ANSWERED_NOW:
             for each, part in missing.items():
                 await self._onward.learn(part, found[each], asked_at)
-        return ids.join_replies(parts, held, found) if held else answer
+        return ids_split.join_replies(parts, held, found) if held else answer

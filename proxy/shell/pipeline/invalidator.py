@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.core.cache.invalidation import InvalidationIndex
+from proxy.core.cache.invalidation import InvalidationIndex, changes_until
 from proxy.core.cache.key import Keys
 from proxy.core.cache.purge import PurgeOrder, Purges
 from proxy.core.cache.subscriptions import Subscriptions
 from proxy.core.graph.webhooks import Event
 from proxy.core.model import Credential, EntryMeta
 from proxy.shell import Announced
-
-UNSURE_S = 60
-"""Seconds in which Graph may still perform a write that it did not answer; replies from this time are not fresh."""
 
 
 class PurgeableStore(Protocol):
@@ -71,8 +68,8 @@ class Invalidator:
 
     def on_write(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
         """Invalidate after a write to *nodes* (() if unknown) by *who*; one not *answered* may still be performed."""
-        when = self.now() if answered else self.now() + UNSURE_S
-        self._close(self.index.record_write(nodes, self.keys.fingerprint(who), when))
+        until = changes_until(self.now(), answered=answered)
+        self._close(self.index.record_write(nodes, self.keys.fingerprint(who), until))
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Invalidate the objects that *events* of webhooks name."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from proxy.core.http import codings, headers
 from proxy.core.model import Headers
-from proxy.core.reply import passed_links
+from proxy.core.reply import passed_paging_links
 from proxy.core.reply.render import LinkOrigin
 from proxy.shell.upstream.http1 import Streamed
 
@@ -20,18 +20,18 @@ async def rewrite_response(
 
     *on_piece* is called for each buffered piece. Raises what reading the answer raises.
     """
-    if not link_origin.origin or not passed_links.may_hold_links(answer.status, answer.fields):
+    if not link_origin.origin or not passed_paging_links.may_hold_links(answer.status, answer.fields):
         return answer.fields, answer.content.iter_any()
     pieces, size = [], 0
     async for piece in answer.content.iter_any():
         on_piece()
         pieces.append(piece)
         size += len(piece)
-        if size > passed_links.LARGEST_BODY:
+        if size > passed_paging_links.LARGEST_BODY:
             return answer.fields, _all(pieces, answer.content.iter_any())
     raw = b"".join(pieces)
     plain = _plain(raw, answer.fields)
-    if plain is None or (changed := passed_links.with_our_links(plain, link_origin)) == plain:
+    if plain is None or (changed := passed_paging_links.with_our_links(plain, link_origin)) == plain:
         return answer.fields, _all([raw])
     told = headers.without(answer.fields, _CODED)
     return (*told, ("Content-Length", str(len(changed)))), _all([changed])
@@ -47,7 +47,7 @@ def _plain(raw: bytes, fields: Headers) -> bytes | None:
         for piece in unpack.feed(raw):
             pieces.append(piece)
             size += len(piece)
-            if size > 2 * passed_links.LARGEST_BODY:
+            if size > 2 * passed_paging_links.LARGEST_BODY:
                 return None
         unpack.end()
     except (codings.Broken, codings.Ended):

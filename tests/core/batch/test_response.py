@@ -12,8 +12,8 @@ from proxy.core.batch.window import Limits, due, group_of
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.graph.errors import Blame
 from proxy.core.model import Channel, Credential, Reply, Request
+from proxy.core.routing.normal_form import read_target
 from proxy.core.routing.query import join_pairs
-from proxy.core.routing.target import read_target
 from tests.core import php
 from tests.core.samples import INSTAGRAM, credential, plain, request
 

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from proxy.core.client_batch.operation import depends_on, plain_read
 from proxy.core.client_batch.parse import (
-    MOST_OPERATIONS,
     Unresolved,
     is_true,
     may_hold_batch,
     read_envelope,
     read_operations,
 )
+from proxy.core.client_batch.split import MOST_OPERATIONS
 from proxy.core.http.errors import BadRequest
 from proxy.core.routing.classify import Bypass, Read
 from proxy.emulator.language import loose_json

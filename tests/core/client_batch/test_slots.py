@@ -1,103 +1,16 @@
 import json
-from typing import Any
 
 import pytest
 
 from proxy.core.client_batch import slots as client_batch_slots
-from proxy.core.client_batch.operation import plain_read
 from proxy.core.model import Reply
-from proxy.core.routing.classify import Read
 from tests.core import samples
-from tests.core.samples import ONE, envelope, only
-
-NOBODY: frozenset[str] = frozenset()
+from tests.core.samples import ONE, envelope
 
 
 def kept(body: bytes) -> bytes:
     """Links that stay."""
     return body
-
-
-# --- on the way to Graph ----------------------------------------------------------------------------------------------
-
-
-def test_the_call_as_a_whole() -> None:
-    """A batch's own call carries its token and proof, and asks for header fields whatever the caller wants of them."""
-    whole = envelope(ONE, include_headers=False, callback="cb", appsecret_proof="p", appsecret_time="7")
-    assert client_batch_slots.top_level(whole, [ONE]) == {
-        "access_token": "TOP",
-        "appsecret_proof": "p",
-        "appsecret_time": "7",
-        "include_headers": "true",
-        "batch": '[{"relative_url":"1"}]',
-    }
-    assert set(client_batch_slots.top_level(envelope(ONE), [ONE])) == {"access_token", "include_headers", "batch"}
-
-
-def test_what_is_unknown_goes_on() -> None:
-    """Members of an operation that nobody here knows reach Graph as they came, and so does its body, byte for byte."""
-    body = "m=a+b%26 c&&x"
-    item = {"method": "post", "relative_url": "1/feed", "body": body, "attached_files": "f", "new": [1, None]}
-    assert client_batch_slots.filled_operation(only(item), "1/feed", body, names=NOBODY, named=False) == item
-
-
-@pytest.mark.parametrize(
-    "given, names, found",
-    [
-        ("a", {"a"}, "a"),
-        ("a", set(), None),
-        (["a", "b"], {"a", "b"}, ["a", "b"]),
-        (["a", "b"], {"b"}, "b"),
-        (["a", "b"], set(), None),
-    ],
-)
-def test_an_operation_depends_on_those_that_go_with_it(given: object, names: set[str], found: object) -> None:
-    """A part of a split batch names nobody who is in another part."""
-    whole = envelope({**ONE, "name": "a"}, {**ONE, "name": "b"}, {**ONE, "depends_on": given})
-    item = client_batch_slots.filled_operation(whole.operations[2], "1", "", names=frozenset(names), named=False)
-    assert item.get("depends_on") == found
-
-
-def test_filled_texts_and_a_voice() -> None:
-    """An operation goes on filled in; one that others name is asked to answer, for the sidecar wants to know."""
-    whole = envelope({**ONE, "name": "a"}, {"relative_url": "{result=a:$.id}", "body": "x={result=a:$.id}"})
-    item = client_batch_slots.filled_operation(whole.operations[1], "7", "x=7", names=NOBODY, named=True)
-    assert item == {"relative_url": "7", "body": "x=7", "omit_response_on_success": False}
-
-
-@pytest.mark.parametrize("name, named", [("", False), ("n", True)])
-def test_a_read_goes_in_normal_form(*, name: str, named: bool) -> None:
-    """A plain read inside a batch asks just as it would in a batch of strangers, in its place among its own."""
-    given = {"relative_url": "1?fields=b,a", "name": name, "depends_on": ["a", "b"]}
-    whole = envelope({**ONE, "name": "a"}, {**ONE, "name": "b"}, given)
-    read = plain_read(whole.operations[2], "1?fields=b,a", whole, samples.HOSTS, samples.NO_RULES)
-    assert isinstance(read, Read)
-    asked = read.request.with_validator('"e"')
-    item = client_batch_slots.normal_operation(whole.operations[2], asked, names=frozenset({"b"}), named=named)
-    assert item["relative_url"] == "v25.0/1?fields=a,b&access_token=TOP"
-    assert item["headers"] == ['If-None-Match: "e"']
-    assert item["depends_on"] == "b"
-    assert item.get("name", "") == name
-    assert item.get("omit_response_on_success", True) is not named
-
-
-@pytest.mark.parametrize(
-    "item, files",
-    [
-        ({}, ()),
-        ({"attached_files": ""}, ()),
-        ({"attached_files": "a"}, ("a",)),
-        ({"attached_files": "a, b,"}, ("a", "b")),
-        ({"attached_files": {"File0": "a", "File1": "b"}}, ("a", "b")),
-        ({"attachedFiles": "a"}, ("a",)),
-    ],
-)
-def test_the_files_of_an_operation(item: dict[str, Any], files: tuple[str, ...]) -> None:
-    """Parts are named in a list with commas, in an object as by Meta's Java SDK, or misspelled as by its Node SDK."""
-    assert client_batch_slots.files_of(item) == files
-
-
-# --- on the way back --------------------------------------------------------------------------------------------------
 
 
 def test_a_reply_as_a_slot() -> None:
@@ -231,11 +144,3 @@ def test_a_refusal_as_its_caller_reads_it() -> None:
     assert client_batch_slots.refused_batch(Reply(400, samples.TYPED, more), "") == plain
     page = Reply(502, (("Content-Type", "text/html"),), b"<html>")
     assert client_batch_slots.refused_batch(page, "cb") == page
-
-
-@pytest.mark.parametrize("count, sizes", [(0, []), (1, [1]), (50, [50]), (51, [50, 1]), (120, [50, 50, 20])], ids=str)
-def test_a_larger_batch_is_split_into_calls_that_graph_takes(count: int, sizes: list[int]) -> None:
-    """No call has more than 50 operations, and none is lost or moved."""
-    calls = client_batch_slots.split_into_calls(range(count))
-    assert [len(call) for call in calls] == sizes
-    assert [at for call in calls for at in call] == list(range(count))

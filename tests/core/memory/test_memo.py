@@ -8,11 +8,11 @@ from proxy.core.cache import key as cache_key
 from proxy.core.cache import purge
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.memory.memo import MEMO_BYTES, Memo, Recent, short, weight
-from proxy.core.merge import ids, selection
+from proxy.core.merge import ids_split, selection
 from proxy.core.model import Credential, Request
 from proxy.core.observe import route_template
 from proxy.core.quota import descriptors, usage_headers
-from proxy.core.routing import fields_param, rules, target
+from proxy.core.routing import fields_param, nodes, normal_form, rules
 
 
 def test_what_is_asked_again_is_not_worked_out_again() -> None:
@@ -93,7 +93,7 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
     )
     for number in range(600):
         text = f"{number}" + "x" * (200, 2_000, 15_000, 60_000)[number % 4]
-        query = target.read_target(f"/{text}?fields={text}&ids={text}").query
+        query = normal_form.read_target(f"/{text}?fields={text}&ids={text}").query
         request = Request("h", "", f"/{text}", query, credential=Credential(f"token {text}", "", ""))
         key, asker = named.entry(request), descriptors.QuotaSubject(b"1", request.path, query)
         purges.note(key, purge.PurgeSubject(request.path, touches.tags_of(request, b"1"), b"1"))
@@ -104,8 +104,8 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
         told.label(request.path)
         book.of(request)
         selection.selection(request)
-        ids.ids_in("/", query)
-        target.calls_of(query)
+        ids_split.ids_in("/", query)
+        nodes.calls_of(query)
         fields_param.asked_order(text)
     memories = [each for each in gc.get_objects() if isinstance(each, Memo | Recent)]
     assert len(memories) > 20

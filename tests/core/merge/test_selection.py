@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from proxy.core.merge.projection import project, project_reply
 from proxy.core.merge.selection import may_share, merge_selections, selection, with_fields
 from proxy.core.model import CacheDirectives
-from proxy.core.routing.target import read_target
+from proxy.core.routing.normal_form import read_target
 from tests.core.samples import reply, request
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.core.graph.ids import account, is_id
 from proxy.core.observe.route_template import DEEPEST, OTHER_ROUTE, Routes, redacted_path, template
-from proxy.core.routing.target import read_target
+from proxy.core.routing.normal_form import read_target
 
 
 @pytest.mark.parametrize(

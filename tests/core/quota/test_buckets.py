@@ -3,8 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Reply
-from proxy.core.quota.bucket import Bucket, LimitRefusal, Stage, Stages
+from proxy.core.quota.bucket import Bucket, Stage, Stages
 from proxy.core.quota.buckets import BucketName, Buckets
+from proxy.core.quota.stop import LimitRefusal
 from proxy.core.quota.usage_headers import FORGOTTEN_S, UsageLevel
 
 STAGES = Stages(foresight_s=300)

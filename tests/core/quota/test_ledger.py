@@ -16,7 +16,7 @@ from proxy.core.quota.ledger import (
     was_counted,
     was_counted_unread,
 )
-from proxy.core.routing.target import calls_of
+from proxy.core.routing.nodes import calls_of
 
 
 @pytest.mark.parametrize(

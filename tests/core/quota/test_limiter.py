@@ -11,7 +11,7 @@ from proxy.core.quota.bucket import Stages
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject, one_node
 from proxy.core.quota.limiter import GO, Go, Halt, LastSeen, Limiter, Wait, throttle
-from proxy.core.quota.returning_callers import ReturningCallers
+from proxy.core.quota.refused_reads import RefusedReads
 from tests.work import lines_run
 
 ANN, BOB = b"a" * 16, b"b" * 16
@@ -208,12 +208,12 @@ def test_who_was_refused_long_ago_is_forgotten() -> None:
     """Memory is bounded by time and by places."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
-    for number in range(ReturningCallers.PLACES + 1):
+    for number in range(RefusedReads.PLACES + 1):
         quota.on_delivered_reply(asks(f"/{number}"), refusal(4), 1000)
     assert [quota.comes_after_refusal(asks(path)) for path in ("/0", "/1")] == [False, True]
-    for _time in range(ReturningCallers.PLACES):
-        quota.on_delivered_reply(asks("/9"), good(), 1000 + ReturningCallers.LASTS_S + 1)
-    assert not quota.comes_after_refusal(asks(f"/{ReturningCallers.PLACES}"))
+    for _time in range(RefusedReads.PLACES):
+        quota.on_delivered_reply(asks("/9"), good(), 1000 + RefusedReads.LASTS_S + 1)
+    assert not quota.comes_after_refusal(asks(f"/{RefusedReads.PLACES}"))
 
 
 def test_one_probe_at_a_time() -> None:

@@ -149,6 +149,13 @@ def test_every_header_is_read_as_it_means(name: str, text: str, expected: list[U
     assert list(usage_levels(((name, text),))) == expected
 
 
+@pytest.mark.parametrize("name", sorted(headers.USAGE))
+def test_each_usage_header_is_read_or_named_as_one_that_is_not(name: str) -> None:
+    """No usage header is passed on without a decision on whether it says when to stop."""
+    of_any_shape = '{"call_count":7,"acc_id_util_pct":7,"1":[{"call_count":7}]}'
+    assert bool(usage_levels(((name, of_any_shape),))) is (name not in headers.USAGE_NOT_READ)
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=4),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.core.cache.invalidation import tag_of_token
+from proxy.core.cache.invalidation import changes_until, tag_of_token
 from proxy.core.cache.purge import PurgeOrder
 from proxy.core.graph.webhooks import Event
 from proxy.core.shared.history import SharedHistory
@@ -15,7 +15,7 @@ from proxy.core.shared.limiter import SharedLimiter
 from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Refused, Reopened, Wanted, What
 from proxy.core.shared.wire import Id
-from proxy.shell.pipeline.invalidator import UNSURE_S, Invalidator
+from proxy.shell.pipeline.invalidator import Invalidator
 from proxy.shell.valkey.shared import Shared
 
 LIVE_S = 1.0
@@ -75,7 +75,7 @@ class SharedChanges:
         tags = self.invalidator.index.tags_of_write(what.nodes, what.who)
         self.index.note(tags, at)
         if not own:
-            self.shared.open_writes.open(what.write, what.nodes, what.who, when + UNSURE_S)
+            self.shared.open_writes.open(what.write, what.nodes, what.who, changes_until(when, answered=False))
             self._end_flights(tags)
 
     def _closed(self, what: Closed, at: Id, when: float, *, own: bool) -> None:

@@ -12,7 +12,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.quota.descriptors import QuotaSubject
 
 
-class ReturningCallers:
+class RefusedReads:
     """The reads whose last answer was a refusal; a bounded number, those refused longest ago are forgotten."""
 
     PLACES = 8192

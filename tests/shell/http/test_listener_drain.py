@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import uvloop
 from aiohttp import web
 
-from proxy.shell.http.drain import InFlight, drain
 from proxy.shell.http.listener import Listener
+from proxy.shell.http.listener_drain import InFlight, drain
 from proxy.shell.http.timeouts import TimedConnection, Timeouts
 from tests.wires import calling
 

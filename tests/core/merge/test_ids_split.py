@@ -7,7 +7,7 @@ import json
 import pytest
 
 from proxy.core.cache.policy import Ask, Reuse, Terms, learn, plan, settle
-from proxy.core.merge.ids import join_replies, parts, split_reply, with_ids
+from proxy.core.merge.ids_split import join_replies, parts, split_reply, with_ids
 from proxy.core.model import Mode
 from proxy.core.routing.rules import Rule
 from tests.core.samples import ETAG, entry, reply, request

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from proxy.core.reply.passed_links import LARGEST_BODY, accepted_codings, may_hold_links, with_our_links
+from proxy.core.reply.passed_paging_links import LARGEST_BODY, accepted_codings, may_hold_links, with_our_links
 from proxy.core.reply.render import LinkOrigin
 
 WAY_IN = LinkOrigin("http://127.0.0.1:8080", frozenset({"graph.facebook.com"}))

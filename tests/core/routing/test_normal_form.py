@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.http import request_head
-from proxy.core.routing import fields_param
+from proxy.core.routing import fields_param, normal_form
 from proxy.core.routing import query as routing_query
-from proxy.core.routing import target as routing_target
 from proxy.core.routing.fields_param import field_names, normal_fields
+from proxy.core.routing.normal_form import Target, is_authority, origin_form, read_target
 from proxy.core.routing.query import LIFTED
-from proxy.core.routing.target import Target, is_authority, listed, nodes, origin_form, read_target
 from tests.core import php
 
 NAMES = [
@@ -238,7 +237,7 @@ def test_what_passes_through_keeps_its_spelling(target: str, sent: str) -> None:
 )
 def test_versions(path: str, version: str) -> None:
     """A path has the version that it begins with, and no other."""
-    assert routing_target.version_of(path) == version
+    assert normal_form.version_of(path) == version
 
 
 @pytest.mark.parametrize(
@@ -252,25 +251,6 @@ def test_versions(path: str, version: str) -> None:
 def test_authorities(text: str, is_one: bool) -> None:  # noqa: FBT001
     """Only a host and a port get into links, whatever the caller wrote in Host."""
     assert is_authority(text) is is_one
-
-
-@pytest.mark.parametrize(
-    "path, query, found",
-    [
-        ("/111", "", ("111",)),
-        ("/111/feed", "ids=4", ("111",)),
-        ("/", "ids=1,2", ("1", "2")),
-        ("/", "id=3", ("3",)),
-        ("/", "ids=1&id=3", ("1", "3")),
-        ("/", "ids=%5B%221%22,%20%222%22%5D", ("1", "2")),
-        ("/", "ids=1,%202", ("1", "2")),
-        ("/", "fields=name", ()),
-        ("/", "ids=", ()),
-    ],
-)
-def test_nodes(path: str, query: str, found: tuple[str, ...]) -> None:
-    """The objects that a call is about are known, so a write to one of them is seen by every read of it."""
-    assert nodes(path, query) == found
 
 
 def test_pairs_there_and_back() -> None:
@@ -354,25 +334,6 @@ def test_what_graph_adds_to_links_is_no_part_of_a_read(target: str, query: str) 
     assert read_target(target).query == query
     assert "fb_batch" not in origin_form(target)
     assert "_fb_url" not in origin_form(target)
-
-
-@pytest.mark.parametrize(
-    "value, members",
-    [
-        ("1,2", ("1", "2")),
-        (" 1 , ,2", ("1", "2")),
-        ('["1","2"]', ("1", "2")),
-        ('["http://a.dk/?x=1,2","http://b.dk"]', ("http://a.dk/?x=1,2", "http://b.dk")),
-        ("['1','2']", ("1", "2")),
-        ("[1,2]", ("1", "2")),
-        (["1,2", "3"], ("1,2", "3")),
-        ("", ()),
-        ("[]", ()),
-    ],
-)
-def test_lists(value: object, members: tuple[str, ...]) -> None:
-    """What a list of ids names, in each of the shapes that Graph takes."""
-    assert listed(value) == members
 
 
 def test_fields_as_a_json_list() -> None:
