@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from proxy.app import log_setup
 from proxy.app.sidecar import sidecar
-from proxy.core.observe.access_log import AccessLogEntry, PreparedLine
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying
 from proxy.settings import Address, LogSettings, Settings
 from proxy.shell.observe import access_log, log_writer
 from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
@@ -92,18 +92,21 @@ def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
     for number in range(500):
         writer.emit(_line(f"number {number}"))
         writer.entry(1000.25, replace(entry, batch=f"a-{number}"))
-        writer.hit(2000.5, line, number / 1000, None)
-    writer.hit(2000.5, line, 0.5, 12.0)
+        writer.prepared(2000.5, line, Varying(number / 1000))
+    writer.prepared(2000.5, line, Varying(0.5, 12.0))
+    writer.prepared(2000.5, line, Varying(0.5, None, 0.001, 0.25, "b-1", "quick"))
     writer.close()
     told = [json.loads(text) for text in stream.getvalue().splitlines()]
-    assert [each["message"] for each in told[:-1:3]] == [f"number {number}" for number in range(500)]
-    assert [each["batch"] for each in told[1::3]] == [f"a-{number}" for number in range(500)]
-    assert [each["total_ms"] for each in told[2::3]] == list(range(500))
-    assert told[-1] == json.loads(msgspec.json.encode(replace(entry, total_ms=500.0, age_s=12.0))) | {
-        "time": "1970-01-01T00:33:20.500000+00:00",
-        "level": "info",
-        "logger": "graph_sidecar.reply",
-    }
+    assert [each["message"] for each in told[:-2:3]] == [f"number {number}" for number in range(500)]
+    assert [each["batch"] for each in told[1:-1:3]] == [f"a-{number}" for number in range(500)]
+    assert [each["total_ms"] for each in told[2:-1:3]] == list(range(500))
+    batched = replace(entry, total_ms=500.0, window_ms=1.0, upstream_ms=250.0, batch="b-1", lane="quick")
+    for line_told, wanted in ((told[-2], replace(entry, total_ms=500.0, age_s=12.0)), (told[-1], batched)):
+        assert line_told == json.loads(msgspec.json.encode(wanted)) | {
+            "time": "1970-01-01T00:33:20.500000+00:00",
+            "level": "info",
+            "logger": "graph_sidecar.reply",
+        }
 
 
 def test_replies_are_told_without_records_where_the_writer_alone_listens(told: io.StringIO) -> None:

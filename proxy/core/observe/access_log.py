@@ -85,26 +85,55 @@ encode = msgspec.json.Encoder().encode
 _NO_TIME = b'"total_ms":0.0,'
 
 
-class PreparedLine:
-    """The line of a reply that is given many times: all of it but the time that it took and its age."""
+class Varying(NamedTuple):
+    """What differs between replies that share a prepared line."""
 
-    __slots__ = ("_entry", "_json", "size")
+    seconds: float  # from the request to the reply
+    age: float | None = None
+    window_s: float | None = None
+    upstream_s: float | None = None
+    batch: str = ""
+    lane: str = ""
+
+
+class PreparedLine:
+    """The log entry of a reply that is given many times: all of it but what `Varying` has."""
+
+    __slots__ = ("_entry", "json")
 
     def __init__(self, entry: AccessLogEntry) -> None:
-        """Tell what *entry* tells, whatever it says of these two."""
-        self._entry = replace(entry, total_ms=0.0, age_s=None)
-        before, _, after = encode(self._entry)[1:].partition(_NO_TIME)
-        self._json = before + after
-        self.size = len(self._json)
+        """Tell what *entry* tells, whatever it says of what varies."""
+        bare = replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane="")
+        before, _, after = encode(bare)[1:].partition(_NO_TIME)
+        self._entry = bare
+        self.json = before + after  # without the brace that begins it
 
-    def entry(self, seconds: float, age: float | None) -> AccessLogEntry:
-        """What is told of a reply that took *seconds*."""
-        return replace(self._entry, total_ms=_ms(seconds), age_s=None if age is None else round(age, 3))
+    def entry(self, varying: Varying) -> AccessLogEntry:
+        """Returns the whole entry of one reply."""
+        seconds, age, window_s, upstream_s, batch, lane = varying
+        return replace(
+            self._entry,
+            total_ms=_ms(seconds),
+            age_s=None if age is None else round(age, 3),
+            window_ms=None if window_s is None else _ms(window_s),
+            upstream_ms=None if upstream_s is None else _ms(upstream_s),
+            batch=batch,
+            lane=lane,
+        )
 
-    def json(self, seconds: float, age: float | None) -> bytes:
-        """The same as JSON, without the brace that begins it."""
-        shown = b"" if age is None else b'"age_s":%.3f,' % age
-        return b'"total_ms":%.2f,%b%b' % (seconds * 1000, shown, self._json)
+    def encoded(self, varying: Varying) -> bytes:
+        """Returns the entry of one reply as JSON, without the brace that begins it."""
+        seconds, age, window_s, upstream_s, batch, lane = varying
+        text = b'"total_ms":%.2f,' % (seconds * 1000)
+        if age is not None:
+            text += b'"age_s":%.3f,' % age
+        if batch:
+            text += b'"batch":%b,"lane":%b,' % (encode(batch), encode(lane)) if lane else b'"batch":%b,' % encode(batch)
+        if window_s is not None:
+            text += b'"window_ms":%.2f,' % (window_s * 1000)
+        if upstream_s is not None:
+            text += b'"upstream_ms":%.2f,' % (upstream_s * 1000)
+        return text + self.json
 
 
 class PassedMessage(Redacted, frozen=True, gc=False):

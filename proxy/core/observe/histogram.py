@@ -18,6 +18,13 @@ class Histogram:
         self.sum = 0.0
         self._last = self._earlier = tuple(self.counts)
 
+    @classmethod
+    def of(cls, bounds: Sequence[float], counts: list[int], total: float) -> Histogram:
+        """Returns a histogram of values that were counted elsewhere by the same *bounds*; *total* is their sum."""
+        made = cls(bounds)
+        made.counts, made.sum = counts, total
+        return made
+
     def observe(self, value: float) -> None:
         """Count *value*."""
         self.counts[bisect_left(self.bounds, value)] += 1

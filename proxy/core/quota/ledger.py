@@ -120,10 +120,14 @@ class Ledger:
 
     def open(self, calls: int, *, route: str = "", app: str = "", account: str = "") -> RequestCost:
         """Returns the cost record of a request for so many *calls*; an empty name means no line of that kind."""
-        named = ((self.routes, route), (self.apps, app), (self.accounts, account))
-        cost = RequestCost(self, tuple(_line(lines, name) for lines, name in named if name), app)
+        cost = RequestCost(self, self.lines(route, app, account), app)
         cost.ask(calls)
         return cost
+
+    def lines(self, route: str, app: str, account: str) -> tuple[LedgerLine, ...]:
+        """Returns the lines of a request; an empty name means no line of that kind."""
+        named = ((self.routes, route), (self.apps, app), (self.accounts, account))
+        return tuple(_line(lines, name) for lines, name in named if name)
 
     def rename_route(self, route: str, other: str) -> None:
         """Add the sums of *route* to those of *other*, and forget *route*."""

@@ -23,13 +23,15 @@ from proxy.core.fast_path.prepared_reply import PreparedReply, field_lines, prep
 from proxy.core.http import headers
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.observe.access_log import Varying
 from proxy.core.quota.limiter import Limiter
 from proxy.core.reply.response_head import http_date
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
-from proxy.shell.observe.counters import Counters, PreparedHit
+from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.prepared import PreparedCount
 
 _GOOD = Reply(200, (), b"{}")
 """What tells of no limit."""
@@ -105,7 +107,7 @@ class FastPath:
         usage = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
         lines = self._usage(usage) if usage else b""
         connection.answer(reply.framed(age_s, lines, self._today(), entry))
-        self.telemetry.hit(read.hit or self._prepare_hit(read, reply, entry), self.clock() - began, age_s)
+        (read.hit or self._prepare_hit(read, reply, entry)).add(Varying(self.clock() - began, age_s))
         return True
 
     def _is_changed(self, read: PreparedRead, asked: float) -> bool:
@@ -130,12 +132,12 @@ class FastPath:
             self._table.grow(len(reply.start) + len(reply.body or b""))
         return read.reply
 
-    def _prepare_hit(self, read: PreparedRead, reply: PreparedReply, entry: Entry) -> PreparedHit:
+    def _prepare_hit(self, read: PreparedRead, reply: PreparedReply, entry: Entry) -> PreparedCount:
         """What each time counts as that *reply*, made of *entry*, answers *read*; kept with it."""
         fields, channel = headers.from_stored(entry.headers), Channel(entry.meta.channel)
         reused = Reply(200, fields, entry.body, Mode.REUSED, channel)
         given = replace(reused, status=reply.status, body=entry.body if reply.body is None else reply.body)
-        read.hit = hit = self.telemetry.prepare_hit(read.request, reused, 1, read.app, given)
+        read.hit = hit = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
         return hit
 
     def _look(self, line: bytes, block: bytes, data: bytes) -> PreparedRead | None:

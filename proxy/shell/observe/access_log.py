@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from proxy.core.cache.key import Keys
 from proxy.core.model import USUAL_PRIORITY, Reply, Request
 from proxy.core.observe import access_log
-from proxy.core.observe.access_log import AccessLogEntry, Outcome, PassedMessage, PreparedLine
+from proxy.core.observe.access_log import AccessLogEntry, Outcome, PassedMessage, PreparedLine, Varying
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell.observe.log_writer import LOG, LogWriter
@@ -31,17 +31,17 @@ class AccessLog:
             _tell(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 
     def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> PreparedLine:
-        """The line of *reply*, which will be given again and again, with a time and an age of its own each time."""
+        """Returns the line of *reply*, which will be given again and again, each time with what `Varying` has."""
         return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 
-    def hit(self, line: PreparedLine, seconds: float, age: float | None) -> None:
-        """A reply whose *line* was prepared was given; it took *seconds*."""
+    def prepared(self, line: PreparedLine, varying: Varying) -> None:
+        """Log a reply whose *line* was prepared."""
         if not _log.isEnabledFor(logging.INFO):
             return
         if (writer := _writer()) is not None:
-            writer.hit(time.time(), line, seconds, age)
+            writer.prepared(time.time(), line, varying)
         else:
-            _tell(line.entry(seconds, age))
+            _tell(line.entry(varying))
 
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read that was asked behind a reply was answered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
 from types import TracebackType
@@ -16,14 +16,15 @@ from proxy.core.graph.errors import read_error
 from proxy.core.graph.ids import account
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, PassedMessage, PreparedLine
+from proxy.core.observe.access_log import Outcome, PassedMessage
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.route_template import Routes
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
-from proxy.core.quota.ledger import Ledger, RequestCost
+from proxy.core.quota.ledger import Ledger, LedgerLine, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.prepared import AGES_S, TIMES_S, PreparedCost, PreparedCount
 
 if TYPE_CHECKING:  # an extra
     from opentelemetry.trace import Span
@@ -31,8 +32,6 @@ if TYPE_CHECKING:  # an extra
     from proxy.shell.observe.tracing import Tracer
 
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 
 PUSHED = ("heard", "forged", "refused")
@@ -115,23 +114,6 @@ class CountedCall:
             self.telemetry.lanes[self.lane].upstream.observe(self.telemetry.clock() - self.began)
 
 
-@dataclass(slots=True, eq=False)
-class PreparedHit:
-    """A good reply that is given many times without asking Graph, and what each time counts as."""
-
-    path: str
-    mode: Mode
-    status: int
-    calls: int  # that each time asks for and avoids
-    cause: str  # why they are avoided
-    app: str
-    account: str
-    line: PreparedLine | None
-    count: int = 0  # times that are not in the sums yet
-    era: int = -1  # of the routes' labels at which *took* was found
-    took: Histogram = field(default_factory=lambda: Histogram(()))
-
-
 class Counters:
     """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
@@ -141,10 +123,10 @@ class Counters:
         self.gauges = Gauges()
         self.telling: AccessLog | None = None
         self.tracer: Tracer | None = None
-        self._ledger = Ledger()
+        self.unsettled_ledger = Ledger()  # without what `settle` adds
         self._replies: Counter[tuple[Mode, str, int]] = Counter()
-        self._hits: list[PreparedHit] = []  # those with a count that is not in the sums yet
-        self._era = 0
+        self.pending: list[PreparedCount] = []  # those with a count that is not in the sums yet
+        self.era = 0  # of the routes' labels: it changes when a route gets another one
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
         self.alone = self.carries = self.streamed = self.in_flight = 0
@@ -152,12 +134,12 @@ class Counters:
         self.notifications: Counter[str] = Counter()
         self.events = 0  # told by Meta's webhooks
         self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
-        self.upstream, self.age = Histogram(TIMES_S), Histogram(AGES_S)
+        self.upstream, self._age = Histogram(TIMES_S), Histogram(AGES_S)
         self.slots = Histogram(SLOTS)
         self.lanes = {name: LaneCounts(Histogram(SLOTS), Histogram(TIMES_S)) for name in (*lanes.NAMES, lanes.TRIAL)}
-        self.took: dict[str, Histogram] = {}  # whole replies, by route
-        self.took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
-        self.nobody = self._ledger.open(0)  # what is sent on no caller's bill
+        self._took: dict[str, Histogram] = {}  # whole replies, by route
+        self._took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
+        self.nobody = self.unsettled_ledger.open(0)  # what is sent on no caller's bill
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
@@ -178,7 +160,7 @@ class Counters:
     def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
         """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
         route = self._routes.label(path)
-        bill = self._ledger.open(
+        bill = self.unsettled_ledger.open(
             calls_of(query),
             route=route,
             app=fingerprint.hex()[:12],
@@ -195,12 +177,10 @@ class Counters:
         bill.avoid(ledger.calls_avoided(reply, bill.unsent))
         if reply.mode is Mode.REVALIDATED:
             bill.avoid_bytes(len(reply.body))
-        if reply.window_s is not None and reply.mode is not Mode.COALESCED:
-            self.window.observe(reply.window_s)
-        if reply.upstream_s is not None and reply.mode is not Mode.COALESCED:
-            self.upstream.observe(reply.upstream_s)
+        if reply.mode is not Mode.COALESCED:
+            self.observe_call(reply.window_s, reply.upstream_s)
         if reply.age is not None:
-            self.age.observe(reply.age)
+            self._age.observe(reply.age)
         if reply.detail:
             self.details[reply.detail] += 1
         if reply.status < 400:
@@ -217,45 +197,73 @@ class Counters:
         if self.telling:
             self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
 
-    def prepare_hit(self, request: Request, reply: Reply, calls: int, app: str, dressed: Reply) -> PreparedHit:
-        """What each time counts as that *dressed* answers *request*, which is so many *calls*, without asking Graph."""
-        route = self._routes.label(request.path)
-        outcome = Outcome(dressed.status, len(dressed.body), 0.0, calls, calls)
-        return PreparedHit(
-            request.path,
-            reply.mode,
-            dressed.status,
-            calls,
-            next(iter(ledger.calls_avoided(reply, calls)), ""),
-            app,
-            account(next(iter(nodes(request.path, request.query)), "")),
-            self.telling.prepare(request, reply, outcome, route) if self.telling else None,
-        )
+    def prepare_cost(self, request: Request, fingerprint: bytes) -> PreparedCost:
+        """Returns what opens the cost record of each further request for the same read, as `asked` does.
 
-    def hit(self, prepared: PreparedHit, seconds: float, age: float | None) -> None:
-        """A caller got what was *prepared*, *seconds* after the request came in."""
-        if prepared.era != self._era:
-            prepared.took, prepared.era = self._took(self._routes.label(prepared.path)), self._era
-        if not prepared.count:
-            self._hits.append(prepared)
-        prepared.count += 1
-        prepared.took.observe(seconds)
-        self.took_by_mode[prepared.mode].observe(seconds)
-        if age is not None:
-            self.age.observe(age)
-        if prepared.line is not None and self.telling:
-            self.telling.hit(prepared.line, seconds, age)
+        Not while replies are traced: only `asked` begins a span.
+        """
+        path, query = request.path, request.query
+        owner = account(next(iter(nodes(path, query)), ""))
+        return PreparedCost(self, request, fingerprint.hex()[:12], owner, calls_of(query))
+
+    def prepare_reply(
+        self, request: Request, reply: Reply, cost: PreparedCost, bill: RequestCost, rendered: Reply
+    ) -> PreparedCount:
+        """Returns what counts and logs each further reply to *request* like *reply*, as `replied` does.
+
+        *reply* is a good one, and its caller got *rendered* and has the cost record *bill*. The next replies may differ
+        from it in times, batch and lane. Not while replies are traced: only `replied` ends a span.
+        """
+        return self._prepare(request, reply, cost, rendered, _outcome(bill, rendered, 0.0), is_hit=False)
+
+    def prepare_hit(self, request: Request, reply: Reply, fingerprint: bytes, rendered: Reply) -> PreparedCount:
+        """Returns what counts and logs each time that *rendered* answers *request* from memory, without a cost record.
+
+        That is the same as `asked` and `replied` for each.
+        """
+        cost = self.prepare_cost(request, fingerprint)
+        outcome = Outcome(rendered.status, len(rendered.body), 0.0, cost.calls, cost.calls)
+        return self._prepare(request, reply, cost, rendered, outcome, is_hit=True)
+
+    def _prepare(
+        self, request: Request, reply: Reply, cost: PreparedCost, rendered: Reply, outcome: Outcome, *, is_hit: bool
+    ) -> PreparedCount:
+        line = self.telling.prepare(request, reply, outcome, self.route_label(request.path)) if self.telling else None
+        causes = dict(ledger.calls_avoided(reply, cost.calls))
+        return PreparedCount(self, cost, reply, status=rendered.status, causes=causes, line=line, is_hit=is_hit)
 
     def settle(self) -> None:
-        """Add to the sums what prepared hits have counted; whoever reads a sum does so first."""
-        hits, self._hits = self._hits, []
-        for hit in hits:
-            times, hit.count = hit.count, 0
-            route = self._routes.label(hit.path)
-            bill = self._ledger.open(times * hit.calls, route=route, app=hit.app, account=hit.account)
-            bill.avoid({hit.cause: times * hit.calls} if hit.cause else {})
-            self._replies[hit.mode, route, hit.status] += times
-            self._routes.record_answer(hit.path, times)
+        """Add to the sums what prepared replies have counted; whoever reads a sum does so first."""
+        pending, self.pending = self.pending, []
+        for each in pending:
+            each.settle()
+
+    def add_replies(self, prepared: PreparedCount, count: int, times: Histogram, ages: Histogram) -> None:
+        """Add *count* replies that were *prepared*, which took these *times* and were of these *ages*."""
+        path, mode = prepared.cost.path, prepared.mode
+        route = self._routes.label(path)
+        self._replies[mode, route, prepared.status] += count
+        self._took_by_mode[mode].add(times)
+        self._took_of(route).add(times)
+        self._age.add(ages)
+        if prepared.detail:
+            self.details[prepared.detail] += count
+        self._routes.record_answer(path, count)
+
+    def observe_call(self, window_s: float | None, upstream_s: float | None) -> None:
+        """Count how long a read waited for its batch, and how long Graph took."""
+        if window_s is not None:
+            self.window.observe(window_s)
+        if upstream_s is not None:
+            self.upstream.observe(upstream_s)
+
+    def route_label(self, path: str) -> str:
+        """Returns the label of the route of *path*."""
+        return self._routes.label(path)
+
+    def ledger_lines(self, route: str, app: str, owner: str) -> tuple[LedgerLine, ...]:
+        """Returns the lines of the ledger on which the calls of such a read are counted."""
+        return self.unsettled_ledger.lines(route, app, owner)
 
     def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
@@ -369,13 +377,31 @@ class Counters:
     def ledger(self) -> Ledger:
         """The sums in Meta's units."""
         self.settle()
-        return self._ledger
+        return self.unsettled_ledger
 
     @property
     def replies(self) -> Counter[tuple[Mode, str, int]]:
         """Replies by mode, route and status."""
         self.settle()
         return self._replies
+
+    @property
+    def took(self) -> dict[str, Histogram]:
+        """How long replies took, by route."""
+        self.settle()
+        return self._took
+
+    @property
+    def took_by_mode(self) -> dict[Mode, Histogram]:
+        """How long replies took, by how they came about."""
+        self.settle()
+        return self._took_by_mode
+
+    @property
+    def age(self) -> Histogram:
+        """Ages of replies that were given without asking Graph."""
+        self.settle()
+        return self._age
 
     @property
     def batches(self) -> int:
@@ -403,25 +429,25 @@ class Counters:
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self._replies[mode, route, status] += 1
-        self.took_by_mode[mode].observe(seconds)
-        self._took(route).observe(seconds)
+        self._took_by_mode[mode].observe(seconds)
+        self._took_of(route).observe(seconds)
 
-    def _took(self, route: str) -> Histogram:
-        if (took := self.took.get(route)) is None:
-            took = self.took[route] = Histogram(TIMES_S)
+    def _took_of(self, route: str) -> Histogram:
+        if (took := self._took.get(route)) is None:
+            took = self._took[route] = Histogram(TIMES_S)
         return took
 
     def _rename(self, route: str, other: str) -> None:
         """Another takes the place of *route*, whose counts *other* has from now on."""
         self.settle()
-        self._era += 1
-        self._ledger.rename_route(route, other)
+        self.era += 1
+        self.unsettled_ledger.rename_route(route, other)
         for mode, was, status in [each for each in self._replies if each[1] == route]:
             self._replies[mode, other, status] += self._replies.pop((mode, was, status))
         for was, outcome in [each for each in self.compared if each[0] == route]:
             self.compared[other, outcome] += self.compared.pop((was, outcome))
-        if (took := self.took.pop(route, None)) is not None:
-            self.took.setdefault(other, Histogram(TIMES_S)).add(took)
+        if (took := self._took.pop(route, None)) is not None:
+            self._took_of(other).add(took)
 
     def _count_error(self, mode: Mode, count: int = 1, *, is_refused: bool = False) -> None:
         """Count error replies by their origin: refused again here, the sidecar's own, or Graph's."""

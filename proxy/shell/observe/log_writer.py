@@ -12,7 +12,7 @@ from functools import lru_cache
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, encode
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying, encode
 
 LOG = "graph_sidecar.reply"
 """The logger of the lines that tell of replies."""
@@ -29,13 +29,15 @@ GATHERED_S = 0.05
 _ENTRY = 700
 """Bytes of an entry that waits, without its texts that a caller may choose the length of."""
 
-_HIT = 200
-"""Bytes of a prepared line's numbers while they wait."""
+_PREPARED = 350
+"""Bytes of what differs in a prepared line while that waits; the line itself is kept once, with its read."""
 
-_Hit = tuple[PreparedLine, float, float, float | None]
-"""A prepared line, epoch seconds, seconds that the reply took, and its age."""
+_Prepared = tuple[PreparedLine, float, Varying]
+"""A prepared line, epoch seconds, and what differs this time."""
 
-_Waiting = tuple[int, str | _Hit | tuple[float, AccessLogEntry]]
+_Line = str | _Prepared | tuple[float, AccessLogEntry]
+
+_Waiting = tuple[int, _Line]
 """What is written, and the bytes that it counts for until then."""
 
 
@@ -52,9 +54,9 @@ class TextLines(logging.Formatter):
         record.created = now
         return self.format(record).encode("utf-8", "backslashreplace")
 
-    def hit(self, logger: str, now: float, line: PreparedLine, seconds: float, age: float | None) -> bytes:
-        """The line of a reply whose words were prepared."""
-        return self.entry(logger, now, line.entry(seconds, age))
+    def prepared(self, logger: str, line: PreparedLine, now: float, varying: Varying) -> bytes:
+        """Returns the line of a reply whose line was prepared."""
+        return self.entry(logger, now, line.entry(varying))
 
 
 class JsonLines(TextLines):
@@ -74,9 +76,9 @@ class JsonLines(TextLines):
         """The line of a reply."""
         return _head(now, "info", logger).encode() + encode(entry)[1:]
 
-    def hit(self, logger: str, now: float, line: PreparedLine, seconds: float, age: float | None) -> bytes:
-        """The line of a reply whose words were prepared."""
-        return _head(now, "info", logger).encode() + line.json(seconds, age)
+    def prepared(self, logger: str, line: PreparedLine, now: float, varying: Varying) -> bytes:
+        """Returns the line of a reply whose line was prepared."""
+        return _head(now, "info", logger).encode() + line.encoded(varying)
 
 
 def _head(created: float, level: str, logger: str) -> str:
@@ -120,9 +122,9 @@ class LogWriter(logging.Handler):
         size = _ENTRY + len(entry.path) + len(entry.node) + len(entry.fields) + len(entry.ids) + len(entry.host)
         self._take(size, (now, entry))
 
-    def hit(self, now: float, line: PreparedLine, seconds: float, age: float | None) -> None:
-        """Take a prepared *line* of a reply at *now*, which took *seconds* and is of this *age*."""
-        self._take(line.size + _HIT, (line, now, seconds, age))
+    def prepared(self, now: float, line: PreparedLine, varying: Varying) -> None:
+        """Take a prepared *line* of a reply at *now*."""
+        self._take(_PREPARED, (line, now, varying))
 
     def flush(self) -> None:
         """Wait until all is written, a little while if nobody reads."""
@@ -137,7 +139,7 @@ class LogWriter(logging.Handler):
         self._news.set()
         super().close()
 
-    def _take(self, size: int, line: str | _Hit | tuple[float, AccessLogEntry]) -> None:
+    def _take(self, size: int, line: _Line) -> None:
         if self._taken - self._written + size > MOST_BYTES:
             self._lost += 1
             return
@@ -169,13 +171,12 @@ class LogWriter(logging.Handler):
         self._put(b"\n".join((*block, b"")))
         self._written += sum(size for size, _ in taken)
 
-    def _encoded(self, line: str | _Hit | tuple[float, AccessLogEntry]) -> bytes:
+    def _encoded(self, line: _Line) -> bytes:
         if isinstance(line, str):
             return line.encode("utf-8", "backslashreplace")
         if len(line) == 2:
             return self._lines.entry(LOG, *line)
-        prepared, now, seconds, age = line
-        return self._lines.hit(LOG, now, prepared, seconds, age)
+        return self._lines.prepared(LOG, *line)
 
     def _put(self, block: bytes) -> None:
         try:
