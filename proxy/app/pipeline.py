@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -220,6 +221,7 @@ def _connect_counters(components: Components, layers: _Layers, inside: InFlight)
     components.telemetry.telling = AccessLog(components.keys, components.rules.of)
     components.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,
+        tasks=lambda: len(asyncio.all_tasks()),
         store=components.store.stats,
         usage=lambda: quota.buckets.stats_rows(now()),
         open=lambda: inside.open,

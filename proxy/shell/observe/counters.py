@@ -49,6 +49,7 @@ class Gauges:
     """What others know, asked when it is told."""
 
     queued: Callable[[], int] = lambda: 0
+    tasks: Callable[[], int] = lambda: 0  # of the event loop
     store: Callable[[], Mapping[str, Any]] = dict
     usage: Callable[[], Sequence[Mapping[str, Any]]] = list
     open: Callable[[], int] = lambda: 0

@@ -6,7 +6,6 @@ Every label has a bounded set of values: modes, causes, kinds and tiers are word
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -75,7 +74,7 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...
      lambda told: told.ledger.unsent),
     ("queue_depth", "Reads that wait for their batch.", (), lambda told: told.gauges.queued()),
     ("in_flight", "HTTP calls to Graph that are on their way.", (), lambda told: told.in_flight),
-    ("tasks", "Tasks of the event loop that have not ended.", (), lambda _told: len(asyncio.all_tasks())),
+    ("tasks", "Tasks of the event loop that have not ended.", (), lambda told: told.gauges.tasks()),
     ("store_entries", "Entries held.", ("tier",),
      lambda told: {tier: told.gauges.store()[f"{tier}_entries"] for tier in ("memory", "disk")}),
     ("store_bytes", "Bytes that entries take.", ("tier",),
