@@ -5,25 +5,34 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
+_RENARD_10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
+"""Preferred numbers (ISO 3): ten in each decade, in steps of about a quarter."""
+
+
+def time_bounds(*shown: float) -> tuple[float, ...]:
+    """Returns the bounds in seconds by which times are counted, from 0.1 ms to 60 s, and those of *shown*.
+
+    They are so close that a quantile between two of them is within an eighth of the true one.
+    """
+    fine = {float(f"{number}e{decade}") for decade in range(-4, 2) for number in _RENARD_10}
+    return tuple(sorted({bound for bound in fine if bound < 60} | {60.0, *map(float, shown)}))
+
 
 class Histogram:
     """Counts values by bucket; `observe` costs one bisection and one addition."""
 
-    __slots__ = ("_earlier", "_last", "bounds", "counts", "sum")
+    __slots__ = ("_earlier", "_last", "bounds", "counts", "shown", "sum")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
-        """Count by these ascending upper *bounds*; values above the last one have a bucket of their own."""
+    def __init__(self, bounds: Sequence[float], shown: Sequence[float] | None = None) -> None:
+        """Count by these ascending upper *bounds*; values above the last one have a bucket of their own.
+
+        *shown* are those of the bounds that `cumulative` tells of; None: all.
+        """
         self.bounds = tuple(bounds)
+        self.shown = self.bounds if shown is None else tuple(shown)
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
         self._last = self._earlier = tuple(self.counts)
-
-    @classmethod
-    def of(cls, bounds: Sequence[float], counts: list[int], total: float) -> Histogram:
-        """Returns a histogram of values that were counted elsewhere by the same *bounds*; *total* is their sum."""
-        made = cls(bounds)
-        made.counts, made.sum = counts, total
-        return made
 
     def observe(self, value: float) -> None:
         """Count *value*."""
@@ -37,16 +46,26 @@ class Histogram:
         self._last = tuple(map(sum, zip(self._last, other._last, strict=True)))
         self._earlier = tuple(map(sum, zip(self._earlier, other._earlier, strict=True)))
 
+    def add_counts(self, counts: Sequence[int], total: float) -> None:
+        """Add values that were counted elsewhere by the same bounds, just now; *total* is their sum."""
+        mine = self.counts
+        for at, count in enumerate(counts):
+            if count:
+                mine[at] += count
+        self.sum += total
+
     def rotate(self) -> None:
         """Start a new period; `quantile` covers the current and the last one."""
         self._earlier, self._last = self._last, tuple(self.counts)
 
     def cumulative(self) -> Iterator[tuple[str, int]]:
-        """Yields each upper bound as text with the cumulative count up to it; the last is `+Inf`."""
-        total = 0
-        for bound, count in zip((*map(repr, map(float, self.bounds)), "+Inf"), self.counts, strict=True):
+        """Yields each bound that is shown as text with the cumulative count up to it; the last is `+Inf`."""
+        shown, total = set(self.shown), 0
+        for bound, count in zip(self.bounds, self.counts[:-1], strict=True):
             total += count
-            yield bound, total
+            if bound in shown:
+                yield repr(float(bound)), total
+        yield "+Inf", total + self.counts[-1]
 
     def quantile(self, share: float) -> float:
         """Returns the value below which *share* of the recent values lie, interpolated in its bucket; 0 if none."""

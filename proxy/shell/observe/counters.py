@@ -17,14 +17,14 @@ from proxy.core.graph.ids import account
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Mode, Reply, Request
 from proxy.core.observe.access_log import Outcome, PassedMessage
-from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.histogram import Histogram, time_bounds
 from proxy.core.observe.route_template import Routes
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
 from proxy.core.quota.ledger import Ledger, LedgerLine, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
-from proxy.shell.observe.prepared import AGES_S, TIMES_S, PreparedCost, PreparedCount
+from proxy.shell.observe.prepared import AGES_S, FINE_TIMES_S, TIMES_S, PreparedCost, PreparedCount
 
 if TYPE_CHECKING:  # an extra
     from opentelemetry.trace import Span
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # an extra
     from proxy.shell.observe.tracing import Tracer
 
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+FINE_WAITS_S = time_bounds(*WAITS_S)
 SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 
 PUSHED = ("heard", "forged", "refused")
@@ -42,6 +43,10 @@ ERROR_ORIGINS = ("graph", "refused", "sidecar")
 
 ERRORS = 50
 """Errors that are told of."""
+
+
+Sums = tuple[Sequence[int], float]
+"""How many values there are in each bucket, and their sum."""
 
 
 @dataclass(slots=True)
@@ -134,12 +139,12 @@ class Counters:
         self.client_batches = self.client_operations = 0
         self.notifications: Counter[str] = Counter()
         self.events = 0  # told by Meta's webhooks
-        self.window, self.lag = Histogram(WAITS_S), Histogram(WAITS_S)
-        self.upstream, self._age = Histogram(TIMES_S), Histogram(AGES_S)
+        self.window, self.lag = Histogram(FINE_WAITS_S, WAITS_S), Histogram(FINE_WAITS_S, WAITS_S)
+        self.upstream, self._age = _times(), Histogram(AGES_S)
         self.slots = Histogram(SLOTS)
-        self.lanes = {name: LaneCounts(Histogram(SLOTS), Histogram(TIMES_S)) for name in (*lanes.NAMES, lanes.TRIAL)}
+        self.lanes = {name: LaneCounts(Histogram(SLOTS), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
         self._took: dict[str, Histogram] = {}  # whole replies, by route
-        self._took_by_mode = {mode: Histogram(TIMES_S) for mode in Mode}
+        self._took_by_mode = {mode: _times() for mode in Mode}
         self.nobody = self.unsettled_ledger.open(0)  # what is sent on no caller's bill
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
@@ -239,14 +244,14 @@ class Counters:
         for each in pending:
             each.settle()
 
-    def add_replies(self, prepared: PreparedCount, count: int, times: Histogram, ages: Histogram) -> None:
+    def add_replies(self, prepared: PreparedCount, count: int, times: Sums, ages: Sums) -> None:
         """Add *count* replies that were *prepared*, which took these *times* and were of these *ages*."""
         path, mode = prepared.cost.path, prepared.mode
         route = self._routes.label(path)
         self._replies[mode, route, prepared.status] += count
-        self._took_by_mode[mode].add(times)
-        self._took_of(route).add(times)
-        self._age.add(ages)
+        self._took_by_mode[mode].add_counts(*times)
+        self._took_of(route).add_counts(*times)
+        self._age.add_counts(*ages)
         if prepared.detail:
             self.details[prepared.detail] += count
         self._routes.record_answer(path, count)
@@ -435,7 +440,7 @@ class Counters:
 
     def _took_of(self, route: str) -> Histogram:
         if (took := self._took.get(route)) is None:
-            took = self._took[route] = Histogram(TIMES_S)
+            took = self._took[route] = _times()
         return took
 
     def _rename(self, route: str, other: str) -> None:
@@ -479,6 +484,10 @@ class Counters:
 
     def _count_stream(self) -> None:
         self.streamed += 1
+
+
+def _times() -> Histogram:
+    return Histogram(FINE_TIMES_S, TIMES_S)
 
 
 def _outcome(bill: RequestCost, reply: Reply, seconds: float) -> Outcome:

@@ -6,19 +6,27 @@ here first.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from proxy.core.model import Mode, Reply, Request
 from proxy.core.observe.access_log import PreparedLine, Varying
-from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.histogram import time_bounds
 from proxy.core.quota.ledger import LedgerLine, RequestCost
 
 if TYPE_CHECKING:  # it imports this module
     from proxy.shell.observe.counters import Counters
 
 TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+"""The bounds of times in `/metrics`."""
+
+FINE_TIMES_S = time_bounds(*TIMES_S)
+"""The bounds by which times are counted, for the percentiles of `/stats`."""
+
 AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
+
+_NO_TIMES, _NO_AGES = array("I", [0] * (len(FINE_TIMES_S) + 1)), array("I", [0] * (len(AGES_S) + 1))
 
 
 class PreparedCost:
@@ -109,7 +117,7 @@ class PreparedCount:
         if not self.count:
             counters.pending.append(self)
         self.count += 1
-        self._times[bisect_left(TIMES_S, seconds)] += 1
+        self._times[bisect_left(FINE_TIMES_S, seconds)] += 1
         self._seconds += seconds
         if age is not None:
             self._ages[bisect_left(AGES_S, age)] += 1
@@ -129,10 +137,10 @@ class PreparedCount:
         if self.is_hit:
             cost = self.cost.open_for(count * self.cost.calls)
             cost.avoid({cause: count * calls for cause, calls in self._causes.items()})
-        times, ages = Histogram.of(TIMES_S, self._times, self._seconds), Histogram.of(AGES_S, self._ages, self._age_sum)
+        times, ages = (self._times, self._seconds), (self._ages, self._age_sum)
         self._begin()
         counters.add_replies(self, count, times, ages)
 
     def _begin(self) -> None:
-        self._times, self._seconds = [0] * (len(TIMES_S) + 1), 0.0
-        self._ages, self._age_sum = [0] * (len(AGES_S) + 1), 0.0
+        self._times, self._seconds = _NO_TIMES[:], 0.0
+        self._ages, self._age_sum = _NO_AGES[:], 0.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.histogram import Histogram, time_bounds
 
 BOUNDS = (1, 2, 5, 10)
 
@@ -53,3 +55,28 @@ def test_a_quantile_lies_within_the_bounds(values: list[float]) -> None:
     """And the higher share has the higher value."""
     histogram = of(*values)
     assert 0 <= histogram.quantile(0.5) <= histogram.quantile(0.99) <= BOUNDS[-1]
+
+
+def test_times_are_counted_finely_and_told_coarsely() -> None:
+    """A percentile is near the true one, and Prometheus keeps the buckets that it had."""
+    histogram = Histogram(time_bounds(0.005, 0.01, 30), (0.005, 0.01, 30))
+    for value in (0.0003, 0.0003, 0.0071, 0.02):
+        histogram.observe(value)
+    assert list(histogram.cumulative()) == [("0.005", 2), ("0.01", 3), ("30.0", 4), ("+Inf", 4)]
+    assert histogram.quantile(0.5) == pytest.approx(0.0003, rel=0.13)
+    assert histogram.quantile(0.75) == pytest.approx(0.0071, rel=0.13)
+
+
+@given(st.floats(0.0001, 60))
+def test_two_bounds_of_times_lie_a_quarter_apart(value: float) -> None:
+    """So a quantile is within an eighth of the truth or so, whatever the time."""
+    bounds = time_bounds(0.01, 30)
+    at = bisect_left(bounds, value)
+    assert value <= bounds[at] <= 1.29 * value or at == 0
+
+
+def test_counts_of_elsewhere_are_added() -> None:
+    """As if each value had been observed here."""
+    histogram, other = of(0.5, 7), of(0.5, 100)
+    histogram.add_counts(other.counts, other.sum)
+    assert (histogram.counts, histogram.sum) == (of(0.5, 7, 0.5, 100).counts, 108)
