@@ -297,7 +297,8 @@ def _fast_path(
         steady=components.steady,
         clock=components.clocks.monotonic,
         rewrites_links=server.rewrite_links,
-        doubted_at=components.doubted_at if components.shared is not None else None,
+        trust=components.shared.trust if components.shared is not None else None,
+        doubted_at=components.doubted_at,
     )
 
 

@@ -42,13 +42,14 @@ def build_shared(
     fleet = Fleet(dialer, wire, own.timeout_ms / 1000, goes_by_clock=own.alone == "fresh")
     client, replica = fleet.client, fleet.replica
     log = Events(dialer, client, wire, replica, window_s=rules.longest_s + KEPT_S, is_fit=lambda: fleet.is_fit)
+    log.trust = fleet.trust
     return Shared(
         fleet,
         log,
         Entries(client, wire.names, Sealer(master), fleet.clock, own.entry_kb * 1024),
         Flights(client, wire, Leases(master), replica, settings.upstream.reply_timeout_s),
         SharedLimits(client, wire.names, replica, lambda: fleet.replicas),
-        OpenWrites(index.tags_of_write, lambda: index.version),
+        OpenWrites(index.tags_of_write, lambda: index.version, fleet.trust.on_open_writes),
         SharedHistory(wire.names.family, log.tell_later),
         now,
     )

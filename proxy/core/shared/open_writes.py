@@ -19,10 +19,19 @@ class OpenWrites:
 
     PLACES = 4096
 
-    def __init__(self, written: Callable[[Names, bytes], Names], version: Callable[[], int]) -> None:
-        """Know of none; *written* names what a write to nodes changes, as far as is known in this *version*."""
+    def __init__(
+        self,
+        written: Callable[[Names, bytes], Names],
+        version: Callable[[], int],
+        on_change: Callable[[int], None] = lambda _number: None,
+    ) -> None:
+        """Know of none; *written* names what a write to nodes changes, as far as is known in this *version*.
+
+        *on_change* is told how many writes are on their way, each time that may have changed.
+        """
         self._written = written
         self._version = version
+        self._on_change = on_change
         self._open: dict[bytes, _Open] = {}
         self._names: frozenset[str] | None = frozenset()  # None for any
         self._made = version()
@@ -35,11 +44,13 @@ class OpenWrites:
         """*write* is on its way, until it is closed or *until* then."""
         self._open[write] = _Open(nodes, who, until)
         self._made = -1
+        self._on_change(len(self._open))
 
     def close(self, write: bytes) -> None:
         """*write* was answered."""
         if self._open.pop(write, None) is not None:
             self._made = -1
+            self._on_change(len(self._open))
 
     def expired(self, now: float) -> list[tuple[Names, bytes]]:
         """The writes that are given up *now*, whose replica has told no end of them: nodes and fingerprint of each."""
@@ -52,6 +63,7 @@ class OpenWrites:
         """Forget all of them."""
         self._open.clear()
         self._made = -1
+        self._on_change(0)
 
     def cover(self, names: Iterable[str]) -> bool:
         """Whether a write on its way may change any of *names*; of () any does."""

@@ -28,6 +28,7 @@ from proxy.core.quota.limiter import Limiter
 from proxy.core.reply.response_head import http_date
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
+from proxy.core.shared.trust import Trust
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters
@@ -63,7 +64,8 @@ class FastPath:
     steady: Callable[[], float]  # epoch seconds that are never set back
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
-    doubted_at: Callable[[PreparedRead], float] | None = None  # what replicas that share know of changes elsewhere
+    trust: Trust | None = None  # of a replica that shares, in what it holds
+    doubted_at: Callable[[PreparedRead], float] = lambda _read: 0.0  # the moment before which nothing held is trusted
     _table: HeadTable = field(default_factory=HeadTable)
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _events: int = 0  # of Meta's that the rules in prepared replies know of
@@ -98,7 +100,7 @@ class FastPath:
             if reply is None:
                 return False
         age_s = now - held.asked_at
-        if not 0 <= age_s < reply.life or self._is_changed(read, held.asked_at):
+        if not 0 <= age_s < reply.life or self._is_changed(read, held.asked_at, began):
             return False
         if self.is_compared():
             return False
@@ -110,9 +112,12 @@ class FastPath:
         (read.hit or self._prepare_hit(read, reply, entry)).add(Varying(self.clock() - began, age_s))
         return True
 
-    def _is_changed(self, read: PreparedRead, asked: float) -> bool:
-        """Whether what was *asked* for then may have changed since, or was to be forgotten."""
-        if self.purges.latest >= asked or (self.doubted_at is not None and self.doubted_at(read) >= asked):
+    def _is_changed(self, read: PreparedRead, asked: float, clock: float) -> bool:
+        """Whether what was *asked* for then may have changed until *clock*, or was to be forgotten."""
+        if self.purges.latest >= asked:
+            return True
+        trust = self.trust
+        if trust is not None and not (clock < trust.until and trust.since < asked) and self.doubted_at(read) >= asked:
             return True
         if self.invalidations.changed_at < asked:
             return False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Client:
     changed: Callable[[str], None]  # told when the store comes ("") or goes (why)
     counts: Visits = field(default_factory=Visits)
     trouble: str = "it was not reached yet"
-    answered_at: float = -math.inf  # when the store last answered, in seconds of the loop
+    answered_at: float = -math.inf  # when the store last answered, in monotonic seconds
     connections: int = 0
     attempt_at: float = -math.inf  # when the newest attempt to connect began, and the newest that failed
     failed_attempt_at: float = -math.inf
@@ -83,12 +84,11 @@ class Client:
 
     def ask(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """The replies to *commands*, errors of the store's as ResponseErrors among them; or the future raises Away."""
-        loop = asyncio.get_running_loop()
-        replies: asyncio.Future[list[Any]] = loop.create_future()
+        replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if self._link is None:
             replies.set_exception(Away(self.trouble))
             return replies
-        self._waiting.append(_Visit(commands, replies, loop.time()))
+        self._waiting.append(_Visit(commands, replies, time.monotonic()))
         self._wake.set()
         return replies
 
@@ -118,7 +118,7 @@ class Client:
     async def _connect(self) -> None:
         """Return with a link; try for ever."""
         while True:
-            self.attempt_at = asyncio.get_running_loop().time()
+            self.attempt_at = time.monotonic()
             try:
                 async with asyncio.timeout(DIAL_S):
                     link = await self.dialer.dial()
@@ -133,7 +133,7 @@ class Client:
                 await self._rest()
             else:
                 self.connections += 1
-                self._link, self.answered_at = link, asyncio.get_running_loop().time()
+                self._link, self.answered_at = link, time.monotonic()
                 self._tell("")
                 return
 
@@ -150,7 +150,7 @@ class Client:
         """Whether an attempt to reach the store that began after *since* has failed, or takes long; else one begins."""
         if self.failed_attempt_at >= since:
             return True
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self.attempt_at >= since and now - self.attempt_at >= LONG_S:
             return True
         if self.attempt_at < since:
@@ -160,13 +160,12 @@ class Client:
     async def _serve(self) -> None:
         """Carry pieces until one gets no answer."""
         assert self._link is not None  # noqa: S101 - `_connect` comes first
-        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             piece = self._take()
-            began = loop.time()
+            began = time.monotonic()
             try:
-                async with patience(piece[0].joined + self.budget_s, self.budget_s):
+                async with patience(piece[0].joined + self.budget_s - began, self.budget_s):
                     replies = await self._link.exchange([each for visit in piece for each in visit.commands])
             except (Away, TimeoutError) as error:
                 why = str(error) or "it does not answer in time"
@@ -176,7 +175,7 @@ class Client:
             except BaseException:
                 self._fail(piece, "the sidecar stops")
                 raise
-            self.answered_at = loop.time()
+            self.answered_at = time.monotonic()
             self.counts.seconds += self.answered_at - began
             if not self._hand_out(piece, replies):
                 await self._link.close()
@@ -235,19 +234,20 @@ class Client:
 
 
 @asynccontextmanager
-async def patience(until: float, more_s: float) -> AsyncIterator[None]:
-    """Ends what takes longer than *until*, in seconds of the loop; raises TimeoutError.
+async def patience(seconds: float, more_s: float) -> AsyncIterator[None]:
+    """Ends what takes longer than *seconds*; raises TimeoutError.
 
     A loop that was late itself blames nobody: the reply may be here already, so there are *more_s* seconds from then.
     """
     loop = asyncio.get_running_loop()
+    until = time.monotonic() + seconds
     async with asyncio.timeout(None) as limit:
 
-        def judge(when: float) -> None:
-            late_s = loop.time() - when
+        def judge() -> None:
+            late_s = time.monotonic() - until
             limit.reschedule(loop.time() + (more_s if late_s > LATE_S else 0.0))
 
-        timer = loop.call_at(until, judge, until)
+        timer = loop.call_later(seconds, judge)
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ import asyncio
 import math
 import os
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,15 +25,20 @@ from redis.exceptions import ResponseError
 from proxy.core.shared import records
 from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.records import Record, What
+from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
 from proxy.shell.valkey.client import Client, patience
 from proxy.shell.valkey.link import Away, Command, Dialer, Link
 
-TRUST_S = 0.1
-"""Seconds for which a read of the log is believed, from when it was sent."""
-
-BLOCK_MS = 20
+BLOCK_MS = 25
 """How long the store waits for news before it answers that there is none."""
+
+NEWS_S = 0.035
+"""Seconds after which the log is read though the store has told of no news.
+
+An idle store looks at its clock ten times a second (its setting `hz`), so it ends a wait of BLOCK_MS as late as after
+100 ms; what is sent to it meanwhile wakes it.
+"""
 
 GAP_S = 0.5
 """A replica that heard nothing for so long may have missed what others could not tell; writes wait longer than that."""
@@ -91,40 +97,45 @@ class Events:
     window_s: float  # how far the log reaches back
     is_fit: Callable[[], bool]  # whether this replica may use the store at all
     effects: Effects = field(default_factory=NoEffects)
+    trust: Trust = field(default_factory=Trust)
+    clock: Callable[[], float] = time.monotonic
     index: LogIndex = field(default_factory=LogIndex)
     read: int = 0  # records
     gaps: int = 0
     lineages: int = 0
     trouble: str = "the log was not read yet"
-    _heard_at: float = -math.inf  # when the newest read that was answered had been sent
     _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)  # and since when they wait
     _untold: deque[_Untold] = field(default_factory=deque)
     _recent: deque[tuple[float, What]] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _number: int = 0
     _epoch: bytes = b""
+    _link: Link | None = None
     _store_ms: int = 0  # of the store's clock, when it was last told
 
     # --- trust ---
 
-    def is_heard(self, now: float) -> bool:
-        """Whether all that others told up to a moment ago is known; *now* in seconds of the loop."""
-        return now - self._heard_at < TRUST_S
+    @property
+    def is_heard(self) -> bool:
+        """Whether all that others told up to a moment ago is known."""
+        return self.trust.has_read_log(self.clock())
 
-    def lag_s(self, now: float) -> float:
+    @property
+    def lag_s(self) -> float:
         """Seconds since the newest read that was answered had been sent."""
-        return now - self._heard_at
+        return self.clock() - self.trust.log_read_at
 
     async def hear(self, within_s: float) -> bool:
         """Wait until all that others told up to now is known, at most so long; whether it is.
 
         It is when a read of the log was answered that was sent after now, however late this process hears of that.
         """
-        loop = asyncio.get_running_loop()
-        if self.is_heard(loop.time()):
+        if self.is_heard:
             return True
-        waiter: asyncio.Future[None] = loop.create_future()
-        self._waiters.append((loop.time(), waiter))
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self.clock(), waiter))
+        if self._link is not None:
+            self._link.wake()
         try:
             async with asyncio.timeout(max(0.0, within_s)):
                 await waiter
@@ -133,11 +144,11 @@ class Events:
         return True
 
     def _confirm(self, sent: float) -> None:
-        if sent - self._heard_at > GAP_S and self._heard_at > -math.inf:
+        if sent - self.trust.log_read_at > GAP_S and self.trust.log_read_at > -math.inf:
             self.gaps += 1
             self.effects.doubt()
-        self._heard_at, self.trouble = sent, ""
-        is_heard = self.is_heard(asyncio.get_running_loop().time())
+        self.trust.on_log_read(sent)
+        self.trouble, is_heard = "", self.is_heard
         waiting, self._waiters = self._waiters, []
         for since, waiter in waiting:
             if not (is_heard or sent >= since):
@@ -153,19 +164,14 @@ class Events:
                 waiter.set_exception(Away(why))
                 waiter.exception()  # looked at: its caller may have left
 
-    def distrust(self) -> None:
-        """Believe nothing until the log was read anew."""
-        self._heard_at = min(self._heard_at, asyncio.get_running_loop().time() - TRUST_S)
-
     # --- telling ---
 
     def tell(self, what: What) -> asyncio.Future[Id]:
         """Write *what* to the log, in the order of telling, and as often as it takes; where it stands then."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[Id] = loop.create_future()
+        told: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
         self._add(what, told)
-        self._recent.append((loop.time(), what))
-        while self._recent and self._recent[0][0] < loop.time() - REMEMBERED_S:
+        self._recent.append((self.clock(), what))
+        while self._recent and self._recent[0][0] < self.clock() - REMEMBERED_S:
             self._recent.popleft()
         return told
 
@@ -182,7 +188,7 @@ class Events:
         """Tell our own records of the last minute once more: the log is another one."""
         loop = asyncio.get_running_loop()
         for when, what in list(self._recent):
-            if when > loop.time() - REMEMBERED_S:
+            if when > self.clock() - REMEMBERED_S:
                 self._add(what, loop.create_future())
 
     @property
@@ -224,21 +230,21 @@ class Events:
 
     async def run(self) -> None:
         """Read the log, for ever; whatever fails is tried again."""
-        loop = asyncio.get_running_loop()
         failures = 0
         while True:
-            began = loop.time()
+            began = self.clock()
             try:
                 async with asyncio.timeout(READ_S * 2):
                     link = await self.dialer.dial()
                 try:
                     await self._follow(link)
                 finally:
+                    self._link = None
                     await link.close()
             except (Away, TimeoutError) as error:
                 self.trouble = str(error) or "it does not answer"
                 self._fail(self.trouble)
-            failures = 0 if loop.time() - began > READ_S else failures + 1
+            failures = 0 if self.clock() - began > READ_S else failures + 1
             await asyncio.sleep(random.uniform(0.5, 1.0) * min(0.05 * 2**failures, 1.0))
 
     async def _follow(self, link: Link) -> None:
@@ -246,19 +252,14 @@ class Events:
         while not self.is_fit():  # noqa: ASYNC110 - a property of the other connection
             await asyncio.sleep(0.1)
         await self._begin(link)
-        loop = asyncio.get_running_loop()
+        self._link = link
         is_whole = False
         while True:
-            sent = loop.time()
-            block = (b"BLOCK", BLOCK_MS) if is_whole and self.is_heard(sent) and not self._waiters else ()
-            async with patience(sent + READ_S, READ_S):
-                page, epoch, role = await link.exchange(
-                    [
-                        (b"XREAD", b"COUNT", PAGE, *block, b"STREAMS", self.wire.names.log, bytes(self.index.cursor)),
-                        (b"GET", self.wire.names.epoch),
-                        (b"ROLE",),
-                    ]
-                )
+            if is_whole and self.is_heard and not self._waiters:
+                await link.await_news(self._read(1, b"BLOCK", BLOCK_MS), NEWS_S)
+            sent = self.clock()
+            async with patience(READ_S, READ_S):
+                page, epoch, role = await link.exchange([self._read(PAGE), (b"GET", self.wire.names.epoch), (b"ROLE",)])
             if epoch != self._epoch or not _is_primary(role):
                 raise Away("the log was emptied, or another server is the primary")
             if isinstance(page, ResponseError):
@@ -270,6 +271,10 @@ class Events:
                 self._confirm(sent)
             else:
                 await asyncio.sleep(0)
+
+    def _read(self, most: int, *block: bytes | int) -> Command:
+        """What reads *most* records after those that are known."""
+        return (b"XREAD", b"COUNT", most, *block, b"STREAMS", self.wire.names.log, bytes(self.index.cursor))
 
     async def _begin(self, link: Link) -> None:
         """See whether this log is the one that was read before; else begin it, and read all of it."""
@@ -297,7 +302,7 @@ class Events:
             return
         had_one = bool(self.index.lineage)
         self.lineages += 1
-        self._heard_at = -math.inf
+        self.trust.on_log_read(-math.inf)
         self.index.begin(lineage, facts.get(b"max-deleted-entry-id", BEGIN))
         self.effects.restart()
         if had_one:

@@ -7,16 +7,17 @@ import logging
 import math
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.core.shared.lease import ALIVE_MS
 from proxy.core.shared.store_clock import StoreClock
+from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import REPLICA_BYTES, SECRET_KEY, Wire
 from proxy.shell.valkey import events, scripts
 from proxy.shell.valkey.client import Client
-from proxy.shell.valkey.events import Events
 from proxy.shell.valkey.link import Away, Dialer, Link
 
 BEAT_S = 1.0
@@ -24,9 +25,6 @@ BEAT_S = 1.0
 
 SOON_S = 0.02
 """Seconds from one look for a store that is away to the next."""
-
-LATE_S = 3.0
-"""A replica whose signs of life the store has not taken for so long believes nothing: the store may be cut off."""
 
 OLDEST = (7, 0)
 """The oldest version of Redis that has `SET NX GET`; every Valkey has it."""
@@ -48,13 +46,14 @@ class Fleet:
     budget_s: float
     goes_by_clock: bool  # what is fresh while the log cannot be heard: by the clock, or nothing
     clock: StoreClock = field(default_factory=StoreClock)
+    trust: Trust = field(default_factory=Trust)
+    steady: Callable[[], float] = time.monotonic
     replica: bytes = field(default_factory=lambda: os.urandom(REPLICA_BYTES))
     replicas: int = 1
     trouble: str = ""
     refused: str = ""  # why the store does not take signs of life
     is_full: Callable[[], bool] = lambda: False
     has_failed: bool = False  # whether the store was not to be reached, at least once
-    _beat_at: float = -math.inf
     _client: Client | None = None
 
     @property
@@ -64,18 +63,10 @@ class Fleet:
             self._client = Client(self.dialer, self.budget_s, self._greet, self._changed)
         return self._client
 
-    def is_believed(self, log: Events, now: float) -> bool:
-        """Whether what others told is known up to a moment ago; *now* in seconds of the loop."""
-        return log.is_heard(now) and now - self._beat_at < LATE_S
-
-    def gives_signs(self, now: float) -> bool:
-        """Whether the store has taken a sign of life lately: one that is cut off from its replicas does not."""
-        return now - self._beat_at < LATE_S
-
     @property
     def silent_s(self) -> float:
         """Seconds since the store last took a sign of life; -1 where it never did."""
-        silent = asyncio.get_running_loop().time() - self._beat_at
+        silent = self.steady() - self.trust.sign_at
         return silent if silent < math.inf else -1.0
 
     @property
@@ -87,11 +78,10 @@ class Fleet:
 
     async def _greet(self, link: Link) -> None:
         """See what this store is, on a new connection. Raises Away."""
-        loop = asyncio.get_running_loop()
         (told,) = await link.exchange([(b"INFO", b"server")])
         if isinstance(told, bytes) and (old := too_old(told)):
             raise Away(old)
-        sent = loop.time()
+        sent = self.steady()
         held, clock, role = await link.exchange(
             [
                 (b"SET", SECRET_KEY, self.wire.names.secret, b"NX", b"EX", 60, b"GET"),
@@ -117,28 +107,27 @@ class Fleet:
         else:
             _log.info("the shared store %s answers", where)
 
-    async def beat_forever(self, log: Events) -> None:
+    async def beat_forever(self) -> None:
         """Give signs of life."""
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began = self.steady()
             if self.client.is_up:
                 await self._beat()
-            if loop.time() - self._beat_at >= LATE_S:
-                log.distrust()
-            is_good = self._beat_at >= began
+            if not self.trust.has_sign_of_life(self.steady()):
+                self.trust.revoke(self.steady())
+            is_good = self.trust.sign_at >= began
             await asyncio.sleep(BEAT_S if is_good else BEAT_S / 4 if self.client.is_up else SOON_S)
 
     async def _beat(self) -> None:
-        loop, names = asyncio.get_running_loop(), self.wire.names
+        names = self.wire.names
         keys = (SECRET_KEY, names.replica(self.replica), names.members, names.log)
-        sent = loop.time()
+        sent = self.steady()
         try:
             (told,) = await self.client.visit(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
         except Away:
             return
         if isinstance(told, list) and len(told) == 3:
-            self._beat_at = sent
+            self.trust.on_sign_of_life(sent)
             self._tell_time(told, sent)
             self.replicas = max(1, len(told[2]))
             self.refused = ""
@@ -146,7 +135,7 @@ class Fleet:
             self.refused = OTHER_SECRET if told == [b"other"] else str(told)
 
     def _tell_time(self, told: list[Any], sent: float) -> None:
-        self.clock.tell(int(told[0]) + int(told[1]) / 1e6, sent, asyncio.get_running_loop().time())
+        self.clock.tell(int(told[0]) + int(told[1]) / 1e6, sent, self.steady())
 
 
 def too_old(told: bytes) -> str:

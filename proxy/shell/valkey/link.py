@@ -6,11 +6,13 @@ if the last one is not that echo, one was lost or came twice: then none of them 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hiredis
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -20,7 +22,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.core.shared.location import Location
 
-Command = Sequence[bytes | str | int]
+Command = tuple[bytes | str | int, ...]
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows one argument
 Credentials = Callable[[], tuple[str, str]]
 """The user and the password of now, "" for none. Raises OSError or ValueError where a file cannot be read."""
 
@@ -95,6 +98,8 @@ class Link:
     def __init__(self, connection: Any) -> None:
         """Use *connection*, which nobody else uses."""
         self._connection = connection
+        self._early: asyncio.Task[Any] | None = None  # reads the reply to what was sent before the next piece
+        self._news: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Connect, and show who we are. Raises what the library raises."""
@@ -107,11 +112,11 @@ class Link:
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*, an error of the store's as a ResponseError among them. Raises Away."""
         echo = os.urandom(8)
-        connection = self._connection
         try:
-            await connection.send_packed_command(
-                connection.pack_commands((*commands, (b"ECHO", echo))), check_health=False
-            )
+            await self._send(*commands, (b"ECHO", echo))
+            if self._early is not None:
+                await self._early
+                self._early = None
             replies = [await self._reply() for _ in range(len(commands) + 1)]
         except BaseException as error:
             await self.close()
@@ -123,6 +128,40 @@ class Link:
             raise Away("its replies are out of step")
         return replies
 
+    async def await_news(self, command: Command, seconds: float) -> None:
+        """Send *command*, which the store answers when there is news; return then, after *seconds*, or when woken.
+
+        The reply itself is dropped; the next piece may leave before it has come.
+        """
+        loop = asyncio.get_running_loop()
+        news = self._news = loop.create_future()
+        try:
+            await self._send(command)
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise Away(_text(error)) from None
+        self._early = asyncio.ensure_future(self._reply())
+        self._early.add_done_callback(self._on_early)
+        timer = loop.call_later(seconds, self.wake)
+        try:
+            await news
+        finally:
+            timer.cancel()
+
+    def wake(self) -> None:
+        """Let `await_news` return."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _on_early(self, done: asyncio.Task[Any]) -> None:
+        if not done.cancelled():
+            done.exception()  # looked at: who closes the link does not ask
+        self.wake()
+
+    async def _send(self, *commands: Command) -> None:
+        packed = b"".join([_pack(command) for command in commands])
+        await self._connection.send_packed_command(packed, check_health=False)
+
     async def _reply(self) -> Any:
         try:
             return await self._connection.read_response(disable_decoding=True)
@@ -131,6 +170,8 @@ class Link:
 
     async def close(self) -> None:
         """End it, at once."""
+        if self._early is not None:
+            self._early.cancel()
         await self._connection.disconnect(nowait=True)
 
 

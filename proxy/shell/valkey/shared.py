@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from contextvars import ContextVar
@@ -18,11 +19,12 @@ from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.open_writes import OpenWrites
 from proxy.core.shared.records import Changed, Closed, Opened, Purged, What
+from proxy.core.shared.trust import LATE_S, TRUST_S, Trust
 from proxy.core.shared.wire import Id
 from proxy.shell import Announced
 from proxy.shell.valkey.entries import Entries
-from proxy.shell.valkey.events import TRUST_S, Events
-from proxy.shell.valkey.fleet import LATE_S, OTHER_SECRET, Fleet
+from proxy.shell.valkey.events import Events
+from proxy.shell.valkey.fleet import OTHER_SECRET, Fleet
 from proxy.shell.valkey.leases import CAUSES, Flights
 from proxy.shell.valkey.limits import SharedLimits
 
@@ -83,7 +85,6 @@ class Shared:
     open_writes: OpenWrites
     history: SharedHistory
     now: Callable[[], float]  # our time of day
-    since: float = 0.0  # what was asked for before is not fresh, unless its place in this log vouches for it
     writes_waited: int = 0
     writes_untold: int = 0  # that were answered before the log had taken them
     _deaf_until: float = -math.inf
@@ -105,16 +106,22 @@ class Shared:
         """When the budget of the read at hand is used up: it begins with the first wait for the store."""
         return min(ENDS_AT.get(), self.steady() + self.budget_s)
 
-    def steady(self) -> float:
-        """Seconds of the loop's clock."""
-        return asyncio.get_running_loop().time()
+    @property
+    def trust(self) -> Trust:
+        """Until when held entries may be called fresh."""
+        return self.fleet.trust
+
+    @staticmethod
+    def steady() -> float:
+        """Monotonic seconds; the loop's own clock stands still while callbacks run, and tells too early a time."""
+        return time.monotonic()
 
     # --- belief ---
 
     @property
     def is_believed(self) -> bool:
         """Whether all that others told is known, up to a moment ago."""
-        return self.fleet.is_believed(self.log, self.steady())
+        return self.trust.is_valid(self.steady())
 
     @property
     def is_away(self) -> bool:
@@ -131,18 +138,19 @@ class Shared:
         has_heard = await self.log.hear(within_s)
         if not has_heard:
             self._deaf_until = self.steady() + DEAF_S
-        return has_heard and self.fleet.gives_signs(self.steady())
+        return has_heard and self.trust.has_sign_of_life(self.steady())
 
     def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
         """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
-        if not (self.fleet.is_believed(self.log, self.steady()) or self._may_go_on()):
+        if not (self.is_believed or self._may_go_on()):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
             return math.inf
-        if not self.since:
+        since = self.trust.since
+        if not since:
             return 0.0
         vouched = self._vouched.get(key)
-        return self.since if vouched is None or vouched >= self.since else math.nextafter(vouched, 0.0)
+        return since if vouched is None or vouched >= since else math.nextafter(vouched, 0.0)
 
     def _may_go_on(self) -> bool:
         """Whether a read goes on though the log was not heard a moment ago: it has waited, or goes by the clock."""
@@ -160,7 +168,7 @@ class Shared:
 
     def restart(self) -> None:
         """The log is another one."""
-        self.since = self.now()
+        self.trust.since = self.now()
         self._vouched = Recent(VOUCHED, 8 * MEMO_BYTES)
         self.open_writes.clear()
 
@@ -259,7 +267,7 @@ class Shared:
         fleet = self.fleet
         tasks: list[Awaitable[None]] = [
             fleet.client.run(),
-            fleet.beat_forever(self.log),
+            fleet.beat_forever(),
             self.log.run(),
             self.log.publish(),
             self.flights.run(),
@@ -289,7 +297,7 @@ class Shared:
         """The numbers of now, and what is wrong."""
         fleet, log, counts, flights = self.fleet, self.log, self.fleet.client.counts, self.flights
         steady = self.steady()
-        lag = log.lag_s(steady)
+        lag = log.lag_s
         return {
             "store": str(fleet.dialer.location),
             "up": fleet.client.is_up,

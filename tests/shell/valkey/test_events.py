@@ -7,13 +7,15 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 
 from proxy.core.shared.location import read_location
 from proxy.core.shared.records import Closed, Opened, Refused, What
+from proxy.core.shared.trust import TRUST_S
 from proxy.core.shared.wire import Id, Wire
-from proxy.shell.valkey.events import TRUST_S, Events
+from proxy.shell.valkey.events import BLOCK_MS, NEWS_S, Events
 from proxy.shell.valkey.link import Dialer
 from tests.shell.valkey.conftest import MakeClient, begin
 from tests.shell.valkey.servers import Server, until
@@ -92,11 +94,11 @@ async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) ->
 async def test_trust_ends_when_the_store_is_frozen_and_comes_back(store: Server, replica: MakeEvents) -> None:
     """Trust ends when the store is frozen and comes back."""
     b, seen = await replica()
-    assert b.is_heard(now())
+    assert b.is_heard
     store.signal(signal.SIGSTOP)
-    await until(lambda: not b.is_heard(now()))
+    await until(lambda: not b.is_heard)
     assert not await b.hear(0.01)
-    await until(lambda: b.lag_s(now()) > 0.6)
+    await until(lambda: b.lag_s > 0.6)
     store.signal(signal.SIGCONT)
     assert await b.hear(10)
     assert seen.doubts == 1  # others may have answered writes meanwhile that the log has not taken yet
@@ -108,9 +110,35 @@ async def test_a_loop_that_was_late_itself_asks_once_and_trusts_again(replica: M
     import time
 
     time.sleep(2 * TRUST_S)  # noqa: ASYNC251 - the process was busy
-    assert not b.is_heard(now())
+    assert not b.is_heard
     assert await b.hear(5)
     assert (seen.doubts, seen.restarts) == (0, 1)
+
+
+async def test_a_store_that_has_nothing_to_do_is_heard_as_often_as_a_busy_one(store: Server) -> None:
+    """A server looks at its clock as seldom as once a second (`hz`); what waits there for news is woken before."""
+    store.ask("CONFIG", "SET", "hz", 1)
+    link = await Dialer(read_location(store.url), lambda: ("", "")).dial()
+    try:
+        async with asyncio.timeout(15):  # it would take a second each time
+            for _ in range(30):
+                await link.await_news((b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", b"w", b"0-1"), NEWS_S)
+                assert await link.exchange([(b"GET", b"nothing"), (b"PING",)]) == [None, b"PONG"]
+    finally:
+        await link.close()
+
+
+async def test_news_are_told_at_once(store: Server) -> None:
+    """Who waits for news hears of them when they come, not when the wait is over."""
+    link = await Dialer(read_location(store.url), lambda: ("", "")).dial()
+    try:
+        waiting = asyncio.ensure_future(link.await_news((b"XREAD", b"BLOCK", 0, b"STREAMS", b"w", b"0-1"), 60))
+        await until(lambda: b"blocked_clients:1" in cast("bytes", store.ask("INFO", "clients")))
+        store.ask("XADD", "w", "*", "d", "x")
+        await waiting
+        assert await link.exchange([(b"XLEN", b"w")]) == [1]
+    finally:
+        await link.close()
 
 
 async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
