@@ -1,50 +1,8 @@
-"""Recognises kinds of disk errors, and says when a failed disk is tried again."""
+"""A circuit breaker: says whether a failed disk is left alone for now, and when it is tried again."""
 
 from __future__ import annotations
 
-import errno
-import sqlite3
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import diskcache
-
-DISK_ERRORS = (sqlite3.Error, OSError, diskcache.Timeout, ValueError)
-"""Everything that disk, SQLite and diskcache raise; ValueError when a damaged index returns one key twice."""
-
-
-class DiskTimeoutError(OSError):
-    """The disk did not answer in time, and a thread still waits for it."""
-
-
-class DiskTimeouts(NamedTuple):
-    """Seconds that an operation on the disk may take; a longer one counts as a disk error."""
-
-    read_s: float  # a read, for which a caller waits
-    work_s: float  # writing and opening, for which no caller waits
-
-
-def is_corrupt(error: BaseException) -> bool:
-    """True if SQLite says that the file is damaged or is not a database."""
-    return bool(_codes(error) & {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def is_full(error: BaseException) -> bool:
-    """True if the file system has no space left."""
-    if sqlite3.SQLITE_FULL in _codes(error):
-        return True
-    return any(isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT} for each in _chain(error))
-
-
-def _codes(error: BaseException) -> set[int]:
-    """SQLite's primary result codes of *error* and its causes: diskcache wraps the first error in its own."""
-    return {getattr(each, "sqlite_errorcode", 0) & 0xFF for each in _chain(error)}
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+from collections.abc import Callable
 
 
 class Breaker:

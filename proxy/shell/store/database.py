@@ -6,14 +6,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
 from proxy.core.cache.encryption import BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store import purge_file
-from proxy.shell.store.breaker import is_corrupt
+from proxy.shell.store.corruption import Clear, is_unfit
 from proxy.shell.store.directory import DATABASE_FILES, Directory
 from proxy.shell.store.read_queue import KeyAndToken, ReadResult
 from proxy.shell.store.sqlite import Sqlite
@@ -28,14 +27,6 @@ _PURGES = b"note"
 """The key under which the purge orders are sealed; no row has a key that short."""
 
 _log = logging.getLogger("graph_sidecar.store")
-
-
-class Clear(Enum):
-    """What happens to the database's files before they are opened."""
-
-    NOTHING = "nothing"
-    QUARANTINE = "aside"
-    ERASE = "erase"
 
 
 class NotOpen(OSError):  # noqa: N818 - said of a database
@@ -98,10 +89,10 @@ class Database:
         need = sum(_room_for(blob) for _, blob in changes if blob is not None)
         if need > most // 2:  # one group must not push out half of the entries
             changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
-        shed = self._make_room(need, most)
+        evicted = self._make_room(need, most)
         rows.write(changes)
         refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
-        return self._report(sum(blob is not None for _, blob in changes), refused, shed)
+        return self._report(sum(blob is not None for _, blob in changes), refused, evicted)
 
     def maintain(self) -> WriteReport:
         """Check that the files are still in place and within the size limit; old rows are deleted if not."""
@@ -111,15 +102,15 @@ class Database:
         return self._report(0, [], self._make_room(0, self._budget))
 
     def save_purges(self, orders: bytes) -> None:
-        """Keep *orders* beside the rows, in the place of what was noted before."""
+        """Write the purge *orders* to a file beside the rows, in place of the earlier ones."""
         self._open_rows()
         entry = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", orders)
         purge_file.write_purges(self.path, self._sealer.seal(_PURGES, "", entry, os.urandom(12)))
 
     def saved_purges(self) -> bytes | None:
-        """What was noted, by an earlier run too: None for nothing, and nothing that can be read is b"".
+        """The purge orders that `save_purges` wrote, in an earlier run too; None if none, b"" if they are unreadable.
 
-        What follows a line break is what a run left that ended well: it is told once, and removed.
+        After a line break stands what a run adds that ends in order; it is returned once, and removed.
         """
         blob = purge_file.read_purges(self.path)
         if blob is None:
@@ -128,8 +119,8 @@ class Database:
             found = self._sealer.unseal(_PURGES, "", blob).body
         except BadSeal:
             return b""
-        orders, of_the_end, _ = found.partition(b"\n")
-        if of_the_end:
+        orders, added_at_end, _ = found.partition(b"\n")
+        if added_at_end:
             self.save_purges(orders)
         return found
 
@@ -153,7 +144,7 @@ class Database:
         try:
             self._verify_and_open()
         except (Unfit, sqlite3.DatabaseError) as error:
-            if not isinstance(error, Unfit) and not is_corrupt(error):
+            if not is_unfit(error):
                 raise
             _log.warning("the cache in %s starts empty: %s", self.path, error)
             self._clear(Clear.QUARANTINE)
@@ -174,7 +165,7 @@ class Database:
         for key, token in wanted:
             try:
                 found.append(self._read(key, token))
-            except Exception as error:  # noqa: BLE001 - one key's trouble is not its neighbours'
+            except Exception as error:  # noqa: BLE001 - an error of one key must not fail the others
                 found.append(error)
         return found
 
@@ -219,20 +210,20 @@ class Database:
     def _make_room(self, need: int, limit: int) -> list[bytes]:
         """Delete the rows stored longest ago until *need* bytes fit into *limit*; never within a transaction.
 
-        Pages come back at COMMIT: who culls inside one sees no effect and goes on until the last row.
+        Pages come back at COMMIT: a loop inside one transaction would see no effect, and delete every row.
         """
-        rows, shed = self._open_rows(), list[bytes]()
+        rows, evicted = self._open_rows(), list[bytes]()
         while (over := (live := rows.live_bytes()) + need - limit) > 0:
             count = len(rows) * over // live + 8
             keys = rows.evict_oldest(min(count, EVICTED_AT_ONCE))
             if not keys:
                 break
-            shed += keys
-        return shed
+            evicted += keys
+        return evicted
 
-    def _report(self, written: int, refused: list[bytes], shed: list[bytes]) -> WriteReport:
+    def _report(self, written: int, refused: list[bytes], evicted: list[bytes]) -> WriteReport:
         rows = self._open_rows()
-        return WriteReport(written, refused, shed, len(rows), rows.live_bytes())
+        return WriteReport(written, refused, evicted, len(rows), rows.live_bytes())
 
 
 def _room_for(blob: bytes) -> int:

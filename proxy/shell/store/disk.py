@@ -9,24 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from proxy.core.cache.encryption import BadSeal
 from proxy.core.model import Entry
-from proxy.shell.store.breaker import DISK_ERRORS, Breaker, DiskTimeoutError, DiskTimeouts, is_corrupt, is_full
-from proxy.shell.store.database import Clear, Database, WriteReport
+from proxy.shell.store.breaker import Breaker
+from proxy.shell.store.corruption import DISK_ERRORS, Clear, CorruptionPolicy, DiskTimeoutError
+from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.read_queue import GRACE_S, ReadQueue
 from proxy.shell.store.worker import Worker
 from proxy.shell.store.write_queue import Write
 
-BAD_READS = 3
-"""Reads of a damaged page after which the file is quarantined: one bad page must not cost all other entries."""
-ERASE_AFTER_FULL = 2
-"""Failures in a row for lack of space after which the database is erased."""
-
 _log = logging.getLogger("graph_sidecar.store")
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+
+class DiskTimeouts(NamedTuple):
+    """Seconds that an operation on the disk may take; a longer one counts as a disk error."""
+
+    read_s: float  # a read, for which a caller waits
+    work_s: float  # writing and opening, for which no caller waits
 
 
 class Disk:
@@ -52,9 +55,7 @@ class Disk:
         self._open = False
         self._closed = False
         self._clear = Clear.NOTHING
-        self._bad_reads = 0
-        self._is_unproven = False  # made in place of a quarantined one, and not yet written to
-        self._full_in_a_row = 0
+        self._policy = CorruptionPolicy()
         self._last_error = ""
         self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,15 +92,16 @@ class Disk:
                 await self._on_reader(self._database.close_reader)
                 report = await self._on_writer(self._database.open, clear)
                 await self._on_reader(self._database.connect_reader, timeout_s=self._timeouts.read_s)
-                noted = await self._on_writer(self._database.saved_purges)
+                saved_purges = await self._on_writer(self._database.saved_purges)
             except DISK_ERRORS as error:
                 self._clear_on_open(clear)
+                self._clear_on_open(self._policy.on_open_error(error).clear)
                 self._trip(error)
                 return
             self._open = self._clear is Clear.NOTHING  # False if a purge came meanwhile: it erases next
-            self._bad_reads, self._is_unproven = 0, self._database.quarantines > before
+            self._policy.on_open(is_replacement=self._database.quarantines > before)
             self._apply(report)
-            self._recovered(noted)
+            self._recovered(saved_purges)
 
     async def close(self) -> None:
         """Close both connections and end both threads; the writer closes last, because closing checkpoints."""
@@ -142,7 +144,7 @@ class Disk:
         except BadSeal:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, a caller must get a miss
-            self._read_failed(error)
+            self._failed(error, reading=True)
             return None
 
     async def write(self, group: Sequence[Write]) -> WriteReport | None:
@@ -154,12 +156,12 @@ class Disk:
         except DISK_ERRORS as error:
             self._failed(error)
             return None
-        self._full_in_a_row, self._is_unproven = 0, False
+        self._policy.on_write()
         self._apply(report)
         return report
 
     async def save_purges(self, orders: bytes) -> bool:
-        """Keep *orders* beside the rows, once what was begun is done; whether that worked."""
+        """Write the purge *orders* to the folder, after the work that has begun; True if that worked."""
         await self.settled()
         if not self.ready:
             return False
@@ -171,7 +173,7 @@ class Disk:
         return True
 
     async def maintain(self) -> list[bytes]:
-        """Reopen a failed database when it is due, else check it; the keys of rows that were deleted to make room."""
+        """Reopen a failed database when it is due, else check it; returns the keys of rows deleted to make room."""
         if self._breaker.due or (self._clear is not Clear.NOTHING and self._breaker.closed):
             await self.open()
         if not self.ready:
@@ -198,31 +200,17 @@ class Disk:
 
     # --- errors ---
 
-    def _read_failed(self, error: BaseException) -> None:
-        """Note a failed read: a damaged page is a miss, and only BAD_READS of them mean a damaged file."""
-        if is_corrupt(error):
-            self._bad_reads += 1
-            self.troubles += 1
-            if self._bad_reads >= BAD_READS:
-                self._quarantine(error)
-        else:
-            self._failed(error)
-
-    def _failed(self, error: BaseException) -> None:
-        """Note a failed write, or a read that failed for another reason than its row."""
+    def _failed(self, error: BaseException, *, reading: bool = False) -> None:
+        """Do what `corruption` decides after an error of a read or a write: a miss, a new database now, or a rest."""
         if not self._open:
             return
-        if is_corrupt(error):
-            self._quarantine(error)
-        else:
+        verdict = self._policy.on_error(error, reading=reading)
+        self._clear_on_open(verdict.clear)
+        if verdict.rests:
             self._trip(error)
-
-    def _quarantine(self, error: BaseException) -> None:
-        """Start an empty database: now, or after a rest if this one is damaged before its first write."""
-        self._clear_on_open(Clear.QUARANTINE)
-        if self._is_unproven:
-            self._trip(error)
-        elif self._open:
+            return
+        self.troubles += 1
+        if verdict.clear is not Clear.NOTHING:
             self._open = False
             self._spawn(self.open())
 
@@ -230,10 +218,6 @@ class Disk:
         """Count the error, log a new one, and open the breaker."""
         self.troubles += 1
         self._open = False
-        self._full_in_a_row = self._full_in_a_row + 1 if is_full(error) else 0
-        if self._full_in_a_row >= ERASE_AFTER_FULL:
-            # SQLite cannot delete rows on a full disk, but the file can be unlinked.
-            self._clear_on_open(Clear.ERASE)
         self._breaker.trip()
         text = f"{type(error).__name__}: {error}"
         if text != self._last_error:

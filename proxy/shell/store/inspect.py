@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.shell.store.breaker import DISK_ERRORS
+from proxy.shell.store.corruption import DISK_ERRORS
 from proxy.shell.store.directory import DATABASE_FILES, Directory, InUse
 from proxy.shell.store.verify import Unfit, verify_database, verify_file
 

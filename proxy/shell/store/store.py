@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from proxy.core.cache.encryption import BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.breaker import Breaker, DiskTimeouts
+from proxy.shell.store.breaker import Breaker
 from proxy.shell.store.database import Database, WriteReport
-from proxy.shell.store.disk import Disk
+from proxy.shell.store.disk import Disk, DiskTimeouts
 from proxy.shell.store.memory import Index, Memory
 from proxy.shell.store.read_queue import Loads
 from proxy.shell.store.write_queue import DELETED, Deleted, Write, WriteQueue

@@ -12,8 +12,8 @@ import pytest
 import uvloop
 
 from proxy.shell.store import Bounds, Store
-from proxy.shell.store.breaker import DiskTimeouts
 from proxy.shell.store.directory import Directory
+from proxy.shell.store.disk import DiskTimeouts
 from proxy.shell.store.sqlite import Sqlite
 from tests.shell.store.samples import ROWS, SEALER, TOKEN, Clock, Open, entry, key, served, works
 
