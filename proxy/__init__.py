@@ -17,6 +17,7 @@ message's way.
     commands/doctor/        what Graph does today, asked of Graph
     commands/demo/          the emulator, the sidecar and sample traffic
     app/                    builds the sidecar from its settings, starts, reloads and ends it
+    app/system/             the process and its operating system: core dumps, memory, systemd
     settings/               everything that can be set: one model, its types and names
     settings/load/          settings from flags, environment and file, and what is wrong with them
     core/                   the values that every layer passes: `model`

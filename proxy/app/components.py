@@ -65,19 +65,19 @@ class Components:
         """Returns the rule for *read*, with freshness extended where webhooks report changes."""
         return self.subscriptions.extend(self.rules.of(read), read)
 
-    def touched_by(self, read: Request) -> tuple[str, ...]:
+    def tags_of(self, read: Request) -> tuple[str, ...]:
         """Returns the tags of *read*."""
         return self.invalidations.tags_of(read, self.keys.fingerprint(read.credential))
 
     def is_certain(self, read: Request) -> bool:
-        """Whether every write of another replica that may concern *read* is known here as soon as it is answered."""
-        return self.shared is None or self.shared.is_certain(lambda: self.touched_by(read))
+        """Returns whether each write of another replica that may change *read* is known here once it is answered."""
+        return self.shared is None or self.shared.is_certain(lambda: self.tags_of(read))
 
     def doubted_at(self, read: PreparedRead) -> float:
-        """The moment before which nothing that answers *read* is fresh, as far as other replicas tell."""
+        """Returns the time before which no stored answer to *read* is fresh, according to the other replicas."""
         if self.shared is None:
             return 0.0
-        return self.shared.doubt(read.key, lambda: self.touched_by(read.request))
+        return self.shared.doubt(read.key, lambda: self.tags_of(read.request))
 
     def pressure(self, read: Request) -> float:
         """Returns how scarce calls are for *read*: 0 calm, 1 nothing is sent."""

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING
 
 from proxy.app import from_settings
 from proxy.app.components import Components
@@ -41,6 +40,11 @@ from proxy.shell.upstream.client import UpstreamClient, UpstreamOptions
 from proxy.shell.upstream.fair_share import Calls, Places
 from proxy.shell.upstream.passthrough import Passthrough
 
+if TYPE_CHECKING:
+    from proxy.shell.pipeline.shared.cache import CacheOptions
+    from proxy.shell.pipeline.shared.coalescer import MergerOptions
+    from proxy.shell.pipeline.shared.rate_limiter import RateLimiterOptions
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -49,18 +53,18 @@ class Pipeline:
     inside: InFlight
     intercept: ConnectHandler
     listener: Listener
-    door: TlsListener
-    changes: Invalidator
+    tls_listener: TlsListener
+    invalidator: Invalidator
     shedder: Shedder
     take: Callable[[Settings], None]  # takes over the reloadable part of new settings, in every layer at once
 
 
 @dataclass(frozen=True, slots=True)
 class _Upstream:
-    """What calls Graph, all with the same options."""
+    """The parts that call Graph, all with the same options."""
 
-    way: UpstreamOptions
-    upstream: UpstreamClient
+    options: UpstreamOptions
+    client: UpstreamClient
     passthrough: Passthrough
     places: Places
 
@@ -81,7 +85,7 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     upstream = await _open_upstream(components, settings, lifetimes)
     layers = _layers(components, upstream, lifetimes)
     flights: list[Callable[[Iterable[str]], None]] = [layers.coalescer.close, layers.merger.close_flights]
-    changes = Invalidator(
+    invalidator = Invalidator(
         components.invalidations,
         components.purges,
         components.subscriptions,
@@ -91,118 +95,113 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
         flights,
         components.shared,
     )
-    await _share(components, changes, lifetimes)
-    server = _server(components, upstream, layers, changes, settings)
-    server.comparer = comparer = await _comparer(components, upstream.way, server.limiter_bypass, lifetimes)
+    await _share(components, invalidator, lifetimes)
+    handler = _handler(components, upstream, layers, invalidator, settings)
+    handler.comparer = comparer = await _comparer(components, upstream.options, handler.limiter_bypass, lifetimes)
     comparer.replace(settings.compare.percent)
-    inside = InFlight(server.handle)
-    fast_path = _fast_path(components, layers, server, inside, comparer)
+    inside = InFlight(handler.handle)
+    fast_path = _fast_path(components, layers, handler, inside, comparer)
     flights.append(fast_path.forget)
     _connect_counters(components, layers, inside)
     shedder = Shedder(settings.listener.lag_s, components.telemetry)
-    intercept, listener, door = _front(inside, upstream.way, settings, shedder, fast_path)
+    intercept, listener, tls_listener = _front(inside, upstream.options, settings, shedder, fast_path)
 
     def take(new: Settings) -> None:
         components.replace(new)
         comparer.replace(new.compare.percent)
-        server.rewrite_links = fast_path.rewrites_links = new.paging.rewrite
+        handler.rewrite_links = fast_path.rewrites_links = new.paging.rewrite
         fast_path.forget()
 
-    return Pipeline(inside, intercept, listener, door, changes, shedder, take)
+    return Pipeline(inside, intercept, listener, tls_listener, invalidator, shedder, take)
 
 
 async def _open_upstream(components: Components, settings: Settings, lifetimes: AsyncExitStack) -> _Upstream:
-    way = from_settings.upstream_options(settings)
+    options = from_settings.upstream_options(settings)
     places = Places(settings.upstream.connections, components.limits, components.clocks.monotonic)
-    upstream = _Upstream(way, UpstreamClient(way), Passthrough(way), places)
-    for end in (upstream.upstream, upstream.passthrough):
-        await end.open()
-        lifetimes.push_async_callback(end.close)
+    upstream = _Upstream(options, UpstreamClient(options), Passthrough(options), places)
+    for opened in (upstream.client, upstream.passthrough):
+        await opened.open()
+        lifetimes.push_async_callback(opened.close)
     return upstream
 
 
 def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitStack) -> _Layers:
-    keys, rules, clocks = components.keys, components.rules, components.clocks
-    batch_usage = BatchUsage(upstream.upstream, components.on_batch_reply)
+    clocks = components.clocks
+    batch_usage = BatchUsage(upstream.client, components.on_batch_reply)
     batcher = Batcher(batch_usage, components.limits, components.telemetry, clocks.monotonic, upstream.places)
     rate_limiter = _rate_limiter(components, batcher)
-    cache = _cache_of(components)(
-        rate_limiter,
-        store=components.store,
-        keys=keys,
-        rule=components.rule,
-        touches=components.invalidations,
-        purges=components.purges,
-        now=clocks.now,
-        pressure=components.pressure,
-        heard_behind=components.telemetry.replied_behind,
-    )
-    merger = _merger_of(components)(
-        cache,
-        keys=keys,
-        rule=rules.of,
-        tags_of=components.touched_by,
-        limits=components.limits,
-        clock=clocks.monotonic,
-    )
-    splitter = IdsSplitter(merger, rules.of, clocks.now)
-    coalescer = _coalescer_of(components)(splitter, keys.flight, components.touched_by, rate_limiter.promote)
+    cache = _cache(components, rate_limiter)
+    merger = _merger(components, cache)
+    splitter = IdsSplitter(merger, components.rules.of, clocks.now)
+    coalescer = _coalescer(components, splitter, rate_limiter)
     for layer in (batcher, cache, merger):
         lifetimes.push_async_callback(layer.close)
     return _Layers(batcher, rate_limiter, cache, merger, coalescer)
 
 
-def _coalescer_of(components: Components) -> type[Coalescer]:
-    """The layer of one process, or of one of several replicas."""
+# --- the layers that a replica that shares has in another form: each function returns one of the two ---
+
+
+def _coalescer(components: Components, splitter: IdsSplitter, rate_limiter: RateLimiter) -> Coalescer:
+    key, tags_of, promote = components.keys.flight, components.tags_of, rate_limiter.promote
     if components.shared is None:
-        return Coalescer
+        return Coalescer(splitter, key, tags_of, promote)
     from proxy.shell.pipeline.shared.coalescer import SharedCoalescer
 
-    return cast("type[Coalescer]", partial(SharedCoalescer, is_certain=components.is_certain, shared=components.shared))
+    is_certain, shared = components.is_certain, components.shared
+    return SharedCoalescer(splitter, key, tags_of, promote, is_certain=is_certain, shared=shared)
 
 
-def _merger_of(components: Components) -> type[Merger]:
-    """The layer of one process, or of one of several replicas."""
+def _merger(components: Components, cache: Cache) -> Merger:
+    options: MergerOptions = {
+        "keys": components.keys,
+        "rule": components.rules.of,
+        "tags_of": components.tags_of,
+        "limits": components.limits,
+        "clock": components.clocks.monotonic,
+    }
     if components.shared is None:
-        return Merger
+        return Merger(cache, **options)
     from proxy.shell.pipeline.shared.coalescer import SharedMerger
 
-    return cast(
-        "type[Merger]", partial(SharedMerger, is_certain=components.is_certain, history=components.shared.history)
-    )
+    return SharedMerger(cache, is_certain=components.is_certain, history=components.shared.history, **options)
 
 
 def _rate_limiter(components: Components, batcher: Batcher) -> RateLimiter:
-    """Returns the rate limiter of a single process, or of one of several replicas."""
-    keys, observer, now = components.keys, components.telemetry, components.steady
+    options: RateLimiterOptions = {
+        "keys": components.keys,
+        "observer": components.telemetry,
+        "now": components.steady,
+    }
     if components.shared is None:
-        return RateLimiter(batcher, quota=components.limiter, keys=keys, observer=observer, now=now)
+        return RateLimiter(batcher, quota=components.limiter, **options)
     from proxy.core.shared.limiter import SharedLimiter
     from proxy.shell.pipeline.shared.rate_limiter import SharedRateLimiter
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
-    fleet = components.shared
-    return SharedRateLimiter(
-        batcher,
-        quota=components.limiter,
-        keys=keys,
-        observer=observer,
-        now=now,
-        fleet=fleet.limits,
-        probe_s=fleet.flights.longest_s,
-    )
+    fleet, probe_s = components.shared.limits, components.shared.flights.longest_s
+    return SharedRateLimiter(batcher, quota=components.limiter, fleet=fleet, probe_s=probe_s, **options)
 
 
-def _cache_of(components: Components) -> type[Cache]:
-    """Returns the cache layer of a single process, or of one of several replicas."""
+def _cache(components: Components, rate_limiter: RateLimiter) -> Cache:
+    options: CacheOptions = {
+        "store": components.store,
+        "keys": components.keys,
+        "rule": components.rule,
+        "touches": components.invalidations,
+        "purges": components.purges,
+        "now": components.clocks.now,
+        "pressure": components.pressure,
+        "heard_behind": components.telemetry.replied_behind,
+    }
     if components.shared is None:
-        return Cache
+        return Cache(rate_limiter, **options)
     from proxy.shell.pipeline.shared.cache import SharedCache
 
-    return cast("type[Cache]", partial(SharedCache, shared=components.shared))
+    return SharedCache(rate_limiter, shared=components.shared, **options)
 
 
-async def _share(components: Components, changes: Invalidator, lifetimes: AsyncExitStack) -> None:
+async def _share(components: Components, invalidator: Invalidator, lifetimes: AsyncExitStack) -> None:
     """Connect this replica to the others, if `shared.url` is set."""
     if components.shared is None:
         return
@@ -211,7 +210,7 @@ async def _share(components: Components, changes: Invalidator, lifetimes: AsyncE
 
     assert isinstance(components.limiter, SharedLimiter)  # noqa: S101 - as `components` made it
     await start_shared(
-        components.shared, changes, components.limiter, (components.steady, components.clocks.monotonic), lifetimes
+        components.shared, invalidator, components.limiter, (components.steady, components.clocks.monotonic), lifetimes
     )
 
 
@@ -231,10 +230,10 @@ def _connect_counters(components: Components, layers: _Layers, inside: InFlight)
 
 
 async def _comparer(
-    components: Components, way: UpstreamOptions, bypass: LimiterBypass, lifetimes: AsyncExitStack
+    components: Components, options: UpstreamOptions, bypass: LimiterBypass, lifetimes: AsyncExitStack
 ) -> DirectComparer:
     """Returns the comparer, which asks Graph directly, over connections of its own."""
-    upstream = UpstreamClient(way)
+    upstream = UpstreamClient(options)
     await upstream.open()
     lifetimes.push_async_callback(upstream.close)
     comparer = DirectComparer(
@@ -245,18 +244,18 @@ async def _comparer(
     return comparer
 
 
-def _server(
-    components: Components, upstream: _Upstream, layers: _Layers, changes: Invalidator, settings: Settings
+def _handler(
+    components: Components, upstream: _Upstream, layers: _Layers, invalidator: Invalidator, settings: Settings
 ) -> DownstreamHandler:
     """Returns the handler of messages from the application."""
     rules, hosts, clocks = components.rules, from_settings.hosts(settings), components.clocks
-    calls, keys, telemetry = Calls(upstream.upstream, upstream.places), components.keys, components.telemetry
+    calls, keys, telemetry = Calls(upstream.client, upstream.places), components.keys, components.telemetry
     reader = ReadHandler(
         layers.coalescer, calls.single, keys, components.limiter, telemetry, components.steady, clocks.monotonic
     )
-    byway = LimiterBypass(components.limiter, keys, components.steady, layers.rate_limiter.on_reply)
+    bypass = LimiterBypass(components.limiter, keys, components.steady, layers.rate_limiter.on_reply)
     client_batches = ClientBatches(
-        reader, layers.cache, calls.post, hosts, rules, changes.on_write, byway, changes.announce
+        reader, layers.cache, calls.post, hosts, rules, invalidator.on_write, bypass, invalidator.announce
     )
     return DownstreamHandler(
         reader,
@@ -265,25 +264,25 @@ def _server(
         hosts,
         rules,
         rewrite_links=settings.paging.rewrite,
-        loop_guard=upstream.way.loop_guard,
-        on_write=changes.on_write,
-        limiter_bypass=byway,
+        loop_guard=upstream.options.loop_guard,
+        on_write=invalidator.on_write,
+        limiter_bypass=bypass,
         bodies=Budget(settings.listener.buffer_mb * 2**20),
-        announce=changes.announce,
+        announce=invalidator.announce,
     )
 
 
 def _fast_path(
-    components: Components, layers: _Layers, server: DownstreamHandler, inside: InFlight, comparer: Comparer
+    components: Components, layers: _Layers, handler: DownstreamHandler, inside: InFlight, comparer: Comparer
 ) -> FastPath:
-    """What answers plain reads from memory, before a message is parsed.
+    """Returns the fast path, which answers plain reads from memory before a message is parsed.
 
-    While replies are traced, each goes the usual way; so does each that is compared.
+    Replies that are traced or compared go the usual way.
     """
     telemetry = components.telemetry
     return FastPath(
-        Preparation(server.hosts, components.rules, components.keys),
-        _fast_flights(layers, server, inside) if components.shared is None else None,
+        Preparation(handler.hosts, components.rules, components.keys),
+        _fast_flights(layers, handler, inside) if components.shared is None else None,
         store=components.store,
         rule=components.rule,
         invalidations=components.invalidations,
@@ -296,42 +295,42 @@ def _fast_path(
         now=components.clocks.now,
         steady=components.steady,
         clock=components.clocks.monotonic,
-        rewrites_links=server.rewrite_links,
+        rewrites_links=handler.rewrite_links,
         trust=components.shared.trust if components.shared is not None else None,
         doubted_at=components.doubted_at,
     )
 
 
-def _fast_flights(layers: _Layers, server: DownstreamHandler, inside: InFlight) -> FastFlights:
-    """What asks Graph for plain reads without a task for each. Replicas that share ask by the layers alone."""
+def _fast_flights(layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:
+    """Returns what asks Graph for plain reads without a task for each; replicas that share use the layers alone."""
     return FastFlights(
         layers.coalescer,
         layers.cache,
         layers.rate_limiter,
         layers.batcher,
-        server.reader,
+        handler.reader,
         is_leaving=lambda: inside.is_draining,
         callers=inside.callers,
     )
 
 
 def _front(
-    inside: InFlight, way: UpstreamOptions, settings: Settings, shedder: Shedder, fast_path: FastPath
+    inside: InFlight, options: UpstreamOptions, settings: Settings, shedder: Shedder, fast_path: FastPath
 ) -> tuple[ConnectHandler, Listener, TlsListener]:
     """Returns the handler of CONNECT, the listener, and the listener for connections that begin with TLS."""
     policy = from_settings.connect_policy(settings)
     authority = Authority(settings.intercept.ca_dir, policy.names)
-    patience = from_settings.timeouts(settings)
+    timeouts = from_settings.timeouts(settings)
     intercept = ConnectHandler(
-        inside.handle, policy, authority, connect_timeout_s=way.connect_timeout_s, timeouts=patience
+        inside.handle, policy, authority, connect_timeout_s=options.connect_timeout_s, timeouts=timeouts
     )
     listener = Listener(
         intercept.handle,
-        timeouts=patience,
+        timeouts=timeouts,
         shedder=shedder,
         fast_path=fast_path,
         handler_cancellation=True,
         auto_decompress=False,
         access_log=None,
     )
-    return intercept, listener, TlsListener(intercept, authority, way.own, listener)
+    return intercept, listener, TlsListener(intercept, authority, options.own, listener)

@@ -1,4 +1,4 @@
-"""`graph-sidecar serve`: one process, its signals and its end."""
+"""`graph-sidecar serve`: one process, from its start to its exit status; `drain` says how it ends."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 
 import uvloop
 
-from proxy.app import core_dumps, log_setup, resident_memory
-from proxy.app.service_manager import Notify, notify_nobody
+from proxy.app import log_setup
+from proxy.app.drain import end_on_signals
 from proxy.app.sidecar import sidecar
+from proxy.app.system import core_dumps, resident_memory
+from proxy.app.system.service_manager import Notify, notify_nobody
 from proxy.settings import Settings
 from proxy.settings.load import oddities
 
@@ -45,29 +47,14 @@ def _raise_file_limit() -> None:
 
 
 async def _serve(settings: Settings, reread: Callable[[], Settings], notify: Notify) -> int:
-    """Serve until a signal, then drain; a second signal ends the process without waiting for open requests."""
-    ending, reload_requested = _signals()
+    """Serve until a signal, then drain; returns 1 if a second signal broke off the requests in flight, else 0."""
+    ending, reload_requested = end_on_signals(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_requested.set)
     try:
         return await _serve_until(ending, reload_requested, settings, reread, notify)
     except asyncio.CancelledError:
         _log.warning("told to stop again: requests that were open are broken off")
         return 1
-
-
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Returns the event that SIGTERM and SIGINT set (a second one cancels this task), and that of SIGHUP."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    ending, reload_requested = asyncio.Event(), asyncio.Event()
-
-    def stop() -> None:
-        if ending.is_set() and task is not None:
-            task.cancel()
-        ending.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, reload_requested.set)
-    return ending, reload_requested
 
 
 async def _serve_until(

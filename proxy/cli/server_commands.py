@@ -18,10 +18,11 @@ def serve(options: argparse.Namespace) -> int:
     settings = _load_and_try(options).settings
     if not settings.upstream.nameservers:
         _leave_out("aiodns")
-    from proxy.app import process, service_manager
+    from proxy.app import process
+    from proxy.app.system import service_manager
 
-    tell = service_manager.notifier(os.environ.get("NOTIFY_SOCKET", ""))
-    return _run_or_refuse(lambda: process.serve(settings, lambda: load(options).settings, tell))
+    notify = service_manager.notifier(os.environ.get("NOTIFY_SOCKET", ""))
+    return _run_or_refuse(lambda: process.serve(settings, lambda: load(options).settings, notify))
 
 
 def _leave_out(module: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import uvloop
 
-from proxy.app import core_dumps, from_settings, listen, log_setup, sidecar
+from proxy.app import from_settings, listen, log_setup, sidecar
+from proxy.app.system import core_dumps
 from proxy.commands import trust
 from proxy.settings import NAME, Settings
 from proxy.shell.intercept import x509
@@ -79,7 +80,7 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
         async with sidecar.sidecar(settings) as running:
             told = trust.TrustContext(Path(folder), names, environ, running.url)
             await asyncio.to_thread(_write_files, told, authority)
-            await running.mint(names)
+            await running.make_leaves(names)
             status = await _wait(command, {**environ, **trust.variables(told)})
     return status, stats(running.telemetry)
 

@@ -7,7 +7,7 @@ import re
 import signal
 from pathlib import Path
 
-from proxy.app.resident_memory import read_only_mappings
+from proxy.app.system.resident_memory import read_only_mappings
 from tests.journeys.conftest import MakeAsk, MakeGraph
 from tests.journeys.processes import serving
 

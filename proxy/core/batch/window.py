@@ -50,7 +50,8 @@ def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) 
 
     With nothing in flight a batch leaves at once. While a batch is in flight, the next one waits for the window, so
     that more reads join it (as in Nagle's algorithm, RFC 896). It never waits for an earlier batch to end, for that may
-    be slow. More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches.
+    be slow. A late batch (`lanes.late_after`) no longer counts as *in_flight*: only those that it holds wait for it.
+    More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches.
     """
     if not queued:
         return None

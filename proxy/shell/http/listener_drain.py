@@ -1,4 +1,7 @@
-"""Graceful shutdown of a listener: it stops accepting, and answers the requests in flight within a time limit."""
+"""Graceful shutdown of one listener: it stops accepting, and answers the requests in flight within a time limit.
+
+`app/drain` has the whole order of a shutdown.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ class InFlight:
         self._handle = handle
         self._open: set[asyncio.Task[None] | None] = set()
         self._is_draining = self._is_broken_off = False
-        self.callers: set[Any] = set()  # who wait for an answer that no task works on
+        self.callers: set[Any] = set()  # callers of the fast path: they wait for an answer that no task works on
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; while draining, its connection is closed after the answer."""
@@ -115,25 +118,25 @@ async def _stop_accepting(runner: web.BaseRunner, server: web.Server) -> None:
     """Stop listening, and accept the connections still in the backlog: the system would reset them."""
     listening: list[socket.socket] = []
     for site in runner.sites:
-        theirs = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp tells its addresses alone
-        listening += [socket.socket(fileno=os.dup(each.fileno())) for each in theirs]
+        sockets = getattr(site._server, "sockets", ())  # noqa: SLF001 - aiohttp shows only their addresses
+        listening += [socket.socket(fileno=os.dup(each.fileno())) for each in sockets]
         await site.stop()
-    waiting = [line for each in listening for line in _pending_connections(each)]
-    for line in waiting:
+    pending = [connection for each in listening for connection in _pending_connections(each)]
+    for connection in pending:
         with contextlib.suppress(OSError):  # the caller has closed the connection
-            await asyncio.get_running_loop().connect_accepted_socket(server, line)
+            await asyncio.get_running_loop().connect_accepted_socket(server, connection)
 
 
-def _pending_connections(door: socket.socket) -> Iterator[socket.socket]:
-    with door, contextlib.suppress(OSError):  # BlockingIOError: nobody
+def _pending_connections(listening: socket.socket) -> Iterator[socket.socket]:
+    with listening, contextlib.suppress(OSError):  # BlockingIOError: none is left
         while True:
-            yield door.accept()[0]
+            yield listening.accept()[0]
 
 
 async def _wait_until_empty(server: web.Server) -> None:
     """Wait until every connection has closed: each closes as soon as it is idle."""
     clock = asyncio.get_running_loop().time
-    await asyncio.sleep(_LOOK_EVERY_S)  # who was let in last is not known before the loop has turned
+    await asyncio.sleep(_LOOK_EVERY_S)  # a connection accepted just now is in `connections` after the loop's next turn
     while connections := server.connections:
         for each in connections:
             if isinstance(each, TimedConnection):

@@ -6,20 +6,25 @@ Graph is asked (`_ask`), and what is kept (`_keep`).
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypedDict, Unpack
 
 from msgspec.structs import replace
 
 from proxy.core.cache import policy
-from proxy.core.cache.invalidation import tag_of_token
+from proxy.core.cache.invalidation import InvalidationIndex, tag_of_token
+from proxy.core.cache.key import Keys
+from proxy.core.cache.purge import Purges
 from proxy.core.graph.errors import ends_token
 from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.routing.rules import Rule
 from proxy.core.shared.lease import Outcome
 from proxy.core.shared.records import Refused
 from proxy.core.shared.wire import Position
-from proxy.shell.pipeline.cache import NOTHING, Cache, Inquiry, _Found, _token
+from proxy.shell import Layer
+from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, HeardBehind, Inquiry, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
@@ -45,12 +50,25 @@ class SharedInquiry(Inquiry, frozen=True):
     flight: Any = None  # _Flight, of the inquiry that leads one
 
 
-class SharedCache(Cache):
-    """A layer: as `Cache`, for one of several replicas."""
+class CacheOptions(TypedDict):
+    """The keyword arguments of `Cache`."""
 
-    def __init__(self, *args: Any, shared: Shared, **kwargs: Any) -> None:
-        """As `Cache`, and share with others what *shared* reaches."""
-        super().__init__(*args, **kwargs)
+    store: EntryStore
+    keys: Keys
+    rule: Callable[[Request], Rule]
+    touches: InvalidationIndex
+    purges: Purges
+    now: Callable[[], float]
+    pressure: Callable[[Request], float]
+    heard_behind: HeardBehind
+
+
+class SharedCache(Cache):
+    """A pipeline layer: `Cache` for one of several replicas."""
+
+    def __init__(self, onward: Layer, *, shared: Shared, **options: Unpack[CacheOptions]) -> None:
+        """As `Cache`; entries and flights are shared through *shared*."""
+        super().__init__(onward, **options)
         self._shared = shared
 
     async def __call__(self, request: Request) -> Reply:

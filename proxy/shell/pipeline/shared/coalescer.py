@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TypedDict, Unpack
 
+from proxy.core.batch.window import Limits
+from proxy.core.cache.key import Keys
+from proxy.core.merge.history import MergeHistory
 from proxy.core.model import Reply, Request
+from proxy.core.routing.rules import Rule
+from proxy.shell import Layer
 from proxy.shell.pipeline.coalescer import Coalescer
-from proxy.shell.pipeline.merger import Merger
+from proxy.shell.pipeline.merger import HeldReplies, Merger
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 IsCertain = Callable[[Request], bool]
@@ -21,11 +26,20 @@ IsCertain = Callable[[Request], bool]
 
 
 class SharedCoalescer(Coalescer):
-    """A layer: as `Coalescer`, for one of several replicas."""
+    """A pipeline layer: `Coalescer` for one of several replicas."""
 
-    def __init__(self, *args: Any, is_certain: IsCertain, shared: Shared) -> None:
-        """As `Coalescer`; *is_certain* says when a flight may be joined that is in the air; *shared* hears the log."""
-        super().__init__(*args)
+    def __init__(
+        self,
+        onward: Layer,
+        key: Callable[[Request], Hashable],
+        names: Callable[[Request], tuple[str, ...]],
+        urge: Callable[[Request], None] = lambda _request: None,
+        *,
+        is_certain: IsCertain,
+        shared: Shared,
+    ) -> None:
+        """As `Coalescer`; a read may join a flight that has left if *is_certain*; *shared* reads the log."""
+        super().__init__(onward, key, names, urge)
         self._is_certain = is_certain
         self._shared = shared
         self._in_the_air: dict[Hashable, asyncio.Task[Reply]] = {}
@@ -71,12 +85,24 @@ class SharedCoalescer(Coalescer):
                 del self._in_the_air[key]
 
 
-class SharedMerger(Merger):
-    """A layer: as `Merger`, for one of several replicas."""
+class MergerOptions(TypedDict):
+    """The keyword arguments of `Merger`, but for its history."""
 
-    def __init__(self, *args: Any, is_certain: IsCertain, **kwargs: Any) -> None:
-        """As `Merger`; *is_certain* says when a read may be asked with others."""
-        super().__init__(*args, **kwargs)
+    keys: Keys
+    rule: Callable[[Request], Rule]
+    tags_of: Callable[[Request], tuple[str, ...]]
+    limits: Limits
+    clock: Callable[[], float]
+
+
+class SharedMerger(Merger):
+    """A pipeline layer: `Merger` for one of several replicas."""
+
+    def __init__(
+        self, cache: HeldReplies, *, is_certain: IsCertain, history: MergeHistory, **options: Unpack[MergerOptions]
+    ) -> None:
+        """As `Merger`; a read may be merged with others if *is_certain*."""
+        super().__init__(cache, history=history, **options)
         self._is_certain = is_certain
 
     async def __call__(self, request: Request) -> Reply:

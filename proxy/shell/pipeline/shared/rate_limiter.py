@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol, TypedDict, Unpack
 
+from proxy.core.cache.key import Keys
 from proxy.core.http.errors import Throttled
 from proxy.core.model import Reply, Request
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import GO, Go, Halt
 from proxy.core.shared.limiter import SharedLimiter, limit_names
-from proxy.shell.pipeline.rate_limiter import RateLimiter, _PacedRead
+from proxy.shell import Layer
+from proxy.shell.pipeline.rate_limiter import RateLimiter, RateLimiterObserver, _PacedRead
 
 
 class Fleet(Protocol):
@@ -26,12 +29,28 @@ class Fleet(Protocol):
         """Seconds until a read that has time may draw on *limit*, of which the fleet has one each *interval_s*."""
 
 
-class SharedRateLimiter(RateLimiter):
-    """A layer: as `RateLimiter`, for one of several replicas."""
+class RateLimiterOptions(TypedDict):
+    """The keyword arguments of `RateLimiter`, but for its limiter."""
 
-    def __init__(self, *args: Any, quota: SharedLimiter, fleet: Fleet, probe_s: float, **kwargs: Any) -> None:
-        """As `RateLimiter`; *fleet* says who probes, which takes *probe_s* seconds at most, and who is next."""
-        super().__init__(*args, quota=quota, **kwargs)
+    keys: Keys
+    observer: RateLimiterObserver
+    now: Callable[[], float]
+
+
+class SharedRateLimiter(RateLimiter):
+    """A pipeline layer: `RateLimiter` for one of several replicas."""
+
+    def __init__(
+        self,
+        onward: Layer,
+        *,
+        quota: SharedLimiter,
+        fleet: Fleet,
+        probe_s: float,
+        **options: Unpack[RateLimiterOptions],
+    ) -> None:
+        """As `RateLimiter`; *fleet* says which replica probes, for *probe_s* at most, and which sends the next read."""
+        super().__init__(onward, quota=quota, **options)
         self._shared_quota = quota
         self._fleet = fleet
         self._probe_s = probe_s

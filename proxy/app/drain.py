@@ -1,0 +1,50 @@
+"""The graceful end of a sidecar at SIGTERM, SIGINT and `POST /quit`: what happens, in this order.
+
+1. `end_on_signals` sets *ending* (the admin listener's `/quit` does the same); `process` logs it and tells systemd.
+2. `/readyz` answers 503, so that Kubernetes sends no new connections.
+3. `announce_end`: for `drain_grace_s`, requests are answered as before, each reply with `Connection: close`.
+4. `drain_callers`: the listeners stop accepting. Requests in flight and tunnels get `drain_s`; then they are broken off
+   with a 503 (`shell/http/listener_drain`, `ConnectHandler.drain`).
+5. The layers, the connections to Graph and at last the store are closed, in the order reverse to `sidecar`.
+6. The admin listener closes last: once it no longer answers, everything is written.
+
+A second signal ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from aiohttp import web
+
+from proxy.app.pipeline import Pipeline
+from proxy.app.reload import Reloader
+from proxy.shell.http.listener_drain import drain
+
+
+def end_on_signals() -> asyncio.Event:
+    """Returns the event that SIGTERM and SIGINT set; a second signal cancels this task."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    ending = asyncio.Event()
+
+    def on_signal() -> None:
+        if ending.is_set() and task is not None:
+            task.cancel()
+        ending.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return ending
+
+
+async def announce_end(pipeline: Pipeline, live: Reloader) -> None:
+    """Answer requests for `drain_grace_s` more, each reply with `Connection: close`, so that clients leave."""
+    pipeline.inside.begin_drain()
+    await asyncio.sleep(live.settings.drain_grace_s)
+
+
+async def drain_callers(runner: web.ServerRunner, pipeline: Pipeline, live: Reloader) -> None:
+    """Wait until the requests in flight and the tunnels have ended, for `drain_s` at most."""
+    seconds = live.settings.drain_s
+    await asyncio.gather(drain(runner, seconds, pipeline.inside), pipeline.intercept.drain(seconds))
