@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.app.from_settings import rules_of
-from proxy.settings.load import load
+from proxy.settings.load import load, oddities
 
 RULES = Path(__file__).parent.parent / "config" / "rules"
 
@@ -66,3 +66,9 @@ def test_lists_last_longer_where_calls_are_scarce(name: str) -> None:
         rule = book.rule(path, fields, "v25.0")
         assert rule.stretch_s > rule.fresh_s or path not in STRETCHED[name], path
         assert rule.stretch_s == 0 or rule.fresh_s > 0, path
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_nothing_in_a_shipped_set_is_odd(name: str) -> None:
+    """No rule hides another, and what `check` warns of is in none of them."""
+    assert oddities(load(file=RULES / f"{name}.toml").settings) == []

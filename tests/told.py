@@ -8,10 +8,14 @@ NOW = 1_760_000_000.0
 
 STATS: dict[str, Any] = {
     "version": "0.1.0",
+    "instance": "ads-7f6d:8080",
+    "upstream": "https://graph.facebook.com",
     "uptime_s": 3725.0,
     "now": NOW,
     "state": "serving",
     "open": 2,
+    "connections": 5,
+    "last_reload": {"successful": True, "at": NOW - 3600},
     "replies": {
         "MISS": 20, "REVALIDATED": 30, "CHANGED": 4, "REUSED": 50, "STALE": 6, "COALESCED": 70, "SKIPPED": 8,
         "FAILED": 9,
@@ -49,11 +53,12 @@ STATS: dict[str, Any] = {
         {
             "kind": "app", "id": "9f3c21aa04be", "type": "", "percent": 41.0,
             "trend_per_min": 1.3, "regain_s": None, "regain_named": False,
-            "stage": "calm", "age_s": 2.0,
+            "stage": "calm", "age_s": 2.0, "foreseen_percent": None, "foreseen_in_s": None,
         },
         {
             "kind": "account", "id": "act_1", "type": "ads_insights", "percent": 100.0, "trend_per_min": 0.0,
             "regain_s": 1260.0, "regain_named": True, "stage": "stop", "age_s": 31.0,
+            "foreseen_percent": None, "foreseen_in_s": None,
         },
     ],
     "paced": {"app": {"reads": 3, "s": 1.5}},

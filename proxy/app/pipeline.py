@@ -105,10 +105,14 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     _connect_counters(components, layers, inside)
     shedder = Shedder(settings.listener.lag_s, components.telemetry)
     intercept, listener, tls_listener = _front(inside, upstream.options, settings, shedder, fast_path)
+    components.telemetry.gauges.connections = lambda: listener.open_connections
+    components.telemetry.gauges.max_connections = settings.listener.connections
+    components.telemetry.usage_series = settings.metrics.usage_series
 
     def take(new: Settings) -> None:
         components.replace(new)
         comparer.replace(new.compare.percent)
+        components.telemetry.usage_series = new.metrics.usage_series
         handler.rewrite_links = fast_path.rewrites_links = new.paging.rewrite
         fast_path.forget()
 

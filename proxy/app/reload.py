@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from proxy.settings import Settings, is_live, names, value_of
 from proxy.settings.load import SettingsError
+from proxy.shell.observe.counters import LastReload
 
 _log = logging.getLogger("graph_sidecar.reload")
 
@@ -43,9 +45,17 @@ def _with_values(model: Any, values: Mapping[str, object]) -> Any:
 class Reloader:
     """Reloads the settings on demand; if anything in them is wrong, nothing changes."""
 
-    def __init__(self, settings: Settings, reread: Callable[[], Settings], take: Callable[[Settings], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reread: Callable[[], Settings],
+        take: Callable[[Settings], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
         """Start with *settings*; *reread* and *take* raise SettingsError, *take* before it changes anything."""
         self.settings = settings
+        self.last = LastReload(is_successful=True, at=now())
+        self._now = now
         self._reread = reread
         self._take = take
         self._one_at_a_time = asyncio.Lock()
@@ -57,10 +67,12 @@ class Reloader:
                 found = compare(self.settings, await asyncio.to_thread(self._reread))
                 self._take(found.settings)
             except SettingsError as error:
+                self.last = self.last._replace(is_successful=False)
                 for problem in error.problems:
                     _log.error("not reloaded: %s", problem)
                 return {"problems": error.problems}
             self.settings = found.settings
+            self.last = LastReload(is_successful=True, at=self._now())
         _log.info("reloaded: %s", ", ".join(found.changed) or "nothing is new")
         if found.needs_restart:
             _log.warning("these wait for a restart: %s", ", ".join(found.needs_restart))

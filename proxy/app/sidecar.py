@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -67,13 +68,16 @@ async def sidecar(
         components = await build_components(settings, clocks, lifetimes)
         pipeline = await build(components, settings, lifetimes)
         telemetry, access = components.telemetry, AdminAccess(settings)
-        live = _reloader(settings, reread or (lambda: settings), access, pipeline)
+        live = _reloader(settings, reread or (lambda: settings), access, pipeline, clocks.now)
+        telemetry.gauges.last_reload = lambda: live.last
         watch = EventStream(partial(stats, telemetry), clocks.monotonic, run=secrets.token_hex(4))
         admin_listeners = AdminListeners(ready, ending, telemetry, watch, live, pipeline.invalidator)
         admin_at, webhooks_at = await open_admin(admin_listeners, access, settings, lifetimes=lifetimes, last=last)
         listen_at, tls_at = await _open_listeners(pipeline, live, lifetimes)
         pipeline.intercept.ports = frozenset(at.port for at in (listen_at, admin_at, webhooks_at, tls_at) if at)
         watch.listen = f"http://{listen_at}"
+        telemetry.instance = f"{socket.gethostname()}:{listen_at.port}"
+        telemetry.upstream_origin = settings.upstream.origin
         await lifetimes.enter_async_context(pulse(telemetry))
         await lifetimes.enter_async_context(pipeline.shedder.watching())
         ready.set()
@@ -81,7 +85,13 @@ async def sidecar(
         yield Sidecar(listen_at, admin_at, telemetry, live, webhooks_at, pipeline.tls_listener.make_leaves, tls_at)
 
 
-def _reloader(settings: Settings, reread: Callable[[], Settings], access: AdminAccess, pipeline: Pipeline) -> Reloader:
+def _reloader(
+    settings: Settings,
+    reread: Callable[[], Settings],
+    access: AdminAccess,
+    pipeline: Pipeline,
+    now: Callable[[], float],
+) -> Reloader:
     """Returns a function that takes over new settings in all parts at once."""
 
     def take(new: Settings) -> None:
@@ -90,7 +100,7 @@ def _reloader(settings: Settings, reread: Callable[[], Settings], access: AdminA
         if new.log != live.settings.log:
             log_setup.set_up(new.log)
 
-    live = Reloader(settings, reread, take)
+    live = Reloader(settings, reread, take, now)
     return live
 
 

@@ -24,6 +24,14 @@ const ORIGINS = { graph: 'from Graph', refused: 'refused again here', sidecar: '
 const PERCENTILES = ['p50', 'p90', 'p99'];
 const STATES = { connecting: 'connecting…', live: 'live', reconnecting: 'reconnecting…', locked: 'waiting for the token', full: 'too many pages are open; waiting…' };
 
+/** What is wrong while the numbers on the page are old ones, by the state of the connection. */
+const SILENT = {
+  connecting: (since) => `No sidecar has answered since ${since}`,
+  reconnecting: (since) => `No sidecar has answered since ${since}`,
+  locked: (since) => `The sidecar has refused the token since ${since}`,
+  full: (since) => `The sidecar has no place for this page since ${since}`,
+};
+
 const avoided = CAUSES.map((cause) => `calls_avoided.${cause}`);
 const modes = MODES.map((mode) => `outcomes.${mode}`);
 const series = new Series();
@@ -114,6 +122,8 @@ function showNumbers() {
   say('try', `curl '${reachable()}/v25.0/me?fields=id,name' -H "Authorization: Bearer $TOKEN"`);
   say('version', stats.version);
   find('version').title = `up ${duration(stats.uptime_s)}`;
+  say('place', [stats.instance, `calls ${stats.upstream}`].filter(Boolean).join(' · '));
+  find('place').hidden = false;
 
   const saves = CAUSES.reduce((sum, cause) => sum + stats.calls_avoided[cause], 0);
   saved('calls', avoided.reduce((sum, column) => sum + grown(column), 0), saves, count);
@@ -205,7 +215,7 @@ function showState() {
 function state(word) {
   connection = word;
   find('connection').dataset.state = word;
-  if (stats && word === 'reconnecting') troubles([{ level: 'bad', about: '', what: `No sidecar has answered since ${clock(stats.now)}`, ago_s: null, for_s: null }]);
+  if (stats && word !== 'live') troubles([{ level: 'bad', about: '', what: SILENT[word](clock(stats.now)), ago_s: null, for_s: null }]);
   say('connection-text', stats && word !== 'live' ? `${STATES[word]} these are the numbers of ${clock(stats.now)}` : STATES[word]);
 }
 

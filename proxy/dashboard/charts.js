@@ -89,7 +89,7 @@ class Chart {
     const y = (value) => this.height - EDGE.bottom - (value / top) * (this.height - EDGE.top - EDGE.bottom);
     const known = this.points.some(({ values }) => values?.some((value) => value > 0));
     this.svg.replaceChildren(...this.grid(width, known ? top : 0, y), ...(known ? this.marks(width, y) : []), ...this.ticks(width), ...this.cursor(width));
-    if (!known) this.svg.append(draw('text', { class: 'nothing', x: (EDGE.left + width) / 2, y: this.height / 2 - 4, 'text-anchor': 'middle' }, 'nothing in this time'));
+    if (!known && this.points.length) this.svg.append(draw('text', { class: 'nothing', x: (EDGE.left + width) / 2, y: this.height / 2 - 4, 'text-anchor': 'middle' }, 'nothing in this time'));
     this.tell();
   }
 

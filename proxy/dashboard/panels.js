@@ -50,7 +50,7 @@ export class Gauges {
 
 const pool = ({ kind, id, type }) => `${kind} ${id} ${type}`;
 
-function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, regain_named: named, stage, age_s: age }) {
+function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: regain, regain_named: named, stage, age_s: age, foreseen_percent: ahead, foreseen_in_s: aheadIn }) {
   const [sign, word] = STAGES[stage] ?? STAGES.calm;
   const name = `${KINDS[kind] ?? kind} ${id}`;
   const bar = make('span', {
@@ -61,8 +61,14 @@ function gauge({ kind, id, type, percent: used, trend_per_min: trend, regain_s: 
     make('span', { class: 'name' }, make('b', {}, KINDS[kind] ?? kind), ` ${id}`, type ? make('small', {}, type.replaceAll('_', ' ')) : null),
     make('span', { class: 'used' }, `${amount(used)} %`),
     bar,
-    make('span', { class: 'stage' }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word),
-    make('span', { class: 'future' }, ...future(used, trend, regain, age, named)));
+    make('span', { class: 'stage' }, make('span', { 'aria-hidden': 'true' }, `${sign} `), word, ahead === null ? null : ' ahead'),
+    make('span', { class: 'future' }, ...(ahead === null ? future(used, trend, regain, age, named) : foreseen(ahead, aheadIn, age))));
+}
+
+/** Why a stage has begun before its percentage is used. */
+function foreseen(percent, seconds, age) {
+  const when = seconds === null ? 'soon' : `in ${duration(seconds, 1)}`;
+  return [make('b', {}, `at this rate ${amount(percent)} % ${when}`), ` · reported ${duration(age)} ago`];
 }
 
 /** What comes next; *named*: Graph itself named the time, else the sidecar asks again then. */
@@ -148,7 +154,7 @@ export class Costs {
     this.stats = stats;
     const rows = stats[this.by] ?? [];
     find('costs').hidden = !rows.length;
-    find('costs-none').hidden = rows.length > 0;
+    find('costs-none').hidden = rows.length > 0 || !(this.by in stats);
     this.table.show(rows);
   }
 }
@@ -221,7 +227,7 @@ function fleet(shared) {
   return {
     Fleet: [
       ['Replicas seen', count(shared.replicas)], ['Shared store', state], ['Visits', count(shared.visits)],
-      ['A visit takes', shared.visits ? milliseconds((shared.visit_s / shared.visits) * 1000) : '–'], ['Without an answer', count(shared.failed)],
+      ['A visit takes, on average', shared.visits ? milliseconds((shared.visit_s / shared.visits) * 1000) : '–'], ['Without an answer', count(shared.failed)],
       ['Flights led', count(flights.led)], ['Flights joined', count(flights.joined)], ['Taken over', count(flights.taken_over)],
       ['Log read', log.lag_s < 0 ? 'never' : `${duration(log.lag_s)} ago`], ['Writes in doubt', count(log.open_writes)],
     ],
@@ -249,7 +255,7 @@ export function facts(stats) {
       ['Entries', count(store.disk_entries)], ['Size', bytes(store.disk_bytes)], ['Evicted', count(store.disk_evictions)],
       ['Waiting to be written', count(store.queue_depth)], ['Errors', count(store.disk_troubles)], ['State', DISK[store.breaker] ?? store.breaker],
     ],
-    'In progress': [['Requests being answered', count(stats.open)], ['Waiting for a batch', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Event loop lag, median', milliseconds(lag.p50 ?? 0)], ['Event loop lag, p99', milliseconds(lag.p99 ?? 0)]],
+    'In progress': [['Connections of callers', count(stats.connections)], ['Requests being answered', count(stats.open)], ['Waiting for a batch', count(stats.queued)], ['Calls in flight', count(stats.in_flight)], ['Event loop lag, median', milliseconds(lag.p50 ?? 0)], ['Event loop lag, p99', milliseconds(lag.p99 ?? 0)]],
     'Calls to Graph': [
       ['Asked of the sidecar', count(calls.asked)], ['Counted by Meta', count(calls.counted)], ['Perhaps counted', count(calls.uncertain)], ['Batches', count(calls.batches)],
       ['Single calls', count(calls.alone)], ['Passed through', count(calls.passed)],
@@ -259,9 +265,10 @@ export function facts(stats) {
     'Batches of applications': [['Batches', count(theirs.batches)], ['Operations', count(theirs.operations)]],
     'Delayed for quota': [
       ...Object.entries(stats.paced).map(([pools, { reads, s }]) => [`Paced, ${KINDS[pools] ?? pools}`, `${count(reads)} reads, ${duration(s)} in all`]),
-      ...Object.entries(stats.stopped).map(([pools, many]) => [`Stopped, ${KINDS[pools] ?? pools}`, `${count(many)} times`]),
+      ...Object.entries(stats.stopped).map(([pools, many]) => [`Stopped, ${KINDS[pools] ?? pools}`, `${count(many)} time${many === 1 ? '' : 's'}`]),
     ],
     Webhooks: Object.entries(stats.webhooks).map(([what, many]) => [WEBHOOKS[what] ?? what, count(many)]),
+    Settings: [['Taken', `${clock(stats.last_reload.at)}, ${duration(stats.now - stats.last_reload.at)} ago`], ['Last reload', stats.last_reload.successful ? 'taken, or none yet' : 'refused']],
     Retried: Object.entries(again).map(([cause, many]) => [cause, count(many)]),
     ...fleet(stats.shared),
     ...compared(stats.compare),
@@ -284,6 +291,6 @@ export function troubles(found) {
   find('now-list').hidden = !found.length;
   find('now-none').hidden = found.length > 0;
   find('now').dataset.level = found[0]?.level ?? 'none';
-  say('now-said', found.length ? `Wrong now: ${found.length}` : 'Nothing is wrong now');
+  say('now-said', found.length ? `Wrong now: ${found.length}` : 'No trouble is known');
   document.title = found.length ? `(${found.length}) graph-sidecar` : 'graph-sidecar';
 }

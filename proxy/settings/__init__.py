@@ -5,7 +5,7 @@
     upstream     upstream, batch, merge, quota, paging
     cache        cache, and the tables of rules
     shared       shared
-    observe      log, traces
+    observe      log, metrics, compare, traces
     names        every setting by its dotted name, and which of them a reload changes
     types · addresses · base    the types of values, and the base class of the sections
     load/        reads settings from flags, environment and file

@@ -10,7 +10,7 @@ from proxy.settings.addresses import Address, Listen
 from proxy.settings.base import Section
 from proxy.settings.cache import CacheSettings, Rules
 from proxy.settings.listeners import InterceptSettings, ListenerSettings, WebhooksSettings
-from proxy.settings.observe import CompareSettings, LogSettings, TracesSettings
+from proxy.settings.observe import CompareSettings, LogSettings, MetricsSettings, TracesSettings
 from proxy.settings.shared import SharedSettings
 from proxy.settings.types import HostList, TokenFile, has_home
 from proxy.settings.upstream import BatchSettings, MergeSettings, PagingSettings, QuotaSettings, UpstreamSettings
@@ -65,6 +65,7 @@ class Settings(Section):
     shared: SharedSettings = SharedSettings()
     compare: CompareSettings = CompareSettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
 
     @field_validator("admin")

@@ -24,6 +24,7 @@ RELOADABLE = frozenset(
         "drain_s",
         "log",
         "merge",
+        "metrics",
         "paging",
         "quota.enabled",
         "quota.foresight_s",

@@ -1,4 +1,4 @@
-"""Settings of the log, of comparisons and of traces."""
+"""Settings of the log, of metrics, of comparisons and of traces."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ class LogSettings(Section):
         default="auto", description="auto is text on a terminal and JSON lines elsewhere"
     )
     replies: bool = Field(default=True, description="whether each reply is logged, at level info")
+
+
+class MetricsSettings(Section):
+    """What `/metrics` tells."""
+
+    usage_series: int = Field(
+        default=100,
+        ge=0,
+        le=4096,
+        description="most limits of Graph in each metric whose name begins with usage_, the tightest first; 0 for none",
+    )
 
 
 class CompareSettings(Section):

@@ -154,6 +154,16 @@ async def test_a_drain_is_seen(look: Look, board: Board) -> None:
     await expect(page.locator("#connection")).to_have_text("draining, 3 inside")
 
 
+async def test_what_is_foreseen_is_told_as_that(look: Look, board: Board) -> None:
+    """A stage that begins ahead of use says so; the page says whose numbers these are."""
+    ahead = {**STATS["usage"][0], "stage": "spare", "foreseen_percent": 80.0, "foreseen_in_s": 120.0}
+    board.tell(usage=[ahead])
+    page = await live(await look(board.url))
+    await expect(page.locator(".gauge .stage")).to_have_text(re.compile("spare ahead"))
+    await expect(page.locator(".gauge .future")).to_have_text(re.compile("^at this rate 80 % in 2 min"))
+    await expect(page.locator("#place")).to_have_text("ads-7f6d:8080 · calls https://graph.facebook.com")
+
+
 async def test_what_is_selected_stays_selected(look: Look, board: Board) -> None:
     """The numbers are told every second; whoever copies a route, a limit or an error is not interrupted by it."""
     page = await live(await look(board.url))
@@ -320,6 +330,10 @@ async def test_a_token_is_asked_for(look: Look, board: Board) -> None:
     """Where the admin listener wants one the page asks for it, says if it was wrong, and keeps it for this tab."""
     board.token = "sixteen-signs-or-more"
     page = await look(board.url)
+    await expect(page.locator("#connection")).to_have_text("waiting for the token")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    claims = ".none:visible, .nothing:visible, #empty:visible, #now-list:visible, main td:visible, main li:visible"
+    assert await page.locator(claims).all_text_contents() == []  # nothing is told before there are numbers
     field = page.get_by_label("Token", exact=True)
     for typed in ("wrong", "sixteen-signs-or-more"):
         await field.fill(typed)

@@ -73,20 +73,27 @@ def test_pools_routes_and_errors_are_listed() -> None:
     assert any("MISS 400 code 17 throttled" in each for each in lines)
 
 
+def test_what_is_foreseen_of_a_limit_is_told_as_that() -> None:
+    """A stage that has begun before its percentage is used says when that is reached."""
+    ahead = {**STATS["usage"][0], "stage": "spare", "foreseen_percent": 80.0, "foreseen_in_s": 120.0}
+    assert any("41 %" in each and "80 % in 2 min at this rate" in each for each in shown(seen(usage=[ahead])))
+
+
 def test_what_is_wrong_stands_on_top() -> None:
     """Below the head and above all numbers, the worst first; and a drain is told in the head."""
     lines = shown(seen(state="draining", open=3))
     assert "draining, 3 inside" in lines[0]
-    assert lines[1] == "!! Ad account act_1 ads insights: the limit is reached, regains in 21 min"
-    assert lines[2] == "!! Graph does not answer in time, last 40 s ago"
-    assert lines[3] == ""
+    assert lines[1] == "ads-7f6d:8080  calls https://graph.facebook.com"
+    assert lines[2] == "!! Ad account act_1 ads insights: the limit is reached, regains in 21 min"
+    assert lines[3] == "!! Graph does not answer in time, last 40 s ago"
+    assert lines[4] == ""
     retried = [{**STATS["troubles"][0], "for_named": False}]
-    assert shown(seen(troubles=retried))[1].endswith("the limit is reached, tried again in 21 min")
-    assert shown(seen(troubles=[]))[1] == ""
+    assert shown(seen(troubles=retried))[2].endswith("the limit is reached, tried again in 21 min")
+    assert shown(seen(troubles=[]))[2] == ""
     gone = shown(replace(seen(), connected=False))
     assert "reconnecting" in gone[0]
-    assert re.fullmatch(r"!! No sidecar has answered since \d\d:\d\d:\d\d", gone[1])
-    assert gone[2] == ""
+    assert re.fullmatch(r"!! No sidecar has answered since \d\d:\d\d:\d\d", gone[2])
+    assert gone[3] == ""
 
 
 @pytest.mark.parametrize("width", [50, 80])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+import socket
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,7 +19,7 @@ from proxy.app import sidecar as app_sidecar
 from proxy.settings import Settings
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, SidecarSettings
 from tests.journeys.processes import serving
-from tests.journeys.talking import Scene
+from tests.journeys.talking import Ask, Scene
 
 
 class Again:
@@ -95,6 +98,21 @@ async def test_the_token_changes(again: Again, tmp_path: Path) -> None:
     assert (await again.reload())["error"]["status"] == 401
 
 
+async def reload_told(ours: Ask) -> tuple[int, list[str]]:
+    """What /metrics and /stats say of the last reload."""
+    metrics = (await ours.say("/metrics")).body.decode()
+    found = re.search(r"^graph_sidecar_config_last_reload_successful (\d)\.0$", metrics, re.MULTILINE)
+    at = re.search(r"^graph_sidecar_config_last_reload_success_timestamp_seconds (\S+)$", metrics, re.MULTILINE)
+    assert found is not None
+    assert at is not None
+    assert 0 <= time.time() - float(at[1]) < 3600
+    told = (await ours.say("/stats")).json
+    assert told["connections"] >= 1
+    assert told["instance"].rpartition(":")[0] == socket.gethostname()
+    assert told["upstream"].startswith("http://127.0.0.1:")
+    return int(found[1]), [each["what"] for each in told["troubles"] if each["about"] == "settings"]
+
+
 async def test_signal_and_post_read_the_file(graph: MakeGraph, ask: MakeAsk, tmp_path: Path) -> None:
     """The real command reads its file again, says what it took, refuses a bad file as a whole, and goes on."""
     behind = await graph()
@@ -111,10 +129,12 @@ async def test_signal_and_post_read_the_file(graph: MakeGraph, ask: MakeAsk, tmp
         heard = await ours.say("/reload", method="POST")
         assert (heard.status, len(heard.json["error"]["problems"])) == (422, 3)
         await sidecar.says(r"not reloaded: .*lissten")
+        assert await reload_told(ours) == (0, ["The last reload was refused, the settings before it stay in force"])
         assert (await caller.say("/v25.0/111", token="ann")).cache.startswith("hit")
         file.write_text('listen = "127.0.0.1:1"\nadmin = "127.0.0.1:2"\n[upstream]\nconnections = 1\n')
         told = (await ours.say("/reload", method="POST")).json
         assert told == {"changed": ["drain_s", "rules", "log.level"], "needs_restart": ["upstream.connections"]}
+        assert await reload_told(ours) == (1, [])
         assert (await caller.say("/v25.0/111", token="ann")).cache == "fwd=stale; fwd-status=304"
         sidecar.signal(signal.SIGTERM)
         assert await sidecar.ended() == 0

@@ -37,6 +37,9 @@ _KINDS = {"app": "App", "page": "Page", "account": "Account", "business": "Busin
 _FIXED = 16
 """The lines that are always shown; the rest is for the lists."""
 
+_ROOM_WITH_PLACE = 5
+"""The fewest lines for the lists at which one of them is given to where the sidecar is."""
+
 _MODES_ABREAST = ((5, 98), (4, 78))
 """How many modes stand on a line, and the columns that they take."""
 
@@ -47,10 +50,14 @@ def frame(seen: Snapshot, console: Console, height: int | None = -1) -> Renderab
     abreast = next((columns for columns, width in _MODES_ABREAST if console.width >= width), 2)
     modes = -(-(len(_MODES) + 1) // abreast)  # lines: the modes and the share of errors
     room = None if lines is None else lines - _FIXED - (modes - 2) - ("shared" in seen.stats)
+    has_place = room is None or room >= _ROOM_WITH_PLACE
+    if room is not None and has_place:
+        room -= 1
     troubles = list(_troubles(_troubles_of(seen), console))[: None if room is None else max(1, room // 4)]
     pools, routes, errors = _shares(seen.stats, None if room is None else room - len(troubles))
     parts = [
         _head(seen, console),
+        *([_place(seen.stats, console)] if has_place else []),
         *troubles,
         "",
         _savings(seen, console),
@@ -97,6 +104,11 @@ def _head(seen: Snapshot, console: Console) -> Text:
         overflow=_cut(console),
         no_wrap=True,
     )
+
+
+def _place(stats: Mapping[str, Any], console: Console) -> Text:
+    """Returns a line that says which sidecar this is, and what it calls."""
+    return Text(f"{stats['instance']}  calls {stats['upstream']}", style="dim", overflow=_cut(console), no_wrap=True)
 
 
 def _troubles_of(seen: Snapshot) -> Sequence[Mapping[str, Any]]:
@@ -247,6 +259,16 @@ def _when(seconds: float, *, is_named: bool) -> str:
     return f"{'regains' if is_named else 'tried again'} in {duration(seconds)}"
 
 
+def _next(pool: Mapping[str, Any]) -> str:
+    """Returns what comes next for a limit: when it is free again, what is foreseen of it, or its trend."""
+    if pool["regain_s"]:
+        return _when(pool["regain_s"], is_named=pool["regain_named"])
+    if (percent := pool["foreseen_percent"]) is not None:
+        in_s = pool["foreseen_in_s"]
+        return f"soon {percent:.0f} %" if in_s is None else f"{percent:.0f} % in {duration(in_s)} at this rate"
+    return f"{pool['trend_per_min']:+.1f} %/min"
+
+
 def _most_used(usage: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(usage, key=lambda pool: (pool["stage"] != "stop", -pool["percent"]))
 
@@ -267,9 +289,7 @@ def _quota(usage: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Ren
             f"{pool['percent']:.0f} %",
             Text(full * filled + empty * (10 - filled), style=_STAGES.get(pool["stage"], "")),
             Text(pool["stage"], style=_STAGES.get(pool["stage"], "")),
-            _when(pool["regain_s"], is_named=pool["regain_named"])
-            if pool["regain_s"]
-            else f"{pool['trend_per_min']:+.1f} %/min",
+            _next(pool),
         )
     yield table
 

@@ -39,11 +39,18 @@ _LIMIT_KINDS = {"app": "App", "page": "Page", "account": "Ad account", "business
 Stats = Mapping[str, Any]
 
 
+LEVELS = ("bad", "warn")
+"""bad: callers get errors or stale replies; warn: they wait, or soon will."""
+
+ABOUT = ("drain", "settings", "graph", "quota", "token", "store", "shared", "process")
+"""What a trouble is about."""
+
+
 class Trouble(NamedTuple):
     """One thing that is wrong now."""
 
-    level: str  # bad: callers get errors or stale replies; warn: they wait, or soon will
-    about: str  # drain, graph, quota, token, store, shared, process
+    level: str  # one of LEVELS
+    about: str  # one of ABOUT
     what: str
     ago_s: float | None = None  # seconds since it happened last; None for a lasting state
     for_s: float | None = None  # seconds that it will still last, if that is known
@@ -54,6 +61,7 @@ def troubles(stats: Stats) -> list[dict[str, Any]]:
     """Returns the troubles in *stats*, the document of `/stats`."""
     found = chain(
         _drain(stats),
+        _settings(stats["last_reload"]),
         _recent_errors(stats),
         _limits(stats["usage"]),
         _store(stats["store"]),
@@ -68,6 +76,11 @@ def _drain(stats: Stats) -> Iterator[Trouble]:
         left = stats["open"]
         inside = f"{left} request{'' if left == 1 else 's'} still inside" if left else "nobody is inside any more"
         yield Trouble("warn", "drain", f"The sidecar is stopping, {inside}")
+
+
+def _settings(last_reload: Stats) -> Iterator[Trouble]:
+    if not last_reload["successful"]:
+        yield Trouble("warn", "settings", "The last reload was refused, the settings before it stay in force")
 
 
 def _recent_errors(stats: Stats) -> Iterator[Trouble]:
@@ -100,11 +113,7 @@ def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
         for limit in usage
         if limit["stage"] == "stop"
     ]
-    near = [
-        f"{_limit_name(limit)}: {limit['percent']:.0f} % used, reads that have time wait"
-        for limit in usage
-        if limit["stage"] == "spare"
-    ]
+    near = [_nearly_reached(limit) for limit in usage if limit["stage"] == "spare"]
     for what, regain_s, is_named in reached[:_MOST_NAMED]:
         yield Trouble("bad", "quota", what, for_s=regain_s, for_named=is_named)
     if more := reached[_MOST_NAMED:]:
@@ -118,7 +127,19 @@ def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
     for what in near[:_MOST_NAMED]:
         yield Trouble("warn", "quota", what)
     if len(near) > _MOST_NAMED:
-        yield Trouble("warn", "quota", f"{len(near) - _MOST_NAMED} more: nearly used, reads that have time wait")
+        yield Trouble(
+            "warn", "quota", f"{len(near) - _MOST_NAMED} more: nearly used, or soon; reads that have time wait"
+        )
+
+
+def _nearly_reached(limit: Stats) -> str:
+    """Returns what is so of a limit that is nearly used, or what is foreseen of it."""
+    name, used, percent = _limit_name(limit), f"{limit['percent']:.0f} % used", limit["foreseen_percent"]
+    if percent is None:
+        return f"{name}: {used}, reads that have time wait"
+    in_s = limit["foreseen_in_s"]
+    when = "soon" if in_s is None else f"in {in_s:.0f} s" if in_s < 100 else f"in {in_s / 60:.0f} min"
+    return f"{name}: {used}, will be at {percent:.0f} % {when} at this rate; reads that have time make way"
 
 
 def _limit_name(limit: Stats) -> str:

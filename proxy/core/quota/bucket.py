@@ -48,6 +48,10 @@ class Stages:
             return Stage.CALM
         return Stage.WATCH if percent < self.spare_pct else Stage.SPARE if percent < self.stop_pct else Stage.STOP
 
+    def begins_at(self, stage: Stage) -> float:
+        """Returns the percentage at which *stage* begins."""
+        return (0.0, self.watch_pct, self.spare_pct, self.stop_pct)[stage]
+
 
 class Bucket:
     """The level of one limit: percent used, its trend, the cost of a call, and the stop if there is one."""
@@ -122,6 +126,11 @@ class Bucket:
         if not self._is_current(now):
             return 0.0
         return self._percent + self._proven_rise(now) * seconds
+
+    def reaches_in_s(self, percent: float, now: float) -> float | None:
+        """Returns the seconds until *percent* is used if the proven rise goes on; None if it is not rising."""
+        rise = self._proven_rise(now) if self._is_current(now) else 0.0
+        return max(0.0, percent - self._percent) / rise if rise > 0 else None
 
     def _proven_rise(self, now: float) -> float:
         """Returns the percent per second of the current measurement, or of the last one while that still counts."""

@@ -166,10 +166,21 @@ class Buckets:
             if not row["percent"] and stage is Stage.CALM and now - bucket.reported_at >= FORGOTTEN_S:
                 continue
             place, candidate = (name.kind, row["id"], name.type), (stage, bucket.used(now), row)
-            row["stage"] = stage.name.lower()
+            row |= {"stage": stage.name.lower(), **self._foreseen(bucket, stage, now)}
             if place not in rows or rows[place][:2] < candidate[:2]:
                 rows[place] = candidate
         return [row for _, _, row in rows.values()]
+
+    def _foreseen(self, bucket: Bucket, stage: Stage, now: float) -> dict[str, float | None]:
+        """Returns the percentage for whose sake *bucket* is in *stage* before it is used, and in how many seconds.
+
+        Both are None if the stage is that of the present use.
+        """
+        percent = self.stages.begins_at(stage)
+        if bucket.stop is not None or bucket.used(now) >= percent:
+            return {"foreseen_percent": None, "foreseen_in_s": None}
+        seconds = bucket.reaches_in_s(percent, now)
+        return {"foreseen_percent": percent, "foreseen_in_s": None if seconds is None else round(seconds, 1)}
 
     def _new_stop(self, name: BucketName, bucket: Bucket, refusal: LimitRefusal, failures: int, now: float) -> Stop:
         """Returns a stop for the time that Graph named, or else for the pause after so many *failures*."""

@@ -41,6 +41,11 @@ class Listener(web.Server):
         self._shedder = shedder
         self._fast_path = fast_path
 
+    @property
+    def open_connections(self) -> int:
+        """The number of connections of callers, tunnels included."""
+        return self._sweeper.open
+
     def take(self, transport: asyncio.Transport, early: bytes) -> DetachedConnection | None:
         """Take over a connection that another listener accepted; None if there are too many connections."""
         if self._sweeper.is_full:

@@ -52,7 +52,12 @@ class TimeoutSweep:
     @property
     def is_full(self) -> bool:
         """Whether there are as many connections as there may be, those that something else was begun on included."""
-        return len(self._connections()) + self._lent >= self.timeouts.connections
+        return self.open >= self.timeouts.connections
+
+    @property
+    def open(self) -> int:
+        """The number of open connections, tunnels included."""
+        return len(self._connections()) + self._lent
 
     def lend(self) -> Callable[[], None]:
         """Count a connection that is a tunnel, or begins TLS, until what is returned is called; once is enough."""

@@ -49,6 +49,13 @@ Sums = tuple[Sequence[int], float]
 """How many values there are in each bucket, and their sum."""
 
 
+class LastReload(NamedTuple):
+    """Whether the settings were taken at the last try, and the epoch seconds of the last time that they were."""
+
+    is_successful: bool
+    at: float  # the start counts
+
+
 @dataclass(slots=True)
 class Gauges:
     """What others know, asked when it is told."""
@@ -58,7 +65,10 @@ class Gauges:
     store: Callable[[], Mapping[str, Any]] = dict
     usage: Callable[[], Sequence[Mapping[str, Any]]] = list
     open: Callable[[], int] = lambda: 0
+    connections: Callable[[], int] = lambda: 0  # of callers, tunnels included
+    max_connections: int = 0
     draining: Callable[[], bool] = lambda: False
+    last_reload: Callable[[], LastReload] = lambda: LastReload(is_successful=True, at=0.0)
     shared: Callable[[], Mapping[str, Any]] = dict  # of the store that replicas share; empty without one
 
 
@@ -126,6 +136,8 @@ class Counters:
     def __init__(self, clock: Callable[[], float], now: Callable[[], float], version: str = "") -> None:
         """Begin at nothing; *clock* gives monotonic, *now* epoch seconds, *version* is what runs."""
         self.version = version
+        self.instance = self.upstream_origin = ""  # which sidecar this is, and what it calls
+        self.usage_series = 100  # limits of Graph's in /metrics
         self.gauges = Gauges()
         self.telling: AccessLog | None = None
         self.tracer: Tracer | None = None

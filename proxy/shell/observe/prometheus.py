@@ -6,6 +6,7 @@ Every label has a bounded set of values: modes, causes, kinds and tiers are word
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,12 +16,23 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.troubles import ABOUT, LEVELS
 from proxy.core.quota.ledger import CAUSES
 from proxy.shell.observe.counters import ERROR_ORIGINS, PUSHED, Counters
-from proxy.shell.observe.stats import tightest
+from proxy.shell.observe.stats import stats, tightest
+
+STAGES = ("calm", "watch", "spare", "stop")
+"""The stages of a limit, in the order of their numbers."""
 
 Value = float | Mapping[str | tuple[str, ...], float]
 """A number, or one for each combination of labels."""
+
+
+def _troubles(told: Counters) -> dict[str | tuple[str, ...], float]:
+    """Returns how many troubles there are of each level and kind, 0 for none."""
+    found = Counter((each["level"], each["about"]) for each in stats(told)["troubles"])
+    return {(level, about): found[level, about] for level in LEVELS for about in ABOUT}
+
 
 COUNTERS: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...] = (
     ("replies", "Replies to callers, by how they came about.", ("mode", "route", "status"),
@@ -73,12 +85,25 @@ GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Counters], Value]], ...
     ("calls_unsent", "Calls asked for and neither sent nor avoided: waiting, on their way, refused here, given up.", (),
      lambda told: told.ledger.unsent),
     ("queue_depth", "Reads that wait for their batch.", (), lambda told: told.gauges.queued()),
+    ("open_requests", "Requests of callers that are being answered.", (), lambda told: told.gauges.open()),
+    ("open_connections", "Connections of callers, tunnels included.", (), lambda told: told.gauges.connections()),
+    ("max_connections", "The setting listener.connections.", (), lambda told: told.gauges.max_connections),
+    ("draining", "Whether the sidecar is on its way out.", (), lambda told: told.gauges.draining()),
+    ("config_last_reload_successful", "Whether the settings were taken at the last try; the start counts.", (),
+     lambda told: told.gauges.last_reload().is_successful),
+    ("config_last_reload_success_timestamp_seconds", "When settings were taken last, in seconds since 1970.", (),
+     lambda told: told.gauges.last_reload().at),
+    ("troubles", "What is wrong now, as /stats has it.", ("level", "about"), _troubles),
     ("in_flight", "HTTP calls to Graph that are on their way.", (), lambda told: told.in_flight),
     ("tasks", "Tasks of the event loop that have not ended.", (), lambda told: told.gauges.tasks()),
     ("store_entries", "Entries held.", ("tier",),
      lambda told: {tier: told.gauges.store()[f"{tier}_entries"] for tier in ("memory", "disk")}),
     ("store_bytes", "Bytes that entries take.", ("tier",),
      lambda told: {tier: told.gauges.store()[f"{tier}_bytes"] for tier in ("memory", "disk")}),
+    ("store_breaker_open", "Whether the disk is left alone after trouble.", (),
+     lambda told: told.gauges.store().get("breaker") == "open"),
+    ("usage_stage", "What the sidecar does about a pool: 0 calm, 1 watch, 2 spare, 3 stop.", ("kind", "id", "type"),
+     lambda told: {labels: STAGES.index(str(stage)) for labels, stage in _pools(told, "stage").items()}),
     ("usage_percent", "The newest usage that Graph told of, by pool.", ("kind", "id", "type"),
      lambda told: _pools(told, "percent")),
     ("usage_regain_seconds", "Seconds until a pool that is spent has calls again.", ("kind", "id", "type"),
@@ -188,5 +213,6 @@ def _filled(family: CounterMetricFamily | GaugeMetricFamily, value: Value) -> Me
     return family
 
 
-def _pools(told: Counters, what: str) -> dict[str | tuple[str, ...], float]:
-    return {(pool["kind"], pool["id"], pool["type"]): pool[what] for pool in tightest(told) if pool[what] is not None}
+def _pools(told: Counters, what: str) -> dict[str | tuple[str, ...], Any]:
+    pools = tightest(told, told.usage_series)
+    return {(pool["kind"], pool["id"], pool["type"]): pool[what] for pool in pools if pool[what] is not None}

@@ -32,10 +32,14 @@ def _told(telemetry: Counters) -> dict[str, Any]:
     sums = telemetry.ledger
     return {
         "version": telemetry.version,
+        "instance": telemetry.instance,
+        "upstream": telemetry.upstream_origin,
         "uptime_s": round(telemetry.clock() - telemetry.began, 1),
         "now": round(telemetry.now(), 3),
         "state": "draining" if telemetry.gauges.draining() else "serving",
         "open": telemetry.gauges.open(),
+        "connections": telemetry.gauges.connections(),
+        "last_reload": _last_reload(telemetry),
         "replies": _modes(telemetry),
         "outcomes": _modes_shown(telemetry),
         "error_replies": {origin: telemetry.error_replies[origin] for origin in ERROR_ORIGINS},
@@ -63,6 +67,11 @@ def _told(telemetry: Counters) -> dict[str, Any]:
         "accounts": [{"account": name, **_shown(line)} for name, line in _top(sums.accounts)],
         "errors": list(reversed(telemetry.errors)),
     }
+
+
+def _last_reload(telemetry: Counters) -> dict[str, object]:
+    is_successful, at = telemetry.gauges.last_reload()
+    return {"successful": is_successful, "at": round(at, 3)}
 
 
 def _lanes(telemetry: Counters) -> dict[str, dict[str, float]]:
@@ -147,9 +156,9 @@ def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
     return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
 
 
-def tightest(telemetry: Counters) -> list[Mapping[str, Any]]:
-    """The limits of Graph's that are told of."""
-    return sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:LIMITS]
+def tightest(telemetry: Counters, most: int = LIMITS) -> list[Mapping[str, Any]]:
+    """Returns so many limits of Graph's at most, the tightest first."""
+    return sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:most]
 
 
 def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:

@@ -44,6 +44,7 @@ def test_a_calm_sidecar_has_none() -> None:
         ({"errors": [error(code=190)]}, ("warn", "token", 5.0, None)),
         ({"usage": [STATS["usage"][1]]}, ("bad", "quota", None, 1260.0)),
         ({"usage": [{**STATS["usage"][0], "stage": "spare"}]}, ("warn", "quota", None, None)),
+        ({"last_reload": {"successful": False, "at": NOW - 5}}, ("warn", "settings", None, None)),
         ({"store": {**STATS["store"], "breaker": "open"}}, ("warn", "store", None, None)),
         ({"loop_lag_ms": {"p50": 1.0, "p99": 400.0}}, ("warn", "process", None, None)),
     ],
@@ -68,6 +69,26 @@ def test_the_worst_come_first_and_not_too_many() -> None:
     assert [each["level"] for each in told] == ["bad"] * 4 + ["warn"] * 4
     assert (told[3]["what"], told[3]["for_s"]) == ("1 more: the limit is reached", 3600.0)
     assert told[7]["what"].startswith("2 more: nearly used")
+
+
+@pytest.mark.parametrize(
+    "limit, words",
+    [
+        ({"percent": 82.0}, "82 % used, reads that have time wait"),
+        (
+            {"percent": 55.0, "foreseen_percent": 80.0, "foreseen_in_s": 42.0},
+            "55 % used, will be at 80 % in 42 s at this rate; reads that have time make way",
+        ),
+        (
+            {"percent": 55.0, "foreseen_percent": 80.0, "foreseen_in_s": 125.0},
+            "55 % used, will be at 80 % in 2 min at this rate; reads that have time make way",
+        ),
+    ],
+)
+def test_what_is_foreseen_is_told_as_that(limit: dict[str, Any], words: str) -> None:
+    """A stage that begins ahead of use is not told as if the use were there."""
+    [trouble] = troubles({**CALM, "usage": [{**STATS["usage"][0], "stage": "spare", **limit}]})
+    assert trouble["what"] == f"App 9f3c21aa04be: {words}"
 
 
 def test_our_errors_are_called_by_their_names() -> None:

@@ -337,6 +337,17 @@ def test_memory_is_bounded() -> None:
     assert len(pools.stats_rows(1002)) == Buckets.PLACES
 
 
+def test_a_stage_that_is_ahead_of_use_says_what_is_foreseen() -> None:
+    """The percentage at which the stage begins, and when the present rise reaches it; of a stage of today nothing."""
+    pools, now = rising(40, 4, every_s=20)
+    (row,) = pools.stats_rows(now)
+    assert (row["percent"], row["stage"], row["foreseen_percent"]) == (60, "spare", 80)
+    assert row["foreseen_in_s"] == pytest.approx(20 / 0.2, rel=0.15)
+    pools, now = rising(60, 4, every_s=20)
+    (row,) = pools.stats_rows(now)
+    assert (row["percent"], row["stage"], row["foreseen_percent"]) == (80, "spare", None)
+
+
 def test_what_is_shown() -> None:
     """Every pool that is news, of several tokens' for one account the tightest; an app by its fingerprint."""
     pools = told(70, lasts_s=600)
@@ -350,11 +361,11 @@ def test_what_is_shown() -> None:
     assert pools.stats_rows(1010) == [
         {
             "kind": "app", "id": "616161616161", "type": "", "percent": 70, "trend_per_min": 0, "regain_s": 590,
-            "regain_named": True, "age_s": 10, "stage": "watch",
+            "regain_named": True, "age_s": 10, "stage": "watch", "foreseen_percent": None, "foreseen_in_s": None,
         },
         {
             "kind": "account", "id": "1", "type": "ads_insights", "percent": 90, "trend_per_min": 0, "regain_s": None,
-            "regain_named": False, "age_s": 10, "stage": "spare",
+            "regain_named": False, "age_s": 10, "stage": "spare", "foreseen_percent": None, "foreseen_in_s": None,
         },
     ]  # fmt: skip
     assert pools.stats_rows(5000) == []

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.core.model import Channel, Mode, Reply
 from proxy.core.quota.ledger import CAUSES
-from proxy.shell.observe.counters import Counters, Gauges
+from proxy.shell.observe.counters import Counters, Gauges, LastReload
 from proxy.shell.observe.metrics_route import metrics_route
 from tests.shell.fakes import Clock, ask
 
@@ -21,11 +21,11 @@ STORE = {
     f"{tier}_{what}": number
     for number, tier in enumerate(("memory", "disk"), 1)
     for what in ("entries", "bytes", "evictions")
-} | {"writes_dropped": 7}
+} | {"writes_dropped": 7, "breaker": "open"}
 USAGE = [{"kind": "app", "id": "abc", "type": "x", "stage": "calm", "percent": 61.5, "regain_s": None,
-          "regain_named": False},
-         {"kind": "account", "id": "act_1", "type": "ads_insights", "stage": "calm", "percent": 100.0,
-          "regain_s": 90.0}]  # fmt: skip
+          "regain_named": False, "foreseen_percent": None},
+         {"kind": "account", "id": "act_1", "type": "ads_insights", "stage": "stop", "percent": 100.0,
+          "regain_s": 90.0, "regain_named": True, "foreseen_percent": None}]  # fmt: skip
 
 Series = dict[tuple[str, ...], float]
 
@@ -53,7 +53,17 @@ async def series(telemetry: Counters) -> Series:
 def telemetry() -> Counters:
     """One that has seen a little of everything."""
     made = Counters(Clock(), Clock(1_700_000_000.0))
-    made.gauges = Gauges(queued=lambda: 3, tasks=lambda: 5, store=lambda: STORE, usage=lambda: USAGE)
+    made.gauges = Gauges(
+        connections=lambda: 9,
+        max_connections=90,
+        draining=lambda: True,
+        last_reload=lambda: LastReload(is_successful=False, at=5.0),
+        queued=lambda: 3,
+        open=lambda: 2,
+        tasks=lambda: 5,
+        store=lambda: STORE,
+        usage=lambda: USAGE,
+    )
     request = ask("/act_1/ads")
     bill = made.asked(request.path, request.query, b"f" * 16)
     with made.batch([(bill, 1), (bill, 1)], "quick") as sending:
@@ -93,7 +103,13 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Counters) -> N
         ("event_loop_lag_seconds_count",): 1, ("reply_seconds_count", "mode=REUSED"): 1,
         ("store_entries", "tier=memory"): 1, ("store_evictions_total", "tier=disk"): 2,
         ("store_writes_dropped_total",): 7, ("start_time_seconds",): 1_700_000_000.0,
-        ("usage_percent", "id=abc", "kind=app", "type=x"): 61.5,
+        ("usage_percent", "id=abc", "kind=app", "type=x"): 61.5, ("usage_stage", "id=abc", "kind=app", "type=x"): 0,
+        ("usage_stage", "id=act_1", "kind=account", "type=ads_insights"): 3,
+        ("open_connections",): 9, ("max_connections",): 90, ("open_requests",): 2, ("draining",): 1,
+        ("config_last_reload_successful",): 0, ("config_last_reload_success_timestamp_seconds",): 5,
+        ("store_breaker_open",): 1, ("troubles", "about=drain", "level=warn"): 1,
+        ("troubles", "about=settings", "level=warn"): 1, ("troubles", "about=store", "level=warn"): 1,
+        ("troubles", "about=quota", "level=bad"): 1, ("troubles", "about=graph", "level=bad"): 0,
         ("usage_regain_seconds", "id=act_1", "kind=account", "type=ads_insights"): 90,
     }.items():  # fmt: skip
         assert told[f"graph_sidecar_{key[0]}", *key[1:]] == value, key
@@ -120,6 +136,14 @@ async def test_labels_are_bounded(telemetry: Counters) -> None:
     assert len({key[2] for key in told if key[0] == "graph_sidecar_replies_total"}) <= 65
     assert sum(told[key] for key in told if key[0] == "graph_sidecar_replies_total") == 1002
     assert told["graph_sidecar_calls_asked_total", "route=other"] > 900
+
+
+async def test_series_of_limits_are_as_many_as_the_setting_says(telemetry: Counters) -> None:
+    """The tightest remain, whatever is known of others."""
+    for most, shown in ((1, {"id=act_1"}), (0, set())):
+        telemetry.usage_series = most
+        told = await series(telemetry)
+        assert {key[1] for key in told if key[0] == "graph_sidecar_usage_percent"} == shown
 
 
 async def test_every_cause_is_told_from_the_start() -> None:
