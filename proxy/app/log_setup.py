@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 from proxy.settings import LogSettings
 from proxy.shell.observe.log_writer import LOG as REPLIES
@@ -13,6 +14,7 @@ from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 def set_up(log: LogSettings) -> None:
     """Set up logging as *log* says."""
     _collect_less()
+    _hold_back_warnings()
     as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
     lines = JsonLines() if as_json else TextLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     logging.basicConfig(handlers=[LogWriter(sys.stderr, lines)], force=True)
@@ -25,6 +27,12 @@ def _collect_less() -> None:
     """Do not collect what no line shows: that saves a third of a line's cost (docs.python.org/3/howto/logging.html)."""
     logging._srcfile = None  # noqa: SLF001 - documented there under this name
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def _hold_back_warnings() -> None:
+    """Show no warnings of libraries, unless Python was told to: they quote what was read, which may be a token."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
 
 
 def change(*, level: str | None = None, replies: bool | None = None) -> dict[str, object]:

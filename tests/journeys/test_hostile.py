@@ -158,6 +158,7 @@ async def test_what_cannot_be_read_is_refused(scene: MakeScene, what: str, caplo
         heard = parsed(await said(here.front.url, UNREADABLE[what]))
     error = json.loads(heard.body)["error"]
     assert (heard.status, heard.fields["Content-Type"]) == (400, "application/json; charset=UTF-8")
+    assert heard.start.startswith(("HTTP/1.1 ", "HTTP/1.0 "))
     assert heard.fields["Connection"] == "close"
     assert error["message"].startswith("graph-sidecar: ")
     assert error["is_transient"] is False

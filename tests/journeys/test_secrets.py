@@ -67,6 +67,9 @@ async def every_kind_of_request(caller: Ask) -> None:
         await caller.say("/v25.0/111", method="POST", data={"name": INSIDE, "access_token": token})
         await caller.say("/v25.0/222", method="DELETE", token=given)
         await caller.say("/", method="POST", data={"access_token": token, "batch": '[{"relative_url":"me"}]'})
+        part = f'--b\r\nContent-Disposition: form-data; name="access_token; x={token}\r\n\r\n{token}\r\n--b--\r\n'
+        kind = {"Content-Type": "multipart/form-data; boundary=b"}
+        await caller.say("/", method="POST", token=given, headers=kind, data=part.encode())
 
 
 async def nonsense(front: Serving) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -58,7 +59,8 @@ def _part(piece: bytes) -> Part:
         raise ValueError("a part without header fields, or with too many")
     fields = dict(map(_field, head.decode("utf-8", "surrogateescape").split("\r\n")))
     told = {name.lower(): value for name, value in fields.items()}
-    _, said = parse_content_disposition(told.get("content-disposition"))
+    with warnings.catch_warnings(action="ignore"):  # aiohttp's quote the field, which may hold a token
+        _, said = parse_content_disposition(told.get("content-disposition"))
     name = content_disposition_filename(said, "name")
     if not name or told.get("content-type", "").lower().startswith("multipart/"):
         raise ValueError("a part without a name, or of parts of its own")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from proxy.core.http import headers
 from proxy.core.model import Headers, Reply
@@ -48,8 +48,8 @@ class _WholeResponse(web.StreamResponse):
         is_empty = request.method == "HEAD" or self.status in WITHOUT_BODY
         reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
         fields = (*reply.headers, *_message_fields(reply, request, keeps=keeps))
-        major, minor = request.version
-        head = headers.head_bytes(f"HTTP/{major}.{minor} {self.status} {self.reason}", fields)
+        minor = int(request.version != HttpVersion10)  # of a head that cannot be read aiohttp says HTTP/0.9
+        head = headers.head_bytes(f"HTTP/1.{minor} {self.status} {self.reason}", fields)
         body = b"" if is_empty else reply.body
         line.write(head + body[:PIECE])
         request.writer.output_size += len(head)

@@ -28,7 +28,7 @@ from proxy.core.shared.records import Record, What
 from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
 from proxy.shell.valkey.client import Client, patience
-from proxy.shell.valkey.link import Away, Command, Dialer, Link
+from proxy.shell.valkey.link import Away, Command, Dialer, Link, understood
 
 BLOCK_MS = 25
 """How long the store waits for news before it answers that there is none."""
@@ -208,15 +208,17 @@ class Events:
         piece = [self._untold[at] for at in range(min(len(self._untold), _ENTRIES))]
         try:
             replies = await self.client.visit(*(self._line(each.record) for each in piece))
+            for each, reply in zip(piece, replies, strict=True):
+                if isinstance(reply, ResponseError):
+                    self.trouble = f"the log takes no records: {reply}"
+                    return False
+                with understood():
+                    at = Id.read(reply)
+                self._untold.remove(each)
+                if not each.told.done():
+                    each.told.set_result(at)
         except Away:
             return False
-        for each, reply in zip(piece, replies, strict=True):
-            if isinstance(reply, ResponseError):
-                self.trouble = f"the log takes no records: {reply}"
-                return False
-            self._untold.remove(each)
-            if not each.told.done():
-                each.told.set_result(Id.read(reply))
         if not self._untold:
             self._wake.clear()
         return True
@@ -264,7 +266,8 @@ class Events:
                 raise Away("the log was emptied, or another server is the primary")
             if isinstance(page, ResponseError):
                 raise Away(f"the log cannot be read: {page}")
-            lines = list(_lines(page))
+            with understood():
+                lines = list(_lines(page))
             self._apply(lines)
             is_whole = len(lines) < PAGE
             if is_whole:
@@ -292,9 +295,10 @@ class Events:
             )
         if not isinstance(epoch, bytes) or not _is_primary(role):
             raise Away(f"the log cannot be begun: {epoch or role}")
-        if isinstance(clock, list):
-            self._store_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
-        facts = _facts(stream)
+        with understood():
+            if isinstance(clock, list):
+                self._store_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+            facts = _facts(stream)
         lineage = blake2b(epoch + _replication(told), digest_size=16).digest()
         last = facts.get(b"last-generated-id", BEGIN)
         self._epoch = epoch

@@ -18,7 +18,7 @@ from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import REPLICA_BYTES, SECRET_KEY, Wire
 from proxy.shell.valkey import events, scripts
 from proxy.shell.valkey.client import Client
-from proxy.shell.valkey.link import Away, Dialer, Link
+from proxy.shell.valkey.link import Away, Dialer, Link, understood
 
 BEAT_S = 1.0
 """Seconds from one sign of life to the next."""
@@ -95,7 +95,8 @@ class Fleet:
             raise Away("it is a replica and takes no writes")
         if not isinstance(clock, list):
             raise Away(f"it does not tell the time: {clock}")
-        self._tell_time(clock, sent)
+        with understood():
+            self._tell_time(clock, sent)
 
     def _changed(self, trouble: str) -> None:
         """Say once what the store has come to."""
@@ -126,10 +127,18 @@ class Fleet:
             (told,) = await self.client.visit(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
         except Away:
             return
+        try:
+            with understood():
+                self._take_beat(told, sent)
+        except Away as error:
+            self.refused = str(error)
+
+    def _take_beat(self, told: Any, sent: float) -> None:
+        """Take what the store *told* of a sign of life that was *sent* then: the time, and all that live."""
         if isinstance(told, list) and len(told) == 3:
-            self.trust.on_sign_of_life(sent)
             self._tell_time(told, sent)
             self.replicas = max(1, len(told[2]))
+            self.trust.on_sign_of_life(sent)
             self.refused = ""
         else:
             self.refused = OTHER_SECRET if told == [b"other"] else str(told)

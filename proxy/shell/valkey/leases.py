@@ -20,7 +20,7 @@ from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, Lease, Leases, Outcom
 from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
 from proxy.shell.valkey import scripts
 from proxy.shell.valkey.client import Client, is_full
-from proxy.shell.valkey.link import Away, Command
+from proxy.shell.valkey.link import Away, Command, understood
 
 CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "own", "wish")
 """Why a read is asked alone: the store is away, or its log; a write is under way; ...; its caller wants it so."""
@@ -207,11 +207,14 @@ class Flights:
                 (b"MGET", *(names.lease(joined.flight) for joined in waiting)),
                 (b"MGET", *(names.replica(holder) for holder in holders)),
             )
-            living = {holder for holder, sign in zip(holders, alive, strict=True) if sign is not None}
-            for joined, end, now_held in zip(waiting, ends, held, strict=True):
+            with understood():
+                living = {holder for holder, sign in zip(holders, alive, strict=True) if sign is not None}
+                seen = list(zip(waiting, ends, held, strict=True))
+            for joined, end, now_held in seen:
                 joined.polls += 1
-                await self._judge(joined, end, now_held, is_alive=joined.lease.replica in living)
-        except (Away, TypeError):
+                with understood():
+                    await self._judge(joined, end, now_held, is_alive=joined.lease.replica in living)
+        except Away:
             for joined in waiting:
                 self._end(joined, self.go_alone("away"))
 

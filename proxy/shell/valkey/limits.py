@@ -69,7 +69,7 @@ class SharedLimits:
         except Away:
             return self._own_ticket(limit, interval_s)
         self.paced += 1
-        return max(0, wait) / 1000 if isinstance(wait, int) else 0.0
+        return min(max(0, wait) / 1000, LONGEST_S) if isinstance(wait, int) else 0.0
 
     def _own_ticket(self, limit: str, interval_s: float) -> float:
         """The same without the store: this replica's part of the places, as many as replicas were seen last."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,15 @@ Credentials = Callable[[], tuple[str, str]]
 
 class Away(Exception):  # noqa: N818 - no fault of ours: where the store is
     """The shared store gave no answer; the text says why."""
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Raises Away where replies that are read within are of another form than the commands' own."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError):
+        raise Away("its replies are no answers to what was asked") from None
 
 
 @dataclass(frozen=True, slots=True)
