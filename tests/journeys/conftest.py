@@ -86,6 +86,7 @@ def sidecar_settings(tmp_path: Path) -> SidecarSettings:
             "upstream": {"origin": origin},
             "cache": {"dir": tmp_path / "cache", "key_file": "ephemeral"},
             "listener": {"lag_s": 0},  # the loop is also Graph's and the callers', so its lag is not the sidecar's
+            "batch": {"queue_s": 60},  # on a busy machine nobody is refused for what else it does
         }
         return Settings(**merged(ours, tables))
 

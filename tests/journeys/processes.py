@@ -67,6 +67,10 @@ class Serving:
         return int(found[1])
 
 
+PATIENT = ("batch.queue_s=60", "listener.lag_s=0")
+"""On a busy machine nobody is refused for what else it does."""
+
+
 @asynccontextmanager
 async def serving(
     origin: str,
@@ -78,9 +82,10 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """A sidecar in front of *origin*, its cache and key in *folder*; it is killed if it is still there at the end.
 
-    *ours* is how Python is told to run the command line.
+    *sets* are settings over the tests' own; *ours* is how Python is told to run the command line.
     """
-    given = [f"upstream.origin={origin}", f"cache.dir={folder / 'cache'}", f"cache.key_file={folder / 'key'}", *sets]
+    cache = (f"cache.dir={folder / 'cache'}", f"cache.key_file={folder / 'key'}")
+    given = [f"upstream.origin={origin}", *cache, *PATIENT, *sets]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *ours, "serve", "--listen", listen, "--admin", "127.0.0.1:0"),
         *(word for setting in given for word in ("--set", setting)),

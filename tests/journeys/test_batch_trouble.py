@@ -18,10 +18,8 @@ from tests.journeys.talking import Gate, Heard, Scene, Twins, assert_alike
 
 COUNT = 6
 SAYS = [(f"/v25.0/{number}", ("ann", "bob", "cem")[number % 3]) for number in range(100, 100 + COUNT)]
-WAITING = {"queue_s": 60}
-"""A busy machine may take a while until all of a batch wait for it."""
-ONE_AT_A_TIME = {"upstream": {"connections": 1}, "batch": WAITING}
-IMPATIENT = {"upstream": {"connect_timeout_s": 1, "reply_timeout_s": 1, "connections": 1}, "batch": WAITING}
+ONE_AT_A_TIME = {"upstream": {"connections": 1}}
+IMPATIENT = {"upstream": {"connect_timeout_s": 1, "reply_timeout_s": 1, "connections": 1}}
 SOON_LATE_MS = 5000
 PASSED = {"alone": {}, "passed": {"Range": "bytes=0-"}}
 

@@ -18,8 +18,6 @@ from tests.journeys.talking import Ask
 from tests.wires import Listener, Message, Wire, calling, listening, ok
 
 SMALL = ("upstream.buffered_mb=8", "listener.buffer_mb=8", "cache.memory_mb=8")
-PATIENT = ("batch.queue_s=60", "listener.lag_s=0")
-"""On a busy machine nobody is refused for what else it does."""
 BOMB = deflated(128 * MIB)
 ALLOWED_KB = 48 * 1024
 """Kilobytes that a process may come to hold beyond what it holds at its start."""
@@ -66,7 +64,7 @@ async def test_a_hundred_large_answers_at_once_fit_into_a_small_pod(tmp_path: Pa
     body = json.dumps({"id": "1", "name": "x" * 1_000_000})
     async with (
         listening(graph(lambda _wire: ok(body), answers_to)) as at,
-        serving(at.url, tmp_path, "upstream.buffered_mb=16", "batch.enabled=false", *PATIENT) as sidecar,
+        serving(at.url, tmp_path, "upstream.buffered_mb=16", "batch.enabled=false") as sidecar,
         AsyncExitStack() as callers,
     ):
         wires = [await callers.enter_async_context(calling(sidecar.url)) for _each in range(100)]

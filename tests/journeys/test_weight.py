@@ -16,6 +16,7 @@ import pytest
 from tests.journeys.bombs import answers, messages
 from tests.journeys.conftest import MakeAsk, MakeScripted
 from tests.wires import Listener, Wire, calling, ok
+from tests.work import untraced
 
 URLENCODED = "application/x-www-form-urlencoded"
 TOKEN = "EAABheavy"
@@ -94,7 +95,8 @@ async def turns() -> AsyncIterator[list[float]]:
     task = asyncio.ensure_future(watch())
     try:
         await asyncio.sleep(0)
-        yield found
+        with untraced():
+            yield found
     finally:
         task.cancel()
         gc.unfreeze()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import time
-from collections.abc import Coroutine
-from typing import Any
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -15,6 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.core.routing.query import split_pairs
 from proxy.shell.http.forms import File, Form, read_form, write_form
+from tests.work import longest_turn
 
 URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
 JSON = {"content-type": "application/json"}
@@ -29,19 +27,6 @@ def parts(*pieces: str, end: str = "--xyz--\r\n") -> bytes:
 def part(name: str, content: str = "1") -> str:
     """A part that is a parameter."""
     return f'Content-Disposition: form-data; name="{name}"\r\n\r\n{content}'
-
-
-async def longest_turn(work: Coroutine[Any, Any, object]) -> float:
-    """The processor time of the longest stretch in which *work* let nobody else have a turn."""
-    longest = 0.0
-    while True:
-        began = time.thread_time()
-        try:
-            work.send(None)
-        except StopIteration:
-            return max(longest, time.thread_time() - began)
-        longest = max(longest, time.thread_time() - began)
-        await asyncio.sleep(0)
 
 
 async def test_parts_and_files_of_a_multipart_body() -> None:
@@ -106,7 +91,7 @@ async def test_a_heavy_body_keeps_nobody_waiting(*, body: bytes, fields: dict[st
 
     Each of these took from half a second to a minute.
     """
-    assert await longest_turn(read_form(body, fields)) < 0.1
+    assert await longest_turn(partial(read_form, body, fields), 0.1) < 0.1
     assert (await read_form(body, fields) is None) == is_none
 
 
