@@ -1,8 +1,8 @@
-"""Lanes of batches: Graph answers a batch when its slowest operation is done, so routes of one speed ride together.
+"""Lanes of batches: Graph answers a batch when its slowest operation is done, so a batch holds routes of one speed.
 
-How quick a route is, is learned from the calls that it was part of. A route is as quick as the quickest of them: a call
-that takes long speaks only against those of its routes that no quick call has carried since. Where that leaves several,
-each rides with itself alone until a call of its own has told which it was.
+The speed of a route is learned from the calls that contained the route. A route is as quick as its quickest call: a
+slow call is evidence only against those of its routes that no quick call has contained since. If several routes are
+left, each of them gets batches of its own until a call of one route has shown which route is slow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ TOPS_S = (0.5, 2.0, 8.0, inf)
 """Seconds that a call of each lane takes at most."""
 
 TRIAL = "trial"
-"""The name of the lane of a route that rides with itself alone, for its speed is in doubt."""
+"""The name of the lane of a route whose speed is not known, or in doubt."""
+
+UNSEEN = "…"
+"""In the place of a route: all routes of edges that no call has contained yet. They share batches with each other."""
 
 SLOW_EDGES = frozenset({"insights", "reachestimate", "delivery_estimate"})
 """Edges that Graph computes answers for: its pages on "Insights API" and "Delivery estimates" say that these take long.
@@ -34,68 +37,71 @@ Polls of asynchronous jobs (`/{report_run_id}`) are quick.
 """
 
 MARGIN = 1.5
-"""A route leaves its lane for a slower one only if a call took so many times what the lane allows."""
+"""A route moves to a slower lane only if a call took longer than this times the limit of its lane."""
 
 SLOT_S = 0.02
 """Seconds that each further operation of a batch may add without being slow itself."""
 
 GOOD = 3
-"""Calls of another speed after which a slow route is taken to have become quicker."""
+"""Quicker calls in a row after which a slow route moves to a quicker lane."""
 
 AGAIN_S = 60
-"""Seconds after which a slow route among others is tried alone again: the others may be the slow ones by now."""
+"""Seconds after which a slow route gets a batch of its own again: other routes of its batches may be the slow ones."""
 
 LATE = 4
-"""A call is late after so many times what 95 of 100 calls of its lane take."""
+"""A call is late after this times what 95 of 100 calls of its lane take."""
 
 SUSPECTS = 16
-"""Routes that are tried at once; where more are in doubt, Graph as a whole is slow."""
+"""The most routes that are suspected at once; if there are more, Graph as a whole is slow."""
 
 WARM = 8
-"""Quick calls after which a route of an edge that was never asked for is tried alone first, once."""
+"""Quick calls after which a route of an edge that no call has contained gets a batch of its own first.
+
+Before them, which is at the start, such routes share batches with each other, but not with other routes.
+"""
 
 ROUTES = 1024
 """Routes that are remembered, and as many edges."""
 
 WIDEST = 8
-"""Fields with fields of their own that a route is told apart by."""
+"""The most fields with fields of their own that are part of a route."""
 
 _STEP = 0.2
 _SHARE = 0.95
 
 
 class Route(NamedTuple):
-    """What calls are told apart by: host and path without ids, the fields with fields of their own, and its edges."""
+    """A kind of reads: host, path without ids, and the fields with fields of their own; and the edges among these."""
 
     name: str
     edges: tuple[str, ...]
 
 
 class Lane(NamedTuple):
-    """What a batch holds one of; *route* is that on trial, or ""."""
+    """Reads of one lane may share a batch: a speed, and the *route* on trial, UNSEEN, or ""."""
 
-    level: int
+    level: int  # of the speed: the index in NAMES and TOPS_S
     route: str = ""
 
     @property
     def name(self) -> str:
-        """The word for it in the log and in metrics."""
+        """Return the lane's name in the log and in metrics."""
         return TRIAL if self.route else NAMES[self.level]
 
 
 @dataclass(slots=True)
 class _Speed:
     level: int
-    trials: int = 0  # calls of its own that have yet to tell of its speed
+    trials: int = 0  # calls with this route alone that are still to be measured
     good: int = 0  # calls in a row that were quicker than its lane
-    cleared: float = -inf  # when the last call left that was as quick as its lane
-    suspected: float = -inf  # when the call left that put it on trial
-    confirmed: float = 0.0  # when a call of its own told that it belongs here
+    cleared: float = -inf  # when the last call was sent that was as quick as its lane
+    suspected: float = -inf  # when the call was sent that put it on trial
+    confirmed: float = 0.0  # when a call with this route alone showed that its lane is right
 
 
 @memo()
 def route_of(host: str, path: str, query: str) -> Route:
-    """The route of a read; a field with fields below it is an edge, too."""
+    """Return the route of a read; a field with fields of its own is an edge, too."""
     wide: tuple[str, ...] = ()
     if "fields=" in query and ("%7B" in query or "{" in query):
         wide = tuple(sorted({_word(name) for name in field_names(fields_in(query)) if "{" in name})[:WIDEST])
@@ -110,35 +116,37 @@ def _word(field: str) -> str:
 
 
 class Lanes:
-    """How quick each route has been."""
+    """The measured speed of each route."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Start without measurements."""
         self._speeds: OrderedDict[str, _Speed] = OrderedDict()
-        self._edges: OrderedDict[str, int] = OrderedDict()  # the level that was learned last of each
+        self._edges: OrderedDict[str, int] = OrderedDict()  # the level that was learned last for each
         self._quick_calls = 0
-        self._usual_s: dict[int, float] = {}  # what most calls of a level take
+        self._usual_s: dict[int, float] = {}  # what 95 of 100 calls of a level take
 
     def lane_of(self, request: Request, now: float) -> Lane:
-        """The lane in which *request* rides."""
+        """Return the lane of *request*."""
         route = route_of(request.host, request.path, request.query)
         speed = self._speed(route)
         if speed.level and not speed.trials and now - speed.confirmed > AGAIN_S:
             speed.trials, speed.confirmed = 1, now
-        return Lane(speed.level, route.name if speed.trials else "")
+        if speed.trials:
+            return Lane(speed.level, route.name)
+        return Lane(speed.level, UNSEEN if self._is_unseen(route) and not self._has_one_route else "")
 
     def late_after(self, lane: Lane, slots: int) -> float:
-        """Seconds after which a batch of *lane* is late by the lane's own measure."""
+        """Return the seconds after which a batch of *lane* is late, compared with other batches of its speed."""
         top, least = TOPS_S[lane.level], TOPS_S[max(0, lane.level - 1)] / 2
         usual = max(least, LATE * self._usual_s.get(lane.level, inf))
         return min(usual, MARGIN * top + _allowance(slots))
 
     def late(self, requests: Collection[Request], lane: Lane, left: float) -> None:
-        """A batch of *lane* that *left* then is late: what may be the reason rides with nobody until that is known."""
+        """Learn that a batch of *lane*, sent when it *left*, is late: routes that may be the reason get trials."""
         self._suspect(self._suspects(_routes(requests), left), lane, left)
 
     def landed(self, requests: Collection[Request], lane: Lane, left: float, seconds: float) -> None:
-        """Graph has answered a call with these after so many seconds; one alone is in the lane of its route."""
+        """Learn from a call with *requests* in *lane*: Graph answered it so many *seconds* after it *left*."""
         routes, took = _routes(requests), max(0.0, seconds - _allowance(len(requests)))
         level = _level(took, lane.level)
         if level <= lane.level:
@@ -154,27 +162,27 @@ class Lanes:
             self._suspect(suspects, lane, left)
 
     def _suspects(self, routes: Collection[Route], left: float) -> list[Route]:
-        """Those of *routes* that no call has carried quickly that left later than *left*."""
+        """Return those of *routes* that were not part of a quick call that was sent after *left*."""
         if len(routes) == 1:
             return list(routes)
         return [route for route in routes if self._speed(route).cleared < left]
 
     @property
     def _has_one_route(self) -> bool:
-        """Whether one route is all that is asked for: then there is nobody that it could hold up."""
+        """Whether all reads are of one route: then there are no other reads that it could delay."""
         return len(self._speeds) == 1
 
     def _suspect(self, suspects: Collection[Route], lane: Lane, left: float) -> None:
-        if lane.route or len(suspects) > SUSPECTS or self._has_one_route:
+        if lane.route not in {"", UNSEEN} or len(suspects) > SUSPECTS or self._has_one_route:
             return
         for route in suspects:
             speed = self._speed(route)
             speed.trials, speed.suspected = max(1, speed.trials), left
 
     def _was_quick(self, route: Route, level: int, left: float, *, is_alone: bool) -> None:
-        """A call with *route* took as long as *level* does, which is no slower than the lane that it rode in."""
+        """Learn that a call with *route* was of *level*, which is no slower than the call's lane."""
         speed = self._speed(route)
-        if level > speed.level:  # the route has another lane by now, and its mates may have been the slow ones
+        if level > speed.level:  # the route has another lane by now, and other routes may have been the slow ones
             return
         speed.cleared = max(speed.cleared, left)
         self._remember_edges(route, speed.level)
@@ -191,7 +199,7 @@ class Lanes:
             speed.trials = 0
 
     def _was_slow(self, route: Route, level: int, now: float) -> None:
-        """*route* alone can be the reason why a call took as long as *level* does."""
+        """Learn that *route* is the reason why a call that was answered at *now* was of *level*."""
         speed = self._speed(route)
         if self._has_one_route:
             return
@@ -208,7 +216,7 @@ class Lanes:
         self._remember_edges(route, level)
 
     def _remember_edges(self, route: Route, level: int) -> None:
-        """Take down the level of the edges of *route* of which nothing is known."""
+        """Remember *level* for those edges of *route* that no call has contained before."""
         for edge in route.edges:
             self._edges.setdefault(edge, level)
         while len(self._edges) > ROUTES:
@@ -218,7 +226,7 @@ class Lanes:
         speed = self._speeds.get(route.name)
         if speed is None:
             level = max(map(self._level_of_edge, route.edges), default=0)
-            is_new = self._quick_calls >= WARM and any(edge not in self._edges for edge in route.edges)
+            is_new = self._quick_calls >= WARM and self._is_unseen(route)
             speed = self._speeds[route.name] = _Speed(level, trials=1 if level or is_new else 0)
             if len(self._speeds) > ROUTES:
                 self._speeds.popitem(last=False)
@@ -226,11 +234,15 @@ class Lanes:
             self._speeds.move_to_end(route.name)
         return speed
 
+    def _is_unseen(self, route: Route) -> bool:
+        """Whether *route* has an edge that no measured call has contained."""
+        return any(edge not in self._edges for edge in route.edges)
+
     def _level_of_edge(self, edge: str) -> int:
         return self._edges.get(edge, 1 if edge in SLOW_EDGES else 0)
 
     def _learn_usual(self, level: int, seconds: float) -> None:
-        """Let what 95 of 100 calls of *level* take follow what one took."""
+        """Adjust the estimate of what 95 of 100 calls of *level* take to a call that took *seconds*."""
         usual = self._usual_s.get(level, seconds)
         up, down = 1 + _STEP * _SHARE, 1 - _STEP * (1 - _SHARE)
         self._usual_s[level] = max(usual * (up if seconds > usual else down), 0.001)
@@ -245,6 +257,6 @@ def _allowance(slots: int) -> float:
 
 
 def _level(seconds: float, own: int) -> int:
-    """The level of a call that took so many *seconds* in a lane of level *own*, which it leaves only by a margin."""
+    """Return the level of a call of *seconds*; just above the limit of its *own* lane it is still of that level."""
     level = next(level for level, top in enumerate(TOPS_S) if seconds <= top)
     return own if level > own and seconds <= MARGIN * TOPS_S[own] else level

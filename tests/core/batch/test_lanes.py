@@ -37,10 +37,35 @@ def names(found: Lanes, now: float, *requests: Request) -> list[str]:
     return [found.lane_of(request, now).name for request in requests]
 
 
-def test_reads_of_which_nothing_is_known_ride_together() -> None:
-    """A start costs no company."""
+def test_at_the_start_edges_that_no_call_has_contained_share_batches_but_not_with_nodes() -> None:
+    """A start costs one batch more; what it measures shares the batches of all quick reads."""
     found = Lanes()
-    assert len({found.lane_of(request, 0.0) for request in (NODE, FEED, ODD)}) == 1
+    lanes_found = [found.lane_of(request, 0.0) for request in (NODE, FEED, ODD)]
+    assert lanes_found[0] == found.lane_of(read("/2"), 0.0) == Lane(0)
+    assert lanes_found[1] == lanes_found[2] != Lane(0)
+    assert lanes_found[1].name == TRIAL
+    found.landed([FEED, ODD], lanes_found[1], 0.0, QUICK)
+    assert [found.lane_of(request, 1.0) for request in (FEED, ODD, read("/2/feed"))] == [Lane(0)] * 3
+
+
+def test_of_edges_that_no_call_has_contained_the_slow_one_is_found() -> None:
+    """A call that is late gives each of its routes a trial, and nodes have waited for none of them."""
+    found = Lanes()
+    names(found, 0.0, NODE)
+    found.late([FEED, ODD], found.lane_of(ODD, 0.0), 0.0)
+    tried = [found.lane_of(request, 1.0) for request in (FEED, ODD)]
+    assert len({*tried, Lane(0)}) == 3
+    found.landed([FEED, ODD], Lane(0, lanes.UNSEEN), 0.0, SLOW)
+    for request, lane, seconds in zip((FEED, ODD), tried, (QUICK, SLOW), strict=True):
+        found.landed([request], lane, 1.0, seconds)
+    assert names(found, 4.0, NODE, FEED) == ["quick", "quick"]
+    assert found.lane_of(ODD, 4.0).level == 1
+
+
+def test_reads_of_one_edge_alone_stay_together_from_the_start() -> None:
+    """There are no other reads that they could delay, so a start costs no batch more."""
+    found = Lanes()
+    assert {found.lane_of(read(f"/{number}/feed"), 0.0) for number in range(9)} == {Lane(0)}
 
 
 def test_one_bad_batch_moves_the_only_route_that_no_quick_call_has_carried_since() -> None:

@@ -226,9 +226,9 @@ async def test_a_slow_route_holds_no_quick_read() -> None:
     """What is known to be slow leaves in a call of its own; reads of the others are answered meanwhile."""
     upstream = FakeUpstream()
     layer = batcher(upstream)
-    slow, *quick = start(layer, ask("/act_1/insights"), ask("/1"), ask("/2/feed"))
+    slow, *quick = start(layer, ask("/act_1/insights"), ask("/1"), ask("/2"))
     await turns()
-    assert sorted(flight.paths for flight in upstream.flights) == [["/1", "/2/feed"], ["/act_1/insights"]]
+    assert sorted(flight.paths for flight in upstream.flights) == [["/1", "/2"], ["/act_1/insights"]]
     next(flight for flight in upstream.flights if len(flight.requests) == 2).land()
     assert [reply.lane for reply in await asyncio.gather(*quick)] == ["quick", "quick"]
     assert not slow.done()
@@ -249,23 +249,27 @@ async def test_lanes_can_be_turned_off() -> None:
 
 
 async def test_a_call_that_takes_long_parts_its_route_from_the_others_while_it_is_under_way() -> None:
-    """An edge that nobody has listed holds up those that ride with it once, and nobody who comes later."""
+    """An edge that nobody has listed holds up edges that are as new as it is once, and nobody who comes later."""
     upstream, loop = FakeUpstream(), asyncio.get_running_loop()
     limits = Limits(window_s=3600)
     layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
-    first = start(layer, ask("/1"), ask("/2/oddities"))
+    node, *first = start(layer, ask("/1"), ask("/2/feed"), ask("/2/oddities"))
     await turns()
+    assert sorted(flight.paths for flight in upstream.flights) == [["/1"], ["/2/feed", "/2/oddities"]]
+    new = next(flight for flight in upstream.flights if len(flight.requests) == 2)
+    next(flight for flight in upstream.flights if flight is not new).land()
+    assert (await node).lane == "quick"
     upstream.asked.clear()
-    (held,) = start(layer, ask("/3"))
+    (held,) = start(layer, ask("/3/feed"))
     await upstream.asked.wait()  # it waits behind the call until that is late
-    later = start(layer, ask("/4"), ask("/5/oddities"))
+    later = start(layer, ask("/4/feed"), ask("/5/oddities"))
     await turns()
     assert {len(flight.requests) for flight in upstream.flights[2:]} == {1}
-    for flight in upstream.flights[1:]:
+    for flight in upstream.flights[2:]:
         flight.land()
     await asyncio.gather(held, *later)
     assert not any(caller.done() for caller in first)
-    upstream.flights[0].land()
+    new.land()
     await asyncio.gather(*first)
 
 
