@@ -27,7 +27,8 @@ from proxy.core.quota.bucket import Stages
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import Ledger, RequestCost
 from proxy.core.replay.counterfactual import Counterfactual
-from proxy.core.replay.simulator import SimulatedCaller, Simulator
+from proxy.core.replay.simulated_rate_limiter import SimulatedCaller
+from proxy.core.replay.simulator import Simulator
 from proxy.core.routing import classify
 from proxy.core.routing.query import join_pairs
 from proxy.core.routing.rules import RuleBook
@@ -93,20 +94,20 @@ class Replay:
         self.coverage = Coverage()
         self._rules = rules
         self._graph = Counterfactual(_KEYS, shared=shared)
-        self._stack = Simulator(rules, stages, limits, self._graph, _KEYS, shared=shared)
+        self._simulator = Simulator(rules, stages, limits, self._graph, _KEYS, shared=shared)
         self._seen: set[bytes] = set()
 
     @property
     def waited_s(self) -> list[float]:
         """The waiting times of the reads that the rate limiter would have delayed."""
-        return self._stack.waited_s
+        return self._simulator.waited_s
 
     def play(self, lines: Iterable[Recorded]) -> None:
         """Replay *lines*, which are in the order in which they were written."""
         for line in self._in_order(lines):
-            self._stack.events.until(line.asked_at)
+            self._simulator.events.until(line.asked_at)
             self._play(line)
-        self._stack.events.until(math.inf)
+        self._simulator.events.until(math.inf)
 
     def _in_order(self, lines: Iterable[Recorded]) -> Iterator[Recorded]:
         """Yields the lines in the order in which their requests came in, reading ahead as little as possible."""
@@ -133,7 +134,7 @@ class Replay:
             _count_calls(self._open_cost(self.now, logged), logged, sent, _avoided_by_cause(logged))
             self._graph.add_calls(subject, sent, line.asked_at)
             if logged.writes and logged.node:
-                self._stack.wrote((logged.node,), request)
+                self._simulator.wrote((logged.node,), request)
 
     def _open_cost(self, to: Ledger, logged: AccessLogEntry) -> RequestCost:
         return to.open(logged.calls, route=logged.route, app=logged.app, account=graph_ids.account(logged.node))
@@ -150,9 +151,9 @@ class Replay:
         if entry not in self._seen:
             self._seen.add(entry)
             if logged.age_s is not None and logged.detail != "superset":
-                self._stack.hold(request, line.asked_at - logged.age_s)
+                self._simulator.hold(request, line.asked_at - logged.age_s)
         cost = self._open_cost(self.now, logged)
-        self._stack.read(
+        self._simulator.read(
             request,
             SimulatedCaller(logged, cost),
             lambda reply: self._count_reply(logged, request, cost, reply, tally),
@@ -167,7 +168,7 @@ class Replay:
         tally.throttled += limiter.throttle(reply) is not None
         if reply.age is not None:
             tally.oldest_s = max(tally.oldest_s, reply.age)
-            tally.outdated += self._graph.changed_at(request) > self._stack.events.now - reply.age
+            tally.outdated += self._graph.changed_at(request) > self._simulator.events.now - reply.age
 
 
 def _calls_sent(logged: AccessLogEntry) -> int:
