@@ -156,9 +156,9 @@ def doctor(options: argparse.Namespace) -> int:
     except TokenFileError as error:
         raise SettingsError([str(error)]) from None
     from proxy.commands import doctor as commands_doctor
-    from proxy.commands.doctor.asking import Caller
+    from proxy.commands.doctor.graph_client import TokenAndSecret
 
     request = commands_doctor.DoctorOptions(
-        Caller(token, secret), options.object, options.edge, options.json, options.report
+        TokenAndSecret(token, secret), options.object, options.edge, options.json, options.report
     )
     return commands_doctor.run(settings, origins, request)

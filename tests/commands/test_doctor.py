@@ -102,7 +102,7 @@ async def test_the_other_side_of_this_machine(doctor: Doctor, tmp_path: Path) ->
         done = await doctor(url, "--cache-dir", folder)
         report = await doctor(url, "--cache-dir", folder, "--report")
     assert "DIFFERS folders and files can be used\n        seen: cannot be used: 1\n" in done.stdout
-    assert "DIFFERS Graph's name leads to public addresses\n" in done.stdout
+    assert "DIFFERS the name of Graph's host has public addresses\n" in done.stdout
     assert "file is not a folder" in done.stdout.replace("\n          ", " ")
     assert "| folders | differs | cannot be used: 1 | cache.dir changed, cache.key_file default |" in report.stdout
     assert (folder in report.stdout, done.returncode) == (False, 1)
@@ -134,8 +134,8 @@ async def test_what_is_seen_is_said(doctor: Doctor, key: str, config: dict[str, 
 
 UNTOLD = [
     ("304_counts", {"budget": 100_000}, "usage did not move enough to tell"),
-    ("slots_count", {"usage_headers": False}, "Graph told no usage"),
-    ("usage_place", {"usage_headers": False}, "Graph told no usage at all"),
+    ("slots_count", {"usage_headers": False}, "Graph reported no usage"),
+    ("usage_place", {"usage_headers": False}, "no reply has usage headers"),
     ("slot_links", {"edge_length": 1}, "the edge had no further page, so no link"),
     ("etag_channel", {"etag_places": "none"}, "there was no ETag to compare"),
 ]
@@ -206,8 +206,8 @@ async def test_people_are_told_the_settings_in_force(doctor: Doctor) -> None:
 
 OBSTACLES = [
     ({"refused_tokens": (TOKEN,)}, "Graph refuses the token (status 400, code 190, subcode 463)"),
-    ({"budget": 0}, "a limit of Graph's is reached (code 4): more calls would prolong that"),
-    ({"budget": 12}, "a limit of Graph's is reached (code 4): more calls would prolong that"),
+    ({"budget": 0}, "a limit of Graph's is reached (code 4), and more calls would prolong the block"),
+    ({"budget": 12}, "a limit of Graph's is reached (code 4), and more calls would prolong the block"),
     ({"faults": ('{"kind":"html"}',)}, None),
     ({"faults": ('{"kind":"cut"}',)}, "the connection to Graph ended before its reply"),
 ]
@@ -240,7 +240,7 @@ async def test_a_proxy_in_between_is_named(doctor: Doctor) -> None:
 
     async with listening(refuse) as proxy:
         done = await doctor(proxy.url)
-    assert done.stderr == "graph-sidecar: what answered is not Graph (status 407): a proxy in between?\n"
+    assert done.stderr == "graph-sidecar: the reply is not from Graph (status 407): is there a proxy?\n"
     assert done.returncode == 1
 
 

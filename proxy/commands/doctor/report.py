@@ -1,4 +1,4 @@
-"""What `doctor` found: for people, as JSON, and as a report that holds no token, id or name."""
+"""Writes the findings of `doctor`: as text, as JSON, and as a report without tokens, ids and names."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _WIDTH = 110
 
 
 class Result(NamedTuple):
-    """All that was found."""
+    """The findings of one run."""
 
     version: str
     api_version: str  # that served the first call; "" if there was none
     calls: int
     http_calls: int
     findings: list[Finding]
-    settings: Mapping[str, object]  # the values of those that findings name
-    changed: frozenset[str]  # those of them that are not the default
+    settings: Mapping[str, object]  # the values of the settings that findings name
+    changed: frozenset[str]  # those whose value is not the default
 
     @property
     def status(self) -> int:
-        """The exit status: 0 if all that was asked is as assumed, else 1."""
+        """The exit status: 0 if every assumption that was tested holds, else 1."""
         return 0 if all(each.verdict in (Verdict.HOLDS, Verdict.SKIPPED) for each in self.findings) else 1
 
 
 def for_people(found: Result) -> str:
-    """Each finding with what the sidecar does, and the settings in force."""
+    """Returns the findings as text, each with what the sidecar does and the settings in force."""
     lines = []
     for each in found.findings:
         lines.append(f"{_MARKS[each.verdict]:<8}{each.assumption}")
@@ -58,19 +58,19 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 def _summary(found: Result) -> str:
     numbers = Counter(each.verdict for each in found.findings)
-    told = ", ".join(f"{numbers[verdict]} {verdict.value}" for verdict in Verdict if numbers[verdict])
-    return f"{told}; {found.calls} calls in {found.http_calls} HTTP requests"
+    counts = ", ".join(f"{numbers[verdict]} {verdict.value}" for verdict in Verdict if numbers[verdict])
+    return f"{counts}; {found.calls} calls in {found.http_calls} HTTP requests"
 
 
 def as_json(found: Result) -> str:
-    """All of it, paths and addresses of this machine included."""
+    """Returns everything as JSON, paths and addresses of this machine included."""
     private = {each.key: list(each.private) for each in found.findings if each.private}
     settings = {name: _jsonable(value) for name, value in found.settings.items()}
     return json.dumps({**_plain(found), "private": private, "settings": settings}, indent=2) + "\n"
 
 
 def as_json_report(found: Result) -> str:
-    """The same without anything that is private."""
+    """Returns the same without anything private."""
     return json.dumps(_plain(found), indent=2) + "\n"
 
 
@@ -86,8 +86,8 @@ def _plain(found: Result) -> dict[str, object]:
         }
         for each in found.findings
     ]
-    told = {"version": found.version, "api_version": found.api_version, "status": found.status}
-    return {**told, "calls": found.calls, "http_calls": found.http_calls, "findings": rows}
+    head = {"version": found.version, "api_version": found.api_version, "status": found.status}
+    return {**head, "calls": found.calls, "http_calls": found.http_calls, "findings": rows}
 
 
 def _jsonable(value: object) -> object:
@@ -95,7 +95,7 @@ def _jsonable(value: object) -> object:
 
 
 def for_an_issue(found: Result) -> str:
-    """A table in Markdown without anything that is private: settings are told as default or changed."""
+    """Returns a table in Markdown without anything private: of settings it says only default or changed."""
     head = f"graph-sidecar {found.version}, Graph API {found.api_version or 'unknown'}: {_summary(found)}"
     rows = [
         f"| {each.key} | {each.verdict.value} | {each.detail.replace('|', '/')} | {_settings(each, found)} |"
@@ -105,8 +105,8 @@ def for_an_issue(found: Result) -> str:
 
 
 def _settings(finding: Finding, found: Result) -> str:
-    told = (f"{name} {'changed' if name in found.changed else 'default'}" for name in finding.settings)
-    return ", ".join(told)
+    states = (f"{name} {'changed' if name in found.changed else 'default'}" for name in finding.settings)
+    return ", ".join(states)
 
 
 WRITERS: dict[tuple[bool, bool], Callable[[Result], str]] = {
@@ -115,4 +115,4 @@ WRITERS: dict[tuple[bool, bool], Callable[[Result], str]] = {
     (False, True): for_an_issue,
     (True, True): as_json_report,
 }
-"""By whether JSON is wanted, and whether what is private is left out."""
+"""By whether JSON is wanted, and whether private lines are left out."""

@@ -1,4 +1,4 @@
-"""Graph's answers to the calls of `doctor`, and the slots that stand in the answer to a batch."""
+"""Graph's answers to the calls of `doctor`, the slots in the answer to a batch, and the verdicts that follow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proxy.core.model import Headers, Redacted
 
 
 class Verdict(StrEnum):
-    """What became of one question."""
+    """Whether an assumption holds."""
 
     HOLDS = "as assumed"
     DIFFERS = "differs"
@@ -42,12 +42,12 @@ class Answer(Redacted, frozen=True):
     at: float = 0.0
 
     def header(self, name: str) -> str:
-        """The value of the field called *name*, "" for none."""
+        """Returns the value of the field *name*, "" without one."""
         return field(self.fields, name)
 
     @property
     def error(self) -> GraphError | None:
-        """The error that the body tells of."""
+        """Graph's error in the body, None without one."""
         return read_error(self.body)
 
 
@@ -63,37 +63,37 @@ class Slot(Redacted, frozen=True):
 
     @property
     def error(self) -> GraphError | None:
-        """The error that the body tells of."""
+        """Graph's error in the body, None without one."""
         return read_error(self.body)
 
 
-class Missing(Exception):  # noqa: N818 - what it says is why an answer is missing, not that something went wrong
-    """There is no such answer: the verdict that follows, and why."""
+class Missing(Exception):  # noqa: N818 - says why an answer is missing, which need not be an error
+    """An answer is missing; *judged* is the verdict that follows."""
 
     def __init__(self, verdict: Verdict, why: str) -> None:
-        """Hold both."""
+        """Take the *verdict*, and *why* the answer is missing."""
         super().__init__(why)
         self.judged = Judged(verdict, why)
 
 
 class Transcript:
-    """The answers by step, and why some are missing."""
+    """The answers by step, and for missing ones the reason."""
 
     def __init__(self) -> None:
-        """Start with no answer."""
+        """Start without answers."""
         self.answers: dict[str, Answer] = {}
         self.missing: dict[str, Judged] = {}
         self.rest = Judged(Verdict.FAILED, "nothing was asked")
-        """What holds of every step that has neither an answer nor a reason of its own."""
+        """The verdict for each step that has neither an answer nor a reason of its own."""
 
     def __getitem__(self, step: str) -> Answer:
-        """The answer to *step*. Raises Missing."""
+        """Returns the answer to *step*. Raises Missing."""
         if step in self.answers:
             return self.answers[step]
         raise Missing(*self.missing.get(step, self.rest))
 
     def slot(self, step: str, index: int) -> Slot:
-        """A slot of the batch of *step*. Raises Missing."""
+        """Returns the slot at *index* in the answer to *step*, a batch. Raises Missing."""
         answer = self[step]
         found = slots(answer)
         if found is None or index >= len(found):
@@ -105,12 +105,12 @@ class Transcript:
 
 
 def field(fields: Headers, name: str) -> str:
-    """The value of the field called *name* among *fields*, "" for none."""
-    return next((value for told, value in fields if told.lower() == name), "")
+    """Returns the value of the field *name* among *fields*, "" without one."""
+    return next((value for given, value in fields if given.lower() == name), "")
 
 
 def slots(answer: Answer) -> list[Slot | None] | None:
-    """The slots of *answer*; None if it is no array."""
+    """Returns the slots of *answer*; None if it is no array."""
     try:
         found = lax_json.decode(answer.body) if answer.status == 200 else None
     except lax_json.UNREADABLE:
@@ -126,20 +126,20 @@ def _slot(slot: Any) -> Slot | None:
     return Slot(status, fields, body.encode("utf-8", "replace") if isinstance(body, str) else b"", shape)
 
 
-def _fields(told: Any) -> tuple[str, Headers]:
-    """The header fields of a slot, in whichever shape Graph writes them."""
-    if isinstance(told, dict):
-        return "map", tuple((str(name), str(value)) for name, value in told.items())
-    if not isinstance(told, list) or not told:
+def _fields(listed: Any) -> tuple[str, Headers]:
+    """Returns the shape in which Graph wrote the header fields of a slot, and the fields."""
+    if isinstance(listed, dict):
+        return "map", tuple((str(name), str(value)) for name, value in listed.items())
+    if not isinstance(listed, list) or not listed:
         return "none", ()
-    if all(isinstance(each, dict) for each in told):
-        return "objects", tuple((str(each.get("name")), str(each.get("value"))) for each in told)
-    pairs = (str(each).partition(":") for each in told)
+    if all(isinstance(each, dict) for each in listed):
+        return "objects", tuple((str(each.get("name")), str(each.get("value"))) for each in listed)
+    pairs = (str(each).partition(":") for each in listed)
     return "strings", tuple((name, value.strip()) for name, _, value in pairs)
 
 
 def described(answer: Answer | Slot) -> str:
-    """Status and code of *answer*, without its words."""
+    """Returns status and code of *answer* as text, without Graph's message, which may hold names."""
     error = answer.error
     if error is None or not error.code:
         return f"status {answer.status}"
@@ -148,7 +148,7 @@ def described(answer: Answer | Slot) -> str:
 
 
 def json_of(body: bytes) -> Any:
-    """The value that *body* holds; None if it holds none."""
+    """Returns the JSON value in *body*; None if it is no JSON."""
     try:
         return lax_json.decode(body)
     except lax_json.UNREADABLE:
@@ -156,7 +156,7 @@ def json_of(body: bytes) -> Any:
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line of what `doctor` tells."""
+    """One line of the output of `doctor`."""
 
     key: str
     assumption: str

@@ -1,4 +1,4 @@
-"""The table of what is assumed of Graph, and what the sidecar does in either case."""
+"""The table of assumptions about Graph: how each is judged, and what the sidecar does if it holds and if it fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from proxy.core.graph.doctor.judgements import Judge
 
 
 class Assumption(NamedTuple):
-    """One thing that is assumed: how it is judged, what the sidecar does if it holds and if not."""
+    """One assumption: how it is judged, and what the sidecar does if it holds and if it does not."""
 
     key: str
     says: str
@@ -24,140 +24,140 @@ ASSUMPTIONS = (
     Assumption(
         "clock", "this machine's clock is right", judgements.clock,
         "ages, logs and timed proofs are right",
-        "ages of entries go by this clock, and a timed appsecret_proof of yours may be refused: set the clock",
+        "ages of entries are wrong by as much, and Graph may refuse an appsecret_proof with a time: set the clock",
     ),
     Assumption(
         "no_proxy", "no proxy stands between the sidecar and Graph", judgements.not_through_a_proxy,
-        "what Graph says arrives as said",
-        "replies may be changed or held on the way, and tokens are seen there: go around the proxy",
+        "replies arrive as Graph sent them",
+        "the proxy sees tokens, and may change or store replies: connect to Graph directly",
         ("upstream.origin", "upstream.address", "upstream.nameservers"),
     ),
     Assumption(
         "http_version", "Graph answers in HTTP/1.1", judgements.http_version,
         "calls share connections",
-        "replies are read all the same; a connection may end after each",
+        "replies are read too, but a connection may end after each",
         ("upstream.connections",),
     ),
     Assumption(
         "keep_alive", "a connection stays open for the next call", judgements.keep_alive,
         "calls share connections",
-        "each call opens a connection: batches save most of that",
+        "each call opens a connection; batches make fewer calls",
         ("upstream.connections", "batch.window_ms"),
     ),
     Assumption(
         "etag_direct", "a direct read carries an ETag", judgements.etag_direct,
-        "the reply is held, and asked with If-None-Match",
-        "the reply is not held, and the next read asks for all of it",
+        "the reply is stored, and revalidated with If-None-Match",
+        "the reply is not stored, and the next read fetches it again",
     ),
     Assumption(
         "etag_slot", "a slot of a batch carries an ETag", judgements.etag_slot,
-        "the reply is held, and asked with If-None-Match in the next batch",
-        "what came in a batch is not held; to hold it, let these reads go alone (or `batch = false` in a rule)",
+        "the reply is stored, and revalidated with If-None-Match in the next batch",
+        "replies from batches are not stored; to store them, send these reads alone (`batch = false` in a rule)",
         ("batch.enabled",),
     ),
     Assumption(
         "304_direct", "a direct read with a known ETag gets 304", judgements.not_modified_direct,
-        "the held body answers",
-        "Graph's new body answers, and bytes are not saved; `fresh_s` saves the calls themselves",
+        "the stored body is served",
+        "Graph's new body is served, and no bytes are saved; `fresh_s` saves whole calls",
         ("cache.fresh_s",),
     ),
     Assumption(
         "304_slot", "an operation with a known ETag gets 304", judgements.not_modified_slot,
-        "the held body answers",
-        "the slot's new body answers, and bytes are not saved; reads that go alone may get 304",
+        "the stored body is served",
+        "the slot's new body is served, and no bytes are saved; reads that are sent alone may get 304",
         ("batch.enabled", "cache.fresh_s"),
     ),
     Assumption(
         "304_fields", "a 304 does not repeat the ETag", judgements.not_modified_fields,
-        "the 304 confirms the ETag that was sent; its other fields replace the held ones",
-        "the same, and a 304 with another ETag confirms nothing: the read is asked again in full",
+        "a 304 confirms the ETag that was sent, and its other fields replace the stored ones",
+        "the same; a 304 with another ETag confirms nothing, so the read is sent again without a validator",
     ),
     Assumption(
         "etag_user_agent", "an ETag depends on the User-Agent", judgements.etag_user_agent,
-        "one User-Agent goes to Graph, whatever callers send",
-        "the same, without need",
+        "every call has one User-Agent, whatever callers send",
+        "the same, although it is not necessary",
         ("upstream.user_agent",),
     ),
     Assumption(
         "etag_channel", "the ETag of a direct read is not that of a slot", judgements.etag_channel,
-        "an entry remembers how it was asked, and its ETag is sent that way alone",
-        "the same, without need",
+        "an entry remembers its channel (direct or batch), and its ETag is sent by that channel only",
+        "the same, although it is not necessary",
         ("batch.enabled",),
     ),
     Assumption(
-        "usage_place", "usage stands on slots alone", judgements.usage_place,
-        "each caller is told the usage of its own slot",
-        "what a slot lacks is taken from the reply around it, where the slot's token is the one on top; with "
-        "`token` each batch has one token",
+        "usage_place", "usage headers are on slots alone", judgements.usage_place,
+        "each caller gets the usage headers of its own slot",
+        "a slot under the batch's top-level token takes missing usage headers from the reply around it; with "
+        "`batch.group = token` that is every slot",
         ("batch.group", "quota.enabled"),
     ),
     Assumption(
         "304_counts", "a 304 counts as a call", judgements.not_modified_counts,
-        "a revalidation is told as a call; only what is fresh saves calls",
-        "the same: more calls are told than Graph counts, never fewer",
+        "a revalidation is counted as a call; only fresh entries save calls",
+        "the same: the sidecar counts more calls than Graph, never fewer",
         ("cache.fresh_s",),
     ),
     Assumption(
         "slots_count", "each operation of a batch counts as a call", judgements.slots_count,
-        "a batch is told as saving round trips, and no calls",
-        "the same: more calls are told than Graph counts, never fewer",
+        "a batch is counted as saving round trips, and no calls",
+        "the same: the sidecar counts more calls than Graph, never fewer",
         ("batch.enabled",),
     ),
     Assumption(
-        "ids_count", "each of `ids=` counts as a call", judgements.ids_count,
-        "such a read is told as so many calls",
-        "the same: more calls are told than Graph counts, never fewer",
+        "ids_count", "each id of `ids=` counts as a call", judgements.ids_count,
+        "such a read is counted as that many calls",
+        "the same: the sidecar counts more calls than Graph, never fewer",
     ),
     Assumption(
         "limit_50", "a batch holds 50 operations at most", judgements.limit_of_50,
-        "no batch is larger; a larger one of an application's is split",
-        "batches stay at 50; if Graph takes fewer, name that number",
+        "no batch is larger, and an application's larger batch is split",
+        "batches still hold up to 50; if Graph takes fewer, set batch.slots to that number",
         ("batch.slots",),
     ),
     Assumption(
-        "slot_links", "links in slots are those of a direct read", judgements.transport_marks,
-        "links point at the sidecar, and are else left as they came",
-        "`_fb_` parameters are taken out of links, for Graph refuses them when the link is followed alone",
+        "slot_links", "paging links in slots are those of a direct read", judgements.transport_marks,
+        "links are pointed at the sidecar, and otherwise not changed",
+        "`_fb_` parameters are removed from links, because Graph refuses a link with them outside a batch",
         ("paging.rewrite",),
     ),
     Assumption(
         "slot_shape", "header fields of a slot are objects with name and value", judgements.slot_shape,
         "a caller gets them as fields of its reply",
-        "they are not read: slots have no ETag and are not held; let reads go alone",
+        "they are not read, so slots have no ETag and are not stored; send reads alone",
         ("batch.enabled",),
     ),
     Assumption(
-        "slot_order", "header fields of a slot stand in a direct reply's order", judgements.slot_order,
+        "slot_order", "header fields of a slot are in a direct reply's order", judgements.slot_order,
         "a caller gets them in Graph's order",
-        "the same order as in the slot; nothing depends on it",
+        "a caller gets them in the slot's order; nothing depends on it",
     ),
     Assumption(
-        "slot_errors", "an operation that fails has a status of its own, and spoils no other", judgements.slot_errors,
+        "slot_errors", "an operation that fails has a status of its own, and affects no other", judgements.slot_errors,
         "a caller gets its own error with the status of the slot",
-        "an error is found in the body, whatever its status, and not held; a batch that fails is taken apart",
+        "an error in the body is recognised whatever the status, and not stored; a batch that fails is split",
         ("batch.enabled",),
     ),
     Assumption(
         "top_proof", "a top-level proof vouches for slots without a token alone", judgements.top_proof,
-        "each slot is sent with its own token and proof",
-        "the same: right in either case",
+        "each operation is sent with its own token and proof",
+        "the same: correct in either case",
     ),
     Assumption(
         "language_direct", "Accept-Language chooses the language of a read", judgements.language_direct,
-        "the language is part of what an entry is held under",
-        "the same, without need: entries are held once for each language",
+        "the language is part of the cache key",
+        "the same, although it is not necessary: one body is stored for each language",
     ),
     Assumption(
-        "language_slots", "Accept-Language holds on a batch, and on an operation", judgements.language_slots,
-        "a batch holds reads of one language, and says it on both",
-        "the same: right if either place is looked at",
+        "language_slots", "Accept-Language applies on a batch, and on an operation", judgements.language_slots,
+        "a batch holds reads of one language, and names it in both places",
+        "the same: correct if Graph reads either place",
     ),
 )  # fmt: skip
-"""In the order in which they are told."""
+"""In the order of the output."""
 
 
 def judge(seen: Transcript) -> list[Finding]:
-    """What holds of each assumption by the answers *seen*."""
+    """Returns the finding for each assumption, from the answers in *seen*."""
     return [_finding(assumption, seen) for assumption in ASSUMPTIONS]
 
 
@@ -166,13 +166,13 @@ def _finding(assumption: Assumption, seen: Transcript) -> Finding:
         judged = assumption.judge(seen)
     except Missing as missing:
         judged = missing.judged
-    done = {Verdict.HOLDS: assumption.if_so, Verdict.DIFFERS: assumption.if_not}
+    consequences = {Verdict.HOLDS: assumption.if_so, Verdict.DIFFERS: assumption.if_not}
     either = f"if so: {assumption.if_so}; if not: {assumption.if_not}"
     return Finding(
         assumption.key,
         assumption.says,
         judged.verdict,
         judged.detail,
-        done.get(judged.verdict, either),
+        consequences.get(judged.verdict, either),
         assumption.settings,
     )

@@ -1,4 +1,4 @@
-"""How each assumption is judged from Graph's answers. Raises Missing where an answer that is needed is not there."""
+"""Judges each assumption from Graph's answers. Each function raises Missing if an answer that it needs is missing."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _LIMIT = re.compile(r"[Mm]aximum batch size is (\d{1,4})")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 
 
-def told(holds: bool, yes: str, no: str) -> Judged:  # noqa: FBT001 - the question itself
-    """The verdict on a question with two answers."""
+def verdict_of(holds: bool, yes: str, no: str) -> Judged:  # noqa: FBT001 - the question itself
+    """Returns HOLDS with the detail *yes*, or DIFFERS with the detail *no*."""
     return Judged(Verdict.HOLDS, yes) if holds else Judged(Verdict.DIFFERS, no)
 
 
@@ -42,13 +42,13 @@ def told(holds: bool, yes: str, no: str) -> Judged:  # noqa: FBT001 - the questi
 
 def etag_direct(seen: Transcript) -> Judged:
     """Whether a direct read carries an ETag."""
-    return told(bool(seen["first"].header("etag")), "an ETag came with it", "no ETag came with it")
+    return verdict_of(bool(seen["first"].header("etag")), "the reply has an ETag", "the reply has no ETag")
 
 
 def etag_slot(seen: Transcript) -> Judged:
     """Whether a slot of a batch carries an ETag."""
     slot = seen.slot("batch", 0)
-    return told(bool(field(slot.fields, "etag")), "an ETag came with it", "no ETag came with it")
+    return verdict_of(bool(field(slot.fields, "etag")), "the slot has an ETag", "the slot has no ETag")
 
 
 def not_modified_direct(seen: Transcript) -> Judged:
@@ -75,12 +75,12 @@ def not_modified_fields(seen: Transcript) -> Judged:
     try:
         found["in a slot"] = _of_304(seen.slot("batch_conditional", 0))
     except Missing:
-        pass  # the line on 304 in slots says why
+        pass  # `not_modified_slot` says why
     lists = {place: names for place, names in found.items() if names is not None}
     if not lists:
         raise Missing(Verdict.UNKNOWN, "no 304 came")
     text = "; ".join(f"{place}: {', '.join(names)}" for place, names in lists.items())
-    return told(not any("etag" in names for names in lists.values()), text, text)
+    return verdict_of(not any("etag" in names for names in lists.values()), text, text)
 
 
 def _of_304(answer: Answer | Slot) -> list[str] | None:
@@ -88,7 +88,7 @@ def _of_304(answer: Answer | Slot) -> list[str] | None:
 
 
 def _names(fields: Headers) -> list[str]:
-    """The names of *fields* in lower case, without what is no name."""
+    """Returns the names of *fields* in lower case, without invalid ones."""
     return [name.lower() for name, _ in fields if _NAME.fullmatch(name)]
 
 
@@ -97,13 +97,13 @@ def etag_user_agent(seen: Transcript) -> Judged:
     first, again, other = (_etag(seen[step].fields) for step in ("first", "again", "other_agent"))
     if first != again:
         return Judged(Verdict.UNKNOWN, "the ETag changes from call to call")
-    return told(first != other, "another User-Agent got another ETag", "another User-Agent got the same ETag")
+    return verdict_of(first != other, "another User-Agent got another ETag", "another User-Agent got the same ETag")
 
 
 def etag_channel(seen: Transcript) -> Judged:
     """Whether an ETag of a direct read differs from that of a slot."""
     alone, slot = _etag(seen["again"].fields), _etag(seen.slot("batch", 0).fields)
-    return told(alone != slot, "the slot's ETag was another", "the slot's ETag was the same")
+    return verdict_of(alone != slot, "the slot's ETag differs", "the slot's ETag is the same")
 
 
 def _etag(fields: Headers) -> str:
@@ -116,15 +116,17 @@ def _etag(fields: Headers) -> str:
 
 
 def usage_place(seen: Transcript) -> Judged:
-    """Where a batch tells of usage: on its slots, on the reply around them, on both."""
+    """Whether the usage headers of a batch are on its slots alone, and not on the reply around them."""
     inside, outside = _usage(seen.slot("batch", 0).fields), _usage(seen["batch"].fields)
     if not inside and not outside:
         if _usage(seen["first"].fields):
-            return Judged(Verdict.DIFFERS, "neither the slots nor the reply around them told it; direct reads did")
-        return Judged(Verdict.UNKNOWN, "Graph told no usage at all")
+            return Judged(
+                Verdict.DIFFERS, "only direct reads have usage headers, neither the slots nor the reply around them"
+            )
+        return Judged(Verdict.UNKNOWN, "no reply has usage headers")
     names = {"on slots": inside, "on the reply around them": outside}
     text = "; ".join(f"{place}: {', '.join(sorted(found))}" for place, found in names.items() if found)
-    return told(bool(inside) and not outside, text, text)
+    return verdict_of(bool(inside) and not outside, text, text)
 
 
 def _usage(fields: Headers) -> set[str]:
@@ -166,8 +168,8 @@ def limit_of_50(seen: Transcript) -> Judged:
     error = answer.error
     limit = _LIMIT.search(error.message or "") if error else None
     if limit is None:
-        return Judged(Verdict.UNKNOWN, f"51 were refused, and nothing was said of a limit ({described(answer)})")
-    return told(limit[1] == "50", f"51 were refused ({described(answer)})", f"the limit is {limit[1]}")
+        return Judged(Verdict.UNKNOWN, f"51 were refused, and the message names no limit ({described(answer)})")
+    return verdict_of(limit[1] == "50", f"51 were refused ({described(answer)})", f"the limit is {limit[1]}")
 
 
 # --- slots
@@ -181,13 +183,13 @@ def transport_marks(seen: Transcript) -> Judged:
     paging = (json_of(body) or {}).get("paging") if isinstance(json_of(body), dict) else None
     if not isinstance(paging, dict) or not {"next", "previous"} & set(paging):
         raise Missing(Verdict.UNKNOWN, "the edge had no further page, so no link")
-    return told(b"_fb_" not in body, "links as of a direct read", "links with `_fb_` parameters")
+    return verdict_of(b"_fb_" not in body, "links as of a direct read", "links with `_fb_` parameters")
 
 
 def slot_shape(seen: Transcript) -> Judged:
     """Whether the header fields of a slot are objects with name and value."""
     shape = seen.slot("batch", 0).shape
-    return told(shape == "objects", "objects with name and value", f"another shape: {shape}")
+    return verdict_of(shape == "objects", "objects with name and value", f"another shape: {shape}")
 
 
 def slot_order(seen: Transcript) -> Judged:
@@ -196,7 +198,7 @@ def slot_order(seen: Transcript) -> Judged:
     if len(shared := [name for name in slot if name in alone]) < 2:
         raise Missing(Verdict.UNKNOWN, "too few fields to compare")
     text = ", ".join(slot)
-    return told(shared == sorted(shared, key=alone.index), text, text)
+    return verdict_of(shared == sorted(shared, key=alone.index), text, text)
 
 
 def slot_errors(seen: Transcript) -> Judged:
@@ -208,7 +210,7 @@ def slot_errors(seen: Transcript) -> Judged:
     if bad is None or good is None:
         return Judged(Verdict.DIFFERS, "a slot came back empty")
     text = f"{described(bad)}; the other operation: {described(good)}"
-    return told(bad.status >= 400 and bad.error is not None and good.status == 200, text, text)
+    return verdict_of(bad.status >= 400 and bad.error is not None and good.status == 200, text, text)
 
 
 def top_proof(seen: Transcript) -> Judged:
@@ -218,7 +220,7 @@ def top_proof(seen: Transcript) -> Judged:
     bare, own = (_is_good(seen, index) for index in (0, 1))
     words = {True: "taken", False: "refused"}
     text = f"a slot without a token: {words[bare]}; a slot with a token and no proof: {words[own]}"
-    return told(bare and not own, text, text)
+    return verdict_of(bare and not own, text, text)
 
 
 def _is_good(seen: Transcript, index: int) -> bool:
@@ -233,11 +235,11 @@ def language_direct(seen: Transcript) -> Judged:
     english, by_header, by_parameter = (_text(seen[step]) for step in ("english", "german", "german_locale"))
     if by_parameter == english and by_header == english:
         return Judged(Verdict.UNKNOWN, "nothing in the object depends on the language; a Page with a category does")
-    return told(by_header != english, "another language, another reply", "`locale` alone changed the reply")
+    return verdict_of(by_header != english, "the header changed the reply", "only `locale` changed the reply")
 
 
 def language_slots(seen: Transcript) -> Judged:
-    """Whether the Accept-Language of a batch holds for its operations, and that of an operation for itself."""
+    """Whether the Accept-Language of a batch applies to its operations, and that of an operation to its slot."""
     direct = language_direct(seen)
     if direct.verdict is not Verdict.HOLDS:
         raise Missing(Verdict.UNKNOWN, "Accept-Language changed no direct read")
@@ -245,7 +247,7 @@ def language_slots(seen: Transcript) -> Judged:
     outer, own = (json_of(seen.slot(step, 0).body) != english for step in ("language_outer", "language_own"))
     words = {True: "changes the slot", False: "changes nothing"}
     text = f"on the batch: {words[outer]}; on the operation: {words[own]}"
-    return told(outer and own, text, text)
+    return verdict_of(outer and own, text, text)
 
 
 def _text(answer: Answer) -> Any:
@@ -260,12 +262,14 @@ def _text(answer: Answer) -> Any:
 def http_version(seen: Transcript) -> Judged:
     """Whether Graph answers in HTTP/1.1."""
     version = seen["first"].version
-    return told(version == "1.1", f"HTTP/{version}", f"HTTP/{version}")
+    return verdict_of(version == "1.1", f"HTTP/{version}", f"HTTP/{version}")
 
 
 def keep_alive(seen: Transcript) -> Judged:
     """Whether a connection carries a second call."""
-    return told(seen["again"].reused, "the second call went over the first one's connection", "each call opened one")
+    return verdict_of(
+        seen["again"].reused, "the second call used the first call's connection", "each call opened a connection"
+    )
 
 
 def clock(seen: Transcript) -> Judged:
@@ -274,14 +278,14 @@ def clock(seen: Transcript) -> Judged:
     try:
         off = first.at - parsedate_to_datetime(first.header("date")).timestamp()
     except (TypeError, ValueError):
-        raise Missing(Verdict.UNKNOWN, "Graph named no time") from None
-    return told(abs(off) <= CLOCK_S, f"within {CLOCK_S:g} s of Graph's", f"{off:+.0f} s from Graph's")
+        raise Missing(Verdict.UNKNOWN, "the reply has no Date") from None
+    return verdict_of(abs(off) <= CLOCK_S, f"within {CLOCK_S:g} s of Graph's", f"{off:+.0f} s from Graph's")
 
 
 def not_through_a_proxy(seen: Transcript) -> Judged:
     """Whether no proxy names itself in Graph's reply (RFC 9110 section 7.6.3)."""
     names = _present(seen["first"].fields, ("via", "x-cache", "proxy-connection", "x-forwarded-for"))
-    return told(not names, "no proxy named itself", f"a proxy's fields came with it: {', '.join(names)}")
+    return verdict_of(not names, "no proxy named itself", f"the reply has a proxy's fields: {', '.join(names)}")
 
 
 def _present(fields: Headers, names: Iterable[str]) -> list[str]:

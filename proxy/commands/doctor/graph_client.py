@@ -1,4 +1,4 @@
-"""The calls that `doctor` makes: read-only, counted in Meta's units, and no more than so many."""
+"""Makes the calls of `doctor`: reads only, counted in Meta's units, and at most MOST_CALLS."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from proxy.shell.upstream.client import UpstreamOptions, translate_errors
 from proxy.shell.upstream.connector import resolver
 
 MOST_CALLS = 40
-"""Calls that are made at the most, each operation of a batch and each of `ids=` being one."""
+"""The most calls that are made; each operation of a batch and each id of `ids=` is a call."""
 
 _TIMEOUT_S = 30
 
 
-class Over(Exception):  # noqa: N818 - the end of the asking, which may well be in order
-    """Nothing more is asked; the text says why, without a token, id or name."""
+class Stopped(Exception):  # noqa: N818 - not always an error: the limit of calls may be reached
+    """No further call is made; the text says why, and holds no token, id or name."""
 
 
-class Caller(Redacted, frozen=True):
-    """Who asks: the token, and the app's secret where there is one."""
+class TokenAndSecret(Redacted, frozen=True):
+    """The token for all calls, and the app's secret if it is known."""
 
     hidden = ("token", "secret")
 
@@ -42,8 +42,8 @@ class Caller(Redacted, frozen=True):
     secret: str = ""
 
     @property
-    def vouching(self) -> dict[str, str]:
-        """The parameters that carry the token, and its proof where the secret is known."""
+    def parameters(self) -> dict[str, str]:
+        """The parameters with the token, and with its `appsecret_proof` if the secret is known."""
         if not self.secret:
             return {"access_token": self.token}
         proof = hmac.new(self.secret.encode(), self.token.encode(), hashlib.sha256).hexdigest()
@@ -51,12 +51,12 @@ class Caller(Redacted, frozen=True):
 
 
 @dataclass
-class Asker:
+class GraphClient:
     """Makes the calls, one after another."""
 
-    way: UpstreamOptions
+    upstream: UpstreamOptions
     host: str
-    caller: Caller
+    token: TokenAndSecret
     progress: Callable[[int, int], None]
     calls: int = 0
     http_calls: int = 0
@@ -65,87 +65,85 @@ class Asker:
     _session: aiohttp.ClientSession = field(init=False, repr=False)
 
     async def open(self) -> None:
-        """Make the pool of one connection."""
+        """Make a pool of one connection."""
         traces = aiohttp.TraceConfig(SimpleNamespace)
         traces.on_connection_create_end.append(self._on_new_connection)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=resolver(self.way.lookup), limit=1),
-            timeout=aiohttp.ClientTimeout(sock_connect=self.way.connect_timeout_s),
+            connector=aiohttp.TCPConnector(resolver=resolver(self.upstream.lookup), limit=1),
+            timeout=aiohttp.ClientTimeout(sock_connect=self.upstream.connect_timeout_s),
             trace_configs=[traces],
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         await self._session.close()
 
     async def get(
         self, path: str, query: Mapping[str, str], fields: Mapping[str, str], *, proof: bool = True, costs: int = 1
     ) -> Answer:
-        """The answer to a GET under the caller's token. Raises Over."""
-        own = self.caller.vouching if proof else {"access_token": self.caller.token}
+        """Returns the answer to a GET with the token. Raises Stopped."""
+        own = self.token.parameters if proof else {"access_token": self.token.token}
         return await self._ask("GET", f"/{path}?{urlencode({**query, **own})}", fields, None, costs)
 
     async def batch(
         self, operations: Sequence[Mapping[str, Any]], fields: Mapping[str, str], *, costs: int = 0
     ) -> Answer:
-        """The answer to a batch, the caller's token on top. Raises Over."""
-        form = {**self.caller.vouching, "include_headers": "true", "batch": json.dumps(operations)}
+        """Returns the answer to a batch with the token as its top-level token. Raises Stopped."""
+        form = {**self.token.parameters, "include_headers": "true", "batch": json.dumps(operations)}
         return await self._ask("POST", "/", fields, form, costs or len(operations))
 
     def operation(self, path: str, query: Mapping[str, str], fields: Mapping[str, str]) -> dict[str, Any]:
-        """A read as an operation with the caller's own token, as the sidecar writes it."""
-        url = f"{path}?{urlencode({**query, **self.caller.vouching})}"
-        told = [f"{name}: {value}" for name, value in fields.items()]
-        return {"method": "GET", "relative_url": url, **({"headers": told} if told else {})}
+        """Returns a read as an operation with a token of its own, as the sidecar writes it."""
+        url = f"{path}?{urlencode({**query, **self.token.parameters})}"
+        lines = [f"{name}: {value}" for name, value in fields.items()]
+        return {"method": "GET", "relative_url": url, **({"headers": lines} if lines else {})}
 
     async def _ask(
         self, method: str, rest: str, fields: Mapping[str, str], form: Mapping[str, str] | None, costs: int
     ) -> Answer:
         if self.calls + costs > MOST_CALLS:
-            raise Over(f"{MOST_CALLS} calls were made, and no more are")
+            raise Stopped(f"{MOST_CALLS} calls were made, which is the most that doctor makes")
         self.calls += costs
         self.http_calls += 1
         self.progress(self.calls, MOST_CALLS)
-        answer = await self._answered(method, rest, fields, form)
+        answer = await self._send(method, rest, fields, form)
         error = answer.error
         if error is not None and error.code in THROTTLED:
-            raise Over(f"a limit of Graph's is reached (code {error.code}): more calls would prolong that")
+            raise Stopped(f"a limit of Graph's is reached (code {error.code}), and more calls would prolong the block")
         return answer
 
-    async def _answered(
-        self, method: str, rest: str, fields: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> Answer:
+    async def _send(self, method: str, rest: str, fields: Mapping[str, str], form: Mapping[str, str] | None) -> Answer:
         opened = self.opened
-        always = {"User-Agent": self.way.user_agent, "Accept": "*/*", **fields}
+        always = {"User-Agent": self.upstream.user_agent, "Accept": "*/*", **fields}
         try:
-            with translate_errors(self.way.own):
+            with translate_errors(self.upstream.own):
                 async with (
                     asyncio.timeout(_TIMEOUT_S),
                     self._session.request(
-                        method, self.way.url(self.host, rest), headers=always, data=form, allow_redirects=False
+                        method, self.upstream.url(self.host, rest), headers=always, data=form, allow_redirects=False
                     ) as reply,
                 ):
                     body = await reply.read()
                     version = f"{reply.version.major}.{reply.version.minor}" if reply.version else ""
-                    told = tuple((name, value) for name, value in reply.headers.items())
-                    return Answer(reply.status, told, body, version, self.opened == opened, time.time())
+                    received = tuple((name, value) for name, value in reply.headers.items())
+                    return Answer(reply.status, received, body, version, self.opened == opened, time.time())
         except errors.SidecarError as error:
-            raise Over(str(error)) from None
+            raise Stopped(str(error)) from None
 
     async def _on_new_connection(self, *_: object) -> None:
-        """Note that the call under way opened a connection."""
+        """Record that the current call opened a connection."""
         self.opened += 1
 
 
 @asynccontextmanager
-async def asking(
-    way: UpstreamOptions, host: str, caller: Caller, progress: Callable[[int, int], None]
-) -> AsyncIterator[Asker]:
-    """An Asker over connections of its own."""
-    asker = Asker(way, host, caller, progress)
-    await asker.open()
+async def open_client(
+    upstream: UpstreamOptions, host: str, token: TokenAndSecret, progress: Callable[[int, int], None]
+) -> AsyncIterator[GraphClient]:
+    """A client with a connection of its own, which is closed at the end of the context."""
+    client = GraphClient(upstream, host, token, progress)
+    await client.open()
     try:
-        yield asker
+        yield client
     finally:
-        await asker.close()
+        await client.close()
