@@ -16,8 +16,9 @@ def set_up(log: LogSettings) -> None:
     _collect_less()
     _hold_back_warnings()
     as_json = log.format == "json" or (log.format == "auto" and not sys.stderr.isatty())
-    lines = JsonLines() if as_json else TextLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
-    logging.basicConfig(handlers=[LogWriter(sys.stderr, lines)], force=True)
+    text = TextLines("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    lines = JsonLines(log.sample) if as_json else text
+    logging.basicConfig(handlers=[LogWriter(sys.stderr, lines, log.sample)], force=True)
     logging.getLogger("aiohttp").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     change(level=log.level, replies=log.replies)

@@ -20,6 +20,12 @@ class LogSettings(Section):
         default="auto", description="auto is text on a terminal and JSON lines elsewhere"
     )
     replies: bool = Field(default=True, description="whether each reply is logged, at level info")
+    sample: float = Field(
+        default=1,
+        ge=0,
+        le=1,
+        description="share of the lines of good replies that is logged; errors and writes are always logged",
+    )
 
 
 class MetricsSettings(Section):

@@ -109,6 +109,33 @@ def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
         }
 
 
+def test_of_good_replies_a_sample_is_written() -> None:
+    """About that share of them, each with what share it is; errors and writes all, without it."""
+    good = AccessLogEntry("REUSED", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 7.0)
+    always = [
+        replace(good, status=400),
+        replace(good, status=0),  # it broke off
+        replace(good, code=17),
+        replace(good, refused=True),
+        replace(good, mode="STALE", detail="stale-if-error"),
+        replace(good, method="POST", mode="SKIPPED", writes=True),
+        replace(good, mode="FAILED", status=503),
+    ]
+    stream, line = io.StringIO(), PreparedLine(good)
+    writer = LogWriter(stream, JsonLines(0.25), 0.25)
+    for entry in always * 10:
+        writer.entry(1000.0, entry)
+    for number in range(1000):
+        writer.entry(1000.0, replace(good, batch=f"a-{number}"))
+        writer.prepared(1000.0, line, Varying(0.5))
+    writer.close()
+    told = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert [each.get("sample") for each in told[:70]] == [None] * 70
+    assert {each["sample"] for each in told[70:]} == {0.25}
+    for kind in (False, True):
+        assert 170 < sum(("batch" in each) is kind for each in told[70:]) < 330  # by chance once in 10^8 runs
+
+
 def test_replies_are_told_without_records_where_the_writer_alone_listens(told: io.StringIO) -> None:
     """The line of a reply is the same whether `logging` made a record of it or not."""
     entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14)

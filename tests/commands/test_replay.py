@@ -167,3 +167,11 @@ def test_a_log_that_ends_in_the_middle_of_its_packing_is_refused(
     log.write_bytes(gzip.compress(read(10).encode() * 100)[:-20])
     assert main(["replay", str(log)]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_sampled_log_is_told_as_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its sums are of the lines that were written, so the reader has to know that others were not."""
+    out, _ = replayed(tmp_path, capsys, read(10, sample=0.1), read(20, sample=0.25), read(30, status=400, code=100))
+    assert "The log is a sample: of good replies down to 0.1 of the lines were written." in " ".join(out.split())
+    out, _ = replayed(tmp_path, capsys, read(10), read(20))
+    assert "sample" not in out

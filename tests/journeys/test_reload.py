@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import signal
 import socket
@@ -138,3 +139,31 @@ async def test_signal_and_post_read_the_file(graph: MakeGraph, ask: MakeAsk, tmp
         assert (await caller.say("/v25.0/111", token="ann")).cache == "fwd=stale; fwd-status=304"
         sidecar.signal(signal.SIGTERM)
         assert await sidecar.ended() == 0
+
+
+async def test_a_sampled_log_keeps_errors_and_writes_and_counts_all(
+    graph: MakeGraph, ask: MakeAsk, tmp_path: Path
+) -> None:
+    """With `log.sample = 0` good reads have no line, whatever their way; after a reload each has its line again."""
+    behind = await graph()
+    file = tmp_path / "graph-sidecar.toml"
+    file.write_text("[log]\nsample = 0\n[cache]\nfresh_s = 60\n")
+    async with serving(behind.url, tmp_path, environ={"GRAPH_SIDECAR_CONFIG": str(file)}) as sidecar:
+        caller, ours = await ask(sidecar.url), await ask(sidecar.admin_url)
+        for path in ("/v25.0/111", "/v25.0/111", "/v25.0/111", "/v25.0/404111"):
+            await caller.say(path, token="ann")
+        await caller.say("/v25.0/112", method="POST", data={"name": "new"}, token="ann")
+        file.write_text("[cache]\nfresh_s = 60\n")
+        await ours.say("/reload", method="POST")
+        await caller.say("/v25.0/111", token="ann")
+        told = (await ours.say("/stats")).json
+        assert sum(told["replies"].values()) == 6
+        sidecar.signal(signal.SIGTERM)
+        assert await sidecar.ended() == 0
+    lines = [json.loads(line) for line in sidecar.lines]
+    replies = [line for line in lines if line["logger"] == "graph_sidecar.reply"]
+    assert [(line["mode"], line["method"], line["status"]) for line in replies] == [
+        ("MISS", "GET", 400),
+        ("SKIPPED", "POST", 200),
+        ("REUSED", "GET", 200),
+    ]

@@ -53,6 +53,11 @@ SECRET = str(Path(__file__))
         ),
         ({"webhooks": {"verify_token_file": SECRET}}, f'webhooks.verify_token_file = "{SECRET}": Meta can', "set both"),
         ({"webhooks": {"extend_s": 60}}, "webhooks.extend_s = 60: extends nothing", "set it, or 0"),
+        (
+            {"log": {"sample": 0.5, "replies": False}},
+            "log.sample = 0.5: does nothing beside log.replies = false",
+            "leave out one of the two",
+        ),
         ({"admin": "0.0.0.0:9180"}, 'admin = "0.0.0.0:9180": is open to others', "set admin_token_file"),
     ],
 )

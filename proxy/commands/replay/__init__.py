@@ -33,7 +33,7 @@ def run(file: str, settings: Settings, *, as_json: bool = False) -> int:
         raise SettingsError(
             [f"{log.name}: holds no line about a read (log.format = json and log.replies = true write them)"]
         )
-    told = {"file": log.name, "bad_lines": log.bad, **described(replay)}
+    told = {"file": log.name, "bad_lines": log.bad, "sample": log.sample, **described(replay)}
     if as_json:
         sys.stdout.write(json.dumps(told, indent=2) + "\n")
     else:

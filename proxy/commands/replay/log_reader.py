@@ -33,9 +33,10 @@ _MODES = frozenset(Mode)
 
 
 class _LogLine(AccessLogEntry, frozen=True, kw_only=True):
-    """A line of the access log, with its time."""
+    """A line of the access log, with its time, and the share of such lines that were written."""
 
     time: datetime
+    sample: float = 1.0
 
 
 _decoder = msgspec.json.Decoder(_LogLine)
@@ -48,6 +49,7 @@ class LogReader:
         """Read *file*."""
         self.name = "standard input" if file == "-" else file
         self.bad: list[dict[str, object]] = []  # lines that could not be read: their numbers, and why
+        self.sample = 1.0  # the smallest share of the lines of good replies that were written
         self._file = file
 
     def lines(self) -> Iterator[Recorded]:
@@ -83,14 +85,15 @@ class LogReader:
         if not line.strip() or (_LOGGER not in line and start >= 0):
             return None
         try:
-            return _recorded(line[max(start, 0) :])
+            told = _decoder.decode(line[max(start, 0) :])
+            self.sample = min(self.sample, told.sample)
+            return _recorded(told)
         except (msgspec.DecodeError, ValueError, OverflowError) as error:
             self.bad.append({"line": number, "why": str(error)})
             return None
 
 
-def _recorded(line: bytes) -> Recorded:
-    told = _decoder.decode(line)
+def _recorded(told: _LogLine) -> Recorded:
     if told.mode not in _MODES:
         raise ValueError("a mode that no reply has")
     if not 0 <= told.total_ms < _MOST_MS:

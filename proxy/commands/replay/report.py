@@ -127,6 +127,11 @@ def _notes(report: dict[str, Any]) -> Iterator[str]:
         f"{report['bytes_avoided']:,} bytes need not have come. The oldest reply would have been {oldest:,.0f} s old;"
         f" {outdated:,} are known, by a later line, to have been outdated."
     )
+    if report["sample"] < 1:
+        yield (
+            f"The log is a sample: of good replies down to {report['sample']:.3g} of the lines were written. All sums"
+            " are of the lines that are there, so more was avoided than they say, and other settings save more."
+        )
     if report["older_lines"]:
         yield (
             f"{report['older_lines']:,} reads are told of by lines of an older version: of those nobody can say which"

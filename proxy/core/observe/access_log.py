@@ -18,6 +18,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Memo, memo
 from proxy.core.merge import ids_split, selection
 from proxy.core.model import ANSWERED_NOW, NO_DIRECTIVES, CacheDirectives, Headers, Mode, Redacted, Reply, Request
 from proxy.core.observe import route_template
+from proxy.core.observe.troubles import COVERED
 from proxy.core.quota.ledger import is_refused_here
 from proxy.core.quota.usage_headers import UsageLevel, usage_in, usage_levels
 from proxy.core.routing.fields_param import field_names, fields_in
@@ -77,6 +78,12 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         parts = [self.mode, str(self.status), self.method, self.route, f"{self.total_ms:.1f} ms", f"app {self.app}"]
         named = {"batch": self.batch, "avoided": self.avoided or "", "": self.detail}
         return " ".join([*parts, *(f"{name} {value}".strip() for name, value in named.items() if value)])
+
+
+def is_routine(entry: AccessLogEntry) -> bool:
+    """Returns whether *entry* tells of a good reply to a read, of which a sample may do."""
+    is_error = not 0 < entry.status < 400 or entry.code or entry.refused or entry.detail == COVERED
+    return not (is_error or entry.writes or entry.mode == Mode.FAILED)
 
 
 encode = msgspec.json.Encoder().encode

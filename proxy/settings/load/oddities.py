@@ -18,7 +18,7 @@ _TIMES = ("fresh_s", "stale_if_error_s", "stale_while_revalidate_s", "stretch_s"
 def oddities(settings: Settings) -> list[str]:
     """Returns one line for each thing in *settings* that is allowed and hardly meant."""
     found = chain(_shadowed(settings), _stretch(settings), _unstored(settings), _in_clear(settings))
-    return [*found, *_webhooks(settings), *_open_admin(settings)]
+    return [*found, *_webhooks(settings), *_open_admin(settings), *_unlogged(settings)]
 
 
 def _shadowed(settings: Settings) -> Iterator[str]:
@@ -92,4 +92,13 @@ def _open_admin(settings: Settings) -> Iterator[str]:
         yield (
             f"admin = {to_toml(settings.admin)}: is open to others without admin_token_file: they may read counts, and"
             " nothing else; better: set admin_token_file"
+        )
+
+
+def _unlogged(settings: Settings) -> Iterator[str]:
+    log = settings.log
+    if log.sample < 1 and not log.replies:
+        yield (
+            f"log.sample = {to_toml(log.sample)}: does nothing beside log.replies = false, which logs no reply; better:"
+            " leave out one of the two"
         )

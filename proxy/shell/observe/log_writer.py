@@ -9,10 +9,11 @@ import traceback
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
+from random import random
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying, encode
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying, encode, is_routine
 
 LOG = "graph_sidecar.reply"
 """The logger of the lines that tell of replies."""
@@ -62,6 +63,11 @@ class TextLines(logging.Formatter):
 class JsonLines(TextLines):
     """Lines for machines."""
 
+    def __init__(self, sample: float = 1.0) -> None:
+        """Say in the lines of which only a *sample* is written what share that is."""
+        super().__init__()
+        self._sample = b'"sample":%b,' % encode(sample) if sample < 1 else b""
+
     def format(self, record: logging.LogRecord) -> str:
         """One object on one line; `where` in it only where there was an exception, and a reply's own words flat."""
         head = _head(record.created, record.levelname.lower(), record.name)
@@ -74,11 +80,12 @@ class JsonLines(TextLines):
 
     def entry(self, logger: str, now: float, entry: AccessLogEntry) -> bytes:
         """The line of a reply."""
-        return _head(now, "info", logger).encode() + encode(entry)[1:]
+        sample = self._sample if self._sample and is_routine(entry) else b""
+        return _head(now, "info", logger).encode() + sample + encode(entry)[1:]
 
     def prepared(self, logger: str, line: PreparedLine, now: float, varying: Varying) -> bytes:
         """Returns the line of a reply whose line was prepared."""
-        return _head(now, "info", logger).encode() + line.encoded(varying)
+        return _head(now, "info", logger).encode() + self._sample + line.encoded(varying)
 
 
 def _head(created: float, level: str, logger: str) -> str:
@@ -99,12 +106,13 @@ def _second(whole: int) -> str:
 class LogWriter(logging.Handler):
     """Takes lines at once; a thread encodes and writes them in order, and callers never wait for whoever reads."""
 
-    def __init__(self, stream: TextIO, lines: TextLines) -> None:
-        """Write to *stream* as *lines* lays them out."""
+    def __init__(self, stream: TextIO, lines: TextLines, sample: float = 1.0) -> None:
+        """Write to *stream* as *lines* lays them out; of the lines of good replies only a *sample*."""
         super().__init__()
         self.setFormatter(lines)
         self._lines = lines
         self._stream = stream
+        self._sample = sample
         self._waiting: deque[_Waiting] = deque()
         self._taken = self._written = 0  # bytes; each is added to by one thread alone
         self._lost = self._told = 0  # lines that were dropped, and those of them that a line told of
@@ -119,11 +127,15 @@ class LogWriter(logging.Handler):
 
     def entry(self, now: float, entry: AccessLogEntry) -> None:
         """Take the line of a reply at *now*."""
+        if self._sample < 1 and is_routine(entry) and random() >= self._sample:
+            return
         size = _ENTRY + len(entry.path) + len(entry.node) + len(entry.fields) + len(entry.ids) + len(entry.host)
         self._take(size, (now, entry))
 
     def prepared(self, now: float, line: PreparedLine, varying: Varying) -> None:
-        """Take a prepared *line* of a reply at *now*."""
+        """Take a prepared *line* of a good reply at *now*."""
+        if self._sample < 1 and random() >= self._sample:
+            return
         self._take(_PREPARED, (line, now, varying))
 
     def flush(self) -> None:
