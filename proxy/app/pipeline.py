@@ -286,7 +286,7 @@ def _fast_path(
     telemetry = components.telemetry
     return FastPath(
         Preparation(handler.hosts, components.rules, components.keys),
-        _fast_flights(layers, handler, inside) if components.shared is None else None,
+        _fast_flights(components, layers, handler, inside) if components.shared is None else None,
         store=components.store,
         rule=components.rule,
         invalidations=components.invalidations,
@@ -305,7 +305,7 @@ def _fast_path(
     )
 
 
-def _fast_flights(layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:
+def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:
     """Returns what asks Graph for plain reads without a task for each; replicas that share use the layers alone."""
     return FastFlights(
         layers.coalescer,
@@ -313,6 +313,7 @@ def _fast_flights(layers: _Layers, handler: DownstreamHandler, inside: InFlight)
         layers.rate_limiter,
         layers.batcher,
         handler.reader,
+        now=components.clocks.now,
         is_leaving=lambda: inside.is_draining,
         callers=inside.callers,
     )

@@ -10,7 +10,7 @@ import msgspec
 from proxy.core.graph.errors import Blame
 from proxy.core.memory.memo import Recent, memo
 from proxy.core.model import Credential, Request
-from proxy.core.routing.query import form, join_pairs
+from proxy.core.routing.query import form, form_value, join_pairs
 
 MOST_LEAD_TOKENS = 3
 """The most credentials that one batch is tried with at its top level."""
@@ -19,13 +19,30 @@ MOST_LEAD_TOKENS = 3
 def encode_batch(requests: Sequence[Request], top: Credential) -> bytes:
     """Returns the urlencoded body of one batch call for *requests*, with *top* as its top-level credential.
 
+    Raises ValueError for a request without a token of its own.
+    """
+    return batch_body([batch_part(request) for request in requests], top)
+
+
+def batch_part(request: Request) -> bytes:
+    """Returns *request* as an operation of a batch, urlencoded as it stands in the body of the batch call.
+
     Every operation carries its own token and proof: the top-level token is a fallback, and would lend its rights to an
     operation without a token. Raises ValueError for a request without one.
     """
-    if any(request.credential is None for request in requests):
+    if request.credential is None:
         raise ValueError("an operation without a token of its own never enters a batch")
-    operations = msgspec.json.encode([operation(request) for request in requests]).decode()
-    return form({**top.parameters, "include_headers": "true", "batch": operations})
+    return form_value(msgspec.json.encode(operation(request)).decode())
+
+
+def batch_body(parts: Sequence[bytes], top: Credential) -> bytes:
+    """Returns the urlencoded body of one batch call of these `batch_part`s, with *top* as its top-level credential."""
+    return b"%b&include_headers=true&batch=%%5B%b%%5D" % (_top_level(top), b"%2C".join(parts))
+
+
+@memo()
+def _top_level(top: Credential) -> bytes:
+    return form(top.parameters)
 
 
 def relative_url(request: Request) -> str:

@@ -6,7 +6,7 @@ matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -45,24 +45,63 @@ class Outcomes(msgspec.Struct, frozen=True, gc=False):
     counted: tuple[bool, ...] = ()  # for each operation, whether Graph has certainly counted it
 
 
-def resolve(requests: Sequence[Request], top: Credential, answer: Reply | BatchFailure, attempt: int) -> Outcomes:
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """A slot in the shape that Graph's pages show, its header fields unparsed; no other shape decodes as one."""
+
+    code: int
+    headers: msgspec.Raw = msgspec.Raw()
+    body: str | None = None
+
+    def __repr__(self) -> str:
+        """Returns the code alone: fields and bodies may hold a token."""
+        return f"Slot({self.code})"
+
+
+_slots = msgspec.json.Decoder(list[Slot | None])
+
+
+def usual_slots(answer: Reply | BatchFailure, count: int) -> Sequence[Slot | None]:
+    """Returns the slots of *answer* where all *count* of them have the usual shape, else (); see `slots_of`."""
+    if isinstance(answer, BatchFailure) or answer.status != 200:
+        return ()
+    try:
+        slots = _slots.decode(answer.body)
+    except lax_json.UNREADABLE:
+        return ()
+    return slots if len(slots) == count else ()
+
+
+NONE_TAKEN: frozenset[int] = frozenset()
+
+
+def resolve(
+    requests: Sequence[Request],
+    top: Credential,
+    answer: Reply | BatchFailure,
+    attempt: int,
+    taken: Collection[int] = NONE_TAKEN,
+) -> Outcomes:
     """Returns exactly one outcome for each of *requests*, whatever Graph's *answer* to their batch was.
 
     *attempt* counts the batches that these requests were in before: they are retried in a smaller batch, then alone.
+    The slots at the places *taken* have been seen to; each is a 200 or a 304, which Graph has counted.
     """
     all_places = range(len(requests))
+    if len(taken) == len(requests):
+        return Outcomes({}, counted=(True,) * len(requests))
     if isinstance(answer, BatchFailure):
         return _split_or_single(all_places, attempt, answer.value)
     slots = slots_of(answer, len(requests))
     if slots is None:
         return _resolve_refusal(requests, top, answer, attempt)
-    read = [
-        slot_reply(slot, answer, conditional=bool(request.validator), is_top=request.credential == top)
-        for slot, request in zip(slots, requests, strict=True)
-    ]
-    replies = {at: reply for at, reply in enumerate(read) if reply is not None}
-    troubled = tuple(at for at in all_places if at not in replies and _is_trouble(slots[at]))
-    missing = tuple(at for at in all_places if at not in replies and at not in troubled)
+    left = [at for at in all_places if at not in taken]
+    read = {
+        at: slot_reply(slots[at], answer, conditional=bool(request.validator), is_top=request.credential == top)
+        for at, request in ((at, requests[at]) for at in left)
+    }
+    replies = {at: reply for at, reply in read.items() if reply is not None}
+    troubled = tuple(at for at in left if at not in replies and _is_trouble(slots[at]))
+    missing = tuple(at for at in left if at not in replies and at not in troubled)
     rest = _retry_missing(missing, len(requests), attempt)
     cause, counted = "slot" if missing or troubled else "", tuple(map(is_slot_counted, slots))
     return replace(rest, replies=replies, singles=rest.singles + troubled, cause=cause, counted=counted)

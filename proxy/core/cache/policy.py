@@ -210,11 +210,22 @@ def _confirms(answer: Reply, validator: str) -> bool:
 def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
     """Returns the confirmed entry after a 304, its fields updated (RFC 9111 section 4.3.4), and the reply from it."""
     fields = headers.updated_by_304(headers.from_stored(entry.headers), answer.headers)
-    new = _proofs(request, terms)
-    proofs = (*new, *(known for known in entry.meta.proofs if known not in new))[:PROOFS_KEPT]
+    proofs = entry.meta.proofs
+    for proof in _proofs(request, terms):
+        proofs = with_proof(proofs, proof)
     confirmed = replace(entry.meta, asked_at=asked, proofs=proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
     return Settled(reply, Entry(confirmed, headers.stored(fields), entry.body), write=False)
+
+
+def with_proof(proofs: tuple[bytes, ...], proof: bytes) -> tuple[bytes, ...]:
+    """Returns *proofs* with *proof* as the newest."""
+    return (proof, *(known for known in proofs if known != proof))[:PROOFS_KEPT]
+
+
+def is_etag(text: str) -> bool:
+    """Returns whether *text* is a well-formed ETag (RFC 9110 section 8.8.3)."""
+    return _ETAG.fullmatch(text) is not None
 
 
 def _without_proof(entry: Entry, proof: bytes) -> Entry | None:
@@ -251,4 +262,4 @@ def _storable(answer: Reply) -> bool:
     """Returns whether *answer* may be stored: a 200, a JSON object without an error, with a well-formed ETag."""
     etag = answer.header("etag") or ""
     is_whole = answer.status == 200 and answer.header("content-encoding") is None
-    return is_whole and _ETAG.fullmatch(etag) is not None and is_clean(answer.body)
+    return is_whole and is_etag(etag) and is_clean(answer.body)

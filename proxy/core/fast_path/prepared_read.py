@@ -16,7 +16,7 @@ from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
 from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
-from proxy.core.routing.rules import RuleBook
+from proxy.core.routing.rules import Rule, RuleBook
 
 
 class PreparedRead(msgspec.Struct, eq=False):
@@ -32,6 +32,12 @@ class PreparedRead(msgspec.Struct, eq=False):
     link_origin: LinkOrigin
     app: str  # the first digits of the fingerprint, as logs and the ledger have them
     node: str  # the object whose usage its replies tell of
+    is_ordinary: bool  # whether the heads of its replies can be made from templates
+    asks_always: bool  # whether Graph is asked whatever is held, as long as no limit is near
+    asked: Request | None = None  # with the validator that it was asked with last
+    part: bytes = b""  # the same as an operation of a batch
+    cost: Any = None  # what opens its cost records
+    counts: Any = None  # what counts and logs its replies, by their modes
     reply: PreparedReply | None = None  # what answered it last from memory
     hit: Any = None  # what each further time counts as
 
@@ -53,9 +59,13 @@ class Preparation(msgspec.Struct, frozen=True):
             read = classify(head, b"", self.hosts, self.rules)
         except BadRequest:
             return None
-        if not isinstance(read, Read) or not _is_plain(read, self.rules):
+        if not isinstance(read, Read):
+            return None
+        rule = self.rules.of(read.request)
+        if not _is_plain(read, rule):
             return None
         request, keys = read.request, self.keys
+        is_ordinary = rule.cache and not request.directives.if_none_match
         fingerprint = keys.fingerprint(request.credential)
         subject = QuotaSubject(fingerprint, request.path, request.query)
         return PreparedRead(
@@ -69,13 +79,15 @@ class Preparation(msgspec.Struct, frozen=True):
             link_origin(head, "http", self.hosts, rewrites=rewrite_links),
             fingerprint.hex()[:12],
             first_node(subject),
+            is_ordinary,
+            is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
         )
 
 
-def _is_plain(read: Read, rules: RuleBook) -> bool:
+def _is_plain(read: Read, rule: Rule) -> bool:
     """Whether *read* is one call, is alone in what it reads, takes an answer of any age and its proof is for good."""
     request = read.request
-    wishes, who, rule = request.directives, request.credential, rules.of(request)
+    wishes, who = request.directives, request.credential
     takes_any = not wishes.forbids_sharing and all(age is None for age in wishes.ages)
     is_vouched_for_good = who is None or not who.time
     return (

@@ -227,6 +227,12 @@ class Limiter:
         )
         return LimitChanges(stopped, eased or bool(probes))
 
+    def on_usage_of_reply(self, subject: QuotaSubject, usage: Headers, now: float) -> LimitChanges:
+        """Learn what the *usage* headers of a good reply say: `on_reply` for a reply that is known to hold no error."""
+        if self._is_old_news(subject, usage, now):
+            return NO_CHANGES
+        return EASED if self._note(subject, usage, now)[1] else NO_CHANGES
+
     def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
         """Learn from the usage headers among *fields*, of a reply whose body the sidecar does not read."""
         self._note(subject, usage_in(fields), now)
@@ -241,6 +247,11 @@ class Limiter:
         if self.buckets.are_calm and not self._refused_reads:
             return
         self.on_delivered(subject, now, is_refused=throttle(reply) is not None)
+
+    def on_ordinary_delivery(self, subject: QuotaSubject, now: float) -> None:
+        """Record that the caller got a good reply."""
+        if self._refused_reads:
+            self._refused_reads.record_answer(subject, now)
 
     def on_delivered(self, subject: QuotaSubject, now: float, *, is_refused: bool) -> None:
         """Record whether the caller got a refusal for a limit: then its retry will be sent to Graph."""

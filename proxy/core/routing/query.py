@@ -38,10 +38,10 @@ def join_pairs(pairs: Pairs) -> str:
 
 def form(parameters: Mapping[str, str]) -> bytes:
     """Returns *parameters* as an urlencoded body."""
-    return b"&".join([b"%b=%b" % (_form_encode(name), _form_encode(value)) for name, value in parameters.items()])
+    return b"&".join([b"%b=%b" % (form_value(name), form_value(value)) for name, value in parameters.items()])
 
 
-def _form_encode(text: str) -> bytes:
+def form_value(text: str) -> bytes:
     """Returns *text* form-encoded; quick for long JSON, because each of its marks is replaced in one pass."""
     if text.isidentifier() and text.isascii():
         return text.encode()

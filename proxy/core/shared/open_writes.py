@@ -1,33 +1,33 @@
-"""Writes of other replicas that Graph has not answered yet: meanwhile no entry that they may change is fresh."""
+"""Writes that other replicas have sent and Graph has not answered yet: what they may change is in doubt meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from proxy.core.cache.tags import Tags
+Names = tuple[str, ...]
 
 
 class _Open(NamedTuple):
-    nodes: tuple[str, ...]
+    nodes: Names
     who: bytes
     until: float
 
 
 class OpenWrites:
-    """A bounded number of open writes; with more of them, any entry may be changed."""
+    """The writes on their way, for a bounded number of them: beyond it everything is in doubt."""
 
     PLACES = 4096
 
     def __init__(
         self,
-        written: Callable[[Tags, bytes], Tags],
+        written: Callable[[Names, bytes], Names],
         version: Callable[[], int],
         on_change: Callable[[int], None] = lambda _number: None,
     ) -> None:
-        """Start without writes; *written* returns the tags that a write changes, as known in *version*.
+        """Know of none; *written* names what a write to nodes changes, as far as is known in this *version*.
 
-        *on_change* is called with the number of open writes whenever it may have changed.
+        *on_change* is told how many writes are on their way, each time that may have changed.
         """
         self._written = written
         self._version = version
@@ -37,23 +37,23 @@ class OpenWrites:
         self._made = version()
 
     def __len__(self) -> int:
-        """Returns the number of open writes."""
+        """How many writes are on their way."""
         return len(self._open)
 
-    def open(self, write: bytes, nodes: tuple[str, ...], who: bytes, until: float) -> None:
-        """Record that *write* was sent; it is open until it is closed, or until the time *until*."""
+    def open(self, write: bytes, nodes: Names, who: bytes, until: float) -> None:
+        """*write* is on its way, until it is closed or *until* then."""
         self._open[write] = _Open(nodes, who, until)
         self._made = -1
         self._on_change(len(self._open))
 
     def close(self, write: bytes) -> None:
-        """Record that *write* was answered."""
+        """*write* was answered."""
         if self._open.pop(write, None) is not None:
             self._made = -1
             self._on_change(len(self._open))
 
-    def expired(self, now: float) -> list[tuple[tuple[str, ...], bytes]]:
-        """Close the writes whose time is over *now*; returns the nodes and the fingerprint of each."""
+    def expired(self, now: float) -> list[tuple[Names, bytes]]:
+        """The writes that are given up *now*, whose replica has told no end of them: nodes and fingerprint of each."""
         over = {write: each for write, each in self._open.items() if each.until <= now}
         for write in over:
             self.close(write)
@@ -66,7 +66,7 @@ class OpenWrites:
         self._on_change(0)
 
     def cover(self, names: Iterable[str]) -> bool:
-        """Returns whether an open write may change any of the tags *names*; () means any tag."""
+        """Whether a write on its way may change any of *names*; of () any does."""
         if not self._open:
             return False
         if self._made != (version := self._version()):

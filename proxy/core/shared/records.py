@@ -1,4 +1,4 @@
-"""The records in the log of the fleet: each is sealed, and numbered by its sender, so that a lost record is noticed."""
+"""What the log of the fleet holds: each record sealed, and numbered by its sender so that a lost one is noticed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Final
 
 import msgspec
 
-from proxy.core.model import Headers
-from proxy.core.shared.wire import UNREADABLE, Box, KeyNames
+from proxy.core.shared.wire import UNREADABLE, Box, Names
+
+Headers = tuple[tuple[str, str], ...]
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o"):
-    """A write is about to be sent, or is still open: until it is closed, no entry that it may change is fresh."""
+    """A write is about to leave, or still on its way: what it may change is in doubt until it is closed."""
 
     write: bytes
     nodes: tuple[str, ...]  # () for any
@@ -19,7 +20,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o"):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
-    """Graph answered a write: entries that were fetched before this record are older than the write."""
+    """Graph answered a write: what was fetched before this record is older than it."""
 
     write: bytes
     nodes: tuple[str, ...]
@@ -27,7 +28,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag="e"):
-    """Meta's webhooks reported changes: for each its kind, object, fields, and the other objects that it names."""
+    """Meta told of changes: of each the kind, the object, its fields, and the other objects that it names."""
 
     events: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...]
 
@@ -39,7 +40,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="r"):
 
 
 class Purged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """An operator's purge order; exactly one of these members is set."""
+    """An operator's order; one of these is given."""
 
     path: str = ""
     id: str = ""
@@ -47,8 +48,8 @@ class Purged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     all: bool = False
 
 
-class LimitReport(msgspec.Struct, frozen=True, array_like=True, tag="q"):
-    """What a reply to one replica says about limits: its usage headers, and its body if it is a refusal."""
+class Heard(msgspec.Struct, frozen=True, array_like=True, tag="q"):
+    """What Graph told one replica of limits: the usage headers of a reply, its body if it was a refusal."""
 
     who: bytes
     path: str
@@ -59,29 +60,28 @@ class LimitReport(msgspec.Struct, frozen=True, array_like=True, tag="q"):
 
 
 class Reopened(msgspec.Struct, frozen=True, array_like=True, tag="u"):
-    """A probe was answered, so these limits are no longer stopped; each is kind, owner, id and type."""
+    """A probe was answered: these limits are open again. Each is kind, owner, id and type."""
 
     limits: tuple[tuple[str, bytes, str, str], ...]
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
-    """Callers want the fields *own* of a family of reads, given by its keyed name; Graph was asked for *names*."""
+    """Callers want the fields *own* of a family of reads, whose keyed name this is; *names* were asked for them."""
 
     family: bytes
     own: tuple[str, ...]
     names: tuple[str, ...]
 
 
-Content = Wanted | Opened | Closed | Changed | Refused | Purged | LimitReport | Reopened
-"""What one record says."""
+What = Wanted | Opened | Closed | Changed | Refused | Purged | Heard | Reopened
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One record: the replica that sent it, its number among that sender's records, and its content."""
+    """One line of the log: who sent it, its number among those of this sender, and what it tells."""
 
     sender: bytes
     number: int
-    what: Content
+    what: What
 
 
 FIELD: Final = b"d"
@@ -91,13 +91,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
 
-def seal_record(record: Record, box: Box, names: KeyNames, nonce: bytes) -> bytes:
-    """Returns *record* as it stands in the log."""
+def seal(record: Record, box: Box, names: Names, nonce: bytes) -> bytes:
+    """*record* as the log holds it."""
     return box.close("", _encode(record), names.log, nonce)
 
 
-def unseal_record(sealed: bytes, box: Box, names: KeyNames) -> Record | None:
-    """Returns the record in *sealed*; None for bytes that no replica with this secret wrote."""
+def unseal(sealed: bytes, box: Box, names: Names) -> Record | None:
+    """The record that was sealed so; None for bytes that no replica of this secret wrote."""
     try:
         return _decode(box.open("", sealed, names.log))
     except UNREADABLE:

@@ -12,132 +12,322 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from msgspec.structs import replace
+
+from proxy.core.batch.lanes import Lane
+from proxy.core.batch.request import batch_part
+from proxy.core.batch.response import Slot
+from proxy.core.cache import policy
+from proxy.core.fast_path.answer_template import Filled
+from proxy.core.fast_path.batch_answer import BatchAnswer, SettledSlot
 from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.fast_path.prepared_reply import field_lines
+from proxy.core.graph import paging
 from proxy.core.http import errors
-from proxy.core.model import Channel, Entry, Reply
+from proxy.core.memory.memo import Memo
+from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.observe.access_log import Outcome, Varying
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http.protocol import Connection
+from proxy.shell.observe.prepared import PreparedCount
 from proxy.shell.pipeline import cost_context
-from proxy.shell.pipeline.batch_queue import PendingRead
+from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.pipeline.cache import Cache, Inquiry
-from proxy.shell.pipeline.coalescer import CoalescedFlight, Coalescer
+from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.rate_limiter import RateLimiter
+
+_PAGING = b'"paging"'
 
 
 @dataclass(slots=True, eq=False)
 class WaitingCaller:
     """A connection whose caller waits for the reply to a read."""
 
-    flights: FastFlights
+    flight: FastFlight
     connection: Connection
     read: PreparedRead
-    flight: FastFlight
     head: bytes  # of the message, for it may have to go the usual way
     bill: RequestCost
     began: float
     is_first: bool
 
     def leave(self) -> None:
-        """The caller has hung up."""
-        self.flights.leave(self)
+        """Note that the caller has hung up."""
+        self.flight.flights.leave(self)
 
     def break_off(self, error: errors.SidecarError) -> None:
-        """Tell the caller of *error*: the sidecar ends."""
-        self.flights.leave(self)
-        self.flights.send_to(self, errors.reply_of(error))
+        """Answer with *error*: the sidecar ends."""
+        self.flight.flights.leave(self)
+        self.flight.flights.send_to(self, errors.reply_of(error))
 
 
 @dataclass(slots=True, eq=False)
 class FastFlight:
-    """One read that is asked, and the connections that wait for its reply."""
+    """One read that is asked, and the callers that wait for its reply; it waits in the batch queue by itself."""
 
+    flights: FastFlights
     read: PreparedRead
-    inquiry: Inquiry
-    entry: Entry | None
-    coalesced: CoalescedFlight
-    pending: PendingRead
-    waiting: list[WaitingCaller] = field(default_factory=list)
+    entry: Entry | None  # what is held of it
+    request: Request  # with the validator of what is held
+    bill: RequestCost
+    since: float
+    asked: float  # epoch seconds
+    left: float = 0.0
+    lane: Lane | None = None
+    call: BatchCall | None = None
+    queue: BatchQueue | None = None
+    callers: list[WaitingCaller] = field(default_factory=list)
+    waiting: int = 0  # callers, and tasks that have joined
+    has_time: bool = False
+    is_done: bool = False  # whether Graph has answered, or will not
+    is_over: bool = False  # whether the callers have been answered
+    reply: asyncio.Future[Reply] | None = None  # where a task has joined
     resolving: asyncio.Task[Reply] | None = None
+
+    # --- for the coalescer ---
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the cache tags of what it reads."""
+        return self.flights.coalescer.names(self.read.request)
+
+    def future(self) -> asyncio.Future[Reply]:
+        """Return the reply to come, for a task."""
+        if self.reply is None:
+            self.reply = asyncio.get_running_loop().create_future()
+        return self.reply
+
+    def cancel(self) -> None:
+        """End: nobody waits any more, and nothing is asked for it."""
+        self.is_over = self.is_done = True
+        if self.queue is not None:
+            self.queue.give_up(self)
+        if self.resolving is not None:
+            self.resolving.cancel()
+        if self.reply is not None:
+            self.reply.cancel()
+
+    # --- for the batch queue ---
+
+    def part(self) -> bytes:
+        """Return the read as an operation in the body of a batch."""
+        return self.read.part
+
+    def take(self, slot: Slot, answer: BatchAnswer) -> bool:
+        """Answer all callers by *slot* of a batch's *answer* if that is an ordinary one; else do nothing."""
+        return not self.is_done and self.flights.take(self, slot, answer)
+
+    def answer(self, reply: Reply, batch: str = "") -> None:
+        """Let the layers say what becomes of *reply*, which came in *batch*."""
+        if not self.is_done:
+            waited = self.left - self.since + (reply.window_s or 0.0)
+            lane = self.lane.name if self.lane and batch else reply.lane
+            self.flights.settle(self, replace(reply, window_s=waited, batch=batch or reply.batch, lane=lane))
+
+    def fail(self, error: BaseException) -> None:
+        """Let the layers say what becomes of *error*."""
+        if not self.is_done:
+            self.flights.settle(self, error)
 
 
 @dataclass(slots=True)
 class FastFlights:
-    """Asks for reads in batches, twins once, and writes the replies."""
+    """Asks for reads in batches, equal ones once, and writes the replies."""
 
     coalescer: Coalescer
     cache: Cache
     limiter: RateLimiter
     batcher: Batcher
     reader: ReadHandler
+    now: Callable[[], float]  # epoch seconds
     is_leaving: Callable[[], bool]
     callers: set[WaitingCaller]  # all of them
-    _flights: dict[CoalescedFlight, FastFlight] = field(default_factory=dict)
+    _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
+    _date: tuple[int, bytes] = (0, b"")
 
-    def ask(self, connection: Connection, read: PreparedRead, head: bytes) -> bool:
-        """Let *connection* wait for the reply to *read*, if that is asked in the ordinary way; False: it is not."""
+    def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
+        """Let *connection* wait for the reply to *read*, if that is asked in the ordinary way; return whether it is.
+
+        *entry* is what memory holds of it.
+        """
         began, known = self.reader.clock(), self.coalescer.find(read.flight)
-        flight = self._open(read) if known is None else self._flights.get(known)
-        if flight is None or (known is not None and known.has_time):
-            return False
-        bill = self.reader.telemetry.asked(read.request.path, read.request.query, read.fingerprint)
         if known is None:
-            flight.pending.bill = bill
+            flight = self._open(read, entry, began)
+            if flight is None:
+                return False
+            bill = flight.bill
+        elif isinstance(known, FastFlight):
+            flight, bill = known, self._cost(read)
         else:
-            known.waiting += 1
-        caller = WaitingCaller(self, connection, read, flight, head, bill, began, is_first=known is None)
-        flight.waiting.append(caller)
+            return False
+        caller = WaitingCaller(flight, connection, read, head, bill, began, is_first=known is None)
+        flight.waiting += 1
+        flight.callers.append(caller)
         self.callers.add(caller)
         connection.wait_for(caller)
         return True
 
     def leave(self, caller: WaitingCaller) -> None:
-        """*caller* waits no more; a flight that nobody waits for ends."""
+        """Let *caller* wait no more; a flight that nobody waits for ends."""
         if caller in self.callers:
             self.callers.discard(caller)
             flight = caller.flight
-            flight.waiting.remove(caller)
-            self.coalescer.leave(flight.read.flight, flight.coalesced)
+            flight.callers.remove(caller)
+            self.coalescer.leave(flight.read.flight, flight)
 
-    def _open(self, read: PreparedRead) -> FastFlight | None:
-        """A flight for *read*; None where the read is not asked, or not at once, or not in a batch."""
+    def _open(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
+        """Return a flight for *read*; None where the read is not asked, or not at once, or not in a batch."""
         request = read.request
         if request.channel is not Channel.BATCH:
             return None
-        asked = self.cache.question(request, read.key)
-        if asked is None or not self.limiter.goes_at_once(read.subject, request):
+        if not read.asks_always or not self.cache.is_near(read.key, entry):
+            question = self.cache.question(request, read.key)
+            if question is None:
+                return None
+            entry = question[1]
+        if not self.limiter.goes_at_once(read.subject, request):
             return None
-        inquiry, entry = asked
+        validator = policy.validator_for(entry.meta, request) if entry is not None else ""
+        if read.asked is None or read.asked.validator != validator:
+            read.asked = request.with_validator(validator)
+            read.part = batch_part(read.asked)
+        flight = FastFlight(self, read, entry, read.asked, self.reader.telemetry.nobody, now, self.now())
         try:
-            pending = self.batcher.enqueue(inquiry.request)
+            flight.queue = self.batcher.enqueue(flight)
         except errors.Overloaded:
             return None
-        coalesced = self.coalescer.lead(read.flight, request)
-        flight = FastFlight(read, inquiry, entry, coalesced, pending)
-        self._flights[coalesced] = flight
-        coalesced.reply.add_done_callback(partial(self._end, flight))
-        pending.reply.add_done_callback(partial(self._on_answer, flight))
+        flight.bill = self._cost(read)
+        self.coalescer.lead(read.flight, flight)
         return flight
 
-    def _end(self, flight: FastFlight, reply: asyncio.Future[Reply]) -> None:
-        """The flight is over; where nobody waits for it any more, nothing is asked for it."""
-        self._flights.pop(flight.coalesced, None)
-        if reply.cancelled():
-            flight.pending.reply.cancel()
-            if flight.resolving is not None:
-                flight.resolving.cancel()
+    def _cost(self, read: PreparedRead) -> RequestCost:
+        """Return the cost record of one more request for *read*."""
+        if read.cost is None:
+            read.cost = self.reader.telemetry.prepare_cost(read.request, read.fingerprint)
+        cost: RequestCost = read.cost.open()
+        return cost
 
-    def _on_answer(self, flight: FastFlight, pending: asyncio.Future[Reply]) -> None:
-        """Graph has answered, or could not."""
-        if pending.cancelled() or flight.coalesced.reply.cancelled():
-            return
-        answer: Reply | BaseException = pending.exception() or pending.result()
+    # --- ordinary answers ---
+
+    def take(self, flight: FastFlight, slot: Slot, answer: BatchAnswer) -> bool:
+        """Answer the callers of *flight* by *slot* of *answer*; return False where the layers have to."""
+        if not self._is_ordinary(flight) or not self.cache.is_undisturbed(flight.entry):
+            return False
+        try:
+            settled = answer.settle(flight.read, flight.entry, slot, flight.asked)
+            filled = None if settled is None else self._head(answer, settled, is_shared=False)
+            if settled is None or filled is None:
+                return False
+            if len(flight.callers) > 1 and self._head(answer, settled, is_shared=True) is None:
+                return False
+        except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+            log_fault(fault)
+            return False
+        flight.is_done = True
+        settled = self._keep(flight, settled, filled)
+        self._land(flight)
+        for caller in flight.callers:
+            self.callers.discard(caller)
+            try:
+                self._tell(caller, flight, answer, settled)
+            except Exception as fault:  # noqa: BLE001 - as above
+                log_fault(fault)
+                caller.connection.go_the_usual_way(caller.head)
+        flight.callers = []
+        return True
+
+    def _head(self, answer: BatchAnswer, settled: SettledSlot, *, is_shared: bool) -> Filled | None:
+        return answer.head(settled, self._today(), is_shared=is_shared)
+
+    def _keep(self, flight: FastFlight, settled: SettledSlot, filled: Filled) -> SettledSlot:
+        """Learn and hold what was *settled*; return it with whether it is held."""
+        read, entry = flight.read, settled.entry
+        self.limiter.take_usage(read.subject, settled.usage)
+        if (fields := entry.meta.etag.encode().join(filled.stored)) != entry.headers:
+            entry = Entry(entry.meta, fields, entry.body)
+        if settled.mode is Mode.REVALIDATED:
+            self.cache.keep_confirmed(read.request, read.key, entry)
+            return settled
+        is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, entry)
+        return settled if is_held else settled._replace(is_stored=False)
+
+    def _is_ordinary(self, flight: FastFlight) -> bool:
+        """Whether the callers of *flight* get replies that can be made from templates, and it was asked once only."""
+        if flight.reply is not None or flight.bill.sent or self.is_leaving():
+            return False
+        return all(caller.read.is_ordinary for caller in flight.callers)
+
+    def _tell(
+        self,
+        caller: WaitingCaller,
+        flight: FastFlight,
+        answer: BatchAnswer,
+        settled: SettledSlot,
+    ) -> None:
+        """Write the reply to *caller*, count and log it."""
+        read, reader = caller.read, self.reader
+        filled = self._head(answer, settled, is_shared=not caller.is_first)
+        assert filled is not None  # noqa: S101 - `take` has seen that there are templates
+        meta, body = settled.entry.meta, settled.entry.body
+        given = body
+        if _PAGING in body and (origin := read.link_origin).origin:
+            given = paging.rewrite(body, origin.hosts, origin.origin)
+        now = reader.now()
+        reader.quota.on_ordinary_delivery(read.subject, now)
+        newest = b""
+        if filled.takes_newest and (usage := reader.quota.newest_usage_of(read.fingerprint, read.node, now)):
+            newest = self._usage(usage)
+        window_s, upstream_s = flight.left - flight.since, answer.outer.upstream_s or 0.0
+        tail = filled.tail % (window_s * 1000, upstream_s * 1000, len(given))
+        caller.connection.answer(b"".join((meta.etag.encode().join(filled.head), newest, tail, given)))
+        seconds = reader.clock() - caller.began
+        varying = Varying(seconds, None, window_s, upstream_s, answer.id, answer.lane)
+        self._count(caller, settled, len(given)).add(varying, caller.bill)
+
+    def _count(self, caller: WaitingCaller, settled: SettledSlot, size: int) -> PreparedCount:
+        """Return what counts and logs a reply to *caller*."""
+        read, body = caller.read, settled.entry.body
+        mode = settled.mode if caller.is_first else Mode.COALESCED
+        known = read.counts.get(mode) if read.counts is not None else None
+        if known is not None and known[0] is body and known[1] == settled.usage:
+            count: PreparedCount = known[2]
+            return count
+        telemetry = self.reader.telemetry
+        fields = (("ETag", settled.entry.meta.etag), *settled.usage)
+        reply = Reply(200, fields, body, mode, joined=settled.mode if mode is Mode.COALESCED else None)
+        is_shared = not caller.is_first
+        outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
+        if read.cost is None:
+            read.cost = telemetry.prepare_cost(read.request, read.fingerprint)
+        count = telemetry.prepare_answer(read.request, reply, read.cost, outcome)
+        if settled.mode is Mode.REVALIDATED:  # a new body is told of once
+            read.counts = {**(read.counts or {}), mode: (body, settled.usage, count)}
+        return count
+
+    def _land(self, flight: FastFlight) -> None:
+        """Let nobody join *flight* any more."""
+        flight.is_over = True
+        self.coalescer.land(flight.read.flight, flight)
+
+    def _today(self) -> bytes:
+        """Return the value of Date now."""
+        second = int(time.time())
+        if self._date[0] != second:
+            self._date = second, http_date(second).encode()
+        return self._date[1]
+
+    # --- all other answers ---
+
+    def settle(self, flight: FastFlight, answer: Reply | BaseException) -> None:
+        """Let the layers say what becomes of Graph's *answer*, or of an error in its place."""
+        flight.is_done = True
         try:
             if isinstance(answer, Reply):
                 self.limiter.take(flight.read.subject, answer)
-                reply = self.cache.conclude(flight.inquiry, flight.entry, answer)
+                reply = self.cache.conclude(self._inquiry(flight), flight.entry, answer)
                 if reply is not None:
                     self._deliver(flight, reply)
                     return
@@ -145,13 +335,16 @@ class FastFlights:
         except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
             self._deliver(flight, fault)
 
+    def _inquiry(self, flight: FastFlight) -> Inquiry:
+        return self.cache.inquiry(flight.request, flight.read.key, flight.entry, flight.asked)
+
     def _resolve(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Let the cache say what becomes of an *answer* that is not an ordinary one."""
         if not isinstance(answer, Reply | errors.SidecarError):
             self._deliver(flight, answer)
             return
-        with cost_context.charged_to(flight.pending.bill):
-            flight.resolving = asyncio.ensure_future(self.cache.resolve(flight.inquiry, answer))
+        with cost_context.charged_to(flight.bill):
+            flight.resolving = asyncio.ensure_future(self.cache.resolve(self._inquiry(flight), answer))
         flight.resolving.add_done_callback(partial(self._on_resolved, flight))
 
     def _on_resolved(self, flight: FastFlight, resolved: asyncio.Task[Reply]) -> None:
@@ -160,10 +353,15 @@ class FastFlights:
 
     def _deliver(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Give *answer* to all who wait."""
-        self._flights.pop(flight.coalesced, None)
-        self.coalescer.land(flight.read.flight, flight.coalesced, answer)
-        waiting, flight.waiting = flight.waiting, []
-        for caller in waiting:
+        self._land(flight)
+        if (joined := flight.reply) is not None and not joined.done():
+            if isinstance(answer, BaseException):
+                joined.set_exception(answer)
+                joined.exception()  # looked at, so that a failure that everybody left is not reported as forgotten
+            else:
+                joined.set_result(answer)
+        callers, flight.callers = flight.callers, []
+        for caller in callers:
             self.callers.discard(caller)
             try:
                 self._answer(caller, answer)

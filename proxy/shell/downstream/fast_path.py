@@ -82,9 +82,9 @@ class FastPath:
         if not self.is_open():
             return False
         entry = self.store.in_memory(read.key)
-        if entry is not None and self._reuse(connection, read, entry):
+        if entry is not None and not read.asks_always and self._reuse(connection, read, entry):
             return True
-        return self.flights is not None and not self.is_compared() and self.flights.ask(connection, read, data)
+        return self.flights is not None and not self.is_compared() and self.flights.ask(connection, read, data, entry)
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""

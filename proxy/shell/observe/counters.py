@@ -243,6 +243,12 @@ class Counters:
         outcome = Outcome(rendered.status, len(rendered.body), 0.0, cost.calls, cost.calls)
         return self._prepare(request, reply, cost, rendered, outcome, is_hit=True)
 
+    def prepare_answer(self, request: Request, reply: Reply, cost: PreparedCost, outcome: Outcome) -> PreparedCount:
+        """Returns what `prepare_reply` does, where *outcome* says what each caller gets and what that costs."""
+        line = self.telling.prepare(request, reply, outcome, self.route_label(request.path)) if self.telling else None
+        causes = dict(ledger.calls_avoided(reply, cost.calls))
+        return PreparedCount(self, cost, reply, status=outcome.status, causes=causes, line=line, is_hit=False)
+
     def _prepare(
         self, request: Request, reply: Reply, cost: PreparedCost, rendered: Reply, outcome: Outcome, *, is_hit: bool
     ) -> PreparedCount:

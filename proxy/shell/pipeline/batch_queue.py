@@ -1,16 +1,18 @@
-"""Those who wait for company: one queue of reads that may leave together, and the flights that left it."""
+"""Queues of reads that may share a batch, and the batches of each queue that Graph has not answered yet."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import FairQueue, Kind
 from proxy.core.batch.lanes import Lane
+from proxy.core.batch.request import batch_part
 from proxy.core.http.errors import Draining, Overloaded
 from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import RequestCost
@@ -18,9 +20,42 @@ from proxy.shell.pipeline import cost_context
 from proxy.shell.upstream.fair_share import Place, Places, owner_of
 
 
+class QueuedRead(Protocol):
+    """A read in a queue, or in a batch that is under way."""
+
+    request: Request
+    since: float
+    left: float
+    lane: Lane | None
+    call: BatchCall | None
+
+    def __hash__(self) -> int:
+        """Return a hash of its identity."""
+
+    @property
+    def bill(self) -> RequestCost | None:
+        """Return the cost record that its calls are charged to."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was answered, has failed, or nobody waits for it any more."""
+
+    def part(self) -> bytes:
+        """Return the read as an operation in the body of a batch."""
+
+    def take(self, slot: Any, answer: Any) -> bool:
+        """Take *slot* of a batch's *answer* if that is an ordinary one, and answer all who wait."""
+
+    def answer(self, reply: Reply, batch: str = "") -> None:
+        """Hand over *reply*, which came in *batch*."""
+
+    def fail(self, error: BaseException) -> None:
+        """Report *error* instead of a reply."""
+
+
 @dataclass(eq=False, slots=True)
 class PendingRead:
-    """A read in a queue or a flight, and the reply that its caller waits for."""
+    """A read that a task waits for."""
 
     request: Request
     reply: asyncio.Future[Reply]
@@ -28,197 +63,215 @@ class PendingRead:
     left: float = 0.0
     bill: RequestCost | None = field(default_factory=cost_context.current_cost)
     lane: Lane | None = None
-    flight: Flight | None = None
+    call: BatchCall | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was answered, has failed, or nobody waits for it any more."""
+        return self.reply.done()
+
+    def part(self) -> bytes:
+        """Return the read as an operation in the body of a batch."""
+        return batch_part(self.request)
+
+    def take(self, _slot: Any, _answer: Any) -> bool:
+        """Return False: the reply is made by the layers."""
+        return False
 
     def answer(self, reply: Reply, batch: str = "") -> None:
-        """Hand over *reply*, if anybody still waits; what was waited for company here and further on adds up."""
+        """Hand over *reply*, if anybody still waits; the times spent in queues add up."""
         if not self.reply.done():
             waited = self.left - self.since + (reply.window_s or 0.0)
             lane = self.lane.name if self.lane and batch else reply.lane
             self.reply.set_result(replace(reply, window_s=waited, batch=batch or reply.batch, lane=lane))
 
     def fail(self, error: BaseException) -> None:
-        """Tell of *error* instead."""
+        """Report *error* instead of a reply."""
         if not self.reply.done():
             self.reply.set_exception(error)
 
 
-def fail_all(waiting: Sequence[PendingRead], error: BaseException) -> None:
-    """Tell whoever still waits of *error*."""
-    for one in waiting:
-        one.fail(error)
+def fail_all(reads: Sequence[QueuedRead], error: BaseException) -> None:
+    """Report *error* to all who still wait for one of *reads*."""
+    for read in reads:
+        read.fail(error)
 
 
 @dataclass(eq=False, slots=True)
-class Flight:
-    """Those who left together, and the task that sees to their replies. It belongs to none of them."""
+class BatchCall:
+    """Reads that left together, and the task that sees to their replies. It belongs to none of them."""
 
-    aboard: Sequence[PendingRead]
+    reads: Sequence[QueuedRead]
     task: asyncio.Task[None]
     wake: Callable[[], None]
-    is_late: bool = False  # then nothing waits for its end any more
+    is_late: bool = False  # then no later read waits for its end
 
     def be_late(self) -> None:
-        """Let nobody wait for its end any more; who is aboard still does."""
+        """Let no later read wait for its end; the reads in it still do."""
         self.is_late = True
         self.wake()
 
-    def join(self, waiting: PendingRead) -> None:
-        """Take *waiting* aboard, who came when the others had left."""
-        self.aboard = [*self.aboard, waiting]
-        waiting.flight = self
-        waiting.reply.add_done_callback(lambda reply: self.leave() if reply.cancelled() else None)
+    def join(self, read: PendingRead) -> None:
+        """Add *read*, which came after the others had left."""
+        self.reads = [*self.reads, read]
+        read.call = self
+        read.reply.add_done_callback(lambda reply: self.leave() if reply.cancelled() else None)
 
     def leave(self) -> None:
-        """End at once if nobody is left who waits for a reply: Graph's answer, which counts all the same, is let go."""
-        if all(one.reply.done() for one in self.aboard):
+        """End at once if nobody waits for a reply any more; Graph's answer, which counts all the same, is dropped."""
+        if all(read.is_done for read in self.reads):
             self.task.cancel()
 
 
-Fly = Callable[[Sequence[PendingRead], Place | None], Coroutine[None, None, None]]
-"""Sees to the replies of those who left; the place, where there is one, is given back as soon as Graph has answered."""
+Send = Callable[[Sequence[Any], Place | None], Coroutine[None, None, None]]
+"""Sees to the replies of reads that left; gives the place back, if there is one, as soon as Graph has answered."""
 
 LimitsNow = Callable[[], window.Limits]
-"""What holds at this moment: a reload may change it."""
+"""The limits at this moment: a reload may change them."""
 
 
 class BatchQueues:
-    """A Company for each key that somebody waits under: keys come and go with tokens, languages and objects."""
+    """A queue for each group of reads that may share a batch: groups come and go with tokens, languages and objects."""
 
-    def __init__(self, limits: LimitsNow, fly: Fly, clock: Callable[[], float], places: Places | None = None) -> None:
-        """Let those of one key leave together, as *limits* say; *fly* sees to the replies of all that it is given.
+    def __init__(self, limits: LimitsNow, send: Send, clock: Callable[[], float], places: Places | None = None) -> None:
+        """Let the reads of one group leave together, as *limits* say, when one of *places* is free; None: when due.
 
-        A company leaves when one of *places* is free; None: whenever it is due.
+        *send* sees to the replies of all reads that it is given.
         """
         self._limits = limits
-        self._fly = fly
+        self._send = send
         self._clock = clock
         self._places = places
-        self._companies: dict[Hashable, BatchQueue] = {}
+        self._queues: dict[Hashable, BatchQueue] = {}
 
-    async def join(self, key: Hashable, request: Request, lane: Lane | None = None) -> Reply:
-        """The reply to *request*, which waits under *key* in *lane*. Raises Overloaded, or what *fly* fails it with."""
-        company = self._company(key)
-        waiting = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock(), lane=lane)
-        company.add(waiting)
+    async def join(self, group: Hashable, request: Request, lane: Lane | None = None) -> Reply:
+        """Return the reply to *request*, which waits in *group*. Raises Overloaded, and what *send* fails it with."""
+        read = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock(), lane=lane)
+        queue = self.enqueue(group, read)
         try:
-            return await waiting.reply
+            return await read.reply
         finally:
-            company.leave(waiting)
-            self._forget(key, company)
+            if read.reply.cancelled():
+                queue.give_up(read)
 
-    def enqueue(self, key: Hashable, waiting: PendingRead) -> None:
-        """Let *waiting*, whose reply no task waits for, wait under *key*. Raises Overloaded."""
-        company = self._company(key)
-        company.add(waiting)
-
-        def leave(_reply: asyncio.Future[Reply]) -> None:
-            company.leave(waiting)
-            self._forget(key, company)
-
-        waiting.reply.add_done_callback(leave)
-
-    def _company(self, key: Hashable) -> BatchQueue:
-        company = self._companies.get(key)
-        if company is None:
-            company = self._companies[key] = BatchQueue(
-                self._limits, self._fly, self._clock, lambda idle: self._forget(key, idle), self._places
+    def enqueue(self, group: Hashable, read: QueuedRead) -> BatchQueue:
+        """Let *read* wait in *group*; return its queue, to `give_up` the read. Raises Overloaded."""
+        queue = self._queues.get(group)
+        if queue is None:
+            queue = self._queues[group] = BatchQueue(
+                self._limits, self._send, self._clock, lambda idle: self._forget(group, idle), self._places
             )
-        return company
+        queue.add(read)
+        return queue
 
     @property
     def queued(self) -> int:
-        """Reads that have not left yet."""
-        return sum(company.queued for company in self._companies.values())
+        """How many reads have not left yet."""
+        return sum(queue.queued for queue in self._queues.values())
 
     async def close(self) -> None:
-        """Empty the queues and call the flights off; who still waits is told."""
-        flights = [flight for company in tuple(self._companies.values()) for flight in company.end()]
-        await asyncio.gather(*flights, return_exceptions=True)
+        """Empty the queues and cancel the calls; all who still wait are told."""
+        calls = [call for queue in tuple(self._queues.values()) for call in queue.close()]
+        await asyncio.gather(*calls, return_exceptions=True)
 
-    def _forget(self, key: Hashable, company: BatchQueue) -> None:
-        """One with nothing to do is not kept."""
-        if company.idle and self._companies.get(key) is company:
-            del self._companies[key]
+    def _forget(self, group: Hashable, queue: BatchQueue) -> None:
+        if queue.is_idle and self._queues.get(group) is queue:
+            del self._queues[group]
 
 
 class BatchQueue:
-    """One queue; `window.due` says when those in it leave, *fly* what becomes of them."""
+    """One queue; `window.due` says when its reads leave, *send* what becomes of them."""
 
     def __init__(
         self,
         limits: LimitsNow,
-        fly: Fly,
+        send: Send,
         clock: Callable[[], float],
-        landed: Callable[[BatchQueue], None],
+        on_idle: Callable[[BatchQueue], None],
         places: Places | None = None,
     ) -> None:
-        """Begin with an empty queue; *landed* hears of each flight's end."""
+        """Start empty; *on_idle* is called when nothing may be left to do."""
         self._limits = limits
-        self._fly = fly
+        self._send = send
         self._clock = clock
-        self._on_landing = landed
+        self._on_idle = on_idle
         self._places = places
-        self._queue: FairQueue[PendingRead] = FairQueue()
-        self._flights: set[Flight] = set()
+        self._queue: FairQueue[QueuedRead] = FairQueue()
+        self._calls: set[BatchCall] = set()
         self._alarm: asyncio.Handle | None = None
+        self._leaves_now = False  # whether the alarm is for the end of this turn of the event loop
 
     @property
     def queued(self) -> int:
-        """Reads that have not left yet."""
+        """How many reads have not left yet."""
         return len(self._queue)
 
     @property
-    def idle(self) -> bool:
-        """Whether nobody waits and nothing is in the air."""
-        return not self._queue and not self._flights
+    def is_idle(self) -> bool:
+        """Whether no read waits and no call is under way."""
+        return not self._queue and not self._calls
 
-    def add(self, waiting: PendingRead) -> None:
-        """Queue *waiting*. Raises Overloaded."""
-        owner, limits = owner_of(waiting.request.credential), self._limits()
-        waited = self._queue.waited(owner, self._may, waiting.since) if self._is_in_line else 0.0
-        if refusal := window.queue_refusal(len(self._queue), waited - self._window, limits):
+    def add(self, read: QueuedRead) -> None:
+        """Queue *read*. Raises Overloaded."""
+        owner, limits, waited = owner_of(read.request.credential), self._limits(), 0.0
+        if self._is_in_line:
+            waited = self._queue.waited(owner, self._may, read.since) - self._window
+        if refusal := window.queue_refusal(len(self._queue), waited, limits):
             raise Overloaded(refusal)
-        self._queue.add(waiting, owner, waiting.since)
-        self._set_alarm()
+        self._queue.add(read, owner, read.since)
+        if self._alarm is None or (not self._leaves_now and len(self._queue) >= limits.slots):
+            self._set_alarm()
 
-    def leave(self, waiting: PendingRead) -> None:
-        """Give up the place of a read that nobody waits for any more: in the queue, or of a flight all of whom left."""
-        if not waiting.reply.cancelled():
-            return
-        if waiting.flight is not None:
-            waiting.flight.leave()
-        elif self._queue.discard(waiting):
+    def give_up(self, read: QueuedRead) -> None:
+        """Remove a read that nobody waits for: from the queue, or from a call, which ends if all reads have gone."""
+        if read.call is not None:
+            read.call.leave()
+        elif self._queue.discard(read):
             self._rest_if_empty()
+        self._on_idle(self)
 
-    def end(self) -> Sequence[asyncio.Task[None]]:
-        """Empty the queue and call the flights off, which are returned."""
+    def close(self) -> Sequence[asyncio.Task[None]]:
+        """Empty the queue and cancel the calls, which are returned."""
         fail_all(self._queue.clear(), Draining("the sidecar is stopping"))
         self._rest_if_empty()
-        for flight in self._flights:
-            flight.task.cancel()
-        return tuple(flight.task for flight in self._flights)
+        for call in self._calls:
+            call.task.cancel()
+        return tuple(call.task for call in self._calls)
 
-    def seize(self) -> bool:
-        """Leave with those who may, on a place that is free; False if there are none."""
-        return self._take_off()
+    def start_next(self) -> bool:
+        """Send the reads that may leave, on a connection that is free; return whether there were any."""
+        now = self._clock()
+        reads = self._queue.take(self._limits().slots, self._may, now)
+        if not reads:
+            return False
+        place = None
+        if self._places is not None:
+            place = self._places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads})
+        task = asyncio.create_task(self._send(reads, place))
+        call = BatchCall(reads, task, self._set_alarm)
+        for read in reads:  # without places others may still join, and the sender sees when all have left
+            read.left, read.call = now, None if self._places is None else call
+        self._calls.add(call)
+        task.add_done_callback(lambda _done: self._on_end(call, place))
+        return True
 
-    def served(self) -> bool:
-        """Wait for the next place when `window.due` says so."""
+    def wants_more(self) -> bool:
+        """Return False: the next connection is waited for when `window.due` says so."""
         self._set_alarm()
         return False
 
-    def look(self, now: float) -> None:
-        """Let go of those who have waited for a place as long as they may."""
+    def fail_late(self, now: float) -> None:
+        """Fail the reads that have waited for a connection as long as they may."""
         limits = self._limits()
         fail_all(
             self._queue.late(now - limits.queue_s - self._window), Overloaded(window.queue_timeout_message(limits))
         )
         self._rest_if_empty()
+        self._on_idle(self)
 
     @property
     def _is_in_line(self) -> bool:
-        """Whether a place is waited for."""
+        """Whether a connection is waited for."""
         return self._places is not None and self._places.waits(Kind.BATCH, self)
 
     @property
@@ -227,26 +280,27 @@ class BatchQueue:
 
     @property
     def _in_flight(self) -> int:
-        """Flights that newcomers wait behind: those that are not late."""
-        return sum(not flight.is_late for flight in self._flights)
+        """How many calls later reads wait for: those that are not late."""
+        return sum(not call.is_late for call in self._calls)
 
     def _may(self, owner: Hashable) -> bool:
         return self._places is None or self._places.shares.may_take(owner)
 
     def _set_alarm(self) -> None:
-        """Leave when `window.due` says: what is due at once, at the end of the loop's turn, with all of that turn."""
+        """Leave when `window.due` says: if that is now, at the end of the loop's turn, with all reads of that turn."""
         if self._is_in_line and not self._may(Kind.BATCH):
-            return  # the next place that is given back is offered
+            return  # the next connection that is given back is offered
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
         now, due = self._clock(), self._due()
         loop = asyncio.get_running_loop()
         if due is not None:
+            self._leaves_now = due <= now
             self._alarm = loop.call_soon(self._depart) if due <= now else loop.call_later(due - now, self._depart)
 
     def _due(self) -> float | None:
-        """When to leave, or to wait in line for a place; None if there is no reason to."""
+        """When to leave, or to wait in line for a connection; None if there is no reason to."""
         now, limits = self._clock(), self._limits()
         is_calm = self._places is None or self._places.shares.is_calm
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
@@ -257,35 +311,19 @@ class BatchQueue:
     def _depart(self) -> None:
         self._alarm = None
         if self._places is None:
-            self._take_off()
+            self.start_next()
             self._set_alarm()
         elif self._queue:
             self._places.want(Kind.BATCH, self)
 
-    def _take_off(self) -> bool:
-        now = self._clock()
-        aboard = self._queue.take(self._limits().slots, self._may, now)
-        if not aboard:
-            return False
-        place = None
-        if self._places is not None:
-            place = self._places.take(Kind.BATCH, {owner_of(one.request.credential) for one in aboard})
-        task = asyncio.create_task(self._fly(aboard, place))
-        flight = Flight(aboard, task, self._set_alarm)
-        for one in aboard:  # without places others may still get on, and whoever flies sees when all have left
-            one.left, one.flight = now, None if self._places is None else flight
-        self._flights.add(flight)
-        task.add_done_callback(lambda _done: self._landed(flight, place))
-        return True
-
-    def _landed(self, flight: Flight, place: Place | None) -> None:
-        self._flights.discard(flight)
-        for one in flight.aboard:
-            one.flight = None
+    def _on_end(self, call: BatchCall, place: Place | None) -> None:
+        self._calls.discard(call)
+        for read in call.reads:
+            read.call = None
         if place is not None:
             place.release()
         self._set_alarm()
-        self._on_landing(self)
+        self._on_idle(self)
 
     def _rest_if_empty(self) -> None:
         if not self._queue and self._places is not None:

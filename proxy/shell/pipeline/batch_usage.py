@@ -20,9 +20,11 @@ class BatchUsage:
         self._on_reply = on_reply
         self.single = upstream.single
 
-    async def batch(self, requests: Sequence[Request], top: Credential, on_sent: OnSent) -> Reply | BatchFailure:
+    async def batch(
+        self, requests: Sequence[Request], top: Credential, on_sent: OnSent, parts: Sequence[bytes] = ()
+    ) -> Reply | BatchFailure:
         """Graph's answer to a batch. Raises Unreachable."""
-        answer = await self._upstream.batch(requests, top, on_sent)
+        answer = await self._upstream.batch(requests, top, on_sent, parts)
         if isinstance(answer, Reply):
             self._on_reply(top, answer, one_node(requests))
         return answer

@@ -1,9 +1,9 @@
-"""Holds reads until they have company or must leave, sends them together, hands each its reply."""
+"""Sends reads in batches, and hands each its reply."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -14,13 +14,15 @@ from proxy.core.batch import response as batch_response
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import Kind
 from proxy.core.batch.lanes import Lanes
+from proxy.core.fast_path.answer_template import AnswerTemplates
+from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import RequestCost, was_counted
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
 from proxy.shell.pipeline import cost_context
-from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
+from proxy.shell.pipeline.batch_queue import BatchQueue, BatchQueues, QueuedRead, fail_all
 from proxy.shell.pipeline.lane_timer import LaneTimer
 from proxy.shell.upstream.fair_share import Place, Places
 from proxy.shell.upstream.http1 import OnSent
@@ -30,9 +32,9 @@ class Upstream(Protocol):
     """What the batcher needs of the way to Graph."""
 
     async def batch(
-        self, requests: Sequence[Request], top: Credential, left: OnSent
+        self, requests: Sequence[Request], top: Credential, left: OnSent, parts: Sequence[bytes] = ()
     ) -> Reply | batch_response.BatchFailure:
-        """Graph's answer to a batch. Raises Unreachable."""
+        """Graph's answer to a batch of *requests*, whose operations are *parts*. Raises Unreachable."""
 
     async def single(self, request: Request, left: OnSent) -> Reply:
         """Graph's answer to one read. Raises a SidecarError."""
@@ -90,91 +92,98 @@ class Batcher:
         self._places = places
         self._tops = batch_request.LeadTokens()
         self._lanes = LaneTimer(Lanes(), clock)
-        self._companies = BatchQueues(lambda: limits, self._fly, clock, places)
+        self._queues = BatchQueues(lambda: limits, self._send, clock, places)
+        self._templates = AnswerTemplates()
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
             return await self._alone(request, cost_context.current_cost(), is_patient=False)
         lane = self._lanes.lane_of(request) if self._limits.lanes else None
-        return await self._companies.join(window.group_of(request, self._limits, lane), request, lane)
+        return await self._queues.join(window.group_of(request, self._limits, lane), request, lane)
 
-    def enqueue(self, request: Request) -> PendingRead:
-        """Let *request*, which may ride in a batch, wait for one; no task waits for its reply. Raises Overloaded."""
-        lane = self._lanes.lane_of(request) if self._limits.lanes else None
-        reply = asyncio.get_running_loop().create_future()
-        waiting = PendingRead(request, reply, self._clock(), bill=None, lane=lane)
-        self._companies.enqueue(window.group_of(request, self._limits, lane), waiting)
-        return waiting
+    def enqueue(self, read: QueuedRead) -> BatchQueue:
+        """Let *read* wait for a batch; no task waits for its reply. Return its queue. Raises Overloaded."""
+        read.lane = lane = self._lanes.lane_of(read.request) if self._limits.lanes else None
+        return self._queues.enqueue(window.group_of(read.request, self._limits, lane), read)
 
     async def close(self) -> None:
-        """End what is queued or in the air: after a drain nobody waits for it; whoever does all the same is told."""
-        await self._companies.close()
+        """Cancel what is queued or under way: after a drain nobody waits for it; who does all the same is told."""
+        await self._queues.close()
 
     @property
     def queued(self) -> int:
         """Reads that wait for their batch."""
-        return self._companies.queued
+        return self._queues.queued
 
-    async def _fly(self, waiting: Sequence[PendingRead], place: Place | None, attempt: int = 0) -> None:
-        """Ask Graph for *waiting* until each has a reply or an error: nobody is left hanging."""
+    async def _send(self, reads: Sequence[QueuedRead], place: Place | None, attempt: int = 0) -> None:
+        """Ask Graph for *reads* until each has a reply or an error: nobody waits in vain."""
         try:
-            await self._ask(waiting, place, attempt)
+            await self._ask(reads, place, attempt)
         except SidecarError as error:
-            fail_all(waiting, error)
+            fail_all(reads, error)
         except BaseException:
-            fail_all(waiting, Cut("the batch ended unanswered"))
+            fail_all(reads, Cut("the batch ended unanswered"))
             raise
 
-    async def _ask(self, waiting: Sequence[PendingRead], place: Place | None, attempt: int) -> None:
-        requests, lane = [one.request for one in waiting], waiting[0].lane
+    async def _ask(self, reads: Sequence[QueuedRead], place: Place | None, attempt: int) -> None:
+        requests, lane = [read.request for read in reads], reads[0].lane
         top = self._tops.choose(requests, self._clock())
         if top is None:
             if place is not None:
                 place.release()
-            await self._all_alone(waiting)
+            await self._all_alone(reads)
             return
-        loads = [(one.bill, calls_of(one.request.query)) for one in waiting]
-        with self._witness.batch(loads, lane.name if lane else "") as sending:
-            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(waiting)) as timed:
-                answer = await self._call(requests, top, place, timed.left)
+        loads = [(read.bill, calls_of(read.request.query)) for read in reads]
+        parts, name = [read.part() for read in reads], lane.name if lane else ""
+        with self._witness.batch(loads, name) as sending:
+            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(reads)) as timed:
+                answer = await self._call(requests, parts, top, place, timed.left)
                 timed.answered(answer)
-            fates = batch_response.resolve(requests, top, answer, attempt)
+            taken = self._hand_out(reads, batch_answer(answer, top, sending.id, name, self._templates))
+            fates = batch_response.resolve(requests, top, answer, attempt, taken)
             sending.answered(fates.counted)
         if fates.refused_lead:
             self._tops.refuse(top, fates.refused_lead, self._clock())
         async for at, reply in in_turns(fates.replies.items(), _size):
-            waiting[at].answer(reply, sending.id)
+            reads[at].answer(reply, sending.id)
         if fates.cause:
-            self._witness.asked_again(len(requests) - len(fates.replies), fates.cause)
+            self._witness.asked_again(len(requests) - len(fates.replies) - len(taken), fates.cause)
         if fates.batches or fates.singles:
-            again = [[waiting[at] for at in part if not waiting[at].reply.done()] for part in fates.batches]
-            parts = [self._fly(part, None, attempt + 1) for part in again if part]
-            await asyncio.gather(*parts, self._all_alone([waiting[at] for at in fates.singles]))
+            again = [[reads[at] for at in part if not reads[at].is_done] for part in fates.batches]
+            parts_again = [self._send(part, None, attempt + 1) for part in again if part]
+            await asyncio.gather(*parts_again, self._all_alone([reads[at] for at in fates.singles]))
+
+    def _hand_out(self, reads: Sequence[QueuedRead], answer: BatchAnswer | None) -> Collection[int]:
+        """Let each of *reads* take its slot, where that is an ordinary one; return the places of those that did."""
+        if answer is None:
+            return batch_response.NONE_TAKEN
+        slots = batch_response.usual_slots(answer.outer, len(reads))
+        return {at for at, slot in enumerate(slots) if slot is not None and reads[at].take(slot, answer)}
 
     async def _call(
-        self, requests: Sequence[Request], top: Credential, place: Place | None, left: OnSent
+        self, requests: Sequence[Request], parts: Sequence[bytes], top: Credential, place: Place | None, left: OnSent
     ) -> Reply | batch_response.BatchFailure:
         """Graph's answer, asked on *place* or on the next that is free. What is asked again waits for the next."""
         if place is None:
             async with self._places.one(Kind.BATCH, top):
-                return await self._upstream.batch(requests, top, left)
+                return await self._upstream.batch(requests, top, left, parts)
         try:
-            return await self._upstream.batch(requests, top, left)
+            return await self._upstream.batch(requests, top, left, parts)
         finally:
             place.release()
 
-    async def _all_alone(self, waiting: Sequence[PendingRead]) -> None:
-        await asyncio.gather(*(self._rescue(one) for one in waiting))
+    async def _all_alone(self, reads: Sequence[QueuedRead]) -> None:
+        await asyncio.gather(*(self._rescue(read) for read in reads))
 
-    async def _rescue(self, one: PendingRead) -> None:
+    async def _rescue(self, read: QueuedRead) -> None:
         """The direct call for a read that no batch would answer; its validator was given for another form of asking."""
-        if one.reply.done():
+        if read.is_done:
             return
         try:
-            one.answer(await self._alone(replace(one.request, channel=Channel.DIRECT, validator=""), one.bill))
+            read.answer(await self._alone(replace(read.request, channel=Channel.DIRECT, validator=""), read.bill))
         except SidecarError as error:
-            one.fail(error)
+            read.fail(error)
 
     async def _alone(self, request: Request, bill: RequestCost | None, *, is_patient: bool = True) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
@@ -187,11 +196,11 @@ class Batcher:
         return reply
 
 
-def _be_late(waiting: Sequence[PendingRead]) -> None:
-    """Let newcomers not wait for the call that *waiting* are in."""
-    for flight in {one.flight for one in waiting}:
-        if flight is not None:
-            flight.be_late()
+def _be_late(reads: Sequence[QueuedRead]) -> None:
+    """Let later reads not wait for the call that *reads* are in."""
+    for call in {read.call for read in reads}:
+        if call is not None:
+            call.be_late()
 
 
 def _size(answered: tuple[int, Reply]) -> int:

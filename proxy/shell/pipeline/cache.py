@@ -153,6 +153,30 @@ class Cache:
             return None
         return self._inquiry(request, plan.validator, key, terms, found), found.in_memory
 
+    def inquiry(self, request: Request, key: bytes, entry: Entry | None, asked: float) -> Inquiry:
+        """The question that *request* was, *asked* then with the validator of *entry*."""
+        return Inquiry(
+            request, key, self._terms(request), NOTHING if entry is None else _Found(entry.meta, entry), asked
+        )
+
+    def is_near(self, key: bytes, entry: Entry | None) -> bool:
+        """Whether *entry*, which memory has under *key*, is all that is held, and no order was to forget anything."""
+        return not self._purges.any and (entry is not None or self._store.is_unknown(key))
+
+    def is_undisturbed(self, entry: Entry | None) -> bool:
+        """Whether nothing at all was changed since *entry* was asked for."""
+        return entry is None or self._touches.changed_at < entry.meta.asked_at
+
+    def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
+        """Hold *entry*, Graph's new answer to *request*; whether it is held."""
+        self._touches.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
+        self._purges.note(key, self._subject(request))
+        return self._store.put(key, _token(request), entry)
+
+    def keep_confirmed(self, request: Request, key: bytes, entry: Entry) -> None:
+        """Hold *entry*, which Graph has confirmed."""
+        self._store.put(key, _token(request), entry, write=False)
+
     def _find_near(self, key: bytes, request: Request) -> _Found | None:
         """What is held, as `_find` has it; None where only the disk can say."""
         if not self._rule(request).cache:

@@ -5,19 +5,54 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.core.model import Reply, Request
 from proxy.shell import Layer
 
 
+class Joinable(Protocol):
+    """A call, or what leads to one, that equal requests may join."""
+
+    has_time: bool  # whether it is of low priority
+    waiting: int  # how many callers wait for it
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the cache tags of what it reads."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been answered, or has failed."""
+
+    def future(self) -> asyncio.Future[Reply]:
+        """Return the reply to come."""
+
+    def cancel(self) -> None:
+        """End: nobody waits any more."""
+
+
 @dataclass(eq=False, slots=True)
 class CoalescedFlight:
-    """A call, or what leads to one, and how many wait for its *reply*."""
+    """A call that a task makes."""
 
     reply: asyncio.Future[Reply]
     names: tuple[str, ...]
     has_time: bool
     waiting: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been answered, or has failed."""
+        return self.reply.done()
+
+    def future(self) -> asyncio.Future[Reply]:
+        """Return the reply to come."""
+        return self.reply
+
+    def cancel(self) -> None:
+        """End: nobody waits any more."""
+        self.reply.cancel()
 
 
 class Coalescer:
@@ -38,7 +73,7 @@ class Coalescer:
         self._key = key
         self._names = names
         self._urge = urge
-        self._flights: dict[Hashable, CoalescedFlight] = {}
+        self._flights: dict[Hashable, Joinable] = {}
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
@@ -60,50 +95,47 @@ class Coalescer:
             if not named or not flight.names or not named.isdisjoint(flight.names):
                 del self._flights[key]
 
-    # --- for a caller that no task waits for ---
+    # --- for callers that no task waits for ---
 
-    def find(self, key: Hashable) -> CoalescedFlight | None:
-        """The flight that a request of this *key* may join."""
+    def names(self, request: Request) -> tuple[str, ...]:
+        """Return the cache tags of *request*."""
+        return self._names(request)
+
+    def find(self, key: Hashable) -> Joinable | None:
+        """Return the flight that a request of this *key* may join."""
         return self._flights.get(key)
 
-    def lead(self, key: Hashable, request: Request) -> CoalescedFlight:
-        """A flight that its caller answers by `land`; twins of *request* join it until then."""
-        reply = asyncio.get_running_loop().create_future()
-        flight = self._flights[key] = CoalescedFlight(reply, self._names(request), request.is_low_priority, waiting=1)
-        return flight
+    def lead(self, key: Hashable, flight: Joinable) -> None:
+        """Let equal requests join *flight* until it lands."""
+        self._flights[key] = flight
 
-    def land(self, key: Hashable, flight: CoalescedFlight, answer: Reply | BaseException) -> None:
-        """Give those who wait in tasks their *answer*."""
-        if not flight.reply.done():
-            if isinstance(answer, BaseException):
-                flight.reply.set_exception(answer)
-            else:
-                flight.reply.set_result(answer)
-        self._forget(key, flight)
+    def land(self, key: Hashable, flight: Joinable) -> None:
+        """Let nobody join *flight* any more: it is over."""
+        if self._flights.get(key) is flight:
+            del self._flights[key]
 
-    def leave(self, key: Hashable, flight: CoalescedFlight) -> None:
-        """One caller less waits; where there is none left, the flight ends."""
+    def leave(self, key: Hashable, flight: Joinable) -> None:
+        """Note that one caller less waits; where there is none left, the flight ends."""
         flight.waiting -= 1
-        if not flight.waiting and not flight.reply.done():
-            self._forget(key, flight)
-            flight.reply.cancel()
+        if not flight.waiting and not flight.is_over:
+            self.land(key, flight)
+            flight.cancel()
 
     def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> CoalescedFlight:
         task = asyncio.ensure_future(asking or self._onward(request))
         flight = self._flights[key] = CoalescedFlight(task, self._names(request), request.is_low_priority)
-        task.add_done_callback(lambda _done: self._forget(key, flight))
+        task.add_done_callback(lambda _done: self._on_done(key, flight))
         return flight
 
-    async def _wait(self, key: Hashable, flight: CoalescedFlight) -> Reply:
+    async def _wait(self, key: Hashable, flight: Joinable) -> Reply:
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.reply)
+            return await asyncio.shield(flight.future())
         finally:
             self.leave(key, flight)
 
-    def _forget(self, key: Hashable, flight: CoalescedFlight) -> None:
-        """Leave the map before anyone wakes: a flight that has landed is joined by nobody."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        if flight.reply.done() and not flight.reply.cancelled():
+    def _on_done(self, key: Hashable, flight: CoalescedFlight) -> None:
+        """Leave the map before anyone wakes: nobody joins a flight that has landed."""
+        self.land(key, flight)
+        if not flight.reply.cancelled():
             flight.reply.exception()  # looked at, so that a failure that everybody left is not reported as forgotten

@@ -152,7 +152,7 @@ class Merger:
         now = self._clock()
         one = PendingRead(request, asyncio.get_running_loop().create_future(), since=now, left=now)
         read.add(one)
-        if (call := read.waiting[0].flight) is not None:
+        if (call := read.waiting[0].call) is not None:
             call.join(one)
         return await one.reply
 

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from proxy.core.cache.key import Keys
 from proxy.core.http.errors import Throttled
-from proxy.core.model import Credential, Reply, Request
+from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
-from proxy.core.quota.limiter import GO, RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.core.quota.limiter import GO, NO_CHANGES, RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
 from proxy.shell import Layer
 
 _log = logging.getLogger("graph_sidecar.quota")
@@ -97,6 +97,12 @@ class RateLimiter:
     def take(self, subject: QuotaSubject, reply: Reply) -> None:
         """Take what Graph's *reply* to a read that went at once says of limits."""
         self._on_changes(self._quota.on_reply(subject, reply, self._now()))
+
+    def take_usage(self, subject: QuotaSubject, usage: Headers) -> None:
+        """Take the *usage* headers of a good reply to a read that went at once."""
+        news = self._quota.on_usage_of_reply(subject, usage, self._now())
+        if news is not NO_CHANGES:
+            self._on_changes(news)
 
     def promote(self, request: Request) -> None:
         """Let go the waiting read of the same flight as *request*: a caller of higher priority has joined it."""

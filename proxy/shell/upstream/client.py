@@ -84,10 +84,14 @@ class UpstreamClient:
             await self._client.close()
 
     async def batch(
-        self, requests: Sequence[Request], top: Credential, on_sent: OnSent = ignored
+        self, requests: Sequence[Request], top: Credential, on_sent: OnSent = ignored, parts: Sequence[bytes] = ()
     ) -> Reply | batch_response.BatchFailure:
-        """Return Graph's reply to a batch of *requests*. Raises Unreachable, Late (Graph may still work on it)."""
-        form = EncodedForm(FORM, batch_request.encode_batch(requests, top))
+        """Return Graph's reply to a batch of *requests*, whose operations are *parts*, else made here.
+
+        Raises Unreachable, Late (Graph may still work on it).
+        """
+        operations = parts or [batch_request.batch_part(request) for request in requests]
+        form = EncodedForm(FORM, batch_request.batch_body(operations, top))
         try:
             answer = await self.post(requests[0].host, "/", requests[0].language, form, on_sent)
         except (Cut, Nonsense):

@@ -30,13 +30,13 @@ def owner_of(credential: Credential | None) -> Hashable:
 class Member(Protocol):
     """A queue of calls that waits for connections."""
 
-    def seize(self) -> bool:
+    def start_next(self) -> bool:
         """Take a connection if a waiting owner may (the kind of call may); return whether one was taken."""
 
-    def served(self) -> bool:
+    def wants_more(self) -> bool:
         """Note that a connection was handed over; return whether to wait for another one at once."""
 
-    def look(self, now: float) -> None:
+    def fail_late(self, now: float) -> None:
         """Fail the calls that have waited too long."""
 
 
@@ -121,11 +121,11 @@ class Places:
         if not self.shares.may_take(kind):
             return False
         ring = self._rings[kind]
-        member = next((member for member in ring if member.seize()), None)
+        member = next((member for member in ring if member.start_next()), None)
         if member is None:
             return False
         del ring[member]
-        if member.served():
+        if member.wants_more():
             ring[member] = None
         return True
 
@@ -137,7 +137,7 @@ class Places:
         self._next_check, now = None, self.clock()
         members = [member for ring in self._rings.values() for member in ring]
         for member in members:
-            member.look(now)
+            member.fail_late(now)
         if members:
             self._check_waits_later()
 
@@ -191,7 +191,7 @@ class _CallQueue:
             if not self._queue:
                 places.forget(self._kind, self)
 
-    def seize(self) -> bool:
+    def start_next(self) -> bool:
         places, owners = self._places, []
 
         def may(owner: Hashable) -> bool:
@@ -205,10 +205,10 @@ class _CallQueue:
             return True
         return False
 
-    def served(self) -> bool:
+    def wants_more(self) -> bool:
         return bool(self._queue)
 
-    def look(self, now: float) -> None:
+    def fail_late(self, now: float) -> None:
         for place in self._queue.late(now - self._places.limits.queue_s):
             if not place.done():
                 place.set_exception(Overloaded(window.queue_timeout_message(self._places.limits)))

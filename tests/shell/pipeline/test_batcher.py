@@ -55,7 +55,7 @@ class FakeUpstream:
         self.asked = asyncio.Event()
 
     async def batch(
-        self, requests: Sequence[Request], top: Credential, left: Callable[[], None]
+        self, requests: Sequence[Request], top: Credential, left: Callable[[], None], parts: Sequence[bytes] = ()
     ) -> Reply | BatchFailure:
         left()
         flight = Flight(requests, top)
@@ -114,7 +114,7 @@ def batcher(
     connections: int = 64,
     **limits: object,
 ) -> Batcher:
-    """A batcher that waits long for company unless told otherwise."""
+    """A batcher that waits long for queue unless told otherwise."""
     given, clock = Limits(**({"window_s": 3600.0} | limits)), clock or Clock()  # type: ignore[arg-type]
     return Batcher(upstream, given, witness or FakeWitness(), clock, Places(connections, given, clock))
 
@@ -282,7 +282,7 @@ async def test_a_read_that_must_go_alone_does() -> None:
 
 
 async def test_times_are_told() -> None:
-    """A reply knows how long it waited for company and for Graph."""
+    """A reply knows how long it waited for queue and for Graph."""
     upstream, clock = FakeUpstream(), Clock()
     layer = batcher(upstream, clock=clock, connections=1)
     first = start(layer, ask("/1"))
@@ -410,17 +410,17 @@ async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     async def fly(_waiting: Sequence[PendingRead], _place: Place | None) -> None:
         raise AssertionError("no read is due")
 
-    company = BatchQueue(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _company: None)
+    queue = BatchQueue(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _queue: None)
     loop = asyncio.get_running_loop()
     crowd = [CountedWaiting(ask(f"/{at}"), loop.create_future(), 0.0) for at in range(500)]
     for waiting in crowd:
-        company.add(waiting)
+        queue.add(waiting)
     for waiting in [*crowd[1::2], *reversed(crowd[::2])]:
         waiting.reply.cancel()
-        company.leave(waiting)
-    assert company.queued == 0
+        queue.give_up(waiting)
+    assert queue.queued == 0
     assert CountedWaiting.compared <= len(crowd)
-    company.end()
+    queue.close()
 
 
 async def test_who_leaves_the_queue_is_not_asked_for() -> None:
@@ -479,7 +479,7 @@ async def test_close_ends_what_waits() -> None:
     told_to = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(each) for each in told_to] == [Cut, Cut, Draining, Draining, Draining]
     assert upstream.flights[0].answer.cancelled()
-    assert (len(upstream.flights), layer.queued, layer._companies._companies) == (1, 0, {})
+    assert (len(upstream.flights), layer.queued, layer._queues._queues) == (1, 0, {})
 
 
 async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
@@ -488,7 +488,7 @@ async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
     for number in range(3):
         await layer(ask(token=f"token-{number}"))
     await turns(10)
-    assert layer._companies._companies == {}
+    assert layer._queues._queues == {}
 
 
 # --- what becomes of a batch

@@ -233,7 +233,7 @@ async def test_a_batchs_own_reply_is_listened_to() -> None:
     answers: list[object] = [usage(5), None, usage(6)]
 
     class Upstream:
-        async def batch(self, requests: object, top: Credential, left: object) -> object:
+        async def batch(self, requests: object, top: Credential, left: object, parts: object) -> object:
             return answers.pop(0)
 
         async def single(self, request: object) -> Reply:

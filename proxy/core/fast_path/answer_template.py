@@ -1,0 +1,264 @@
+"""Heads of replies that came in batches, written from templates.
+
+The header fields of most slots are the same but for the ETag, usage and trace ids. So for each set of fields the
+readable functions (`response.slot_reply`, `policy.settle`, `render`) make one head, with marks for the values that
+differ; further replies put their own values in place of the marks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.batch import response
+from proxy.core.cache import policy
+from proxy.core.graph.errors import UNREADABLE
+from proxy.core.http import headers
+from proxy.core.model import Channel, Entry, EntryMeta, Headers, Mode, Reply, Request
+from proxy.core.reply.render import LINKS_UNCHANGED, render
+from proxy.core.reply.response_head import message_fields, reason
+from proxy.core.routing.classify import Read
+from proxy.core.routing.rules import Rule
+
+MOST_TEMPLATES = 512
+"""The most templates that are remembered; Graph has a few sets of fields."""
+
+_ETAG = '"~the-etag-of-this-reply~"'
+_USAGE, _OUTER, _NEWEST, _DATE = 0xE000, 0xE100, 0xE200, 0xE201  # private use: no field of Graph's holds them
+_MOST_VALUES = 64
+_IS_MARK = re.compile(f"{re.escape(_ETAG)}|[\ue000-\uf8ff]")
+_IS_MARK_BYTES = re.compile(re.escape(_ETAG).encode() + rb"|\xee[\x80-\xbf]{2}|\xef[\x80-\xa3][\x80-\xbf]")
+_MARK = re.compile(b"(" + re.escape(_ETAG).encode() + rb"|\xee[\x80-\x87][\x80-\xbf])")
+_TIMING = b"window;dur=0.0, upstream;dur=0.0"
+
+
+class _Field(msgspec.Struct, frozen=True, gc=False):
+    name: str
+    value: str
+
+
+_fields = msgspec.json.Decoder(list[_Field])
+
+
+class FieldSet(msgspec.Struct, eq=False, frozen=True):
+    """Header fields that many slots share, with marks for the values that differ; there is one object for each set."""
+
+    fields: Headers
+
+
+class SlotFields(msgspec.Struct, eq=False, frozen=True):
+    """The header fields of one slot: what they share with others, and the values of their own."""
+
+    shared: FieldSet
+    etag: str | None
+    values: tuple[str, ...]  # of usage headers
+    usage: Headers
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the fields."""
+        return "SlotFields()"
+
+
+class OuterFields(msgspec.Struct, eq=False, frozen=True):
+    """What slots take over from the reply around them, and what usage it tells of the token on top."""
+
+    shared: FieldSet
+    values: tuple[str, ...]
+    usage: Headers
+
+
+class Occasion(NamedTuple):
+    """How a reply came about, as far as its head tells."""
+
+    mode: Mode  # MISS, CHANGED or REVALIDATED
+    is_top: bool  # whether its token is that of the batch
+    is_shared: bool  # whether its caller joined the call of another
+    is_stored: bool
+    lane: str
+
+
+class Template(msgspec.Struct, eq=False, frozen=True):
+    """A head in pieces: bytes, and marks as text."""
+
+    pieces: tuple[bytes | str, ...]  # up to Cache-Status
+    stored: tuple[bytes | str, ...]  # the fields that an entry keeps
+    tail: bytes  # of the head, as a format of `window;dur`, `upstream;dur` and the length of the body
+    takes_newest: bool  # whether the newest usage of the token follows the pieces
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the fields."""
+        return "Template()"
+
+
+class Filled(msgspec.Struct, eq=False, frozen=True):
+    """A template with all values but the ETag and those of the tail."""
+
+    head: tuple[bytes, ...]  # around each ETag
+    stored: tuple[bytes, ...]
+    tail: bytes
+    takes_newest: bool
+
+
+class AnswerTemplates:
+    """Finds the templates of replies, and makes those that are new."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._sets: dict[Headers, FieldSet] = {}
+        self._blocks: dict[bytes, FieldSet] = {}
+        self._templates: dict[tuple[object, ...], Template | None] = {}
+
+    def slot_fields(self, raw: bytes) -> SlotFields | None:
+        """Returns the header fields in *raw*, the JSON of a slot's `headers`; None where they are unusual."""
+        try:
+            listed = _fields.decode(raw)
+        except UNREADABLE:
+            return None
+        shared: list[tuple[str, str]] = []
+        usage: list[tuple[str, str]] = []
+        etag = None
+        for field in listed:
+            name, value = field.name, field.value
+            if (lower := headers.lower_name(name)) in headers.USAGE:
+                shared.append((name, chr(_USAGE + len(usage))))
+                usage.append((name, value))
+            elif lower == "etag" and etag is None:
+                shared.append((name, _ETAG))
+                etag = value
+            else:
+                shared.append((name, value))
+        if len(usage) > _MOST_VALUES or not all(map(headers.is_field, usage)):
+            return None
+        return SlotFields(self._set(tuple(shared)), etag, tuple([value for _, value in usage]), tuple(usage))
+
+    def outer_fields(self, outer: Headers) -> OuterFields | None:
+        """Returns what slots take over from the reply with the fields *outer*; None where that is unusual."""
+        taken = headers.pick(outer, headers.USAGE | headers.TRACE | headers.OF_ANY_REPLY)
+        if len(taken) > _MOST_VALUES:
+            return None
+        shared = tuple([(name, chr(_OUTER + at)) for at, (name, _) in enumerate(taken)])
+        values = tuple([value for _, value in taken])
+        return OuterFields(self._set(shared), values, headers.pick(taken, headers.USAGE))
+
+    def held_fields(self, entry: Entry) -> FieldSet | None:
+        """Returns what the fields of *entry* share with those of other entries; None where they hold a mark."""
+        if not entry.meta.etag or _IS_MARK_BYTES.search(entry.headers):
+            return None
+        block = entry.headers.replace(entry.meta.etag.encode("utf-8", "surrogateescape"), _ETAG.encode())
+        known = self._blocks.get(block)
+        if known is None:
+            _make_room(self._blocks)
+            known = self._blocks[block] = FieldSet(headers.from_stored(block))
+        return known
+
+    def template(self, slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> Template | None:
+        """Returns the template of replies with these fields; *held* are those of the entry that a 304 confirms."""
+        key = (slot, outer, held, occasion)
+        if key not in self._templates:
+            _make_room(self._templates)
+            self._templates[key] = _make_template(slot, outer, held, occasion)
+        return self._templates[key]
+
+    def _set(self, fields: Headers) -> FieldSet:
+        known = self._sets.get(fields)
+        if known is None:
+            _make_room(self._sets)
+            known = self._sets[fields] = FieldSet(fields)
+        return known
+
+
+def fill(template: Template, slot: SlotFields, outer: OuterFields, date: bytes) -> Filled:
+    """Returns *template* with the values of *slot*, *outer* and *date*. Raises ValueError for a value of two lines."""
+    values = {chr(_USAGE + at): value for at, value in enumerate(slot.values)}
+    values.update((chr(_OUTER + at), value) for at, value in enumerate(outer.values))
+    raw = {mark: _one_line(value) for mark, value in values.items()}
+    tail = template.tail.replace(chr(_DATE).encode(), date)
+    return Filled(_around_etag(template.pieces, raw), _around_etag(template.stored, raw), tail, template.takes_newest)
+
+
+def _one_line(value: str) -> bytes:
+    if "\r" in value or "\n" in value:
+        raise ValueError("a line of the head holds the end of a line")
+    return value.encode("utf-8", "surrogateescape")
+
+
+def _around_etag(pieces: Iterable[bytes | str], values: dict[str, bytes]) -> tuple[bytes, ...]:
+    """Returns the bytes between the ETags of *pieces*."""
+    found: list[list[bytes]] = [[]]
+    for piece in pieces:
+        if piece == _ETAG:
+            found.append([])
+        else:
+            found[-1].append(piece if isinstance(piece, bytes) else values[piece])
+    return tuple([b"".join(each) for each in found])
+
+
+def _make_room(known: dict[Any, Any]) -> None:
+    if len(known) >= MOST_TEMPLATES:
+        known.clear()
+
+
+def _make_template(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> Template | None:
+    """Returns the template that the readable functions make of fields with marks; None where one is no mark."""
+    if not _has_own_marks_alone(slot, outer, held):
+        return None
+    settled = _settled(slot, outer, held, occasion)
+    if settled is None or settled.keep is None or settled.reply.mode is not occasion.mode:
+        return None
+    reply = replace(settled.reply, stored=occasion.is_stored, lane=occasion.lane, window_s=0.0, upstream_s=0.0)
+    if occasion.is_shared:
+        reply = reply.shared()
+    newest = (("X-Newest", chr(_NEWEST)),)
+    rendered = render(Read(_request(held), ""), reply, LINKS_UNCHANGED, newest)
+    own, told = rendered.headers[:-2], rendered.headers[-2:]
+    takes_newest = own[-1:] == newest
+    tail = _lines((*told, *message_fields(replace(rendered, body=b""), chr(_DATE)))) + b"\r\n"
+    start = f"HTTP/1.1 {rendered.status} {reason(rendered.status)}"
+    head = headers.head_bytes(start, own[:-1] if takes_newest else own)[:-2]
+    formatted = tail.replace(b"%", b"%%").replace(_TIMING, b"window;dur=%.1f, upstream;dur=%.1f", 1)
+    formatted = formatted.replace(b"Content-Length: 0\r\n", b"Content-Length: %d\r\n", 1)
+    return Template(_split(head), _split(settled.keep.headers), formatted, takes_newest)
+
+
+def _has_own_marks_alone(slot: FieldSet, outer: FieldSet, held: FieldSet | None) -> bool:
+    """Returns whether every mark stands where this module put it."""
+    lower = [(headers.lower_name(name), value) for name, value in slot.fields]
+    marked = [name for name, value in lower if name not in headers.USAGE and _IS_MARK.search(value)]
+    if marked and (marked != ["etag"] or dict(lower)["etag"] != _ETAG):
+        return False
+    names = [name for fields in (slot, outer, held) if fields is not None for name, _ in fields.fields]
+    return not any(map(_IS_MARK.search, names))
+
+
+def _settled(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> policy.Settled | None:
+    """Returns what becomes of a slot with these fields, as every other slot is settled."""
+    is_304 = occasion.mode is Mode.REVALIDATED
+    listed = [{"name": name, "value": value} for name, value in slot.fields]
+    told = {"code": 304 if is_304 else 200, "headers": listed, "body": None if is_304 else "{}"}
+    around = Reply(200, outer.fields, b"")
+    answer = response.slot_reply(told, around, conditional=is_304, is_top=occasion.is_top)
+    if answer is None:
+        return None
+    entry = None
+    if occasion.mode is not Mode.MISS:
+        meta = EntryMeta(_ETAG, Channel.BATCH.value, 0.0, may_be_fresh=True, proofs=())
+        entry = Entry(meta, _lines(held.fields if held else ())[:-2], b"{}")
+    return policy.settle(_request(held), entry, answer, policy.Terms(Rule()), 0.0)
+
+
+def _request(held: FieldSet | None) -> Request:
+    return Request("", "", "/", "", validator="" if held is None else _ETAG)
+
+
+def _lines(fields: Headers) -> bytes:
+    return headers.head_bytes("", fields)[2:-2]
+
+
+def _split(head: bytes) -> tuple[bytes | str, ...]:
+    """Returns *head* in pieces: bytes, and marks as text."""
+    pieces: Sequence[bytes] = _MARK.split(head)
+    return tuple([piece.decode() if at % 2 else piece for at, piece in enumerate(pieces) if piece])
