@@ -147,6 +147,7 @@ class Reply(Redacted, frozen=True, gc=False):
     batch: str = ""  # the name that logs and traces give to the batch that it came in
     lane: str = ""  # the name of the lane of that batch
     avoided: tuple[tuple[str, int], ...] = ()  # calls avoided, by cause, where the mode does not tell
+    invalidated_s: float | None = None  # seconds before Graph was asked at which the entry had been invalidated
 
     @property
     def origin_mode(self) -> Mode:

@@ -24,6 +24,7 @@ MERGE = {
         {"path": "/7*", "fresh_s": 10, "stretch_s": 300},
     ],
 }  # fmt: skip
+CHANGES = {"rules": [{"path": "*", "fresh_s": 3600}]}
 FRESH = {"cache": {"fresh_s": 60}}
 
 
@@ -127,6 +128,29 @@ async def test_the_settings_of_the_day_give_the_ledger_of_the_day(
     assert all(told[cause] for cause in ("fresh", "stale", "superset"))
     played = replayed(MERGE)
     assert played.calls("then") == played.calls("now") == told
+
+
+async def test_what_a_change_ended_is_replayed(scene: MakeScene, clock: Clock, replayed: Replay) -> None:
+    """Bodies said which object `me` is and what lists show: the log tells which reads a change ended, and no others."""
+    here, fresh = await scene(CHANGES), ("/v25.0/me", "/v25.0/act_1/campaigns?limit=3", "/v25.0/5002")
+    me = (await here.say("/v25.0/me", token="ann")).json["id"]
+    campaign = (await here.say(fresh[1], token="ann")).json["data"][0]["id"]
+
+    async def read() -> None:
+        clock.ahead += 5
+        for path in (*fresh, f"/v25.0/{me}", f"/v25.0/{campaign}"):
+            await here.say(path, token="ann")
+
+    await read()
+    for written in ("me", "5001", campaign, me, "5002"):
+        clock.ahead += 5
+        await here.say(f"/v25.0/{written}", method="POST", data={"name": "new"}, token="ann")
+        await read()
+        await read()
+    told = ledger(await counts(here))
+    played = replayed(CHANGES)
+    assert played.calls("then") == told
+    assert played.calls("now") == told
 
 
 async def test_crowds_are_replayed_but_for_who_came_first(scene: MakeScene, replayed: Replay) -> None:

@@ -72,6 +72,7 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     age_s: float | None = None
     window_ms: float | None = None
     upstream_ms: float | None = None
+    invalidated_s: float | None = None  # the entry had been invalidated so long before Graph was asked
 
     def __str__(self) -> str:
         """Returns the entry as one short line of text."""
@@ -219,6 +220,7 @@ def of_read(
         age_s=None if reply.age is None else round(reply.age, 3),
         window_ms=None if reply.window_s is None else _ms(reply.window_s),
         upstream_ms=None if reply.upstream_s is None else _ms(reply.upstream_s),
+        invalidated_s=None if reply.invalidated_s is None else round(reply.invalidated_s, 3),
     )
 
 

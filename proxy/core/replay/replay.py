@@ -152,6 +152,8 @@ class Replay:
             self._seen.add(entry)
             if logged.age_s is not None and logged.detail != "superset":
                 self._simulator.hold(request, line.asked_at - logged.age_s)
+        if logged.invalidated_s is not None:
+            self._simulator.invalidate(request, line.asked_at - logged.invalidated_s)
         cost = self._open_cost(self.now, logged)
         self._simulator.read(
             request,

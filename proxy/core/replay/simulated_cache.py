@@ -44,6 +44,7 @@ class SimulatedCache:
         self.invalidations = InvalidationIndex()
         self._rules, self._limiter, self._keys, self._events, self._onward = rules, limiter, keys, events, onward
         self._entries: dict[bytes, Entry] = {}
+        self._invalidated: dict[bytes, float] = {}  # when an entry was, by its key
         self._in_background: set[bytes] = set()
 
     def hold(self, request: Request, asked: float) -> None:
@@ -52,6 +53,11 @@ class SimulatedCache:
         settled = policy.settle(request, None, answer, self._terms(request), asked)
         if settled is not None and settled.keep is not None:
             self._entries[self._keys.entry(request)] = settled.keep
+
+    def invalidate(self, request: Request, when: float) -> None:
+        """Record that a change at *when* ended the freshness of the entry of *request*."""
+        key = self._keys.entry(request)
+        self._invalidated[key] = max(when, self._invalidated.get(key, 0.0))
 
     def read(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
         """Answer *request* from an entry, or with Graph's reply; *done* gets the reply."""
@@ -134,5 +140,6 @@ class SimulatedCache:
     def _terms(self, request: Request) -> policy.Terms:
         fingerprint, proof = self._keys.fingerprint(request.credential), self._keys.proof(request.credential)
         pressure = self._limiter.pressure(self.subject(request), self._events.now)
-        invalidated_at = self.invalidations.invalidated_at(request, fingerprint)
+        known = self.invalidations.invalidated_at(request, fingerprint)
+        invalidated_at = max(known, self._invalidated.get(self._keys.entry(request), 0.0))
         return policy.Terms(self._rules.of(request), proof, invalidated_at, pressure)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from proxy.core.batch.window import Limits
 from proxy.core.cache.key import FlightKey, Keys
+from proxy.core.cache.tags import UNKNOWN_OBJECT
 from proxy.core.graph import errors as graph_errors
 from proxy.core.merge import ids_split
 from proxy.core.model import ANSWERED_NOW, Reply, Request
@@ -58,11 +59,17 @@ class Simulator:
     def wrote(self, nodes: Iterable[str], request: Request) -> None:
         """Record that a write to *nodes* with the token of *request* was answered."""
         fingerprint = self._keys.fingerprint(request.credential)
-        changed = self._cache.invalidations.record_write(nodes, fingerprint, self.events.now)
+        tags = self._cache.invalidations.tags_of_write(nodes, fingerprint)
+        changed = [name for name in tags if name != UNKNOWN_OBJECT]  # the log tells which reads of names it concerns
+        self._cache.invalidations.invalidate(changed, self.events.now)
         for key, flight in list(self._flights.items()):
             if not changed or not flight.names or not set(changed).isdisjoint(flight.names):
                 del self._flights[key]
         self._merger.close_flights(changed)
+
+    def invalidate(self, request: Request, when: float) -> None:
+        """Record that a change at *when* ended the freshness of the entry of *request*."""
+        self._cache.invalidate(request, when)
 
     def read(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
         """Take a read that comes in; *done* is called with its reply."""
