@@ -13,6 +13,7 @@ from proxy.app import from_settings
 from proxy.app.listen import StartError
 from proxy.core.batch.window import Limits
 from proxy.core.cache.encryption import Sealer
+from proxy.core.cache.generation import Generation
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
 from proxy.core.cache.notes import Notes
@@ -49,6 +50,7 @@ class Components:
     """The shared components, built once."""
 
     clocks: Clocks
+    time_of_day: TimeOfDay
     steady: Callable[[], float]  # epoch seconds that are never set back, for durations
     telemetry: Counters
     keys: Keys
@@ -59,6 +61,7 @@ class Components:
     invalidations: InvalidationIndex
     purges: Purges
     subscriptions: Subscriptions
+    generation: Generation
     shared: Shared | None = None  # what replicas share
 
     def rule(self, read: Request) -> Rule:
@@ -97,12 +100,8 @@ class Components:
 
 async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Components:
     """Returns the components for *settings*, with the store open. Raises StartError."""
-    master, purges, invalidations, now = (
-        _installation_key(settings.cache),
-        Purges(),
-        InvalidationIndex(),
-        TimeOfDay(clocks.now),
-    )
+    generation, master, now = Generation(), _installation_key(settings.cache), TimeOfDay(clocks.now)
+    purges, invalidations = Purges(generation), InvalidationIndex(generation)
     clocks = replace(clocks, now=now)
     notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
     store = await _open_store(settings.cache, master, notes, lifetimes)
@@ -115,28 +114,30 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
         shared = build_shared(settings, master, invalidations, rules, now)
     return Components(
         clocks=clocks,
+        time_of_day=now,
         steady=now.steady,
         store=store,
         telemetry=telemetry,
         keys=Keys(master),
         rules=rules,
         limits=from_settings.limits(settings),
-        limiter=_limiter(settings),
+        limiter=_limiter(settings, generation),
         invalidations=invalidations,
         purges=purges,
-        subscriptions=Subscriptions(settings.webhooks.extend_s),
+        subscriptions=Subscriptions(settings.webhooks.extend_s, generation),
+        generation=generation,
         shared=shared,
     )
 
 
-def _limiter(settings: Settings) -> Limiter:
+def _limiter(settings: Settings, generation: Generation) -> Limiter:
     """Returns the limiter; with `shared.url` one that also learns from other replicas."""
     stages, is_shared = from_settings.stages(settings), settings.quota.group == "shared"
     if not settings.shared.url:
-        return Limiter(stages, shared=is_shared)
+        return Limiter(stages, shared=is_shared, generation=generation)
     from proxy.core.shared.limiter import SharedLimiter
 
-    return SharedLimiter(stages, shared=is_shared)
+    return SharedLimiter(stages, shared=is_shared, generation=generation)
 
 
 def _installation_key(cache: CacheSettings) -> bytes:

@@ -7,6 +7,7 @@ import sys
 import warnings
 
 from proxy.settings import LogSettings
+from proxy.shell.observe.access_log import SINK
 from proxy.shell.observe.log_writer import LOG as REPLIES
 from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 
@@ -42,6 +43,7 @@ def change(*, level: str | None = None, replies: bool | None = None) -> dict[str
         logging.getLogger().setLevel(level.upper())
     if replies is not None:
         logging.getLogger(REPLIES).setLevel(logging.NOTSET if replies else logging.WARNING)
+    SINK.refresh()
     now = logging.getLevelName(logging.getLogger().level).lower()
     return {"level": now, "replies": logging.getLogger(REPLIES).isEnabledFor(logging.INFO)}
 

@@ -99,7 +99,7 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     handler = _handler(components, upstream, layers, invalidator, settings)
     handler.comparer = comparer = await _comparer(components, upstream.options, handler.limiter_bypass, lifetimes)
     comparer.replace(settings.compare.percent)
-    inside = InFlight(handler.handle)
+    inside = InFlight(handler.handle, components.generation.advance)
     fast_path = _fast_path(components, layers, handler, inside, comparer)
     flights.append(fast_path.forget)
     _connect_counters(components, layers, inside)
@@ -291,13 +291,12 @@ def _fast_path(
         rule=components.rule,
         invalidations=components.invalidations,
         purges=components.purges,
-        subscriptions=components.subscriptions,
         limiter=components.limiter,
         telemetry=telemetry,
+        generation=components.generation,
+        comparer=comparer,
         is_open=lambda: not inside.is_draining and telemetry.tracer is None,
-        is_compared=comparer.wants,
-        now=components.clocks.now,
-        steady=components.steady,
+        now=components.time_of_day,
         clock=components.clocks.monotonic,
         rewrites_links=handler.rewrite_links,
         trust=components.shared.trust if components.shared is not None else None,

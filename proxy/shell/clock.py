@@ -19,7 +19,7 @@ class TimeOfDay:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Read *clock*."""
-        self._clock = clock
+        self.clock = clock  # what a clock that was set back shows, before anybody has noticed
         self._latest = clock()
         self._set_back_s = 0.0  # seconds by which the clock was set back in all
         self._subscribers: list[OnClockSetBack] = []
@@ -30,7 +30,7 @@ class TimeOfDay:
 
     def __call__(self) -> float:
         """Seconds since 1970 by the machine's clock."""
-        now = self._clock()
+        now = self.clock()
         if now >= self._latest:
             self._latest = now
         elif self._latest - now > SLEW_S:

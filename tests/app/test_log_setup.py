@@ -92,9 +92,9 @@ def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
     for number in range(500):
         writer.emit(_line(f"number {number}"))
         writer.entry(1000.25, replace(entry, batch=f"a-{number}"))
-        writer.prepared(2000.5, line, Varying(number / 1000))
-    writer.prepared(2000.5, line, Varying(0.5, 12.0))
-    writer.prepared(2000.5, line, Varying(0.5, None, 0.001, 0.25, "b-1", "quick"))
+        writer.reply(line, 2000.5, Varying(number / 1000))
+    writer.hit(line, 2000.5, 0.5, 12.0)
+    writer.reply(line, 2000.5, Varying(0.5, None, 0.001, 0.25, "b-1", "quick"))
     writer.close()
     told = [json.loads(text) for text in stream.getvalue().splitlines()]
     assert [each["message"] for each in told[:-2:3]] == [f"number {number}" for number in range(500)]
@@ -127,7 +127,10 @@ def test_of_good_replies_a_sample_is_written() -> None:
         writer.entry(1000.0, entry)
     for number in range(1000):
         writer.entry(1000.0, replace(good, batch=f"a-{number}"))
-        writer.prepared(1000.0, line, Varying(0.5))
+        if number % 2:
+            writer.reply(line, 1000.0, Varying(0.5))
+        else:
+            writer.sampled_hit(line, 1000.0, 0.5, 1.0)
     writer.close()
     told = [json.loads(text) for text in stream.getvalue().splitlines()]
     assert [each.get("sample") for each in told[:70]] == [None] * 70

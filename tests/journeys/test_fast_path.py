@@ -28,7 +28,7 @@ from proxy.shell.observe.log_writer import LOG
 from proxy.shell.observe.stats import stats
 from tests.conftest import EFFORT
 from tests.journeys.conftest import MakeGate, MakeScene
-from tests.wires import Message, calling
+from tests.wires import Message, Wire, calling
 
 NOW = 1_790_000_000.0
 HOST = "sidecar.test:8080"
@@ -140,6 +140,8 @@ class Side:
     front: app_sidecar.Sidecar
     extra: tuple[str, ...]
     heard: list[Any] = field(default_factory=list)
+    kept: AsyncExitStack = field(default_factory=AsyncExitStack)
+    wire: Wire | None = None  # the connection on which the next read comes
 
     async def do(self, step: tuple[Any, ...], names: str) -> Any:
         """Do *step*, the tokens being those of *names*."""
@@ -164,12 +166,27 @@ class Side:
         if url:
             host = (f"Host: {url.removeprefix('http://')}",)
         lines = (f"{method} {path} HTTP/1.1", *host, *who, *fields, *(() if url else self.extra))
-        async with calling(url or self.front.url) as wire:
-            await wire.send("\r\n".join([*lines, "", body]))
-            found = await wire.message(bodyless=method == "HEAD")
-            if found.start.startswith("HTTP/1.1 100"):
-                found = await wire.message(bodyless=method == "HEAD")
+        message, bodyless = "\r\n".join([*lines, "", body]), method == "HEAD"
+        if url or method != "GET" or fields not in FIELDS[:9]:
+            async with calling(url or self.front.url) as wire:
+                found = await self._exchange(wire, message, bodyless=bodyless)
+        else:
+            if self.wire is None:
+                self.wire = await self.kept.enter_async_context(calling(self.front.url))
+            found = await self._exchange(self.wire, message, bodyless=bodyless)
+            if found.status not in {200, 304} or found.fields.get("Connection") == "close":
+                await self.hang_up()
         return found.start, self._fields(found), found.body.replace(self.graph.url.encode(), b"http://graph")
+
+    async def _exchange(self, wire: Wire, message: str, *, bodyless: bool) -> Message:
+        await wire.send(message)
+        found = await wire.message(bodyless=bodyless)
+        return await wire.message(bodyless=bodyless) if found.start.startswith("HTTP/1.1 100") else found
+
+    async def hang_up(self) -> None:
+        """End the connection that was kept."""
+        self.wire = None
+        await self.kept.aclose()
 
     def _fields(self, found: Message) -> list[tuple[str, str]]:
         hidden = {"date", "server-timing"}
@@ -217,8 +234,8 @@ class Worlds:
 
 
 def _lasting(line: Any) -> dict[str, Any]:
-    """What a line of the log says besides times, keyed hashes and names of batches, which are each side's own."""
-    own = {"total_ms", "window_ms", "upstream_ms", "batch", "key", "app", "body", "rest", "proof", "host"}
+    """What a line of the log says besides times, keyed hashes and names of batches and lanes, which each side has."""
+    own = {"total_ms", "window_ms", "upstream_ms", "batch", "lane", "key", "app", "body", "rest", "proof", "host"}
     return {name: getattr(line, name) for name in line.__struct_fields__ if name not in own}
 
 
@@ -240,6 +257,7 @@ async def _sides(folder: Path, now: list[float]) -> AsyncIterator[list[Side]]:
             clocks = components.Clocks(now=lambda: now[0])
             front = await stack.enter_async_context(app_sidecar.sidecar(settings, clocks))
             sides.append(Side(graph, front, extra))
+            stack.push_async_callback(sides[-1].hang_up)
         yield sides
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import msgspec
 
 from proxy.core.cache.clock_step import set_back
+from proxy.core.cache.generation import Generation
 from proxy.core.cache.tags import TagIndex, Tags
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory.memo import MEMO_BYTES, Recent
@@ -54,8 +55,9 @@ class InvalidationIndex:
 
     PLACES = 10_000
 
-    def __init__(self) -> None:
-        """Start without changes."""
+    def __init__(self, generation: Generation | None = None) -> None:
+        """Start without changes; each change advances *generation*."""
+        self._generation = generation or Generation()
         self._times = Recent[str, float](self.PLACES, 4 * MEMO_BYTES)
         self._floor = 0.0
         self._latest = 0.0
@@ -129,6 +131,7 @@ class InvalidationIndex:
     def invalidate(self, tags: Iterable[str], now: float) -> None:
         """Record that *tags* changed at *now*; without a tag everything counts as changed."""
         changed = tuple(tags)
+        self._generation.advance()
         self._latest = max(self._latest, now)
         for name in changed:
             for _, when in self._times.put(name, max(now, self._times.get(name) or 0.0)):
@@ -152,9 +155,11 @@ class InvalidationIndex:
             self.invalidate((name,), min(when, now))
         self._floor = max(self._floor, min(found.floor, now))
         self._latest = max(self._latest, min(found.latest, now))
+        self._generation.advance()
 
     def set_back(self, now: float, by: float) -> None:
         """Correct all times after the clock was set back to *now* by *by* seconds."""
+        self._generation.advance()
         self._times.change(lambda when: set_back(when, now, by))
         self._floor, self._latest = set_back(self._floor, now, by), set_back(self._latest, now, by)
 

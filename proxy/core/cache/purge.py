@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.core.cache.generation import Generation
 from proxy.core.cache.tags import Tags
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http.errors import BadRequest
@@ -115,8 +116,9 @@ class Purges:
     BYTES = 16 * MEMO_BYTES
     MARKS = 256
 
-    def __init__(self) -> None:
-        """Start without entries and orders."""
+    def __init__(self, generation: Generation | None = None) -> None:
+        """Start without entries and orders; each order advances *generation*."""
+        self._generation = generation or Generation()
         self._subjects = Recent[bytes, PurgeSubject](self.SUBJECTS, self.BYTES)
         self._in_force: list[_OrderInForce] = []
         self._floor = 0.0  # every older entry counts as purged: a forgotten order is taken as one for everything
@@ -160,6 +162,7 @@ class Purges:
             found = msgspec.json.decode(text, type=_SavedOrders)
         except UNREADABLE:
             found = _SavedOrders(now, [])
+        self._generation.advance()
         self._floor = max(self._floor, min(found.floor, now))
         for in_force in (_no_later(each, now) for each in found.marks):
             if in_force not in self._in_force:
@@ -167,10 +170,12 @@ class Purges:
 
     def set_back(self, now: float, _by: float) -> None:
         """Correct the times of all orders after the clock was set back to *now*."""
+        self._generation.advance()
         self._floor = min(self._floor, now)
         self._in_force = [_no_later(in_force, now) for in_force in self._in_force]
 
     def _put(self, in_force: _OrderInForce) -> None:
+        self._generation.advance()
         self._in_force.append(in_force)
         self._in_force.sort(key=lambda each: each.when)
         if in_force.order.all:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import replace
 
+from proxy.core.cache.generation import Generation
 from proxy.core.graph.webhooks import Event
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Request
@@ -22,17 +23,17 @@ class Subscriptions:
     OBJECTS = 10_000
     FIELDS = 256
 
-    def __init__(self, extend_s: float) -> None:
-        """Extend the freshness of subscribed reads to *extend_s* seconds; 0: never."""
+    def __init__(self, extend_s: float, generation: Generation | None = None) -> None:
+        """Extend the freshness of subscribed reads to *extend_s* seconds; 0: never. Events advance *generation*."""
+        self._generation = generation or Generation()
         self._kinds: OrderedDict[str, str] = OrderedDict()
         self._fields: dict[str, set[str]] = {}
         self._extended = Memo(lambda rule: replace(rule, fresh_s=max(rule.fresh_s, extend_s)))
         self._is_on = extend_s > 0
-        self.events = 0  # recorded so far: each may change what is extended
 
     def on_event(self, event: Event) -> None:
         """Record *event*, which Meta sent."""
-        self.events += 1
+        self._generation.advance()
         for node in {event.node, *(other for other in event.others if other == f"act_{event.node}")}:
             self._kinds[node] = event.kind
             self._kinds.move_to_end(node)

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 import msgspec
 
+from proxy.core.fast_path.fresh_hit import FreshHit
 from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.fast_path.prepared_reply import PreparedReply
 
 TABLE_BYTES = 8 * 2**20
 """What all heads and their reads take at most."""
 
-_BLOCK, _READ = 2000, 1500
-"""Bytes that the objects of a header block, and those of a read, take besides their text."""
+_BLOCK, _READ, _HIT = 2000, 1500, 4000
+"""Bytes that the objects of a header block, of a read, and of a reply from memory take besides their text."""
 
 _COPIES = 4
 """How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
@@ -41,6 +43,7 @@ class HeadTable:
         self._young: _Blocks = {}
         self._old: _Blocks = {}
         self._bytes = 0
+        self.hits: dict[bytes, FreshHit] = {}  # replies from memory by the whole heads that they answer
 
     def find(self, block: bytes) -> HeaderBlock | None:
         """What is known of the header *block*."""
@@ -71,12 +74,24 @@ class HeadTable:
             known.reads[line] = read
             self.grow(_READ + _COPIES * len(line))
 
+    def add_hit(self, data: bytes, hit: FreshHit) -> None:
+        """Keep *hit* as the answer to the whole head *data*."""
+        if data not in self.hits:
+            self.grow(_COPIES * len(data))
+        self.hits[data] = hit
+
+    def grow_by_hit(self, reply: PreparedReply) -> None:
+        """Count the bytes of a *reply* from memory that is kept with its read."""
+        self.grow(_HIT + 2 * len(reply.start) + len(reply.body or b""))
+
     def grow(self, size: int) -> None:
         """Count *size* more bytes of what is young."""
         self._bytes += size
         if self._bytes > self._limit // 2:
             self._old, self._young, self._bytes = self._young, {}, 0
+            self.hits = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._young, self._old, self._bytes = {}, {}, 0
+        self.hits = {}

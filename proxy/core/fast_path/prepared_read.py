@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from proxy.core.cache.key import FlightKey, Keys
-from proxy.core.fast_path.prepared_reply import PreparedReply
+from proxy.core.fast_path.fresh_hit import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.model import Request
 from proxy.core.quota.descriptors import QuotaSubject
@@ -38,8 +38,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     part: bytes = b""  # the same as an operation of a batch
     cost: Any = None  # what opens its cost records
     counts: Any = None  # what counts and logs its replies, by their modes
-    reply: PreparedReply | None = None  # what answered it last from memory
-    hit: Any = None  # what each further time counts as
+    hit: FreshHit | None = None  # what answered it last from memory
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""

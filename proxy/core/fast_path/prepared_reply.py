@@ -40,12 +40,16 @@ class PreparedReply(msgspec.Struct, frozen=True, eq=False):
         """Say what kind of thing this is, and nothing of the reply."""
         return "PreparedReply()"
 
-    def framed(self, age_s: float, usage: bytes, date: bytes, entry: Entry) -> bytes:
-        """The reply of *entry*, asked for *age_s* seconds ago, as a message with the lines of *usage*."""
+    def head(self, age_s: float, usage: bytes, date: bytes) -> bytes:
+        """Returns the head of the reply *age_s* seconds after it was asked for, with the lines of *usage*."""
         when = date if self.has_date else b""
-        body = entry.body if self.body is None else self.body
         ages = b"%d%b%d" % (age_s, self.ttl, (self.life - age_s) // 1)
-        return b"".join((self.start, usage, self.age, ages, self.rest, when, self.end, body))
+        return b"".join((self.start, usage, self.age, ages, self.rest, when, self.end))
+
+    def head_lasts_s(self, age_s: float) -> float:
+        """Returns for how many seconds Age and the seconds of freshness left stay as they are."""
+        left = self.life - age_s
+        return min(age_s // 1 + 1 - age_s, left - left // 1)
 
 
 def prepare_reply(read: Read, origin: LinkOrigin, entry: Entry, life: float) -> PreparedReply | None:

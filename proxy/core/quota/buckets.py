@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from proxy.core.cache.generation import Generation
 from proxy.core.quota.bucket import Bucket, Stage, Stages
 from proxy.core.quota.stop import (
     LONGEST_NAMED_S,
@@ -40,9 +41,10 @@ class Buckets:
 
     PLACES = 4096
 
-    def __init__(self, stages: Stages) -> None:
-        """Start empty, with the thresholds in *stages*."""
+    def __init__(self, stages: Stages, generation: Generation | None = None) -> None:
+        """Start empty, with the thresholds in *stages*; *generation* advances when a limit is no longer calm."""
         self.stages = stages
+        self._generation = generation or Generation()
         self._buckets: OrderedDict[BucketName, Bucket] = OrderedDict()
         self._not_calm: set[BucketName] = set()  # those above calm; while this is empty, no read looks any limit up
 
@@ -65,7 +67,7 @@ class Buckets:
         if after is Stage.CALM:
             self._not_calm.discard(name)
         else:
-            self._not_calm.add(name)
+            self._mark_not_calm(name)
         return after < before
 
     def stage(self, bucket: Bucket, now: float) -> Stage:
@@ -116,7 +118,7 @@ class Buckets:
     def stop(self, name: BucketName, refusal: LimitRefusal, now: float) -> bool:
         """Stop the limit that Graph refused a read for; returns whether it was not stopped by a refusal before."""
         bucket = self._bucket(name)
-        self._not_calm.add(name)
+        self._mark_not_calm(name)
         if bucket.stop is not None and bucket.stop.error is not None:  # this read had left before the stop
             again = self._new_stop(name, bucket, refusal, bucket.stop.failures, now)
             bucket.stop.error = refusal.reply
@@ -204,6 +206,11 @@ class Buckets:
 
     def _stop_at_full(self, bucket: Bucket, failures: int, now: float) -> Stop:
         return Stop(now + pause_at_full(bucket.reported_regain_s, failures, self.stages.probe_s), None, failures)
+
+    def _mark_not_calm(self, name: BucketName) -> None:
+        if not self._not_calm:
+            self._generation.advance()
+        self._not_calm.add(name)
 
     def _bucket(self, name: BucketName) -> Bucket:
         bucket = self._buckets.get(name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from proxy.core.cache.generation import Generation
 from proxy.core.graph.errors import GraphError, read_error
 from proxy.core.graph.throttles import THROTTLED, throttle_meaning
 from proxy.core.memory.memo import Recent, short
@@ -105,14 +106,18 @@ class LastSeen:
 class Limiter:
     """The state of all limits: `admit` decides before a read is sent, `on_reply` learns from what Graph answers."""
 
-    def __init__(self, stages: Stages, *, shared: bool = False) -> None:
-        """Decide by the thresholds in *stages*; *shared* means that all tokens belong to one app."""
-        self._usage = LatestUsage()
+    def __init__(self, stages: Stages, *, shared: bool = False, generation: Generation | None = None) -> None:
+        """Decide by the thresholds in *stages*; *shared* means that all tokens belong to one app.
+
+        What a hit in memory has to know of limits advances *generation* when it changes.
+        """
+        self._generation = generation or Generation()
+        self._usage = LatestUsage(self._generation)
         self._recent_usage = Recent[tuple[bytes, str], _RecentUsage](_MOST_RECENT_USAGES)
         self._urgent_callers = LastSeen()  # by token: when its last read of ordinary priority came
         self._refused_reads = RefusedReads()
         self.descriptors = Descriptors(shared=shared)
-        self.buckets = Buckets(stages)
+        self.buckets = Buckets(stages, self._generation)
 
     @property
     def stages(self) -> Stages:
@@ -127,11 +132,16 @@ class Limiter:
 
     def newest_usage(self, subject: QuotaSubject, now: float) -> Headers:
         """Returns the newest usage headers for a reply from the cache; none where they are outdated."""
-        return self.newest_usage_of(subject.fingerprint, first_node(subject), now)
+        return self._usage.newest(subject.fingerprint, first_node(subject), now)
 
-    def newest_usage_of(self, fingerprint: bytes, node: str, now: float) -> Headers:
-        """Returns the same for the credential with *fingerprint* and a read of *node*."""
-        return self._usage.newest(fingerprint, node, now)
+    def newest_usage_of(self, fingerprint: bytes, node: str, now: float) -> tuple[Headers, float]:
+        """Returns the same for the credential with *fingerprint* and a read of *node*, and for how many seconds."""
+        return self._usage.newest_and_lasts_s(fingerprint, node, now)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether every limit is calm, and no caller was refused of late: then a hit in memory concerns no limit."""
+        return self.buckets.are_calm and not self._refused_reads
 
     def pressure(self, subject: QuotaSubject, now: float) -> float:
         """Returns how scarce calls are for *subject*: 0 calm, 1 nothing is sent."""
@@ -244,7 +254,7 @@ class Limiter:
 
     def on_delivered_reply(self, subject: QuotaSubject, reply: Reply, now: float) -> None:
         """Record whether *reply*, which the caller gets, is a refusal for a limit."""
-        if self.buckets.are_calm and not self._refused_reads:
+        if self.is_quiet:
             return
         self.on_delivered(subject, now, is_refused=throttle(reply) is not None)
 
@@ -256,6 +266,7 @@ class Limiter:
     def on_delivered(self, subject: QuotaSubject, now: float, *, is_refused: bool) -> None:
         """Record whether the caller got a refusal for a limit: then its retry will be sent to Graph."""
         if is_refused:
+            self._generation.advance()
             self._refused_reads.record_refusal(subject, now)
         else:
             self._refused_reads.record_answer(subject, now)

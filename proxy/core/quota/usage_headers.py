@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from proxy.core.cache.generation import Generation
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.graph.ids import is_id
 from proxy.core.http import headers
@@ -216,8 +217,9 @@ class LatestUsage:
 
     PLACES = 1024
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, generation: Generation | None = None) -> None:
+        """Start empty; other values than before advance *generation*."""
+        self._generation = generation or Generation()
         self._newest = Recent[tuple[bytes, str], tuple[float, Headers]](self.PLACES, 2 * MEMO_BYTES)
 
     def note(self, fingerprint: bytes, node: str, usage: Headers, now: float) -> None:
@@ -228,10 +230,20 @@ class LatestUsage:
 
     def newest(self, fingerprint: bytes, node: str, now: float) -> Headers:
         """Returns the newest usage headers for a reply from the cache; none where they are outdated."""
+        return self.newest_and_lasts_s(fingerprint, node, now)[0]
+
+    def newest_and_lasts_s(self, fingerprint: bytes, node: str, now: float) -> tuple[Headers, float]:
+        """Returns the same, and in how many seconds the first of them is outdated."""
         places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
-        known = (self._newest.get(place) or (0.0, ()) for place in places)
-        return tuple(field for then, fields in known if now - then < FORGOTTEN_S for field in fields)
+        found = [self._newest.get(place) or (0.0, ()) for place in places]
+        known = [(then, fields) for then, fields in found if now - then < FORGOTTEN_S]
+        lasts_s = FORGOTTEN_S - now + min([then for then, _ in known], default=now)
+        return tuple(field for _, fields in known for field in fields), lasts_s
 
     def _put(self, place: tuple[bytes, str], usage: Headers, now: float) -> None:
-        if usage:
-            self._newest.put(place, (now, usage))
+        if not usage:
+            return
+        known = self._newest.get(place)
+        forgotten = self._newest.put(place, (now, usage))
+        if forgotten or known is None or known[1] != usage or now - known[0] >= FORGOTTEN_S:
+            self._generation.advance()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
+from proxy.core.cache.generation import Generation
 from proxy.core.memory.memo import Recent
 from proxy.core.model import Headers, Reply
 from proxy.core.quota.bucket import Stages
@@ -24,9 +25,9 @@ SUBJECTS = 1024
 class SharedLimiter(Limiter):
     """As `Limiter`; *tell* takes what others should know."""
 
-    def __init__(self, stages: Stages, *, shared: bool = False) -> None:
+    def __init__(self, stages: Stages, *, shared: bool = False, generation: Generation | None = None) -> None:
         """Decide by *stages*; *shared*: all tokens are of one app. Tell nobody yet."""
-        super().__init__(stages, shared=shared)
+        super().__init__(stages, shared=shared, generation=generation)
         self.tell: Callable[[Heard | Reopened], None] = lambda _what: None
         self._told = Recent[tuple[bytes, str], tuple[float, Headers, int]](SUBJECTS)
 

@@ -47,6 +47,10 @@ AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
 class Comparer(Protocol):
     """Gets each reply to a plain read."""
 
+    @property
+    def is_on(self) -> bool:
+        """Whether any reads are compared."""
+
     def wants(self) -> bool:
         """Whether this read shall take the handler's path instead of the fast path; called once a read."""
 
@@ -73,6 +77,11 @@ class DirectComparer:
         """Compare *percent* of the reads from now on."""
         self.percent = percent
         self._is_wanted = False
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any reads are compared."""
+        return bool(self.percent) or self._is_wanted
 
     def wants(self) -> bool:
         """Draw whether this read is compared; if so it must not take the fast path, which offers no replies."""

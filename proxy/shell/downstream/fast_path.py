@@ -5,44 +5,55 @@ Whatever is not plainly true goes the usual way, through the handler, which is t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from proxy.core.cache import policy
+from proxy.core.cache.generation import Generation
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.purge import Purges
-from proxy.core.cache.subscriptions import Subscriptions
 from proxy.core.fast_path import head
+from proxy.core.fast_path.fresh_hit import FreshHit
 from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
-from proxy.core.fast_path.prepared_reply import PreparedReply, field_lines, prepare_reply
+from proxy.core.fast_path.prepared_reply import field_lines, prepare_reply
 from proxy.core.http import headers
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
-from proxy.core.observe.access_log import Varying
 from proxy.core.quota.limiter import Limiter
 from proxy.core.reply.response_head import http_date
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.trust import Trust
+from proxy.shell.clock import TimeOfDay
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters
-from proxy.shell.observe.prepared import PreparedCount
-
-_GOOD = Reply(200, (), b"{}")
-"""What tells of no limit."""
 
 
 class EntriesInMemory(Protocol):
     """What the fast path needs of the store."""
 
+    @property
+    def entries(self) -> Mapping[bytes, Entry]:
+        """The entries in memory; to look here is no use of an entry."""
+
     def in_memory(self, key: bytes) -> Entry | None:
-        """The entry, if it is in memory."""
+        """The entry, if it is in memory; it becomes the most recently used."""
+
+
+class Comparer(Protocol):
+    """What the fast path needs of the comparer."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether any reads are compared."""
+
+    def wants(self) -> bool:
+        """Whether this read is to be compared; asked once a read."""
 
 
 @dataclass(slots=True)
@@ -55,21 +66,38 @@ class FastPath:
     rule: Callable[[Request], Rule]
     invalidations: InvalidationIndex
     purges: Purges
-    subscriptions: Subscriptions
     limiter: Limiter
     telemetry: Counters
+    generation: Generation
+    comparer: Comparer
     is_open: Callable[[], bool]  # whether reads may be answered here now
-    is_compared: Callable[[], bool]  # whether the next read goes the usual way, to be compared with a direct one
-    now: Callable[[], float]  # epoch seconds
-    steady: Callable[[], float]  # epoch seconds that are never set back
+    now: TimeOfDay
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
     trust: Trust | None = None  # of a replica that shares, in what it holds
     doubted_at: Callable[[PreparedRead], float] = lambda _read: 0.0  # the moment before which nothing held is trusted
     _table: HeadTable = field(default_factory=HeadTable)
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
-    _events: int = 0  # of Meta's that the rules in prepared replies know of
     _date: tuple[int, bytes] = (0, b"")
+
+    def answer_again(self, connection: Connection, data: bytes) -> bool:
+        """Answer *data* as the last time if that is still true; False: nothing was done, and `take` is the next to ask.
+
+        A hit is true while its second lasts, its entry is the one in memory, and no generation has begun.
+        """
+        hit = self._table.hits.get(data)
+        if hit is None or hit.generation != self.generation.number:
+            return False
+        now, began = self.now.clock(), self.clock()
+        entry = self.store.entries.get(hit.key)
+        if entry is None or entry.meta is not hit.held or not hit.since <= now < hit.until:
+            return False
+        trust = self.trust
+        if trust is not None and not (began < trust.until and trust.since < hit.asked_at):
+            return False
+        connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
+        hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
+        return True
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
@@ -82,42 +110,53 @@ class FastPath:
         if not self.is_open():
             return False
         entry = self.store.in_memory(read.key)
-        if entry is not None and not read.asks_always and self._reuse(connection, read, entry):
+        if entry is not None and not read.asks_always and self._reuse(connection, read, entry, data):
             return True
-        return self.flights is not None and not self.is_compared() and self.flights.ask(connection, read, data, entry)
+        if self.flights is None or self.comparer.wants():
+            return False
+        return self.flights.ask(connection, read, data, entry)
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""
         if not tuple(names):
             self._table.clear()
 
-    def _reuse(self, connection: Connection, read: PreparedRead, entry: Entry) -> bool:
+    def _reuse(self, connection: Connection, read: PreparedRead, entry: Entry, data: bytes) -> bool:
         """Answer *read* with *entry* if that is plainly fresh."""
-        began, now, held = self.clock(), self.now(), entry.meta
-        reply = read.reply
-        if reply is None or reply.held is not held or self._events != self.subscriptions.events:
-            reply = self._prepare_reply(read, entry)
-            if reply is None:
-                return False
-        age_s = now - held.asked_at
-        if not 0 <= age_s < reply.life or self._is_changed(read, held.asked_at, began):
+        began, now = self.clock(), self.now()
+        hit = read.hit
+        if hit is None or hit.held is not entry.meta or hit.generation != self.generation.number:
+            hit = self._check(read, entry)
+        if hit is None or not 0 <= now - hit.asked_at < hit.reply.life or self._is_doubted(read, hit.asked_at, began):
             return False
-        if self.is_compared():
+        if self.comparer.wants():
             return False
-        steady = self.steady()
-        self.limiter.on_delivered_reply(read.subject, _GOOD, steady)
-        usage = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
-        lines = self._usage(usage) if usage else b""
-        connection.answer(reply.framed(age_s, lines, self._today(), entry))
-        (read.hit or self._prepare_hit(read, reply, entry)).add(Varying(self.clock() - began, age_s))
+        steady = self.now.steady()
+        if not self.limiter.is_quiet:
+            self.limiter.on_delivered(read.subject, steady, is_refused=False)
+        usage, lasts_s = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
+        hit.frame(now, self._today(now), self._usage(usage) if usage else b"", lasts_s)
+        connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
+        hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
+        if self.limiter.is_quiet and not self.comparer.is_on:
+            self._table.add_hit(data, hit)
         return True
 
-    def _is_changed(self, read: PreparedRead, asked: float, clock: float) -> bool:
-        """Whether what was *asked* for then may have changed until *clock*, or was to be forgotten."""
+    def _check(self, read: PreparedRead, entry: Entry) -> FreshHit | None:
+        """The reply that *entry* gives to *read* in this generation, kept with it; None if it is not plainly fresh."""
+        held = entry.meta
+        life = policy.fresh_lifetime_s(held, read.request.directives, self.rule(read.request), read.proof)
+        if life <= 0 or self._is_changed(read, held.asked_at):
+            read.hit = None
+        elif read.hit is None or read.hit.held is not held or read.hit.reply.life != life:
+            read.hit = self._prepare_hit(read, entry, life)
+        if read.hit is not None:
+            read.hit.generation = self.generation.number
+        return read.hit
+
+    def _is_changed(self, read: PreparedRead, asked: float) -> bool:
+        """Whether what was *asked* for then may have changed since, or was to be forgotten."""
         if self.purges.latest >= asked:
-            return True
-        trust = self.trust
-        if trust is not None and not (clock < trust.until and trust.since < asked) and self.doubted_at(read) >= asked:
             return True
         if self.invalidations.changed_at < asked:
             return False
@@ -125,25 +164,23 @@ class FastPath:
             return True
         return self.invalidations.invalidated_at(read.request, read.fingerprint) >= asked
 
-    def _prepare_reply(self, read: PreparedRead, entry: Entry) -> PreparedReply | None:
-        """The reply that *entry* gives to *read*, kept with it; None where it is not fresh for any time."""
-        if self._events != self.subscriptions.events:  # what Meta tells of may be fresh for longer, or no more
-            self._events = self.subscriptions.events
-            self._table.clear()
-        life = policy.fresh_lifetime_s(entry.meta, read.request.directives, self.rule(read.request), read.proof)
-        read.reply = read.hit = None
-        if life > 0 and (reply := prepare_reply(read.read, read.link_origin, entry, life)) is not None:
-            read.reply = reply
-            self._table.grow(len(reply.start) + len(reply.body or b""))
-        return read.reply
+    def _is_doubted(self, read: PreparedRead, asked: float, clock: float) -> bool:
+        """Whether other replicas may have changed until *clock* what was *asked* for then."""
+        trust = self.trust
+        is_trusted = trust is None or (clock < trust.until and trust.since < asked)
+        return not is_trusted and self.doubted_at(read) >= asked
 
-    def _prepare_hit(self, read: PreparedRead, reply: PreparedReply, entry: Entry) -> PreparedCount:
-        """What each time counts as that *reply*, made of *entry*, answers *read*; kept with it."""
+    def _prepare_hit(self, read: PreparedRead, entry: Entry, life: float) -> FreshHit | None:
+        """The reply that *entry*, plainly fresh for *life* seconds, gives to *read*; None if it cannot be kept."""
+        reply = prepare_reply(read.read, read.link_origin, entry, life)
+        if reply is None:
+            return None
         fields, channel = headers.from_stored(entry.headers), Channel(entry.meta.channel)
         reused = Reply(200, fields, entry.body, Mode.REUSED, channel)
         given = replace(reused, status=reply.status, body=entry.body if reply.body is None else reply.body)
-        read.hit = hit = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
-        return hit
+        counted = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
+        self._table.grow_by_hit(reply)
+        return FreshHit(read.key, entry.meta, reply, entry.meta.asked_at, reply.body, counted)
 
     def _look(self, line: bytes, block: bytes, data: bytes) -> PreparedRead | None:
         """The plain read that *data* asks for, in a *line* and a *block* that are not known together of late."""
@@ -164,9 +201,9 @@ class FastPath:
             self._table.add_read(block, line, read)
         return read
 
-    def _today(self) -> bytes:
-        """The value of Date now."""
-        second = int(time.time())
+    def _today(self, now: float) -> bytes:
+        """The value of Date at *now*."""
+        second = int(now)
         if self._date[0] != second:
             self._date = second, http_date(second).encode()
         return self._date[1]

@@ -33,9 +33,14 @@ _BREAK_OFF_S = 0.05
 class InFlight:
     """Wraps a handler, and counts the messages in flight."""
 
-    def __init__(self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        """Answer with *handle*."""
+    def __init__(
+        self,
+        handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        on_drain: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Answer with *handle*; call *on_drain* when shutdown begins."""
         self._handle = handle
+        self._on_drain = on_drain
         self._open: set[asyncio.Task[None] | None] = set()
         self._is_draining = self._is_broken_off = False
         self.callers: set[Any] = set()  # callers of the fast path: they wait for an answer that no task works on
@@ -71,6 +76,7 @@ class InFlight:
     def begin_drain(self) -> None:
         """Begin shutdown: from now on each answer closes its connection."""
         self._is_draining = True
+        self._on_drain()
 
     async def break_off(self) -> None:
         """Answer 503 to every caller whose response has not begun."""

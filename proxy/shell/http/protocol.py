@@ -65,6 +65,9 @@ class _Sending:
 class FastPath(Protocol):
     """What may answer a message before it is parsed."""
 
+    def answer_again(self, connection: Connection, data: bytes) -> bool:
+        """Answer *data*, which is all that has come, as the last time; False: nothing was done, and `take` is next."""
+
     def take(self, connection: Connection, data: bytes) -> bool:
         """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
 
@@ -94,6 +97,10 @@ class Connection(TimedConnection):
     """The body of the last message."""
     _seen = 0
     """Messages that aiohttp has read."""
+    _rests = False
+    """Whether all that has come was answered by the fast path, and has been taken, so that a message begins."""
+    _answered_at = 0.0
+    """When the fast path last sent an answer, in seconds of the event loop's clock."""
     _is_told = True
     """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
@@ -116,7 +123,14 @@ class Connection(TimedConnection):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take *data* in, a part of a message at a time."""
+        """Take *data* in, a part of a message at a time.
+
+        A hit in memory costs no more than a refusal: it is answered whatever else waits for the processor.
+        """
+        if self._rests and self._fast_path is not None:
+            if self._fast_path.answer_again(self, data):
+                return
+            self._rests = False
         if self._caller is not None:
             self._hold(data)
         elif not (data and self._is_resting and (self._is_refused(data) or self._is_answered(data))):
@@ -166,6 +180,19 @@ class Connection(TimedConnection):
         self._last_read = self._loop.time()
         self._half, self._is_silent = None, False
 
+    def send(self, message: bytes, now: float) -> None:
+        """Send *message*, which answers at *now* all that has come; then wait for the next message."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write(message)
+        self._answered_at = now
+        if self._rests:
+            return
+        if self._paused and self._unread is None:
+            self._wait_until_taken(len(message))
+        self._end_answer(keeps=True)
+        self._rests = self._is_resting
+
     def answer(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
         """Send *head* and *body*, which answer what has come; then wait for the next message, or end."""
         if self.transport is None or self.transport.is_closing():
@@ -176,9 +203,14 @@ class Connection(TimedConnection):
             self._sending = self._loop.create_task(self._send_rest(body, keeps=keeps))
             return
         if self._paused:
-            self._unread = ExitStack()
-            self._unread.enter_context(self.outbox.waiting(self.transport, len(head) + len(body)))
+            self._wait_until_taken(len(head) + len(body))
         self._end_answer(keeps=keeps)
+
+    def _wait_until_taken(self, size: int) -> None:
+        """Count *size* bytes of an answer until the caller has taken them."""
+        if self.transport is not None:
+            self._unread = ExitStack()
+            self._unread.enter_context(self.outbox.waiting(self.transport, size))
 
     async def _send_rest(self, body: bytes, *, keeps: bool) -> None:
         with suppress(ConnectionError):
@@ -218,6 +250,9 @@ class Connection(TimedConnection):
 
     def _process_keepalive(self) -> None:
         """End if nothing has come for too long; a caller who waits for an answer need not say anything."""
+        self._next_keepalive_close_time = max(
+            self._next_keepalive_close_time, self._answered_at + self._keepalive_timeout
+        )
         if self._caller is not None:
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
@@ -226,6 +261,28 @@ class Connection(TimedConnection):
         """End, unless a message is being answered, or is on its way in."""
         if self._caller is None:
             super().close_if_idle(now)
+
+    def close(self) -> None:
+        """Answer no further message."""
+        self._rests = False
+        super().close()
+
+    def force_close(self) -> None:
+        """End at once."""
+        self._rests = False
+        super().force_close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 - the base class's parameter
+        """Answer no further message, and end."""
+        self._rests = False
+        await super().shutdown(timeout)
+
+    def pause_writing(self) -> None:
+        """Note that the caller takes no more for now."""
+        super().pause_writing()
+        if self._rests and self.transport is not None:
+            self._rests = False
+            self._wait_until_taken(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Note that the caller has taken what waited."""

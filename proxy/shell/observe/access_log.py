@@ -18,6 +18,47 @@ from proxy.shell.observe.log_writer import LOG, LogWriter
 _log = logging.getLogger(LOG)
 
 
+class Sink:
+    """Where prepared lines go: to the writer at once while it alone listens, or as records through `logging`.
+
+    `refresh` looks again who listens; it is called when the log is set up or changed, and when a line is prepared.
+    """
+
+    __slots__ = ("hit", "reply")
+
+    hit: Callable[[PreparedLine, float, float, float], None]
+    reply: Callable[[PreparedLine, float, Varying], None]
+
+    def __init__(self) -> None:
+        """Look who listens now."""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look who listens from now on."""
+        if not _log.isEnabledFor(logging.INFO):
+            self.hit, self.reply = _ignore_hit, _ignore_reply
+        elif (writer := _writer()) is not None:
+            self.hit, self.reply = writer.sampled_hit if writer.is_sampled else writer.hit, writer.reply
+        else:
+            self.hit, self.reply = _tell_hit, _tell_reply
+
+
+def _ignore_hit(_line: PreparedLine, _now: float, _seconds: float, _age: float) -> None:
+    """Replies are not logged."""
+
+
+def _ignore_reply(_line: PreparedLine, _now: float, _varying: Varying) -> None:
+    """Replies are not logged."""
+
+
+def _tell_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
+    _tell(line.entry(Varying(seconds, age)))
+
+
+def _tell_reply(line: PreparedLine, _now: float, varying: Varying) -> None:
+    _tell(line.entry(varying))
+
+
 @dataclass(frozen=True, slots=True)
 class AccessLog:
     """Makes what is told only where somebody listens."""
@@ -32,16 +73,8 @@ class AccessLog:
 
     def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> PreparedLine:
         """Returns the line of *reply*, which will be given again and again, each time with what `Varying` has."""
+        SINK.refresh()
         return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
-
-    def prepared(self, line: PreparedLine, varying: Varying) -> None:
-        """Log a reply whose *line* was prepared."""
-        if not _log.isEnabledFor(logging.INFO):
-            return
-        if (writer := _writer()) is not None:
-            writer.prepared(time.time(), line, varying)
-        else:
-            _tell(line.entry(varying))
 
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read that was asked behind a reply was answered."""
@@ -86,3 +119,7 @@ def _tell(told: AccessLogEntry) -> None:
         writer.entry(time.time(), told)
     else:
         _log.info("%s", told, extra={"told": told})
+
+
+SINK = Sink()
+"""The log is one for the whole process, as `logging` is."""

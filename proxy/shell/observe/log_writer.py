@@ -21,8 +21,15 @@ LOG = "graph_sidecar.reply"
 MOST_BYTES = 8 * 2**20
 """Bytes of the lines that wait to be written; later lines are dropped and counted while nobody reads."""
 
-BLOCK = 128
-"""Lines that are encoded and written at once: between two blocks the event loop has its turn."""
+BLOCK_S = 0.002
+"""Seconds in which a block of lines is encoded and written at once: between two blocks the event loop has its turn.
+
+After each block the thread waits for the interpreter, up to 5 ms while the event loop is busy: shorter blocks would
+leave it behind a hundred thousand replies a second.
+"""
+
+_PIECE = 64
+"""Lines from one look at the clock to the next."""
 
 GATHERED_S = 0.05
 """Seconds for which lines are gathered into blocks."""
@@ -30,16 +37,17 @@ GATHERED_S = 0.05
 _ENTRY = 700
 """Bytes of an entry that waits, without its texts that a caller may choose the length of."""
 
-_PREPARED = 350
-"""Bytes of what differs in a prepared line while that waits; the line itself is kept once, with its read."""
+MOST_PREPARED = 20_000
+"""Prepared lines that wait, of some 200 bytes each: what does not differ is kept once, with its read."""
 
-_Prepared = tuple[PreparedLine, float, Varying]
+_Hit = tuple[PreparedLine, float, float, float]
+"""A prepared line, epoch seconds, seconds that the reply took, and its age."""
+
+_Reply = tuple[PreparedLine, float, Varying]
 """A prepared line, epoch seconds, and what differs this time."""
 
-_Line = str | _Prepared | tuple[float, AccessLogEntry]
-
-_Waiting = tuple[int, _Line]
-"""What is written, and the bytes that it counts for until then."""
+_Waiting = _Hit | _Reply | tuple[int, str | tuple[float, AccessLogEntry]]
+"""What is written; where that is not prepared, behind the bytes that it counts for until then."""
 
 
 class TextLines(logging.Formatter):
@@ -49,15 +57,19 @@ class TextLines(logging.Formatter):
         """Where it happened, without the error's own text: of a request that cannot be read it holds the first line."""
         return "".join(traceback.format_tb(ei[2])) + getattr(ei[0], "__name__", "")
 
-    def entry(self, logger: str, now: float, entry: AccessLogEntry) -> bytes:
-        """The line of a reply."""
-        record = logging.LogRecord(logger, logging.INFO, "", 0, "%s", (entry,), None)
+    def entry(self, now: float, entry: AccessLogEntry) -> bytes:
+        """Returns the line of a reply."""
+        record = logging.LogRecord(LOG, logging.INFO, "", 0, "%s", (entry,), None)
         record.created = now
         return self.format(record).encode("utf-8", "backslashreplace")
 
-    def prepared(self, logger: str, line: PreparedLine, now: float, varying: Varying) -> bytes:
+    def reply(self, line: PreparedLine, now: float, varying: Varying) -> bytes:
         """Returns the line of a reply whose line was prepared."""
-        return self.entry(logger, now, line.entry(varying))
+        return self.entry(now, line.entry(varying))
+
+    def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> bytes:
+        """Returns the line of a hit in memory whose line was prepared."""
+        return self.entry(now, line.entry(Varying(seconds, age)))
 
 
 class JsonLines(TextLines):
@@ -78,14 +90,19 @@ class JsonLines(TextLines):
             told["where"] = self.formatException(record.exc_info)
         return head + json.dumps(told)[1:]
 
-    def entry(self, logger: str, now: float, entry: AccessLogEntry) -> bytes:
-        """The line of a reply."""
+    def entry(self, now: float, entry: AccessLogEntry) -> bytes:
+        """Returns the line of a reply."""
         sample = self._sample if self._sample and is_routine(entry) else b""
-        return _head(now, "info", logger).encode() + sample + encode(entry)[1:]
+        return _head(now, "info", LOG).encode() + sample + encode(entry)[1:]
 
-    def prepared(self, logger: str, line: PreparedLine, now: float, varying: Varying) -> bytes:
+    def reply(self, line: PreparedLine, now: float, varying: Varying) -> bytes:
         """Returns the line of a reply whose line was prepared."""
-        return _head(now, "info", logger).encode() + self._sample + line.encoded(varying)
+        return _head(now, "info", LOG).encode() + self._sample + line.encoded(varying)
+
+    def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> bytes:
+        """Returns the line of a hit in memory whose line was prepared."""
+        whole = int(now)
+        return _hit_line(whole) % (int((now - whole) * 1e6), self._sample, seconds * 1000, age, line.json)
 
 
 def _head(created: float, level: str, logger: str) -> str:
@@ -96,6 +113,12 @@ def _when(seconds: float) -> str:
     """The time in UTC, as ISO 8601 has it, to the microsecond."""
     whole = int(seconds)
     return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}+00:00"
+
+
+@lru_cache(maxsize=2)
+def _hit_line(whole: int) -> bytes:
+    """Returns the line of a hit in the second *whole*, to format with what `JsonLines.hit` gives."""
+    return _head(whole, "info", LOG).replace(".000000+", ".%06d+").encode() + b'%b"total_ms":%.2f,"age_s":%.3f,%b'
 
 
 @lru_cache(maxsize=2)
@@ -117,8 +140,14 @@ class LogWriter(logging.Handler):
         self._taken = self._written = 0  # bytes; each is added to by one thread alone
         self._lost = self._told = 0  # lines that were dropped, and those of them that a line told of
         self._news, self._ended = Event(), False
+        self._is_awake = False  # whether the thread will look for lines before it sleeps
         self._thread = Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether some lines of good replies are left out."""
+        return self._sample < 1
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take the line of *record*."""
@@ -132,11 +161,32 @@ class LogWriter(logging.Handler):
         size = _ENTRY + len(entry.path) + len(entry.node) + len(entry.fields) + len(entry.ids) + len(entry.host)
         self._take(size, (now, entry))
 
-    def prepared(self, now: float, line: PreparedLine, varying: Varying) -> None:
+    def reply(self, line: PreparedLine, now: float, varying: Varying) -> None:
         """Take a prepared *line* of a good reply at *now*."""
-        if self._sample < 1 and random() >= self._sample:
-            return
-        self._take(_PREPARED, (line, now, varying))
+        if self._sample == 1 or random() < self._sample:
+            self._take_prepared((line, now, varying))
+
+    def sampled_hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
+        """Take a prepared *line* of a hit in memory at *now*, or leave it out."""
+        if random() < self._sample:
+            self._take_prepared((line, now, seconds, age))
+
+    def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
+        """Take a prepared *line* of a hit in memory at *now*; for a writer of all lines."""
+        if len(self._waiting) < MOST_PREPARED:
+            self._waiting.append((line, now, seconds, age))
+        else:
+            self._lost += 1
+        if not self._is_awake:
+            self._wake()
+
+    def _take_prepared(self, line: _Hit | _Reply) -> None:
+        if len(self._waiting) < MOST_PREPARED:
+            self._waiting.append(line)
+        else:
+            self._lost += 1
+        if not self._is_awake:
+            self._wake()
 
     def flush(self) -> None:
         """Wait until all is written, a little while if nobody reads."""
@@ -151,14 +201,19 @@ class LogWriter(logging.Handler):
         self._news.set()
         super().close()
 
-    def _take(self, size: int, line: _Line) -> None:
+    def _take(self, size: int, line: str | tuple[float, AccessLogEntry]) -> None:
         if self._taken - self._written + size > MOST_BYTES:
             self._lost += 1
             return
         self._taken += size
         self._waiting.append((size, line))
-        if not self._news.is_set():
-            self._news.set()
+        if not self._is_awake:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let the thread look for lines; it sleeps only after it has said so and found none."""
+        self._is_awake = True
+        self._news.set()
 
     def _write(self) -> None:
         while not self._ended:
@@ -167,28 +222,34 @@ class LogWriter(logging.Handler):
             while self._has_news():
                 self._write_block()
             self._news.clear()
+            self._is_awake = False
             if self._has_news():  # a line came in between
-                self._news.set()
+                self._wake()
 
     def _has_news(self) -> bool:
         return bool(self._waiting) or self._lost > self._told
 
     def _write_block(self) -> None:
         """Write the next lines; they count until they are written."""
-        taken = [self._waiting.popleft() for _ in range(min(BLOCK, len(self._waiting)))]
-        block = [self._encoded(line) for _, line in taken]
+        size, block, end = 0, list[bytes](), time.monotonic() + BLOCK_S
+        while self._waiting and time.monotonic() < end:
+            for _ in range(min(_PIECE, len(self._waiting))):
+                line = self._waiting.popleft()
+                if len(line) == 4:
+                    block.append(self._lines.hit(*line))
+                elif len(line) == 3:
+                    block.append(self._lines.reply(*line))
+                else:
+                    size += line[0]
+                    block.append(self._encoded(line[1]))
         if lost := self._lost - self._told:
             self._told += lost
             block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
         self._put(b"\n".join((*block, b"")))
-        self._written += sum(size for size, _ in taken)
+        self._written += size
 
-    def _encoded(self, line: _Line) -> bytes:
-        if isinstance(line, str):
-            return line.encode("utf-8", "backslashreplace")
-        if len(line) == 2:
-            return self._lines.entry(LOG, *line)
-        return self._lines.prepared(LOG, *line)
+    def _encoded(self, line: str | tuple[float, AccessLogEntry]) -> bytes:
+        return line.encode("utf-8", "backslashreplace") if isinstance(line, str) else self._lines.entry(*line)
 
     def _put(self, block: bytes) -> None:
         try:

@@ -14,6 +14,7 @@ from proxy.core.model import Mode, Reply, Request
 from proxy.core.observe.access_log import PreparedLine, Varying
 from proxy.core.observe.histogram import time_bounds
 from proxy.core.quota.ledger import LedgerLine, RequestCost
+from proxy.shell.observe.access_log import SINK
 
 if TYPE_CHECKING:  # it imports this module
     from proxy.shell.observe.counters import Counters
@@ -23,6 +24,8 @@ TIMES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 FINE_TIMES_S = time_bounds(*TIMES_S)
 """The bounds by which times are counted, for the percentiles of `/stats`."""
+
+_QUICK_S = FINE_TIMES_S[0]
 
 AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 
@@ -117,8 +120,9 @@ class PreparedCount:
         if not self.count:
             counters.pending.append(self)
         self.count += 1
-        self._times[bisect_left(FINE_TIMES_S, seconds)] += 1
         self._seconds += seconds
+        if seconds > _QUICK_S:  # `settle` counts the quicker ones
+            self._times[bisect_left(FINE_TIMES_S, seconds)] += 1
         if age is not None:
             self._ages[bisect_left(AGES_S, age)] += 1
             self._age_sum += age
@@ -128,12 +132,26 @@ class PreparedCount:
                 cost.avoid_bytes(self._bytes)
         if self._observes_call:
             counters.observe_call(varying.window_s, varying.upstream_s)
-        if self.line is not None and counters.telling is not None:
-            counters.telling.prepared(self.line, varying)
+        if self.line is not None:
+            SINK.reply(self.line, counters.now(), varying)
+
+    def add_hit(self, now: float, seconds: float, age: float) -> None:
+        """Count and log one more hit, given at *now*: as `add` does, and cheaper."""
+        if not self.count:
+            self._counters.pending.append(self)
+        self.count += 1
+        self._seconds += seconds
+        if seconds > _QUICK_S:
+            self._times[bisect_left(FINE_TIMES_S, seconds)] += 1
+        self._ages[bisect_left(AGES_S, age)] += 1
+        self._age_sum += age
+        if self.line is not None:
+            SINK.hit(self.line, now, seconds, age)
 
     def settle(self) -> None:
         """Add to the sums what was counted since the last time."""
         counters, count, self.count = self._counters, self.count, 0
+        self._times[0] = count - sum(self._times)
         if self.is_hit:
             cost = self.cost.open_for(count * self.cost.calls)
             cost.avoid({cause: count * calls for cause, calls in self._causes.items()})

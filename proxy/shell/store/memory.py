@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import islice
 
 import msgspec
@@ -29,6 +30,7 @@ class Memory:
         self.evictions = 0
         self._limit = limit
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.entries: Mapping[bytes, Entry] = self._entries
 
     def __len__(self) -> int:
         return len(self._entries)

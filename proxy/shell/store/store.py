@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,11 @@ class Store:
         self._writes = self._writes_dropped = self._bad_rows = 0
 
     # --- reading ---
+
+    @property
+    def entries(self) -> Mapping[bytes, Entry]:
+        """The entries in memory; to look here is no use of an entry."""
+        return self._memory.entries
 
     def in_memory(self, key: bytes) -> Entry | None:
         """The entry of *key* if it is in memory."""

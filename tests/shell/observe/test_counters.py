@@ -147,7 +147,7 @@ def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedCo
     request = Request("graph.test", "v25.0", path, "fields=id", "", CREDENTIAL)
     reply = Reply(200, (("ETag", '"a"'),), b'{"id":"1"}', Mode.REUSED, ttl=9.0, age=float(at))
     if path in prepared:
-        prepared[path].add(Varying(at / 1024, reply.age))
+        prepared[path].add_hit(0.0, at / 1024, float(at))
         return
     bill = counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
     counters.replied(request, reply, bill, at / 1024, reply)

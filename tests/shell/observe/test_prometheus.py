@@ -94,7 +94,7 @@ async def test_the_numbers_are_those_that_were_counted(telemetry: Counters) -> N
         ("calls_avoided_total", "cause=fresh"): 1, ("calls_avoided_total", "cause=throttle"): 0,
         ("calls_own_total",): 1, ("calls_unsent",): 0, ("bytes_avoided_total",): 4, ("round_trips_avoided_total",): 1,
         ("http_calls_total", "kind=batch"): 1, ("http_calls_total", "kind=alone"): 0,
-        ("retries_total", "cause=slot"): 1, ("queue_depth",): 3, ("in_flight",): 0,
+        ("retries_total", "cause=slot"): 1, ("queue_depth",): 3, ("in_flight",): 0, ("tasks",): 5,
         ("batch_slots_bucket", "le=1.0"): 0, ("batch_slots_bucket", "le=2.0"): 1, ("batch_slots_sum",): 2,
         ("lane_batch_slots_sum", "lane=quick"): 2, ("lane_upstream_seconds_count", "lane=quick"): 1,
         ("window_seconds_bucket", "le=0.005"): 1, ("upstream_seconds_bucket", "le=0.1"): 1,
