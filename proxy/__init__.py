@@ -1,6 +1,6 @@
 """graph-sidecar: a proxy beside a program that talks to Meta's Graph API.
 
-A read on its way, and the folders that it passes:
+The layers that a read passes, from the caller to Graph:
 
     downstream ─► pipeline: coalescer ─► merger ─► cache ─► rate limiter ─► batcher ─► upstream ─► Graph
 
@@ -14,23 +14,23 @@ message's way.
     commands/trust/hooks/   files that client programs load at their start
     commands/top/           the dashboard in a terminal
     commands/replay/        a log, played again under other settings
-    commands/doctor/        what Graph does today, asked of Graph
-    commands/demo/          the emulator, the sidecar and sample traffic
+    commands/doctor/        asks Graph which assumptions about it hold
+    commands/demo/          the emulator, the sidecar and sample traffic together
     app/                    builds the sidecar from its settings, starts, reloads and ends it
     app/system/             the process and its operating system: core dumps, memory, systemd
     settings/               everything that can be set: one model, its types and names
-    settings/load/          settings from flags, environment and file, and what is wrong with them
+    settings/load/          settings from flags, environment and file, and the problems in them
     core/                   the values that every layer passes: `model`
     core/http/              RFC 9110, 9111, 9211, 8586: fields, request heads, Cache-Control, Cache-Status, our errors
-    core/graph/             Meta's interface: errors and throttles, paging links, webhook events
+    core/graph/             Meta's interface: errors and throttles, paging links, JSONP, webhook events
     core/routing/           which read a request is, of which host, under which rule; who may use which admin path
     core/cache/             cache key, freshness, what may be stored, encryption, tags, invalidation, purges
     core/fast_path/         reads known by the bytes of their heads, and replies from memory as bytes
     core/merge/             reads of one object that differ in their fields, and `?ids=`, as one read
-    core/batch/             when a batch leaves, what it says, what became of each slot
+    core/batch/             when a batch leaves, its request, and the reply in each slot
     core/client_batch/      batches that applications send themselves
-    core/quota/             calls in Meta's units: the ledger, usage headers, the limits of a read, admission
-    core/reply/             the reply as one caller gets it
+    core/quota/             calls in Meta's units: the ledger, usage headers, Retry-After, limits and stops, admission
+    core/reply/             the reply as one caller gets it: 304, field order, links, fields of the head
     core/memory/            bounds in bytes: budgets, memos, JSON of others
     core/observe/           log records, route labels, histograms, time series, troubles
     core/shared/            what replicas tell each other: names, sealed records, leases, the log

@@ -1,8 +1,7 @@
-"""The image's health check, `python -m proxy.health`: whether what the container runs is well.
+"""The image's health check, `python -m proxy.health`: whether the command that the container runs is healthy.
 
-An engine asks every few seconds, so most rounds load nothing beyond this file. The address to ask is found once in each
-run of the container: the command line of its first process is parsed as that process has parsed it. The address is
-then noted in shared memory, in a file of this user's.
+An engine runs the check every few seconds, so most runs load nothing beyond this file. The address to ask is found
+once in each run of the container, from the command line of its first process, and kept in a file in shared memory.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ FIRST = "/proc/1"
 """The container's first process: the sidecar, or an init that was given the sidecar's command line."""
 
 NOTE = f"/dev/shm/graph-sidecar-health-{os.geteuid()}"  # noqa: S108 - no link, and read only if it is this user's own
-PATIENCE_S = 3.0
+TIMEOUT_S = 3.0
 
 
 def main() -> int:
-    """0 if the container is well, or runs no server; else 1 and a line that says what was asked."""
+    """Returns 0 if the container is healthy or runs no server, else 1; prints the address and the answer."""
     asked = address(FIRST, NOTE)
     if not asked:
         return 0
@@ -32,7 +31,7 @@ def main() -> int:
 
 
 def address(first: str, note: str) -> str:
-    """Host, port and path to ask of the server that the process *first* runs, "" for none; kept in the file *note*."""
+    """Returns host, port and path of the server that the process *first* runs, "" for none; kept in the file *note*."""
     run = _run(first)
     known, _, asked = _read(note).partition("\n")
     if known != run:
@@ -44,13 +43,13 @@ def address(first: str, note: str) -> str:
 
 
 def _run(first: str) -> str:
-    """What tells one run of the container from the next: when its first process began, in ticks of the machine."""
+    """Returns when the first process of the container began, in ticks: different in each run of the container."""
     with open(f"{first}/stat") as file:
         return file.read().rpartition(")")[2].split()[19]
 
 
 def _server(words: list[str]) -> str:
-    """Where the server listens that a command line of these words runs, "" if it runs none."""
+    """Returns host, port and path of the server that a command line of these words runs, "" if it runs none."""
     from proxy.cli import parse
     from proxy.cli.arguments import load
     from proxy.cli.offline_commands import emulate
@@ -71,9 +70,9 @@ def _server(words: list[str]) -> str:
 
 
 def status_of(host: str, port: int, path: str) -> int:
-    """The status of the answer to a GET, 0 for no answer."""
+    """Returns the status of the answer to a GET, 0 for no answer."""
     try:
-        with socket.create_connection((host, port), timeout=PATIENCE_S) as connection:
+        with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             head = connection.recv(16, socket.MSG_WAITALL)
         return int(head.split()[1]) if head.startswith(b"HTTP/1.") else 0
@@ -82,7 +81,7 @@ def status_of(host: str, port: int, path: str) -> int:
 
 
 def _read(note: str) -> str:
-    """What a note of this user's own holds, "" for none."""
+    """Returns the text of the file *note*, "" if it is missing or not this user's own."""
     try:
         descriptor = os.open(note, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor) as file:
@@ -94,7 +93,7 @@ def _read(note: str) -> str:
 
 
 def _write(note: str, text: str) -> None:
-    """Note *text*; where that cannot be done the next round looks again."""
+    """Write *text* to the file *note*; if that fails, the next run finds the address again."""
     try:
         if os.path.lexists(note):
             os.unlink(note)

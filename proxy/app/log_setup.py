@@ -32,7 +32,7 @@ def _collect_less() -> None:
 
 
 def _hold_back_warnings() -> None:
-    """Show no warnings of libraries, unless Python was told to: they quote what was read, which may be a token."""
+    """Hide warnings of libraries, unless Python is run with -W: they quote input, which may be a token."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
 

@@ -1,14 +1,15 @@
 """The command line: reads arguments, environment and file, then runs one command.
 
-    entry       `main`: what was asked, and the exit status
-    parsing     argparse with our habits
-    commands    the table of commands
-      serving   serve, run, check       asking    top, wait, quit, cache, replay, doctor
-      offline   demo, emulate           ca        the authority of transparent mode
-    flags       the flags that change settings, and what they come to
+    main                `main`: parses the command line, runs the command, returns the exit status
+    arguments           the flags of all settings, and the settings that they give
+    commands            the table of commands
+    server_commands     serve, run, check
+    client_commands     top, wait, reload, quit, cache, replay, doctor
+    offline_commands    demo, emulate
+    ca_commands         ca
 
-Nothing else in the package looks at the environment. Each command imports what it needs when it runs, so that
-`check` and `--help` do not wait for a server.
+No other module reads settings from the environment. Each command imports what it needs when it runs, so that `check`
+and `--help` load no server.
 """
 
 from proxy.cli.main import main, parse

@@ -48,7 +48,7 @@ class Flag(argparse.Action):
 
 
 def _reference() -> Iterator[str]:
-    """Yields the lines of the reference: every setting with its default, its meaning and what is allowed."""
+    """Yields the lines of the reference: every setting with its default, its meaning and the allowed values."""
     yield "Flags beat environment variables, those beat the file, that beats the defaults. Each setting has one name:"
     yield "batch.window_ms is GRAPH_SIDECAR_BATCH__WINDOW_MS, --set batch.window_ms=5 and window_ms below [batch].\n"
     yield "settings and their defaults:"

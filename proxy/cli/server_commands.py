@@ -26,7 +26,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def _leave_out(module: str) -> None:
-    """Let imports of an optional *module* find nothing: aiohttp imports what it might use, and that takes memory."""
+    """Make imports of an optional *module* fail: aiohttp imports all that it might use, which takes memory."""
     sys.modules.setdefault(module, None)  # type: ignore[arg-type] # as documented for the import system
 
 
@@ -92,7 +92,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print the settings in force, what is odd, and all problems that would keep `serve` from starting."""
+    """Print the settings in force, odd values, and all problems that would keep `serve` from starting."""
     try:
         settings, origins = load(options)
     except SettingsError as error:

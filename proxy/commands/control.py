@@ -25,7 +25,7 @@ _LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - the loopbac
 
 
 class ControlError(Exception):
-    """The sidecar did not do what was asked; the text quotes its answer."""
+    """The sidecar refused the command; the text quotes its answer."""
 
 
 def from_here(address: Address) -> Address:

@@ -151,7 +151,7 @@ class Reply(Redacted, frozen=True, gc=False):
 
     @property
     def origin_mode(self) -> Mode:
-        """The mode of the reply that was fetched, also for those who share it."""
+        """The mode of the reply as it was fetched, also for callers that share it."""
         return self.joined or self.mode
 
     def shared(self) -> Reply:

@@ -13,7 +13,7 @@ from proxy.settings.types import Folder, Glob, HostNames, KeyFile, RuleVersion, 
 
 
 class CacheSettings(Section):
-    """What is stored, where, and for how long it may be served."""
+    """Which replies are stored, where, and for how long they may be served."""
 
     dir: Folder = Field(
         default_factory=lambda: user_folder(platformdirs.user_cache_path),
@@ -61,7 +61,7 @@ class CacheSettings(Section):
     @field_validator("key_file")
     @classmethod
     def _key_apart(cls, value: Path | str, info: ValidationInfo) -> Path | str:
-        """Refuse a key inside the cache folder: whoever copies or purges entries must not get the key."""
+        """Refuse a key inside the cache folder: a copy of the entries must not contain the key."""
         folder = info.data.get("dir")
         if folder and isinstance(value, Path) and resolved(value).is_relative_to(resolved(folder)):
             raise ValueError("must lie outside cache.dir")

@@ -77,7 +77,7 @@ class InterceptSettings(Section):
 
 
 class WebhooksSettings(Section):
-    """Meta's change notifications, which end the freshness of what they name."""
+    """Meta's change notifications, which end the freshness of the objects that they name."""
 
     listen: MaybeListen = Field(
         default="",

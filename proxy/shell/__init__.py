@@ -1,4 +1,4 @@
-"""Does. One file per layer of the stack; each is an async callable that holds the next."""
+"""Does what core decided: sockets, files, tasks, logs. A pipeline layer is an async callable that holds the next."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -8,30 +8,30 @@ from proxy.core.model import Credential, Reply, Request
 Layer = Callable[[Request], Awaitable[Reply]]
 
 
-class Wrote(Protocol):
-    """Who is told of writes."""
+class OnWrite(Protocol):
+    """Called after each write."""
 
     def __call__(self, nodes: tuple[str, ...], who: Credential | None, *, answered: bool) -> None:
-        """A write to *nodes*, () for any, with the token of *who*; one that was not *answered* may be done yet."""
+        """Take a write to *nodes* (() if unknown) by *who*; if Graph has not *answered*, it may still happen."""
 
 
 class Announced:
-    """A write that is on its way. Here there is nobody to tell of it; where replicas share, they are told."""
+    """An open write. This class does nothing; in a replica that shares, the other replicas learn of the write's end."""
 
     async def answered(self) -> None:
-        """Graph has answered the write; returns when its caller may hear the answer."""
+        """Take that Graph has answered the write; return when its caller may get the answer."""
 
     def lost(self) -> None:
-        """There was no answer: the write may be done yet."""
+        """Take that there is no answer: the write may still happen."""
 
 
 class Announce(Protocol):
-    """Who is told of writes before they leave."""
+    """Called before each write is sent."""
 
     async def __call__(self, nodes: tuple[str, ...], who: Credential | None) -> Announced:
-        """A write to *nodes*, () for any, with the token of *who*, is about to leave."""
+        """Take a write to *nodes* (() if unknown) by *who*, and return when it may be sent."""
 
 
-async def announce_to_nobody(nodes: tuple[str, ...], who: Credential | None) -> Announced:  # noqa: ARG001
-    """One process has nobody to tell."""
+async def no_announcement(nodes: tuple[str, ...], who: Credential | None) -> Announced:  # noqa: ARG001
+    """Announce nothing: this replica shares with no other."""
     return Announced()

@@ -1,4 +1,4 @@
-"""Keeps what is resident small: the heap of glibc, and code that only the start needed."""
+"""Keeps resident memory small: bounds the heap of glibc, and releases code that only the start needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (r-.p) \S+ \S+ (\d+)")
 
 
 def keep_the_heap_small() -> None:
-    """One heap for all threads, and large blocks given back at once: glibc keeps more than it needs."""
+    """Make glibc use one heap for all threads and return large blocks at once; by default it keeps more."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in MALLOPT.items():
@@ -38,7 +38,7 @@ def release_code_of_the_start() -> None:
 
 
 def read_only_mappings(smaps: Iterable[str]) -> Iterator[tuple[int, int]]:
-    """Yields where files are mapped that cannot be written to there, and of which no page differs from the file."""
+    """Yields start and end of each mapping of a file that is read-only and of which no page was changed."""
     start = end = 0
     for line in smaps:
         if found := _MAPPING.match(line):

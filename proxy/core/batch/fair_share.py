@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item", bound=Hashable)
 
 TOKEN_TIMES, KIND_TIMES = 7, 31
-"""How many connections a token, or a kind of call, may hold for each one that is free.
+"""The connections that a token, or a kind of call, may hold for each free connection.
 
 These are dynamic thresholds (A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet
 switches", IEEE/ACM Transactions on Networking 6(2), 1998): a lone token gets seven eighths of all connections, however

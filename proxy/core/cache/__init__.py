@@ -1,1 +1,1 @@
-"""Decides what is kept, under which key, how long a kept reply is fresh, and what ends that."""
+"""Decides which replies are stored, under which key, for how long they are fresh, and what invalidates them."""

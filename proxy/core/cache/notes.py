@@ -1,4 +1,4 @@
-"""What a run leaves for the next one beside the entries: purge orders, and the changes if it ends well."""
+"""What one run saves for the next beside the entries: purge orders, and the invalidations if it ends in order."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _ETAG = re.compile(r'(?:W/)?"[!#-~]*"')  # RFC 9110 section 8.8.3, in ASCII
 
 
 class Terms(NamedTuple):
-    """What decides about one read besides the entry. A NamedTuple, because every read makes one."""
+    """What decides about one read besides the entry. A NamedTuple is quick to make, and every read makes one."""
 
     rule: Rule
     proof: bytes = b""  # the digest of `appsecret_proof` and its time
@@ -94,7 +94,7 @@ def _reuse_without_asking(meta: EntryMeta, directives: CacheDirectives, terms: T
 
 
 def validator_for(meta: EntryMeta, request: Request) -> str:
-    """Returns the ETag that *request* may send: only one that came by the channel by which Graph is asked now."""
+    """Returns the ETag that *request* may send: only an ETag of the same channel (direct or batch)."""
     return meta.etag if meta.channel == request.channel and not request.directives.no_store else ""
 
 

@@ -1,8 +1,8 @@
 """Purge orders: which entries they cover, and how they stay in force for entries on disk that are not known yet.
 
-The key of an entry does not tell what it is about. Entries that this process has stored or loaded are listed here. An
-entry that an earlier run left on disk shows what it is about only when a read asks for it, so an order stays in force
-for every older entry, in later runs too: `save` and `load` carry the orders over.
+The key of an entry does not show its path, object or token. Entries that this process has stored or loaded are listed
+here. An entry that an earlier run left on disk shows them only when a read asks for it, so an order stays in force for
+every older entry, in later runs too: `save` and `load` carry the orders over.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PurgeOrder:
 
 @dataclass(frozen=True, slots=True)
 class PurgeSubject:
-    """What an entry is about, as far as purge orders select by it."""
+    """The properties of an entry by which purge orders select."""
 
     path: str
     tags: Tags
@@ -49,7 +49,7 @@ class PurgeSubject:
 
 
 def read_order(body: bytes) -> PurgeOrder:
-    """Returns the order in *body*. Raises BadRequest, which says what is allowed."""
+    """Returns the order in *body*. Raises BadRequest, whose text says what is allowed."""
     try:
         given = msgspec.json.decode(body)
     except UNREADABLE:
@@ -110,7 +110,7 @@ class _SavedOrders(msgspec.Struct, frozen=True):
 
 
 class Purges:
-    """The known entries by what they are about, and the purge orders in force; both bounded."""
+    """The known entries with their properties, and the purge orders in force; both are bounded."""
 
     SUBJECTS = 20_000
     BYTES = 16 * MEMO_BYTES

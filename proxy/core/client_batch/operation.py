@@ -1,4 +1,4 @@
-"""One operation of the application's own batch: what it asks, as whose, and whether it is a plain read.
+"""One operation of an application's batch: its target, its credential, and whether it is a plain read.
 
 Source: developers.facebook.com/docs/graph-api/batch-requests.
 """
@@ -75,7 +75,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def quoted(self) -> frozenset[int]:
-        """Those of `referred` that are referred to by more than plain values, so that field order and links show."""
+        """Those of `referred` whose field order and links are visible: references quote more than plain values."""
         texts = [text for operation in self.operations for text in (operation.relative_url, operation.body)]
         names = {name for text in texts for name, path in paths_in(text) if not _is_plain_value(path)}
         return frozenset(at for at, operation in enumerate(self.operations) if operation.name in names)

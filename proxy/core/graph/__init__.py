@@ -1,1 +1,1 @@
-"""Reads and writes what is Meta's own in a message: errors, paging links, webhook events."""
+"""Reads and writes Meta's parts of a message: errors, throttles, paging links, JSONP, webhook events."""

@@ -14,7 +14,7 @@ TOKEN_REFUSED = frozenset({102, 104, 190, 450, 452, 2500})
 """The codes with which Graph refuses the token itself (…/docs/graph-api/guides/error-handling)."""
 
 _TOKEN_IS_OVER = frozenset({102, 190, 450, 452})
-"""Those of them that mean that a given token has expired or was withdrawn for every use."""
+"""Those of them that mean that the token has expired or was revoked."""
 
 ABORTED = 960
 """The code of a slot whose batch ran out of time or whose parent failed; the slot was not answered."""
@@ -159,7 +159,7 @@ def ends_token(body: bytes) -> bool:
 
 
 class Blame(Enum):
-    """What was wrong with a batch that Graph refused as a whole: the top-level token, its quota, or something else."""
+    """The cause of the refusal of a whole batch: the top-level token, its quota, or something else."""
 
     TOKEN = "token"  # noqa: S105 - a word, not a secret
     QUOTA = "quota"

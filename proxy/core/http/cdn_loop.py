@@ -12,7 +12,7 @@ from collections import OrderedDict
 from proxy.core.http.cache_status import CACHE_NAME
 
 LOOP_FIELD = "CDN-Loop"
-"""The field that lists who has forwarded a call. `Via` is not used: some servers do not compress when they see it."""
+"""The field that lists the proxies that forwarded a call. `Via` is not used: some servers do not compress with it."""
 
 _MOST_OTHERS = 8
 _OUR_MEMBER = re.compile(rf"(?:^|,)\s*{CACHE_NAME}\s*;\s*id=([0-9a-f]{{16}})(?=\s*(?:,|;|$))")

@@ -77,7 +77,7 @@ class Deflate:
         self._has_start = False
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """What *piece* holds. Raises Broken."""
+        """Returns the decoded bytes of *piece*. Raises Broken."""
         if not self._has_start:
             self._start += piece
             if len(self._start) < len(_MAGIC):

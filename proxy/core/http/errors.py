@@ -67,7 +67,7 @@ class Nonsense(SidecarError):
 
 
 class Large(SidecarError):
-    """Graph's reply is larger than is held here; a caller who is alone with it gets it as it comes."""
+    """Graph's reply is too large to buffer; if only one caller waits for it, the reply is streamed."""
 
     status, code, transient, has_left = 502, 1, False, True
 

@@ -69,7 +69,7 @@ class CountedPart:
         return not self._left
 
     def end(self, data: bytes, at: int) -> int:
-        """Where in *data*, which goes on with the body *at* this place, the body ends, or what has come of it."""
+        """Returns where the body ends in *data*, in which it goes on *at* this place, or how much of it has come."""
         taken = min(self._left, len(data) - at)
         self._left -= taken
         return at + taken
@@ -86,7 +86,7 @@ class ChunkedPart:
         self._is_last = False
 
     def end(self, data: bytes, at: int) -> int:
-        """Where in *data*, which goes on with the body *at* this place, the body ends, or what has come of it."""
+        """Returns where the body ends in *data*, in which it goes on *at* this place, or how much of it has come."""
         lines = 0
         while at < len(data) and not self.is_over:
             if self._left:

@@ -179,7 +179,7 @@ def is_redirect(status: int) -> bool:
 def typed(headers: Headers) -> Headers:
     """Returns a slot's fields with the Content-Type of a direct reply.
 
-    Graph types slots of a batch `text/javascript`, and some clients parse only what is typed as JSON.
+    Graph types slots of a batch `text/javascript`, and some clients parse only bodies that are typed as JSON.
     """
     at = next((at for at, (name, _) in enumerate(headers) if name.lower() == "content-type"), None)
     if at is None:

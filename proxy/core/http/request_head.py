@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def framing_fault(version: tuple[int, int], codings: Sequence[str]) -> str:
-    """Returns what is wrong with the framing of a request, "" if nothing: another server might see another end of it.
+    """Returns the fault in the framing of a request, "" without one: servers might disagree on where it ends.
 
     Source: RFC 9112 sections 6.1 and 6.3; *codings* are the values of its Transfer-Encoding.
     """

@@ -1,1 +1,1 @@
-"""Bounds in bytes for what is remembered and for what messages hold."""
+"""Bounds in bytes for memos and for buffered messages, and JSON that is too costly to parse."""

@@ -23,7 +23,7 @@ MEMO_BYTES = 2**20
 """The default limit in bytes of one cache; there are about two dozen."""
 
 FUNCTION_BYTES = MEMO_BYTES // 2
-"""What a function remembers at most, where nothing else is said: a few thousand reads."""
+"""The default bound of a memo in bytes: enough for a few thousand reads."""
 
 _LARGEST = 32
 """An entry larger than the limit divided by this is not kept, for it would displace too many others."""

@@ -34,7 +34,7 @@ class Lag:
         self._began = None
 
     def seconds(self, now: float) -> float:
-        """Returns the estimate in seconds: the last measurement, or the one under way if that is longer already."""
+        """Returns the estimate in seconds: the last measurement, or the current one if that is longer already."""
         if self._began is None:
             return self._last
         return max(self._last, now - self._began - max(self._longest, now - self._last_turn_at))

@@ -69,7 +69,7 @@ class Routes:
         return route
 
     def record_answer(self, path: str, times: int = 1) -> None:
-        """Record good answers to *path*: its route may take the label of one that is used far less."""
+        """Record good answers to *path*: its route may take the label of a route that is used far less."""
         route = self._template(path)
         if route in self._known:
             self._known[route] += times

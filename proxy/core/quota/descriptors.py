@@ -26,7 +26,7 @@ _MOST_NODES = 50
 
 
 class QuotaSubject(Redacted, frozen=True, gc=False):
-    """What decides under which limits a read falls: the token's fingerprint, the path and the query."""
+    """The parts of a read that decide under which limits it falls: the token's fingerprint, the path and the query."""
 
     hidden = ("query",)
 

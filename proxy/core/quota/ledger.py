@@ -180,7 +180,7 @@ class RequestCost:
                 line.uncertain += calls
 
     def avoid(self, causes: Mapping[str, int]) -> None:
-        """Record avoided calls by cause; calls that were sent all the same do not count as avoided."""
+        """Record avoided calls by cause; calls that were sent nevertheless do not count as avoided."""
         for cause, calls in causes.items():
             taken = self._take_unsent(calls)
             self.avoided += taken

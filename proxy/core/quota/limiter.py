@@ -69,7 +69,7 @@ Verdict = Go | Wait | Halt
 
 @dataclass(frozen=True, slots=True)
 class LimitChanges:
-    """What a reply changed: the limits that it stopped, and whether any limit came to a calmer stage."""
+    """The changes by one reply: the limits that it stopped, and whether any limit came to a calmer stage."""
 
     stopped: tuple[BucketName, ...] = ()
     eased: bool = False
@@ -168,7 +168,7 @@ class Limiter:
         """Returns whether a read is sent now, waits, or is refused.
 
         A read that *has_waited* long enough is sent. So is the retry of a caller *after_refusal*, unless Graph named a
-        time: without the sidecar the caller would retry just as often, and the answer tells whether the limit is over.
+        time: without the sidecar the caller would retry just as often, and the answer shows whether the limit is over.
         """
         is_low_priority = priority >= LOW_PRIORITY
         if not is_low_priority:

@@ -15,8 +15,8 @@ from proxy.core.routing.normal_form import read_target
 KINDS = ("status", "json", "headers", "aged")
 """How two replies may differ; `aged`: the JSON differs, and the sidecar's came from the cache without asking Graph."""
 
-LARGEST_BODY = 1_048_576
-"""Bytes of a body that is compared."""
+LARGEST_COMPARED = 1_048_576
+"""The largest body in bytes that is compared."""
 
 _MOST_PLACES = 8
 _BY_VALUE = (
@@ -30,16 +30,16 @@ _BY_VALUE = (
 _VOLATILE = frozenset({"fbtrace_id"})
 """Members of JSON that name one exchange."""
 
-_CUT_OUT = frozenset({"merged", "superset"})
-"""Details of replies that were cut out of another answer, and so have no ETag."""
+_PARTS = frozenset({"merged", "superset"})
+"""The `detail` of replies that are parts of another reply, and so have no ETag."""
 
 _LINKS = frozenset({"next", "previous"})
 _SIGNED = re.compile(r"[?&](?:oe|oh|ext|hash|_nc_[a-z]+)=")
 _PLAIN_KEY = re.compile(r"[a-z][a-z_]{0,39}")
 
 
-_EFFORT_OF_A_STEP, _LINK_EFFORT = 1000, 40
-"""Values that are compared between two steps, and how many of them a link comes to."""
+_VALUES_A_STEP, _LINK_COST = 1000, 40
+"""The number of values that are compared in one step, and as how many of them a link counts."""
 
 
 class _Pair(NamedTuple):
@@ -61,8 +61,8 @@ class Comparison(NamedTuple):
 def compare(ours: Reply, direct: Reply) -> Comparison:
     """Returns how *ours*, as a caller got it, differs from Graph's *direct* reply.
 
-    Not compared: links but for what they ask for, signatures of media URLs, trace ids, dates, the values of ETags and
-    usage. Of different statuses nothing else is compared.
+    Of links only target and token are compared. Signatures of media URLs, trace ids, dates, and the values of ETags and
+    usage headers are not compared. If the statuses differ, nothing else is compared.
     """
     steps = compare_in_steps(ours, direct)
     while True:
@@ -74,7 +74,7 @@ def compare(ours: Reply, direct: Reply) -> Comparison:
 
 
 def compare_in_steps(ours: Reply, direct: Reply) -> Generator[None, None, Comparison]:
-    """Yields after each millisecond or so of the work of `compare`, whose result it returns."""
+    """Does the work of `compare`, whose result it returns; yields after each millisecond or so."""
     if ours.status != direct.status:
         return Comparison(("status",), (f"{ours.status}, directly {direct.status}",))
     in_json = yield from _json_places(ours.body, direct.body)
@@ -85,10 +85,10 @@ def compare_in_steps(ours: Reply, direct: Reply) -> Generator[None, None, Compar
 
 
 def _field_places(ours: Reply, direct: Reply) -> list[str]:
-    """The names of header fields that differ."""
+    """Returns the names of header fields that differ."""
     found = [name for name in _BY_VALUE if not _is_same_field(ours.header(name), direct.header(name))]
-    present = [] if ours.detail in _CUT_OUT else ["etag"]
-    if ours.origin_mode in NOT_FROM_CACHE:  # of what Graph did not say now the newest usage is told, or none
+    present = [] if ours.detail in _PARTS else ["etag"]
+    if ours.origin_mode in NOT_FROM_CACHE:  # a reply from the cache has the newest usage headers, or none
         present += sorted(USAGE)
     return found + [name for name in present if bool(ours.header(name)) != bool(direct.header(name))]
 
@@ -96,10 +96,10 @@ def _field_places(ours: Reply, direct: Reply) -> list[str]:
 def _is_same_field(ours: str | None, direct: str | None) -> bool:
     if ours is None or direct is None:
         return ours is direct
-    return _same_text("", ours, direct) or _bare(ours) == _bare(direct)
+    return _is_same_text("", ours, direct) or _without_spaces(ours) == _without_spaces(direct)
 
 
-def _bare(value: str) -> str:
+def _without_spaces(value: str) -> str:
     return value.replace(" ", "").lower()
 
 
@@ -115,23 +115,23 @@ def _json_places(ours: bytes, direct: bytes) -> Generator[None, None, list[str]]
     except lax_json.UNREADABLE:
         return ["body"]
     found: dict[str, None] = {}
-    levels, effort = [iter((_Pair(one, other, "", ""),))], 0  # what is left to compare, the innermost last
+    levels, cost = [iter((_Pair(one, other, "", ""),))], 0  # the pairs still to compare, the innermost last
     while levels and len(found) < _MOST_PLACES:
         pair = next(levels[-1], None)
         if pair is None:
             levels.pop()
             continue
-        effort += _LINK_EFFORT if pair.name in _LINKS else 1
-        if effort >= _EFFORT_OF_A_STEP:
+        cost += _LINK_COST if pair.name in _LINKS else 1
+        if cost >= _VALUES_A_STEP:
             yield
-            effort = 0
+            cost = 0
         if (below := _below(pair, found)) is not None:
             levels.append(below)
     return list(found)[:_MOST_PLACES]
 
 
 def _below(pair: _Pair, found: dict[str, None]) -> Iterator[_Pair] | None:
-    """Returns what is to be compared inside *pair*; puts its path into *found* where the two differ themselves."""
+    """Returns the pairs inside *pair* that are compared next; adds its path to *found* if the two values differ."""
     ours, direct, name, path = pair
     if isinstance(ours, dict) and isinstance(direct, dict):
         keys = [key for key in {**ours, **direct} if key not in _VOLATILE]
@@ -146,28 +146,28 @@ def _below(pair: _Pair, found: dict[str, None]) -> Iterator[_Pair] | None:
 
 
 def _member(path: str, key: str) -> str:
-    """The path of a member; a key that may be an id or a name is left out."""
+    """Returns the path of a member; `*` stands for a key that may be an id or a name."""
     return f"{path}.{key if _PLAIN_KEY.fullmatch(key) else '*'}".removeprefix(".")
 
 
 def _is_same_value(name: str, ours: Any, direct: Any) -> bool:
     if isinstance(ours, str) and isinstance(direct, str):
-        return _same_text(name, ours, direct)
+        return _is_same_text(name, ours, direct)
     return bool(ours == direct) and isinstance(ours, bool) == isinstance(direct, bool)
 
 
-def _same_text(name: str, ours: str, direct: str) -> bool:
-    """Whether two texts say the same: of paging links what they ask for, of signed URLs the path."""
+def _is_same_text(name: str, ours: str, direct: str) -> bool:
+    """Returns whether two texts are equal: paging links by target and token, signed URLs by path."""
     if ours == direct:
         return True
     if not (ours.startswith("http") and direct.startswith("http")):
         return False
     if name in _LINKS:
-        return _asked_by(ours) == _asked_by(direct)
+        return _target_and_token(ours) == _target_and_token(direct)
     return bool(_SIGNED.search(ours) and _SIGNED.search(direct)) and _path(ours) == _path(direct)
 
 
-def _asked_by(link: str) -> tuple[str, str, str, str]:
+def _target_and_token(link: str) -> tuple[str, str, str, str]:
     target = read_target(link)
     return target.version, target.path, target.query, target.last("access_token")
 

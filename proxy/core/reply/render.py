@@ -16,7 +16,7 @@ from proxy.core.routing.classify import Read
 
 
 class LinkOrigin(msgspec.Struct, frozen=True, gc=False):
-    """Where rewritten paging links lead, and which links are rewritten."""
+    """The origin that rewritten paging links get, and the hosts whose links are rewritten."""
 
     origin: str  # scheme and authority under which the caller reached the sidecar; "": links stay as they are
     hosts: frozenset[str]  # the authorities whose links are rewritten

@@ -36,7 +36,7 @@ def framed(reply: Reply, date: str, *, keeps: bool) -> tuple[bytes, bytes]:
 
 
 def reason(status: int) -> str:
-    """The reason phrase of *status* (RFC 9110 section 15), "" for one that has none."""
+    """Returns the reason phrase of *status* (RFC 9110 section 15), "" if it has none."""
     return HTTPStatus(status).phrase if status in _KNOWN else ""
 
 

@@ -80,7 +80,7 @@ def classify(head: Head, body: bytes | None, hosts: GraphHosts, rules: RuleBook)
 
 
 def may_write(verb: str, target: str, *, has_body: bool) -> bool:
-    """Returns whether a message may change something, judged by its head; what is not clearly a read may."""
+    """Returns whether a message may change something, by its head: every message may that is not clearly a read."""
     if verb == "OPTIONS":
         return has_body
     taken = read_target(target)

@@ -1,8 +1,9 @@
 """The policy of transparent mode: which hosts `CONNECT` may reach, and which messages are misdirected.
 
 The TLS of a `CONNECT` to Graph is terminated here (RFC 9110 section 9.3.6); a `CONNECT` to another host becomes a blind
-tunnel, or is refused. A message whose connection was made to one name and that asks for another is misdirected (section
-15.5.20).
+tunnel, or is refused; so is a tunnel that leads back to one of the sidecar's own listeners (`is_own_listener`, asked by
+`shell/intercept/connect` once the tunnel's address is known). A message whose connection was made to one name and that
+asks for another is misdirected (section 15.5.20).
 """
 
 from __future__ import annotations
@@ -81,6 +82,12 @@ def split_authority(authority: str, default_port: int) -> tuple[str, int]:
     host, port = found.groups() if found else ("", None)
     number = default_port if port is None else int(port)
     return host.lower().strip("[]").removesuffix("."), number if number <= 65535 else 0
+
+
+def is_own_listener(here: str, there: tuple[str, int], own_ports: frozenset[int]) -> bool:
+    """Returns whether a connection from the address *here* to *there* leads to one of our listeners on this machine."""
+    address, port = there
+    return port in own_ports and (here == address or is_loopback(address))  # 127.0.0.2 is called from 127.0.0.1
 
 
 def is_loopback(host: str) -> bool:

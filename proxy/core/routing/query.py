@@ -12,7 +12,7 @@ from proxy.core.http.request_head import ESCAPED_BYTES
 Pairs = tuple[tuple[str, str], ...]
 
 LIFTED = frozenset({"access_token", "appsecret_proof", "appsecret_time", "callback", "method"})
-"""Parameters that state the caller or the form of the answer, not what is read: they are no part of the cache key."""
+"""Parameters that name the caller or the form of the answer; they are not part of the query in the cache key."""
 
 BATCHES = frozenset({"batch", "asyncbatch"})
 """Parameters that make a call a batch."""
@@ -75,7 +75,7 @@ def _percent_encode(text: str) -> str:
 
 
 def odd_names(pairs: Pairs) -> str:
-    """Returns `parameter-name` if PHP reads a name as one that decides here although it is spelled in another way."""
+    """Returns `parameter-name` if PHP reads a name in another spelling as one of those that decide here."""
     odd = any(name not in _DECIDING and php_name(name) in _DECIDING for name, _ in pairs)
     return "parameter-name" if odd else ""
 

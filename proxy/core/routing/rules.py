@@ -16,7 +16,7 @@ _VERSION_PREFIX = re.compile(r"/?v[0-9*]+\.[0-9*]+(/|$)")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a rule sets for the reads that it matches; times in seconds."""
+    """The values that a rule sets for the reads that it matches; times in seconds."""
 
     fresh_s: float = 0
     stale_if_error_s: float = 0

@@ -1,4 +1,4 @@
-"""Finds settings that are allowed and yet hardly meant: each line has the name, the value, and what is better."""
+"""Finds settings that are allowed but probably a mistake: each line has the name, the value, and a better one."""
 
 from __future__ import annotations
 

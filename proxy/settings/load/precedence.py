@@ -52,7 +52,7 @@ def load(
 
 
 def _validated(tree: dict[str, Any]) -> tuple[Settings | None, list[ErrorDetails]]:
-    """Returns the settings in *tree* with defaults in place of bad values, and what is wrong with these.
+    """Returns the settings in *tree* with defaults in place of bad values, and the problems with these.
 
     None if a default does not fit the other values. Values that bad ones kept from being compared are compared then.
     """

@@ -30,7 +30,7 @@ def action_routes(
     """
 
     def troubles() -> Sequence[Mapping[str, object]]:
-        """What is wrong with what replicas share; a probe may tell it to anybody, for it holds no names."""
+        """The troubles of the shared store; they hold no names, so a probe may show them to everyone."""
         found = stats().get("troubles", ())
         return [each for each in found if each["about"] == "shared"] if isinstance(found, list) else ()
 

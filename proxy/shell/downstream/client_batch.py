@@ -24,7 +24,7 @@ from proxy.core.reply.render import LinkOrigin, passthrough_status
 from proxy.core.routing.classify import Bypass, Read
 from proxy.core.routing.hosts import GraphHosts
 from proxy.core.routing.rules import RuleBook
-from proxy.shell import Announce, Wrote, announce_to_nobody
+from proxy.shell import Announce, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch_calls import ClientBatchCalls, Post
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.read import ReadHandler
@@ -44,9 +44,9 @@ class ClientBatches:
     post: Post
     hosts: GraphHosts
     rules: RuleBook
-    on_write: Wrote
+    on_write: OnWrite
     limiter_bypass: LimiterBypass
-    announce: Announce = announce_to_nobody
+    announce: Announce = no_announcement
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], link_origin: LinkOrigin) -> Reply:
         """Return the array of slots for *envelope*, or an error of Graph's or the sidecar's for the whole batch.

@@ -28,7 +28,7 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.classify import Read
 from proxy.core.routing.nodes import calls_of
-from proxy.shell import Announce, Wrote, announce_to_nobody
+from proxy.shell import Announce, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.http.forms import EncodedForm, File, write_form
 from proxy.shell.pipeline.batcher import CallObserver
@@ -85,13 +85,13 @@ class ClientBatchCalls:
         post: Post,
         observer: ClientBatchObserver,
         clock: Callable[[], float],
-        on_write: Wrote,
+        on_write: OnWrite,
         limiter_bypass: LimiterBypass,
-        announce: Announce = announce_to_nobody,
+        announce: Announce = no_announcement,
     ) -> None:
-        """Fill *slots*; tell *on_write* what writes have changed, and *limiter_bypass* what Graph said.
+        """Fill *slots*; tell *on_write* of each write, and *limiter_bypass* of each reply.
 
-        *announce* is told of writes before they leave.
+        *announce* is called before a write is sent.
         """
         self._slots = slots
         self._files = files
@@ -150,14 +150,14 @@ class ClientBatchCalls:
                 self._record_delivery(one, answer)
             return replace(answer, headers=passed_out(answer.headers))
         self._slots.keep_outer(answer.headers)
-        told = slots or [_missing_slot(one) for one in ready]
-        await self._settle_all(ready, told, answer, self._clock() - began)
+        all_slots = slots or [_missing_slot(one) for one in ready]
+        await self._settle_all(ready, all_slots, answer, self._clock() - began)
         return None
 
     def _is_passed_on(self, answer: Reply, ready: Sequence[_PreparedOperation]) -> bool:
-        """Whether Graph's *answer* to a call with writes is passed on as it is, for nobody here can read it.
+        """Whether Graph's *answer* to a call with writes is passed on unchanged, because it cannot be read here.
 
-        Of a batch that went in parts, or of which something was held back, it would answer something else.
+        If the batch was sent in parts, or not in whole, the answer to one call is not the answer to the batch.
         """
         if not batch_response.is_array(answer):
             return True
@@ -262,13 +262,13 @@ class ClientBatchCalls:
     # --- after the call ---
 
     async def _settle_all(
-        self, ready: Sequence[_PreparedOperation], told: Sequence[object], answer: Reply, seconds: float
+        self, ready: Sequence[_PreparedOperation], slots: Sequence[object], answer: Reply, seconds: float
     ) -> None:
         """Fill the slots, then ask unanswered reads again, each after those that it references."""
-        for one, slot in zip(ready, told, strict=True):
+        for one, slot in zip(ready, slots, strict=True):
             self._record_limits(one, slot, answer)
         missing = [
-            one for one, slot in zip(ready, told, strict=True) if not await self._settle(one, slot, answer, seconds)
+            one for one, slot in zip(ready, slots, strict=True) if not await self._settle(one, slot, answer, seconds)
         ]
         for one in ready:
             self._count_ids(one)
@@ -288,8 +288,8 @@ class ClientBatchCalls:
             self._slots.costs[one.at].ask(more)
             self._slots.costs[one.at].send(more)
 
-    def _record_limits(self, one: _PreparedOperation, told: object, answer: Reply) -> None:
-        reply = batch_response.slot_reply(told, answer, conditional=True, is_top=False)
+    def _record_limits(self, one: _PreparedOperation, slot: object, answer: Reply) -> None:
+        reply = batch_response.slot_reply(slot, answer, conditional=True, is_top=False)
         if reply is None:
             self._limiter_bypass.on_no_reply(one.probes)
             return
@@ -304,24 +304,24 @@ class ClientBatchCalls:
         if one.subject is not None:
             self._limiter_bypass.on_delivered_reply(one.subject, reply)
 
-    async def _settle(self, one: _PreparedOperation, told: object, answer: Reply, seconds: float) -> bool:
-        """Fill the slot from Graph's slot *told*, or from the store after a 304.
+    async def _settle(self, one: _PreparedOperation, slot: object, answer: Reply, seconds: float) -> bool:
+        """Fill the slot from Graph's *slot*, or from the store after a 304.
 
         Return False for a read that Graph has not answered.
         """
         if one.inquiry is None or one.read is None:
-            self._slots.fill_as_received(one.at, told)
-            is_answered = one.writes or not client_batch_slots.is_unanswered(told)
+            self._slots.fill_as_received(one.at, slot)
+            is_answered = one.writes or not client_batch_slots.is_unanswered(slot)
             if is_answered:
-                self._slots.count_passed(one.at, told, seconds, writes=one.writes, batch=answer.batch)
+                self._slots.count_passed(one.at, slot, seconds, writes=one.writes, batch=answer.batch)
             return is_answered
         asked, top = one.inquiry.request, self._slots.envelope.credential
         reply = batch_response.slot_reply(
-            told, answer, conditional=bool(asked.validator), is_top=asked.credential == top
+            slot, answer, conditional=bool(asked.validator), is_top=asked.credential == top
         )
         settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
         if settled is None:
-            self._slots.fill_as_received(one.at, told if reply is None else None)
+            self._slots.fill_as_received(one.at, slot if reply is None else None)
             return False
         self._record_delivery(one, settled)
         self._slots.fill(one.at, one.read, replace(settled, batch=answer.batch), seconds)

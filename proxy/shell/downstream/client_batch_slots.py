@@ -42,15 +42,15 @@ class ClientBatchSlots:
         self._rules = rules
         self._slots: list[Slot] = [None] * len(envelope.operations)
         self._results: dict[int, Any] = {}
-        self._outer: Headers | None = None  # what Graph told around the first call of the batch's own
-        self._around: Headers = ()  # what can be known of that without one
-        self._reports_usage = False  # whether Graph tells of usage there
+        self._outer: Headers | None = None  # the fields of Graph's reply to the first call
+        self._around: Headers = ()  # the fields that are known from reads, without such a call
+        self._reports_usage = False  # whether Graph reports usage on the batch's reply
         self.after_refusal = (
             False  # whether any of its operations was refused for a limit, and so all come back with it
         )
 
     async def open(self) -> None:
-        """Begin a bill for each operation."""
+        """Open a cost record for each operation."""
         async for at in self.in_turns(range(len(self))):
             self.costs.append(self._reader.operation_cost(self.operation(at), self.envelope))
 
@@ -126,8 +126,8 @@ class ClientBatchSlots:
             reply = reply_of(Nonsense("Graph's reply is packed in a way that is not known here"))
         rendered = self._reader.render(read, reply, self.costs[at], self._link_origin, seconds)
         if reply.mode is not Mode.FAILED:
-            told = slots.fields_around_batch(rendered, same_version=read.request.version == self.envelope.version)
-            self._around = max(told, self._around, key=len)
+            fields = slots.fields_around_batch(rendered, same_version=read.request.version == self.envelope.version)
+            self._around = max(fields, self._around, key=len)
             self._reports_usage |= bool(reply.usage_of_top)
         self._slots[at] = slots.slot(rendered, include_headers=self.envelope.include_headers)
         if reply.status == 200:
@@ -135,34 +135,34 @@ class ClientBatchSlots:
 
     def fill_refused(self, at: int, reply: Reply) -> None:
         """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""
-        told = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
-        self._slots[at] = told
+        slot = slots.slot(render.bare(reply), include_headers=self.envelope.include_headers)
+        self._slots[at] = slot
         self.costs[at].avoid(calls_avoided(reply, self.costs[at].unsent))
-        self.count_passed(at, told, 0.0, writes=False, batch="", refusal=reply)
+        self.count_passed(at, slot, 0.0, writes=False, batch="", refusal=reply)
 
     def count_passed(
-        self, at: int, told: object, seconds: float, *, writes: bool, batch: str, refusal: Reply | None = None
+        self, at: int, slot: object, seconds: float, *, writes: bool, batch: str, refusal: Reply | None = None
     ) -> None:
-        """Count an operation that is no plain read, from Graph's slot *told*; a null slot has status 0."""
+        """Count an operation that is no plain read, from its *slot*; a null slot has status 0."""
         operation = self.operation(at)
         target = read_target(f"/{operation.relative_url.removeprefix('/')}")
         version = target.version or self.envelope.version
         passage = PassedMessage(
             operation.method, self.envelope.host, version, target.path, target.query, "operation", writes=writes
         )
-        code = told.get("code") if isinstance(told, dict) else 0
+        code = slot.get("code") if isinstance(slot, dict) else 0
         status = code if isinstance(code, int) else 0
         self._reader.telemetry.passed(passage, self.costs[at], status, seconds, batch, refusal=refusal)
 
-    def fill_as_received(self, at: int, told: object) -> None:
-        """Fill the slot as Graph *told* it; anything but an object becomes null."""
-        if not isinstance(told, dict):
+    def fill_as_received(self, at: int, slot: object) -> None:
+        """Fill the slot with Graph's *slot*; anything but an object becomes null."""
+        if not isinstance(slot, dict):
             return
         self._slots[at] = slots.slot_as_received(
-            told, self._with_our_links, include_headers=self.envelope.include_headers
+            slot, self._with_our_links, include_headers=self.envelope.include_headers
         )
-        if slots.is_success(told):
-            self._results[at] = _decoded(lax_json.text(str(told.get("body") or "")))
+        if slots.is_success(slot):
+            self._results[at] = _decoded(lax_json.text(str(slot.get("body") or "")))
 
     def keep_outer(self, whole: Headers) -> None:
         """Keep the header fields *whole* of the first call's reply, for the reply to the batch."""
@@ -177,7 +177,7 @@ class ClientBatchSlots:
     def shown(self) -> list[Slot]:
         """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown."""
         quiet = {at for at in self.referred if self.operation(at).is_quiet}
-        return [None if at in quiet and slots.is_quiet(told) else told for at, told in enumerate(self._slots)]
+        return [None if at in quiet and slots.is_quiet(slot) else slot for at, slot in enumerate(self._slots)]
 
     def _with_our_links(self, body: bytes) -> bytes:
         return (

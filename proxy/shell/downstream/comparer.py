@@ -16,7 +16,7 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import was_counted
 from proxy.core.quota.limiter import Limiter, throttle
 from proxy.core.quota.usage_headers import usage_levels
-from proxy.core.reply.comparison import LARGEST_BODY, Comparison, compare_in_steps
+from proxy.core.reply.comparison import LARGEST_COMPARED, Comparison, compare_in_steps
 from proxy.core.routing.classify import Read
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.nodes import calls_of
@@ -27,7 +27,7 @@ from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.http1 import OnSent
 
-MOST_UNDER_WAY = 4
+MOST_IN_FLIGHT = 4
 """The most calls for comparison in flight; no further ones begin above this."""
 
 _SENT_ALONG = {
@@ -84,7 +84,7 @@ class DirectComparer:
         return bool(self.percent) or self._is_wanted
 
     def wants(self) -> bool:
-        """Draw whether this read is compared; if so it must not take the fast path, which offers no replies."""
+        """Draw whether this read is compared; if so it takes the usual way, because the fast path offers no replies."""
         self._is_wanted = self._is_wanted or self._drawn()
         return self._is_wanted
 
@@ -107,7 +107,7 @@ class DirectComparer:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """End the comparisons that are under way."""
+        """Cancel the comparisons in progress."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -120,39 +120,39 @@ class DirectComparer:
         """Return the reason why *reply* is not compared, in a word; "" if it is."""
         if head.method != "GET" or read.callback or read.request.directives.if_none_match:
             return "form"
-        if len(reply.body) > LARGEST_BODY:
+        if len(reply.body) > LARGEST_COMPARED:
             return "large"
-        if len(self._tasks) >= MOST_UNDER_WAY:
+        if len(self._tasks) >= MOST_IN_FLIGHT:
             return "busy"
         return "limit" if self._is_limit_near(read, reply) else ""
 
     def _is_limit_near(self, read: Read, reply: Reply) -> bool:
-        """Whether a limit of *read* is stopped or near: what is left belongs to callers."""
+        """Whether a limit of *read* is stopped or near: the remaining calls are for callers."""
         request = read.request
         subject = QuotaSubject(self.keys.fingerprint(request.credential), request.path, request.query)
         watch = self.limiter.stages.watch_pct
-        is_told = any(level.percent >= watch for level in usage_levels(reply.headers))
-        return is_told or throttle(reply) is not None or self.limiter.pressure(subject, self.steady()) > 0
+        is_near = any(level.percent >= watch for level in usage_levels(reply.headers))
+        return is_near or throttle(reply) is not None or self.limiter.pressure(subject, self.steady()) > 0
 
     async def _compare(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         try:
             await self._ask_and_count(head, host, read, reply)
         except SidecarError:  # Large among them
             self.telemetry.not_compared["failed"] += 1
-        except Exception as fault:  # noqa: BLE001 - no caller waits who could be told
+        except Exception as fault:  # noqa: BLE001 - no caller waits for the outcome
             log_fault(fault)
             self.telemetry.not_compared["failed"] += 1
 
     async def _ask_and_count(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         request = read.request
-        fields = {told: head.headers[name] for name, told in _SENT_ALONG.items() if name in head.headers}
+        fields = {sent_name: head.headers[name] for name, sent_name in _SENT_ALONG.items() if name in head.headers}
         with self.telemetry.single(None, calls_of(request.query)) as sending:
             direct = await self.ask(host, origin_form(head.target), fields, sending.left)
             sending.answered([was_counted(direct)])
         self.bypass.on_reply(request.credential, direct, request.path, request.query)
         if throttle(direct) is not None:
             self.telemetry.not_compared["limit"] += 1
-        elif len(direct.body) > LARGEST_BODY:
+        elif len(direct.body) > LARGEST_COMPARED:
             self.telemetry.not_compared["large"] += 1
         else:
             await self._count(request.path, reply, direct)

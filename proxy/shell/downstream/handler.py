@@ -23,7 +23,7 @@ from proxy.core.routing.classify import Bypass, Read, classify, credential
 from proxy.core.routing.connect_policy import misdirection
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
-from proxy.shell import Announce, Announced, Wrote, announce_to_nobody
+from proxy.shell import Announce, Announced, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer
 from proxy.shell.downstream.read import ReadHandler, log_fault
@@ -47,11 +47,11 @@ class DownstreamHandler:
     rules: RuleBook
     rewrite_links: bool
     loop_guard: cdn_loop.LoopGuard
-    on_write: Wrote
+    on_write: OnWrite
     limiter_bypass: LimiterBypass
     bodies: Budget  # of all that are being read
     comparer: Comparer | None = None
-    announce: Announce = announce_to_nobody
+    announce: Announce = no_announcement
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer one message of an application; raises only when its caller has gone."""

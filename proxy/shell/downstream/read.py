@@ -32,7 +32,7 @@ _log = logging.getLogger("graph_sidecar.server")
 class ReadHandler:
     """Answers plain reads through the pipeline; a GET and a read inside a batch alike."""
 
-    stack: Layer
+    pipeline: Layer
     last_resort: Callable[[Request, OnSent], Awaitable[Reply]]  # asks Graph directly after a fault in the pipeline
     keys: Keys
     quota: Limiter
@@ -92,10 +92,10 @@ class ReadHandler:
         try:
             try:
                 with cost_context.charged_to(cost):
-                    return await self.stack(request)
+                    return await self.pipeline(request)
             except errors.SidecarError:
                 raise
-            except Exception as fault:  # noqa: BLE001 - trouble here makes a reply slower, never an error
+            except Exception as fault:  # noqa: BLE001 - a fault of ours makes a reply slower, never an error
                 log_fault(fault)
                 return await self._ask_graph(replace(request, channel=Channel.DIRECT, validator=""), cost)
         except errors.Large:

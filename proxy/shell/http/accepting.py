@@ -31,43 +31,43 @@ class Site(web.TCPSite):
         self._handovers: set[asyncio.Task[None]] = set()
         listening = getattr(self._server, "sockets", ())
         self._listening = tuple(socket.socket(fileno=os.dup(each.fileno())) for each in listening)
-        for door in self._listening:
-            door.setblocking(False)
-            self._watch(door)
+        for listening_socket in self._listening:
+            listening_socket.setblocking(False)
+            self._watch(listening_socket)
 
     async def stop(self) -> None:
         """Stop listening."""
         loop = asyncio.get_running_loop()
-        for door in self._listening:
-            loop.remove_reader(door)
-            door.close()
+        for listening_socket in self._listening:
+            loop.remove_reader(listening_socket)
+            listening_socket.close()
         self._listening = ()
         await super().stop()
 
-    def _watch(self, door: socket.socket) -> None:
-        if door in self._listening:
-            asyncio.get_running_loop().add_reader(door, self._accept, door)
+    def _watch(self, listening_socket: socket.socket) -> None:
+        if listening_socket in self._listening:
+            asyncio.get_running_loop().add_reader(listening_socket, self._accept, listening_socket)
 
-    def _accept(self, door: socket.socket) -> None:
+    def _accept(self, listening_socket: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(AT_ONCE):
             try:
-                line, _address = door.accept()
+                connection, _address = listening_socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                loop.remove_reader(door)
-                loop.call_later(_PAUSE_S, self._watch, door)
+                loop.remove_reader(listening_socket)
+                loop.call_later(_PAUSE_S, self._watch, listening_socket)
                 return
-            line.setblocking(False)
-            task = loop.create_task(self._hand_over(line))
+            connection.setblocking(False)
+            task = loop.create_task(self._hand_over(connection))
             self._handovers.add(task)
             task.add_done_callback(self._handovers.discard)
 
-    async def _hand_over(self, line: socket.socket) -> None:
+    async def _hand_over(self, connection: socket.socket) -> None:
         server = self._runner.server
         if server is None:
-            line.close()
+            connection.close()
             return
         with contextlib.suppress(OSError):  # the caller has closed the connection
-            await asyncio.get_running_loop().connect_accepted_socket(server, line)
+            await asyncio.get_running_loop().connect_accepted_socket(server, connection)

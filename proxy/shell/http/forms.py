@@ -65,7 +65,7 @@ async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
 
 
 def _inflated(raw: bytes) -> bytes:
-    """Mobile SDKs compress what they post. Raises ValueError for more than is looked into."""
+    """Mobile SDKs compress their bodies. Raises ValueError for a body that is too large to parse."""
     unpack = zlib.decompressobj(wbits=31)
     body = unpack.decompress(raw, LARGEST_FORM)
     if not unpack.eof:
@@ -111,7 +111,7 @@ async def _urlencoded(text: str) -> dict[str, Any]:
 
 
 async def _unquoted(text: str) -> str:
-    """What `split_pairs` makes of a name or a value that is long, decoded slice by slice."""
+    """Returns a long name or value decoded as by `split_pairs`, slice by slice."""
     raw = text.replace("+", " ").encode("utf-8", "surrogateescape")
     pieces, start = [], 0
     while start < len(raw):

@@ -32,10 +32,7 @@ class Listener(web.Server):
         fast_path: FastPath | None = None,
         **options: Any,
     ) -> None:
-        """Hand correctly framed messages to *handler*, unless *fast_path* answers them.
-
-        *shedder* refuses some of them unread.
-        """
+        """Pass correctly framed messages to *handler*, unless *fast_path* answers them or *shedder* refuses them."""
         super().__init__(_framed(handler), **options)
         self._sweeper = TimeoutSweep(timeouts, lambda: self.connections)
         self._shedder = shedder
@@ -53,7 +50,7 @@ class Listener(web.Server):
         return DetachedConnection(transport, early, self, self._sweeper.lend())
 
     def __call__(self) -> web.RequestHandler:
-        """The protocol of a new connection."""
+        """Return the protocol for a new connection."""
         limits = {"max_line_size": HEAD_LIMIT, "max_field_size": HEAD_LIMIT, "read_bufsize": READ_AHEAD}
         return Connection(
             self,

@@ -18,7 +18,7 @@ _LONGEST_TYPE = 256
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a multipart body: its name, its own header fields, and what it holds."""
+    """A part of a multipart body: its name, its header fields, and its content."""
 
     name: str
     fields: dict[str, str]

@@ -40,33 +40,33 @@ class _WholeResponse(web.StreamResponse):
         """
         if self.prepared:
             return
-        line = request.transport
-        if line is None or line.is_closing():
+        transport = request.transport
+        if transport is None or transport.is_closing():
             raise ConnectionResetError
         keeps = request.keep_alive if self.keep_alive is None else bool(self.keep_alive)
         keeps = keeps and request.content.is_eof()  # an early answer is the last (RFC 9112 section 9.3)
         is_empty = request.method == "HEAD" or self.status in WITHOUT_BODY
         reply, self._reply = self._reply, _WRITTEN  # aiohttp keeps this response until the connection's next message
         fields = (*reply.headers, *_message_fields(reply, request, keeps=keeps))
-        minor = int(request.version != HttpVersion10)  # of a head that cannot be read aiohttp says HTTP/0.9
+        minor = int(request.version != HttpVersion10)  # for an unreadable head aiohttp gives HTTP/0.9
         head = headers.head_bytes(f"HTTP/1.{minor} {self.status} {self.reason}", fields)
         body = b"" if is_empty else reply.body
-        line.write(head + body[:PIECE])
+        transport.write(head + body[:PIECE])
         request.writer.output_size += len(head)
         self._keep_alive, self._eof_sent = keeps, True
         if len(body) > PIECE or request.protocol.writing_paused:
-            await send_rest(request.protocol, request.writer.drain, line, body)
+            await send_rest(request.protocol, request.writer.drain, transport, body)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Do nothing: `prepare` has written everything."""
 
 
 async def send_rest(
-    protocol: web.RequestHandler, drain: Callable[[], Awaitable[None]], line: asyncio.Transport, body: bytes
+    protocol: web.RequestHandler, drain: Callable[[], Awaitable[None]], transport: asyncio.Transport, body: bytes
 ) -> None:
-    """Write *body* from its second piece on as fast as the caller takes it, bounded with all that wait so."""
+    """Write *body* from its second piece on, as fast as the caller reads; the outbox bounds such bodies together."""
     with (
-        protocol.outbox.waiting(line, len(body))
+        protocol.outbox.waiting(transport, len(body))
         if isinstance(protocol, TimedConnection)
         else nullcontext(_not_bounded) as took
     ):
@@ -74,17 +74,17 @@ async def send_rest(
             await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
             await drain()
             took()
-            line.write(body[at : at + PIECE])
+            transport.write(body[at : at + PIECE])
         await asyncio.sleep(0)
         await drain()
 
 
 def _not_bounded() -> None:
-    """Where nothing is bounded."""
+    """Count nothing: this connection has no bound."""
 
 
 def _message_fields(reply: Reply, request: web.BaseRequest, *, keeps: bool) -> Headers:
-    """The fields of the answer as a message, and what becomes of its connection (RFC 9112 section 9.3)."""
+    """Returns the fields of the message itself, with Connection where it is needed (RFC 9112 section 9.3)."""
     added = message_fields(reply, http_date(int(time.time())))
     if not keeps or request.version < (1, 1):
         return (*added, ("Connection", "keep-alive" if keeps else "close"))

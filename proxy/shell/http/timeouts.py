@@ -1,4 +1,4 @@
-"""Timeouts of connections from callers, and their greatest number, checked by one sweep about once a second."""
+"""Closes connections of callers whose timeout has passed, by one sweep about once a second, and bounds their number."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ _FIRST_BYTE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """What is allowed to a connection, in seconds, and how many connections there may be."""
+    """The timeouts of a connection in seconds, and the bounds for all connections."""
 
-    head_s: float = 10  # from the first byte of a message's head, or the connection's beginning, to its last
-    stall_s: float = 60  # in which nothing comes of a body, or nothing of an answer is taken
-    idle_s: float = 75  # from one message to the next
+    head_s: float = 10  # from the first byte of a head, or from the connection's start, to the last byte of the head
+    stall_s: float = 60  # without a byte of a body that is being read, or of an answer that is being sent
+    idle_s: float = 75  # between two messages
     connections: int = 10_000
-    buffer_bytes: int = 64 * 2**20  # of answers that wait to be taken
+    buffer_bytes: int = 64 * 2**20  # of answers that callers have not read yet
 
 
 class TimeoutSweep:
-    """Looks at all connections of a listener about once a second, as long as there are any."""
+    """Checks all connections of a listener about once a second, while there are any."""
 
     def __init__(self, timeouts: Timeouts, connections: Any) -> None:
-        """Look at what *connections* gives."""
+        """Check the connections that *connections* returns."""
         self.timeouts = timeouts
         self._connections = connections
         self._every = min(_LOOK_EVERY_S, timeouts.head_s / 4, timeouts.stall_s / 4)
@@ -51,7 +51,7 @@ class TimeoutSweep:
 
     @property
     def is_full(self) -> bool:
-        """Whether there are as many connections as there may be, those that something else was begun on included."""
+        """Whether there are as many connections as are allowed, tunnels and TLS connections included."""
         return self.open >= self.timeouts.connections
 
     @property
@@ -60,7 +60,7 @@ class TimeoutSweep:
         return len(self._connections()) + self._lent
 
     def lend(self) -> Callable[[], None]:
-        """Count a connection that is a tunnel, or begins TLS, until what is returned is called; once is enough."""
+        """Count a detached connection (a tunnel or TLS), until the returned function is called for the first time."""
         self._lent += 1
         is_over = False
 
@@ -72,7 +72,7 @@ class TimeoutSweep:
         return end
 
     def start(self) -> None:
-        """Look from now on."""
+        """Begin to check."""
         if self._next is None:
             self._next = asyncio.get_running_loop().call_later(self._every, self._look)
 
@@ -87,7 +87,7 @@ class TimeoutSweep:
 
 
 def raw_response(error: errors.SidecarError) -> bytes:
-    """*error* as it goes over the wire where no message has been read that it would answer."""
+    """Returns *error* as bytes, for a connection on which no request could be parsed."""
     reply = errors.reply_of(error)
     fields = (*reply.headers, ("Content-Length", str(len(reply.body))), ("Connection", "close"))
     start = f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"
@@ -95,10 +95,10 @@ def raw_response(error: errors.SidecarError) -> bytes:
 
 
 class TimedConnection(web.RequestHandler):
-    """A connection that knows what it waits for and since when."""
+    """A connection that records what it waits for, and since when."""
 
     def __init__(self, manager: web.Server, *, sweeper: TimeoutSweep, **options: Any) -> None:
-        """Be swept by *sweeper*."""
+        """Let *sweeper* check the timeouts."""
         super().__init__(manager, keepalive_timeout=sweeper.timeouts.idle_s, **options)
         self._sweeper = sweeper
         self.outbox = sweeper.outbox
@@ -108,8 +108,8 @@ class TimedConnection(web.RequestHandler):
         self._head_size = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; a connection above the limit gets a 503 and is closed."""
-        assert self._manager is not None  # noqa: S101 - nobody has lost it yet
+        """Begin to read; a connection above the limit gets a 503 and is closed."""
+        assert self._manager is not None  # noqa: S101 - set until the connection is lost
         if not self._sweeper.is_full:
             super().connection_made(transport)
             self._sweeper.start()
@@ -117,13 +117,13 @@ class TimedConnection(web.RequestHandler):
         _log.warning(
             "a connection was refused: there are %d (listener.connections)", self._sweeper.timeouts.connections
         )
-        self._force_close = True  # what comes is not read
-        line = cast("asyncio.Transport", transport)
-        line.write(raw_response(errors.Overloaded("too many connections are open (setting listener.connections)")))
-        self._loop.call_later(REFUSAL_READ_S, line.close)
+        self._force_close = True  # nothing is read
+        refused = cast("asyncio.Transport", transport)
+        refused.write(raw_response(errors.Overloaded("too many connections are open (setting listener.connections)")))
+        self._loop.call_later(REFUSAL_READ_S, refused.close)
 
     def data_received(self, data: bytes) -> None:
-        """Note what has come, and whether it leaves a head incomplete."""
+        """Parse *data*, and note whether a head is incomplete after it."""
         before = self._request_count
         self._last_read, self._is_silent = self._loop.time(), False
         super().data_received(data)
@@ -135,12 +135,12 @@ class TimedConnection(web.RequestHandler):
             self._count_head(len(data))
 
     def rest(self) -> None:
-        """Wait for a message as at the beginning: what has come was answered without being read."""
+        """Wait for a message as on a new connection: the last message was refused without being parsed."""
         self._last_read = self._half = self._loop.time()
         self._is_silent = True
 
     def wait_for_next(self) -> None:
-        """Wait for a message as after an answer: the last one was answered without being parsed."""
+        """Wait for a message as after an answer: the fast path has answered the last message."""
         self._last_read = self._loop.time()
         self._half, self._is_silent = None, False
         self._next_keepalive_close_time = self._last_read + self._keepalive_timeout
@@ -148,7 +148,7 @@ class TimedConnection(web.RequestHandler):
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def _count_head(self, size: int) -> None:
-        """Take *size* more bytes of a head that is not whole yet; one that is too large ends the connection."""
+        """Count *size* more bytes of an incomplete head; a head that is too large ends the connection."""
         self._head_size += size
         if self._head_size > LARGEST_HEAD and self.transport is not None and not self._force_close:
             _log.info("a connection was closed: the head of its message has more than %d bytes", LARGEST_HEAD)
@@ -157,7 +157,7 @@ class TimedConnection(web.RequestHandler):
             self.force_close()
 
     def pause_writing(self) -> None:
-        """Note that the caller takes no more for now."""
+        """Note that the caller has stopped reading."""
         super().pause_writing()
         self._paused_since = self._loop.time()
 
@@ -178,7 +178,7 @@ class TimedConnection(web.RequestHandler):
             transport.abort()
 
     def close_if_idle(self, now: float) -> None:
-        """End, unless a message is being answered, or is on its way in."""
+        """Close the connection unless a message is being answered or received."""
         is_resting = self._waiter is not None and not self._waiter.done() and not self._messages
         is_on_its_way = self._half is not None and (not self._is_silent or now - self._last_read < _FIRST_BYTE_S)
         if is_resting and not is_on_its_way:

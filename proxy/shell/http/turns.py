@@ -9,19 +9,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 MOST_ITEMS = 50
-"""Operations or replies that are seen to in one turn of the event loop: as many as a batch of Graph's holds."""
+"""The most operations or replies that are processed in one turn of the event loop: as many as one batch holds."""
 
 MOST_CHARACTERS = 2**17
-"""Characters or bytes of theirs that are seen to in one turn."""
+"""The most characters or bytes that are processed in one turn."""
 
 
-_OTHERS = 4
-"""Turns that others have for one of long work: to answer a read takes several."""
+_PAUSE_TURNS = 4
+"""Turns of the event loop between two turns of long work: other reads take several turns to answer."""
 
 
 async def pause() -> None:
     """Yield to the event loop for a few turns."""
-    for _turn in range(_OTHERS):
+    for _turn in range(_PAUSE_TURNS):
         await asyncio.sleep(0)
 
 

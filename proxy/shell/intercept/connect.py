@@ -16,7 +16,7 @@ from aiohttp import web
 
 from proxy.core.http import errors
 from proxy.core.reply import render
-from proxy.core.routing.connect_policy import ConnectPolicy, TerminateTls, Tunnel, is_loopback
+from proxy.core.routing.connect_policy import ConnectPolicy, TerminateTls, Tunnel, is_own_listener
 from proxy.shell.http.protocol import Connection, DetachedConnection
 from proxy.shell.http.response import respond
 from proxy.shell.http.timeouts import Timeouts
@@ -61,7 +61,7 @@ class ConnectHandler:
         """The ports of our own listeners; no tunnel may lead to them."""
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
-        """The answer to *message*; a connection that becomes a tunnel or TLS is detached from its protocol."""
+        """Return the answer to *message*; a connection that becomes a tunnel or TLS is detached from its protocol."""
         if message.method != "CONNECT":
             return await self._next_handler(message)
         try:
@@ -121,21 +121,19 @@ class ConnectHandler:
     def _is_own(self, transport: asyncio.Transport) -> bool:
         """True if *transport* leads to one of our own listeners on this machine."""
         here, there = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        if here is None or there is None or there[1] not in self.ports:
-            return False
-        return here[0] == there[0] or is_loopback(there[0])  # 127.0.0.2 is called from 127.0.0.1
+        return bool(here and there) and is_own_listener(here[0], there[:2], self.ports)
 
     async def _join(self, message: web.BaseRequest, far: TunnelEnd) -> None:
-        left = _detach(message)
-        if left is None:
+        detached = _detach(message)
+        if detached is None:
             far.abort()
             return
         near = TunnelEnd(asyncio.get_running_loop().time)
-        left.transport.set_protocol(near)
-        near.connection_made(left.transport)
-        left.transport.write(_ESTABLISHED)
-        near.join(far, left.early)
-        self._spawn(self._watch(near, far, left.ended))
+        detached.transport.set_protocol(near)
+        near.connection_made(detached.transport)
+        detached.transport.write(_ESTABLISHED)
+        near.join(far, detached.early)
+        self._spawn(self._watch(near, far, detached.ended))
 
     async def _watch(self, near: TunnelEnd, far: TunnelEnd, ended: Callable[[], None]) -> None:
         """Wait for the tunnel's end; close it when no byte has passed for as long as a connection may be idle."""

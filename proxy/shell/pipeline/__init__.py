@@ -1,1 +1,1 @@
-"""The layers that a read passes on its way to Graph, each holding the next."""
+"""The layers that a read passes from the caller to Graph; each holds the next."""

@@ -16,7 +16,7 @@ from proxy.shell import Announced
 
 
 class PurgeableStore(Protocol):
-    """What the invalidator needs of a store."""
+    """The methods of a store that the invalidator calls."""
 
     def known_meta(self, key: bytes) -> EntryMeta | None:
         """Return the metadata of the entry if it is in memory; the disk is not read."""

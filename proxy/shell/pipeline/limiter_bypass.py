@@ -29,7 +29,7 @@ _REFUSED = 400
 
 
 class LimitObserver(Protocol):
-    """Called with replies of Graph, for what they say of limits."""
+    """Called with each reply of Graph, to learn about limits from it."""
 
     def __call__(
         self, who: Credential | None, reply: Reply, path: str = "/", query: str = "", probes: Probes = ()

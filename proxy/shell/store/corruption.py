@@ -37,7 +37,7 @@ class DiskTimeoutError(OSError):
 
 
 class Clear(Enum):
-    """What happens to the database's files before they are opened."""
+    """How the database's files are cleared before they are opened."""
 
     NOTHING = "nothing"
     QUARANTINE = "aside"
@@ -45,7 +45,7 @@ class Clear(Enum):
 
 
 class Verdict(NamedTuple):
-    """What follows from an error; neither: the read that met it is a miss, and that is all."""
+    """The decision about an error; with the defaults the read that met it is a miss, and nothing else happens."""
 
     clear: Clear = Clear.NOTHING
     rests: bool = False

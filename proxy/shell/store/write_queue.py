@@ -67,7 +67,7 @@ class WriteQueue:
         return True
 
     def find(self, key: bytes) -> Entry | Deleted | None:
-        """What the disk will have for *key*: its entry, DELETED, or None if no change is queued."""
+        """Returns the queued change of *key*: its entry, DELETED, or None if no change is queued."""
         write = self._waiting.get(key) or self._being_written.get(key)
         if write is None:
             return None

@@ -1,1 +1,1 @@
-"""What of Graph's contract holds today, judged from a few of Graph's answers."""
+"""Judges which assumptions about Graph hold today, from a few of Graph's answers."""
