@@ -8,7 +8,7 @@ from collections.abc import Callable
 _log = logging.getLogger("graph_sidecar")
 
 SLEW_S = 1.0
-"""Seconds that the clock may go back unnoticed: a time that is ahead by so little is right again a moment later."""
+"""Seconds that the clock may go back unnoticed: until it has caught up the time stands still."""
 
 OnClockSetBack = Callable[[float, float], None]
 """Called with the time now, and by how many seconds the clock was set back."""
@@ -31,11 +31,10 @@ class TimeOfDay:
     def __call__(self) -> float:
         """Seconds since 1970 by the machine's clock."""
         now = self.clock()
-        if now >= self._latest:
-            self._latest = now
-        elif self._latest - now > SLEW_S:
+        if self._latest - now > SLEW_S:
             self._step(now)
-        return now
+        self._latest = max(self._latest, now)
+        return self._latest
 
     def steady(self) -> float:
         """Seconds that never go back; only differences between them mean anything."""

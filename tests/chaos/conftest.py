@@ -7,10 +7,12 @@ from tests.journeys.conftest import (
     graph,
     lifetimes,
     pytest_asyncio_loop_factories,
+    scene,
     sidecar,
     sidecar_settings,
     store,
 )
+from tests.shell.store.conftest import mounted
 
 __all__ = [
     "ask",
@@ -18,7 +20,9 @@ __all__ = [
     "fleet",
     "graph",
     "lifetimes",
+    "mounted",
     "pytest_asyncio_loop_factories",
+    "scene",
     "sidecar",
     "sidecar_settings",
     "store",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["none", "cut", "reset", "silence", "trickle", "unasked", "doubled", "hang up"]
+Fault = Literal["none", "cut", "reset", "silence", "trickle", "unasked", "doubled", "hang up", "late", "half open"]
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, for no time: closing sends RST."""
+LATE_S = 0.1
 UNASKED_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -31,10 +32,16 @@ class Relay:
     port: int = 0
     spoiled: int = 0
     """Replies that were spoiled."""
+    opened: int = 0
+    """Connections so far."""
+    dead: int = 0
+    """Of so many of the first the other end has gone without a word: what is sent there is lost."""
 
     def be(self, fault: Fault, after: int = 0) -> None:
         """From now on spoil replies by *fault*, each *after* so many of its bytes."""
         self.fault, self.after = fault, after
+        if fault == "half open":
+            self.dead = self.opened
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes both ways until one side has ended."""
@@ -42,8 +49,10 @@ class Relay:
             if self.fault == "hang up":
                 self.spoiled += 1
                 return
+            self.opened += 1
+            number = self.opened
             theirs, to_server = await asyncio.open_connection(*self.server)
-            up = asyncio.ensure_future(_pump(reader, to_server))
+            up = asyncio.ensure_future(self._requests(reader, to_server, number))
             try:
                 await self._replies(theirs, writer)
             finally:
@@ -52,10 +61,23 @@ class Relay:
         finally:
             writer.close()
 
+    async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(2**16):
+                if number <= self.dead:
+                    self.spoiled += 1
+                else:
+                    writer.write(data)
+            writer.write_eof()
+
     async def _replies(self, theirs: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await theirs.read(2**16):
             match self.fault:
-                case "none":
+                case "none" | "half open":
+                    writer.write(data)
+                case "late":
+                    self.spoiled += 1
+                    await asyncio.sleep(LATE_S)
                     writer.write(data)
                 case "trickle":
                     self.spoiled += 1
@@ -83,13 +105,6 @@ class Relay:
                         line: socket.socket = writer.get_extra_info("socket")
                         line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                     return
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(2**16):
-            writer.write(data)
-        writer.write_eof()
 
 
 @asynccontextmanager

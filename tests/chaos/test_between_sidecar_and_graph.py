@@ -28,6 +28,7 @@ FAULTS: list[tuple[Fault, int]] = [
     ("unasked", 0),
     ("doubled", 0),
     ("hang up", 0),
+    ("late", 0),
 ]
 
 
@@ -78,7 +79,7 @@ async def test_a_fault_harms_nobody_for_long(place: Place, fault: Fault, after: 
     written = await place.write(7)
     assert place.relay.spoiled
     assert set(during) <= {200, 502, 504}
-    if fault in {"trickle", "unasked", "doubled"}:  # Graph's answer is whole, and so is the caller's
+    if fault in {"trickle", "unasked", "doubled", "late"}:  # Graph's answer is whole, and so is the caller's
         assert during == {200: 30}
         assert written.status == 200
     place.relay.be("none")
@@ -89,6 +90,29 @@ async def test_a_fault_harms_nobody_for_long(place: Place, fault: Fault, after: 
     else:
         error = json.loads(written.body)["error"]
         assert not error.get("is_transient") or place.graph.ledger.writes[("POST", "/7")] == 0
+
+
+async def test_connections_whose_other_end_has_gone(
+    graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk, lifetimes: AsyncExitStack
+) -> None:
+    """What is sent on a half-open connection is lost: each costs one call at most, and no write goes twice."""
+    there = await graph()
+    relay = await lifetimes.enter_async_context(relaying(there.url))
+    front = await sidecar(relay.url, upstream={"reply_timeout_s": 0.3, "rest_ms": 0})
+    place = Place(there, relay, await ask(front.url))
+    await place.write(6)
+    assert judge(await place.crowd(1000)) == {200: 30}
+    relay.be("half open")
+    written = await place.write(7)
+    assert (written.status, there.ledger.writes[("POST", "/7")]) in {(504, 0), (200, 1)}
+    asked, lost = 0, 0
+    while (heard := await place.caller.say(f"/v25.0/{2000 + asked}?fields=id", token="ann")).status != 200:
+        asked, lost = asked + 1, lost + 1
+        assert heard.status == 504
+    assert relay.spoiled > 0
+    assert lost <= relay.dead
+    assert judge(await place.crowd(3000)) == {200: 30}
+    assert (await place.write(8)).status == 200
 
 
 @pytest.mark.parametrize("fault", ["cut", "reset"])

@@ -19,9 +19,9 @@ from tests.journeys.fleets import FRESH, MakeFleet, Replica, is_fresh, say, unti
 from tests.shell.valkey.servers import Server, until
 
 TOKENS = ("ann", "bob", "cid")
-FAULTS: list[tuple[Fault, int]] = [("cut", 3), ("silence", 3), ("trickle", 0), ("doubled", 0)]
+FAULTS: list[tuple[Fault, int]] = [("cut", 3), ("silence", 3), ("trickle", 0), ("doubled", 0), ("half open", 0)]
 if LONG:
-    FAULTS += [("cut", 0), ("reset", 0), ("reset", 40), ("silence", 0), ("unasked", 0), ("hang up", 0)]
+    FAULTS += [("cut", 0), ("reset", 0), ("reset", 40), ("silence", 0), ("unasked", 0), ("hang up", 0), ("late", 0)]
 
 
 @dataclass

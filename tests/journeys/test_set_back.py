@@ -86,6 +86,19 @@ async def test_a_write_in_the_future_is_seen(scene: MakeScene, clock: Clock) -> 
     assert (await here.say(READ, token="ann")).json["name"] == "new"
 
 
+@pytest.mark.parametrize("behind", [0.5, 5.0, DAYS])
+async def test_a_write_while_the_clock_was_behind_is_seen(scene: MakeScene, clock: Clock, behind: float) -> None:
+    """What was read before the clock went wrong is not served after the write, when the clock is right again."""
+    here = await scene(FRESH)
+    await here.say(READ, token="ann")
+    clock.ahead = -behind
+    await write(here)
+    clock.ahead = 0
+    assert (await here.say(READ, token="ann")).json["name"] == "new"
+    clock.ahead = 60
+    assert await twice(lambda: here.say(READ, token="ann")) in {(True, True), (False, True)}
+
+
 async def test_an_order_forgets_what_seems_to_be_asked_later(
     graph: MakeGraph, sidecar_settings: SidecarSettings, ask: MakeAsk, clock: Clock, tmp_path: Path
 ) -> None:

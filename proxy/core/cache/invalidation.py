@@ -61,6 +61,7 @@ class InvalidationIndex:
         self._times = Recent[str, float](self.PLACES, 4 * MEMO_BYTES)
         self._floor = 0.0
         self._latest = 0.0
+        self._ahead = 0.0  # the latest time that the clock has told before it was set back
         self._tags = TagIndex()
 
     @property
@@ -118,7 +119,7 @@ class InvalidationIndex:
         """Learn which objects *body* lists, and return them; if one was changed since *asked*, invalidate the list."""
         listed, place = self._tags.learn(key, request, fingerprint, body)
         if self._latest >= asked and (when := self.latest(listed)) >= asked:
-            self.invalidate((place,), when)
+            self._record((place,), when)
         return listed
 
     def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
@@ -129,7 +130,14 @@ class InvalidationIndex:
             self._tags.forget(key)
 
     def invalidate(self, tags: Iterable[str], now: float) -> None:
-        """Record that *tags* changed at *now*; without a tag everything counts as changed."""
+        """Record that *tags* changed at *now*; without a tag everything counts as changed.
+
+        Behind the latest time that the clock has told they changed then: what was asked before the clock was set back,
+        and bears a later time, is older than this change.
+        """
+        self._record(tags, max(now, self._ahead))
+
+    def _record(self, tags: Iterable[str], now: float) -> None:
         changed = tuple(tags)
         self._generation.advance()
         self._latest = max(self._latest, now)
@@ -152,7 +160,7 @@ class InvalidationIndex:
             before = math.nextafter(now, 0.0)  # what is asked now is of this run
             found = _SavedChanges(before, before, {})
         for name, when in found.times.items():
-            self.invalidate((name,), min(when, now))
+            self._record((name,), min(when, now))
         self._floor = max(self._floor, min(found.floor, now))
         self._latest = max(self._latest, min(found.latest, now))
         self._generation.advance()
@@ -160,6 +168,7 @@ class InvalidationIndex:
     def set_back(self, now: float, by: float) -> None:
         """Correct all times after the clock was set back to *now* by *by* seconds."""
         self._generation.advance()
+        self._ahead = max(self._ahead, now + by)
         self._times.change(lambda when: set_back(when, now, by))
         self._floor, self._latest = set_back(self._floor, now, by), set_back(self._latest, now, by)
 

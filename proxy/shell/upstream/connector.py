@@ -24,6 +24,23 @@ from proxy.shell.upstream.connection import UpstreamConnection
 _KEPT_S = 60
 """Seconds for which a resolved address is cached."""
 
+_LOST_S = 30
+"""Seconds without a sign of the other machine after which a connection to it has failed (RFC 5482, RFC 9293 3.8.4)."""
+
+_NOTICES_A_LOST_PEER = tuple(
+    (getattr(socket, name), value)
+    for name, value in (
+        ("TCP_KEEPIDLE", _LOST_S // 2),
+        ("TCP_KEEPINTVL", _LOST_S // 6),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", _LOST_S * 1000),
+    )
+    if hasattr(socket, name)  # each system has its own
+)
+
+_NAME_TIMEOUT_S = 0.5
+"""Seconds after which a name server that has not answered is asked once more, later less often."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
@@ -46,6 +63,9 @@ class OwnSockets:
         """Return a new socket for an address as getaddrinfo describes it."""
         family, kind, protocol, _, _ = found
         made = socket.socket(family, kind, protocol)
+        for option, value in _NOTICES_A_LOST_PEER:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._made.add(made)
         return made
 
@@ -62,6 +82,8 @@ def connector(lookup: Lookup, own: OwnSockets) -> aiohttp.TCPConnector:
         limit=0, keepalive_timeout=30, ttl_dns_cache=_KEPT_S, resolver=resolver(lookup), socket_factory=own.make
     )
     # There is no public way to say who reads what comes; tests/journeys/test_stray_replies.py sees that it is ours.
+    # Nor is there one to say that a resolver ends with its pool: a look-up under way would outlive the event loop.
+    pool._resolver_owner = True  # noqa: SLF001
     made = partial(UpstreamConnection, loop=asyncio.get_running_loop())
     pool._factory = cast("partial[ResponseHandler]", made)  # noqa: SLF001
     return pool
@@ -72,7 +94,8 @@ def resolver(lookup: Lookup) -> AbstractResolver:
     if lookup.address:
         return _FixedResolver(*split_authority(lookup.address, 0))
     if lookup.nameservers:  # "b": ask servers, and look into no hosts file before or after
-        return aiohttp.AsyncResolver(None, list(lookup.nameservers), lookups="b")
+        servers = list(lookup.nameservers)
+        return aiohttp.AsyncResolver(None, servers, lookups="b", timeout=_NAME_TIMEOUT_S)
     return aiohttp.ThreadedResolver()
 
 

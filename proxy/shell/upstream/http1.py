@@ -87,6 +87,7 @@ class Http1Client:
         """
         self._pool = pool
         self._replies = ReplyTurns(replies)
+        self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
         self._rest_s = rest_s
@@ -173,14 +174,29 @@ class Http1Client:
     async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
         """Return a new connection, or an idle one on which nothing has arrived since its last response."""
         while True:
-            try:
-                connection = await self._pool.connect(end, [], self._connect_timeout)
-            except TimeoutError:
-                raise aiohttp.ConnectionTimeoutError from None
+            connection = await self._take(end)
             line = cast("UpstreamConnection", connection.protocol)
             if not line.has_answered or not line.has_news:
                 return connection
             connection.close()
+
+    async def _take(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
+        """Return a connection of the pool. Where the addresses that are kept lead nowhere, they are looked up anew."""
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):  # the look-up of the name included
+                try:
+                    return await self._pool.connect(end, [], self._connect_timeout)
+                except aiohttp.ClientConnectorDNSError:
+                    raise
+                except aiohttp.ClientConnectorError:
+                    self._forget_addresses(end)
+                    return await self._pool.connect(end, [], self._connect_timeout)
+        except TimeoutError:
+            self._forget_addresses(end)
+            raise aiohttp.ConnectionTimeoutError from None
+
+    def _forget_addresses(self, end: aiohttp.ClientRequest) -> None:
+        self._pool.clear_dns_cache(end.url.raw_host, end.port)
 
     def _rested(self, connection: aiohttp.connector.Connection) -> None:
         del self._resting[connection]
