@@ -45,6 +45,7 @@ STATS: dict[str, Any] = {
         "memory_entries": 812, "memory_bytes": 3_100_000, "memory_evictions": 0, "index_entries": 900, "queue_depth": 2,
         "writes": 900, "writes_dropped": 0, "bad_rows": 0, "disk_entries": 900, "disk_bytes": 12_400_000,
         "disk_evictions": 0, "disk_troubles": 0, "quarantines": 0, "breaker": "closed",
+        "other_key": False,
     },
     "window_ms": {"p50": 1.1, "p90": 2.2, "p99": 3.3},
     "upstream_ms": {"p50": 44.0, "p90": 55.0, "p99": 1266.0},

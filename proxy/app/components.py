@@ -150,7 +150,8 @@ def _installation_key(cache: CacheSettings) -> bytes:
 
 async def _open_store(cache: CacheSettings, master: bytes, notes: Notes, lifetimes: AsyncExitStack) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
-    store = Store(cache.dir, Sealer(master, sealed=cache.sealed), bounds, restore_purges=notes.restore)
+    sealer = Sealer(master, sealed=cache.sealed, is_lasting=cache.key_file != "ephemeral")
+    store = Store(cache.dir, sealer, bounds, restore_purges=notes.restore)
     await store.open()
     lifetimes.push_async_callback(store.close)
     lifetimes.callback(lambda: store.save_at_end(notes.at_end()))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from proxy.commands.control import ControlError, Remote
+from proxy.core.cache.encryption import Sealer
 from proxy.settings import Settings
+from proxy.settings.load import SettingsError
+from proxy.shell.store import KeyFileError, load_or_make_key
 from proxy.shell.store.inspect import FolderError, FolderReport, erase_folder, inspect_folder
 
 
@@ -21,18 +24,39 @@ def stats(settings: Settings) -> None:
 
 
 def verify(settings: Settings) -> None:
-    """Print whether all entries on disk are intact. Raises ControlError, SettingsError."""
+    """Print whether all entries on disk are intact and of this key. Raises ControlError, SettingsError."""
     if remote := _running(settings):
         store = remote.ask("GET", "/stats")["store"]
         troubles = {name: store[name] for name in ("bad_rows", "disk_troubles", "quarantines") if store[name]}
         print(f"in use by {remote.at}, which verifies each entry that it opens; its disk is {_DISK[store['breaker']]}")
+        if store["other_key"]:
+            raise ControlError("the entries on disk are not of its cache.key_file, none can be opened")
         if troubles or store["breaker"] == "open":
             raise ControlError(", ".join(f"{name} {count}" for name, count in troubles.items()) or "see its log")
         return
-    found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=True))
+    sealer, why_not = _sealer(settings)
+    found = _in_folder(lambda: inspect_folder(settings.cache.dir, thoroughly=True, sealer=sealer))
     _print_report(settings, found)
     _fail_if_wrong(found)
-    print("all of it is whole")
+    if found.entries and why_not:
+        print(f"whole as a database; which key they are of was not checked: cache.key_file {why_not}")
+        return
+    if found.unmarked:
+        print(f"{found.unmarked} are of an older version, and do not tell which key they are of")
+    print(f"all of it is whole, and {found.checked} entries are of this cache.key_file")
+
+
+def _sealer(settings: Settings) -> tuple[Sealer | None, str]:
+    """Returns what checks entries by the installation's secret, or None and why there is none. Raises SettingsError."""
+    key_file = settings.cache.key_file
+    if key_file == "ephemeral":
+        return None, "is ephemeral"
+    if not key_file.exists():
+        return None, f"{key_file} is missing"
+    try:
+        return Sealer(load_or_make_key(key_file)), ""
+    except KeyFileError as error:
+        raise SettingsError([f"cache.key_file: {error}"]) from None
 
 
 def purge(settings: Settings) -> None:

@@ -104,6 +104,38 @@ async def test_what_is_not_whole_is_said(run: Run, tmp_path: Path) -> None:
     assert (await run("cache", "verify", *flags))[0] == 1
 
 
+async def test_a_changed_key_is_told(run: Run, tmp_path: Path) -> None:
+    """The key opens every entry; another one opens none: `verify` says how many, and a sidecar says so at its start."""
+    flags = ["--admin", "127.0.0.1:0", "--cache-dir", str(tmp_path / "cache")]
+    own, other = (["--set", f"cache.key_file={tmp_path / name}"] for name in ("key", "other"))
+    async with running(tmp_path) as (_sidecar, found):
+        await run("quit", *found)
+    status, said = await run("cache", "verify", *flags, *own)
+    assert (status, said.splitlines()[1]) == (0, "all of it is whole, and 2 entries are of this cache.key_file")
+    assert "was not checked: cache.key_file " in (await run("cache", "verify", *flags, *other))[1]
+    assert not (tmp_path / "other").exists()
+    with sqlite3.connect(tmp_path / "cache" / "cache.db") as database:
+        database.execute("UPDATE Cache SET value = CAST(value || x'00' AS BLOB) WHERE rowid = 1")
+    database.close()
+    status, said = await run("cache", "verify", *flags, *own)
+    assert (status, "1 of 2 entries are of another cache.key_file, or damaged" in said) == (1, True)
+    (tmp_path / "other").write_bytes(bytes(32))
+    (tmp_path / "other").chmod(0o600)
+    status, said = await run("cache", "verify", *flags, *other)
+    assert (status, "2 of 2 entries are of another cache.key_file, or damaged" in said) == (1, True)
+    async with running(tmp_path, f"cache.key_file={tmp_path / 'other'}") as (sidecar, found):
+        await sidecar.says(r"the 2 entries in .* are not of this cache.key_file: none can be opened")
+        status, said = await run("cache", "verify", *found)
+        assert (status, "the entries on disk are not of its cache.key_file" in said) == (1, True)
+        shown = (await run("top", "--once", *found))[1]
+        assert "The entries on disk are not of this cache.key_file" in shown
+    with sqlite3.connect(tmp_path / "cache" / "cache.db") as database:
+        database.execute("UPDATE Cache SET tag = NULL")  # as older versions wrote rows
+    database.close()
+    status, said = await run("cache", "verify", *flags, *own)
+    assert (status, "are of an older version, and do not tell which key they are of" in said) == (0, True)
+
+
 def test_time_runs_out() -> None:
     """It is looked at once at least, and again until it is so or the time is over."""
     now, looks = [0.0], iter([False, False, True])

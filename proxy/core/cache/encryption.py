@@ -32,6 +32,7 @@ FORMAT = b"GSC2"
 MASTER_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
+MARK_BYTES = 8
 
 SMALLEST_PACKED = 512  # below it zstd's own frame eats what it saves
 LARGEST_SHARE = 0.9  # a packed body above this share is not worth unpacking
@@ -48,10 +49,13 @@ class BadSeal(Exception):  # noqa: N818 - the seal is bad, and the name says so
 class Sealer:
     """Seals and opens entries, with a different key for each token."""
 
-    def __init__(self, master: bytes, *, sealed: bool = True) -> None:
+    def __init__(self, master: bytes, *, sealed: bool = True, is_lasting: bool = True) -> None:
+        """Use the secret *master*, which later runs have too if it *is_lasting*."""
         if len(master) != MASTER_BYTES:
             raise ValueError(f"the secret has {len(master)} bytes, not {MASTER_BYTES}")
         self.sealed = sealed
+        self.is_lasting = is_lasting
+        self._marker = _derive(master, b"gs-mark", "")
         kind: type[_Sealed | _Signed] = _Sealed if sealed else _Signed
         # The reader's and the writer's thread share this memo: each of its steps is one operation on a dict.
         self._cipher: Callable[[str], _Cipher] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
@@ -69,6 +73,14 @@ class Sealer:
             return _parse(self._cipher(token).open(blob, _binding(key)))
         except _WRONG as error:
             raise BadSeal(type(error).__name__) from None  # the cause could quote what it read
+
+    def mark(self, key: bytes, blob: bytes) -> bytes:
+        """Returns a keyed hash of *blob* under *key*: whoever has the secret, but no token, can check a row by it."""
+        return blake2b(_binding(key) + blob, key=self._marker, digest_size=MARK_BYTES).digest()
+
+    def is_marked(self, key: bytes, blob: bytes, mark: bytes) -> bool:
+        """Returns whether *mark* is that of *blob* under *key*: sealed with this secret, and not changed since."""
+        return hmac.compare_digest(mark, self.mark(key, blob))
 
     def may_write(self, token: str, entry: Entry) -> bool:
         """Returns whether *entry* may go to disk: always if sealed, in the clear only if it holds no token."""

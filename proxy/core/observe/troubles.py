@@ -150,6 +150,8 @@ def _limit_name(limit: Stats) -> str:
 def _store(store: Stats) -> Iterator[Trouble]:
     if store.get("breaker") == "open":
         yield Trouble("warn", "store", "The cache on disk rests, memory goes on")
+    if store.get("other_key"):
+        yield Trouble("warn", "store", "The entries on disk are not of this cache.key_file, none can be opened")
 
 
 def _shared(shared: Stats) -> Iterator[Trouble]:

@@ -23,6 +23,7 @@ SMALLEST_DISK = 2**20
 EVICTED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
 FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
+LOOKED_AT = 3  # rows by which the secret is recognised at the start
 _PURGES = b"note"
 """The key under which the purge orders are sealed; no row has a key that short."""
 
@@ -60,6 +61,7 @@ class Database:
         self._ceiling: int | None = None  # the size at which a nearly full file system was met
         self._rows: Sqlite | None = None
         self.quarantines = 0
+        self.is_other_key = False  # whether the rows were written with another secret than this one
 
     @property
     def path(self) -> Path:
@@ -76,6 +78,7 @@ class Database:
             self._clear(clear)
             self._open_or_quarantine()
             self._directory.remember_database()
+            self._look_at_key()
             self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._directory.quarantined_bytes()
             return self._report(0, [], self._make_room(0, self._budget))
         except BaseException:
@@ -90,7 +93,7 @@ class Database:
         if need > most // 2:  # one group must not push out half of the entries
             changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
         evicted = self._make_room(need, most)
-        rows.write(changes)
+        rows.write(changes, self._sealer.mark)
         refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
         return self._report(sum(blob is not None for _, blob in changes), refused, evicted)
 
@@ -132,6 +135,17 @@ class Database:
                 rows.close()
         finally:
             self._directory.leave()
+
+    def _look_at_key(self) -> None:
+        """Find out by the newest rows whether they were written with this secret; say so if they were not."""
+        rows = self._open_rows().newest(LOOKED_AT) if self._sealer.is_lasting else []
+        self.is_other_key = bool(rows) and not any(self._sealer.is_marked(*row) for row in rows)
+        if self.is_other_key:
+            _log.warning(
+                "the %d entries in %s are not of this cache.key_file: none can be opened; `cache purge` removes them",
+                len(self._open_rows()),
+                self.path,
+            )
 
     def _clear(self, clear: Clear) -> None:
         if clear is Clear.QUARANTINE:

@@ -61,6 +61,11 @@ class Disk:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
+    def is_other_key(self) -> bool:
+        """Whether the rows were found to be written with another secret."""
+        return self._database.is_other_key
+
+    @property
     def ready(self) -> bool:
         """True if the database is open and the breaker is closed."""
         return self._open and self._breaker.closed

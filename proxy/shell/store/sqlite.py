@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 import diskcache
@@ -72,14 +72,24 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
             self.close()
             raise
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Store or delete all of *changes* in one transaction: all of them, or none."""
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]], mark: Callable[[bytes, bytes], bytes]) -> None:
+        """Store or delete all of *changes* in one transaction: all of them, or none; each row with its *mark*."""
         with self.transact():
             for key, blob in changes:
                 if blob is None:
                     self.delete(key)
                 else:
-                    self.set(key, blob)
+                    self.set(key, blob, tag=mark(key, blob))
+
+    def newest(self, count: int) -> list[tuple[bytes, bytes, bytes]]:
+        """Returns key, value and mark of the *count* rows stored last; rows of older versions have no mark."""
+        found = self._sql(
+            "SELECT key, value, tag FROM Cache WHERE typeof(key) = 'blob' AND typeof(value) = 'blob'"
+            " AND typeof(tag) = 'blob' ORDER BY store_time DESC LIMIT ?",
+            (count,),
+        )
+        rows: list[tuple[bytes, bytes, bytes]] = found.fetchall()
+        return rows
 
     def evict_oldest(self, count: int) -> list[bytes]:
         """Delete the *count* rows that were stored longest ago; returns their keys.

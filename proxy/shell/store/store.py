@@ -241,6 +241,7 @@ class Store:
             "disk_troubles": disk.troubles if disk else 0,
             "quarantines": disk.quarantines if disk else 0,
             "breaker": disk.state if disk else "none",
+            "other_key": disk.is_other_key if disk else False,
         }
 
     # --- loading ---

@@ -46,6 +46,7 @@ def test_a_calm_sidecar_has_none() -> None:
         ({"usage": [{**STATS["usage"][0], "stage": "spare"}]}, ("warn", "quota", None, None)),
         ({"last_reload": {"successful": False, "at": NOW - 5}}, ("warn", "settings", None, None)),
         ({"store": {**STATS["store"], "breaker": "open"}}, ("warn", "store", None, None)),
+        ({"store": {**STATS["store"], "other_key": True}}, ("warn", "store", None, None)),
         ({"loop_lag_ms": {"p50": 1.0, "p99": 400.0}}, ("warn", "process", None, None)),
     ],
 )
