@@ -65,7 +65,7 @@ async def start_shared(
     """Start *shared* for this replica; leaving *lifetimes* ends it."""
     changes = SharedChanges(invalidator, limiter, shared, shared.history, *clocks)
     shared.log.effects = changes
-    limiter.tell = shared.tell
+    limiter.send = shared.tell
     await shared.start(lifetimes, changes.expire)
     until = shared.steady() + FIRST_S
     while not (shared.is_believed or shared.steady() >= until or shared.fleet.has_failed):  # noqa: ASYNC110 - three ends

@@ -1,4 +1,4 @@
-"""The fields that callers of all replicas asked for lately, so that merging costs no call again on each replica."""
+"""The merge history of a replica that shares: what one replica learns of fields, all replicas know."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from proxy.core.merge.selection import FieldSet
 from proxy.core.model import Reply
 from proxy.core.shared.records import Wanted
 
-EACH_S = 30.0
-"""Seconds after which the same is told again."""
+SENT_AGAIN_S = 30.0
+"""Seconds after which the same record is sent to the other replicas again."""
 
-TOLD = 4096
+MOST_SENT = 4096
 
 
 class SharedHistory(MergeHistory):
-    """As `MergeHistory`, by names of families that mean the same to every replica; tells others what is wanted."""
+    """`MergeHistory` with names of families that are equal on every replica; sends what it learns to the others."""
 
-    def __init__(self, name: Callable[[bytes], bytes], tell: Callable[[Wanted], None]) -> None:
-        """*name* makes a keyed name of a family's text; *tell* takes what others should know."""
+    def __init__(self, name: Callable[[bytes], bytes], send: Callable[[Wanted], None]) -> None:
+        """Start empty; *name* derives a keyed name from a text, *send* sends a record to the other replicas."""
         super().__init__()
         self._name = name
-        self._tell = tell
-        self._told = Recent[tuple[bytes, FieldSet, FieldSet], float](TOLD)
+        self._send = send
+        self._sent = Recent[tuple[bytes, FieldSet, FieldSet], float](MOST_SENT)
 
     def supersets(self, family: Hashable, own: FieldSet, now: float) -> list[FieldSet]:
         """As `MergeHistory.supersets`."""
@@ -49,23 +49,23 @@ class SharedHistory(MergeHistory):
         *,
         fresh_s: float,
     ) -> None:
-        """As `MergeHistory.on_reply`; what was learned is told."""
+        """As `MergeHistory.on_reply`; sends what was learned to the other replicas."""
         named = self._named(family)
         super().on_reply(named, names, answer, selections, now, fresh_s=fresh_s)
         found = self._families.get(named)
         if found is None or names not in found.answered:
             return
         for own in selections:
-            if now - (self._told.get((named, names, own)) or -math.inf) >= EACH_S:
-                self._told.put((named, names, own), now)
-                self._tell(Wanted(named, tuple(sorted(own)), tuple(sorted(names))))
+            if now - (self._sent.get((named, names, own)) or -math.inf) >= SENT_AGAIN_S:
+                self._sent.put((named, names, own), now)
+                self._send(Wanted(named, tuple(sorted(own)), tuple(sorted(names))))
 
     def on_failure(self, family: Hashable, names: FieldSet, alone: Mapping[FieldSet, Reply | None], now: float) -> None:
         """As `MergeHistory.on_failure`."""
         super().on_failure(self._named(family), names, alone, now)
 
     def apply(self, what: Wanted, now: float) -> None:
-        """Take what another replica learned."""
+        """Learn what another replica has learned."""
         self.record(what.family, frozenset(what.names), [frozenset(what.own)], now)
 
     def _named(self, family: Hashable) -> bytes:

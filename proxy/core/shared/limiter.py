@@ -1,4 +1,4 @@
-"""The limiter of a replica that shares: it tells the others what Graph tells it of limits, and takes what they tell."""
+"""The limiter of a replica that shares: what Graph tells one replica about limits, all replicas know."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from proxy.core.quota.bucket import Stages
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import LimitChanges, Limiter, throttle
+from proxy.core.quota.retry_after import LONGEST_REFUSAL
 from proxy.core.quota.usage_headers import usage_in
-from proxy.core.shared.records import Heard, Reopened
+from proxy.core.shared.records import LimitReport, Reopened
 
-EACH_S = 0.25
-"""Seconds from one record of the same limits to the next, of each replica."""
+SENT_EVERY_S = 0.25
+"""The shortest time between two records of one replica about the same limits."""
 
-LONGEST_BODY = 8192
-SUBJECTS = 1024
+MOST_SUBJECTS = 1024
 
 
 class SharedLimiter(Limiter):
-    """As `Limiter`; *tell* takes what others should know."""
+    """`Limiter` for one of several replicas; `send` sends a record to the others."""
 
     def __init__(self, stages: Stages, *, shared: bool = False, generation: Generation | None = None) -> None:
-        """Decide by *stages*; *shared*: all tokens are of one app. Tell nobody yet."""
+        """As `Limiter`; no record is sent before `send` is set."""
         super().__init__(stages, shared=shared, generation=generation)
-        self.tell: Callable[[Heard | Reopened], None] = lambda _what: None
-        self._told = Recent[tuple[bytes, str], tuple[float, Headers, int]](SUBJECTS)
+        self.send: Callable[[LimitReport | Reopened], None] = lambda _record: None
+        self._sent = Recent[tuple[bytes, str], tuple[float, Headers, int]](MOST_SUBJECTS)
 
     def on_reply(
         self, subject: QuotaSubject, reply: Reply, now: float, probes: tuple[BucketName, ...] = ()
@@ -39,7 +39,7 @@ class SharedLimiter(Limiter):
         error = throttle(reply)
         self._share(subject, usage_in(reply.headers), now, reply if error is not None else None)
         if probes and error is None and reply.status < 500:
-            self.tell(Reopened(tuple((name.kind, name.owner, name.id, name.type) for name in probes)))
+            self.send(Reopened(tuple((name.kind, name.owner, name.id, name.type) for name in probes)))
         return changes
 
     def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
@@ -51,43 +51,43 @@ class SharedLimiter(Limiter):
         if not usage and refusal is None:
             return
         key = (subject.fingerprint, subject.path if refusal is not None or len(usage) > 1 else "")
-        told_at, told, status = self._told.get(key) or (-math.inf, (), 0)
+        sent_at, sent_usage, status = self._sent.get(key) or (-math.inf, (), 0)
         new_status = refusal.status if refusal is not None else 0
-        is_news = (usage != told) or (refusal is not None and status != new_status)
-        if now - told_at < (EACH_S if is_news else 60.0 * EACH_S if refusal is None else 4 * EACH_S):
+        is_news = (usage != sent_usage) or (refusal is not None and status != new_status)
+        if now - sent_at < (SENT_EVERY_S if is_news else 60.0 * SENT_EVERY_S if refusal is None else 4 * SENT_EVERY_S):
             return
         if not is_news and refusal is None:
             return
-        self._told.put(key, (now, usage, new_status))
-        body = refusal.body if refusal is not None and len(refusal.body) <= LONGEST_BODY else b""
+        self._sent.put(key, (now, usage, new_status))
+        body = refusal.body if refusal is not None and len(refusal.body) <= LONGEST_REFUSAL else b""
         if refusal is not None and not body:
             return
         fields = usage if refusal is None else (*usage, *_retry_after(refusal.headers))
-        self.tell(Heard(subject.fingerprint, subject.path, subject.query, new_status or 200, fields, body))
+        self.send(LimitReport(subject.fingerprint, subject.path, subject.query, new_status or 200, fields, body))
 
     def pace(self, subject: QuotaSubject, now: float) -> list[tuple[str, float]]:
-        """The limits for whose sake reads of *subject* that have time wait, and seconds from one read to the next."""
+        """Returns the limits for which low-priority reads of *subject* wait, with the seconds from one to the next."""
         names = self.descriptors.bucket_names(subject)
-        spared = self.buckets.contended(names, now, is_contested=self._is_contested(subject, now))
-        found = [(name, bucket.interval_s(self.stages, now)) for name, bucket in spared]
+        contended = self.buckets.contended(names, now, is_contested=self._is_contested(subject, now))
+        found = [(name, bucket.interval_s(self.stages, now)) for name, bucket in contended]
         return list(zip(limit_names(name for name, _ in found), (each for _, each in found), strict=True))
 
-    def apply(self, what: Heard, now: float) -> None:
-        """Take what Graph told another replica at *now*."""
-        subject = QuotaSubject(what.who, what.path, what.query)
-        if what.body:
-            super().on_reply(subject, Reply(what.status, what.headers, what.body), now)
+    def apply(self, report: LimitReport, now: float) -> None:
+        """Learn what Graph told another replica at *now*."""
+        subject = QuotaSubject(report.who, report.path, report.query)
+        if report.body:
+            super().on_reply(subject, Reply(report.status, report.headers, report.body), now)
         else:
-            super().on_usage(subject, what.headers, now)
+            super().on_usage(subject, report.headers, now)
 
-    def reopen(self, what: Reopened, now: float) -> None:
-        """Another replica's probe of these limits was answered."""
-        for each in what.limits:
+    def reopen(self, reopened: Reopened, now: float) -> None:
+        """End the stops of these limits: Graph answered another replica's probe."""
+        for each in reopened.limits:
             self.buckets.on_probe(BucketName(*each), None, now)
 
 
 def limit_names(probes: Iterable[BucketName]) -> list[str]:
-    """The names by which replicas claim the probes of these limits."""
+    """Returns the names under which replicas claim the probes of these limits."""
     return [f"{name.kind}\0{name.owner.hex()}\0{name.id}\0{name.type}" for name in probes]
 
 

@@ -1,4 +1,4 @@
-"""Where the shared store is: `shared.url`, taken apart."""
+"""Parses `shared.url`, which says where the shared store is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TLS: Final = {"valkey": False, "redis": False, "valkeys": True, "rediss": True}
 
 
 class Location(NamedTuple):
-    """How the store is reached: by a socket's *path*, by the first of *hosts*, or as Sentinels know it by *name*."""
+    """The address of the store: a socket's *path*, the first of *hosts*, or the *name* for which Sentinels know it."""
 
     hosts: tuple[tuple[str, int], ...] = ()
     tls: bool = False
@@ -24,7 +24,7 @@ class Location(NamedTuple):
     name: str = ""
 
     def __str__(self) -> str:
-        """What messages call it."""
+        """Returns the address as messages name it."""
         if self.path:
             return self.path
         where = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
@@ -32,7 +32,7 @@ class Location(NamedTuple):
 
 
 def read_location(url: str) -> Location:
-    """What *url* says. Raises ValueError, whose text says what is allowed."""
+    """Returns the location in *url*. Raises ValueError, whose text says what is allowed."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,33 +1,33 @@
-"""Writes that other replicas have sent and Graph has not answered yet: what they may change is in doubt meanwhile."""
+"""Writes of other replicas that Graph has not answered yet: meanwhile no entry that they may change is fresh."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-Names = tuple[str, ...]
+from proxy.core.cache.tags import Tags
 
 
 class _Open(NamedTuple):
-    nodes: Names
+    nodes: tuple[str, ...]
     who: bytes
     until: float
 
 
 class OpenWrites:
-    """The writes on their way, for a bounded number of them: beyond it everything is in doubt."""
+    """A bounded number of open writes; with more of them, any entry may be changed."""
 
     PLACES = 4096
 
     def __init__(
         self,
-        written: Callable[[Names, bytes], Names],
+        written: Callable[[Tags, bytes], Tags],
         version: Callable[[], int],
         on_change: Callable[[int], None] = lambda _number: None,
     ) -> None:
-        """Know of none; *written* names what a write to nodes changes, as far as is known in this *version*.
+        """Start without writes; *written* returns the tags that a write changes, as known in *version*.
 
-        *on_change* is told how many writes are on their way, each time that may have changed.
+        *on_change* is called with the number of open writes whenever it may have changed.
         """
         self._written = written
         self._version = version
@@ -37,23 +37,23 @@ class OpenWrites:
         self._made = version()
 
     def __len__(self) -> int:
-        """How many writes are on their way."""
+        """Returns the number of open writes."""
         return len(self._open)
 
-    def open(self, write: bytes, nodes: Names, who: bytes, until: float) -> None:
-        """*write* is on its way, until it is closed or *until* then."""
+    def open(self, write: bytes, nodes: tuple[str, ...], who: bytes, until: float) -> None:
+        """Record that *write* was sent; it is open until it is closed, or until the time *until*."""
         self._open[write] = _Open(nodes, who, until)
         self._made = -1
         self._on_change(len(self._open))
 
     def close(self, write: bytes) -> None:
-        """*write* was answered."""
+        """Record that *write* was answered."""
         if self._open.pop(write, None) is not None:
             self._made = -1
             self._on_change(len(self._open))
 
-    def expired(self, now: float) -> list[tuple[Names, bytes]]:
-        """The writes that are given up *now*, whose replica has told no end of them: nodes and fingerprint of each."""
+    def expired(self, now: float) -> list[tuple[tuple[str, ...], bytes]]:
+        """Close the writes whose time is over *now*; returns the nodes and the fingerprint of each."""
         over = {write: each for write, each in self._open.items() if each.until <= now}
         for write in over:
             self.close(write)
@@ -66,7 +66,7 @@ class OpenWrites:
         self._on_change(0)
 
     def cover(self, names: Iterable[str]) -> bool:
-        """Whether a write on its way may change any of *names*; of () any does."""
+        """Returns whether an open write may change any of the tags *names*; () means any tag."""
         if not self._open:
             return False
         if self._made != (version := self._version()):

@@ -1,4 +1,4 @@
-"""What the log of the fleet holds: each record sealed, and numbered by its sender so that a lost one is noticed."""
+"""The records in the log of the fleet: each is sealed, and numbered by its sender, so that a lost record is noticed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import Final
 
 import msgspec
 
-from proxy.core.shared.wire import UNREADABLE, Box, Names
-
-Headers = tuple[tuple[str, str], ...]
+from proxy.core.model import Headers
+from proxy.core.shared.wire import UNREADABLE, Box, KeyNames
 
 
 class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o"):
-    """A write is about to leave, or still on its way: what it may change is in doubt until it is closed."""
+    """A write is about to be sent, or is still open: until it is closed, no entry that it may change is fresh."""
 
     write: bytes
     nodes: tuple[str, ...]  # () for any
@@ -20,7 +19,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True, tag="o"):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
-    """Graph answered a write: what was fetched before this record is older than it."""
+    """Graph answered a write: entries that were fetched before this record are older than the write."""
 
     write: bytes
     nodes: tuple[str, ...]
@@ -28,7 +27,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag="c"):
 
 
 class Changed(msgspec.Struct, frozen=True, array_like=True, tag="e"):
-    """Meta told of changes: of each the kind, the object, its fields, and the other objects that it names."""
+    """Meta's webhooks reported changes: for each its kind, object, fields, and the other objects that it names."""
 
     events: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...]
 
@@ -40,7 +39,7 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag="r"):
 
 
 class Purged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
-    """An operator's order; one of these is given."""
+    """An operator's purge order; exactly one of these members is set."""
 
     path: str = ""
     id: str = ""
@@ -48,8 +47,8 @@ class Purged(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     all: bool = False
 
 
-class Heard(msgspec.Struct, frozen=True, array_like=True, tag="q"):
-    """What Graph told one replica of limits: the usage headers of a reply, its body if it was a refusal."""
+class LimitReport(msgspec.Struct, frozen=True, array_like=True, tag="q"):
+    """What a reply to one replica says about limits: its usage headers, and its body if it is a refusal."""
 
     who: bytes
     path: str
@@ -60,28 +59,29 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, tag="q"):
 
 
 class Reopened(msgspec.Struct, frozen=True, array_like=True, tag="u"):
-    """A probe was answered: these limits are open again. Each is kind, owner, id and type."""
+    """A probe was answered, so these limits are no longer stopped; each is kind, owner, id and type."""
 
     limits: tuple[tuple[str, bytes, str, str], ...]
 
 
 class Wanted(msgspec.Struct, frozen=True, array_like=True, tag="w"):
-    """Callers want the fields *own* of a family of reads, whose keyed name this is; *names* were asked for them."""
+    """Callers want the fields *own* of a family of reads, given by its keyed name; Graph was asked for *names*."""
 
     family: bytes
     own: tuple[str, ...]
     names: tuple[str, ...]
 
 
-What = Wanted | Opened | Closed | Changed | Refused | Purged | Heard | Reopened
+Content = Wanted | Opened | Closed | Changed | Refused | Purged | LimitReport | Reopened
+"""What one record says."""
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """One line of the log: who sent it, its number among those of this sender, and what it tells."""
+    """One record: the replica that sent it, its number among that sender's records, and its content."""
 
     sender: bytes
     number: int
-    what: What
+    what: Content
 
 
 FIELD: Final = b"d"
@@ -91,13 +91,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Record).decode
 
 
-def seal(record: Record, box: Box, names: Names, nonce: bytes) -> bytes:
-    """*record* as the log holds it."""
+def seal_record(record: Record, box: Box, names: KeyNames, nonce: bytes) -> bytes:
+    """Returns *record* as it stands in the log."""
     return box.close("", _encode(record), names.log, nonce)
 
 
-def unseal(sealed: bytes, box: Box, names: Names) -> Record | None:
-    """The record that was sealed so; None for bytes that no replica of this secret wrote."""
+def unseal_record(sealed: bytes, box: Box, names: KeyNames) -> Record | None:
+    """Returns the record in *sealed*; None for bytes that no replica with this secret wrote."""
     try:
         return _decode(box.open("", sealed, names.log))
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The store's clock, by which replicas tell each other how old something is: no replica's own clock is compared."""
+"""The clock of the shared store: replicas give times by it, so that their own clocks are never compared."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StoreClock:
-    """What the store's clock said last, between which moments of this process's steady clock."""
+    """The newest reading of the store's clock, and when it was asked for and received by this process's clock."""
 
     told: float = 0.0
     sent: float = 0.0
     heard: float = 0.0
 
     def tell(self, told: float, sent: float, heard: float) -> None:
-        """The store's clock said *told* in answer to a question *sent* then and *heard* then."""
+        """Take a reading: the store's clock said *told*; the question left at *sent*, the answer came at *heard*."""
         self.told, self.sent, self.heard = told, sent, heard
 
     def at(self, age: float, now: float) -> float:
-        """When that was, at the earliest, by the store's clock: *age* seconds before *now*."""
+        """Returns the earliest time by the store's clock that is *age* seconds before *now*."""
         return self.told + (now - self.heard) - age
 
     def age(self, at: float, now: float) -> float:
-        """The age at most *now* of what was *at* by the store's clock."""
+        """Returns the greatest possible age, *now*, of something that happened *at* by the store's clock."""
         return self.told + (now - self.sent) - at

@@ -1,15 +1,15 @@
 """Key names and sealed values in the shared store. Nothing in the store can be read, or forged, without the secret.
 
-gs1:secret          which secret the replicas of this database share; the only key that all secrets have in common
-gs1:<secret>:e:<k>  an entry: position (32) | the entry, sealed under the caller's token
-gs1:<secret>:l:<k>  a lease: who leads the flight
-gs1:<secret>:f:<k>  how that flight ended, sealed under the caller's token
-gs1:<secret>:w      the log: writes, events, purges, refused tokens, what Graph tells of limits
-gs1:<secret>:ep     the epoch of the log, random; another one is another log
-gs1:<secret>:p:<k>  who probes a limit
-gs1:<secret>:t:<k>  when the next read that has time may go
-gs1:<secret>:r:<replica>   exists while that replica lives
-gs1:<secret>:m      all replicas that live
+gs1:secret          a digest of the secret that the replicas share; the only key that does not depend on the secret
+gs1:<secret>:e:<k>  an entry: position (32 bytes) | the entry, sealed with the caller's token
+gs1:<secret>:l:<k>  a lease: the leader of the flight
+gs1:<secret>:f:<k>  the outcome of that flight, sealed with the caller's token
+gs1:<secret>:w      the log: writes, events, purges, refused tokens, limits
+gs1:<secret>:ep     the epoch of the log, random: another epoch means another log
+gs1:<secret>:p:<k>  the replica that probes a limit
+gs1:<secret>:t:<k>  when the next low-priority read may be sent
+gs1:<secret>:r:<replica>   exists while that replica is alive
+gs1:<secret>:m      the replicas that are alive
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LINEAGE_BYTES: Final = 16
 _ID_BYTES: Final = 8
 
 UNREADABLE = (InvalidTag, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
-"""What opening or decoding raises for bytes that no replica with this secret has sealed."""
+"""The exceptions of opening or decoding bytes that no replica with this secret has sealed."""
 
 
 class Id(NamedTuple):
@@ -43,12 +43,12 @@ class Id(NamedTuple):
 
     @classmethod
     def read(cls, text: bytes) -> Id:
-        """The ID that Redis spells *text*. Raises ValueError."""
+        """Returns the ID that Redis writes as *text*. Raises ValueError."""
         ms, _, number = text.partition(b"-")
         return cls(int(ms), int(number or b"0"))
 
     def __bytes__(self) -> bytes:
-        """As Redis spells it."""
+        """Returns the ID as Redis writes it."""
         return b"%d-%d" % self
 
 
@@ -56,18 +56,18 @@ BEGIN: Final = Id(0, 0)
 
 
 class Position(NamedTuple):
-    """How far a replica had read the log when a fetch began, and in which log."""
+    """How far a replica had read which log when it called Graph."""
 
     lineage: bytes  # 16 bytes
     last: Id
 
     def pack(self) -> bytes:
-        """The 32 bytes that stand before a sealed entry, and that its seal binds."""
+        """Returns the 32 bytes that stand before a sealed entry, and that its seal covers."""
         return self.lineage + b"".join(part.to_bytes(_ID_BYTES, "big") for part in self.last)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Position:
-        """What `pack` packed."""
+        """Returns the position that `pack` wrote."""
         numbers = packed[_LINEAGE_BYTES:]
         return cls(
             packed[:_LINEAGE_BYTES],
@@ -79,23 +79,23 @@ POSITION_BYTES: Final = _LINEAGE_BYTES + 2 * _ID_BYTES
 
 
 class Box:
-    """AES-256-GCM (NIST SP 800-38D) under keys of one secret, one for each token; "" where no token is needed."""
+    """AES-256-GCM (NIST SP 800-38D) with a key for each token, derived from one secret; "" stands for no token."""
 
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret."""
         self._cipher = Memo(lambda token: AESGCM(_derive(master, b"gs-fleet-box", token)))
 
     def close(self, token: str, data: bytes, binding: bytes, nonce: bytes) -> bytes:
-        """*data*, sealed for *token* in the place *binding*; *nonce* is 12 bytes that were never used before."""
+        """Returns *data*, sealed for *token* and bound to the place *binding*; *nonce* is 12 new bytes."""
         return nonce + self._cipher(token).encrypt(nonce, data, binding)
 
     def open(self, token: str, sealed: bytes, binding: bytes) -> bytes:
-        """What was sealed so. Raises one of UNREADABLE."""
+        """Returns the data in *sealed*. Raises one of UNREADABLE."""
         return self._cipher(token).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], binding)
 
 
-class Names:
-    """The names of keys, made with the secret: no token, path or id can be read from them, nor tried without it."""
+class KeyNames:
+    """The names of keys, derived with the secret: without it no token, path or id can be guessed from them."""
 
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret."""
@@ -107,52 +107,52 @@ class Names:
         self.members = self.prefix + b"m"
 
     def entry(self, key: bytes) -> bytes:
-        """Where the entry with the keyed name *key* is."""
-        return self.prefix + b"e:" + _spelled(key)
+        """Returns the name of the entry with the cache key *key*."""
+        return self.prefix + b"e:" + _base64url(key)
 
     def lease(self, flight: bytes) -> bytes:
-        """Where the lease of *flight* is."""
-        return self.prefix + b"l:" + _spelled(flight)
+        """Returns the name of the lease of *flight*."""
+        return self.prefix + b"l:" + _base64url(flight)
 
     def outcome(self, flight: bytes) -> bytes:
-        """Where it stands how *flight* ended."""
-        return self.prefix + b"f:" + _spelled(flight)
+        """Returns the name of the outcome of *flight*."""
+        return self.prefix + b"f:" + _base64url(flight)
 
     def replica(self, replica: bytes) -> bytes:
-        """What exists as long as *replica* lives."""
+        """Returns the name of the key that exists while *replica* is alive."""
         return self.prefix + b"r:" + replica.hex().encode()
 
     def probe(self, limit: str) -> bytes:
-        """Where the probe of *limit* is claimed."""
+        """Returns the name under which the probe of *limit* is claimed."""
         return self.prefix + b"p:" + self._keyed(limit.encode("utf-8", "surrogatepass"))
 
     def pace(self, limit: str) -> bytes:
-        """Where it stands when the next read that has time may draw on *limit*."""
+        """Returns the name of the time at which the next low-priority read may use *limit*."""
         return self.prefix + b"t:" + self._keyed(limit.encode("utf-8", "surrogatepass"))
 
     def family(self, text: bytes) -> bytes:
-        """The keyed name of a family of reads, which is the same on every replica."""
+        """Returns the keyed name of a family of reads, which is equal on every replica."""
         return blake2b(text, key=self._master, digest_size=16, person=b"gs-family").digest()
 
     def flight(self, *parts: bytes) -> bytes:
-        """The 32-byte name of a flight: equal for equal *parts* alone."""
+        """Returns the 32-byte name of a flight: equal only for equal *parts*."""
         framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return blake2b(framed, key=self._master, digest_size=32, person=b"gs-flight").digest()
 
     def _keyed(self, text: bytes) -> bytes:
-        return _spelled(blake2b(text, key=self._master, digest_size=16, person=b"gs-fleet-name").digest())
+        return _base64url(blake2b(text, key=self._master, digest_size=16, person=b"gs-fleet-name").digest())
 
 
 class Wire:
-    """Names and seals of one installation."""
+    """The names and seals of one installation."""
 
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret."""
-        self.names = Names(master)
+        self.names = KeyNames(master)
         self.box = Box(master)
 
 
-def _spelled(name: bytes) -> bytes:
+def _base64url(name: bytes) -> bytes:
     return base64.urlsafe_b64encode(name).rstrip(b"=")
 
 

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
 from proxy.core.model import Entry
 from proxy.core.shared.store_clock import StoreClock
-from proxy.core.shared.wire import POSITION_BYTES, Names, Position
+from proxy.core.shared.wire import POSITION_BYTES, KeyNames, Position
 from proxy.shell.valkey.client import Client, is_full
 from proxy.shell.valkey.link import Away, Command
 
@@ -40,7 +40,7 @@ class Entries:
     """Loads and keeps them; nothing here raises, and what fails is a miss."""
 
     client: Client
-    names: Names
+    names: KeyNames
     sealer: Sealer
     clock: StoreClock
     largest: int  # bytes of a value

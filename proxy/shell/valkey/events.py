@@ -24,7 +24,7 @@ from redis.exceptions import ResponseError
 
 from proxy.core.shared import records
 from proxy.core.shared.log_index import LogIndex
-from proxy.core.shared.records import Record, What
+from proxy.core.shared.records import Content, Record
 from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
 from proxy.shell.valkey.client import Client, patience
@@ -55,9 +55,9 @@ _ENTRIES = 64
 
 
 class Effects(Protocol):
-    """What the records of other replicas come to here."""
+    """The records of other replicas come to here."""
 
-    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+    def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
 
     def restart(self) -> None:
@@ -68,9 +68,9 @@ class Effects(Protocol):
 
 
 class NoEffects:
-    """What records come to before anybody takes them."""
+    """Records come to before anybody takes them."""
 
-    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+    def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         """Take nothing."""
 
     def restart(self) -> None:
@@ -106,7 +106,7 @@ class Events:
     trouble: str = "the log was not read yet"
     _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)  # and since when they wait
     _untold: deque[_Untold] = field(default_factory=deque)
-    _recent: deque[tuple[float, What]] = field(default_factory=deque)
+    _recent: deque[tuple[float, Content]] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _number: int = 0
     _epoch: bytes = b""
@@ -166,7 +166,7 @@ class Events:
 
     # --- telling ---
 
-    def tell(self, what: What) -> asyncio.Future[Id]:
+    def tell(self, what: Content) -> asyncio.Future[Id]:
         """Write *what* to the log, in the order of telling, and as often as it takes; where it stands then."""
         told: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
         self._add(what, told)
@@ -175,11 +175,11 @@ class Events:
             self._recent.popleft()
         return told
 
-    def tell_later(self, what: What) -> None:
+    def tell_later(self, what: Content) -> None:
         """The same for who does not wait for that."""
         self.tell(what)
 
-    def _add(self, what: What, told: asyncio.Future[Id]) -> None:
+    def _add(self, what: Content, told: asyncio.Future[Id]) -> None:
         self._number += 1
         self._untold.append(_Untold(Record(self.replica, self._number, what), told))
         self._wake.set()
@@ -224,7 +224,7 @@ class Events:
         return True
 
     def _line(self, record: Record) -> Command:
-        sealed = records.seal(record, self.wire.box, self.wire.names, os.urandom(NONCE_BYTES))
+        sealed = records.seal_record(record, self.wire.box, self.wire.names, os.urandom(NONCE_BYTES))
         oldest = b"%d" % max(0, self._store_ms - int(self.window_s * 1000))
         return (b"XADD", self.wire.names.log, b"MINID", b"~", oldest, b"*", records.FIELD, sealed)
 
@@ -316,7 +316,7 @@ class Events:
         for at, sealed in lines:
             self.index.cursor = max(self.index.cursor, at)
             self._store_ms = max(self._store_ms, at.ms)
-            record = records.unseal(sealed, self.wire.box, self.wire.names)
+            record = records.unseal_record(sealed, self.wire.box, self.wire.names)
             if record is None:
                 continue
             self.read += 1

@@ -130,7 +130,7 @@ class Flights:
         if led.is_over:
             return
         led.is_over = True
-        sealed = leases.seal(outcome, self.wire.box, token, led.flight, os.urandom(NONCE_BYTES))
+        sealed = leases.seal_outcome(outcome, self.wire.box, token, led.flight, os.urandom(NONCE_BYTES))
         name, value, ms = entry
         names = self.wire.names
         landing = self.client.ask(
@@ -221,7 +221,7 @@ class Flights:
     async def _judge(self, joined: Joined, end: bytes | None, held: bytes | None, *, is_alive: bool) -> None:
         """See whether *joined* has ended, and how."""
         if end is not None and (
-            outcome := leases.unseal(end, self.wire.box, joined.token, joined.flight, joined.lease)
+            outcome := leases.unseal_outcome(end, self.wire.box, joined.token, joined.flight, joined.lease)
         ):
             self._end(joined, outcome)
         elif held == joined.packed and is_alive:

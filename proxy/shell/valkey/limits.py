@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from redis.exceptions import ResponseError
 
-from proxy.core.shared.wire import Names
+from proxy.core.shared.wire import KeyNames
 from proxy.shell.valkey import scripts
 from proxy.shell.valkey.client import Client
 from proxy.shell.valkey.link import Away
@@ -27,7 +27,7 @@ class SharedLimits:
     """Asks the store who may go; without it each replica decides alone, more slowly the more replicas were seen."""
 
     client: Client
-    names: Names
+    names: KeyNames
     replica: bytes
     replicas: Callable[[], int]  # that were seen last
     probes: int = 0

@@ -18,7 +18,7 @@ from proxy.core.memory.memo import MEMO_BYTES, Recent
 from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.open_writes import OpenWrites
-from proxy.core.shared.records import Changed, Closed, Opened, Purged, What
+from proxy.core.shared.records import Changed, Closed, Content, Opened, Purged
 from proxy.core.shared.trust import LATE_S, TRUST_S, Trust
 from proxy.core.shared.wire import Id
 from proxy.shell import Announced
@@ -245,7 +245,7 @@ class Shared:
     def _tell_open(self, write: Write) -> asyncio.Future[Id]:
         return self.log.tell(Opened(write.name, write.nodes, write.who))
 
-    def tell(self, what: What) -> None:
+    def tell(self, what: Content) -> None:
         """Tell others *what*, behind the reply."""
         self.log.tell(what)
 

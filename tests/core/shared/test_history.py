@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.core.model import Reply
 from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.records import Wanted
-from proxy.core.shared.wire import Names
+from proxy.core.shared.wire import KeyNames
 
 FAMILY = (b"entry", b"proof", "batch")
 ALL, NAME, ID = frozenset({"id", "name"}), frozenset({"name"}), frozenset({"id"})
@@ -14,7 +14,7 @@ GOOD = Reply(200, (), b'{"id":"1","name":"x"}')
 
 def replica(told: list[Wanted]) -> SharedHistory:
     """One of several."""
-    return SharedHistory(Names(b"m" * 32).family, told.append)
+    return SharedHistory(KeyNames(b"m" * 32).family, told.append)
 
 
 def test_what_one_has_merged_another_widens_its_reads_by() -> None:

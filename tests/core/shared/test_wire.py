@@ -6,8 +6,19 @@ import pytest
 
 from proxy.core.shared import lease, records
 from proxy.core.shared.lease import Lease, Leases, Outcome
-from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Record, Refused, Reopened, Wanted, What
-from proxy.core.shared.wire import UNREADABLE, Box, Id, Names, Position
+from proxy.core.shared.records import (
+    Changed,
+    Closed,
+    Content,
+    LimitReport,
+    Opened,
+    Purged,
+    Record,
+    Refused,
+    Reopened,
+    Wanted,
+)
+from proxy.core.shared.wire import UNREADABLE, Box, Id, KeyNames, Position
 
 MASTER, OTHER, NONCE = b"m" * 32, b"o" * 32, b"n" * 12
 
@@ -37,45 +48,45 @@ def test_a_box_opens_for_its_own_token_place_and_secret_alone(token: str, bindin
 
 def test_names_of_two_secrets_have_nothing_in_common() -> None:
     """Names of two secrets have nothing in common."""
-    one, two = Names(MASTER), Names(OTHER)
+    one, two = KeyNames(MASTER), KeyNames(OTHER)
     assert {one.entry(b"k"), one.log, one.probe("app")}.isdisjoint({two.entry(b"k"), two.log, two.probe("app")})
 
 
 def test_no_name_shows_what_it_is_about() -> None:
     """No name shows what it is about."""
-    assert b"123" not in Names(MASTER).probe("account/123")
+    assert b"123" not in KeyNames(MASTER).probe("account/123")
 
 
 def test_flights_of_other_parts_have_other_names() -> None:
     """Flights of other parts have other names."""
-    names = Names(MASTER)
+    names = KeyNames(MASTER)
     assert len({names.flight(b"ab", b"c"), names.flight(b"a", b"bc"), names.flight(b"abc")}) == 3
 
 
-WHATS: list[What] = [
+WHATS: list[Content] = [
     Opened(b"w" * 8, ("1", "me"), b"f"),
     Closed(b"w" * 8, (), b"f"),
     Changed((("page", "1", ("feed",), ("1_2",)),)),
     Refused(b"f"),
     Purged(id="1"),
-    Heard(b"f", "/1", "fields=id", 400, (("X-App-Usage", "{}"),), b"{}"),
+    LimitReport(b"f", "/1", "fields=id", 400, (("X-App-Usage", "{}"),), b"{}"),
     Reopened((("app", b"f", "", ""),)),
     Wanted(b"f" * 16, ("id",), ("id", "name")),
 ]
 
 
 @pytest.mark.parametrize("what", WHATS, ids=lambda what: type(what).__name__)
-def test_every_kind_of_record_is_read_as_it_was_written(what: What) -> None:
+def test_every_kind_of_record_is_read_as_it_was_written(what: Content) -> None:
     """Every kind of record is read as it was written."""
     record = Record(b"r" * 8, 7, what)
-    sealed = records.seal(record, Box(MASTER), Names(MASTER), NONCE)
-    assert records.unseal(sealed, Box(MASTER), Names(MASTER)) == record
+    sealed = records.seal_record(record, Box(MASTER), KeyNames(MASTER), NONCE)
+    assert records.unseal_record(sealed, Box(MASTER), KeyNames(MASTER)) == record
 
 
 @pytest.mark.parametrize("junk", [b"", b"short", b"x" * 100])
 def test_junk_in_the_log_is_no_record(junk: bytes) -> None:
     """Junk in the log is no record."""
-    assert records.unseal(junk, Box(MASTER), Names(MASTER)) is None
+    assert records.unseal_record(junk, Box(MASTER), KeyNames(MASTER)) is None
 
 
 def test_a_lease_holds_for_its_own_flight_alone() -> None:
@@ -92,10 +103,10 @@ def test_an_outcome_is_accepted_for_the_lease_that_was_joined_alone() -> None:
     """An outcome is accepted for the lease that was joined alone."""
     mine, other = Lease(b"r" * 8, b"t" * 8), Lease(b"r" * 8, b"u" * 8)
     outcome = Outcome(mine.token, 200, (("ETag", '"1"'),), b"{}", "batch", "MISS", asked=1.5)
-    sealed = lease.seal(outcome, Box(MASTER), "token", b"flight", NONCE)
-    assert lease.unseal(sealed, Box(MASTER), "token", b"flight", mine) == outcome
-    assert lease.unseal(sealed, Box(MASTER), "token", b"flight", other) is None
-    assert lease.unseal(sealed, Box(MASTER), "other", b"flight", mine) is None
+    sealed = lease.seal_outcome(outcome, Box(MASTER), "token", b"flight", NONCE)
+    assert lease.unseal_outcome(sealed, Box(MASTER), "token", b"flight", mine) == outcome
+    assert lease.unseal_outcome(sealed, Box(MASTER), "token", b"flight", other) is None
+    assert lease.unseal_outcome(sealed, Box(MASTER), "other", b"flight", mine) is None
 
 
 def test_polls_come_less_often_the_longer_they_wait_and_never_more_than_a_hundred_times_a_second() -> None:

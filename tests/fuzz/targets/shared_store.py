@@ -115,13 +115,13 @@ async def _ended(visit: Coroutine[Any, Any, Any]) -> None:
 def sealed_records(data: bytes) -> None:
     """What another replica with the same secret wrote, or somebody else: it is what it says, or nothing."""
     for sealed in (data, WIRE.box.close("", data, WIRE.names.log, NONCE)):
-        records.unseal(sealed, WIRE.box, WIRE.names)
+        records.unseal_record(sealed, WIRE.box, WIRE.names)
     made = Leases(MASTER)
     lease = Lease(REPLICA, b"12345678")
     assert made.unpack(made.pack(lease, FLIGHT), FLIGHT) == lease
     assert made.unpack(data, FLIGHT) is None
     for sealed in (data, WIRE.box.close(TOKEN, data, b"outcome" + FLIGHT, NONCE)):
-        leases.unseal(sealed, WIRE.box, TOKEN, FLIGHT, lease)
+        leases.unseal_outcome(sealed, WIRE.box, TOKEN, FLIGHT, lease)
     Position.unpack(data)
 
 

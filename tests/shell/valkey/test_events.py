@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from proxy.core.shared.location import read_location
-from proxy.core.shared.records import Closed, Opened, Refused, What
+from proxy.core.shared.records import Closed, Content, Opened, Refused
 from proxy.core.shared.trust import TRUST_S
 from proxy.core.shared.wire import Id, Wire
 from proxy.shell.valkey.events import BLOCK_MS, NEWS_S, Events
@@ -27,10 +27,10 @@ class Seen:
     """What the log came to here."""
 
     def __init__(self) -> None:
-        self.records: list[tuple[What, bool]] = []
+        self.records: list[tuple[Content, bool]] = []
         self.restarts = self.doubts = 0
 
-    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+    def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         self.records.append((what, own))
 
     def restart(self) -> None:
@@ -39,7 +39,7 @@ class Seen:
     def doubt(self) -> None:
         self.doubts += 1
 
-    def whats(self) -> list[What]:
+    def whats(self) -> list[Content]:
         return [what for what, _ in self.records]
 
 

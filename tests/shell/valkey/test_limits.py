@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from proxy.core.shared.wire import Names
+from proxy.core.shared.wire import KeyNames
 from proxy.shell.valkey.limits import SharedLimits
 from tests.shell.valkey.conftest import MakeClient
 from tests.shell.valkey.servers import Server
@@ -14,7 +14,7 @@ MASTER = b"m" * 32
 
 async def replica(store: Server, client: MakeClient) -> SharedLimits:
     """One more of two replicas."""
-    return SharedLimits(await client(store.url), Names(MASTER), os.urandom(8), lambda: 2)
+    return SharedLimits(await client(store.url), KeyNames(MASTER), os.urandom(8), lambda: 2)
 
 
 async def test_one_replica_probes_and_then_another_may(store: Server, client: MakeClient) -> None:

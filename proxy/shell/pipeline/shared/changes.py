@@ -13,7 +13,7 @@ from proxy.core.graph.webhooks import Event
 from proxy.core.shared.history import SharedHistory
 from proxy.core.shared.limiter import SharedLimiter
 from proxy.core.shared.log_index import LogIndex
-from proxy.core.shared.records import Changed, Closed, Heard, Opened, Purged, Refused, Reopened, Wanted, What
+from proxy.core.shared.records import Changed, Closed, Content, LimitReport, Opened, Purged, Refused, Reopened, Wanted
 from proxy.core.shared.wire import Id
 from proxy.shell.pipeline.invalidator import Invalidator
 from proxy.shell.valkey.shared import Shared
@@ -33,16 +33,16 @@ class SharedChanges:
     steady: Callable[[], float]  # epoch seconds that are never set back, as the limiter takes them
     clock: Callable[[], float]  # monotonic seconds, as the merger takes them
 
-    def apply(self, what: What, at: Id, age_s: float, *, own: bool) -> None:
+    def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
         when = self.invalidator.now() - (age_s if age_s > LIVE_S else 0.0)
-        apply: dict[type[What], Callable[..., None]] = {
+        apply: dict[type[Content], Callable[..., None]] = {
             Opened: self._opened,
             Closed: self._closed,
             Changed: self._changed,
             Refused: self._refused,
             Purged: self._purged,
-            Heard: self._heard,
+            LimitReport: self._heard,
             Reopened: self._reopened,
             Wanted: self._wanted,
         }
@@ -111,7 +111,7 @@ class SharedChanges:
             order = PurgeOrder(what.path, what.id, what.fingerprint, what.all)
             self._keep(asyncio.ensure_future(self.invalidator.purge_here(order, when)))
 
-    def _heard(self, what: Heard, _at: Id, when: float, *, own: bool) -> None:
+    def _heard(self, what: LimitReport, _at: Id, when: float, *, own: bool) -> None:
         if not own:
             self.limiter.apply(what, self.steady() - max(0.0, self.invalidator.now() - when))
 
