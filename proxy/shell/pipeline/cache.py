@@ -105,7 +105,10 @@ class Cache:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         key = self._keys.entry(request)
-        found = await self._find(key, request)
+        return await self._answer(key, request, await self._find(key, request))
+
+    async def _answer(self, key: bytes, request: Request, found: _Found) -> Reply:
+        """Answer *request*, of which *found* is held."""
         plan, terms = await self._plan(request, key, found)
         if isinstance(plan, policy.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
@@ -277,7 +280,9 @@ class Cache:
         """What is held, unless an order was to forget it: of what an earlier run left, only its reader can tell."""
         if not self._rule(request).cache:
             return NOTHING
-        found = await self._look(key, request)
+        return self._unless_forgotten(key, request, await self._look(key, request))
+
+    def _unless_forgotten(self, key: bytes, request: Request, found: _Found) -> _Found:
         if found.held and self._purges.any and self._is_forgotten(request, found.held):
             self._store.drop(key)
             return NOTHING

@@ -44,6 +44,7 @@ class _Visit:
     commands: tuple[Command, ...]
     replies: asyncio.Future[list[Any]]
     joined: float
+    until: float  # when its caller goes on without it, in monotonic seconds
 
 
 @dataclass(slots=True)
@@ -74,6 +75,9 @@ class Client:
     failed_attempt_at: float = -math.inf
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
     _waiting: list[_Visit] = field(default_factory=list)
+    _sent: list[_Visit] = field(default_factory=list)  # the piece that is on its way
+    _alarm: asyncio.TimerHandle | None = None
+    _alarm_at: float = math.inf
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _link: Link | None = None
 
@@ -82,25 +86,40 @@ class Client:
         """Whether a visit is worth trying."""
         return self._link is not None
 
-    def ask(self, *commands: Command) -> asyncio.Future[list[Any]]:
-        """The replies to *commands*, errors of the store's as ResponseErrors among them; or the future raises Away."""
+    def ask(self, *commands: Command, within_s: float = math.inf) -> asyncio.Future[list[Any]]:
+        """The replies to *commands*, errors of the store's as ResponseErrors among them; or the future raises Away.
+
+        Away is raised after *within_s* at the latest.
+        """
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if self._link is None:
             replies.set_exception(Away(self.trouble))
             return replies
-        self._waiting.append(_Visit(commands, replies, time.monotonic()))
+        now = time.monotonic()
+        until = now + within_s
+        self._waiting.append(_Visit(commands, replies, now, until))
         self._wake.set()
+        if until < self._alarm_at:
+            self._set_alarm(until, now)
         return replies
 
-    async def visit(self, *commands: Command, within_s: float | None = None) -> list[Any]:
-        """The same for one who waits, at most *within_s* seconds. Raises Away."""
-        if within_s is None:
-            return await self.ask(*commands)
-        try:
-            async with asyncio.timeout(max(0.0, within_s)):
-                return await self.ask(*commands)
-        except TimeoutError:
-            raise Away("it took too long") from None
+    def _set_alarm(self, until: float, now: float) -> None:
+        """See at *until* whose time is over: one timer for all visits."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = until
+        self._alarm = asyncio.get_running_loop().call_later(max(0.0, until - now), self._expire)
+
+    def _expire(self) -> None:
+        """Tell those whose time is over; what the store answers to them is dropped."""
+        now, self._alarm, self._alarm_at = time.monotonic(), None, math.inf
+        going = [visit for visit in (*self._sent, *self._waiting) if not visit.replies.done()]
+        for visit in going:
+            if visit.until <= now:
+                visit.replies.set_exception(Away("it took too long"))
+                visit.replies.exception()  # looked at: its caller may have left
+        if (following := min((visit.until for visit in going if visit.until > now), default=math.inf)) < math.inf:
+            self._set_alarm(following, now)
 
     async def run(self) -> None:
         """Keep a connection, and take the visits there."""
@@ -112,6 +131,8 @@ class Client:
         finally:
             link, self.changed = self._link, lambda _trouble: None
             self._lose("the sidecar stops")
+            if self._alarm is not None:
+                self._alarm.cancel()
             if link is not None:
                 await link.close()
 
@@ -162,11 +183,11 @@ class Client:
         assert self._link is not None  # noqa: S101 - `_connect` comes first
         while True:
             await self._wake.wait()
-            piece = self._take()
+            piece = self._sent = self._take()
             began = time.monotonic()
             try:
                 async with patience(piece[0].joined + self.budget_s - began, self.budget_s):
-                    replies = await self._link.exchange([each for visit in piece for each in visit.commands])
+                    replies = await self._link.exchange_all([visit.commands for visit in piece])
             except (Away, TimeoutError) as error:
                 why = str(error) or "it does not answer in time"
                 self._fail(piece, why)
@@ -177,6 +198,7 @@ class Client:
                 raise
             self.answered_at = time.monotonic()
             self.counts.seconds += self.answered_at - began
+            self._sent = []
             if not self._hand_out(piece, replies):
                 await self._link.close()
                 self._lose("it takes no writes: another is the primary")
@@ -195,12 +217,10 @@ class Client:
             self._wake.clear()
         return piece
 
-    def _hand_out(self, piece: list[_Visit], replies: list[Any]) -> bool:
+    def _hand_out(self, piece: list[_Visit], replies: list[list[Any]]) -> bool:
         """Give each visit its replies; whether the store is one to go on with."""
-        at, is_good = 0, True
-        for visit in piece:
-            own = replies[at : at + len(visit.commands)]
-            at += len(visit.commands)
+        is_good = True
+        for visit, own in zip(piece, replies, strict=True):
             self.counts.visits += 1
             self.counts.commands += len(own)
             for reply in own:

@@ -54,7 +54,7 @@ class Entries:
     async def load(self, key: bytes, token: str, now: float, steady: float, within_s: float) -> Found | None:
         """The entry *key*, if it is there and opens for *token*; *now* is our time of day, *steady* counts seconds."""
         try:
-            (value,) = await self.client.visit(self.get(key), within_s=within_s)
+            (value,) = await self.client.ask(self.get(key), within_s=within_s)
         except Away:
             return None
         return self.read(key, token, value, now, steady)

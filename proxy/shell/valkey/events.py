@@ -207,7 +207,7 @@ class Events:
         """One piece; whether the log took all of it."""
         piece = [self._untold[at] for at in range(min(len(self._untold), _ENTRIES))]
         try:
-            replies = await self.client.visit(*(self._line(each.record) for each in piece))
+            replies = await self.client.ask(*(self._line(each.record) for each in piece))
             for each, reply in zip(piece, replies, strict=True):
                 if isinstance(reply, ResponseError):
                     self.trouble = f"the log takes no records: {reply}"

@@ -124,7 +124,7 @@ class Fleet:
         keys = (SECRET_KEY, names.replica(self.replica), names.members, names.log)
         sent = self.steady()
         try:
-            (told,) = await self.client.visit(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
+            (told,) = await self.client.ask(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
         except Away:
             return
         try:

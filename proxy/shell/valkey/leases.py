@@ -79,7 +79,7 @@ class Flights:
         packed = self.leases.pack(mine, flight)
         name = self.wire.names.lease(flight)
         try:
-            held, *more = await self.client.visit(
+            held, *more = await self.client.ask(
                 (b"SET", name, packed, b"NX", b"PX", self._lease_ms, b"GET"), *extra, within_s=within_s
             )
         except BaseException as error:
@@ -87,12 +87,36 @@ class Flights:
             if isinstance(error, Away):
                 return self.go_alone("away"), []
             raise
+        return self._boarded(flight, token, mine, packed, held), more
+
+    async def look_or_board(
+        self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
+    ) -> tuple[Led | Joined | None, bytes | None]:
+        """The value that the store holds at *entry*; where it holds none, lead or join *flight*, None to ask alone."""
+        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
+        packed = self.leases.pack(mine, flight)
+        look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
+        try:
+            (told,) = await self.client.ask(look, within_s=within_s)
+        except BaseException as error:
+            self._release(Led(flight, mine, packed))  # the store may have given it all the same
+            if isinstance(error, Away):
+                return self.go_alone("away"), None
+            raise
+        if isinstance(told, list) and isinstance(told[0], bytes):
+            return None, told[0]
+        held = told[1] if isinstance(told, list) and len(told) > 1 else told
+        return self._boarded(flight, token, mine, packed, held), None
+
+    def _boarded(self, flight: bytes, token: str, mine: Lease, packed: bytes, held: object) -> Led | Joined | None:
+        """What became of the attempt to take the lease, which the store says is *held*."""
         if held is None:
             self.led += 1
-            return Led(flight, mine, packed), more
+            return Led(flight, mine, packed)
         if not isinstance(held, bytes):
-            return self.go_alone("full" if is_full(held) else "away"), more
-        return self._join(flight, token, held, has_time=has_time), more
+            self.go_alone("full" if is_full(held) else "away")
+            return None
+        return self._join(flight, token, held, has_time=mine.has_time)
 
     def _join(self, flight: bytes, token: str, held: bytes, *, has_time: bool) -> Joined | None:
         lease = self.leases.unpack(held, flight)
@@ -202,7 +226,7 @@ class Flights:
         names = self.wire.names
         holders = list(dict.fromkeys(joined.lease.replica for joined in waiting))
         try:
-            ends, held, alive = await self.client.visit(
+            ends, held, alive = await self.client.ask(
                 (b"MGET", *(names.outcome(joined.flight) for joined in waiting)),
                 (b"MGET", *(names.lease(joined.flight) for joined in waiting)),
                 (b"MGET", *(names.replica(holder) for holder in holders)),
@@ -260,7 +284,7 @@ class Flights:
         """The lease that holds now: ours, if nobody else was sooner."""
         name = self.wire.names.lease(joined.flight)
         asking = scripts.take_over(name, holder, theirs=joined.packed, mine=packed, ms=self._lease_ms)
-        return (await self.client.visit(asking))[0]
+        return (await self.client.ask(asking))[0]
 
     def _give_back(self, joined: Joined) -> None:
         """Release the lease that came too late for its caller."""

@@ -39,7 +39,7 @@ class SharedLimits:
         """Whether this replica is the one that probes all of *limits*, for so many *seconds*."""
         claim = [(b"SET", self.names.probe(each), self.replica, b"NX", b"PX", _ms(seconds), b"GET") for each in limits]
         try:
-            held = await self.client.visit(*claim)
+            held = await self.client.ask(*claim)
         except Away:
             return True
         if all(each is None or each == self.replica or isinstance(each, ResponseError) for each in held):
@@ -65,7 +65,7 @@ class SharedLimits:
         if interval_s <= 0:
             return 0.0
         try:
-            (wait,) = await self.client.visit(scripts.pace(self.names.pace(limit), _ms(min(interval_s, LONGEST_S))))
+            (wait,) = await self.client.ask(scripts.pace(self.names.pace(limit), _ms(min(interval_s, LONGEST_S))))
         except Away:
             return self._own_ticket(limit, interval_s)
         self.paced += 1

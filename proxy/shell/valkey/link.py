@@ -1,7 +1,8 @@
 """One connection to the shared store, used by one task: commands leave in one piece, and their replies come in order.
 
-Each piece ends with an ECHO of bytes that were never sent before. Replies belong to each other by their order alone, so
-if the last one is not that echo, one was lost or came twice: then none of them is believed, and the connection ends.
+Replies belong to commands by their order alone, so each caller's commands are followed by an ECHO of bytes that were
+never sent before. If one of those echoes is not in its place, a reply was lost or came twice: then no reply of the
+piece is used, and the connection ends.
 """
 
 from __future__ import annotations
@@ -121,19 +122,28 @@ class Link:
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*, an error of the store's as a ResponseError among them. Raises Away."""
-        echo = os.urandom(8)
+        return [reply for (reply,) in await self.exchange_all([(command,) for command in commands])]
+
+    async def exchange_all(self, groups: Sequence[Sequence[Command]]) -> list[list[Any]]:
+        """The same for the commands of several callers: the replies of each *group*. Raises Away."""
+        nonce = os.urandom(8)
+        echoes = [b"%b%d" % (nonce, number) for number in range(len(groups))]
+        packed: list[Command] = []
+        for group, echo in zip(groups, echoes, strict=True):
+            packed.extend(group)
+            packed.append((b"ECHO", echo))
         try:
-            await self._send(*commands, (b"ECHO", echo))
+            await self._send(*packed)
             if self._early is not None:
                 await self._early
                 self._early = None
-            replies = [await self._reply() for _ in range(len(commands) + 1)]
+            replies = [[await self._reply() for _ in range(len(group) + 1)] for group in groups]
         except BaseException as error:
             await self.close()
             if isinstance(error, RedisError | OSError):
                 raise Away(_text(error)) from None
             raise
-        if replies.pop() != echo:
+        if [each.pop() for each in replies] != echoes:
             await self.close()
             raise Away("its replies are out of step")
         return replies

@@ -20,6 +20,12 @@ redis.call('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[4])
 return {now[1], now[2], redis.call('ZRANGE', KEYS[3], 0, -1)}
 """
 
+_LOOK_OR_LEAD: Final = """
+local entry = redis.call('GET', KEYS[1])
+if entry then return {entry} end
+return {false, redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2], 'GET')}
+"""
+
 _LAND: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] ~= '' then redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3]) end
@@ -55,6 +61,11 @@ def beat(
 ) -> Command:
     """Renews the sign of life of *replica*; the time of the store and all replicas that live, or `other`."""
     return (b"EVAL", _BEAT, 4, *keys, secret, replica, alive_ms, longest)
+
+
+def look_or_lead(entry: bytes, lease: bytes, *, mine: bytes, ms: int) -> Command:
+    """The value of *entry*; if there is none, null and the lease that holds already, or null after taking it."""
+    return (b"EVAL", _LOOK_OR_LEAD, 2, entry, lease, mine, ms)
 
 
 def land(

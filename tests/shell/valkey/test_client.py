@@ -21,7 +21,7 @@ async def test_what_is_asked_for_in_one_turn_leaves_as_one_piece(store: Server, 
     visits = await client(store.url)
     store.ask("SET", "a", "1")
     before = _calls(store, "echo")
-    replies = await asyncio.gather(*(visits.visit(("GET", "a")) for _ in range(50)))
+    replies = await asyncio.gather(*(visits.ask(("GET", "a")) for _ in range(50)))
     assert replies == [[b"1"]] * 50
     assert _calls(store, "echo") == before + 1
 
@@ -30,7 +30,7 @@ async def test_an_error_of_the_store_is_the_reply_to_its_own_command_alone(store
     """An error of the store is the reply to its own command alone."""
     visits = await client(store.url)
     store.ask("SET", "text", "x")
-    good, bad = await asyncio.gather(visits.visit(("GET", "text")), visits.visit(("INCR", "text"), ("GET", "text")))
+    good, bad = await asyncio.gather(visits.ask(("GET", "text")), visits.ask(("INCR", "text"), ("GET", "text")))
     assert good == [b"x"]
     assert isinstance(bad[0], ResponseError)
     assert bad[1] == b"x"
@@ -40,12 +40,12 @@ async def test_a_caller_that_leaves_costs_no_connection(store: Server, client: M
     """A caller that leaves costs no connection."""
     visits = await client(store.url)
     connections = _stat(store, "total_connections_received")
-    leaving = [asyncio.create_task(visits.visit(("GET", "a"))) for _ in range(100)]
+    leaving = [asyncio.ensure_future(visits.ask(("GET", "a"))) for _ in range(100)]
     await asyncio.sleep(0)
     for task in leaving:
         task.cancel()
     await asyncio.gather(*leaving, return_exceptions=True)
-    assert await visits.visit(("ECHO", "here")) == [b"here"]
+    assert await visits.ask(("ECHO", "here")) == [b"here"]
     assert _stat(store, "total_connections_received") == connections + 1  # this question itself
 
 
@@ -54,7 +54,7 @@ async def test_a_frozen_store_costs_one_budget_and_then_nothing(store: Server, c
     visits = await client(store.url, 0.05)
     store.signal(signal.SIGSTOP)
     with pytest.raises(Away):
-        await visits.visit(("GET", "a"))
+        await visits.ask(("GET", "a"))
     assert not visits.is_up
     asked = visits.ask(("GET", "a"))
     assert asked.done()  # at once, without a turn of the loop
@@ -62,7 +62,7 @@ async def test_a_frozen_store_costs_one_budget_and_then_nothing(store: Server, c
         await asked
     store.signal(signal.SIGCONT)
     await until(lambda: visits.is_up)
-    assert await visits.visit(("ECHO", "back")) == [b"back"]
+    assert await visits.ask(("ECHO", "back")) == [b"back"]
 
 
 async def test_a_store_that_was_killed_is_found_again(store: Server, client: MakeClient) -> None:
@@ -70,7 +70,7 @@ async def test_a_store_that_was_killed_is_found_again(store: Server, client: Mak
     visits = await client(store.url)
     store.signal(signal.SIGKILL)
     with pytest.raises(Away):
-        await visits.visit(("GET", "a"))
+        await visits.ask(("GET", "a"))
     store.start()
     await until(lambda: visits.is_up)
     assert visits.counts.opened == 1
@@ -80,7 +80,7 @@ async def test_a_store_that_turns_into_a_replica_is_left(store: Server, client: 
     """A store that turns into a replica is left."""
     visits = await client(store.url)
     store.ask("REPLICAOF", "127.0.0.1", "1")
-    (reply,) = await visits.visit(("SET", "a", "1"))
+    (reply,) = await visits.ask(("SET", "a", "1"))
     assert isinstance(reply, ResponseError)
     await asyncio.sleep(0)
     assert not visits.is_up
@@ -98,7 +98,7 @@ async def test_the_password_is_asked_for_anew_when_it_is_refused(store: Server, 
     store.ask("CONFIG", "SET", "requirepass", "new")
     await visits._link.close()  # type: ignore[union-attr]
     with suppress(Away):
-        await visits.visit(("GET", "a"))
+        await visits.ask(("GET", "a"))
     await until(lambda: visits.is_up)
     assert passwords == []
 
@@ -116,7 +116,7 @@ async def test_no_fault_of_the_server_gives_one_caller_the_answer_of_another(
         async def read(number: int) -> None:
             nonlocal right
             key = b"%d" % number
-            (body,) = await visits.visit(("GET", key))
+            (body,) = await visits.ask(("GET", key))
             right += body == b"body of " + key
             if body != b"body of " + key:
                 wrong.append((key, body))

@@ -218,7 +218,7 @@ async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server
     a, b = await replica(), await replica()
     found, _ = await a.board(FLIGHT, "token", (), has_time=False, within_s=0)
     assert found is None
-    await a.client.visit(("PING",))
+    await a.client.ask(("PING",))
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
     await leads(b)
 

@@ -24,7 +24,7 @@ async def test_one_replica_probes_and_then_another_may(store: Server, client: Ma
     assert not await b.may_probe(["account", "app"], 30)
     assert await a.may_probe(["account"], 30)
     a.probed(["app", "account"])
-    await a.client.visit(("PING",))
+    await a.client.ask(("PING",))
     assert await b.may_probe(["account", "app"], 30)
     assert (a.probes, b.probes, b.probes_left) == (2, 1, 1)
 

@@ -75,10 +75,38 @@ class SharedCache(Cache):
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         mark, heard = ENDS_AT.set(self._shared.ends_at), HAS_HEARD.set(HAS_HEARD.get())
         try:
-            return await super().__call__(request)
+            key = self._keys.entry(request)
+            return await (self._answer_cold(key, request) if self._is_cold(key, request) else super().__call__(request))
         finally:
             ENDS_AT.reset(mark)
             HAS_HEARD.reset(heard)
+
+    # --- what this replica has never had ---
+
+    def _is_cold(self, key: bytes, request: Request) -> bool:
+        """Whether one visit can both look for an entry and take the lease of the flight that fetches it."""
+        if self._store.in_memory(key) is not None or not self._store.is_unknown(key):
+            return False
+        if request.directives.forbids_sharing or not self._rule(request).cache:
+            return False
+        return self._shared.fleet.client.is_up and self._shared.trust.until > self._shared.steady()
+
+    async def _answer_cold(self, key: bytes, request: Request) -> Reply:
+        """Answer *request*, of which nothing is held here: by an entry of the store, or by a flight."""
+        shared, token = self._shared, _token(request)
+        inquiry = self._inquiry(request, "", key, self._terms(request), NOTHING)
+        boarded, value = await shared.flights.look_or_board(
+            self._flight(request),
+            token,
+            shared.fleet.wire.names.entry(key),
+            has_time=request.is_low_priority,
+            within_s=self._left(),
+        )
+        loaded = shared.entries.read(key, token, value, self._now(), shared.steady())
+        if value is None:
+            return await self._fly(inquiry, boarded, None)
+        found = NOTHING if loaded is None else self._unless_forgotten(key, request, self._take(key, request, loaded))
+        return await self._answer(key, request, found)
 
     # --- what bears on a read ---
 
@@ -160,12 +188,16 @@ class SharedCache(Cache):
     async def _ask(self, inquiry: Inquiry) -> Reply:
         """Ask Graph, or wait for another replica that does."""
         boarded, loaded = await self._board(inquiry)
-        if boarded is None:
-            return await super()._ask(inquiry)
         if loaded is not None and (reply := await self._reuse_loaded(inquiry, loaded)):
             if isinstance(boarded, Led):
                 self._shared.flights.release(boarded)
             return reply
+        return await self._fly(inquiry, boarded, loaded)
+
+    async def _fly(self, inquiry: Inquiry, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
+        """Lead or follow the flight of *inquiry*, or ask alone; *loaded* is what the shared store holds."""
+        if boarded is None:
+            return await super()._ask(inquiry)
         ended = await self._shared.flights.follow(boarded) if isinstance(boarded, Joined) else boarded
         if isinstance(ended, Led):
             return await self._lead(inquiry, ended, loaded.entry.meta.etag if loaded else "")
@@ -184,9 +216,7 @@ class SharedCache(Cache):
         tags = self._tags(request)
         if shared.open_writes.cover(tags):
             return shared.flights.go_alone("write"), None
-        entry_key, proof, ages = self._keys.flight(request)
-        last = bytes(shared.index.last((tag_of_token(self._keys.fingerprint(request.credential)), *tags)))
-        flight = shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, shared.index.lineage)
+        flight = self._flight(request, tags)
         look = (shared.entries.get(inquiry.key),) if self._may_gain(inquiry) else ()
         boarded, replies = await shared.flights.board(
             flight, _token(request), look, has_time=request.is_low_priority, within_s=self._left()
@@ -195,6 +225,14 @@ class SharedCache(Cache):
         if replies:
             loaded = shared.entries.read(inquiry.key, _token(request), replies[0], self._now(), shared.steady())
         return boarded, loaded
+
+    def _flight(self, request: Request, tags: tuple[str, ...] = ()) -> bytes:
+        """The name of the flight that *request*, which shows *tags*, may join: after a write it is another one."""
+        index = self._shared.index
+        entry_key, proof, ages = self._keys.flight(request)
+        tags = tags or self._tags(request)
+        last = bytes(index.last((tag_of_token(self._keys.fingerprint(request.credential)), *tags)))
+        return self._shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, index.lineage)
 
     def _may_gain(self, inquiry: Inquiry) -> bool:
         """Whether the shared store may hold what is better than what is held here."""
