@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.emulator.server.webhooks import signature
 from tests.journeys.conftest import MakeGraph
-from tests.journeys.fleets import FRESH, TOKEN, MakeFleet, Replica, control, first_ad, say, until_async
-from tests.shell.valkey.servers import until
+from tests.journeys.fleets import FRESH, TOKEN, MakeFleet, Replica, control, first_ad, is_fresh, say, until_async
+from tests.shell.valkey.servers import Server, until
+
+APP_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
 
 
 async def test_what_one_has_fetched_another_serves_as_fresh(graph: MakeGraph, fleet: MakeFleet) -> None:
@@ -127,3 +134,68 @@ async def test_what_one_was_asked_together_another_asks_together(graph: MakeGrap
     for fields in ("id,currency", "id,name", "id,timezone_name"):
         assert set((await say(b, node + fields)).json) == set(fields.split(","))
     assert behind.ledger.counted_calls <= calls + 1
+
+
+async def test_an_event_that_meta_posts_to_one_ends_freshness_everywhere(
+    graph: MakeGraph, fleet: MakeFleet, tmp_path: Path
+) -> None:
+    """Meta knows one address, so one replica hears of a change at Meta's own site; no other serves what was before."""
+    (tmp_path / "secret").write_text(APP_SECRET)
+    (tmp_path / "verify").write_text("what-meta-was-told-of-us")
+    behind = await graph(app_secret=APP_SECRET, webhook_verify_token="what-meta-was-told-of-us")
+    files = {"secret_file": tmp_path / "secret", "verify_token_file": tmp_path / "verify"}
+    a, b, c = await fleet(behind, 3, **FRESH, webhooks=files)
+    path, other = "/v25.0/111?fields=id,name", "/v25.0/222?fields=id,name"
+    for each in (a, b, c):
+        for read in (path, other):
+            await say(each, read)
+            assert await is_fresh(each, read)
+    await control(behind, "touch", id="111", fields={"name": "renamed"})
+    told = {"object": "page", "entry": [{"id": "111", "time": 1, "changes": [{"field": "name", "value": "renamed"}]}]}
+    body = json.dumps(told).encode()
+    fields = {
+        "X-Hub-Signature-256": signature(body, APP_SECRET),
+        "Content-Type": "application/json",
+    }
+    url = f"http://{a.running.webhooks}/webhooks"
+    assert (await a.ask.say(url, method="POST", data=body, headers=fields)).status == 200
+    for each in (a, b, c):
+        await until_async(partial(shows, each, path, "renamed"))
+        await until_async(partial(is_fresh, each, other))
+    refused = await b.ask.say(url, method="POST", data=body, headers={**fields, "X-Hub-Signature-256": "sha256=0"})
+    assert refused.status >= 400
+
+
+async def shows(replica: Replica, path: str, name: str) -> bool:
+    """Whether what it answers has this *name*."""
+    return bool((await say(replica, path)).json["name"] == name)
+
+
+async def test_the_user_of_the_docs_may_do_all_that_replicas_do(
+    graph: MakeGraph, fleet: MakeFleet, store: Server, tmp_path: Path
+) -> None:
+    """Entries, flights, writes, purges and probes, by a user with the rights in docs/fleet.md and no others."""
+    line = re.search(r"ACL SETUSER graph-sidecar on >PASSWORD (.*)", DOCS)
+    assert line is not None
+    assert store.ask("ACL", "SETUSER", "graph-sidecar", "on", ">a password", *line[1].split()) == b"OK"
+    (tmp_path / "user").write_text("graph-sidecar\n")
+    (tmp_path / "password").write_text("a password\n")
+    user = {"username_file": tmp_path / "user", "password_file": tmp_path / "password"}
+    behind = await graph(latency_ms=50)
+    a, b = await fleet(behind, **FRESH, shared=user)
+    read = "/v25.0/act_1?fields=id,name"
+    await asyncio.gather(*(say(each, read) for each in (a, b)))
+    ad = await first_ad(a)
+    await say(b, f"/v25.0/{ad}?fields=id,name")
+    await say(a, f"/v25.0/{ad}", method="POST", data={"name": "new"})
+    await a.say(f"{a.running.admin_url}/purge", token="", method="POST", data=json.dumps({"path": "/act_1"}))
+    behind.faults.add({"kind": "throttled", "status": 429, "retry_after_s": 1, "count": 1})
+    await a.say("/v25.0/act_2?fields=id")
+    await until_async(partial(is_answered, b, "/v25.0/act_2?fields=id"))
+    assert [each.told["refused"] for each in (a, b)] == [0, 0]
+    assert store.ask("ACL", "LOG") == []
+
+
+async def is_answered(replica: Replica, path: str) -> bool:
+    """Whether it answers *path*."""
+    return (await replica.say(path)).status == 200

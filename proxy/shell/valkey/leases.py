@@ -103,10 +103,16 @@ class Flights:
             if isinstance(error, Away):
                 return self.go_alone("away"), None
             raise
-        if isinstance(told, list) and isinstance(told[0], bytes):
-            return None, told[0]
-        held = told[1] if isinstance(told, list) and len(told) > 1 else told
-        return self._boarded(flight, token, mine, packed, held), None
+        match told:
+            case [bytes(value)]:
+                return None, value
+            case [None, held]:
+                return self._boarded(flight, token, mine, packed, held), None
+            case ResponseError():
+                return self._boarded(flight, token, mine, packed, told), None
+            case _:
+                self._release(Led(flight, mine, packed))
+                return self.go_alone("away"), None
 
     def _boarded(self, flight: bytes, token: str, mine: Lease, packed: bytes, held: object) -> Led | Joined | None:
         """What became of the attempt to take the lease, which the store says is *held*."""

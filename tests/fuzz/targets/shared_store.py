@@ -84,6 +84,8 @@ async def _ask_everything(data: bytes) -> None:
     await _visits(fleet.client, data, entries.load(b"k" * 32, TOKEN, 1000.0, 1000.0, 1.0))
     flights = Flights(fleet.client, WIRE, Leases(MASTER), REPLICA, 10.0)
     await _visits(fleet.client, data, flights.board(FLIGHT, TOKEN, (), has_time=False, within_s=1.0))
+    cold = flights.look_or_board(FLIGHT, TOKEN, b"entry", has_time=False, within_s=1.0)
+    await _visits(fleet.client, data, cold)
     joined = Joined(FLIGHT, TOKEN, Lease(b"replica2", b"12345678"), b"packed")
     flights._joined.add(joined)
     await _visits(fleet.client, data, flights._poll())

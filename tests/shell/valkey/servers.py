@@ -66,6 +66,8 @@ class Server:
         self.process = subprocess.Popen([*command, "--logfile", log])
         until = time.monotonic() + 20
         while time.monotonic() < until:
+            if self.process.poll() is not None:
+                break  # it was built without what it is to do
             try:
                 if self.ask(b"PING", timeout=1) is not None:
                     return
@@ -106,8 +108,8 @@ class Server:
 def serving(folder: Path, *options: str) -> Iterator[Server]:
     """A server that runs meanwhile."""
     server = Server(folder, options=options)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

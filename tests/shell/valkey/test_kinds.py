@@ -16,9 +16,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis.exceptions import ResponseError
 
 from proxy.core.shared.location import read_location
 from proxy.core.shared.wire import Wire
+from proxy.shell.valkey import scripts
 from proxy.shell.valkey.fleet import Fleet, too_old
 from proxy.shell.valkey.link import Away, Dialer
 from tests.shell.valkey.servers import Server, free_port, program, serving
@@ -108,13 +110,33 @@ async def test_the_user_of_the_docs_may_do_all_that_is_needed(tmp_path: Path) ->
         for module in ("entries", "events", "fleet", "limits", "shared"):
             source = (DOCS.parents[1] / f"proxy/shell/valkey/{module}.py").read_text()
             used |= set(re.findall(r"\(b\"([A-Z]+)\"", source))
-        scripts = (DOCS.parents[1] / "proxy/shell/valkey/scripts.py").read_text()
-        used |= set(re.findall(r"redis\.call\('([A-Z]+)'", scripts)) | set(re.findall(r"\(b\"([A-Z]+)\"", scripts))
+        source = (DOCS.parents[1] / "proxy/shell/valkey/scripts.py").read_text()
+        used |= set(re.findall(r"redis\.call\('([A-Z]+)'", source)) | set(re.findall(r"\(b\"([A-Z]+)\"", source))
         granted = {each.lstrip("+").partition("|")[0].upper() for each in line[1].split() if each.startswith("+")}
         assert used - {"BLOCK"} <= granted
         assert await pong(dialer(server.url, "graph-sidecar", "word")) == b"PONG"
         with pytest.raises(Away, match="refuses"):
             await pong(dialer(server.url, "graph-sidecar", "another"))
+        link = await dialer(server.url, "graph-sidecar", "word").dial()
+        try:
+            one, two, three, log = (Wire(b"m" * 32).names.prefix + each for each in (b"1", b"2", b"3", b"w"))
+            replies = await link.exchange(
+                [
+                    scripts.beat((b"gs1:secret", one, two, log), b"secret", b"replica", 60_000, 10),
+                    scripts.look_or_lead(one, three, mine=b"mine", ms=60_000),
+                    scripts.look_or_lead(log, three, mine=b"mine", ms=60_000),
+                    scripts.land(three, one, two, mine=b"mine", put=(b"value", 9), told=(b"outcome", 9)),
+                    scripts.take_over(three, two, theirs=b"theirs", mine=b"mine", ms=60_000),
+                    scripts.release(three, b"mine"),
+                    scripts.pace(three, 100),
+                ]
+            )
+        finally:
+            await link.close()
+        assert [str(each) for each in replies if isinstance(each, ResponseError)] == []
+        denied = server.ask("ACL", "LOG")
+        assert isinstance(denied, list)
+        assert {each[each.index(b"reason") + 1] for each in denied} == {b"auth"}  # of the wrong password
 
 
 async def test_a_password_that_cannot_be_read_is_told(tmp_path: Path) -> None:

@@ -75,6 +75,41 @@ async def test_one_leads_and_all_others_hear_how_it_ended(replica: MakeFlights) 
     await leads(c)  # what has landed is joined by nobody
 
 
+async def test_one_visit_finds_an_entry_or_takes_the_lease(store: Server, replica: MakeFlights) -> None:
+    """Where the store holds the entry, no lease is taken; else the first leads, and the second joins."""
+    a, b = await replica(), await replica()
+
+    async def look(flights: Flights) -> tuple[Led | Joined | None, bytes | None]:
+        return await flights.look_or_board(FLIGHT, "token", b"an entry", has_time=False, within_s=5)
+
+    visits = a.client.counts.visits
+    led, value = await look(a)
+    assert (a.client.counts.visits, value) == (visits + 1, None)
+    assert isinstance(led, Led)
+    joined, value = await look(b)
+    assert isinstance(joined, Joined)
+    assert value is None
+    following = asyncio.create_task(b.follow(joined))
+    a.land(led, ended(led), "token", (b"an entry", b"a value", 60_000))
+    assert await following == ended(led)
+    assert await look(b) == (None, b"a value")
+    assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
+
+
+async def test_a_visit_that_is_cut_off_leaves_no_lease(store: Server, replica: MakeFlights) -> None:
+    """Its caller left, or its time was over: whatever the store gave is given back."""
+    a = await replica()
+    name = a.wire.names.lease(FLIGHT)
+    leaving = asyncio.create_task(a.look_or_board(FLIGHT, "token", b"an entry", has_time=False, within_s=5))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    await a.look_or_board(b"g" * 32, "token", b"an entry", has_time=False, within_s=0)
+    for flight in (name, a.wire.names.lease(b"g" * 32)):
+        await until(lambda flight=flight: store.ask("EXISTS", flight) == 0 and not a._owed)  # type: ignore[misc]
+    assert a.alone["away"] == 1
+
+
 async def test_followers_look_for_all_flights_with_one_poll(store: Server, replica: MakeFlights) -> None:
     """Followers look for all flights with one poll."""
     a, b = await replica(), await replica()
