@@ -2,6 +2,7 @@
 
 Counted in process by a profiler: calls of Python functions of the sidecar, files entered and changes of file, tasks and
 structs made, until the caller has the answer. Caller and Graph are on the same event loop; what they do is left out.
+Of some reads of a kind the shortest is told: in the others a timer of the sidecar's has come between.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from proxy.settings import LogSettings, Settings
 
 OURS = str(Path(__file__).parents[1] / "proxy")
 NOT_ON_THE_WAY = tuple(f"{OURS}/{name}" for name in ("emulator", "commands"))
+TIMES = 5
 FRESH, WHO = "/9*", "bench"
 GOALS = {"cold (MISS)": (25, 60), "hit in memory (REUSED)": (6, 10)}
 
@@ -65,12 +67,13 @@ async def main():
         caller = await open_connection(ours.url)
         for number in (1, 1, 91, 91, 1, 91, 2, 92):
             await _say(caller, ours.url, number)
-        for name, number in {
-            "cold (MISS)": 3,
-            "held, 304 (REVALIDATED)": 3,
-            "hit in memory (REUSED)": 91,
+        for name, numbers in {
+            "cold (MISS)": range(3, 3 + TIMES),
+            "held, 304 (REVALIDATED)": [3] * TIMES,
+            "hit in memory (REUSED)": [91] * TIMES,
         }.items():
-            walk, structs = await _walked(caller, ours.url, number)
+            walks = [await _walked(caller, ours.url, number) for number in numbers]
+            walk, structs = min(walks, key=lambda each: each[0].calls)
             made.add_row(name, *map(str, walk.row), str(structs))
             if name in GOALS:
                 files, changes = GOALS[name]

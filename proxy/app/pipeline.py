@@ -287,7 +287,7 @@ def _fast_path(
     return FastPath(
         Preparation(handler.hosts, components.rules, components.keys),
         _fast_flights(components, layers, handler, inside) if components.shared is None else None,
-        store=components.store,
+        memory=components.store.memory,
         rule=components.rule,
         invalidations=components.invalidations,
         purges=components.purges,

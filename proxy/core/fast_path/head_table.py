@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.core.fast_path.fresh_hit import FreshHit
 from proxy.core.fast_path.prepared_read import PreparedRead
-from proxy.core.fast_path.prepared_reply import PreparedReply
+from proxy.core.fast_path.prepared_reply import FreshHit, PreparedReply
 
 TABLE_BYTES = 8 * 2**20
 """What all heads and their reads take at most."""

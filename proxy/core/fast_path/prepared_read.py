@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from proxy.core.cache.key import FlightKey, Keys
-from proxy.core.fast_path.fresh_hit import FreshHit
+from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.model import Request
 from proxy.core.quota.descriptors import QuotaSubject

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -40,16 +41,38 @@ class PreparedReply(msgspec.Struct, frozen=True, eq=False):
         """Say what kind of thing this is, and nothing of the reply."""
         return "PreparedReply()"
 
-    def head(self, age_s: float, usage: bytes, date: bytes) -> bytes:
-        """Returns the head of the reply *age_s* seconds after it was asked for, with the lines of *usage*."""
-        when = date if self.has_date else b""
-        ages = b"%d%b%d" % (age_s, self.ttl, (self.life - age_s) // 1)
-        return b"".join((self.start, usage, self.age, ages, self.rest, when, self.end))
 
-    def head_lasts_s(self, age_s: float) -> float:
-        """Returns for how many seconds Age and the seconds of freshness left stay as they are."""
-        left = self.life - age_s
-        return min(age_s // 1 + 1 - age_s, left - left // 1)
+class FreshHit(msgspec.Struct, eq=False):
+    """The reply from memory to one read as it is sent at this moment, and until when it is true.
+
+    Its repr shows none of it.
+    """
+
+    key: bytes
+    held: EntryMeta  # of the entry that it was made of
+    reply: PreparedReply
+    asked_at: float
+    body: bytes | None  # None: the entry's own
+    counted: Any  # counts and logs each time
+    generation: int = -1  # at which the reply was checked
+    usage: bytes = b""  # the lines of usage headers
+    usage_until: float = 0.0  # epoch seconds at which these are outdated
+    head: bytes = b""  # as it is sent now
+    since: float = 0.0  # epoch seconds from which *head* is true, and before which
+    until: float = 0.0
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the reply."""
+        return "FreshHit()"
+
+    def frame(self, now: float, date: bytes) -> None:
+        """Write the head for *now*; it is true until Age, Date or the seconds of freshness left change."""
+        reply, age_s = self.reply, now - self.asked_at
+        left_s, when = reply.life - age_s, date if reply.has_date else b""
+        ages = b"%d%b%d" % (age_s, reply.ttl, left_s // 1)
+        self.head = b"".join((reply.start, self.usage, reply.age, ages, reply.rest, when, reply.end))
+        self.since = now
+        self.until = min(now + min(age_s // 1 + 1 - age_s, left_s - left_s // 1), self.usage_until, now // 1 + 1)
 
 
 def prepare_reply(read: Read, origin: LinkOrigin, entry: Entry, life: float) -> PreparedReply | None:

@@ -16,10 +16,9 @@ from proxy.core.cache.generation import Generation
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.purge import Purges
 from proxy.core.fast_path import head
-from proxy.core.fast_path.fresh_hit import FreshHit
 from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
-from proxy.core.fast_path.prepared_reply import field_lines, prepare_reply
+from proxy.core.fast_path.prepared_reply import FreshHit, field_lines, prepare_reply
 from proxy.core.http import headers
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
@@ -35,14 +34,14 @@ from proxy.shell.observe.counters import Counters
 
 
 class EntriesInMemory(Protocol):
-    """What the fast path needs of the store."""
+    """What the fast path needs of the memory tier."""
 
     @property
     def entries(self) -> Mapping[bytes, Entry]:
         """The entries in memory; to look here is no use of an entry."""
 
-    def in_memory(self, key: bytes) -> Entry | None:
-        """The entry, if it is in memory; it becomes the most recently used."""
+    def get(self, key: bytes) -> Entry | None:
+        """The entry, which becomes the most recently used."""
 
 
 class Comparer(Protocol):
@@ -62,7 +61,7 @@ class FastPath:
 
     preparation: Preparation
     flights: FastFlights | None  # asks for reads that memory does not answer
-    store: EntriesInMemory
+    memory: EntriesInMemory
     rule: Callable[[Request], Rule]
     invalidations: InvalidationIndex
     purges: Purges
@@ -83,20 +82,31 @@ class FastPath:
     def answer_again(self, connection: Connection, data: bytes) -> bool:
         """Answer *data* as the last time if that is still true; False: nothing was done, and `take` is the next to ask.
 
-        A hit is true while its second lasts, its entry is the one in memory, and no generation has begun.
+        That is so while its entry is the one in memory, is fresh, and no generation has begun. The head is written
+        again about once a second.
         """
         hit = self._table.hits.get(data)
         if hit is None or hit.generation != self.generation.number:
             return False
         now, began = self.now.clock(), self.clock()
-        entry = self.store.entries.get(hit.key)
-        if entry is None or entry.meta is not hit.held or not hit.since <= now < hit.until:
+        entry = self.memory.entries.get(hit.key)
+        if entry is None or entry.meta is not hit.held or now < hit.since:
+            return False
+        if now >= hit.until and not self._write_head_again(hit, now):
             return False
         trust = self.trust
         if trust is not None and not (began < trust.until and trust.since < hit.asked_at):
             return False
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
         hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
+        return True
+
+    def _write_head_again(self, hit: FreshHit, now: float) -> bool:
+        """Write the head of *hit* for *now*, unless its freshness or its usage headers are over."""
+        if now >= hit.usage_until or now - hit.asked_at >= hit.reply.life:
+            return False
+        self.memory.get(hit.key)  # it has been used
+        hit.frame(now, self._today(now))
         return True
 
     def take(self, connection: Connection, data: bytes) -> bool:
@@ -109,7 +119,7 @@ class FastPath:
             return False
         if not self.is_open():
             return False
-        entry = self.store.in_memory(read.key)
+        entry = self.memory.get(read.key)
         if entry is not None and not read.asks_always and self._reuse(connection, read, entry, data):
             return True
         if self.flights is None or self.comparer.wants():
@@ -135,7 +145,8 @@ class FastPath:
         if not self.limiter.is_quiet:
             self.limiter.on_delivered(read.subject, steady, is_refused=False)
         usage, lasts_s = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
-        hit.frame(now, self._today(now), self._usage(usage) if usage else b"", lasts_s)
+        hit.usage, hit.usage_until = self._usage(usage) if usage else b"", now + lasts_s
+        hit.frame(now, self._today(now))
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
         hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
         if self.limiter.is_quiet and not self.comparer.is_on:

@@ -127,13 +127,13 @@ class Connection(TimedConnection):
 
         A hit in memory costs no more than a refusal: it is answered whatever else waits for the processor.
         """
-        if self._rests and self._fast_path is not None:
-            if self._fast_path.answer_again(self, data):
-                return
-            self._rests = False
+        rests = self._rests or (self._caller is None and self._is_resting)
+        if rests and data and self._fast_path is not None and self._fast_path.answer_again(self, data):
+            return
+        self._rests = False
         if self._caller is not None:
             self._hold(data)
-        elif not (data and self._is_resting and (self._is_refused(data) or self._is_answered(data))):
+        elif not (data and rests and (self._is_refused(data) or self._is_answered(data))):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -170,9 +170,7 @@ class Connection(TimedConnection):
 
     def _is_answered(self, data: bytes) -> bool:
         """Whether the fast path has answered *data*."""
-        if self._fast_path is None or self._close or self._force_close or self.transport is None:
-            return False
-        return self._fast_path.take(self, data)
+        return self._fast_path is not None and self.transport is not None and self._fast_path.take(self, data)
 
     def wait_for(self, caller: Caller) -> None:
         """Keep what comes until *caller* has its answer: messages are answered in their order."""
@@ -191,7 +189,6 @@ class Connection(TimedConnection):
         if self._paused and self._unread is None:
             self._wait_until_taken(len(message))
         self._end_answer(keeps=True)
-        self._rests = self._is_resting
 
     def answer(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
         """Send *head* and *body*, which answer what has come; then wait for the next message, or end."""
@@ -202,7 +199,7 @@ class Connection(TimedConnection):
             self._caller = self._caller or _Sending()
             self._sending = self._loop.create_task(self._send_rest(body, keeps=keeps))
             return
-        if self._paused:
+        if self._paused and self._unread is None:
             self._wait_until_taken(len(head) + len(body))
         self._end_answer(keeps=keeps)
 
@@ -224,6 +221,7 @@ class Connection(TimedConnection):
             self.force_close()
             return
         self.wait_for_next()
+        self._rests = self._is_resting
         self._take_early()
 
     def go_the_usual_way(self, head: bytes) -> None:
@@ -309,7 +307,7 @@ class Connection(TimedConnection):
         """Whether nothing is under way, in or out, so that what comes next begins a message."""
         is_whole = not self._kept and self._part is None and self._is_told and self._payload.is_eof()
         is_idle = self._current_request is None and not self._messages and (self._half is None or self._is_silent)
-        return is_whole and is_idle and not self._paused
+        return is_whole and is_idle and not (self._paused or self._close or self._force_close)
 
     def _begin(self, data: bytes, at: int) -> int:
         """Begin a message, unless that has to wait; where in *data* it goes on.

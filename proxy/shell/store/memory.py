@@ -30,7 +30,7 @@ class Memory:
         self.evictions = 0
         self._limit = limit
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self.entries: Mapping[bytes, Entry] = self._entries
+        self.entries: Mapping[bytes, Entry] = self._entries  # to look here is no use of an entry
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Store:
         """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
         place = directory if bounds.disk_bytes > 0 else None
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
-        self._memory = Memory(max(0, bounds.memory_bytes - index_bytes))
+        self.memory = Memory(max(0, bounds.memory_bytes - index_bytes))
         self._index = Index(index_bytes)
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
@@ -87,18 +87,13 @@ class Store:
 
     # --- reading ---
 
-    @property
-    def entries(self) -> Mapping[bytes, Entry]:
-        """The entries in memory; to look here is no use of an entry."""
-        return self._memory.entries
-
     def in_memory(self, key: bytes) -> Entry | None:
         """The entry of *key* if it is in memory."""
-        return self._memory.get(key)
+        return self.memory.get(key)
 
     def known_meta(self, key: bytes) -> EntryMeta | None:
         """The entry of *key* without its body, from memory or the index; the disk is not read."""
-        entry = self._memory.peek(key)
+        entry = self.memory.peek(key)
         if entry is not None:
             return entry.meta
         known = self._index.get(key) if self._disk is not None and self._disk.ready else None
@@ -132,10 +127,10 @@ class Store:
             self.drop(key)
             return False
         self._loads.supersede(key)
-        self._memory.put(key, entry)
+        self.memory.put(key, entry)
         if self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=write)
-        return self._memory.peek(key) is not None or key in self._index
+        return self.memory.peek(key) is not None or key in self._index
 
     def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
@@ -148,7 +143,7 @@ class Store:
     def drop(self, key: bytes) -> None:
         """Remove *key* everywhere, queued writes included."""
         self._loads.supersede(key)
-        self._memory.drop(key)
+        self.memory.drop(key)
         self._index.drop(key)
         if self._disk is not None and not self._pending.drop(key):
             self._erase(self._disk)  # more deletions than the queue takes: erase the database
@@ -157,7 +152,7 @@ class Store:
     def purge(self) -> None:
         """Remove everything."""
         self._loads.supersede_all()
-        self._memory.clear()
+        self.memory.clear()
         if self._disk is not None:
             self._erase(self._disk)
 
@@ -227,9 +222,9 @@ class Store:
         """The store's numbers as they are now, by their /stats names."""
         disk = self._disk
         return {
-            "memory_entries": len(self._memory),
-            "memory_bytes": self._memory.bytes,
-            "memory_evictions": self._memory.evictions,
+            "memory_entries": len(self.memory),
+            "memory_bytes": self.memory.bytes,
+            "memory_evictions": self.memory.evictions,
             "index_entries": len(self._index),
             "queue_depth": len(self._pending),
             "writes": self._writes,
@@ -248,11 +243,11 @@ class Store:
 
     def _without_disk(self, key: bytes) -> Entry | Deleted | None:
         """The entry from memory or the write queue, DELETED if its deletion is queued, None if only the disk knows."""
-        if entry := self._memory.get(key):
+        if entry := self.memory.get(key):
             return entry
         waiting = self._pending.find(key)
         if waiting is not None and waiting is not DELETED:
-            self._memory.put(key, waiting)
+            self.memory.put(key, waiting)
         return waiting
 
     async def _load(self, disk: Disk, key: bytes, token: str) -> Entry | None:
@@ -281,7 +276,7 @@ class Store:
         if known is not None and known.held.etag == entry.meta.etag:
             # Graph has confirmed this body since the row was written; only the index has the newer metadata.
             entry = replace(entry, meta=known.held)
-        self._memory.put(key, entry)
+        self.memory.put(key, entry)
         self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
         return entry
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.core.batch.response import resolve, slots_of
 from proxy.core.cache import policy
 from proxy.core.client_batch import slots
-from proxy.core.fast_path.prepared_reply import prepare_reply
+from proxy.core.fast_path.prepared_reply import FreshHit, prepare_reply
 from proxy.core.graph import lax_json, paging
 from proxy.core.graph.errors import is_clean, read_error
 from proxy.core.graph.webhooks import is_authentic, is_signature, read_events
@@ -125,8 +125,9 @@ def prepared_replies(data: bytes) -> None:
         return
     held = policy.reuse(entry, policy.Reuse(), policy.Terms(Rule()), 1000.0 + age)
     told = render(READ, replace(held, ttl=life - age), LINKS, ())
-    body_sent = entry.body if prepared.body is None else prepared.body
-    assert prepared.head(age, b"", date.encode()) + body_sent == b"".join(framed(told, date, keeps=True))
+    hit = FreshHit(b"", entry.meta, prepared, entry.meta.asked_at, prepared.body, None)
+    hit.frame(1000.0 + age, date.encode())
+    assert hit.head + (entry.body if hit.body is None else hit.body) == b"".join(framed(told, date, keeps=True))
 
 
 def usage(data: bytes) -> None:

@@ -122,8 +122,8 @@ async def test_a_disk_that_stays_full_costs_the_database(
             clock.now += 31
             await store._disk.maintain()  # type: ignore[union-attr]
             assert await served(store) == rows
-            store._memory.clear()
-    store._memory.clear()
+            store.memory.clear()
+    store.memory.clear()
     assert await works(store)
     assert store.stats()["quarantines"] == 0
 

@@ -70,7 +70,7 @@ async def test_closing_leaves_no_thread_no_file_and_no_task(opened: Open, folder
     store = await opened()
     store.put(key(1), TOKEN, entry(1))
     await store.flush()
-    store._memory.clear()
+    store.memory.clear()
     await store.load(key(1), TOKEN)
     assert all(not os.get_inheritable(number) for number in _descriptors(folder))
     assert _descriptors(folder)

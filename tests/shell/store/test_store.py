@@ -260,7 +260,7 @@ async def _cross(tokens: dict[int, str], data: st.DataObject) -> None:
         await store.flush()
         owner = data.draw(st.sampled_from(sorted(tokens)))
         thief = data.draw(st.sampled_from(sorted(tokens)))
-        store._memory.clear()
+        store.memory.clear()
         expected = entry(owner) if tokens[thief] == tokens[owner] else None
         assert await store.load(key(owner), tokens[thief]) == expected
         await store.close()
@@ -287,5 +287,5 @@ async def test_a_burst_of_everything_ends_well(opened: Open) -> None:
             group.create_task(ask(turn % 10))
             await asyncio.sleep(0)
     await store.flush()
-    store._memory.clear()
+    store.memory.clear()
     assert {number: await store.load(key(number), TOKEN) for number in last} == last

@@ -104,7 +104,7 @@ def test_a_loop_that_is_late_blames_no_disk(folder: Path, loop: Callable[[], asy
         await store.open()
         store.put(key(1), TOKEN, entry(1))
         await store.flush()
-        store._memory.clear()
+        store.memory.clear()
         limit(store, 0.05)
         reading = asyncio.ensure_future(store.load(key(1), TOKEN))
         asyncio.get_running_loop().call_later(0, be_busy)
@@ -134,7 +134,7 @@ async def test_a_write_that_hangs_holds_up_nothing(filled: Path, opened: Open, d
     assert await store.load(key(2), TOKEN) is None
     await back(store, disk, clock)
     await store.flush()
-    store._memory.clear()
+    store.memory.clear()
     assert await store.load(key(1), TOKEN) in (None, newer)
     assert await works(store)
 
