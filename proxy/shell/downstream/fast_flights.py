@@ -278,7 +278,7 @@ class FastFlights:
         now = reader.now()
         reader.quota.on_ordinary_delivery(read.subject, now)
         newest = b""
-        if filled.takes_newest and (usage := reader.quota.newest_usage_of(read.fingerprint, read.node, now)):
+        if filled.takes_newest and (usage := reader.quota.newest_usage_of(read.fingerprint, read.node, now)[0]):
             newest = self._usage(usage)
         window_s, upstream_s = flight.left - flight.since, answer.outer.upstream_s or 0.0
         tail = filled.tail % (window_s * 1000, upstream_s * 1000, len(given))
