@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import aiohttp
 
 from proxy import emulator
 from proxy.app.sidecar import Sidecar
-from tests.journeys.talking import Ask, Heard
+from tests.journeys.talking import Ask, Heard, troubles
 
 TOKEN = "EAAfleetTokenNobodyMaySee"
 FRESH: dict[str, Any] = {"cache": {"fresh_s": 600}}
@@ -51,6 +52,23 @@ async def say(replica: Replica, path: str, **options: Any) -> Heard:
 async def is_fresh(replica: Replica, path: str) -> bool:
     """Whether it answers *path* without a call."""
     return (await say(replica, path)).cache.startswith("hit")
+
+
+async def share(one: Replica, other: Replica) -> None:
+    """Wait until *other* answers without a call what *one* has fetched: each try asks for something new."""
+    tries = count(100)
+
+    async def is_shared() -> bool:
+        path = f"/v25.0/act_1/ads?limit={next(tries)}&fields=id"
+        await say(one, path)
+        return await is_fresh(other, path)
+
+    await until_async(is_shared, 60)
+
+
+async def is_untroubled(replica: Replica) -> bool:
+    """Whether it tells of no trouble but those of a busy machine."""
+    return not troubles(await replica.stats())
 
 
 async def first_ad(replica: Replica) -> str:

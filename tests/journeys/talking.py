@@ -234,6 +234,11 @@ class Twins:
         return through
 
 
+def troubles(stats: Any) -> list[dict[str, Any]]:
+    """The troubles in *stats*, the document of `/stats`; not those of the process, for the machine may be busy."""
+    return [each for each in stats["troubles"] if each["about"] != "process"]
+
+
 def assert_alike(direct: Heard, through: Heard) -> None:
     """Law 5: status, JSON, Content-Type, usage and version headers are those of Graph's own direct reply."""
     assert through.status == direct.status

@@ -7,6 +7,7 @@ import json
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,19 @@ import pytest
 
 from tests.conftest import LONG
 from tests.journeys.conftest import MakeGraph
-from tests.journeys.fleets import FRESH, TOKEN, MakeFleet, Replica, first_ad, is_fresh, say, until_async
+from tests.journeys.fleets import (
+    FRESH,
+    TOKEN,
+    MakeFleet,
+    Replica,
+    first_ad,
+    is_fresh,
+    is_untroubled,
+    say,
+    share,
+    until_async,
+)
+from tests.journeys.talking import troubles
 from tests.shell.valkey.servers import Server, until
 
 READ = "/v25.0/me?fields=id,name"
@@ -35,14 +48,13 @@ async def test_replicas_start_without_a_store_and_find_it_later(
     assert not await is_fresh(a, READ)
     assert not await is_fresh(a, READ)  # `revalidate`: other replicas' writes cannot be heard
     told = await a.stats()
-    assert [each["about"] for each in told["troubles"]] == ["shared"]
+    assert [each["about"] for each in troubles(told)] == ["shared"]
     ready = await a.ask.say(f"{a.running.admin_url}/readyz?verbose")
     assert (ready.status, b"shared store is away" in ready.body) == (200, True)
     store.start()
     await until(lambda: a.told["believed"] and b.told["believed"])
-    await say(a, READ)
-    assert await is_fresh(b, READ)
-    assert (await a.stats())["troubles"] == []
+    await share(a, b)
+    await until_async(partial(is_untroubled, a))
 
 
 async def test_alone_a_replica_may_go_by_the_clock(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
@@ -67,13 +79,12 @@ async def test_a_frozen_store_fails_nothing_and_makes_nobody_wait_twice(
     assert a.told["failed"] <= 5
     store.signal(signal.SIGCONT)
     await until(lambda: a.told["believed"] and b.told["believed"])
-    await say(a, READ)
-    assert await is_fresh(b, READ)
+    await share(a, b)
 
 
 async def test_a_full_store_is_told_and_fails_nothing(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:
     """A store that takes no writes takes no signs of life either: nothing is believed, and all is revalidated."""
-    a, b = await fleet(await graph(), **FRESH, shared={"timeout_ms": 50})
+    a, b = await fleet(await graph(), **FRESH)
     await say(a, READ)
     store.ask("CONFIG", "SET", "maxmemory", "1")
     await say(b, "/v25.0/me?fields=name")
@@ -95,11 +106,11 @@ async def test_a_replica_with_another_secret_shares_nothing_and_says_so(
     (b,) = await fleet(behind, 1, cache={"fresh_s": 600, "key_file": tmp_path / "another key"})
     await say(a, READ)
     assert not await is_fresh(b, READ)
-    (trouble,) = (await b.stats())["troubles"]
+    (trouble,) = troubles(await b.stats())
     assert (trouble["level"], trouble["about"], "secret" in trouble["what"]) == ("bad", "shared", True)
     ready = await b.ask.say(f"{b.running.admin_url}/readyz?verbose")
     assert b"Another secret" in ready.body
-    assert (await a.stats())["troubles"] == []
+    await until_async(partial(is_untroubled, a))
 
 
 async def test_a_demoted_store_is_believed_no_more(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:

@@ -14,6 +14,7 @@ from proxy.app import sidecar as app_sidecar
 from proxy.shell.store.sqlite import Sqlite
 from tests.journeys.conftest import MakeAsk, MakeGraph, MakeTwins, SidecarSettings
 from tests.journeys.processes import serving
+from tests.journeys.talking import troubles
 
 READ = "/v25.0/111?fields=name"
 HANGING = """
@@ -47,7 +48,7 @@ async def test_callers_get_what_graph_says(twins: MakeTwins, monkeypatch: pytest
             for path in (READ, READ, "/v25.0/222", "/v25.0/222"):
                 await here.alike(path, token="ann")
         stats = (await here.through.say(f"{here.front.admin_url}/stats")).json
-        assert [each["what"] for each in stats["troubles"]] == ["The cache on disk rests, memory goes on"]
+        assert [each["what"] for each in troubles(stats)] == ["The cache on disk rests, memory goes on"]
         assert (await here.through.say(f"{here.front.admin_url}/readyz")).status == 200
     finally:
         answers.set()
@@ -82,4 +83,4 @@ async def test_a_folder_that_takes_nothing_is_a_warning(graph: MakeGraph, ask: M
         assert modes == ["fwd=uri-miss; stored", "fwd=stale; fwd-status=304"]
         assert "the cache on disk rests, memory goes on" in sidecar.said
         stats = (await caller.say(f"{sidecar.admin_url}/stats")).json
-        assert [each["about"] for each in stats["troubles"]] == ["store"]
+        assert [each["about"] for each in troubles(stats)] == ["store"]

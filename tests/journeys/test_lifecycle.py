@@ -17,7 +17,7 @@ import pytest
 
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeTwins
 from tests.journeys.processes import serving
-from tests.journeys.talking import assert_alike
+from tests.journeys.talking import assert_alike, troubles
 from tests.wires import Listener, Wire, calling, listening
 
 READ = "/v25.0/111"
@@ -130,7 +130,7 @@ async def test_goodbye_is_said_in_the_head(graph: MakeGraph, ask: MakeAsk, tmp_p
             await sidecar.says("draining")
             assert (await probe.say("/readyz")).status == 503
             told = (await probe.say("/stats")).json
-            assert (told["state"], [each["about"] for each in told["troubles"]]) == ("draining", ["drain"])
+            assert (told["state"], [each["about"] for each in troubles(told)]) == ("draining", ["drain"])
             await reading.send(f"GET {READ}?access_token=t HTTP/1.1\r\nHost: a\r\n\r\n")
             await writing.send(f"POST {READ}?access_token=t&name=x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             for wire in (reading, writing):
