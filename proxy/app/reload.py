@@ -25,7 +25,7 @@ class Difference:
     needs_restart: tuple[str, ...]
 
 
-def compare(old: Settings, new: Settings) -> Difference:
+def difference(old: Settings, new: Settings) -> Difference:
     """Returns *old* with the reloadable differences of *new*, and the names of all that differ."""
     different = [name for name in names() if value_of(old, name) != value_of(new, name)]
     changed = [name for name in different if is_live(name)]
@@ -64,7 +64,7 @@ class Reloader:
         """Reload; returns the names of the settings that changed and that need a restart, or the problems."""
         async with self._one_at_a_time:
             try:
-                found = compare(self.settings, await asyncio.to_thread(self._reread))
+                found = difference(self.settings, await asyncio.to_thread(self._reread))
                 self._take(found.settings)
             except SettingsError as error:
                 self.last = self.last._replace(is_successful=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.app.reload import Reloader, compare
+from proxy.app.reload import Reloader, difference
 from proxy.settings import RELOADABLE, Settings, is_live, names
 from proxy.settings.load import SettingsError
 
@@ -31,7 +31,7 @@ def test_what_is_live_is_a_setting() -> None:
 
 def test_what_may_change_is_taken(old: Settings) -> None:
     """What differs and is live holds from now on; what differs and is not stays, and is named."""
-    found = compare(
+    found = difference(
         old,
         settings(
             listen="127.0.0.1:1",
@@ -49,7 +49,7 @@ def test_what_may_change_is_taken(old: Settings) -> None:
 
 def test_nothing_new_changes_nothing(old: Settings) -> None:
     """The same settings read again are the same settings."""
-    found = compare(old, settings())
+    found = difference(old, settings())
     assert (found.settings, found.changed, found.needs_restart) == (old, (), ())
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from proxy.commands.demo import traffic
-from proxy.commands.demo.processes import Part, PartError, ending
+from proxy.commands.demo.processes import DemoProcess, PartError, ending
 
 DEMO = [sys.executable, "-m", "proxy", "demo", "--quick"]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here to look for processes")
@@ -180,7 +180,7 @@ def test_nothing_survives_a_demo_that_is_killed(marked: Callable[[], list[Path]]
 
 def test_a_part_that_fails_tells_why() -> None:
     """When a process of the demo cannot start, its last words are the message, and no process waits for it."""
-    with ending() as told, Part("nobody", told) as part, pytest.raises(PartError, match="nobody: KeyError"):
+    with ending() as told, DemoProcess("nobody", told) as part, pytest.raises(PartError, match="nobody: KeyError"):
         part.hear()
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 
-    from proxy.commands.demo.processes import Ending, Part
+    from proxy.commands.demo.processes import DemoProcess, Ending
     from proxy.commands.demo.show import Run, Scene
 
 _LATENCY_MS = 80
@@ -81,13 +81,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _play(console: Console, size: DemoSize, told: Ending) -> int:
     from proxy.commands.demo import show
-    from proxy.commands.demo.processes import Control, Part
+    from proxy.commands.demo.processes import Control, DemoProcess
 
     with contextlib.ExitStack() as parts:
-        graph = parts.enter_context(Part("graph", told, config=GRAPH))
+        graph = parts.enter_context(DemoProcess("graph", told, config=GRAPH))
         origin = graph.hear()["url"]
-        sidecar = parts.enter_context(Part("sidecar", told, settings=demo_settings(origin)))
-        callers = parts.enter_context(Part("callers", told, graph=origin, callers=size.callers, seconds=size.seconds))
+        sidecar = parts.enter_context(DemoProcess("sidecar", told, settings=demo_settings(origin)))
+        callers = parts.enter_context(
+            DemoProcess("callers", told, graph=origin, callers=size.callers, seconds=size.seconds)
+        )
         where, planned = sidecar.hear(), callers.hear()
         scene = scene_of(size, planned)
         show.opening(console, scene)
@@ -122,7 +124,7 @@ def scene_of(size: DemoSize, planned: Mapping[str, int]) -> Scene:
     )
 
 
-def play_ways(console: Console, scene: Scene, callers: Part, ways: Mapping[str, Sequence[str]]) -> Iterator[Run]:
+def play_ways(console: Console, scene: Scene, callers: DemoProcess, ways: Mapping[str, Sequence[str]]) -> Iterator[Run]:
     """Yields the result of each of *ways*, one after the other: side by side they would share two processors."""
     from proxy.commands.demo import show
     from proxy.commands.demo.callers import CallersReport
@@ -154,7 +156,7 @@ def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
     }
 
 
-def _stay(sidecar: Part) -> None:
+def _stay(sidecar: DemoProcess) -> None:
     """Wait for Ctrl-C, which is the usual end of the demo."""
     from proxy.commands.demo.processes import Interrupted
 

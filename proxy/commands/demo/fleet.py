@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene_of, show
-from proxy.commands.demo.processes import Control, Ending, Part, PartError
+from proxy.commands.demo.processes import Control, DemoProcess, Ending, PartError
 
 _STARTS_WITHIN_S = 10
 KEY_BYTES = 32
@@ -30,12 +30,14 @@ def play_fleet(console: Console, size: DemoSize, replicas: int, told: Ending) ->
         key = Path(parts.enter_context(tempfile.TemporaryDirectory()), "key")
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(KEY_BYTES))
-        graph = parts.enter_context(Part("graph", told, config=GRAPH))
+        graph = parts.enter_context(DemoProcess("graph", told, config=GRAPH))
         origin = graph.hear()["url"]
         sharing = demo_settings(origin) | {"cache": {"key_file": str(key)}, "shared": {"url": url, "timeout_ms": 1000}}
-        alone = parts.enter_context(Part("sidecar", told, settings=demo_settings(origin)))
-        several = [parts.enter_context(Part("sidecar", told, settings=sharing)) for _ in range(replicas)]
-        callers = parts.enter_context(Part("callers", told, graph=origin, callers=size.callers, seconds=size.seconds))
+        alone = parts.enter_context(DemoProcess("sidecar", told, settings=demo_settings(origin)))
+        several = [parts.enter_context(DemoProcess("sidecar", told, settings=sharing)) for _ in range(replicas)]
+        callers = parts.enter_context(
+            DemoProcess("callers", told, graph=origin, callers=size.callers, seconds=size.seconds)
+        )
         one, fleet, planned = alone.hear()["url"], [each.hear() for each in several], callers.hear()
         scene = scene_of(size, planned)
         show.opening(console, scene)

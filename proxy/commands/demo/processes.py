@@ -72,7 +72,7 @@ def ending() -> Iterator[Ending]:
                 signal.signal(number, handler)
 
 
-class Part:
+class DemoProcess:
     """A process whose first order names the part to run; it ends when this is left, or when the parent ends."""
 
     def __init__(self, part: str, told: Ending, **order: Any) -> None:

@@ -73,7 +73,7 @@ async def _ask_all(settings: Settings, options: DoctorOptions) -> tuple[list[Fin
         named, addresses = await machine.dns(endpoint, upstream)
         found.append(named)
         found.append(await machine.tls(endpoint, upstream, addresses))
-    except machine.Unreachable as unreachable:
+    except machine.CannotConnect as unreachable:
         return [*found, unreachable.finding], _no_answers(unreachable), (0, 0)
     async with open_client(upstream, origin.netloc, options.token, _progress) as client:
         seen = await script.run(client, script.Targets(options.object, options.edge))

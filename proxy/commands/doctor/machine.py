@@ -50,7 +50,7 @@ async def dns(endpoint: Endpoint, upstream: UpstreamOptions) -> tuple[Finding, l
         failed = Finding(
             "dns", says, Verdict.FAILED, detail, "no call can be made", names, (f"{endpoint.host}: {error}",)
         )
-        raise Unreachable(failed, detail) from None
+        raise CannotConnect(failed, detail) from None
     finally:
         await finder.close()
     odd = [address for address in found if not ipaddress.ip_address(address.partition("%")[0]).is_global]
@@ -87,10 +87,10 @@ async def tls(endpoint: Endpoint, upstream: UpstreamOptions, addresses: list[str
             writer.close()
             return Finding("tls", says, Verdict.HOLDS, text, "calls go through TLS, in HTTP/1.1", ("upstream.origin",))
     failed = Finding("tls", says, Verdict.FAILED, detail, "no call can be made", ("upstream.origin",))
-    raise Unreachable(failed, detail)
+    raise CannotConnect(failed, detail)
 
 
-class Unreachable(Stopped):
+class CannotConnect(Stopped):
     """No call can be made; *finding* says why."""
 
     def __init__(self, finding: Finding, why: str) -> None:

@@ -18,7 +18,7 @@ from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory import json_text
 from proxy.core.memory.memo import Memo, Recent, short
 from proxy.core.model import Request
-from proxy.core.routing.nodes import named, nodes
+from proxy.core.routing.nodes import named_nodes, nodes
 from proxy.core.routing.query import split_pairs
 
 Tags = tuple[str, ...]
@@ -152,7 +152,7 @@ def _about(path: str, query: str) -> tuple[Tags, bool]:
 
 
 def _about_first(path: str, query: str) -> tuple[Tags, bool]:
-    ids = named({name: value for name, value in split_pairs(query) if name != "id"}) if "ids" in query else ()
+    ids = named_nodes({name: value for name, value in split_pairs(query) if name != "id"}) if "ids" in query else ()
     about = tuple(map(short, (*nodes(path, query), *ids)))
     are_ids = bool(about) and all(map(_is_id, about))
     return ((*about, _spot(path, query)) if are_ids else about), are_ids

@@ -23,7 +23,7 @@ class BadPath(Exception):  # noqa: N818 - the path is bad, and the name says so
     """The text is no JSONPath that is understood here, or evaluating it would take too many steps."""
 
 
-class Visits:
+class VisitBudget:
     """How many values may still be visited."""
 
     def __init__(self, most: int = MOST_VISITS) -> None:
@@ -37,13 +37,13 @@ class Visits:
             raise BadPath(f"a path to more than {MOST_VISITS} values")
 
 
-def find(path: str, document: Any, visits: Visits | None = None) -> list[Any]:
+def find(path: str, document: Any, visits: VisitBudget | None = None) -> list[Any]:
     """Returns the values in *document* that *path* matches, in Goessner's order, within *visits*. Raises BadPath."""
     check_length(path)
     from proxy.core.client_batch import jsonpath_steps  # jsonpath-ng takes memory that only references need
 
     try:
-        return jsonpath_steps.walk(jsonpath_steps.parsed(path), [document], visits or Visits())
+        return jsonpath_steps.walk(jsonpath_steps.parsed(path), [document], visits or VisitBudget())
     except (ValueError, RecursionError) as error:  # a slice with step 0
         raise BadPath(path) from error
 
@@ -54,7 +54,7 @@ def check_length(path: str) -> None:
         raise BadPath(f"{path[:64]}… (of more than {LONGEST_PATH} characters or {MOST_STEPS} steps)")
 
 
-def nodes_in(value: Any, visits: Visits) -> Iterator[Any]:
+def nodes_in(value: Any, visits: VisitBudget) -> Iterator[Any]:
     """Yields *value* and all values below it, in the order of the JSON text."""
     pending = [value]
     while pending:

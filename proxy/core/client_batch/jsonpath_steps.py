@@ -10,7 +10,7 @@ from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.jsonpath import Wildcard
 from jsonpath_ng.parser import JsonPathParser
 
-from proxy.core.client_batch.jsonpath import BadPath, Visits, nodes_in, values_in
+from proxy.core.client_batch.jsonpath import BadPath, VisitBudget, nodes_in, values_in
 from proxy.core.memory.memo import memo
 
 _parser = JsonPathParser()
@@ -26,7 +26,7 @@ def parsed(path: str) -> JSONPath:
         raise BadPath(path) from error
 
 
-def walk(step: JSONPath, values: list[Any], visits: Visits) -> list[Any]:
+def walk(step: JSONPath, values: list[Any], visits: VisitBudget) -> list[Any]:
     """Returns what *step* matches in each of *values*, in their order."""
     visits.spend(len(values))
     match step:

@@ -17,7 +17,7 @@ from proxy.core.client_batch.references import names_in, paths_in
 from proxy.core.model import Channel, Credential, Redacted
 from proxy.core.routing.classify import Bypass, Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
-from proxy.core.routing.nodes import named, nodes
+from proxy.core.routing.nodes import named_nodes, nodes
 from proxy.core.routing.normal_form import read_target, version_of
 from proxy.core.routing.query import LIFTED, Pairs, join_pairs, split_pairs
 from proxy.core.routing.rules import RuleBook
@@ -166,7 +166,7 @@ def written_nodes(relative_url: str, body: str) -> tuple[str, ...]:
     target = read_target(relative_url if is_whole else f"/{relative_url.removeprefix('/')}")
     if names_in(relative_url):
         return ()
-    return nodes(target.path, target.query) or (() if names_in(body) else named(dict(split_pairs(body))))
+    return nodes(target.path, target.query) or (() if names_in(body) else named_nodes(dict(split_pairs(body))))
 
 
 def depends_on(item: Mapping[str, Any]) -> tuple[str, ...]:

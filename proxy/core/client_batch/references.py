@@ -84,7 +84,7 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     """
     found = tuple(_references(text))
     is_whole = len(found) == 1 and not (text[: found[0].start] + text[found[0].end :]).strip()
-    pieces, done, grown, visits = list[str](), 0, 0, jsonpath.Visits()
+    pieces, done, grown, visits = list[str](), 0, 0, jsonpath.VisitBudget()
     for reference in found:
         if reference.name not in results:
             continue
@@ -97,7 +97,7 @@ def fill(text: str, results: Mapping[str, Any]) -> str:
     return "".join([*pieces, text[done:]])
 
 
-def _join_matches(matches: list[Any], visits: jsonpath.Visits) -> str:
+def _join_matches(matches: list[Any], visits: jsonpath.VisitBudget) -> str:
     """Returns the matched values as text, joined with bare commas."""
     for match in matches:
         if isinstance(match, dict | list):

@@ -110,7 +110,7 @@ def _decoded(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 _UNPACKERS: dict[str, Callable[[], Unpacker]] = {"gzip": Gzip, "x-gzip": Gzip, "deflate": Deflate}
 
 
-def named(fields: Headers) -> Sequence[str]:
+def content_codings(fields: Headers) -> Sequence[str]:
     """Returns the codings in the Content-Encoding of *fields*, in lower case, without `identity`."""
     values = [value for name, value in fields if name.lower() == "content-encoding"]
     names = [each.strip().lower() for value in values for each in value.split(",")]

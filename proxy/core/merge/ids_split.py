@@ -31,7 +31,7 @@ _VALIDATOR = frozenset({"etag"})
 _bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def parts(request: Request) -> dict[str, Request] | None:
+def reads_by_id(request: Request) -> dict[str, Request] | None:
     """Returns the read of each object that *request* names, by id; None if it is no such read."""
     found = _split_ids(request.query) if request.path.count("/") == 1 else None
     if found is None or len(found[0]) > MOST_IDS:

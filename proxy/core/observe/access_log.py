@@ -284,7 +284,7 @@ def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Wor
     if not all(map(graph_ids.is_id, ids)):
         ids = ()
     if ids:
-        read = next(iter((ids_split.parts(read) or {}).values()))
+        read = next(iter((ids_split.reads_by_id(read) or {}).values()))
     chosen = selection.selection(read)
     rest = "\0".join((language, path if path != shown else "", chosen.rest if chosen else read.query))
     mark = keys.mark(rest.encode("utf-8", "surrogateescape")).hex()

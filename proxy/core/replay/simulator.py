@@ -104,7 +104,7 @@ class Simulator:
         self._split_ids(request, caller, on_end)
 
     def _split_ids(self, request: Request, caller: SimulatedCaller, done: Done) -> None:
-        parts = ids_split.parts(request) if "ids=" in request.query else None
+        parts = ids_split.reads_by_id(request) if "ids=" in request.query else None
         if parts is None or not all(ids_split.may_be_held(part, self._rules.of(part)) for part in parts.values()):
             self._merger.read(request, caller, done)
             return

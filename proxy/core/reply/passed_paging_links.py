@@ -25,7 +25,7 @@ def may_hold_links(status: int, fields: Headers) -> bool:
     is_json = headers.media_type(by_name.get("content-type", "")) in _JSON
     size = by_name.get("content-length", "0")
     is_small = size.isdecimal() and int(size) <= LARGEST_BODY
-    return status == 200 and is_json and is_small and codings.is_known(codings.named(fields))
+    return status == 200 and is_json and is_small and codings.is_known(codings.content_codings(fields))
 
 
 def accepted_codings(value: str) -> str:

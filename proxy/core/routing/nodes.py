@@ -27,10 +27,10 @@ def _count_ids(query: str) -> int:
 def nodes(path: str, query: str) -> tuple[str, ...]:
     """Returns the objects of a call: the first segment of its path, else its `ids` or `id`; () if it names none."""
     first = path[1:].partition("/")[0]
-    return (first,) if first else named(dict(split_pairs(query)))
+    return (first,) if first else named_nodes(dict(split_pairs(query)))
 
 
-def named(given: Mapping[str, object]) -> tuple[str, ...]:
+def named_nodes(given: Mapping[str, object]) -> tuple[str, ...]:
     """Returns the objects in the parameters *given*: `ids=1,2`, `ids=["1","2"]`, `ids[]=1&ids[]=2` or `id=1`."""
     several = [each for name, value in given.items() if php_name(name) == "ids" for each in listed(value)]
     return (*several, *listed(given.get("id", "")))

@@ -73,7 +73,7 @@ class Leases:
         return blake2b(text + flight, key=self._key, digest_size=_MAC_BYTES).digest()
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class FlightOutcome(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of a flight: Graph's answer, without its body if that is in the shared store already."""
 
     token: bytes  # of the lease
@@ -90,15 +90,15 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Outcome).decode
+_decode = msgspec.msgpack.Decoder(FlightOutcome).decode
 
 
-def seal_outcome(outcome: Outcome, box: Box, token: str, flight: bytes, nonce: bytes) -> bytes:
+def seal_outcome(outcome: FlightOutcome, box: Box, token: str, flight: bytes, nonce: bytes) -> bytes:
     """Returns *outcome* of *flight*, sealed for callers with this *token*."""
     return box.close(token, _encode(outcome), b"outcome" + flight, nonce)
 
 
-def unseal_outcome(sealed: bytes, box: Box, token: str, flight: bytes, lease: Lease) -> Outcome | None:
+def unseal_outcome(sealed: bytes, box: Box, token: str, flight: bytes, lease: Lease) -> FlightOutcome | None:
     """Returns the outcome of *flight* under *lease*; None for the outcome of another flight, or other bytes."""
     try:
         found = _decode(box.open(token, sealed, b"outcome" + flight))

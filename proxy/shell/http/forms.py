@@ -16,7 +16,7 @@ from proxy.core.http.headers import head_bytes, media_type
 from proxy.core.memory.json_text import is_heavy, number
 from proxy.core.model import Redacted
 from proxy.core.routing.query import form, split_pairs
-from proxy.shell.http.multipart import parts
+from proxy.shell.http.multipart import split_parts
 from proxy.shell.http.turns import pause
 
 LARGEST_FORM = 8 * 2**20
@@ -127,7 +127,7 @@ async def _unquoted(text: str) -> str:
 async def _read_multipart(body: bytes, content_type: str) -> Form:
     parameters: dict[str, Any] = {}
     files: dict[str, File] = {}
-    for at, part in enumerate(parts(body, content_type)):
+    for at, part in enumerate(split_parts(body, content_type)):
         if part.is_file:
             files[part.name] = File(part.fields, part.content)
         else:

@@ -26,7 +26,7 @@ class Part:
     is_file: bool
 
 
-def parts(body: bytes, content_type: str) -> Iterator[Part]:
+def split_parts(body: bytes, content_type: str) -> Iterator[Part]:
     """The parts of *body* in their order. Raises ValueError for what is no plain form or has too many of them."""
     delimiter = b"\r\n--" + _boundary(content_type)
     pieces = (b"\r\n" + body).split(delimiter, MOST_PARTS + 2)

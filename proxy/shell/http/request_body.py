@@ -47,7 +47,7 @@ async def written_objects(head: Head, body: bytes | None) -> tuple[str, ...]:
     if about := nodes.nodes(target.path, target.query):
         return about
     form = await read_form(body, head.headers) if body else None
-    return nodes.named(form.parameters) if form and query.BATCHES.isdisjoint(form.parameters) else ()
+    return nodes.named_nodes(form.parameters) if form and query.BATCHES.isdisjoint(form.parameters) else ()
 
 
 async def count_operations(head: Head, body: bytes) -> int:

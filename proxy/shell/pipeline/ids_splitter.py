@@ -23,7 +23,7 @@ class IdsSplitter:
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises what the next layer raises."""
-        parts = ids_split.parts(request) if "ids=" in request.query else None
+        parts = ids_split.reads_by_id(request) if "ids=" in request.query else None
         if parts is None or not all(ids_split.may_be_held(part, self._rule(part)) for part in parts.values()):
             return await self._onward(request)
         looked = await asyncio.gather(*(self._onward.answer_held(part) for part in parts.values()))

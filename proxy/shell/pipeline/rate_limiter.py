@@ -18,7 +18,17 @@ from proxy.core.http.errors import Throttled
 from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
-from proxy.core.quota.limiter import GO, NO_CHANGES, RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, Verdict, Wait
+from proxy.core.quota.limiter import (
+    GO,
+    NO_CHANGES,
+    RELEASED_PER_REPLY,
+    Admission,
+    Go,
+    Halt,
+    LimitChanges,
+    Limiter,
+    Wait,
+)
 from proxy.shell import Layer
 
 _log = logging.getLogger("graph_sidecar.quota")
@@ -142,7 +152,7 @@ class RateLimiter:
     ) -> tuple[Go | Halt, BucketName]:
         """Wait until the read is admitted or refused; return the verdict, and the bucket it waited for last."""
         read, end = _PacedRead(), began + self._quota.stages.longest_wait_s
-        verdict: Verdict = wait
+        verdict: Admission = wait
         with self._promotable(request, read):
             while isinstance(verdict, Wait):
                 wait, is_over = verdict, await self._wait_in_queue(read, verdict, end)

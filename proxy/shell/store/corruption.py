@@ -44,7 +44,7 @@ class Clear(Enum):
     ERASE = "erase"
 
 
-class Verdict(NamedTuple):
+class Remedy(NamedTuple):
     """The decision about an error; with the defaults the read that met it is a miss, and nothing else happens."""
 
     clear: Clear = Clear.NOTHING
@@ -67,23 +67,23 @@ class CorruptionPolicy:
         """Note that a write succeeded."""
         self._full_in_a_row, self._is_unproven = 0, False
 
-    def on_error(self, error: BaseException, *, reading: bool) -> Verdict:
+    def on_error(self, error: BaseException, *, reading: bool) -> Remedy:
         """Returns what follows from *error* of an open database; *reading*: a read met it."""
         if not is_corrupt(error):
             return self.on_open_error(error)
         if reading:
             self._bad_reads += 1
             if self._bad_reads < BAD_READS:
-                return Verdict()
-        return Verdict(Clear.QUARANTINE, rests=self._is_unproven)
+                return Remedy()
+        return Remedy(Clear.QUARANTINE, rests=self._is_unproven)
 
-    def on_open_error(self, error: BaseException) -> Verdict:
+    def on_open_error(self, error: BaseException) -> Remedy:
         """Returns what follows from *error* while the database was opened: a rest.
 
         SQLite cannot delete rows on a full disk, but the file can be unlinked.
         """
         self._full_in_a_row = self._full_in_a_row + 1 if is_full(error) else 0
-        return Verdict(Clear.ERASE if self._full_in_a_row >= ERASE_AFTER_FULL else Clear.NOTHING, rests=True)
+        return Remedy(Clear.ERASE if self._full_in_a_row >= ERASE_AFTER_FULL else Clear.NOTHING, rests=True)
 
 
 def is_unfit(error: BaseException) -> bool:

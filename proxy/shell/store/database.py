@@ -17,7 +17,7 @@ from proxy.shell.store.directory import DATABASE_FILES, Directory
 from proxy.shell.store.read_queue import KeyAndToken, ReadResult
 from proxy.shell.store.sqlite import Sqlite
 from proxy.shell.store.verify import Unfit, verify_database, verify_file
-from proxy.shell.store.write_queue import Write
+from proxy.shell.store.write_queue import QueuedWrite
 
 SMALLEST_DISK = 2**20
 EVICTED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
@@ -85,7 +85,7 @@ class Database:
             self.close()
             raise
 
-    def write(self, group: Sequence[Write]) -> WriteReport:
+    def write(self, group: Sequence[QueuedWrite]) -> WriteReport:
         """Write *group* in one transaction, after making room for it."""
         rows, most = self._open_rows(), self._size_limit()
         changes = [(write.key, self._sealed(write)) for write in group]
@@ -203,7 +203,7 @@ class Database:
             raise NotOpen("the database is not open")
         return self._rows
 
-    def _sealed(self, write: Write) -> bytes | None:
+    def _sealed(self, write: QueuedWrite) -> bytes | None:
         if write.entry is None or not self._sealer.may_write(write.token, write.entry):
             return None
         blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(12))

@@ -22,11 +22,11 @@ _OTHER_FILES = frozenset(
 )  # a volume's root has the last
 
 
-class Refused(OSError):  # noqa: N818 - said of a folder
+class UnusableDirectory(OSError):  # noqa: N818 - said of a folder
     """The folder cannot be used; the message names it and says what to do."""
 
 
-class InUse(Refused):
+class InUse(UnusableDirectory):
     """Another process has locked the folder."""
 
 
@@ -46,7 +46,7 @@ class Directory:
     def enter(self) -> None:
         """Make the folder if it is missing, check that only this user can use it, and lock it."""
         if os.path.expandvars(self.path) != str(self.path):
-            raise Refused(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
+            raise UnusableDirectory(f"{self.path}: diskcache would take the $ for a variable, and open another folder")
         make_folder(self.path)
         self.path = follow_root_link(self.path, os.geteuid())
         self._check()
@@ -116,7 +116,7 @@ class Directory:
     def _check(self) -> None:
         """Refuse a folder that is not this user's, and take other users' access away."""
         if why := refusal(self.path):
-            raise Refused(why)
+            raise UnusableDirectory(why)
         if stat.S_IMODE(os.lstat(self.path).st_mode) & 0o077:
             self.path.chmod(0o700)
 

@@ -18,7 +18,7 @@ from proxy.shell.store.corruption import DISK_ERRORS, Clear, CorruptionPolicy, D
 from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.read_queue import GRACE_S, ReadQueue
 from proxy.shell.store.worker import Worker
-from proxy.shell.store.write_queue import Write
+from proxy.shell.store.write_queue import QueuedWrite
 
 _log = logging.getLogger("graph_sidecar.store")
 _T = TypeVar("_T")
@@ -152,7 +152,7 @@ class Disk:
             self._failed(error, reading=True)
             return None
 
-    async def write(self, group: Sequence[Write]) -> WriteReport | None:
+    async def write(self, group: Sequence[QueuedWrite]) -> WriteReport | None:
         """Write *group*; None if nothing of it was written."""
         if not self.ready:
             return None

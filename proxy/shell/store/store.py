@@ -19,7 +19,7 @@ from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.disk import Disk, DiskTimeouts
 from proxy.shell.store.memory import Index, Memory
 from proxy.shell.store.read_queue import Loads
-from proxy.shell.store.write_queue import DELETED, Deleted, Write, WriteQueue
+from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
 
 MIB = 2**20
 INDEX_SHARE = 4
@@ -320,7 +320,7 @@ class Store:
         finally:
             self._writing = None
 
-    def _apply(self, group: list[Write], report: WriteReport | None) -> None:
+    def _apply(self, group: list[QueuedWrite], report: WriteReport | None) -> None:
         """Note the result of writing *group*; if a write failed, the row's older version must not be read."""
         lost = [write.key for write in group] if report is None else report.refused
         for key in lost:

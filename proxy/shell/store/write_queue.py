@@ -18,7 +18,7 @@ class Deleted(Enum):
 DELETED: Final = Deleted.DELETED
 
 
-class Write(NamedTuple):
+class QueuedWrite(NamedTuple):
     """A queued change of one row: an entry to encrypt for a token, or a deletion."""
 
     key: bytes
@@ -37,8 +37,8 @@ class WriteQueue:
         self._max_entries = entries
         self._max_bytes = limit
         self._bytes = 0
-        self._waiting: dict[bytes, Write] = {}
-        self._being_written: dict[bytes, Write] = {}
+        self._waiting: dict[bytes, QueuedWrite] = {}
+        self._being_written: dict[bytes, QueuedWrite] = {}
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._being_written)
@@ -54,7 +54,7 @@ class WriteQueue:
         size = size_of(entry)
         if len(self._waiting) >= self._max_entries or self._bytes + size > self._max_bytes:
             return False
-        self._waiting[key] = Write(key, token, entry)
+        self._waiting[key] = QueuedWrite(key, token, entry)
         self._bytes += size
         return True
 
@@ -63,7 +63,7 @@ class WriteQueue:
         self._remove(key)
         if len(self._waiting) >= 2 * self._max_entries:
             return False
-        self._waiting[key] = Write(key, "", None)
+        self._waiting[key] = QueuedWrite(key, "", None)
         return True
 
     def find(self, key: bytes) -> Entry | Deleted | None:
@@ -73,7 +73,7 @@ class WriteQueue:
             return None
         return DELETED if write.entry is None else write.entry
 
-    def take(self, entries: int, limit: int) -> list[Write]:
+    def take(self, entries: int, limit: int) -> list[QueuedWrite]:
         """The oldest writes, as many as one group may have; they stay readable until settle()."""
         size = 0
         for key, write in self._waiting.items():
@@ -89,7 +89,7 @@ class WriteQueue:
         """End the group that was taken; the keys in *again* are queued for deletion unless a newer write waits."""
         self._being_written = {}
         for key in again:
-            self._waiting.setdefault(key, Write(key, "", None))
+            self._waiting.setdefault(key, QueuedWrite(key, "", None))
 
     def clear(self) -> None:
         """Remove every write and every deletion."""

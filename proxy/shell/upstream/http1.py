@@ -16,7 +16,7 @@ import aiohttp
 from yarl import URL
 
 from proxy.core.http import headers
-from proxy.core.http.codings import Broken, Ended, Unpacker, is_known, named, unpacker
+from proxy.core.http.codings import Broken, Ended, Unpacker, content_codings, is_known, unpacker
 from proxy.core.http.errors import Cut, Large, Nonsense, SidecarError
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Headers, Redacted
@@ -252,7 +252,7 @@ async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
 
     A body with an unknown content coding stays coded, and keeps its Content-Encoding.
     """
-    codings = named(answer.fields)
+    codings = content_codings(answer.fields)
     pieces: list[bytes] = []
     with replies.share() as share:
         async for piece in _unpacked(answer.content, unpacker(codings)):

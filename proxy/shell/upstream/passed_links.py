@@ -39,7 +39,7 @@ async def rewrite_response(
 
 def _plain(raw: bytes, fields: Headers) -> bytes | None:
     """Return *raw* without its content coding; None if it is broken, incomplete or too large."""
-    unpack = codings.unpacker(codings.named(fields))
+    unpack = codings.unpacker(codings.content_codings(fields))
     if unpack is None:
         return raw
     pieces, size = [], 0

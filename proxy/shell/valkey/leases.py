@@ -16,7 +16,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from proxy.core.shared import lease as leases
-from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, Lease, Leases, Outcome
+from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, FlightOutcome, Lease, Leases
 from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
 from proxy.shell.valkey import scripts
 from proxy.shell.valkey.client import Client, is_full
@@ -49,7 +49,7 @@ class Joined:
     lease: Lease
     packed: bytes
     polls: int = 0
-    ended: asyncio.Future[Outcome | Led | None] = field(
+    ended: asyncio.Future[FlightOutcome | Led | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -136,7 +136,7 @@ class Flights:
         """None, for a read that is asked alone, and counted by its *cause*."""
         self.alone[cause] += 1
 
-    async def follow(self, joined: Joined) -> Outcome | Led | None:
+    async def follow(self, joined: Joined) -> FlightOutcome | Led | None:
         """How the flight ended; a lease of our own, if its holder died; None to ask alone."""
         self._joined.add(joined)
         self._wake.set()
@@ -151,11 +151,11 @@ class Flights:
             raise
         finally:
             self._joined.discard(joined)
-        if isinstance(ended, Outcome):
+        if isinstance(ended, FlightOutcome):
             self.followed += 1
         return ended
 
-    def land(self, led: Led, outcome: Outcome, token: str, entry: tuple[bytes, bytes, int]) -> None:
+    def land(self, led: Led, outcome: FlightOutcome, token: str, entry: tuple[bytes, bytes, int]) -> None:
         """Tell how *led* ended, behind the reply; *entry* is a name, a value and milliseconds, without a value none."""
         if led.is_over:
             return
@@ -297,7 +297,7 @@ class Flights:
         if joined.ended.done() and not joined.ended.cancelled() and isinstance(led := joined.ended.result(), Led):
             self.release(led)
 
-    def _end(self, joined: Joined, ended: Outcome | Led | None) -> None:
+    def _end(self, joined: Joined, ended: FlightOutcome | Led | None) -> None:
         if not joined.ended.done():
             joined.ended.set_result(ended)
         elif isinstance(ended, Led):

@@ -111,6 +111,6 @@ def test_a_little_is_much_in_small_steps() -> None:
 )
 def test_codings_as_they_are_named(value: str, named: list[str], *, is_known: bool) -> None:
     """Names are of any case; two codings, one above the other, were not asked for."""
-    assert codings.named((("content-encoding", value),)) == named
+    assert codings.content_codings((("content-encoding", value),)) == named
     assert codings.is_known(named) is is_known
     assert (codings.unpacker(named) is not None) is (is_known and bool(named))

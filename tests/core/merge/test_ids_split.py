@@ -7,7 +7,7 @@ import json
 import pytest
 
 from proxy.core.cache.policy import Ask, Reuse, Terms, learn, plan, settle
-from proxy.core.merge.ids_split import join_replies, parts, split_reply, with_ids
+from proxy.core.merge.ids_split import join_replies, reads_by_id, split_reply, with_ids
 from proxy.core.model import Mode
 from proxy.core.routing.rules import Rule
 from tests.core.samples import ETAG, entry, reply, request
@@ -15,12 +15,12 @@ from tests.core.samples import ETAG, entry, reply, request
 
 def test_each_is_a_read_of_its_own() -> None:
     """With the same other parameters, of the object or of its edge."""
-    nodes = parts(request("fields=name&ids=1,act_2,3_4", path="/"))
+    nodes = reads_by_id(request("fields=name&ids=1,act_2,3_4", path="/"))
     assert nodes is not None
     assert {each: (part.path, part.query) for each, part in nodes.items()} == {
         "1": ("/1", "fields=name"), "act_2": ("/act_2", "fields=name"), "3_4": ("/3_4", "fields=name"),
     }  # fmt: skip
-    edges = parts(request("ids=1&limit=2", path="/feed"))
+    edges = reads_by_id(request("ids=1&limit=2", path="/feed"))
     assert edges is not None
     assert (edges["1"].path, edges["1"].query) == ("/1/feed", "limit=2")
 
@@ -33,7 +33,7 @@ def test_each_is_a_read_of_its_own() -> None:
 )  # fmt: skip
 def test_what_is_not_understood_stays_whole(path: str, query: str) -> None:
     """Names that Graph looks up in its own way, lists in other forms, and what adds to the whole."""
-    assert parts(request(query, path=path)) is None
+    assert reads_by_id(request(query, path=path)) is None
 
 
 def test_the_rest_is_asked_as_it_was() -> None:

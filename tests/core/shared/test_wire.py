@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.shared import lease, records
-from proxy.core.shared.lease import Lease, Leases, Outcome
+from proxy.core.shared.lease import FlightOutcome, Lease, Leases
 from proxy.core.shared.records import (
     Changed,
     Closed,
@@ -102,7 +102,7 @@ def test_a_lease_holds_for_its_own_flight_alone() -> None:
 def test_an_outcome_is_accepted_for_the_lease_that_was_joined_alone() -> None:
     """An outcome is accepted for the lease that was joined alone."""
     mine, other = Lease(b"r" * 8, b"t" * 8), Lease(b"r" * 8, b"u" * 8)
-    outcome = Outcome(mine.token, 200, (("ETag", '"1"'),), b"{}", "batch", "MISS", asked=1.5)
+    outcome = FlightOutcome(mine.token, 200, (("ETag", '"1"'),), b"{}", "batch", "MISS", asked=1.5)
     sealed = lease.seal_outcome(outcome, Box(MASTER), "token", b"flight", NONCE)
     assert lease.unseal_outcome(sealed, Box(MASTER), "token", b"flight", mine) == outcome
     assert lease.unseal_outcome(sealed, Box(MASTER), "token", b"flight", other) is None

@@ -111,7 +111,7 @@ def header_fields(data: bytes) -> None:
     assert headers.stored(kept) == headers.stored(fields)
     assert {name.lower() for name, _ in kept}.isdisjoint(headers.HOP_BY_HOP | headers.USAGE)
     headers.updated_by_304(kept, passed)
-    codings.named(fields)
+    codings.content_codings(fields)
 
 
 def prepared_replies(data: bytes) -> None:

@@ -22,7 +22,7 @@ from proxy.settings.load import SettingsError, load
 from proxy.shell.store.corruption import DISK_ERRORS
 from proxy.shell.store.database import Database
 from proxy.shell.store.purge_file import FILE_NAME
-from proxy.shell.store.write_queue import Write
+from proxy.shell.store.write_queue import QueuedWrite
 from tests.fuzz.targets.target import Parse, Target
 
 SEALER = Sealer(bytes(32))
@@ -67,7 +67,7 @@ def databases() -> Iterator[Parse]:
         good, used = Path(folder, "good"), Path(folder, "used")
         database = Database(good, SEALER, 4 * MIB, 0)
         database.open()
-        database.write([Write(bytes([number]) * 32, TOKEN, _entry(b"%d" % number * 100)) for number in range(20)])
+        database.write([QueuedWrite(bytes([number]) * 32, TOKEN, _entry(b"%d" % number * 100)) for number in range(20)])
         database.close()
         yield partial(_open_spoiled, good, used)
 
@@ -91,7 +91,7 @@ def _open_spoiled(good: Path, used: Path, data: bytes) -> None:
                 assert found.body == b"%d" % number * 100
             else:
                 assert found is None or isinstance(found, (BadSeal, *DISK_ERRORS))
-        database.write([Write(b"n" * 32, TOKEN, _entry(b"new"))])
+        database.write([QueuedWrite(b"n" * 32, TOKEN, _entry(b"new"))])
     except DISK_ERRORS:
         pass
     finally:

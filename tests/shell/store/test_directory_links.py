@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.shell.store.directory import Directory, Refused, follow_root_link
+from proxy.shell.store.directory import Directory, UnusableDirectory, follow_root_link
 
 SOMEBODY, ROOT = 4711, 0
 
@@ -56,7 +56,7 @@ def test_nor_a_link_of_somebodys(link: Path) -> None:
 
 def test_ones_own_link_is_refused(link: Path) -> None:
     """As ever: whoever runs the sidecar names the folder itself."""
-    with pytest.raises(Refused, match="name the folder itself, not a link to it"):
+    with pytest.raises(UnusableDirectory, match="name the folder itself, not a link to it"):
         Directory(link).enter()
 
 
@@ -64,7 +64,7 @@ def test_ones_own_link_is_refused(link: Path) -> None:
 def test_the_target_is_held_to_the_same(link: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It must belong to whoever runs the sidecar, and a second link is not followed."""
     monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
-    with pytest.raises(Refused, match="belongs to user 0"):
+    with pytest.raises(UnusableDirectory, match="belongs to user 0"):
         Directory(link).enter()
     ours = link.parent / "private" / "ours"
     os.chown(ours, SOMEBODY, SOMEBODY)
@@ -75,5 +75,5 @@ def test_the_target_is_held_to_the_same(link: Path, monkeypatch: pytest.MonkeyPa
     assert (ours / "cache.db").exists()
     ours.rename(ours.with_name("further"))
     ours.symlink_to("further")
-    with pytest.raises(Refused, match="not a link to it"):
+    with pytest.raises(UnusableDirectory, match="not a link to it"):
         Directory(link).enter()

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from proxy.core.model import Entry
 from proxy.shell.store.memory import size_of
-from proxy.shell.store.write_queue import DELETED, Deleted, Write, WriteQueue
+from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
 from tests.shell.store.samples import TOKEN, entry, key
 
 
@@ -12,7 +12,7 @@ def test_the_newest_write_of_a_key_wins() -> None:
     pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.put(key(1), TOKEN, entry(1, version=1))
-    assert pending.take(10, 2**20) == [Write(key(1), TOKEN, entry(1, version=1))]
+    assert pending.take(10, 2**20) == [QueuedWrite(key(1), TOKEN, entry(1, version=1))]
 
 
 def test_a_deletion_beats_the_write_that_waits() -> None:
@@ -78,7 +78,7 @@ def test_a_group_is_bounded_in_bytes_but_never_empty() -> None:
 
 def test_a_write_does_not_show_its_token() -> None:
     """A queue in a traceback tells no secret."""
-    assert TOKEN not in repr(Write(key(1), TOKEN, entry(1)))
+    assert TOKEN not in repr(QueuedWrite(key(1), TOKEN, entry(1)))
 
 
 Step = tuple[str, int]

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from proxy.core.shared.lease import Leases, Outcome
+from proxy.core.shared.lease import FlightOutcome, Leases
 from proxy.core.shared.wire import Wire
 from proxy.shell.valkey.leases import Flights, Joined, Led
 from tests.shell.valkey.conftest import MakeClient, begin
@@ -58,9 +58,9 @@ async def joins(flights: Flights) -> Joined:
     return found
 
 
-def ended(led: Led, body: bytes = b"{}") -> Outcome:
+def ended(led: Led, body: bytes = b"{}") -> FlightOutcome:
     """Ended."""
-    return Outcome(led.lease.token, 200, (("ETag", '"1"'),), body, "batch", "MISS")
+    return FlightOutcome(led.lease.token, 200, (("ETag", '"1"'),), body, "batch", "MISS")
 
 
 async def test_one_leads_and_all_others_hear_how_it_ended(replica: MakeFlights) -> None:
@@ -140,7 +140,7 @@ async def test_an_outcome_of_another_lease_is_no_answer(store: Server, replica: 
     assert not following.done()
     a.land(second, ended(second, b'"after"'), "token", ENTRY)
     outcome = await following
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, FlightOutcome)
     assert outcome.body == b'"after"'
 
 

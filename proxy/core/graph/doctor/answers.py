@@ -51,7 +51,7 @@ class Answer(Redacted, frozen=True):
         return read_error(self.body)
 
 
-class Slot(Redacted, frozen=True):
+class AnswerSlot(Redacted, frozen=True):
     """One slot of a batch's answer; `shape`: how its header fields are written."""
 
     hidden = ("fields", "body")
@@ -92,7 +92,7 @@ class Transcript:
             return self.answers[step]
         raise Missing(*self.missing.get(step, self.rest))
 
-    def slot(self, step: str, index: int) -> Slot:
+    def slot(self, step: str, index: int) -> AnswerSlot:
         """Returns the slot at *index* in the answer to *step*, a batch. Raises Missing."""
         answer = self[step]
         found = slots(answer)
@@ -109,7 +109,7 @@ def field(fields: Headers, name: str) -> str:
     return next((value for given, value in fields if given.lower() == name), "")
 
 
-def slots(answer: Answer) -> list[Slot | None] | None:
+def slots(answer: Answer) -> list[AnswerSlot | None] | None:
     """Returns the slots of *answer*; None if it is no array."""
     try:
         found = lax_json.decode(answer.body) if answer.status == 200 else None
@@ -118,12 +118,12 @@ def slots(answer: Answer) -> list[Slot | None] | None:
     return [_slot(each) for each in found] if isinstance(found, list) else None
 
 
-def _slot(slot: Any) -> Slot | None:
+def _slot(slot: Any) -> AnswerSlot | None:
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int):
         return None
     shape, fields = _fields(slot.get("headers"))
     body = slot.get("body")
-    return Slot(status, fields, body.encode("utf-8", "replace") if isinstance(body, str) else b"", shape)
+    return AnswerSlot(status, fields, body.encode("utf-8", "replace") if isinstance(body, str) else b"", shape)
 
 
 def _fields(listed: Any) -> tuple[str, Headers]:
@@ -138,7 +138,7 @@ def _fields(listed: Any) -> tuple[str, Headers]:
     return "strings", tuple((name, value.strip()) for name, _, value in pairs)
 
 
-def described(answer: Answer | Slot) -> str:
+def described(answer: Answer | AnswerSlot) -> str:
     """Returns status and code of *answer* as text, without Graph's message, which may hold names."""
     error = answer.error
     if error is None or not error.code:

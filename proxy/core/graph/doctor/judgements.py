@@ -9,9 +9,9 @@ from typing import Any
 
 from proxy.core.graph.doctor.answers import (
     Answer,
+    AnswerSlot,
     Judged,
     Missing,
-    Slot,
     Transcript,
     Verdict,
     described,
@@ -61,7 +61,7 @@ def not_modified_slot(seen: Transcript) -> Judged:
     return _not_modified(seen.slot("batch_conditional", 0), seen.slot("batch", 0))
 
 
-def _not_modified(answer: Answer | Slot, before: Answer | Slot) -> Judged:
+def _not_modified(answer: Answer | AnswerSlot, before: Answer | AnswerSlot) -> Judged:
     if answer.status == 304:
         return Judged(Verdict.HOLDS, "status 304")
     if answer.status == 200 and json_of(answer.body) != json_of(before.body):
@@ -83,7 +83,7 @@ def not_modified_fields(seen: Transcript) -> Judged:
     return verdict_of(not any("etag" in names for names in lists.values()), text, text)
 
 
-def _of_304(answer: Answer | Slot) -> list[str] | None:
+def _of_304(answer: Answer | AnswerSlot) -> list[str] | None:
     return _names(answer.fields) if answer.status == 304 else None
 
 

@@ -20,7 +20,7 @@ from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
 from proxy.core.routing.rules import Rule
-from proxy.core.shared.lease import Outcome
+from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
 from proxy.core.shared.wire import Position
 from proxy.shell import Layer
@@ -283,12 +283,12 @@ class SharedCache(Cache):
     def _land(self, inquiry: SharedInquiry, flight: _Flight) -> None:
         """Tell how it ended; where that cannot be told, the others ask for themselves."""
         answer, entry = flight.answer, flight.entry
-        outcome = Outcome(flight.led.lease.token, 0, (), b"", "", "")
+        outcome = FlightOutcome(flight.led.lease.token, 0, (), b"", "", "")
         if answer is not None:
             is_shared = bool(flight.value) or (entry is not None and entry.meta.etag == flight.shared_etag)
             body = b"" if is_shared or answer.status == 304 else answer.body
             if len(body) <= self._shared.entries.largest:
-                outcome = Outcome(
+                outcome = FlightOutcome(
                     flight.led.lease.token,
                     answer.status,
                     answer.headers,
@@ -344,7 +344,7 @@ class SharedCache(Cache):
 
     # --- following ---
 
-    async def _follow(self, inquiry: Inquiry, outcome: Outcome) -> Reply | None:
+    async def _follow(self, inquiry: Inquiry, outcome: FlightOutcome) -> Reply | None:
         """The reply that the leader's *outcome* makes here; None where it is of no use."""
         if not outcome.status:
             self._shared.flights.go_alone("gone")
@@ -370,7 +370,7 @@ class SharedCache(Cache):
         settled = await self.settle(followed, answer)
         return None if settled is None else settled.shared()
 
-    async def _fetch_shared(self, inquiry: Inquiry, outcome: Outcome) -> Entry | None:
+    async def _fetch_shared(self, inquiry: Inquiry, outcome: FlightOutcome) -> Entry | None:
         """The entry that the leader made or confirmed."""
         shared = self._shared
         loaded = await shared.entries.load(

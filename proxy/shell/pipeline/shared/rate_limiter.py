@@ -16,7 +16,7 @@ from proxy.shell import Layer
 from proxy.shell.pipeline.rate_limiter import RateLimiter, RateLimiterObserver, _PacedRead
 
 
-class Fleet(Protocol):
+class FleetLimits(Protocol):
     """The other replicas."""
 
     async def may_probe(self, limits: list[str], seconds: float) -> bool:
@@ -45,7 +45,7 @@ class SharedRateLimiter(RateLimiter):
         onward: Layer,
         *,
         quota: SharedLimiter,
-        fleet: Fleet,
+        fleet: FleetLimits,
         probe_s: float,
         **options: Unpack[RateLimiterOptions],
     ) -> None:
