@@ -1,5 +1,9 @@
 """Resolves Graph's answer to a batch into one outcome for each read: a reply, or how the read is tried again.
 
+A read whose slot is null, aborted or an error on Graph's side is retried: once in a smaller batch, then alone
+(`_retry_missing`); `shell/pipeline/batcher` sends the retries. In an application's own batch the same reads are retried
+(`client_batch/slots.is_unanswered`), by `shell/downstream/client_batch_calls`.
+
 Source: developers.facebook.com/docs/graph-api/batch-requests; findings from SDKs and their users are cited where they
 matter.
 """

@@ -1,4 +1,4 @@
-"""Decides when a batch leaves, and which reads may leave together."""
+"""Decides when a batch leaves, and which reads may leave together; `shell/pipeline/batch_queue` waits and sends."""
 
 from __future__ import annotations
 

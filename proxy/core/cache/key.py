@@ -1,4 +1,8 @@
-"""Derives the cache key of a read, the key of its flight, and the fingerprint of its token; all are keyed hashes."""
+"""Derives the cache key of a read, the key of its flight, and the fingerprint of its token; all are keyed hashes.
+
+Two spellings of one read have one key, because `routing/normal_form` brings the target of every request into one form
+before `routing/classify` makes the Request that is hashed here.
+"""
 
 from __future__ import annotations
 

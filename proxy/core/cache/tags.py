@@ -1,6 +1,7 @@
 """Cache tags (surrogate keys): which reads show an object, by its id, by `me` or another name, or in a list.
 
 A tag stands for something that can change: an object's id or name, or a *place*, the path of reads that list objects.
+A write to an object so also ends the freshness of the lists that show it: `invalidation` records when a tag changed.
 What lists show is learned from bodies, within bounds; an entry that is no longer known is searched again before it
 counts as fresh (`invalidation`).
 """

@@ -19,7 +19,8 @@ from proxy.core.cache import policy
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http import headers
 from proxy.core.model import Channel, Entry, EntryMeta, Headers, Mode, Reply, Request
-from proxy.core.reply.render import LINKS_UNCHANGED, render
+from proxy.core.reply.link_origin import LINKS_UNCHANGED
+from proxy.core.reply.render import render
 from proxy.core.reply.response_head import message_fields, reason
 from proxy.core.routing.classify import Read
 from proxy.core.routing.rules import Rule

@@ -12,8 +12,7 @@ from proxy.core.http.errors import BadRequest
 from proxy.core.model import Request
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
-from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
-from proxy.core.routing import normal_form
+from proxy.core.reply.link_origin import LinkOrigin, link_origin
 from proxy.core.routing.classify import Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import Rule, RuleBook
@@ -92,11 +91,3 @@ def _is_plain(read: Read, rule: Rule) -> bool:
     return (
         takes_any and is_vouched_for_good and not (read.callback or read.order or rule.merge or "ids" in request.query)
     )
-
-
-def link_origin(head: Head, scheme: str, hosts: GraphHosts, *, rewrites: bool) -> LinkOrigin:
-    """Where links lead: back the way the caller came; one that calls Graph by its own name comes back by itself."""
-    host = head.headers.get("host", "")
-    if not rewrites or not normal_form.is_authority(host) or hosts.by_name(head):
-        return LINKS_UNCHANGED
-    return LinkOrigin(f"{scheme}://{host}", hosts.link_hosts)

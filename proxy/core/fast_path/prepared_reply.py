@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from proxy.core.cache import policy
 from proxy.core.http.headers import head_bytes
 from proxy.core.model import Entry, EntryMeta, Headers
-from proxy.core.reply.render import LinkOrigin, render
+from proxy.core.reply.link_origin import LinkOrigin
+from proxy.core.reply.render import render
 from proxy.core.reply.response_head import message_fields
 from proxy.core.routing.classify import Read
 from proxy.core.routing.rules import Rule

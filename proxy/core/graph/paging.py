@@ -2,7 +2,7 @@ r"""Rewrites paging links so that they lead back to the sidecar; no other byte o
 
 Graph's links are absolute and carry the token (developers.facebook.com/docs/graph-api/results); a client that follows
 them unchanged would leave the sidecar on its second page. Links stand in `paging` objects, nested edges have their own,
-and slashes are written `\/`.
+and slashes are written `\/`. `reply/link_origin` decides where they lead.
 """
 
 from __future__ import annotations

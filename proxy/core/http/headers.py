@@ -1,4 +1,4 @@
-"""Decides which header fields are forwarded, sent to callers, and stored. Names are compared in lower case."""
+"""Decides which header fields are forwarded, dropped, sent to callers, and stored; names are compared in lower case."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Splits a read of several objects (`?ids=a,b,c`) into reads of each, and joins their replies.
 
+`shell/pipeline/ids_splitter` answers each object from its entry if it can, and asks Graph for the others in one read.
 Graph answers each object under its id and counts each as a call; one bad id fails the whole read
 (developers.facebook.com/docs/graph-api/overview/rate-limiting).
 """

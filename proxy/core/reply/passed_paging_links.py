@@ -10,7 +10,7 @@ from typing import Any
 from proxy.core.graph import lax_json, paging
 from proxy.core.http import codings, headers
 from proxy.core.model import Headers
-from proxy.core.reply.render import LinkOrigin
+from proxy.core.reply.link_origin import LinkOrigin
 
 LARGEST_BODY = 2**20
 """The most bytes of a reply that is collected to rewrite its links; a larger one is streamed unchanged."""

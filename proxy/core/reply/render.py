@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.structs import replace
 
 from proxy.core.graph import paging
@@ -12,17 +11,8 @@ from proxy.core.http.cache_control import matches
 from proxy.core.http.cache_status import CACHE_NAME, NOT_FROM_CACHE, server_timing, status_fields
 from proxy.core.model import NO_DIRECTIVES, Headers, Reply
 from proxy.core.reply.field_order import in_order
+from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.routing.classify import Read
-
-
-class LinkOrigin(msgspec.Struct, frozen=True, gc=False):
-    """The origin that rewritten paging links get, and the hosts whose links are rewritten."""
-
-    origin: str  # scheme and authority under which the caller reached the sidecar; "": links stay as they are
-    hosts: frozenset[str]  # the authorities whose links are rewritten
-
-
-LINKS_UNCHANGED = LinkOrigin("", frozenset())
 
 
 def render(read: Read, reply: Reply, link_origin: LinkOrigin, newest_usage: Headers) -> Reply:

@@ -20,7 +20,8 @@ from proxy.core.client_batch.references import can_be_followed
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
 from proxy.core.model import Mode, Reply
-from proxy.core.reply.render import LinkOrigin, passthrough_status
+from proxy.core.reply.link_origin import LinkOrigin
+from proxy.core.reply.render import passthrough_status
 from proxy.core.routing.classify import Bypass, Read
 from proxy.core.routing.hosts import GraphHosts
 from proxy.core.routing.rules import RuleBook

@@ -16,7 +16,7 @@ from proxy.core.model import Headers, Mode, Reply
 from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.ledger import RequestCost, calls_avoided
 from proxy.core.reply import render
-from proxy.core.reply.render import LinkOrigin
+from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.routing.classify import Bypass, Read
 from proxy.core.routing.hosts import GraphHosts
 from proxy.core.routing.nodes import calls_of

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from proxy.core.batch.window import GRAPH_LIMIT
 from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envelope
-from proxy.core.fast_path.prepared_read import link_origin
 from proxy.core.http import cdn_loop, errors
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Credential, Headers, Reply
@@ -18,6 +17,7 @@ from proxy.core.observe.access_log import PassedMessage
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost, calls_avoided, was_counted_unread
 from proxy.core.reply import render
+from proxy.core.reply.link_origin import LinkOrigin, link_origin
 from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Bypass, Read, classify, credential
 from proxy.core.routing.connect_policy import misdirection
@@ -204,7 +204,7 @@ class DownstreamHandler:
         self.reader.telemetry.failed(error)
         return respond(render.bare(errors.reply_of(error)))
 
-    def _link_origin(self, message: web.BaseRequest, head: Head) -> render.LinkOrigin:
+    def _link_origin(self, message: web.BaseRequest, head: Head) -> LinkOrigin:
         """Return the origin to which paging links in the reply to *message* lead."""
         return link_origin(head, message.scheme, self.hosts, rewrites=self.rewrite_links)
 

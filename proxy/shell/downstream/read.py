@@ -17,6 +17,7 @@ from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost, was_counted
 from proxy.core.quota.limiter import Limiter
 from proxy.core.reply import render
+from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.routing import normal_form
 from proxy.core.routing.classify import Read
 from proxy.core.routing.nodes import calls_of
@@ -40,7 +41,7 @@ class ReadHandler:
     now: Callable[[], float]
     clock: Callable[[], float]
 
-    async def answer(self, read: Read, link_origin: render.LinkOrigin) -> Reply:
+    async def answer(self, read: Read, link_origin: LinkOrigin) -> Reply:
         """Return the rendered reply to *read*; errors of the sidecar are replies too. Raises Large."""
         began, cost = self.clock(), self.cost(read.request)
         return self.render(read, await self.ask(read, cost), cost, link_origin, self.clock() - began)
@@ -59,9 +60,7 @@ class ReadHandler:
         who, path, query = credential_and_target(operation.relative_url, operation.body, envelope)
         return self.telemetry.asked(path, query, self.keys.fingerprint(who))
 
-    def render(
-        self, read: Read, reply: Reply, cost: RequestCost, link_origin: render.LinkOrigin, seconds: float
-    ) -> Reply:
+    def render(self, read: Read, reply: Reply, cost: RequestCost, link_origin: LinkOrigin, seconds: float) -> Reply:
         """Return *reply* as the caller of *read* gets it, counted and charged to *cost*."""
         request, now = read.request, self.now()
         fingerprint = self.keys.fingerprint(request.credential)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from proxy.core.http import codings, headers
 from proxy.core.model import Headers
 from proxy.core.reply import passed_paging_links
-from proxy.core.reply.render import LinkOrigin
+from proxy.core.reply.link_origin import LinkOrigin
 from proxy.shell.upstream.http1 import Streamed
 
 _CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})

@@ -12,8 +12,8 @@ from multidict import CIMultiDict
 from proxy.core.http import cdn_loop, headers
 from proxy.core.http.cache_status import CACHE_NAME
 from proxy.core.model import Headers
+from proxy.core.reply.link_origin import LINKS_UNCHANGED, LinkOrigin
 from proxy.core.reply.passed_paging_links import accepted_codings
-from proxy.core.reply.render import LINKS_UNCHANGED, LinkOrigin
 from proxy.shell.http.protocol import is_last
 from proxy.shell.http.request_body import body_chunks
 from proxy.shell.upstream.client import UpstreamOptions, http1_client, translate_errors

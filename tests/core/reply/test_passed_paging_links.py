@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.reply.passed_paging_links import LARGEST_BODY, accepted_codings, may_hold_links, with_our_links
-from proxy.core.reply.render import LinkOrigin
 
 WAY_IN = LinkOrigin("http://127.0.0.1:8080", frozenset({"graph.facebook.com"}))
 PAGE = {"data": [], "paging": {"next": "https://graph.facebook.com/v25.0/1/feed?_fb_url=x&after=y"}}

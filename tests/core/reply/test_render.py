@@ -3,7 +3,8 @@ import pytest
 from proxy.core.http import errors
 from proxy.core.http.cache_status import cache_status
 from proxy.core.model import NO_DIRECTIVES, CacheDirectives, Headers, Mode, Reply
-from proxy.core.reply.render import LinkOrigin, bare, passthrough_status, render
+from proxy.core.reply.link_origin import LinkOrigin
+from proxy.core.reply.render import bare, passthrough_status, render
 from tests.core.samples import BODY, ETAG, TYPED, names, plain, reply
 
 LINKED = b'{"paging":{"next":"https://graph.facebook.com/v25.0/1?access_token=t"}}'

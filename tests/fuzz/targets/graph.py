@@ -24,7 +24,8 @@ from proxy.core.merge.projection import project
 from proxy.core.model import Credential, Entry, EntryMeta, Headers, Reply
 from proxy.core.quota.usage_headers import usage_in, usage_levels
 from proxy.core.reply.field_order import in_order
-from proxy.core.reply.render import LinkOrigin, render
+from proxy.core.reply.link_origin import LinkOrigin
+from proxy.core.reply.render import render
 from proxy.core.reply.response_head import framed
 from proxy.core.routing.rules import Rule
 from proxy.shell.upstream.connection import UpstreamConnection
