@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -17,8 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from proxy.commands.demo import traffic
+from proxy.commands.demo import show, traffic
+from proxy.commands.demo.callers import CallersReport
+from proxy.commands.demo.pace import Machine, busy_share
 from proxy.commands.demo.processes import DemoProcess, PartError, ending
 
 DEMO = [sys.executable, "-m", "proxy", "demo", "--quick"]
@@ -198,6 +202,65 @@ def test_the_same_traffic_goes_both_ways() -> None:
     assert 0 < len(asked) - len(reads) < len(reads) / 50
 
 
+def test_what_warms_up_leaves_nothing_for_later() -> None:
+    """The warm-up sends the beginning of the same traffic, and no read of it is one of the reads that are counted."""
+    teams = [traffic.Team(token, ((f"act_{token}", tuple(map(str, range(25)))),)) for token in traffic.TOKENS]
+    visits = traffic.plan_visits(teams, callers=60, seconds=5)
+    warming = traffic.warm_up(visits, 2)
+    sent, counted = (
+        {ask.target for each in some for visit in each for ask in visit.asks} for some in (warming, visits)
+    )
+    assert sent
+    assert sent.isdisjoint(counted)
+    assert max(visit.at for each in warming for visit in each) < 2
+
+
+@pytest.mark.parametrize(
+    "others, ratio, slowness, is_busy",
+    [
+        (0.02, 1.05, 1.0, False),
+        (0.02, 1.25, 1.0, False),
+        (0.5, 1.1, 1.0, True),
+        (None, 2.5, 2.0, True),
+        (0.9, 9.0, 3.0, True),
+    ],
+)
+def test_a_busy_machine_plays_more_slowly(
+    others: float | None, ratio: float, slowness: float, *, is_busy: bool
+) -> None:
+    """In proportion to how late replies are, and not for ever; an idle machine plays as planned."""
+    machine = Machine(others, ratio)
+    assert (machine.slowness, machine.is_busy) == (slowness, is_busy)
+
+
+def test_what_others_take_is_read_off_the_ticks() -> None:
+    """Idle and waiting for a disk is not taken; without readings nothing is claimed."""
+    assert busy_share([0] * 8, [30, 0, 10, 50, 10, 0, 0, 0]) == pytest.approx(0.4)
+    assert busy_share([], []) is None
+
+
+def told(machine: Machine, median_ms: float) -> str:
+    """What the demo prints of a run on *machine* in which replies took so long."""
+    written = io.StringIO()
+    console = Console(file=written, width=100, no_color=True)
+    way = show.Run(100, 50, (2,), 10, 1000, CallersReport(0, median_ms, median_ms))
+    scene = show.Scene(300, 6, 10, 80, 30, 100, 0).on(machine)
+    show.results(console, scene, way, way, {"calls_avoided": {}, "replies": {"MISS": 1}})
+    return " ".join(written.getvalue().split())
+
+
+def test_the_demo_says_if_the_machine_is_busy() -> None:
+    """An idle machine needs no word; a busy one is told of; times that say nothing are left out."""
+    idle, busy, hopeless = told(Machine(0.02, 1.05), 84), told(Machine(0.9, 2.5), 170), told(Machine(0.9, 9.0), 900)
+    assert "not idle" not in idle
+    assert "median latency 84 ms" in idle
+    assert "This machine is slow or not idle. 90% of its processor time was taken before the demo began." in busy
+    assert "played 2 times as slowly, with Graph 160 ms away" in busy
+    assert "Replies were late even so" not in busy
+    assert "Replies were late even so" in hopeless
+    assert "latency" not in hopeless
+
+
 @needs_proc
 def test_several_replicas_are_shown_beside_one(marked: Callable[[], list[Path]]) -> None:
     """What Graph counted each way; and nothing stays behind, the store included."""
@@ -210,6 +273,9 @@ def test_several_replicas_are_shown_beside_one(marked: Callable[[], list[Path]])
     assert ["one sidecar" in head, "directly" in head] == [True, True]
     direct, *ways = (int(number.replace(",", "")) for number in counted.split()[3:])
     assert all(0 < each < direct for each in ways)
+    joined = re.search(r"([\d,]+) were led and ([\d,]+) joined", " ".join(done.stdout.split()))
+    assert joined is not None
+    assert int(joined[2].replace(",", "")) > 0  # each token's callers are spread over all replicas
     assert marked() == []
 
 

@@ -1,8 +1,9 @@
 """The demo: the same dashboard traffic straight to an offline Graph and through the sidecar, counted by that Graph.
 
-    parts     the processes: emulator, sidecar, callers     child   the same from within
-    traffic   what the callers ask                          crowd   how they ask it   client   the wire
-    show      how it looks                                  fleet   one sidecar against several that share a store
+    processes   starts emulator, sidecar and callers         child    each of them from within
+    traffic     what the callers ask                         callers  how they ask it, over `client`
+    pace        how fast this machine can play it            show     how it looks
+    fleet       one sidecar against several that share a store
 
 The emulator, the sidecar and the callers each have a process, so that none is measured by what another does.
 """
@@ -20,24 +21,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # rich is slow to load, and `--help` does without
     from rich.console import Console
 
+    from proxy.commands.demo.pace import Machine
     from proxy.commands.demo.processes import DemoProcess, Ending
     from proxy.commands.demo.show import Run, Scene
 
 _LATENCY_MS = 80
 GRAPH = {"latency_ms": _LATENCY_MS, "compress": True, "ledger_requests": 0}
 _FRESH_S = 30
+_LOOKED_S = 0.5  # for which the machine is watched before anything is asked
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """The number of callers, and for how long they send."""
+    """The number of callers, for how long they send, and for how long before that, to warm up."""
 
     callers: int
     seconds: float
+    warm_up_s: float
 
 
-FULL = DemoSize(callers=300, seconds=10)
-QUICK = DemoSize(callers=100, seconds=1)
+FULL = DemoSize(callers=300, seconds=10, warm_up_s=2)
+QUICK = DemoSize(callers=100, seconds=1, warm_up_s=0.3)
 MOST_REPLICAS = 16
 
 
@@ -91,10 +95,14 @@ def _play(console: Console, size: DemoSize, told: Ending) -> int:
             DemoProcess("callers", told, graph=origin, callers=size.callers, seconds=size.seconds)
         )
         where, planned = sidecar.hear(), callers.hear()
+        ways, admin = {show.DIRECT: [origin], show.THROUGH: [where["url"]]}, Control(where["admin"])
         scene = scene_of(size, planned)
         show.opening(console, scene)
-        direct, through = play_ways(console, scene, callers, {show.DIRECT: [origin], show.THROUGH: [where["url"]]})
-        show.results(console, scene, direct, through, Control(where["admin"]).read("/stats"))
+        machine = warm_up(console, size, callers, ways)
+        scene = scene.on(machine)
+        before = admin.read("/stats")
+        direct, through = play_ways(console, scene, callers, ways)
+        show.results(console, scene, direct, through, show.since(before, admin.read("/stats")))
         if console.is_terminal:
             show.invitation(console, _commands(where, planned["campaign"]))
             _stay(sidecar)
@@ -124,6 +132,21 @@ def scene_of(size: DemoSize, planned: Mapping[str, int]) -> Scene:
     )
 
 
+def warm_up(console: Console, size: DemoSize, callers: DemoProcess, ways: Mapping[str, Sequence[str]]) -> Machine:
+    """Play a little of the traffic each way, so that all parts are warm; returns what the machine can do."""
+    from proxy.commands.demo import show
+    from proxy.commands.demo.pace import Machine, taken_by_others
+
+    others, slowest = taken_by_others(_LOOKED_S), 0.0
+    with show.warming(console):
+        for urls in ways.values():
+            callers.tell(urls=urls, warm_up_s=size.warm_up_s)
+            while "seen" not in (told := callers.hear()):
+                pass
+            slowest = max(slowest, told["seen"]["median_ms"])
+    return Machine(others, slowest / _LATENCY_MS)
+
+
 def play_ways(console: Console, scene: Scene, callers: DemoProcess, ways: Mapping[str, Sequence[str]]) -> Iterator[Run]:
     """Yields the result of each of *ways*, one after the other: side by side they would share two processors."""
     from proxy.commands.demo import show
@@ -131,12 +154,13 @@ def play_ways(console: Console, scene: Scene, callers: DemoProcess, ways: Mappin
     from proxy.commands.demo.processes import EmulatorLedger
 
     ledger = EmulatorLedger(ways[show.DIRECT][0])
+    ledger.change("/__emulator__/settings", latency_ms=scene.latency_ms)
     with show.progress(console) as bars:
         tasks = {name: bars.add_task(name, total=scene.gets + scene.changes, start=False, remark="") for name in ways}
         for name, urls in ways.items():
             ledger.reset("world")
             bars.start_task(tasks[name])
-            callers.tell(urls=urls)
+            callers.tell(urls=urls, slowness=scene.slowness)
             while "seen" not in (told := callers.hear()):
                 bars.update(tasks[name], completed=told["done"], remark=f"{ledger.counted()['counted_calls']:,} calls")
             yield show.Run.of(ledger.counted(), CallersReport(**told["seen"]))

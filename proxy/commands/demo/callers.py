@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxy.commands.demo.client import ClientConnection, LostConnectionError, open_connection, request
-from proxy.commands.demo.traffic import DemoRead, Visit
+from proxy.commands.demo.traffic import TOKENS, DemoRead, Visit
 
 _TOLD_EVERY_S = 0.1
 
@@ -27,9 +26,13 @@ class CallersReport:
 class Callers:
     """All callers of one server, or of several that share the work."""
 
-    def __init__(self, urls: Sequence[str], tell: Callable[[int], None]) -> None:
-        """Send to *urls*, caller by caller; *tell* hears now and then how many requests were answered."""
+    def __init__(self, urls: Sequence[str], tell: Callable[[int], None], slowness: float = 1.0) -> None:
+        """Send to *urls*, caller by caller; *tell* hears now and then how many requests were answered.
+
+        All pauses are *slowness* times as long as planned.
+        """
         self._urls = urls
+        self._slowness = slowness
         self._tell = tell
         self._seconds: list[float] = []
         self._statuses: Counter[int] = Counter()
@@ -39,13 +42,16 @@ class Callers:
         telling = asyncio.ensure_future(self._keep_telling())
         try:
             began = time.perf_counter()
-            urls = itertools.cycle(self._urls)
-            await asyncio.gather(*(self._call(next(urls), each, began) for each in visits))
+            await asyncio.gather(*(self._call(self._url(number), each, began) for number, each in enumerate(visits)))
         finally:
             telling.cancel()
         self._tell(self._statuses.total())
         failed = self._statuses.total() - self._statuses[200]
         return CallersReport(failed, percentile(self._seconds, 50) * 1000, percentile(self._seconds, 99) * 1000)
+
+    def _url(self, number: int) -> str:
+        """Returns where this caller sends: the callers of each token are spread over all servers."""
+        return self._urls[number // len(TOKENS) % len(self._urls)]
 
     async def _keep_telling(self) -> None:
         while True:
@@ -55,7 +61,7 @@ class Callers:
     async def _call(self, url: str, visits: Sequence[Visit], began: float) -> None:
         connection: ClientConnection | None = None
         for visit in visits:
-            await asyncio.sleep(began + visit.at - time.perf_counter())
+            await asyncio.sleep(began + visit.at * self._slowness - time.perf_counter())
             for asked in visit.asks:
                 if connection is None:
                     connection = await open_connection(url)

@@ -96,7 +96,9 @@ async def _callers(first: dict[str, Any], orders: Orders) -> None:
     _say(gets=len(asked) - changes, changes=changes, campaign=known[0].accounts[0][1][0])
     while True:
         order = await orders.get()
-        seen = await callers.Callers(order["urls"], lambda done: _say(done=done)).send(visits)
+        sent = traffic.warm_up(visits, order["warm_up_s"]) if "warm_up_s" in order else visits
+        team = callers.Callers(order["urls"], lambda done: _say(done=done), order.get("slowness", 1.0))
+        seen = await team.send(sent)
         _say(seen=dataclasses.asdict(seen))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene_of, show
+from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene_of, show, warm_up
 from proxy.commands.demo.processes import Control, DemoProcess, Ending, PartError
 
 _STARTS_WITHIN_S = 10
@@ -42,8 +42,13 @@ def play_fleet(console: Console, size: DemoSize, replicas: int, told: Ending) ->
         scene = scene_of(size, planned)
         show.opening(console, scene)
         ways = {show.DIRECT: [origin], "one sidecar": [one], f"{replicas} replicas": [each["url"] for each in fleet]}
+        scene = scene.on(warm_up(console, size, callers, ways))
+        before = [Control(each["admin"]).read("/stats") for each in fleet]
         runs = dict(zip(ways, play_ways(console, scene, callers, ways), strict=True))
-        show.fleet_results(console, runs, _shared(Control(each["admin"]).read("/stats") for each in fleet))
+        after = [Control(each["admin"]).read("/stats") for each in fleet]
+        shared = Counter(_shared(iter(after)))
+        shared.subtract(_shared(iter(before)))
+        show.fleet_results(console, scene, runs, shared)
     return 1 if any(each.seen.failed for each in runs.values()) else 0
 
 

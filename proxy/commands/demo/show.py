@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.commands.demo.callers import CallersReport
+from proxy.commands.demo.pace import Machine
 from proxy.commands.demo.traffic import SLOW_MOVING
 
 DIRECT = "directly"
@@ -48,6 +50,13 @@ class Scene:
     fresh_s: int
     gets: int
     changes: int
+    slowness: float = 1.0
+    machine: Machine | None = None  # known after the warm-up
+
+    def on(self, machine: Machine) -> Scene:
+        """Returns the scene at the pace of *machine*."""
+        slow = machine.slowness
+        return replace(self, slowness=slow, latency_ms=round(self.latency_ms * slow), machine=machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +113,23 @@ def progress(console: Console) -> Progress:
     return Progress(*columns, console=console, expand=True, disable=not console.is_terminal, refresh_per_second=10)
 
 
+def warming(console: Console) -> AbstractContextManager[object]:
+    """Returns a context that says on a terminal that the parts warm up."""
+    return console.status("  warming up") if console.is_terminal else nullcontext()
+
+
 class _Count(ProgressColumn):
     def render(self, task: Task) -> Text:
         total = f"{int(task.total or 0):,}"
         return Text(f"{int(task.completed):>{len(total)},} / {total}", style="bold" if task.finished else "")
+
+
+def since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Returns by how much the counts of `/stats` that are shown have grown."""
+    return {
+        name: {key: after[name][key] - before[name][key] for key in after[name]}
+        for name in ("calls_avoided", "replies")
+    }
 
 
 def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Mapping[str, Any]) -> None:
@@ -116,13 +138,14 @@ def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Ma
         _table(_rows(scene, direct, through, stats["calls_avoided"]), compared=console.width >= _ROOMY),
         "",
         _replies(stats["replies"], console.width - 4, _brush(console)),
+        *_notes(scene, direct, through),
         "",
         Text(_small_print(scene), style="dim"),
     )
     console.print(Padding(shown, (1, 2), expand=False))
 
 
-def fleet_results(console: Console, runs: Mapping[str, Run], shared: Mapping[str, Any]) -> None:
+def fleet_results(console: Console, scene: Scene, runs: Mapping[str, Run], shared: Mapping[str, Any]) -> None:
     """What one sidecar and several came to, and what passed between them."""
     table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("", ratio=1, min_width=19)
@@ -142,7 +165,9 @@ def fleet_results(console: Console, runs: Mapping[str, Run], shared: Mapping[str
         f"Of the reads that one replica asked for all, {shared['led']:,} were led and {shared['joined']:,} joined; "
         f"{shared['alone']:,} were asked alone."
     )
-    console.print(Padding(Group(table, "", Text(told, style="dim")), (1, 2), expand=False))
+    console.print(
+        Padding(Group(table, *_notes(scene, *runs.values()), "", Text(told, style="dim")), (1, 2), expand=False)
+    )
 
 
 def _table(rows: Iterable[Row], *, compared: bool) -> Table:
@@ -175,12 +200,39 @@ def _rows(scene: Scene, direct: Run, through: Run, avoided: Mapping[str, int]) -
     yield _GAP
     yield _headline("bytes from Graph", direct.bytes_out, through.bytes_out, _size)
     yield " 304 share of calls", _share(direct), _share(through), ""
+    if not _kept_up(scene, direct, through):
+        return
     yield _GAP
     for name, ours, theirs in (
         ("median latency", through.seen.median_ms, direct.seen.median_ms),
         ("p99 latency", through.seen.p99_ms, direct.seen.p99_ms),
     ):
-        yield Text(name, style="bold"), f"{theirs:.0f} ms", f"{ours:.0f} ms", _in_plain(f"{ours - theirs:+.0f} ms")
+        yield name, f"{theirs:.0f} ms", f"{ours:.0f} ms", _in_plain(f"{ours - theirs:+.0f} ms")
+
+
+def _kept_up(scene: Scene, *ways: Run) -> bool:
+    """Returns whether the machine answered fast enough for times to say something."""
+    machine = scene.machine
+    return machine is None or all(machine.kept_up(way.seen.median_ms, scene.latency_ms) for way in ways)
+
+
+def _notes(scene: Scene, *ways: Run) -> Iterator[RenderableType]:
+    """Yields what the machine did to the numbers, if it was too busy."""
+    machine = scene.machine
+    if machine is None or (not machine.is_busy and _kept_up(scene, *ways)):
+        return
+    text = ["This machine is slow or not idle."]
+    if machine.others is not None:
+        text.append(f"{machine.others:.0%} of its processor time was taken before the demo began.")
+    if scene.slowness > 1:
+        text.append(
+            f"So the traffic was played {scene.slowness:g} times as slowly, with Graph {scene.latency_ms} ms away: "
+            "that leaves the shares as they are on an idle machine."
+        )
+    if not _kept_up(scene, *ways):
+        text.append("Replies were late even so: more reads than usual met in flight, and times say nothing.")
+    yield ""
+    yield Text(" ".join(text), style="yellow")
 
 
 def _headline(name: str, before: int, after: int, written: Any = "{:,}".format) -> Row:

@@ -6,9 +6,10 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 VERSION = "v25.0"
+_OTHER_VERSION = "v24.0"
 TOKENS = ("aarhus", "berlin", "lisbon", "lyon", "malmo", "turin")
 """One for each team; everyone in a team shares it, as a server's callers do."""
 
@@ -78,6 +79,16 @@ def plan_visits(known: Sequence[Team], callers: int, seconds: float, seed: int =
     """Returns the visits of each caller; equal seeds give equal visits, so that the same traffic can be sent twice."""
     dice = random.Random(seed)
     return [list(_visits(known[number % len(known)], seconds, dice)) for number in range(callers)]
+
+
+def warm_up(visits: Sequence[Sequence[Visit]], seconds: float) -> list[list[Visit]]:
+    """Returns the *visits* of the first *seconds*, in another version of Graph's: no reply is stored for later ones."""
+    return [[_of_another_version(visit) for visit in each if visit.at < seconds] for each in visits]
+
+
+def _of_another_version(visit: Visit) -> Visit:
+    asks = (replace(ask, target=ask.target.replace(VERSION, _OTHER_VERSION, 1)) for ask in visit.asks)
+    return Visit(visit.at, tuple(asks))
 
 
 def _visits(team: Team, seconds: float, dice: random.Random) -> Iterator[Visit]:
