@@ -13,7 +13,7 @@ const MEANINGS = {
   COALESCED: 'shared the call of an identical read',
   STALE: 'stored, no longer fresh; allowed by a rule',
   REVALIDATED: 'Graph answered 304',
-  CHANGED: 'Graph sent a new body',
+  CHANGED: 'Graph sent another body, or an error',
   MISS: 'nothing was stored',
   SKIPPED: 'passed through',
   REFUSED: 'Graph’s last refusal, given again',

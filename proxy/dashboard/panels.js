@@ -1,7 +1,7 @@
 // What /stats tells of now: gauges, tables and facts.
 
 import { find, make, renew, say } from './dom.js';
-import { amount, bytes, clock, count, duration, milliseconds, share } from './words.js';
+import { amount, bytes, clock, count, duration, freeAgain, milliseconds, share } from './words.js';
 
 const STAGES = {
   calm: ['○', 'calm'],
@@ -74,7 +74,7 @@ function foreseen(percent, seconds, age) {
 /** What comes next; *named*: Graph itself named the time, else the sidecar asks again then. */
 function future(used, trend, regain, age, named) {
   const told = `reported ${duration(age)} ago`;
-  if (regain) return [make('b', {}, `${named ? 'regains' : 'tried again'} in ${duration(regain)}`), ` · ${told}`];
+  if (regain !== null) return [make('b', {}, freeAgain(regain, named)), ` · ${told}`];
   if (trend >= 0.05 && used < 100) {
     const left = ((100 - used) / trend) * 60 - age;
     return [`+${amount(trend)} %/min, ${left < 60 ? 'nearly full' : `at this rate full in ${duration(left, 1)}`} · ${told}`];
@@ -285,7 +285,7 @@ export function troubles(found) {
     const [place, name] = WHERE[about] ?? [];
     return make('li', { class: level },
       make('span', { class: 'sign', 'aria-hidden': 'true' }, level === 'bad' ? '●' : '◑'),
-      make('span', {}, make('b', {}, what), left === null ? null : `, ${named ? 'regains' : 'tried again'} in ${duration(left)}`, ago === null ? null : `, last ${duration(ago)} ago`),
+      make('span', {}, make('b', {}, what), left === null ? null : `, ${freeAgain(left, named)}`, ago === null ? null : `, last ${duration(ago)} ago`),
       place ? make('a', { href: `#${place}` }, name) : null);
   }));
   find('now-list').hidden = !found.length;

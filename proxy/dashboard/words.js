@@ -33,6 +33,12 @@ export function duration(seconds, parts = 2) {
   return found.filter(Boolean).join(' ');
 }
 
+/** When a limit is free again, if Graph *named* the time; else when the sidecar tries again. */
+export function freeAgain(seconds, named) {
+  if (seconds < 0.5) return named ? 'regains now' : 'tried by the next read';
+  return `${named ? 'regains' : 'tried again'} in ${duration(seconds)}`;
+}
+
 const two = (n) => String(n).padStart(2, '0');
 
 /** Local time of day of *epoch* seconds. */

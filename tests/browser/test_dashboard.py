@@ -161,6 +161,8 @@ async def test_what_is_foreseen_is_told_as_that(look: Look, board: Board) -> Non
     page = await live(await look(board.url))
     await expect(page.locator(".gauge .stage")).to_have_text(re.compile("spare ahead"))
     await expect(page.locator(".gauge .future")).to_have_text(re.compile("^at this rate 80 % in 2 min"))
+    board.tell(usage=[{**ahead, "stage": "stop", "percent": 100.0, "regain_s": 0.0, "foreseen_percent": None}])
+    await expect(page.locator(".gauge .future")).to_have_text(re.compile("^tried by the next read"))
     await expect(page.locator("#place")).to_have_text("ads-7f6d:8080 · calls https://graph.facebook.com")
 
 

@@ -87,6 +87,10 @@ def test_what_is_wrong_stands_on_top() -> None:
     assert lines[2] == "!! Ad account act_1 ads insights: the limit is reached, regains in 21 min"
     assert lines[3] == "!! Graph does not answer in time, last 40 s ago"
     assert lines[4] == ""
+    due = [{**STATS["troubles"][0], "for_s": 0.0, "for_named": False}]
+    assert shown(seen(troubles=due))[2].endswith("the limit is reached, tried by the next read")
+    usage = [{**STATS["usage"][1], "regain_s": 0.0, "regain_named": False}]
+    assert any("stop" in each and "tried by the next read" in each for each in shown(seen(usage=usage)))
     retried = [{**STATS["troubles"][0], "for_named": False}]
     assert shown(seen(troubles=retried))[2].endswith("the limit is reached, tried again in 21 min")
     assert shown(seen(troubles=[]))[2] == ""

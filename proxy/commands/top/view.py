@@ -256,12 +256,14 @@ def _both(told: Mapping[str, float | None]) -> str:
 
 def _when(seconds: float, *, is_named: bool) -> str:
     """When a limit is free again, if Graph *named* the time; else when the sidecar tries again."""
+    if seconds < 0.5:
+        return "regains now" if is_named else "tried by the next read"
     return f"{'regains' if is_named else 'tried again'} in {duration(seconds)}"
 
 
 def _next(pool: Mapping[str, Any]) -> str:
     """Returns what comes next for a limit: when it is free again, what is foreseen of it, or its trend."""
-    if pool["regain_s"]:
+    if pool["regain_s"] is not None:
         return _when(pool["regain_s"], is_named=pool["regain_named"])
     if (percent := pool["foreseen_percent"]) is not None:
         in_s = pool["foreseen_in_s"]
