@@ -39,7 +39,7 @@ def init(request: CaRequest) -> str:
     if found is None:
         found = ca.make_ca(request.folder, hosts, now, replace=request.force)
     if why := x509.ca_problem(found, hosts, now):
-        raise AuthorityError(f"{request.folder}: {why}; --force makes a new one, which clients have to be told of")
+        raise AuthorityError(f"{request.folder}: {why}; --force makes a new one, which clients then have to trust")
     return _description(found, request.folder)
 
 
@@ -56,10 +56,10 @@ def bundle(request: CaRequest) -> str:
 
 def env(request: CaRequest) -> str:
     """Returns `export` lines for a shell; writes the files that they name beside the authority."""
-    told = trust.TrustContext(request.folder, from_settings.graph_hosts(request.settings), request.environ)
-    for path, content in trust.files(told, _existing_ca(request.folder).public_pem).items():
+    context = trust.TrustContext(request.folder, from_settings.graph_hosts(request.settings), request.environ)
+    for path, content in trust.files(context, _existing_ca(request.folder).public_pem).items():
         ca.write(path, content)
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in trust.trusting(told).items())
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in trust.trusting(context).items())
 
 
 ACTIONS: dict[str, Callable[[CaRequest], str]] = {"init": init, "show": show, "bundle": bundle, "env": env}

@@ -42,7 +42,7 @@ def verify(settings: Settings) -> None:
         print(f"whole as a database; which key they are of was not checked: cache.key_file {why_not}")
         return
     if found.unmarked:
-        print(f"{found.unmarked} are of an older version, and do not tell which key they are of")
+        print(f"{found.unmarked} are of an older version, and do not show their key")
     print(f"all of it is whole, and {found.checked} entries are of this cache.key_file")
 
 

@@ -56,15 +56,15 @@ class Remote:
         """Returns the sidecar's JSON answer. Raises ControlError and OSError."""
         status, text = self._request(method, path, body)
         try:
-            told = json.loads(text)
+            answer = json.loads(text)
         except ValueError:
-            told = {}
+            answer = {}
         if status >= 400:
-            error = told.get("error", {})
+            error = answer.get("error", {})
             message = error.get("message", "nothing that can be read").removeprefix("graph-sidecar: ")
             problems = "".join(f"\n  {problem}" for problem in error.get("problems", ()))
             raise ControlError(f"{self.at} answers {status} to {method} {path}: {message}{problems}")
-        return told
+        return answer
 
     def _status(self, path: str) -> int | None:
         try:
@@ -111,11 +111,11 @@ def reload(settings: Settings) -> str:
     """Reload the settings; returns a line on what changed and what needs a restart. Raises ControlError."""
     remote = Remote(settings)
     try:
-        told = remote.ask("POST", "/reload")
+        answer = remote.ask("POST", "/reload")
     except OSError as error:
         raise ControlError(f"{remote.at} does not answer: {error.strerror or error}") from None
-    taken = f"reloaded: {', '.join(told['changed']) or 'nothing is new'}"
-    waiting = ", ".join(told["needs_restart"])
+    taken = f"reloaded: {', '.join(answer['changed']) or 'nothing is new'}"
+    waiting = ", ".join(answer["needs_restart"])
     return f"{taken}; waiting for a restart: {waiting}" if waiting else taken
 
 

@@ -43,10 +43,10 @@ def run(settings: Settings, command: Sequence[str], environ: Mapping[str, str], 
         core_dumps.forbid_core_dumps()
     log_setup.set_up(settings.log)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status, told = runner.run(_run(settings, command, environ))
+        status, report = runner.run(_run(settings, command, environ))
     log_setup.flush()
     if not is_quiet:
-        sys.stderr.write(f"{NAME}: {summary(told)}\n")
+        sys.stderr.write(f"{NAME}: {summary(report)}\n")
     return status
 
 
@@ -78,16 +78,16 @@ async def _run(settings: Settings, command: Sequence[str], environ: Mapping[str,
         _log.warning("%s cannot be read as PKCS #12, so it is not used while the command runs", what)
     with tempfile.TemporaryDirectory(prefix="graph-sidecar-run-", ignore_cleanup_errors=True) as folder:
         async with sidecar.sidecar(settings) as running:
-            told = trust.TrustContext(Path(folder), names, environ, running.url)
-            await asyncio.to_thread(_write_files, told, authority)
+            context = trust.TrustContext(Path(folder), names, environ, running.url)
+            await asyncio.to_thread(_write_files, context, authority)
             await running.make_leaves(names)
-            status = await _wait(command, {**environ, **trust.variables(told)})
+            status = await _wait(command, {**environ, **trust.variables(context)})
     return status, stats(running.telemetry)
 
 
-def _write_files(told: trust.TrustContext, authority: Pair) -> None:
+def _write_files(context: trust.TrustContext, authority: Pair) -> None:
     """Write the files that the environment variables name."""
-    for path, content in trust.files(told, authority.public_pem).items():
+    for path, content in trust.files(context, authority.public_pem).items():
         write(path, content)
 
 

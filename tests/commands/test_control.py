@@ -133,7 +133,7 @@ async def test_a_changed_key_is_told(run: Run, tmp_path: Path) -> None:
         database.execute("UPDATE Cache SET tag = NULL")  # as older versions wrote rows
     database.close()
     status, said = await run("cache", "verify", *flags, *own)
-    assert (status, "are of an older version, and do not tell which key they are of" in said) == (0, True)
+    assert (status, "are of an older version, and do not show their key" in said) == (0, True)
 
 
 def test_time_runs_out() -> None:

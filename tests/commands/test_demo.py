@@ -185,7 +185,7 @@ def test_nothing_survives_a_demo_that_is_killed(marked: Callable[[], list[Path]]
 def test_a_part_that_fails_tells_why() -> None:
     """When a process of the demo cannot start, its last words are the message, and no process waits for it."""
     with ending() as told, DemoProcess("nobody", told) as part, pytest.raises(PartError, match="nobody: KeyError"):
-        part.hear()
+        part.receive()
 
 
 def test_the_same_traffic_goes_both_ways() -> None:

@@ -103,7 +103,7 @@ def test_what_a_runtime_writes_before_a_line_does_no_harm(tmp_path: Path, capsys
 def test_logs_of_older_versions_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What cannot be played from them is said."""
     out, _ = replayed(tmp_path, capsys, *(read(at, rest="", sent=None) for at in (10, 20)))
-    assert "2 reads are told of by lines of an older version" in out
+    assert "2 reads have lines of an older version" in out
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -242,7 +242,7 @@ def test_a_new_run_begins_anew(server: Server) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n", "is no admin listener"),
         (b"nonsense\r\n\r\n", "no sidecar answers"),
         (b"", "no sidecar answers"),
-        (OK, "ended before it told anything"),
+        (OK, "ended before the first event"),
     ],
     ids=["another server", "token", "page", "no HTTP", "nothing", "no event"],
 )

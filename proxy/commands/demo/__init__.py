@@ -68,14 +68,14 @@ def run(options: argparse.Namespace) -> int:
     from proxy.commands.demo import show
     from proxy.commands.demo.processes import Interrupted, PartError, ending
 
-    with ending() as told:
+    with ending() as end:
         size = QUICK if options.quick else FULL
         try:
             if options.replicas:
                 from proxy.commands.demo.fleet import play_fleet
 
-                return play_fleet(show.stage(), size, options.replicas, told)
-            return _play(show.stage(), size, told)
+                return play_fleet(show.stage(), size, options.replicas, end)
+            return _play(show.stage(), size, end)
         except PartError as failed:
             print(f"graph-sidecar: {failed}", file=sys.stderr)
             return 1
@@ -83,18 +83,18 @@ def run(options: argparse.Namespace) -> int:
             return 128 + end.number
 
 
-def _play(console: Console, size: DemoSize, told: Ending) -> int:
+def _play(console: Console, size: DemoSize, end: Ending) -> int:
     from proxy.commands.demo import show
     from proxy.commands.demo.processes import Control, DemoProcess
 
     with contextlib.ExitStack() as parts:
-        graph = parts.enter_context(DemoProcess("graph", told, config=GRAPH))
-        origin = graph.hear()["url"]
-        sidecar = parts.enter_context(DemoProcess("sidecar", told, settings=demo_settings(origin)))
+        graph = parts.enter_context(DemoProcess("graph", end, config=GRAPH))
+        origin = graph.receive()["url"]
+        sidecar = parts.enter_context(DemoProcess("sidecar", end, settings=demo_settings(origin)))
         callers = parts.enter_context(
-            DemoProcess("callers", told, graph=origin, callers=size.callers, seconds=size.seconds)
+            DemoProcess("callers", end, graph=origin, callers=size.callers, seconds=size.seconds)
         )
-        where, planned = sidecar.hear(), callers.hear()
+        where, planned = sidecar.receive(), callers.receive()
         ways, admin = {show.DIRECT: [origin], show.THROUGH: [where["url"]]}, Control(where["admin"])
         scene = scene_of(size, planned)
         show.opening(console, scene)
@@ -117,7 +117,7 @@ def demo_settings(origin: str) -> dict[str, object]:
 
 
 def scene_of(size: DemoSize, planned: Mapping[str, int]) -> Scene:
-    """What is played, as it is told to whoever looks on."""
+    """The numbers of the demo that its introduction names."""
     from proxy.commands.demo.show import Scene
     from proxy.commands.demo.traffic import TOKENS
 
@@ -140,10 +140,10 @@ def warm_up(console: Console, size: DemoSize, callers: DemoProcess, ways: Mappin
     others, slowest = taken_by_others(_LOOKED_S), 0.0
     with show.warming(console):
         for urls in ways.values():
-            callers.tell(urls=urls, warm_up_s=size.warm_up_s)
-            while "seen" not in (told := callers.hear()):
+            callers.send(urls=urls, warm_up_s=size.warm_up_s)
+            while "seen" not in (message := callers.receive()):
                 pass
-            slowest = max(slowest, told["seen"]["median_ms"])
+            slowest = max(slowest, message["seen"]["median_ms"])
     return Machine(others, slowest / _LATENCY_MS)
 
 
@@ -160,10 +160,12 @@ def play_ways(console: Console, scene: Scene, callers: DemoProcess, ways: Mappin
         for name, urls in ways.items():
             ledger.reset("world")
             bars.start_task(tasks[name])
-            callers.tell(urls=urls, slowness=scene.slowness)
-            while "seen" not in (told := callers.hear()):
-                bars.update(tasks[name], completed=told["done"], remark=f"{ledger.counted()['counted_calls']:,} calls")
-            yield show.Run.of(ledger.counted(), CallersReport(**told["seen"]))
+            callers.send(urls=urls, slowness=scene.slowness)
+            while "seen" not in (message := callers.receive()):
+                bars.update(
+                    tasks[name], completed=message["done"], remark=f"{ledger.counted()['counted_calls']:,} calls"
+                )
+            yield show.Run.of(ledger.counted(), CallersReport(**message["seen"]))
 
 
 def _commands(where: Mapping[str, str], campaign: str) -> dict[str, str]:
@@ -185,7 +187,7 @@ def _stay(sidecar: DemoProcess) -> None:
     from proxy.commands.demo.processes import Interrupted
 
     try:
-        sidecar.hear()
+        sidecar.receive()
     except Interrupted as end:
         if end.number != signal.SIGINT:
             raise

@@ -16,7 +16,7 @@ _TOLD_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class CallersReport:
-    """What the callers measured."""
+    """The measurements of the callers."""
 
     failed: int
     median_ms: float
@@ -26,14 +26,14 @@ class CallersReport:
 class Callers:
     """All callers of one server, or of several that share the work."""
 
-    def __init__(self, urls: Sequence[str], tell: Callable[[int], None], slowness: float = 1.0) -> None:
-        """Send to *urls*, caller by caller; *tell* hears now and then how many requests were answered.
+    def __init__(self, urls: Sequence[str], on_progress: Callable[[int], None], slowness: float = 1.0) -> None:
+        """Send to *urls*, caller by caller; *on_progress* is called now and then with the number of answered requests.
 
         All pauses are *slowness* times as long as planned.
         """
         self._urls = urls
         self._slowness = slowness
-        self._tell = tell
+        self._on_progress = on_progress
         self._seconds: list[float] = []
         self._statuses: Counter[int] = Counter()
 
@@ -45,7 +45,7 @@ class Callers:
             await asyncio.gather(*(self._call(self._url(number), each, began) for number, each in enumerate(visits)))
         finally:
             telling.cancel()
-        self._tell(self._statuses.total())
+        self._on_progress(self._statuses.total())
         failed = self._statuses.total() - self._statuses[200]
         return CallersReport(failed, percentile(self._seconds, 50) * 1000, percentile(self._seconds, 99) * 1000)
 
@@ -56,7 +56,7 @@ class Callers:
     async def _keep_telling(self) -> None:
         while True:
             await asyncio.sleep(_TOLD_EVERY_S)
-            self._tell(self._statuses.total())
+            self._on_progress(self._statuses.total())
 
     async def _call(self, url: str, visits: Sequence[Visit], began: float) -> None:
         connection: ClientConnection | None = None

@@ -1,6 +1,6 @@
-"""One process of the demo: told on standard input what to be, it says where it is on standard output.
+"""One process of the demo: reads its task from standard input, and writes its addresses to standard output.
 
-It ends when standard input ends, so that it never outlives whoever started it, however that one ended.
+It ends when standard input ends, so that it never outlives the demo, however the demo ended.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
 
 async def _live(part: Callable[[dict[str, Any], Orders], Coroutine[None, None, None]], first: dict[str, Any]) -> None:
     orders = Orders()
-    work, hearing = asyncio.ensure_future(part(first, orders)), asyncio.ensure_future(_hear(orders))
+    work, hearing = asyncio.ensure_future(part(first, orders)), asyncio.ensure_future(_wait_for_end(orders))
     await asyncio.wait((work, hearing), return_when=asyncio.FIRST_COMPLETED)
     hearing.cancel()
     if not work.done():
@@ -47,7 +47,7 @@ async def _live(part: Callable[[dict[str, Any], Orders], Coroutine[None, None, N
         pass
 
 
-async def _hear(orders: Orders) -> None:
+async def _wait_for_end(orders: Orders) -> None:
     """Read further lines until standard input ends."""
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -55,8 +55,8 @@ async def _hear(orders: Orders) -> None:
         orders.put_nowait(json.loads(line))
 
 
-def _say(**told: Any) -> None:
-    sys.stdout.write(json.dumps(told) + "\n")
+def _send(**message: Any) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
@@ -65,7 +65,7 @@ async def _graph(first: dict[str, Any], orders: Orders) -> None:
     from proxy.emulator import Config, running
 
     async with running(Config(**first["config"])) as graph:
-        _say(url=graph.url)
+        _send(url=graph.url)
         await orders.get()
 
 
@@ -81,7 +81,7 @@ async def _sidecar(first: dict[str, Any], orders: Orders) -> None:
         async with sidecar(Settings(**{**free, **given, "cache": cache})) as running:
             gc.collect()
             gc.freeze()
-            _say(url=running.url, admin=running.admin_url)
+            _send(url=running.url, admin=running.admin_url)
             await orders.get()
 
 
@@ -93,13 +93,13 @@ async def _callers(first: dict[str, Any], orders: Orders) -> None:
     visits = traffic.plan_visits(known, first["callers"], first["seconds"])
     asked = [ask for each in visits for visit in each for ask in visit.asks]
     changes = sum(1 for ask in asked if ask.body)
-    _say(gets=len(asked) - changes, changes=changes, campaign=known[0].accounts[0][1][0])
+    _send(gets=len(asked) - changes, changes=changes, campaign=known[0].accounts[0][1][0])
     while True:
         order = await orders.get()
         sent = traffic.warm_up(visits, order["warm_up_s"]) if "warm_up_s" in order else visits
-        team = callers.Callers(order["urls"], lambda done: _say(done=done), order.get("slowness", 1.0))
+        team = callers.Callers(order["urls"], lambda done: _send(done=done), order.get("slowness", 1.0))
         seen = await team.send(sent)
-        _say(seen=dataclasses.asdict(seen))
+        _send(seen=dataclasses.asdict(seen))
 
 
 _PARTS: dict[str, Callable[[dict[str, Any], Orders], Coroutine[None, None, None]]] = {

@@ -23,22 +23,22 @@ _STARTS_WITHIN_S = 10
 KEY_BYTES = 32
 
 
-def play_fleet(console: Console, size: DemoSize, replicas: int, told: Ending) -> int:
+def play_fleet(console: Console, size: DemoSize, replicas: int, end: Ending) -> int:
     """Play the traffic directly, through one sidecar and through *replicas*; 0 if every request was answered."""
     with contextlib.ExitStack() as parts:
         url = parts.enter_context(_store())
         key = Path(parts.enter_context(tempfile.TemporaryDirectory()), "key")
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(KEY_BYTES))
-        graph = parts.enter_context(DemoProcess("graph", told, config=GRAPH))
-        origin = graph.hear()["url"]
+        graph = parts.enter_context(DemoProcess("graph", end, config=GRAPH))
+        origin = graph.receive()["url"]
         sharing = demo_settings(origin) | {"cache": {"key_file": str(key)}, "shared": {"url": url, "timeout_ms": 1000}}
-        alone = parts.enter_context(DemoProcess("sidecar", told, settings=demo_settings(origin)))
-        several = [parts.enter_context(DemoProcess("sidecar", told, settings=sharing)) for _ in range(replicas)]
+        alone = parts.enter_context(DemoProcess("sidecar", end, settings=demo_settings(origin)))
+        several = [parts.enter_context(DemoProcess("sidecar", end, settings=sharing)) for _ in range(replicas)]
         callers = parts.enter_context(
-            DemoProcess("callers", told, graph=origin, callers=size.callers, seconds=size.seconds)
+            DemoProcess("callers", end, graph=origin, callers=size.callers, seconds=size.seconds)
         )
-        one, fleet, planned = alone.hear()["url"], [each.hear() for each in several], callers.hear()
+        one, fleet, planned = alone.receive()["url"], [each.receive() for each in several], callers.receive()
         scene = scene_of(size, planned)
         show.opening(console, scene)
         ways = {show.DIRECT: [origin], "one sidecar": [one], f"{replicas} replicas": [each["url"] for each in fleet]}
@@ -52,10 +52,10 @@ def play_fleet(console: Console, size: DemoSize, replicas: int, told: Ending) ->
     return 1 if any(each.seen.failed for each in runs.values()) else 0
 
 
-def _shared(told: Iterator[Any]) -> dict[str, int]:
-    """What all replicas together did for each other."""
+def _shared(numbers: Iterator[Any]) -> dict[str, int]:
+    """Returns the sums of what all replicas shared."""
     sums = Counter[str]()
-    for each in told:
+    for each in numbers:
         shared = each["shared"]
         sums.update(
             led=shared["flights"]["led"], joined=shared["flights"]["joined"], alone=sum(shared["alone"].values())

@@ -58,14 +58,14 @@ class Ending:
 @contextmanager
 def ending() -> Iterator[Ending]:
     """Record SIGINT and SIGTERM while this lasts, instead of raising them."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.setblocking(False)
-        told = Ending(ours)
-        before = {number: signal.signal(number, told.note) for number in (signal.SIGINT, signal.SIGTERM)}
-        woken = signal.set_wakeup_fd(theirs.fileno())
+    ours, wakeup = socket.socketpair()
+    with ours, wakeup:
+        wakeup.setblocking(False)
+        end = Ending(ours)
+        before = {number: signal.signal(number, end.note) for number in (signal.SIGINT, signal.SIGTERM)}
+        woken = signal.set_wakeup_fd(wakeup.fileno())
         try:
-            yield told
+            yield end
         finally:
             signal.set_wakeup_fd(woken)
             for number, handler in before.items():
@@ -75,21 +75,21 @@ def ending() -> Iterator[Ending]:
 class DemoProcess:
     """A process whose first order names the part to run; it ends when this is left, or when the parent ends."""
 
-    def __init__(self, part: str, told: Ending, **order: Any) -> None:
-        """Start it; `hear` waits for what it says, or until *told* of an end."""
+    def __init__(self, part: str, end: Ending, **order: Any) -> None:
+        """Start the process; `receive` waits for its next message, or for *end*."""
         self._name = part
-        self._told = told
+        self._end = end
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proxy.commands.demo.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            bufsize=0,  # so that what was said and not heard can be waited for
+            bufsize=0,  # so that a message can be waited for
             cwd=Path(__file__).parents[3],  # where -m finds this very package, whatever else is called so
             process_group=0,  # a terminal's Ctrl-C reaches us alone
         )
-        self.tell(part=part, **order)
+        self.send(part=part, **order)
 
     def __enter__(self) -> Self:
         """Returns the process itself; leaving its context ends it."""
@@ -106,7 +106,7 @@ class DemoProcess:
             self._process.wait()
             self._errors.close()
 
-    def tell(self, **order: Any) -> None:
+    def send(self, **order: Any) -> None:
         """Send an order to the process."""
         assert self._process.stdin  # noqa: S101 - it was started with a pipe
         try:
@@ -114,15 +114,15 @@ class DemoProcess:
         except BrokenPipeError:
             raise PartError(self._last_words()) from None
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """Wait for the next thing that it says. Raises PartError, and Ended."""
         assert self._process.stdout  # noqa: S101 - it was started with a pipe
-        self._told.wait(self._process.stdout)
+        self._end.wait(self._process.stdout)
         line = self._process.stdout.readline()
         if not line:
             raise PartError(self._last_words())
-        told: dict[str, Any] = json.loads(line)
-        return told
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def _last_words(self) -> str:
         self._process.wait(_ENDS_WITHIN_S)
@@ -148,8 +148,8 @@ class Control:
 
     def _exchange(self, method: str, path: str, body: str | None) -> dict[str, Any]:
         self._connection.request(method, path, body)
-        told: dict[str, Any] = json.loads(self._connection.getresponse().read())
-        return told
+        answer: dict[str, Any] = json.loads(self._connection.getresponse().read())
+        return answer
 
 
 class EmulatorLedger(Control):

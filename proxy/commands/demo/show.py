@@ -152,21 +152,21 @@ def fleet_results(console: Console, scene: Scene, runs: Mapping[str, Run], share
     for name in runs:
         table.add_column(name, justify="right", min_width=8)
     rows: dict[str, Callable[[Run], str]] = {
-        "calls Graph counted": lambda way: f"{way.counted:,}",
-        "HTTP calls made": lambda way: f"{way.http_calls:,}",
-        "bytes from Graph": lambda way: _size(way.bytes_out),
-        "failed": lambda way: f"{way.seen.failed:,}",
-        "median latency": lambda way: f"{way.seen.median_ms:.0f} ms",
-        "p99 latency": lambda way: f"{way.seen.p99_ms:.0f} ms",
+        "calls Graph counted": lambda run: f"{run.counted:,}",
+        "HTTP calls made": lambda run: f"{run.http_calls:,}",
+        "bytes from Graph": lambda run: _size(run.bytes_out),
+        "failed": lambda run: f"{run.seen.failed:,}",
+        "median latency": lambda run: f"{run.seen.median_ms:.0f} ms",
+        "p99 latency": lambda run: f"{run.seen.p99_ms:.0f} ms",
     }
     for name, written in rows.items():
-        table.add_row(Text(name, style="bold"), *(written(way) for way in runs.values()))
-    told = (
+        table.add_row(Text(name, style="bold"), *(written(run) for run in runs.values()))
+    shown = (
         f"Of the reads that one replica asked for all, {shared['led']:,} were led and {shared['joined']:,} joined; "
         f"{shared['alone']:,} were asked alone."
     )
     console.print(
-        Padding(Group(table, *_notes(scene, *runs.values()), "", Text(told, style="dim")), (1, 2), expand=False)
+        Padding(Group(table, *_notes(scene, *runs.values()), "", Text(shown, style="dim")), (1, 2), expand=False)
     )
 
 
@@ -203,17 +203,17 @@ def _rows(scene: Scene, direct: Run, through: Run, avoided: Mapping[str, int]) -
     if not _kept_up(scene, direct, through):
         return
     yield _GAP
-    for name, ours, theirs in (
+    for name, through_ms, direct_ms in (
         ("median latency", through.seen.median_ms, direct.seen.median_ms),
         ("p99 latency", through.seen.p99_ms, direct.seen.p99_ms),
     ):
-        yield name, f"{theirs:.0f} ms", f"{ours:.0f} ms", _in_plain(f"{ours - theirs:+.0f} ms")
+        yield name, f"{direct_ms:.0f} ms", f"{through_ms:.0f} ms", _in_plain(f"{through_ms - direct_ms:+.0f} ms")
 
 
 def _kept_up(scene: Scene, *ways: Run) -> bool:
     """Returns whether the machine answered fast enough for times to say something."""
     machine = scene.machine
-    return machine is None or all(machine.kept_up(way.seen.median_ms, scene.latency_ms) for way in ways)
+    return machine is None or all(machine.kept_up(run.seen.median_ms, scene.latency_ms) for run in ways)
 
 
 def _notes(scene: Scene, *ways: Run) -> Iterator[RenderableType]:
@@ -248,8 +248,8 @@ def _slots(slots: tuple[int, ...]) -> str:
     return f"{sum(slots) / len(slots):.1f}, up to {max(slots)}" if slots else "-"
 
 
-def _share(way: Run) -> str:
-    return f"{way.not_modified / way.counted:.0%}" if way.counted else "-"
+def _share(run: Run) -> str:
+    return f"{run.not_modified / run.counted:.0%}" if run.counted else "-"
 
 
 def _size(count: int) -> str:
@@ -264,15 +264,15 @@ def _brush(console: Console) -> dict[str, Text]:
 
 def _replies(counts: Mapping[str, int], width: int, brush: Mapping[str, Text]) -> RenderableType:
     """Returns a bar of the sidecar's replies by mode, with a legend."""
-    told = {mode: counts[mode] for mode in _MODES if counts.get(mode)}
-    total = sum(told.values()) or 1
+    shown = {mode: counts[mode] for mode in _MODES if counts.get(mode)}
+    total = sum(shown.values()) or 1
     bar, seen = Text(no_wrap=True), 0
     legend = Table.grid(padding=(0, 1))
     legend.add_column()
     legend.add_column(no_wrap=True)
     legend.add_column(justify="right", no_wrap=True)
     legend.add_column(style="dim")
-    for mode, count in told.items():
+    for mode, count in shown.items():
         seen += count
         for _ in range(round(width * seen / total) - len(bar)):
             bar.append_text(brush[mode])

@@ -14,7 +14,7 @@ from proxy.settings.load import SettingsError
 
 
 def run(file: str, settings: Settings, *, as_json: bool = False) -> int:
-    """Replay *file* by *settings* and print what they come to; 1 where some of its lines could not be read.
+    """Replay *file* under *settings* and print the report; returns 1 if some lines could not be read.
 
     Raises SettingsError for a file without any read.
     """
@@ -33,9 +33,9 @@ def run(file: str, settings: Settings, *, as_json: bool = False) -> int:
         raise SettingsError(
             [f"{log.name}: holds no line about a read (log.format = json and log.replies = true write them)"]
         )
-    told = {"file": log.name, "bad_lines": log.bad, "sample": log.sample, **described(replay)}
+    report = {"file": log.name, "bad_lines": log.bad, "sample": log.sample, **described(replay)}
     if as_json:
-        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
-        print_report(told)
+        print_report(report)
     return 1 if log.bad else 0

@@ -85,20 +85,20 @@ class LogReader:
         if not line.strip() or (_LOGGER not in line and start >= 0):
             return None
         try:
-            told = _decoder.decode(line[max(start, 0) :])
-            self.sample = min(self.sample, told.sample)
-            return _recorded(told)
+            logged = _decoder.decode(line[max(start, 0) :])
+            self.sample = min(self.sample, logged.sample)
+            return _recorded(logged)
         except (msgspec.DecodeError, ValueError, OverflowError) as error:
             self.bad.append({"line": number, "why": str(error)})
             return None
 
 
-def _recorded(told: _LogLine) -> Recorded:
-    if told.mode not in _MODES:
+def _recorded(logged: _LogLine) -> Recorded:
+    if logged.mode not in _MODES:
         raise ValueError("a mode that no reply has")
-    if not 0 <= told.total_ms < _MOST_MS:
+    if not 0 <= logged.total_ms < _MOST_MS:
         raise ValueError("total_ms is no time")
-    return Recorded(told.time.timestamp(), told)
+    return Recorded(logged.time.timestamp(), logged)
 
 
 @contextmanager

@@ -134,6 +134,6 @@ def _notes(report: dict[str, Any]) -> Iterator[str]:
         )
     if report["older_lines"]:
         yield (
-            f"{report['older_lines']:,} reads are told of by lines of an older version: of those nobody can say which"
+            f"{report['older_lines']:,} reads have lines of an older version, which do not show which"
             " could have been merged, split by ids or throttled."
         )

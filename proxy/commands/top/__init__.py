@@ -50,6 +50,6 @@ def _show_live(console: Console, first: Snapshot, rest: Iterator[Snapshot], inte
     with Live(view.frame(first, console), console=console, screen=True, auto_refresh=False) as live:
         shown = first
         for snapshot in rest:
-            if snapshot.told_at - shown.told_at >= interval or snapshot.connected != shown.connected:
+            if snapshot.received_at - shown.received_at >= interval or snapshot.connected != shown.connected:
                 live.update(view.frame(snapshot, console), refresh=True)
                 shown = snapshot

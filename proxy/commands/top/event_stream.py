@@ -25,26 +25,26 @@ class FollowError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the events so far have said."""
+    """The state after the events so far."""
 
     url: str
     connected: bool = False
-    told_at: float = 0.0
+    received_at: float = 0.0
     """The local monotonic time of the last event; the sidecar may run on another machine."""
     stats: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     rows: tuple[list[float], ...] = ()
 
-    def after(self, name: str, told: dict[str, Any]) -> Snapshot:
+    def after(self, name: str, data: dict[str, Any]) -> Snapshot:
         """Returns the snapshot updated by the event *name*."""
         match name:
             case "history":
-                return replace(self, columns=tuple(told["columns"]), rows=tuple(told["rows"]))
+                return replace(self, columns=tuple(data["columns"]), rows=tuple(data["rows"]))
             case "sample":
-                kept = max(0, len(self.rows) + len(told["rows"]) - ROWS)
-                return replace(self, rows=(*self.rows, *told["rows"])[kept:])
+                kept = max(0, len(self.rows) + len(data["rows"]) - ROWS)
+                return replace(self, rows=(*self.rows, *data["rows"])[kept:])
             case "stats":
-                return replace(self, stats=told, connected=True, told_at=time.monotonic())
+                return replace(self, stats=data, connected=True, received_at=time.monotonic())
         return self
 
 
@@ -54,9 +54,9 @@ def follow(url: str, token: str) -> Iterator[Snapshot]:
     while True:
         try:
             with _open_stream(url, token, last_id) as stream:
-                for identity, name, told in _events(stream):
+                for identity, name, data in _events(stream):
                     last_id = identity or last_id
-                    seen = seen.after(name, told)
+                    seen = seen.after(name, data)
                     if name == "stats":
                         yield seen
         except FollowError:
@@ -65,7 +65,7 @@ def follow(url: str, token: str) -> Iterator[Snapshot]:
         except (OSError, http.client.HTTPException):
             pass  # it has gone, and may come back
         if not seen.stats:
-            raise FollowError(f"{url}: ended before it told anything")
+            raise FollowError(f"{url}: ended before the first event")
         seen = replace(seen, connected=False)
         yield seen
         time.sleep(_PAUSE_S)

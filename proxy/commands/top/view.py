@@ -1,6 +1,6 @@
 """How `top` looks: one frame, made to fit a terminal of 80 columns and 24 lines, and whatever is larger.
 
-Nothing is told by colour alone: it is read over `kubectl exec`, in logs, and with NO_COLOR.
+Nothing is shown by colour alone: it is read over `kubectl exec`, in logs, and with NO_COLOR.
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def _fleet(stats: Mapping[str, Any], console: Console) -> Iterator[Text]:
     )
 
 
-def _both(told: Mapping[str, float | None]) -> str:
-    return " ".join(milliseconds(told[each]) for each in ("p50", "p99"))
+def _both(percentiles: Mapping[str, float | None]) -> str:
+    return " ".join(milliseconds(percentiles[each]) for each in ("p50", "p99"))
 
 
 # --- lists

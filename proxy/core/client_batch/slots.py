@@ -63,8 +63,8 @@ def is_unanswered(slot_dict: object) -> bool:
 
 def is_refusal(answer: Reply, envelope: Envelope) -> bool:
     """Returns whether *answer* is Graph's own refusal of the batch as a whole."""
-    is_told_so = answer.status >= 400 or dict(envelope.extra).get("suppress_http_code")
-    return bool(is_told_so) and answer.status < 500 and read_error(answer.body) is not None
+    is_error = answer.status >= 400 or dict(envelope.extra).get("suppress_http_code")
+    return bool(is_error) and answer.status < 500 and read_error(answer.body) is not None
 
 
 def is_success(slot_dict: object) -> bool:

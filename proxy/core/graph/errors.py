@@ -60,8 +60,8 @@ class _Envelope(msgspec.Struct):
 
         An object with an id may have such fields of its own; the failed request of an async set has them.
         """
-        says_what = self.error_msg or self.error_message or self.error_description
-        return bool((self.error_code or self.error_type) and says_what) and not self.id
+        message = self.error_msg or self.error_message or self.error_description
+        return bool((self.error_code or self.error_type) and message) and not self.id
 
 
 class _Object(msgspec.Struct):

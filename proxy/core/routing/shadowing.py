@@ -32,11 +32,11 @@ def covers(glob: str, other: str) -> bool:
     """Returns whether the path *glob* is known to match every path that *other* matches; some cases are missed."""
     parts, others = _tokens(glob), _tokens(other)
     reached = _past_stars(parts, {0})  # places in *parts* that the parts of *other* so far can lead to
-    for theirs in others:
+    for alternative in others:
         reached = {
             place if parts[place] == "*" else place + 1
             for place in reached
-            if place < len(parts) and _takes(parts[place], theirs)
+            if place < len(parts) and _takes(parts[place], alternative)
         }
         reached = _past_stars(parts, reached)
     return len(parts) in reached

@@ -78,8 +78,8 @@ class ClientBatches:
         reply = client_batch_slots.outer(slots.shown(), envelope.callback, slots.outer())
         if whole is not None:
             reply = client_batch_slots.refused_batch(whole, envelope.callback)
-        told = passthrough_status("batch", writes=False, trouble=reply.detail)
-        return replace(reply, headers=(*reply.headers, *told))
+        status_fields = passthrough_status("batch", writes=False, trouble=reply.detail)
+        return replace(reply, headers=(*reply.headers, *status_fields))
 
     async def _fill(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
         """Fill *slots* in the way that the batch allows; return a reply if Graph answered the batch as a whole."""

@@ -69,7 +69,7 @@ class DownstreamHandler:
             return await self._answer(message, head)
         except errors.SidecarError as error:
             return self._failed(error)
-        except Exception as fault:  # noqa: BLE001 - a fault of ours is told, its text, which may hold a token, is not
+        except Exception as fault:  # noqa: BLE001 - the fault is logged without its text, which may hold a token
             log_fault(fault)
             return self._failed(errors.Fault(f"a fault of its own ({type(fault).__name__})"))
 
@@ -168,7 +168,7 @@ class DownstreamHandler:
         on_response: Callable[[int, Headers], None],
         announced: Announced | None = None,
     ) -> web.StreamResponse:
-        def heard(status: int, fields: Headers) -> None:
+        def on_response_head(status: int, fields: Headers) -> None:
             sending.answered([was_counted_unread(status, cost.asked) and head.method != "OPTIONS"])
             on_response(status, fields)
 
@@ -180,7 +180,7 @@ class DownstreamHandler:
                 buffered=buffered,
                 extra=render.passthrough_status(found.reason, writes=found.writes),
                 on_sent=sending.left,
-                on_response=heard,
+                on_response=on_response_head,
                 before_reply=announced.answered if announced is not None and found.writes else None,
                 link_origin=self._link_origin(message, head),
             )
@@ -197,8 +197,8 @@ class DownstreamHandler:
         """Answer a message that Graph did not answer; a write that was sent may have happened."""
         self.reader.telemetry.failed(error, path, cost)
         reply = errors.reply_of(errors.unsure(error) if found.writes and error.has_left else error)
-        told = render.passthrough_status(found.reason, writes=found.writes, trouble=reply.detail)
-        return respond(replace(reply, headers=(*reply.headers, *told)))
+        status_fields = render.passthrough_status(found.reason, writes=found.writes, trouble=reply.detail)
+        return respond(replace(reply, headers=(*reply.headers, *status_fields)))
 
     def _failed(self, error: errors.SidecarError) -> web.StreamResponse:
         self.reader.telemetry.failed(error)

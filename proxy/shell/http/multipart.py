@@ -58,14 +58,14 @@ def _part(piece: bytes) -> Part:
     if not end or len(head) > _LARGEST_HEAD:
         raise ValueError("a part without header fields, or with too many")
     fields = dict(map(_field, head.decode("utf-8", "surrogateescape").split("\r\n")))
-    told = {name.lower(): value for name, value in fields.items()}
+    by_name = {name.lower(): value for name, value in fields.items()}
     with warnings.catch_warnings(action="ignore"):  # aiohttp's quote the field, which may hold a token
-        _, said = parse_content_disposition(told.get("content-disposition"))
-    name = content_disposition_filename(said, "name")
-    if not name or told.get("content-type", "").lower().startswith("multipart/"):
+        _, disposition = parse_content_disposition(by_name.get("content-disposition"))
+    name = content_disposition_filename(disposition, "name")
+    if not name or by_name.get("content-type", "").lower().startswith("multipart/"):
         raise ValueError("a part without a name, or of parts of its own")
-    has_filename = content_disposition_filename(said, "filename") is not None
-    return Part(name, fields, content, is_file=has_filename or "content-transfer-encoding" in told)
+    has_filename = content_disposition_filename(disposition, "filename") is not None
+    return Part(name, fields, content, is_file=has_filename or "content-transfer-encoding" in by_name)
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -55,39 +55,39 @@ class SharedRateLimiter(RateLimiter):
         self._fleet = fleet
         self._probe_s = probe_s
 
-    async def _go(self, request: Request, asker: QuotaSubject, verdict: Go | Halt) -> Reply:
+    async def _go(self, request: Request, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
         if verdict.probes and not request.after_refusal:
-            return await self._probe(request, asker, verdict)
+            return await self._probe(request, subject, verdict)
         if request.is_low_priority:
-            await self._take_turn(request, asker)
-        return await super()._go(request, asker, verdict)
+            await self._take_turn(request, subject)
+        return await super()._go(request, subject, verdict)
 
-    async def _probe(self, request: Request, asker: QuotaSubject, verdict: Go) -> Reply:
+    async def _probe(self, request: Request, subject: QuotaSubject, verdict: Go) -> Reply:
         """Probe, if no other replica does; else do as while there is nothing to probe."""
         limits = limit_names(verdict.probes)
         if await self._fleet.may_probe(limits, self._probe_s):
             try:
-                return await super()._go(request, asker, verdict)
+                return await super()._go(request, subject, verdict)
             finally:
                 self._fleet.probed(limits)
         now = self._now()
         self._quota.on_no_reply(verdict.probes, now)
-        again = self._quota.admit(asker, request.priority, now, has_waited=True)
-        return await super()._go(request, asker, again if isinstance(again, Halt) else GO)
+        again = self._quota.admit(subject, request.priority, now, has_waited=True)
+        return await super()._go(request, subject, again if isinstance(again, Halt) else GO)
 
-    async def _take_turn(self, request: Request, asker: QuotaSubject) -> None:
+    async def _take_turn(self, request: Request, subject: QuotaSubject) -> None:
         """Wait until this read is the next of the fleet, at most as long as any read waits here."""
-        patient, end = _PacedRead(), self._now() + self._quota.stages.longest_wait_s
-        with self._promotable(request, patient):
-            for limit, interval_s in self._shared_quota.pace(asker, self._now()):
-                while not patient.is_promoted and (wait_s := await self._fleet.ticket(limit, interval_s)) > 0:
+        waiting, end = _PacedRead(), self._now() + self._quota.stages.longest_wait_s
+        with self._promotable(request, waiting):
+            for limit, interval_s in self._shared_quota.pace(subject, self._now()):
+                while not waiting.is_promoted and (wait_s := await self._fleet.ticket(limit, interval_s)) > 0:
                     left = end - self._now()
                     if left <= 0:
                         return
                     try:
                         async with asyncio.timeout(min(wait_s, left)):
-                            await patient.woken.wait()
+                            await waiting.woken.wait()
                     except TimeoutError:
                         pass
