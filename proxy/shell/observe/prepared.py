@@ -6,7 +6,6 @@ here first.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,8 @@ _QUICK_S = FINE_TIMES_S[0]
 
 AGES_S = (1, 5, 15, 60, 300, 900, 3600, 21600, 86400)
 
-_NO_TIMES, _NO_AGES = array("I", [0] * (len(FINE_TIMES_S) + 1)), array("I", [0] * (len(AGES_S) + 1))
+_TIMES, _AGES = len(FINE_TIMES_S) + 1, len(AGES_S) + 1
+_NOTHING: list[int] = []
 
 
 class PreparedCost:
@@ -112,13 +112,14 @@ class PreparedCount:
         self._bytes = len(reply.body) if reply.mode is Mode.REVALIDATED else 0
         self._observes_call = not is_hit and reply.mode is not Mode.COALESCED
         self.count = 0  # replies that are not in the sums yet, as are their times and ages
-        self._begin()
+        self._times = self._ages = _NOTHING  # there is room for counts only while there are some
+        self._seconds = self._age_sum = 0.0
 
     def add(self, varying: Varying, cost: RequestCost | None = None) -> None:
         """Count and log one more reply, as `Counters.replied` does; *cost* is its cost record, None for a hit."""
         counters, seconds, age = self._counters, varying.seconds, varying.age
         if not self.count:
-            counters.pending.append(self)
+            self._begin()
         self.count += 1
         self._seconds += seconds
         if seconds > _QUICK_S:  # `settle` counts the quicker ones
@@ -138,7 +139,7 @@ class PreparedCount:
     def add_hit(self, now: float, seconds: float, age: float) -> None:
         """Count and log one more hit, given at *now*: as `add` does, and cheaper."""
         if not self.count:
-            self._counters.pending.append(self)
+            self._begin()
         self.count += 1
         self._seconds += seconds
         if seconds > _QUICK_S:
@@ -156,9 +157,10 @@ class PreparedCount:
             cost = self.cost.open_for(count * self.cost.calls)
             cost.avoid({cause: count * calls for cause, calls in self._causes.items()})
         times, ages = (self._times, self._seconds), (self._ages, self._age_sum)
-        self._begin()
+        self._times = self._ages = _NOTHING
         counters.add_replies(self, count, times, ages)
 
     def _begin(self) -> None:
-        self._times, self._seconds = _NO_TIMES[:], 0.0
-        self._ages, self._age_sum = _NO_AGES[:], 0.0
+        self._counters.pending.append(self)
+        self._times, self._seconds = [0] * _TIMES, 0.0
+        self._ages, self._age_sum = [0] * _AGES, 0.0
