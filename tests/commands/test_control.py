@@ -128,7 +128,7 @@ async def test_a_changed_key_is_told(run: Run, tmp_path: Path) -> None:
         status, said = await run("cache", "verify", *found)
         assert (status, "the entries on disk are not of its cache.key_file" in said) == (1, True)
         shown = (await run("top", "--once", *found))[1]
-        assert "The entries on disk are not of this cache.key_file" in shown
+        assert "The entries on disk need another cache.key_file" in shown
     with sqlite3.connect(tmp_path / "cache" / "cache.db") as database:
         database.execute("UPDATE Cache SET tag = NULL")  # as older versions wrote rows
     database.close()

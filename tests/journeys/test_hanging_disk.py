@@ -48,7 +48,8 @@ async def test_callers_get_what_graph_says(twins: MakeTwins, monkeypatch: pytest
             for path in (READ, READ, "/v25.0/222", "/v25.0/222"):
                 await here.alike(path, token="ann")
         stats = (await here.through.say(f"{here.front.admin_url}/stats")).json
-        assert [each["what"] for each in troubles(stats)] == ["The cache on disk rests, memory goes on"]
+        found = [each["what"] for each in troubles(stats)]
+        assert found == ["The cache on disk is not used for now, entries are in memory only"]
         assert (await here.through.say(f"{here.front.admin_url}/readyz")).status == 200
     finally:
         answers.set()
@@ -68,7 +69,7 @@ async def test_a_thread_that_never_comes_back_keeps_no_process(
         caller = await ask(sidecar.url)
         for path in (READ, READ, "/v25.0/222"):
             assert (await caller.say(path, token="ann")).status == 200
-        await sidecar.says("the cache on disk rests, memory goes on")
+        await sidecar.says("the cache on disk is not used for now, entries are in memory only")
         sidecar.signal(signal.SIGTERM)
         assert await sidecar.ended() == 0
 
@@ -81,6 +82,6 @@ async def test_a_folder_that_takes_nothing_is_a_warning(graph: MakeGraph, ask: M
         caller = await ask(sidecar.url)
         modes = [(await caller.say(READ, token="ann")).cache for _time in range(2)]
         assert modes == ["fwd=uri-miss; stored", "fwd=stale; fwd-status=304"]
-        assert "the cache on disk rests, memory goes on" in sidecar.said
+        assert "the cache on disk is not used for now, entries are in memory only" in sidecar.said
         stats = (await caller.say(f"{sidecar.admin_url}/stats")).json
         assert [each["about"] for each in troubles(stats)] == ["store"]

@@ -1,6 +1,6 @@
-"""How `top` looks: one frame, made to fit a terminal of 80 columns and 24 lines, and whatever is larger.
+"""Draws one frame of `top`, which fits a terminal of 80 columns and 24 lines, and larger ones.
 
-Nothing is shown by colour alone: it is read over `kubectl exec`, in logs, and with NO_COLOR.
+Nothing is shown by colour alone: it is also read in logs, over `kubectl exec`, and with NO_COLOR.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _head(seen: Snapshot, console: Console) -> Text:
 
 
 def _place(stats: Mapping[str, Any], console: Console) -> Text:
-    """Returns a line that says which sidecar this is, and what it calls."""
+    """Returns a line with the sidecar's address and the host that it calls."""
     return Text(f"{stats['instance']}  calls {stats['upstream']}", style="dim", overflow=_cut(console), no_wrap=True)
 
 
@@ -262,7 +262,7 @@ def _when(seconds: float, *, is_named: bool) -> str:
 
 
 def _next(pool: Mapping[str, Any]) -> str:
-    """Returns what comes next for a limit: when it is free again, what is foreseen of it, or its trend."""
+    """Returns the outlook of a limit: when it is free again, the predicted use, or the trend."""
     if pool["regain_s"] is not None:
         return _when(pool["regain_s"], is_named=pool["regain_named"])
     if (percent := pool["foreseen_percent"]) is not None:

@@ -1,6 +1,6 @@
-"""Finds what is wrong now (`troubles` of `/stats`), the worst first.
+"""Finds the present troubles (`troubles` of `/stats`), the worst first.
 
-The dashboard and `top` both show this list, so that they agree on what is a trouble, and in what words.
+The dashboard and `top` both show this list, so that they agree on the troubles and on their words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ RECENT_S = 60
 """Seconds for which an error counts as a trouble."""
 
 LATE_MS = 250
-"""The lag of the event loop from which on the processor, and not Graph, is what makes callers wait."""
+"""The lag of the event loop from which on the processor, and not Graph, makes callers wait."""
 
 COVERED = "stale-if-error"
 """The detail of a stale reply that was served in place of an error of Graph's."""
@@ -25,12 +25,12 @@ _MOST_NAMED = 3  # limits that are named; more are only counted, for each token 
 # The sidecar's own errors that are troubles, by `errors.word`; the others are caused by their callers.
 _OWN_ERRORS = {
     "unreachable": ("graph", "Graph cannot be reached"),
-    "looping": ("graph", "Calls to Graph lead back here"),
-    "cut": ("graph", "Graph's replies end before they are whole"),
+    "looping": ("graph", "Calls to Graph lead back to the sidecar"),
+    "cut": ("graph", "Graph's replies are cut off"),
     "nonsense": ("graph", "Graph's replies make no sense"),
     "late": ("graph", "Graph does not answer in time"),
-    "uncertified": ("process", "TLS cannot be ended here in Graph's name"),
-    "overloaded": ("process", "Too many requests wait here, callers get 503"),
+    "uncertified": ("process", "No certificate for Graph's hosts can be made"),
+    "overloaded": ("process", "Too many requests wait, callers get 503"),
     "fault": ("process", "A fault of the sidecar's own"),
 }
 _TOKEN_CODES = frozenset({102, 190})  # the token has expired or was withdrawn
@@ -43,16 +43,16 @@ LEVELS = ("bad", "warn")
 """bad: callers get errors or stale replies; warn: they wait, or soon will."""
 
 ABOUT = ("drain", "settings", "graph", "quota", "token", "store", "shared", "process")
-"""What a trouble is about."""
+"""The subjects of troubles."""
 
 
 class Trouble(NamedTuple):
-    """One thing that is wrong now."""
+    """One present trouble."""
 
     level: str  # one of LEVELS
     about: str  # one of ABOUT
     what: str
-    ago_s: float | None = None  # seconds since it happened last; None for a lasting state
+    ago_s: float | None = None  # seconds since it last happened; None for a lasting state
     for_s: float | None = None  # seconds that it will still last, if that is known
     for_named: bool = False  # whether Graph named that time; if not, the sidecar tries again then
 
@@ -74,7 +74,7 @@ def troubles(stats: Stats) -> list[dict[str, Any]]:
 def _drain(stats: Stats) -> Iterator[Trouble]:
     if stats["state"] == "draining":
         left = stats["open"]
-        inside = f"{left} request{'' if left == 1 else 's'} still inside" if left else "nobody is inside any more"
+        inside = f"{left} request{'' if left == 1 else 's'} still open" if left else "no request is open any more"
         yield Trouble("warn", "drain", f"The sidecar is stopping, {inside}")
 
 
@@ -100,9 +100,9 @@ def _of_error(error: Stats) -> Trouble | None:
         about, what = _OWN_ERRORS.get(error["what"], ("", ""))
         return Trouble("bad", about, what) if what else None
     if error["what"] == COVERED:
-        return Trouble("warn", "graph", "Graph fails, and what is held answers")
+        return Trouble("warn", "graph", "Graph fails, stored replies are served instead")
     if error["status"] >= 500 or error["code"] in TRANSIENT:
-        return Trouble("bad", "graph", "Graph answers with errors of its own")
+        return Trouble("bad", "graph", "Graph answers with errors")
     return Trouble("warn", "token", "Graph refuses a token") if error["code"] in _TOKEN_CODES else None
 
 
@@ -127,19 +127,17 @@ def _limits(usage: Iterable[Stats]) -> Iterator[Trouble]:
     for what in near[:_MOST_NAMED]:
         yield Trouble("warn", "quota", what)
     if len(near) > _MOST_NAMED:
-        yield Trouble(
-            "warn", "quota", f"{len(near) - _MOST_NAMED} more: nearly used, or soon; reads that have time wait"
-        )
+        yield Trouble("warn", "quota", f"{len(near) - _MOST_NAMED} more: nearly used, or soon; low-priority reads wait")
 
 
 def _nearly_reached(limit: Stats) -> str:
-    """Returns what is so of a limit that is nearly used, or what is foreseen of it."""
+    """Returns the text about a limit that is nearly used up, or is predicted to be."""
     name, used, percent = _limit_name(limit), f"{limit['percent']:.0f} % used", limit["foreseen_percent"]
     if percent is None:
-        return f"{name}: {used}, reads that have time wait"
+        return f"{name}: {used}, low-priority reads wait"
     in_s = limit["foreseen_in_s"]
     when = "soon" if in_s is None else f"in {in_s:.0f} s" if in_s < 100 else f"in {in_s / 60:.0f} min"
-    return f"{name}: {used}, will be at {percent:.0f} % {when} at this rate; reads that have time make way"
+    return f"{name}: {used}, will be at {percent:.0f} % {when} at this rate; low-priority reads wait"
 
 
 def _limit_name(limit: Stats) -> str:
@@ -149,25 +147,25 @@ def _limit_name(limit: Stats) -> str:
 
 def _store(store: Stats) -> Iterator[Trouble]:
     if store.get("breaker") == "open":
-        yield Trouble("warn", "store", "The cache on disk rests, memory goes on")
+        yield Trouble("warn", "store", "The cache on disk is not used for now, entries are in memory only")
     if store.get("other_key"):
-        yield Trouble("warn", "store", "The entries on disk are not of this cache.key_file, none can be opened")
+        yield Trouble("warn", "store", "The entries on disk need another cache.key_file, none can be decrypted")
 
 
 def _shared(shared: Stats) -> Iterator[Trouble]:
-    """What is wrong with the store that replicas share: of several things the first, for it is why of the others."""
+    """Yields the trouble of the shared store; of several only the first, because it causes the others."""
     if not shared:
         return
     if shared["other_secret"]:
-        yield Trouble("bad", "shared", "Another secret than this cache.key_file is in use there, nothing is shared")
+        yield Trouble("bad", "shared", "The shared store belongs to another cache.key_file, nothing is shared")
     elif not shared["up"]:
-        yield Trouble("warn", "shared", f"The shared store is away, this replica goes on alone: {shared['trouble']}")
+        yield Trouble("warn", "shared", f"The shared store is away, this replica works alone: {shared['trouble']}")
     elif shared["full"]:
         yield Trouble("warn", "shared", "The shared store is full, entries are not written")
     elif not shared["believed"]:
-        yield Trouble("warn", "shared", f"What other replicas change is not heard: {shared['trouble']}")
+        yield Trouble("warn", "shared", f"Changes by other replicas are not known here: {shared['trouble']}")
 
 
 def _lag(lag: Stats) -> Iterator[Trouble]:
     if (late := lag["p99"] or 0) >= LATE_MS:
-        yield Trouble("warn", "process", f"The process wants for processor time, up to {late:.0f} ms late")
+        yield Trouble("warn", "process", f"The process gets too little processor time, it is up to {late:.0f} ms late")

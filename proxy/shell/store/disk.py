@@ -226,7 +226,7 @@ class Disk:
         self._breaker.trip()
         text = f"{type(error).__name__}: {error}"
         if text != self._last_error:
-            _log.warning("the cache on disk rests, memory goes on: %s", text)
+            _log.warning("the cache on disk is not used for now, entries are in memory only: %s", text)
         self._last_error = text
 
     def _clear_on_open(self, clear: Clear) -> None:
@@ -238,7 +238,7 @@ class Disk:
         self._breaker.reset()
         self._on_open(saved_purges)
         if self._last_error:
-            _log.info("the cache on disk is back: %s", self._database.path)
+            _log.info("the cache on disk is in use again: %s", self._database.path)
         self._last_error = ""
 
     # --- the threads ---
@@ -303,5 +303,5 @@ def _result(job: asyncio.Future[_T]) -> _T:
     except DISK_ERRORS:
         raise
     except Exception as error:
-        _log.exception("the cache on disk met something unexpected")
+        _log.exception("the cache on disk met an unexpected error")
         raise OSError(f"unexpected: {type(error).__name__}") from error

@@ -75,14 +75,14 @@ def test_the_worst_come_first_and_not_too_many() -> None:
 @pytest.mark.parametrize(
     "limit, words",
     [
-        ({"percent": 82.0}, "82 % used, reads that have time wait"),
+        ({"percent": 82.0}, "82 % used, low-priority reads wait"),
         (
             {"percent": 55.0, "foreseen_percent": 80.0, "foreseen_in_s": 42.0},
-            "55 % used, will be at 80 % in 42 s at this rate; reads that have time make way",
+            "55 % used, will be at 80 % in 42 s at this rate; low-priority reads wait",
         ),
         (
             {"percent": 55.0, "foreseen_percent": 80.0, "foreseen_in_s": 125.0},
-            "55 % used, will be at 80 % in 2 min at this rate; reads that have time make way",
+            "55 % used, will be at 80 % in 2 min at this rate; low-priority reads wait",
         ),
     ],
 )

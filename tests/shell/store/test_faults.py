@@ -40,7 +40,7 @@ async def test_trouble_is_said_once_and_tried_again(
             clock.now += 1
             await store.maintain()
     assert 4 <= len(calls) <= 6
-    assert caplog.text.count("rests") == 1
+    assert caplog.text.count("is not used for now") == 1
     assert int(store.stats()["writes_dropped"]) >= 36
     clock.now += 11
     await store.maintain()
