@@ -29,7 +29,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.commands.demo.client import ClientConnection, ClientReply, open_connection, request
-from proxy.commands.demo.processes import Control, EmulatorLedger, Part
+from proxy.commands.demo.processes import Control, DemoProcess, EmulatorLedger
 
 VERDICTS = "BENCH_VERDICTS"
 """The variable that names the file in which a whole `make bench` gathers what each script found."""
@@ -82,8 +82,8 @@ class _Uninterrupted:
 @contextmanager
 def graph(**config) -> Iterator[Graph]:
     """Run the emulator with these settings of its own."""
-    with Part("graph", _Uninterrupted(), config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
-        url = part.hear()["url"]
+    with DemoProcess("graph", _Uninterrupted(), config={"ledger_requests": 0, **config}, **_pinned(_OTHERS)) as part:
+        url = part.receive()["url"]
         yield Graph(url, EmulatorLedger(url))
 
 
