@@ -109,7 +109,7 @@ async def test_a_replica_with_another_secret_shares_nothing_and_says_so(
     (trouble,) = troubles(await b.stats())
     assert (trouble["level"], trouble["about"], "secret" in trouble["what"]) == ("bad", "shared", True)
     ready = await b.ask.say(f"{b.running.admin_url}/readyz?verbose")
-    assert b"belongs to another cache.key_file" in ready.body
+    assert b"Another secret" in ready.body
     await until_async(partial(is_untroubled, a))
 
 

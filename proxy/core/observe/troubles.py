@@ -157,7 +157,7 @@ def _shared(shared: Stats) -> Iterator[Trouble]:
     if not shared:
         return
     if shared["other_secret"]:
-        yield Trouble("bad", "shared", "The shared store belongs to another cache.key_file, nothing is shared")
+        yield Trouble("bad", "shared", "Another secret than cache.key_file is in use there, nothing is shared")
     elif not shared["up"]:
         yield Trouble("warn", "shared", f"The shared store is away, this replica works alone: {shared['trouble']}")
     elif shared["full"]:
