@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.settings import Settings, is_live, names, value_of
-from proxy.settings.load import SettingsError
+from proxy.settings.load import SettingsError, oddities
 from proxy.shell.observe.counters import LastReload
 
 _log = logging.getLogger("graph_sidecar.reload")
@@ -74,6 +74,8 @@ class Reloader:
             self.settings = found.settings
             self.last = LastReload(is_successful=True, at=self._now())
         _log.info("reloaded: %s", ", ".join(found.changed) or "nothing is new")
+        for oddity in oddities(found.settings):
+            _log.warning("%s", oddity)
         if found.needs_restart:
             _log.warning("these wait for a restart: %s", ", ".join(found.needs_restart))
         return {"changed": list(found.changed), "needs_restart": list(found.needs_restart)}

@@ -122,9 +122,12 @@ async def test_signal_and_post_read_the_file(graph: MakeGraph, ask: MakeAsk, tmp
     async with serving(behind.url, tmp_path, environ={"GRAPH_SIDECAR_CONFIG": str(file)}) as sidecar:
         caller, ours = await ask(sidecar.url), await ask(sidecar.admin_url)
         await caller.say("/v25.0/111", token="ann")
-        file.write_text('drain_s = 7\n[log]\nlevel = "debug"\n[[rules]]\npath = "/111"\nfresh_s = 3600\n')
+        file.write_text(
+            'drain_s = 7\n[log]\nlevel = "debug"\n[[rules]]\npath = "/111"\nfresh_s = 3600\n[[rules]]\npath = "/111"\n'
+        )
         sidecar.signal(signal.SIGHUP)
         await sidecar.says("reloaded: drain_s, rules, log.level")
+        await sidecar.says(r"rules\[1\].path = .*: never applies")
         assert (await caller.say("/v25.0/111", token="ann")).cache.startswith("hit")
         file.write_text('drain_s = -1\nlissten = "a:1"\n[batch]\nslots = 51\n')
         heard = await ours.say("/reload", method="POST")
