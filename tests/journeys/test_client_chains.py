@@ -1,4 +1,4 @@
-"""Batches whose operations refer to each other: resolved by Graph where it can be, here where it must be, and alike."""
+"""Batches whose operations refer to each other, resolved by Graph or by the sidecar: both give the same replies."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ Troubles = dict[str, dict[str, Any]]
 SPEAK = {"omit_response_on_success": False}
 CONFIRMED = "graph-sidecar; fwd=stale; fwd-status=304"
 LARGE = {"batch_limit": 1000}
-"""A Graph that takes in one piece what the sidecar has to split: it says what the whole must look like."""
+"""A Graph that takes in one call the batches that the sidecar has to split: its replies are the reference."""
 
 
 def called(name: str, url: str, **more: Any) -> Item:
-    """A read with a name."""
+    """Returns a read with a name."""
     return {"method": "GET", "relative_url": url, "name": name, **more}
 
 
 def created(name: str, number: int = 0, **more: Any) -> Item:
-    """A write with a name."""
+    """Returns a write with a name."""
     item = {"method": "POST", "relative_url": "act_1/campaigns", "body": f"name=campaign {number}", "name": name}
     return {**item, **more}
 
@@ -102,7 +102,7 @@ CHAINS: dict[str, list[Item]] = {
 
 @pytest.mark.parametrize("items", CHAINS.values(), ids=CHAINS)
 async def test_references(twins: MakeTwins, items: list[Item]) -> None:
-    """Whoever resolves a reference, slots and side effects are those of Graph's, the first time and again."""
+    """Whether Graph or the sidecar resolves a reference, slots and side effects are Graph's, also the second time."""
     both = await twins()
     for _time in range(3):
         await alike(both, items)
@@ -111,7 +111,7 @@ async def test_references(twins: MakeTwins, items: list[Item]) -> None:
 
 @pytest.mark.parametrize("items", CHAINS.values(), ids=CHAINS)
 async def test_references_across_parts(twins: MakeTwins, items: list[Item]) -> None:
-    """A batch of more than fifty is split, and what one part answered is filled into the next, as if it were whole."""
+    """A batch of more than fifty is split; references to an earlier part are filled in as if it were one call."""
     both = await twins(**LARGE)
     found: list[Any] = []
     between = [*posts(*(f"{5000 + number}/feed" for number in range(20))), *gets(*map(str, range(300, 327)))]
@@ -125,7 +125,7 @@ async def test_references_across_parts(twins: MakeTwins, items: list[Item]) -> N
 
 @pytest.mark.parametrize("speaking", [{}, SPEAK], ids=["quiet", "speaking"])
 async def test_a_long_line(twins: MakeTwins, speaking: dict[str, Any]) -> None:
-    """A line of 130 operations, each naming the one before, runs in order through three parts, each write once."""
+    """A chain of 130 operations runs in order through three parts, and each write is sent once."""
     both = await twins(**LARGE)
     items: list[Item] = [{**created("w0"), **speaking}]
     for number in range(1, 130):
@@ -139,7 +139,7 @@ async def test_a_long_line(twins: MakeTwins, speaking: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("failure", ["null", "960"])
 async def test_what_stands_for_a_failed_parent(twins: MakeTwins, failure: str) -> None:
-    """Who depends on a failure gets what Graph says of that; across parts, where only the sidecar knows, null."""
+    """An operation that depends on a failure gets Graph's answer to that; across parts it is null."""
     both = await twins(dependent_failure=failure)
     items = CHAINS["a failed line"]
     await alike(both, items)
@@ -149,7 +149,7 @@ async def test_what_stands_for_a_failed_parent(twins: MakeTwins, failure: str) -
 
 
 async def test_a_part_of_which_nothing_is_left(twins: MakeTwins) -> None:
-    """Where all of a part depends on a failure there is nothing to ask Graph, and every slot is null."""
+    """If all operations of a part depend on a failure, nothing is sent to Graph, and every slot is null."""
     both = await twins(**LARGE)
     items = [called("a", "err1"), *posts(*["9/feed"] * 49), *gets(*["{result=a:$.id}"] * 30)]
     await alike(both, items)
@@ -171,7 +171,7 @@ FORWARD: list[Item] = [*gets("1"), *gets("{result=later:$.id}"), called("later",
     ids=["forward", "to nobody", "to itself", "waits for nobody"],
 )
 async def test_who_refers_to_what_does_not_stand_before(twins: MakeTwins, items: list[Item], filling: int) -> None:
-    """The whole batch is refused in Graph's exact words, however large it is, and nothing of it is done."""
+    """The whole batch is refused in Graph's exact words, however large it is, and none of it is performed."""
     both = await twins(**LARGE)
     whole = [*posts(*["9/feed"] * filling), *items]
     direct, through = await batch(both.direct, whole), await batch(both.through, whole)
@@ -185,7 +185,7 @@ async def test_who_refers_to_what_does_not_stand_before(twins: MakeTwins, items:
 
 
 async def test_a_chain_again(scene: MakeScene) -> None:
-    """A chain of reads that is asked again costs its headers: parents are confirmed, and resolved from what is held."""
+    """A chain of reads that is repeated costs headers only: parents are revalidated, and resolved from the entries."""
     here = await scene(body_bytes=2000)
     items = [{**LIST, **SPEAK}, called("one", "{result=list:$.data.0.id}"), *gets("?ids={result=list:$.data.*.id}")]
     items.append(gets("{result=one:$.id}/ads?limit=2")[0])
@@ -202,7 +202,7 @@ async def test_a_chain_again(scene: MakeScene) -> None:
 
 
 async def test_a_chain_that_changed(scene: MakeScene) -> None:
-    """A chain follows what its parent says now, not what it said when it was held."""
+    """A chain uses the present answer of its parent, not the stored one."""
     here = await scene()
     items = [called("page", "111?fields=name"), *gets("222?fields=id&for={result=page:$.name}")]
     await slots(here.caller, items)
@@ -212,7 +212,7 @@ async def test_a_chain_that_changed(scene: MakeScene) -> None:
 
 
 async def test_a_chain_whose_token_is_refused_now(twins: MakeTwins) -> None:
-    """A token that Graph refuses ends a batch of chains as it ends any, whatever was held under it."""
+    """A token that Graph refuses ends a batch of chains like any other batch, whatever is stored for that token."""
     both = await twins()
     await alike(both, LINE)
     await alike(both, LINE)
@@ -224,7 +224,7 @@ async def test_a_chain_whose_token_is_refused_now(twins: MakeTwins) -> None:
 
 
 async def test_a_chain_of_other_tokens(twins: MakeTwins) -> None:
-    """A chain that uses its own tokens stands under the one on top all the same: Graph sees that each time."""
+    """A chain with its own tokens is still under the top-level token: Graph sees that token each time."""
     both = await twins()
     items = [called("a", "me?access_token=bob&fields=id"), *gets("{result=a:$.id}?access_token=bob&fields=id")]
     await alike(both, items)
@@ -238,7 +238,7 @@ async def test_a_chain_of_other_tokens(twins: MakeTwins) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("speaking", [{}, SPEAK], ids=["quiet", "speaking"])
 async def test_a_parent_with_a_validator_of_its_own(twins: MakeTwins, *, known: bool, speaking: dict[str, Any]) -> None:
-    """What becomes of those that name an operation which Graph answers 304 is as Graph says."""
+    """Operations that refer to one that Graph answers 304 get what Graph makes of that."""
     both = await twins()
     (first,) = await slots(both.through, gets("1?fields=id"))
     tag = named(first)["etag"] if known else '"other"'
@@ -248,7 +248,7 @@ async def test_a_parent_with_a_validator_of_its_own(twins: MakeTwins, *, known: 
 
 
 async def test_a_chain_that_ends_in_a_refused_picture(scene: MakeScene) -> None:
-    """What Graph refuses at the end of a chain stands in that slot; the reads before it are answered."""
+    """Graph's refusal of the last read of a chain is in that slot; the reads before it are answered."""
     here = await scene()
     items = [called("a", "1?fields=id", **SPEAK), *gets("{result=a:$.id}/picture")]
     assert codes(await slots(here.caller, items)) == [200, 302]
@@ -257,7 +257,7 @@ async def test_a_chain_that_ends_in_a_refused_picture(scene: MakeScene) -> None:
 
 
 async def test_a_chain_with_a_step_of_nought(twins: MakeTwins) -> None:
-    """A path that only turns out to make no sense when it is followed is a 400 in its slot, whoever follows it."""
+    """A path that turns out to be invalid when it is followed is a 400 in its slot, here as at Graph."""
     both = await twins(**LARGE)
     items = [LIST, *gets("?ids={result=list:$.data[::0].id}", "1")]
     for spread in (items, items, [LIST, *posts(*["9/feed"] * 50), *items[1:]]):
@@ -267,7 +267,7 @@ async def test_a_chain_with_a_step_of_nought(twins: MakeTwins) -> None:
 
 
 async def test_a_chain_whose_parent_fails_now(twins: MakeTwins) -> None:
-    """A parent that was held and is refused now shows its error, and nobody builds on what was held."""
+    """A parent that was stored and is refused now shows its error, and no operation uses the stored answer."""
     both = await twins()
     items = [called("page", "111?fields=id"), *gets("{result=page:$.id}?fields=name")]
     await alike(both, items)
@@ -298,7 +298,7 @@ BESIDE = {"reads alone": [], "beside a write": posts("9/feed")}
 async def test_reads_that_graph_left_out(
     twins: MakeTwins, trouble: dict[str, Any], times: int, beside: list[Item]
 ) -> None:
-    """A read whose slot is null or aborted is asked again, resolved here, and comes back as if nothing had been."""
+    """A read whose slot is null or aborted is sent again, with its references resolved, and then looks as usual."""
     both = await twins()
     both.behind.faults.add({"where": "batch", "method": "GET", "count": times, **trouble})
     await alike(both, [*LINE, *beside])
@@ -307,7 +307,7 @@ async def test_reads_that_graph_left_out(
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
 async def test_a_dependant_that_graph_left_out(twins: MakeTwins, trouble: dict[str, Any]) -> None:
-    """A dependant alone is asked again, with what its parents answered, and what they changed is not done again."""
+    """A dependent operation is sent again alone, with its parents' answers; their writes are not repeated."""
     both = await twins()
     both.behind.faults.add({"where": "batch", "path": "1*", "method": "GET", "count": 1, **trouble})
     found = await alike(both, [{**MADE, **SPEAK}, *gets("{result=made:$.id}?fields=id,name")])
@@ -317,7 +317,7 @@ async def test_a_dependant_that_graph_left_out(twins: MakeTwins, trouble: dict[s
 
 @pytest.mark.parametrize("url", ["{result=made:$.id}/picture", "?ids={result=made:$[?(@.id)]}"])
 async def test_a_dependant_that_nobody_here_can_ask(twins: MakeTwins, url: str) -> None:
-    """A dependant that is no plain read, or whose path is unknown here, stays null where Graph left it out."""
+    """A dependent operation that is no plain read, or has an unknown path, stays null if Graph left it null."""
     both = await twins()
     both.trouble({"where": "batch", "kind": "null", "method": "GET", "count": 1})
     assert codes(await alike(both, [{**MADE, **SPEAK}, *gets(url, "7?fields=id")])) in (
@@ -328,7 +328,7 @@ async def test_a_dependant_that_nobody_here_can_ask(twins: MakeTwins, url: str) 
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
 async def test_writes_that_graph_left_out(twins: MakeTwins, trouble: dict[str, Any]) -> None:
-    """A write whose slot is null or aborted is told so, with its dependants, and is never sent again."""
+    """A write whose slot is null or aborted gets an error that says so, and is never sent again."""
     both = await twins()
     both.trouble({"where": "batch", "method": "POST", "count": 1, **trouble})
     items = [{**MADE, **SPEAK}, *gets("{result=made:$.id}"), created("other", 2), *gets("7?fields=id")]
@@ -382,12 +382,12 @@ WRITING = [*gets("1?fields=id"), {**MADE, **SPEAK}, *gets("{result=made:$.id}?fi
 
 
 UNSPARING = {"quota": {"enabled": False}}
-"""What is done after a refusal that speaks of a limit, tests/journeys/test_quota.py tells."""
+"""tests/journeys/test_quota.py tests what follows a refusal for a limit."""
 
 
 @pytest.mark.parametrize("trouble", ANSWERS.values(), ids=ANSWERS)
 async def test_a_batch_that_writes_and_is_not_answered(twins: MakeTwins, trouble: dict[str, Any]) -> None:
-    """Whatever Graph says to a batch that writes as a whole is its answer: nothing of it is sent again."""
+    """Graph's answer to a whole batch with writes is passed on: no part of it is sent again."""
     both = await twins(UNSPARING)
     both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, WRITING), await batch(both.through, WRITING)
@@ -400,7 +400,7 @@ async def test_a_batch_that_writes_and_is_not_answered(twins: MakeTwins, trouble
 
 @pytest.mark.parametrize("trouble", CUTS.values(), ids=CUTS)
 async def test_a_batch_that_writes_and_is_cut(scene: MakeScene, trouble: dict[str, Any]) -> None:
-    """Whether a batch that writes was carried out before the connection ended, nobody knows: it is not sent again."""
+    """If the connection ends, a batch with writes may have been performed: it is not sent again."""
     here = await scene({"cache": {"fresh_s": 3600}})
     read = await here.say("/v25.0/1?fields=name", token="ann")
     here.graph.faults.add({"where": "batch", "count": 1, **trouble})
@@ -418,7 +418,7 @@ SLOW = {"kind": "delay", "where": "batch", "ms": 5000, "count": 1}
 
 
 async def test_a_batch_that_writes_and_is_late(scene: MakeScene) -> None:
-    """A batch that writes and gets no answer in time is told so, and is not sent again."""
+    """A batch with writes that gets no answer in time gets an error that says so, and is not sent again."""
     here = await scene(IMPATIENT, faults=(json.dumps(SLOW),))
     heard = await batch(here.caller, WRITING)
     assert (heard.status, heard.json["error"]["is_transient"]) == (504, False)
@@ -426,7 +426,7 @@ async def test_a_batch_that_writes_and_is_late(scene: MakeScene) -> None:
 
 
 async def test_a_chain_that_is_late(scene: MakeScene) -> None:
-    """A chain of reads whose call gets no answer in time is told so, and may be sent again; it is not asked here."""
+    """A chain of reads without an answer in time gets an error; it is not repeated here, but the client may do so."""
     here = await scene(IMPATIENT, faults=(json.dumps(SLOW),))
     heard = await batch(here.caller, LINE)
     assert (heard.status, heard.json["error"]["is_transient"]) == (504, True)
@@ -435,7 +435,7 @@ async def test_a_chain_that_is_late(scene: MakeScene) -> None:
 
 @pytest.mark.parametrize("trouble", ACCIDENTS.values(), ids=ACCIDENTS)
 async def test_a_batch_that_reads_and_is_not_answered(twins: MakeTwins, trouble: dict[str, Any]) -> None:
-    """A batch of reads, of chains too, survives whatever happens to its call: it may be asked otherwise."""
+    """A batch of reads, also of chains, is answered whatever happens to its call: the reads may be sent again."""
     both = await twins()
     both.behind.faults.add({"where": "batch", "count": 1, **trouble})
     for items in (LINE, gets("1?fields=id", "2?fields=id"), gets("1/picture", "3?fields=id")[1:]):
@@ -445,7 +445,7 @@ async def test_a_batch_that_reads_and_is_not_answered(twins: MakeTwins, trouble:
 
 @pytest.mark.parametrize("trouble", REFUSALS.values(), ids=REFUSALS)
 async def test_a_chain_that_is_refused(twins: MakeTwins, trouble: dict[str, Any]) -> None:
-    """Graph's refusal of a batch that it resolves is the answer."""
+    """Graph's refusal of a batch is passed on as it is."""
     both = await twins(UNSPARING)
     both.trouble({"where": "batch", "count": 1, **trouble})
     direct, through = await batch(both.direct, LINE), await batch(both.through, LINE)
@@ -455,7 +455,7 @@ async def test_a_chain_that_is_refused(twins: MakeTwins, trouble: dict[str, Any]
 
 @pytest.mark.parametrize("trouble", EVERY_TROUBLE.values(), ids=EVERY_TROUBLE)
 async def test_trouble_with_a_later_part(scene: MakeScene, trouble: dict[str, Any]) -> None:
-    """What the first part of a split batch has done is told, whatever becomes of the second; no write is sent twice."""
+    """The slots of the first part of a split batch are kept, whatever happens to the second; no write is repeated."""
     here = await scene()
     here.graph.faults.add({"where": "batch", "after": 1, "count": 1, **trouble})
     items = [*posts(*["9/feed"] * 50), *posts(*["8/feed"] * 10), *gets("7?fields=id")]
@@ -474,7 +474,7 @@ async def test_trouble_with_a_later_part(scene: MakeScene, trouble: dict[str, An
     "items", [LINE, WRITING, gets("1", "2"), gets("1/picture")], ids=["chain", "writes", "reads", "picture"]
 )
 async def test_graph_out_of_reach(sidecar: MakeSidecar, ask: MakeAsk, items: list[Item]) -> None:
-    """With no way to Graph the batch as a whole gets the sidecar's own error, in Graph's shape."""
+    """If Graph cannot be reached, the whole batch gets the sidecar's own error, in Graph's shape."""
     front = await sidecar("http://127.0.0.1:9")
     heard = await batch(await ask(front.url), items)
     assert heard.status == 502
@@ -482,7 +482,7 @@ async def test_graph_out_of_reach(sidecar: MakeSidecar, ask: MakeAsk, items: lis
 
 
 def same_words(direct: Heard, through: Heard) -> bool:
-    """Whether two replies say the same."""
+    """Returns whether two replies say the same."""
     try:
         said = [json.loads(each.body) for each in (direct, through)]
     except ValueError:

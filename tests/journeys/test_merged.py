@@ -1,4 +1,4 @@
-"""One fetch for many fields: what is asked together, answered from more, and told to each as Graph itself would."""
+"""One call for many fields: merged reads, and answers from larger entries, each as Graph would answer it alone."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NOW = 1_790_000_000.0
 
 
 def ordered(heard: Heard) -> Any:
-    """The JSON of a reply, the order of its keys included; what differs in any two replies left out."""
+    """Returns the JSON of a reply with the order of its keys; parts that differ in any two replies are left out."""
     found = json.loads(heard.body, object_pairs_hook=lambda pairs: pairs)
     return [pair for pair in found if pair[0] != "error"], heard.json.get("error", {}).get("code")
 
 
 def plain(heard: Heard) -> Any:
-    """The same, whatever the order of its keys."""
+    """Returns the same without the order of keys."""
     return {name: value for name, value in heard.json.items() if name != "error"}, ordered(heard)[1]
 
 
 def read(path: str, *names: str, **more: str) -> str:
-    """The target that reads *names* of *path*, in the form in which the sidecar asks."""
+    """Returns the target that reads *names* of *path*, in the sidecar's normal form."""
     query = {**more, "fields": ",".join(sorted(names))}
     return f"/v25.0{path}?" + "&".join(f"{name}={query[name]}" for name in sorted(query))
 
@@ -58,7 +58,7 @@ Judge = Callable[[int], tuple[Twins, Callable[[Any], Any]]]
 
 @pytest.fixture
 def judge(sidecar_settings: SidecarSettings) -> Iterator[Judge]:
-    """Twins whose clocks stand still, and what runs a coroutine on their loop; answers stay fresh for a time."""
+    """Twins whose clocks stand still, and a runner for coroutines on their loop; answers stay fresh for a time."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         lifetimes = AsyncExitStack()
 
@@ -104,14 +104,14 @@ def test_each_is_told_what_graph_would_tell(judge: Judge, order: str, fresh_s: i
 
 
 async def said(ask: Ask, *reads: str) -> list[Heard]:
-    """What a crowd hears, and after it each for itself."""
+    """Returns the replies to concurrent *reads*, and then to each alone."""
     crowd = await asyncio.gather(*(ask.say(each, token="ann") for each in reads))
     return crowd + [await ask.say(each, token="ann") for each in reads]
 
 
 @pytest.mark.parametrize("path", ["/111?", "/act_1/campaigns?limit=2&", "/?ids=111,222&"])
 async def test_each_is_told_in_its_own_order(twins: MakeTwins, path: str) -> None:
-    """Asked alone, joined, held, or cut out of more: the fields stand as this caller asked for them."""
+    """Alone, joined, from the cache, or as a part of more fields: the fields are in this caller's order."""
     here = await twins({**FRESH, "paging": {"rewrite": False}})
     orders = ("status,name,id", "name,status,id", "name,id", "status,id,name", "status,name")
     reads = [f"/v25.0{path}fields={order}" for order in orders]
@@ -128,13 +128,13 @@ NAME, STATUS, LINK = (read("/111", name) for name in ("name", "status", "link"))
 
 
 def fields_asked(here: Scene) -> list[str]:
-    """The fields of all that Graph was asked."""
+    """Returns the fields of all reads that Graph got."""
     reads = [slot for slot in here.asked if "relative_url" in slot]
     return [slot["relative_url"].partition("fields=")[2].partition("&")[0] for slot in reads]
 
 
 async def crowd(here: Scene, shut: Any, *paths: str) -> list[Heard]:
-    """What *paths* hear that wait while another read of the same node is in the air."""
+    """Returns the replies to *paths* that wait while another read of the same node is in flight."""
     first = await here.caller.start(here.say(read("/111", "about"), token="ann"))
     await shut.has(1)
     others = await here.caller.start(*(here.say(path, token="ann") for path in paths))
@@ -144,7 +144,7 @@ async def crowd(here: Scene, shut: Any, *paths: str) -> list[Heard]:
 
 
 async def test_reads_in_one_window_are_one_call(scene: MakeScene, gate: MakeGate) -> None:
-    """Reads of one node that differ in their fields become one slot that asks for all; each gets its own."""
+    """Reads of one node that differ in their fields become one slot with all fields; each caller gets its own part."""
     here = await scene(MERGE)
     heard = await crowd(here, gate(here.graph), NAME, STATUS, LINK)
     assert fields_asked(here) == ["about", "link,name,status"]
@@ -157,7 +157,7 @@ async def test_reads_in_one_window_are_one_call(scene: MakeScene, gate: MakeGate
 
 
 async def test_as_delivered_each_is_asked_for_itself(scene: MakeScene, gate: MakeGate) -> None:
-    """Off by default: nobody's read depends on another's."""
+    """Merging is off by default: no read depends on another."""
     here = await scene()
     heard = await crowd(here, gate(here.graph), NAME, STATUS, LINK)
     assert sorted(fields_asked(here)) == ["about", "link", "name", "status"]
@@ -175,7 +175,7 @@ async def test_a_rule_says_what_is_merged(scene: MakeScene, gate: MakeGate) -> N
 
 
 async def test_a_lone_read_is_as_it_ever_was(scene: MakeScene) -> None:
-    """With nothing to merge a read goes on unchanged: its ETag is Graph's, and it is revalidated."""
+    """A read with nothing to merge is sent unchanged: its ETag is Graph's, and it is revalidated."""
     here = await scene(MERGE)
     first = await here.say(NAME, token="ann")
     assert (first.cache, bool(first.etag)) == ("fwd=uri-miss; stored", True)
@@ -185,7 +185,7 @@ async def test_a_lone_read_is_as_it_ever_was(scene: MakeScene) -> None:
 
 
 async def test_what_was_asked_together_is_revalidated_together(scene: MakeScene, gate: MakeGate) -> None:
-    """The next round asks for the same union, whoever comes first: one call, one ETag, no body."""
+    """The next round asks for the same merged fields, whichever read comes first: one call, one ETag, no body."""
     here = await scene(MERGE)
     await crowd(here, gate(here.graph), NAME, STATUS, LINK)
     heard = await here.crowd(LINK, NAME, STATUS, token="ann")
@@ -211,7 +211,7 @@ APART = [
 async def test_what_is_not_alike_is_asked_apart(
     scene: MakeScene, gate: MakeGate, said: dict[str, Any], more: str
 ) -> None:
-    """Who asks, how, and with what else: all but the fields is the same, or each is asked for itself."""
+    """Reads are merged only if everything but the fields is equal; otherwise each is sent alone."""
     here = await scene(MERGE, app_secret="")
     shut = gate(here.graph)
     first = await here.caller.start(here.say(read("/111", "about"), token="ann"))
@@ -229,7 +229,7 @@ async def test_what_is_not_alike_is_asked_apart(
 
 
 async def test_a_bad_field_hurts_nobody_else(scene: MakeScene, gate: MakeGate) -> None:
-    """A union that Graph refuses is taken apart: each gets what Graph says to its own; it is not tried again."""
+    """A merged read that Graph refuses is split: each caller gets Graph's answer to its own read; no second try."""
     here = await scene(MERGE)
     bad = read("/111", "name", "no_such_field")
     heard = await crowd(here, gate(here.graph), bad, STATUS, LINK)
@@ -245,7 +245,7 @@ async def test_a_bad_field_hurts_nobody_else(scene: MakeScene, gate: MakeGate) -
 
 
 async def test_a_combination_that_graph_refuses_is_asked_apart(scene: MakeScene, gate: MakeGate) -> None:
-    """Where each is good and both together are not, each is asked alone, then and for a while."""
+    """If each read succeeds and the merged one fails, each is sent alone, now and for some minutes."""
     here = await scene(MERGE)
     here.graph.faults.add({"kind": "error", "code": 100, "status": 400, "after": 1, "count": 1})
     for union in (["link,name"], []):
@@ -259,7 +259,7 @@ async def test_a_combination_that_graph_refuses_is_asked_apart(scene: MakeScene,
 
 
 async def test_what_is_held_for_more_answers_for_less(scene: MakeScene) -> None:
-    """A fresh entry that holds all the asked fields costs no call; an absent field stays absent."""
+    """A fresh entry with all the fields that are asked for costs no call; an absent field stays absent."""
     here = await scene(FRESH)
     await here.say(read("/act_1", "name", "currency", "spend_cap"), token="ann")
     heard = await here.say(read("/act_1", "name", "spend_cap"), token="ann")
@@ -270,7 +270,7 @@ async def test_what_is_held_for_more_answers_for_less(scene: MakeScene) -> None:
 
 
 async def test_what_is_asked_widens_until_one_call_answers_all(scene: MakeScene) -> None:
-    """Where answers are kept, a read asks for what others ask, too: from then on one call serves them all."""
+    """Where answers are stored, a read also asks for the fields of other callers: then one call serves them all."""
     here = await scene(FRESH)
     for path in (NAME, STATUS, LINK):
         await here.say(path, token="ann")
@@ -282,7 +282,7 @@ async def test_what_is_asked_widens_until_one_call_answers_all(scene: MakeScene)
 
 
 async def test_ones_own_fresh_entry_comes_first(scene: MakeScene) -> None:
-    """What is held for just these fields is served with its ETag."""
+    """An entry for exactly these fields is served with its ETag."""
     here = await scene(FRESH)
     first = await here.say(NAME, token="ann")
     await here.say(STATUS, token="ann")
@@ -292,7 +292,7 @@ async def test_ones_own_fresh_entry_comes_first(scene: MakeScene) -> None:
 
 
 async def test_client_directives_are_honoured_on_what_is_held_for_more(scene: MakeScene) -> None:
-    """`no-cache` asks, `only-if-cached` takes the part of what is held."""
+    """`no-cache` asks Graph, `only-if-cached` takes the part of a stored answer."""
     here = await scene(FRESH)
     await here.say(read("/111", "name", "status"), token="ann")
     heard = await here.say(NAME, token="ann", headers={"Cache-Control": "only-if-cached"})
@@ -305,7 +305,7 @@ async def test_client_directives_are_honoured_on_what_is_held_for_more(scene: Ma
 
 
 async def test_nobody_else_is_answered_from_it(scene: MakeScene) -> None:
-    """What one token holds is no other's, nor under a proof that Graph has not seen."""
+    """An entry serves no other token, and no proof that Graph has not seen."""
     here = await scene(FRESH)
     await here.say(read("/111", "name", "status"), token="ann")
     for path, token in ((NAME, "bob"), (NAME + "&appsecret_proof=1", "ann")):
@@ -316,7 +316,7 @@ async def test_nobody_else_is_answered_from_it(scene: MakeScene) -> None:
 
 
 async def test_a_read_after_a_write_gets_on_no_flight_from_before_it(scene: MakeScene, gate: MakeGate) -> None:
-    """A write closes unions in the air: who reads after it sees it."""
+    """After a write, later reads do not join a merged read that is in flight: they see the write."""
     here = await scene(MERGE)
     shut = gate(here.graph)
     shut.holds = lambda request: request.path == "/"  # batches of reads wait, the write does not
@@ -333,7 +333,7 @@ async def test_a_read_after_a_write_gets_on_no_flight_from_before_it(scene: Make
 
 
 async def test_who_leaves_hurts_nobody(scene: MakeScene, gate: MakeGate) -> None:
-    """The one that came first may hang up: the others are answered."""
+    """If the caller of the first read disconnects, the others are answered."""
     here = await scene(MERGE)
     shut = gate(here.graph)
     first = await here.caller.start(here.say(read("/111", "name", "status", "link"), token="ann"))
@@ -347,7 +347,7 @@ async def test_who_leaves_hurts_nobody(scene: MakeScene, gate: MakeGate) -> None
 
 
 async def test_pages_of_an_edge_go_on_with_the_callers_own_fields(scene: MakeScene, gate: MakeGate) -> None:
-    """A link to the next page asks for what its reader asked for."""
+    """A link to the next page has the fields of its own caller."""
     here = await scene(MERGE, edge_length=5)
     shut = gate(here.graph)
     first = await here.caller.start(here.say(read("/111/feed", "id", limit="2"), token="ann"))
@@ -368,13 +368,13 @@ async def test_pages_of_an_edge_go_on_with_the_callers_own_fields(scene: MakeSce
 
 
 def nodes_asked(here: Scene) -> list[str]:
-    """What Graph was asked for: paths, and ids in one read."""
+    """Returns the paths that Graph was asked for, and the ids of each read."""
     urls = [slot["relative_url"] for slot in here.asked if "relative_url" in slot]
     return [re.split(r"[?&]access_token", url)[0].removeprefix("v25.0/") for url in urls]
 
 
 async def test_of_several_objects_only_the_rest_is_asked(scene: MakeScene) -> None:
-    """Each id counts as a call: those that are fresh are not asked; what is learnt of each is held for it."""
+    """Each id counts as a call: fresh ids are not asked for, and each answer is stored for its id."""
     here = await scene(FRESH)
     one = await here.say("/v25.0/111?fields=id,name", token="ann")
     heard = await here.say("/v25.0/?fields=id,name&ids=222,111,333", token="ann")
@@ -389,7 +389,7 @@ async def test_of_several_objects_only_the_rest_is_asked(scene: MakeScene) -> No
 
 
 async def test_what_is_learnt_of_each_answers_for_fewer_fields(twins: MakeTwins) -> None:
-    """And what is held of one for more fields answers for it among several; each is told as Graph tells it."""
+    """An entry of one id with more fields answers for that id in `ids=`; each caller gets Graph's own words."""
     here = await twins({**FRESH, "paging": {"rewrite": False}})
     asked = (
         "/?fields=id,name,status&ids=111,222", "/111?fields=name", "/222?fields=status,id", "/333?fields=id,link,name",
@@ -402,7 +402,7 @@ async def test_what_is_learnt_of_each_answers_for_fewer_fields(twins: MakeTwins)
 
 
 async def test_several_objects_are_told_as_graph_tells_them(twins: MakeTwins) -> None:
-    """Whatever is held of some of them, the whole is what Graph would say: nodes, edges, and errors of one of them."""
+    """Whichever ids are stored, the reply is Graph's: for nodes, for edges, and with an error of one id."""
     here = await twins({**FRESH, "paging": {"rewrite": False}})
     for path in ("/", "/feed"):
         for ids in ("111,222", "222,333,111", "333", "111,404001", "err1,111", "404001"):
@@ -414,7 +414,7 @@ async def test_several_objects_are_told_as_graph_tells_them(twins: MakeTwins) ->
 
 
 async def test_if_one_object_errs_graph_speaks_to_the_whole(scene: MakeScene) -> None:
-    """The error is the one that Graph gives to what was asked, not to the rest of it."""
+    """The error is Graph's error for the whole read, not for the ids that were still missing."""
     here = await scene(FRESH)
     await here.say("/v25.0/111", token="ann")
     heard = await here.say("/v25.0/?ids=111,404001", token="ann")
@@ -423,7 +423,7 @@ async def test_if_one_object_errs_graph_speaks_to_the_whole(scene: MakeScene) ->
 
 
 async def test_without_freshness_several_objects_are_asked_as_ever(scene: MakeScene) -> None:
-    """Nothing is held for them: the whole is revalidated by its own ETag."""
+    """Nothing is stored for single ids: the whole is revalidated with its own ETag."""
     here = await scene(MERGE)
     await here.say("/v25.0/?ids=111,222", token="ann")
     heard = await here.say("/v25.0/?ids=111,222", token="ann")
@@ -431,7 +431,7 @@ async def test_without_freshness_several_objects_are_asked_as_ever(scene: MakeSc
 
 
 async def test_a_write_ends_the_freshness_of_what_was_learnt(scene: MakeScene) -> None:
-    """Of the object that it touched; and what was learnt without an ETag is asked without one."""
+    """A write ends the freshness of its object only; a part without an ETag is fetched without a validator."""
     here = await scene(FRESH)
     await here.say("/v25.0/?ids=111,222&fields=name", token="ann")
     await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
@@ -441,7 +441,7 @@ async def test_a_write_ends_the_freshness_of_what_was_learnt(scene: MakeScene) -
 
 
 async def test_a_body_that_has_an_etag_keeps_it(scene: MakeScene, clock: Clock) -> None:
-    """What several objects' answer confirms of one is fresh anew, under the ETag that it had."""
+    """The answer to `ids=` makes the entry of each id fresh again, with the ETag that it had."""
     here = await scene(FRESH)
     first = await here.say(NAME, token="ann")
     clock.ahead += 3601
@@ -456,7 +456,7 @@ async def test_a_body_that_has_an_etag_keeps_it(scene: MakeScene, clock: Clock) 
 
 
 async def test_what_is_saved_is_told_call_by_call(scene: MakeScene, gate: MakeGate) -> None:
-    """In Meta's units, under the cause of each; what Graph counted is what the sidecar says that it counted."""
+    """Calls are avoided in Meta's units, by cause; the sidecar's count equals Graph's."""
     here = await scene(FRESH)
     await crowd(here, gate(here.graph), NAME, STATUS, LINK)
     await here.say(read("/111", "name", "status"), token="ann")

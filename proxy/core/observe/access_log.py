@@ -33,7 +33,10 @@ _NO_ERROR = GraphError()
 
 
 class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the access log; times in milliseconds, `age_s` in seconds. Fields that do not apply are left out."""
+    """One line of the access log, besides `time`, `level` and `logger`, which `shell/observe/log_writer` adds.
+
+    Times are in milliseconds, `age_s` in seconds. Fields that do not apply are left out.
+    """
 
     mode: str
     status: int

@@ -32,12 +32,12 @@ STALE = Reuse(detail="max-stale")
 
 
 def terms(rule: Rule = FRESH, proof: bytes = b"", invalidated_at: float = 0.0) -> Terms:
-    """What bears on a read."""
+    """Returns the terms of a read."""
     return Terms(rule, proof, invalidated_at)
 
 
 def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None) -> Settled:
-    """What *answer*, asked for at 1030, makes of what is *held*."""
+    """Returns what `settle` makes of *answer*, which was asked for at 1030, and the *held* entry."""
     asked = request(validator=held.meta.etag if held else "")
     made = settle(asked, held, answer, given or terms(), 1030)
     assert made is not None
@@ -97,7 +97,7 @@ def settled(answer: Reply, held: Entry | None = None, given: Terms | None = None
     ],
 )
 def test_plan(now: float, rule: Rule, wishes: CacheDirectives, expected: Plan) -> None:
-    """What is held is served unasked only within the operator's rule and the caller's wish, else it is confirmed."""
+    """An entry is served without asking only if the rule and the caller allow it; otherwise it is revalidated."""
     assert plan(request(directives=wishes), entry(asked=1000).meta, terms(rule), now) == expected
 
 
@@ -105,7 +105,7 @@ def test_plan(now: float, rule: Rule, wishes: CacheDirectives, expected: Plan) -
     "wishes, expected", [(CacheDirectives(), Ask()), (CacheDirectives(only_if_cached=True), Refuse())]
 )
 def test_plan_with_nothing_held(wishes: CacheDirectives, expected: Plan) -> None:
-    """Where nothing is held Graph is asked, unless the caller would rather have nothing."""
+    """Without an entry Graph is asked, unless the caller said only-if-cached."""
     assert plan(request(directives=wishes), None, terms(), 1000) == expected
 
 
@@ -121,7 +121,7 @@ def test_plan_with_nothing_held(wishes: CacheDirectives, expected: Plan) -> None
     ],
 )
 def test_never_without_asking(held: Entry, given: Terms) -> None:
-    """An unfinished body, an unchecked proof, or a write since: then not even a lenient rule serves what is held."""
+    """An unfinished body, an unchecked proof or a later write: then not even a lenient rule serves the entry."""
     assert plan(request(), held.meta, given, 1001) == Ask(ETAG)
     assert plan(request(directives=CacheDirectives(only_if_cached=True)), held.meta, given, 1001) == Refuse()
     assert not may_cover(held.meta, CacheDirectives(), given, 1001)
@@ -139,12 +139,12 @@ def test_never_without_asking(held: Entry, given: Terms) -> None:
     ],
 )
 def test_a_signed_link_ends_freshness(now: float, rule: Rule, wishes: CacheDirectives, expected: Plan) -> None:
-    """The earlier counts: the rule's seconds, or the end of the first link in the body; a dead link is no use stale."""
+    """The earlier time counts, the rule's or the first link's expiry; a body with a dead link is not served stale."""
     assert plan(request(directives=wishes), entry(asked=1000, expires=1020).meta, terms(rule), now) == expected
 
 
 def test_the_end_of_a_link_is_kept() -> None:
-    """It is read once, when the body comes in, and stays known when Graph confirms the body."""
+    """The expiry is found once, when the body is stored, and is kept when Graph confirms the body."""
     linked = b'{"picture":"https:\\/\\/scontent.xx.fbcdn.net\\/a.jpg?oh=1&oe=%08X"}' % 2000
     kept = settled(reply(body=linked.replace(b"000007D0", b"65A1B2C3"))).keep
     assert kept is not None
@@ -155,7 +155,7 @@ def test_the_end_of_a_link_is_kept() -> None:
 
 
 def test_a_proof_with_a_time_is_always_asked() -> None:
-    """`appsecret_time` makes a proof good for its time: Graph checks each, however fresh what is held."""
+    """A proof with `appsecret_time` is always checked by Graph, however fresh the entry is."""
     timed = request(credential=Credential("t", "p", "1700000000"))
     for answer, held in ((reply(), None), (Reply(304, (), b""), entry(proofs=(b"",)))):
         made = settle(replace(timed, validator=ETAG), held, answer, terms(proof=OTHER), 1030)
@@ -166,12 +166,12 @@ def test_a_proof_with_a_time_is_always_asked() -> None:
 
 
 def test_after_a_write_what_is_newer_is_fresh() -> None:
-    """What was asked for after the last write may be reused."""
+    """An entry that was fetched after the last write may be reused."""
     assert plan(request(), entry(asked=1000).meta, terms(invalidated_at=999), 1001) == Reuse()
 
 
 def test_a_proof_that_graph_accepted() -> None:
-    """Under a proof that was accepted for it, what is held is reused."""
+    """An entry is reused under a proof that Graph has accepted for it."""
     assert plan(request(), entry(proofs=(b"", OTHER)).meta, terms(proof=OTHER), 1001) == Reuse()
 
 
@@ -185,7 +185,7 @@ def test_a_proof_that_graph_accepted() -> None:
     ],
 )
 def test_validators(channel: Channel, wishes: CacheDirectives, expected: str) -> None:
-    """An ETag goes out only in the form of asking that it was given in."""
+    """An ETag is sent only by the channel by which it came."""
     assert validator_for(entry().meta, request(channel=channel, directives=wishes)) == expected
 
 
@@ -193,7 +193,7 @@ def test_validators(channel: Channel, wishes: CacheDirectives, expected: str) ->
 
 
 def test_a_miss_is_stored() -> None:
-    """A good reply is held as Graph gave it, with the form of asking, the proof, and when it was asked for."""
+    """A good reply is stored as Graph gave it, with its channel, its proof, and the time of the request."""
     told = settled(reply(headers=(*TYPED, ("ETag", ETAG), ("x-app-usage", "{}"))), None, terms(proof=OTHER))
     assert (told.reply.mode, told.reply.stored, told.write) == (Mode.MISS, True, True)
     assert told.keep is not None
@@ -202,7 +202,7 @@ def test_a_miss_is_stored() -> None:
 
 
 def test_a_change_replaces() -> None:
-    """A new body takes the place of the old one, and proofs accepted for the old one must be accepted anew."""
+    """A new body replaces the old one, and proofs that were accepted for the old body must be accepted again."""
     told = settled(reply(body=b'{"id":"2"}', etag='"e2"', channel=Channel.DIRECT), entry(proofs=(b"", OTHER)))
     assert (told.reply.mode, told.reply.stored, told.reply.body) == (Mode.CHANGED, True, b'{"id":"2"}')
     assert told.keep == Entry(
@@ -214,7 +214,7 @@ def test_a_change_replaces() -> None:
 
 @pytest.mark.parametrize("repeated", [(), (("ETag", ETAG),)])
 def test_a_304_confirms_what_was_asked_about(repeated: Headers) -> None:
-    """A 304 has the held body, whether Graph repeats the ETag or not; its news replace what was held."""
+    """After a 304 the stored body is served, whether the 304 has an ETag or not; its fields update the stored ones."""
     news = (("Expires", "new"), ("x-app-usage", "{}"), ("Content-Type", "text/html"), *repeated)
     told = settled(Reply(304, news, b""), entry(asked=1000))
     assert (told.reply.status, told.reply.body, told.reply.mode, told.reply.stored) == (
@@ -236,7 +236,7 @@ def test_a_304_confirms_what_was_asked_about(repeated: Headers) -> None:
 
 
 def test_a_304_vouches_for_the_proof_that_asked() -> None:
-    """Programs that vouch differently for one token share what is held; only the newest few are remembered."""
+    """Programs with different proofs for one token share an entry; only the newest few proofs are remembered."""
     kept = entry()
     for number in range(PROOFS_KEPT + 1):
         made = settled(Reply(304, (), b""), kept, terms(proof=b"%d" % number)).keep
@@ -250,12 +250,12 @@ def test_a_304_vouches_for_the_proof_that_asked() -> None:
 
 @pytest.mark.parametrize("held", [None, entry(etag='"newer"')])
 def test_a_304_whose_body_is_gone(held: Entry | None) -> None:
-    """A 304 about something that is no longer held is never answered with another body: the read is asked again."""
+    """A 304 about an entry that is gone is never answered with another body: the read is sent again."""
     assert settle(request(validator=ETAG), held, Reply(304, (), b""), terms(), 1030) is None
 
 
 def test_a_304_about_something_else() -> None:
-    """A 304 that names another ETag than the one that was sent confirms nothing."""
+    """A 304 with another ETag than the one that was sent confirms nothing."""
     assert settle(request(validator=ETAG), entry(), Reply(304, (("ETag", '"e2"'),), b""), terms(), 1030) is None
 
 
@@ -282,7 +282,7 @@ def test_a_304_about_something_else() -> None:
     ],
 )
 def test_what_is_not_stored(answer: Reply) -> None:
-    """Errors, also those that come as 200, and all that is no JSON object with an ETag pass on and are not stored."""
+    """Errors (also with status 200), and replies that are no JSON object with an ETag, are passed on and not stored."""
     told = settled(answer)
     assert told == Settled(replace(answer, mode=Mode.MISS))
     assert not told.reply.stored
@@ -293,7 +293,7 @@ def test_what_is_not_stored(answer: Reply) -> None:
 
 @pytest.mark.parametrize("wishes, rule", [(CacheDirectives(no_store=True), FRESH), (NO_DIRECTIVES, Rule(cache=False))])
 def test_what_shall_not_be_stored(wishes: CacheDirectives, rule: Rule) -> None:
-    """`no-store` and a rule without cache are obeyed, and leave alone what is held."""
+    """`no-store` and a rule without cache are obeyed, and do not change the entry."""
     told = settle(request(directives=wishes), entry(), reply(etag='"e2"'), terms(rule), 1030)
     assert told == Settled(reply(etag='"e2"', mode=Mode.CHANGED))
 
@@ -303,7 +303,7 @@ def test_what_shall_not_be_stored(wishes: CacheDirectives, rule: Rule) -> None:
     [reply(400, b'{"error":{"code":190}}'), reply(404, b'{"error":{"code":803}}'), reply(200, b'{"error":{}}')],
 )
 def test_what_graph_refuses_now_is_not_served_from_before(answer: Reply) -> None:
-    """Once Graph refuses a token or says that an object is gone, no rule serves the old body to whoever asked so."""
+    """Once Graph refuses a token, or says that an object is gone, no rule serves the older body under that proof."""
     doubted = settled(answer, entry(proofs=(b"", OTHER)), terms(LENIENT)).keep
     assert doubted is not None
     assert doubted.meta.proofs == (OTHER,)
@@ -316,12 +316,12 @@ def test_what_graph_refuses_now_is_not_served_from_before(answer: Reply) -> None
 
 @pytest.mark.parametrize("answer", [reply(500), reply(429), reply(400, b'{"error":{"code":17}}')])
 def test_trouble_proves_nothing(answer: Reply) -> None:
-    """Graph's own trouble, or a throttle, takes nothing away from what is held."""
+    """An error on Graph's side, or a throttle, does not change the entry."""
     assert settled(answer, entry()).keep is None
 
 
 def test_a_bad_proof_hurts_nobody_else() -> None:
-    """A caller whose proof is refused takes no freshness from those whose proof was accepted."""
+    """A refused proof ends no freshness under the proofs that Graph has accepted."""
     assert settled(reply(400, b'{"error":{"code":100}}'), entry(), terms(proof=OTHER)).keep is None
 
 
@@ -340,7 +340,7 @@ def test_a_bad_proof_hurts_nobody_else() -> None:
     ],
 )
 def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa: FBT001
-    """Where a rule allows it, an old body is served in place of trouble, and never in place of an answer."""
+    """Where a rule allows it, an old body is served in place of an error of Graph's, never in place of an answer."""
     told = settled(answer, entry(asked=900), terms(LENIENT)).reply
     assert (told.mode is Mode.STALE, told.body == BODY and told.status == 200) == (covered, covered)
     if covered:
@@ -366,7 +366,7 @@ def test_an_old_body_for_trouble(answer: Reply, covered: bool) -> None:  # noqa:
     ],
 )
 def test_how_long_it_may_stand_in(now: float, wishes: CacheDirectives, allowed: bool) -> None:  # noqa: FBT001
-    """Only for the rule's seconds, and not for a caller who wants Graph's own word."""
+    """Only for the seconds of the rule, and not to a caller that said no-cache."""
     assert may_cover(entry(asked=1000).meta, wishes, terms(LENIENT), now) is allowed
 
 
@@ -388,14 +388,14 @@ def test_how_long_it_may_stand_in(now: float, wishes: CacheDirectives, allowed: 
     ],
 )
 def test_what_is_scarce_is_spared(now: float, pressure: float, wishes: CacheDirectives, expected: Plan) -> None:
-    """The scarcer the calls the longer an entry is fresh; where there are none to be had, what is old answers."""
+    """The scarcer the calls, the longer an entry is fresh; when no call may be sent, a stale entry answers."""
     rule = Rule(fresh_s=60, stale_if_error_s=600, stretch_s=300)
     scarce = Terms(rule, pressure=pressure)
     assert plan(request(directives=wishes), entry(asked=1000).meta, scarce, now) == expected
 
 
 def test_without_stretch_s_nothing_is_stretched() -> None:
-    """However scarce, freshness is what the rule says; a `stretch_s` below `fresh_s` takes nothing from it."""
+    """Pressure never shortens the rule's freshness, not even with a `stretch_s` below `fresh_s`."""
     for stretch in (0, 30):
         scarce = Terms(Rule(fresh_s=60, stretch_s=stretch), pressure=1.0)
         assert plan(request(), entry(asked=1000).meta, scarce, 1059) == Reuse()
@@ -404,7 +404,7 @@ def test_without_stretch_s_nothing_is_stretched() -> None:
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 400))
 def test_more_pressure_never_asks_more(one: float, other: float, age: float) -> None:
-    """What is served at some pressure is served at every higher one."""
+    """An entry that is served at some pressure is served at every higher pressure."""
     low, high = sorted((one, other))
     plans = [
         plan(request(), entry(asked=1000).meta, Terms(Rule(fresh_s=60, stretch_s=300), pressure=pressure), 1000 + age)
@@ -414,7 +414,7 @@ def test_more_pressure_never_asks_more(one: float, other: float, age: float) -> 
 
 
 def test_what_a_stretched_body_says() -> None:
-    """Its time is the stretched one."""
+    """The reply's lifetime is the stretched one."""
     stretched = reuse(
         entry(asked=1000), Reuse(detail="stretched"), Terms(Rule(fresh_s=60, stretch_s=300), pressure=0.5), 1100
     )
@@ -424,7 +424,7 @@ def test_what_a_stretched_body_says() -> None:
 
 
 def test_what_a_reused_body_says() -> None:
-    """A reply without asking tells its age and how long it stays fresh, and brings no usage of former days."""
+    """A reply from the cache has its age and its remaining freshness, and no old usage headers."""
     fresh = reuse(entry(asked=1000, channel=Channel.DIRECT), Reuse(), terms(), 1010)
     assert (fresh.status, fresh.body, fresh.mode, fresh.channel) == (200, BODY, Mode.REUSED, Channel.DIRECT)
     assert (fresh.age, fresh.ttl, fresh.detail, fresh.upstream_s) == (10, 50, "", None)
@@ -436,7 +436,7 @@ def test_what_a_reused_body_says() -> None:
 
 
 def test_what_is_not_final_is_never_fresh() -> None:
-    """The body of a job that still runs is kept for its validator alone; so is an answer to a poll."""
+    """The body of an unfinished job is stored for its validator only; so is the answer to a poll."""
     for told, asked in ((b'{"is_completed":false}', request()), (BODY, request("fields=is_completed"))):
         made = settle(asked, None, reply(body=told), terms(), 1030)
         assert made is not None
@@ -461,7 +461,7 @@ def test_a_304_makes_nothing_final() -> None:
 def test_no_plan_serves_what_may_not_be(
     wishes: CacheDirectives, rule: Rule, kept: Entry, touched: int, now: int
 ) -> None:
-    """Whatever is configured and wished for, nothing is served unasked that is doubted, touched, or too old."""
+    """Under any settings and directives, no entry is served unasked that is invalidated, unproved or too old."""
     proofs, expires = kept.meta.proofs, kept.meta.expires
     made = plan(request(directives=wishes), kept.meta, terms(rule, invalidated_at=touched), now)
     if isinstance(made, Reuse):
@@ -484,6 +484,6 @@ def test_no_plan_serves_what_may_not_be(
 
 
 def test_credentials_stay_out_of_terms() -> None:
-    """What decides about reuse holds digests, never a proof."""
+    """The terms of reuse hold digests, never a proof."""
     assert "p" * 20 not in repr(terms()) + repr(request(credential=Credential("t", "p" * 20)))
     assert policy.Refuse() == Refuse()
