@@ -103,7 +103,7 @@ async def build(components: Components, settings: Settings, lifetimes: AsyncExit
     fast_path = _fast_path(components, layers, handler, inside, comparer)
     flights.append(fast_path.forget)
     _connect_counters(components, layers, inside)
-    shedder = Shedder(settings.listener.lag_s, components.telemetry)
+    shedder = Shedder(settings.listener.lag_s, components.telemetry, inside.callers)
     intercept, listener, tls_listener = _front(inside, upstream.options, settings, shedder, fast_path)
     components.telemetry.gauges.connections = lambda: listener.open_connections
     components.telemetry.gauges.max_connections = settings.listener.connections

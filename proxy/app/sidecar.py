@@ -78,7 +78,7 @@ async def sidecar(
         watch.listen = f"http://{listen_at}"
         telemetry.instance = f"{socket.gethostname()}:{listen_at.port}"
         telemetry.upstream_origin = settings.upstream.origin
-        await lifetimes.enter_async_context(pulse(telemetry))
+        await lifetimes.enter_async_context(pulse(telemetry, pipeline.shedder.waited_s))
         await lifetimes.enter_async_context(pipeline.shedder.watching())
         ready.set()
         lifetimes.callback(ready.clear)

@@ -51,8 +51,8 @@ class ListenerSettings(Section):
         default=1,
         ge=0,
         le=3600,
-        description="seconds that a busy processor may delay a read; while the delay would be longer, new GETs "
-        "get 503 with Retry-After at once; 0 never refuses",
+        description="seconds that reads may wait for a busy processor; while more come than are answered and a new GET "
+        "would wait longer, new GETs get 503 with Retry-After at once; a burst is answered whole; 0 never refuses",
     )
 
 

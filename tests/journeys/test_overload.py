@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import cast
 
+from tests.journeys.bombs import answers, graph
 from tests.journeys.conftest import MakeGate, MakeScene
+from tests.journeys.processes import serving
 from tests.journeys.talking import Gate, Heard, Scene
+from tests.wires import calling, listening, ok
 
 SMALL = {"batch": {"queue": 3}, "upstream": {"connections": 1}}
 
@@ -104,6 +112,9 @@ async def test_what_passes_through_is_not_held_up(scene: MakeScene, gate: MakeGa
 
 # --- time, and the processor
 
+USUAL = {"X-Way": "usual"}
+"""Heads with it are not answered from memory without being parsed."""
+
 
 async def test_a_queue_is_bounded_by_time(scene: MakeScene, gate: MakeGate) -> None:
     """Reads that find no connection within `batch.queue_s` are told, those with a token and those without."""
@@ -119,29 +130,80 @@ async def test_a_queue_is_bounded_by_time(scene: MakeScene, gate: MakeGate) -> N
     assert (await here.say("/v25.0/2", token="ann")).status == 200
 
 
-async def test_a_busy_processor_refuses_reads_unread(scene: MakeScene) -> None:
-    """While the loop is slow GETs get a 503 that a Graph client understands; writes and probes are served.
+class Insistent(asyncio.Protocol):
+    """A caller that asks again as soon as it has an answer, whatever that is."""
 
-    Afterwards reads are, on the same connections.
+    def __init__(self, request: bytes, statuses: Counter[int]) -> None:
+        """Ask *request* and count the *statuses* of the answers."""
+        self.request = request
+        self.statuses = statuses
+        self.held = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(self.request)
+
+    def data_received(self, data: bytes) -> None:
+        """Count an answer, and ask again."""
+        self.held += data
+        head, found, body = self.held.partition(b"\r\n\r\n")
+        if found and len(body) == int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]):
+            self.statuses[int(head[9:12])] += 1
+            self.held = b""
+            self.transport.write(self.request)
+
+
+async def test_a_busy_processor_refuses_reads_unread(scene: MakeScene) -> None:
+    """While more reads come than can be answered some get a 503 that Graph clients understand, the others an answer.
+
+    Writes and probes are served; afterwards all are, on the same connections.
     """
-    here = await scene({"listener": {"lag_s": 0.05}})
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    here = await scene({"listener": {"lag_s": 0.02}, "rules": [{"path": "/1", "fresh_s": 3600}]})
+    loop, stop, statuses = asyncio.get_running_loop(), asyncio.Event(), Counter[int]()
     assert (await here.say("/v25.0/1", token="ann")).status == 200
+    asked = b"GET /v25.0/1 HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\nX-Way:usual\r\n\r\n"
 
     def hog() -> None:
-        time.sleep(0.02)
+        time.sleep(0.012)
         if not stop.is_set():
             loop.call_soon(hog)
 
+    at = here.front.listen
+    opening = (loop.create_connection(lambda: Insistent(asked, statuses), at.host, at.port) for _ in range(150))
+    flood = await asyncio.gather(*opening)
     hog()
-    while (heard := await here.say("/v25.0/1", token="ann")).status == 200:
+    while not statuses[503]:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
+    while (heard := await here.say("/v25.0/1", token="ann", headers=USUAL)).status == 200:
         pass
     assert_overloaded(heard, "listener.lag_s")
     assert (await here.say("/v25.0/9", token="ann", method="POST", data={"name": "x"})).status == 200
     assert (await here.say(f"{here.front.admin_url}/livez")).status == 200
+    before = statuses[200]
+    while statuses[200] < before + 100:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0)
     stop.set()
-    while (heard := await here.say("/v25.0/1", token="ann")).status != 200:
+    for transport, _protocol in flood:
+        transport.close()
+    while (heard := await here.say("/v25.0/1", token="ann", headers=USUAL)).status != 200:
         assert_overloaded(heard, "listener.lag_s")
+    assert set(statuses) == {200, 503}
     told = await here.stats()
     assert told["errors"][0]["what"] == "overloaded"
     assert (await here.say(f"{here.front.admin_url}/metrics")).body.count(b'mode="FAILED"')
+
+
+async def test_a_burst_is_answered_whole(tmp_path: Path) -> None:
+    """A thousand callers that ask while the process stands still all get their answer: a burst is no overload."""
+    async with (
+        listening(graph(lambda _wire: ok(), lambda _wire, message: answers(message))) as at,
+        serving(at.url, tmp_path, "batch.queue_s=60") as sidecar,
+        AsyncExitStack() as callers,
+    ):
+        wires = [await callers.enter_async_context(calling(sidecar.url)) for _ in range(1000)]
+        sidecar.signal(signal.SIGSTOP)
+        for number, wire in enumerate(wires):
+            await wire.send(f"GET /v25.0/{number} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer EAABsecret\r\n\r\n")
+        sidecar.signal(signal.SIGCONT)
+        assert Counter([(await wire.message()).status for wire in wires]) == {200: 1000}

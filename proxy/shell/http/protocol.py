@@ -107,7 +107,7 @@ class Connection(TimedConnection):
     def __init__(
         self, manager: web.Server, *, shedder: Shedder | None, fast_path: FastPath | None = None, **options: Any
     ) -> None:
-        """Refuse messages that *shedder* does not let in; let *fast_path* answer what comes in clear."""
+        """Let *shedder* hold or refuse messages while the processor is busy; *fast_path* answers those in clear."""
         super().__init__(manager, **options)
         self._shedder = shedder
         self._fast_path = fast_path
@@ -133,7 +133,7 @@ class Connection(TimedConnection):
         self._rests = False
         if self._caller is not None:
             self._hold(data)
-        elif not (data and rests and (self._is_refused(data) or self._is_answered(data))):
+        elif not (data and rests and (self._is_held(data) or self._is_answered(data))):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -157,16 +157,10 @@ class Connection(TimedConnection):
                 self._part = None
             self._feed(data[start:at])
 
-    def _is_refused(self, data: bytes) -> bool:
-        """Whether there is no time for *data*, which is answered by saying so."""
+    def _is_held(self, data: bytes) -> bool:
+        """Whether *data* waits for the processor, or was refused."""
         shedder = self._shedder
-        if shedder is None or shedder.lets_in():
-            return False
-        if self.transport is None or not (refusal := shedder.refusal(data)):
-            return False
-        self.transport.write(refusal)
-        self.rest()
-        return True
+        return shedder is not None and not shedder.is_calm and self.transport is not None and shedder.hold(self, data)
 
     def _is_answered(self, data: bytes) -> bool:
         """Whether the fast path has answered *data*."""
@@ -223,6 +217,14 @@ class Connection(TimedConnection):
         self.wait_for_next()
         self._rests = self._is_resting
         self._take_early()
+
+    def proceed(self, data: bytes) -> None:
+        """Answer *data*, which has waited for the processor."""
+        self._caller = None
+        if self.transport is not None:
+            if not self._is_answered(data):
+                self._take(data)
+            self._take_early()
 
     def go_the_usual_way(self, head: bytes) -> None:
         """Let the handler answer the message with this *head* after all."""

@@ -1,9 +1,9 @@
-"""Load shedding: refuses requests unparsed while the event loop is too slow, so that admitted ones are answered soon.
+"""Load shedding: while the processor is busy requests wait in their order; in overload newcomers are refused unparsed.
 
-When the processor is the bottleneck, no queue of the sidecar grows: requests wait in sockets and in the event loop,
-whose turns grow longer. Twenty times a second, the time of as many turns as a read needs is measured. While it is above
-the limit, new requests get a 503 that is written without parsing them, at a small part of the cost of an answer.
-Requests that were admitted are answered first: they have used time already, and only an early refusal is useful.
+When the processor is the bottleneck, requests wait in sockets, where nobody sees them, and each turn of the event loop
+takes all that have come: turns become long, and with them everything that takes several turns. So as soon as a turn is
+slow, plain GETs wait in a queue, and each turn takes up a few. What was taken up earlier is finished first, turns stay
+short, and the queue shows how much more comes than is answered. `core.http.admission` says what is too much.
 """
 
 from __future__ import annotations
@@ -11,21 +11,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
-from proxy.core.http import cache_status, errors
-from proxy.core.http.headers import head_bytes
-from proxy.core.observe.loop_lag import TURNS, Allowance, Lag, is_plain
+from proxy.core.http import admission, errors
 from proxy.core.reply import render
-from proxy.core.reply.response_head import http_date
+from proxy.core.reply.response_head import framed, http_date
 
 _log = logging.getLogger("graph_sidecar.listener")
 
 _BEAT_S = 0.05
+_SLOW_S = 0.01
+"""Seconds of a turn of the event loop from which requests wait in the queue; that costs next to nothing."""
+
+PER_TURN = 16
+"""Requests that are taken up in a turn: fewer cost more turns, and more make turns longer for those taken up before."""
+
 _LOG_EVERY_S = 10.0
 _BUSY = errors.Overloaded("the processor is busy with what has come before (setting listener.lag_s)")
 
@@ -37,76 +42,149 @@ class SheddingObserver(Protocol):
         """Count *count* requests that were refused unread with *error*."""
 
 
+class QueuedConnection(Protocol):
+    """A connection whose request waits."""
+
+    def wait_for(self, caller: QueuedRequest) -> None:
+        """Keep what comes until *caller* is answered."""
+
+    def proceed(self, data: bytes) -> None:
+        """Answer the request *data*, which has waited."""
+
+    def answer(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
+        """Send an answer."""
+
+
+@dataclass(eq=False, slots=True)
+class QueuedRequest:
+    """A request that waits for the processor, unparsed."""
+
+    shedder: Shedder
+    connection: QueuedConnection
+    data: bytes
+    since: float
+
+    def leave(self) -> None:
+        """The caller has hung up."""
+        self.shedder.forget(self)
+
+    def break_off(self, error: errors.SidecarError) -> None:
+        """Tell the caller of *error*: the sidecar ends."""
+        self.shedder.forget(self)
+        head, body = framed(errors.reply_of(error), http_date(int(time.time())), keeps=False)
+        self.connection.answer(head, body, keeps=False)
+
+
 class Shedder:
-    """Measures how long a read would take now, and makes the refusal."""
+    """The queue of requests that wait for the processor."""
 
-    def __init__(self, limit_s: float, observer: SheddingObserver) -> None:
-        """Refuse requests while a read would take more than *limit_s*; report the number refused to *observer*.
+    def __init__(self, limit_s: float, observer: SheddingObserver, callers: set[Any]) -> None:
+        """Refuse requests that would wait for more than *limit_s*, and tell *observer* how many; 0: let nobody wait.
 
-        With a limit of 0 every request is admitted.
+        Those that wait are among *callers*.
         """
+        self.is_calm = True
         self._limit_s = limit_s
         self._observer = observer
-        self._lag, self._allowance = Lag(), Allowance()
-        self._refused = self._unlogged = 0
+        self._callers = callers
+        self.admission = admission.Admission(limit_s)
+        self._queue: OrderedDict[QueuedRequest, None] = OrderedDict()
+        self._turn: asyncio.Handle | None = None
+        self._beat = admission.Beat()
+        self._was_empty = True
+        self._unlogged = 0
         self._logged_at = 0.0
 
-    def lets_in(self) -> bool:
-        """Whether a request that has come now is admitted."""
-        if not self._limit_s:
+    def hold(self, connection: QueuedConnection, data: bytes) -> bool:
+        """Let *data* wait for its turn, or refuse it; False: nothing was done, for it is not one plain GET."""
+        if not admission.is_plain(data):
+            return False
+        self._beat.came += 1
+        if len(self._queue) >= self.admission.most:
+            self._refuse(connection, data)
             return True
-        return self._lag.seconds(time.monotonic()) <= self._limit_s and self._allowance.take()
+        request = QueuedRequest(self, connection, data, time.monotonic())
+        self._queue[request] = None
+        self._callers.add(request)
+        connection.wait_for(request)
+        self._set_turn()
+        return True
 
-    def refusal(self, data: bytes) -> bytes:
-        """Return the 503 to *data*; b"" if *data* is not one plain GET, which is admitted."""
-        if not is_plain(data):
-            return b""
-        self._refused += 1
-        return _refusal(int(time.time()))
+    def forget(self, request: QueuedRequest) -> None:
+        """Let *request* wait no longer."""
+        self._queue.pop(request, None)
+        self._callers.discard(request)
+
+    def waited_s(self) -> float:
+        """Returns for how many seconds the oldest request waits."""
+        return time.monotonic() - next(iter(self._queue)).since if self._queue else 0.0
+
+    def _set_turn(self) -> None:
+        if self._turn is None and self._queue:
+            self._turn = asyncio.get_running_loop().call_soon(self._take_up)
+
+    def _take_up(self) -> None:
+        self._turn = None
+        try:
+            for _ in range(min(PER_TURN, len(self._queue))):
+                request, _none = self._queue.popitem(last=False)
+                self._callers.discard(request)
+                self._beat.taken += 1
+                request.connection.proceed(request.data)
+        finally:
+            self._was_empty = self._was_empty or not self._queue
+            self._set_turn()
+
+    def _refuse(self, connection: QueuedConnection, data: bytes) -> None:
+        self._beat.refused += 1
+        keeps = not admission.is_last(data)
+        connection.answer(_refusal(int(time.time()), keeps=keeps), keeps=keeps)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Measure while the context lasts; afterwards admit every request."""
-        task = asyncio.ensure_future(self._measure())
+        """Measure while the context lasts; afterwards let in whoever comes."""
+        task = asyncio.ensure_future(self._measure()) if self._limit_s else None
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-            self._lag, self._allowance = Lag(), Allowance()
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            self.is_calm = True
 
     async def _measure(self) -> None:
+        last = time.monotonic()
         while True:
             due = time.monotonic() + _BEAT_S
             await asyncio.sleep(_BEAT_S)
-            self._lag.begin(due)
-            for _ in range(TURNS):
-                self._lag.turn(time.monotonic())
-                await asyncio.sleep(0)
-            self._lag.turn(time.monotonic())
-            self._lag.end()
-            self._allowance.measured(self._lag.seconds(time.monotonic()), self._limit_s)
-            if self._refused:
-                self._report(time.monotonic())
+            now = time.monotonic()
+            self.is_calm = now - due < _SLOW_S and not self._queue
+            self._end_beat(now - last)
+            last = now
 
-    def _report(self, now: float) -> None:
-        self._observer.shed(_BUSY, self._refused)
-        self._unlogged += self._refused
-        self._refused = 0
+    def _end_beat(self, seconds: float) -> None:
+        """Judge what has happened in the last *seconds*, and refuse the newest of those who are too many."""
+        beat, queue = self._beat, self._queue
+        beat.seconds, beat.waiting = seconds, 0 if self._was_empty else len(queue)
+        self._beat, self._was_empty = admission.Beat(), not queue
+        self.admission.measured(beat)
+        while len(queue) > self.admission.most:
+            request, _none = queue.popitem()
+            self._callers.discard(request)
+            self._refuse(request.connection, request.data)
+        if beat.refused:
+            self._report(beat.refused, time.monotonic())
+
+    def _report(self, refused: int, now: float) -> None:
+        self._observer.shed(_BUSY, refused)
+        self._unlogged += refused
         if now - self._logged_at > _LOG_EVERY_S:
             _log.warning("%d requests were refused: the processor is busy (listener.lag_s)", self._unlogged)
             self._unlogged, self._logged_at = 0, now
 
 
-@lru_cache(maxsize=2)
-def _refusal(now: int) -> bytes:
-    """Return the 503 response as bytes, dated *now*."""
-    reply = render.bare(errors.reply_of(_BUSY))
-    fields = (
-        *reply.headers,
-        ("Content-Length", str(len(reply.body))),
-        ("Date", http_date(now)),
-        ("Server", cache_status.CACHE_NAME),
-    )
-    return head_bytes(f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}", fields) + reply.body
+@lru_cache(maxsize=4)
+def _refusal(now: int, *, keeps: bool) -> bytes:
+    """Return the 503 response as bytes, dated *now*; the last of its connection unless that *keeps* open."""
+    return b"".join(framed(render.bare(errors.reply_of(_BUSY)), http_date(now), keeps=keeps))

@@ -134,11 +134,6 @@ class TimedConnection(web.RequestHandler):
         if self._half is not None:
             self._count_head(len(data))
 
-    def rest(self) -> None:
-        """Wait for a message as on a new connection: the last message was refused without being parsed."""
-        self._last_read = self._half = self._loop.time()
-        self._is_silent = True
-
     def wait_for_next(self) -> None:
         """Wait for a message as after an answer: the fast path has answered the last message."""
         self._last_read = self._loop.time()

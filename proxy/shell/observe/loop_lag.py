@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -22,9 +22,9 @@ class LoopLag(Protocol):
 
 
 @asynccontextmanager
-async def pulse(heart: LoopLag) -> AsyncIterator[None]:
-    """Beat while the context lasts."""
-    task = asyncio.ensure_future(_beat(heart))
+async def pulse(heart: LoopLag, waited_s: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
+    """Beat while the context lasts; requests that have come wait *waited_s* before the event loop takes them up."""
+    task = asyncio.ensure_future(_beat(heart, waited_s))
     try:
         yield
     finally:
@@ -33,11 +33,11 @@ async def pulse(heart: LoopLag) -> AsyncIterator[None]:
             await task
 
 
-async def _beat(heart: LoopLag) -> None:
+async def _beat(heart: LoopLag, waited_s: Callable[[], float]) -> None:
     time = asyncio.get_running_loop().time
     while True:
         for _ in range(BEATS_A_MINUTE):
             due = time() + BEAT_S
             await asyncio.sleep(BEAT_S)
-            heart.lagged(max(0.0, time() - due))
+            heart.lagged(max(0.0, time() - due) + waited_s())
         heart.rotate()
