@@ -14,10 +14,10 @@ from math import inf
 _INTERVALS = 10
 """The intervals into which the limit is divided; in each of them the queue is judged by its shortest moment."""
 
-_STANDING = 5
-"""The intervals in a row, half of the limit, for which a queue stands or grows before it counts as overload."""
+_STANDING = 4
+"""The intervals in a row for which a queue stands or grows before it counts as overload."""
 
-_GROWING_SHARE, _TARGET_SHARE = 0.5, 0.1
+_GROWING_SHARE, _TARGET_SHARE = 0.4, 0.1
 """The shares of the limit that a request waits where a growing queue is overload, and while others are refused."""
 
 _WEIGHT, _GROWTH = 0.25, 1.25
