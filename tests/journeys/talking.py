@@ -1,4 +1,4 @@
-"""How journeys speak to a server, and what they compare of what they hear."""
+"""Clients of journeys: they send requests to a server and compare the replies."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from proxy import emulator
 from proxy.app import sidecar
 
 USER_AGENT = "graph-sidecar"
-"""What the sidecar says of itself to Graph: ETags depend on it, so callers that compare them say the same."""
+"""The sidecar's own User-Agent: ETags depend on it, so clients that compare ETags send the same."""
 
 SAME = ("Content-Type", "facebook-api-version", "X-App-Usage", "X-Ad-Account-Usage", "X-Business-Use-Case-Usage",
         "X-FB-Ads-Insights-Throttle", "WWW-Authenticate", "Location", "Expires", "Pragma", "Cache-Control",
         "Access-Control-Allow-Origin")  # fmt: skip
-"""The header fields in which a reply through the sidecar equals a direct one, besides the ETag."""
+"""The header fields that are equal in a direct reply and one through the sidecar, besides the ETag."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Heard:
 
     @property
     def json(self) -> Any:
-        """The body read as JSON."""
+        """The body as JSON."""
         return json.loads(self.body)
 
     @property
     def etag(self) -> str:
-        """The validator, or nothing."""
+        """The validator, None without one."""
         return self.headers.get("ETag", "")
 
     @property
@@ -52,15 +52,15 @@ class Heard:
 
     @property
     def told(self) -> dict[str, list[str]]:
-        """The fields in which direct and through are alike."""
+        """The header fields that are equal in both."""
         return {name: self.headers.getall(name) for name in SAME if name in self.headers}
 
 
 class Ask:
-    """One caller of one server. What it says is what goes over the wire: no cookie, no redirect, no re-quoting."""
+    """One client of one server; requests go over the wire as they are given: no cookies, redirects or re-quoting."""
 
     def __init__(self, url: str) -> None:
-        """Speak to *url*."""
+        """Send to *url*."""
         self.url = url
         self._sent = 0
         self._news = asyncio.Condition()
@@ -124,7 +124,7 @@ class Ask:
         return tasks
 
     async def settle(self) -> None:
-        """Wait until the sidecar has noticed all that was sent to it, or closed, before."""
+        """Wait until the sidecar has processed all earlier requests, and all connections that were closed earlier."""
         for _turn in range(3):
             assert (await self.say("/?callback=1")).status == 400
 
@@ -135,10 +135,10 @@ class Ask:
 
 
 class Gate:
-    """Stands where a Graph sends its replies: they are worked out and noted in the ledger, then wait for `open`."""
+    """Takes the place of a Graph's sending of replies: they are made and counted, and then wait for `open`."""
 
     def __init__(self, send: Callable[..., Awaitable[Any]]) -> None:
-        """Hold what *send* would send."""
+        """Hold back the replies that *send* would send."""
         self._send = send
         self._opened = asyncio.Event()
         self._held = 0
@@ -146,7 +146,7 @@ class Gate:
         self.holds: Callable[[web.BaseRequest], bool] = lambda _request: True
 
     def open(self) -> None:
-        """Let everything go, what is held and what is yet to come."""
+        """Release all replies, held and future ones."""
         self._opened.set()
 
     async def has(self, replies: int) -> None:
@@ -155,7 +155,7 @@ class Gate:
             await self._news.wait_for(lambda: self._held >= replies)
 
     async def send(self, request: web.BaseRequest, *reply: Any) -> Any:
-        """Send a reply in its time."""
+        """Send a reply when it may be sent."""
         if self.holds(request) and not self._opened.is_set():
             async with self._news:
                 self._held += 1
@@ -166,7 +166,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Scene:
-    """A Graph, the sidecar in front of it, and a caller of the sidecar's."""
+    """A Graph, a sidecar in front of it, and a client of the sidecar."""
 
     graph: emulator.Running
     front: sidecar.Sidecar
@@ -182,26 +182,26 @@ class Scene:
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """All that Graph was asked, calls of their own and slots alike, oldest first."""
+        """All reads that Graph got, single calls and slots alike, oldest first."""
         return asked(self.graph)
 
     @property
     def slots(self) -> list[int]:
-        """The sizes of the batches that Graph was sent."""
+        """The sizes of the batches that Graph got."""
         return self.graph.ledger.slots
 
     async def stats(self) -> Any:
-        """What the sidecar counts."""
+        """The sidecar's counts."""
         return (await self.caller.say(f"{self.front.admin_url}/stats")).json
 
     async def queue_of(self, reads: int) -> None:
-        """Wait until so many reads wait for a batch: each has looked for what is held on disk before."""
+        """Wait until so many reads wait for a batch: each has looked for its entry on disk before."""
         async with asyncio.timeout(60):
             while (await self.stats())["queued"] != reads:
                 pass
 
     async def leave(self, *requests: asyncio.Task[Heard]) -> None:
-        """Hang up on *requests*; the sidecar has noticed when this returns."""
+        """Close the connections of *requests*; returns when the sidecar has noticed."""
         for request in requests:
             request.cancel()
         await asyncio.wait(requests)
@@ -219,7 +219,7 @@ class Twins:
     through: Ask
 
     def trouble(self, fault: dict[str, Any]) -> None:
-        """Put the same fault in force on both sides."""
+        """Inject the same fault on both sides."""
         for graph in (self.alone, self.behind):
             graph.faults.add(fault)
 
@@ -228,7 +228,7 @@ class Twins:
         return await self.direct.say(path, **said), await self.through.say(path, **said)
 
     async def alike(self, path: str, **said: Any) -> Heard:
-        """The reply through the sidecar, once it is found to equal the direct one."""
+        """Returns the reply through the sidecar, after comparing it with the direct reply."""
         direct, through = await self.both(path, **said)
         assert_alike(direct, through)
         return through
@@ -248,7 +248,7 @@ def assert_alike(direct: Heard, through: Heard) -> None:
 
 
 def _content(heard: Heard) -> Any:
-    """The body as its reader sees it; what is different in any two replies of Graph's is left out."""
+    """Returns the body as its reader sees it, without the parts that differ in any two replies of Graph's."""
     try:
         found = heard.json
     except ValueError:
@@ -259,7 +259,7 @@ def _content(heard: Heard) -> Any:
 
 
 def _without_order(value: Any) -> Any:
-    """*value* with every link read as what it asks for: it repeats the request's parameters, which have no order."""
+    """Returns *value* with each link replaced by its target, whose parameters have no order."""
     if isinstance(value, dict):
         return {name: _without_order(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -272,12 +272,12 @@ def _without_order(value: Any) -> Any:
 
 
 def asked(graph: emulator.Running) -> list[dict[str, Any]]:
-    """All that a Graph was asked, calls of their own and slots alike, oldest first."""
+    """Returns all reads that a Graph got, single calls and slots alike, oldest first."""
     return [one for request in graph.ledger.requests for one in (request.get("slots") or [request])]
 
 
 def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """*under* with *over* laid on top, table by table."""
+    """Returns *under* updated with *over*, table by table."""
     both = {**under, **over}
     for name in under.keys() & over.keys():
         if isinstance(under[name], dict) and isinstance(over[name], dict):

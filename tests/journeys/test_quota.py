@@ -1,4 +1,4 @@
-"""Calls are spared as a limit comes near, and a stopped limit is left alone: Graph's own ledger is the witness."""
+"""As a limit comes near, calls are avoided; under a stopped limit no reads are sent. Graph's own ledger counts."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Standing(Clock):
     """A time of day that stands until it is moved: a limit is left alone for a second, however busy the machine is."""
 
     def __init__(self) -> None:
-        """Be on time."""
+        """Start now."""
         super().__init__()
         self._began = time.time()
 
     def __call__(self) -> float:
-        """Epoch seconds."""
+        """Returns epoch seconds."""
         return self._began + self.ahead
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time of day of Graph and of every sidecar here."""
+    """The clock of Graph and of every sidecar here."""
     return Standing()
 
 
@@ -54,12 +54,12 @@ def limited(lifetimes: AsyncExitStack, sidecar: MakeSidecar, ask: MakeAsk, clock
 
 
 async def use(here: Scene, calls: int, path: str = "/v25.0/9{}", token: str = "ann") -> list[Heard]:
-    """So many calls of *token*'s, each for another object."""
+    """Make so many calls with *token*, each for another object."""
     return [await here.say(path.format(number), token=token) for number in range(calls)]
 
 
 def is_again(heard: Heard, first: Heard) -> bool:
-    """Whether *heard* repeats Graph's refusal *first*, says when to come back, and that nothing was asked."""
+    """Whether *heard* repeats Graph's refusal *first* with Retry-After, and Graph was not asked."""
     same = (heard.status, heard.body, heard.headers["Content-Type"]) == (
         first.status,
         first.body,
@@ -72,7 +72,7 @@ def is_again(heard: Heard, first: Heard) -> bool:
 
 
 async def test_freshness_stretches_as_a_limit_comes_near(limited: MakeLimited, clock: Clock) -> None:
-    """Between watch and stop an entry stays fresh longer and longer, as far as its rule says, and says why."""
+    """Between watch and stop an entry stays fresh for longer, up to its `stretch_s`, and the reply says so."""
     here = await limited({"cache": {"fresh_s": 10, "stretch_s": 110}}, budget=10)
     await here.say(READ, token="ann")
     clock.ahead += 20
@@ -87,7 +87,7 @@ async def test_freshness_stretches_as_a_limit_comes_near(limited: MakeLimited, c
 
 
 async def test_without_a_rule_nothing_is_stretched(limited: MakeLimited) -> None:
-    """As delivered, every read is confirmed by Graph up to the last call."""
+    """With default settings every read is revalidated with Graph, up to the last call."""
     here = await limited(budget=10)
     await use(here, 8)
     for _time in range(2):
@@ -99,7 +99,7 @@ async def test_without_a_rule_nothing_is_stretched(limited: MakeLimited) -> None
 
 
 async def test_what_has_time_waits_and_the_rest_goes_first(limited: MakeLimited) -> None:
-    """Near the limit a read of low priority waits its turn; others pass it, and one that joins it takes it along."""
+    """Near the limit a low-priority read waits; others are sent first, and one that joins it lets it go at once."""
     here = await limited({"quota": {"longest_wait_s": 3600}}, budget=100)
     await use(here, 85)
     await here.say("/v25.0/201", token="ann", headers=LOW)  # the first takes the turn that is free
@@ -113,7 +113,7 @@ async def test_what_has_time_waits_and_the_rest_goes_first(limited: MakeLimited)
 
 
 async def test_nobody_waits_longer_than_the_setting(limited: MakeLimited) -> None:
-    """After `quota.longest_wait_s` a read goes, whatever is left, and its answer says that it waited."""
+    """After `quota.longest_wait_s` a read is sent in any case, and its reply says that it waited."""
     here = await limited({"quota": {"longest_wait_s": 0.05}}, budget=100)
     await use(here, 85)
     heard = [await here.say(f"/v25.0/20{number}", token="ann", headers=LOW) for number in range(3)]
@@ -122,7 +122,7 @@ async def test_nobody_waits_longer_than_the_setting(limited: MakeLimited) -> Non
 
 
 async def test_a_rule_gives_a_priority_and_the_caller_another(limited: MakeLimited) -> None:
-    """`priority` of a rule holds for reads that name none themselves."""
+    """`priority` of a rule counts for reads without a Priority field."""
     rules = [{"path": "/20*", "priority": 7}]
     here = await limited({"quota": {"longest_wait_s": 3600}, "rules": rules}, budget=100)
     await use(here, 85)
@@ -134,7 +134,7 @@ async def test_a_rule_gives_a_priority_and_the_caller_another(limited: MakeLimit
 
 
 async def test_reads_of_a_batch_have_the_priority_of_its_call(limited: MakeLimited) -> None:
-    """A batch of the application's own that has time waits like its reads."""
+    """An application's own batch of low priority waits like its reads."""
     here = await limited({"quota": {"longest_wait_s": 3600}}, budget=100)
     await use(here, 85)
     await here.say("/v25.0/201", token="ann", headers=LOW)
@@ -149,7 +149,7 @@ async def test_reads_of_a_batch_have_the_priority_of_its_call(limited: MakeLimit
 
 
 async def test_a_stopped_limit_is_left_alone_until_one_probe_finds_it_open(limited: MakeLimited, clock: Clock) -> None:
-    """After Graph's refusal no other read is asked until its time is up; then one is, and its answer is for all."""
+    """After Graph's refusal no read is sent until the time is over; then one is sent, and its answer counts for all."""
     here = await limited(budget=3, window_s=100_000.0)
     await use(here, 3)
     first = await here.say(READ, token="ann")
@@ -173,7 +173,7 @@ async def test_a_stopped_limit_is_left_alone_until_one_probe_finds_it_open(limit
 
 
 async def test_who_was_refused_and_comes_back_is_asked(limited: MakeLimited) -> None:
-    """By Graph or here: its next try goes to Graph, and an answer opens the limit for all."""
+    """A refused caller's next try goes to Graph, whoever refused it, and an answer opens the limit for all."""
     here = await limited()
     here.graph.faults.add({"kind": "throttled", "count": 2})
     first = await here.say(READ, token="ann")
@@ -188,7 +188,7 @@ async def test_who_was_refused_and_comes_back_is_asked(limited: MakeLimited) -> 
 
 
 async def test_a_time_that_graph_names_holds_for_those_it_refused(limited: MakeLimited, clock: Clock) -> None:
-    """`Retry-After` of Graph's own: nobody is asked before, and each is told what is left of it."""
+    """With Graph's own `Retry-After` no read is sent before that, and each caller gets the remaining seconds."""
     here = await limited()
     here.graph.faults.add({"kind": "throttled", "status": 429, "retry_after_s": 90, "seconds": 90.0})
     first = await here.say(READ, token="ann")
@@ -203,7 +203,7 @@ async def test_a_time_that_graph_names_holds_for_those_it_refused(limited: MakeL
 
 
 async def test_fields_that_were_asked_together_are_asked_apart_when_they_come_back(limited: MakeLimited) -> None:
-    """Reads that were merged and refused cost one call; each comes back for itself, whatever stops its company."""
+    """Merged reads that are refused cost one call; each caller's retry is sent, whatever happens to the others."""
     here = await limited({"rules": [{"path": "/*", "merge": True}]})
     here.graph.faults.add({"kind": "throttled", "code": 613, "subcode": None, "count": 1})
     paths = [f"/v25.0/111?fields={name}" for name in ("id", "name", "link")]
@@ -214,7 +214,7 @@ async def test_fields_that_were_asked_together_are_asked_apart_when_they_come_ba
 
 
 async def test_what_is_held_answers_for_a_stopped_limit(limited: MakeLimited, clock: Clock) -> None:
-    """Where a rule allows something old, callers get it instead of the refusal, and no call is made."""
+    """Where a rule allows stale replies, callers get one in place of the refusal, and no call is made."""
     here = await limited(OLD_IS_GOOD, budget=2)
     old = await here.say(READ, token="ann")
     clock.ahead += 5
@@ -230,7 +230,7 @@ async def test_what_is_held_answers_for_a_stopped_limit(limited: MakeLimited, cl
 
 
 async def test_at_a_hundred_percent_what_is_held_answers_and_the_rest_is_asked(limited: MakeLimited) -> None:
-    """Before Graph has refused anything there is no error to give: only Graph can say what it would answer."""
+    """Before Graph has refused a read there is no refusal to repeat: only Graph can say what it would answer."""
     here = await limited(OLD_IS_GOOD, budget=2)
     await here.say(READ, token="ann")
     await use(here, 1)
@@ -257,7 +257,7 @@ LIMITS = {
 async def test_every_code_stops_its_own_limit_and_no_other(
     limited: MakeLimited, code: int, subcode: int | None, status: int
 ) -> None:
-    """Whatever the status, code and subcode decide; another token is never touched."""
+    """Code and subcode decide, whatever the status; other tokens are not affected."""
     here = await limited()
     fault = {"code": code, "subcode": subcode, "status": status, "path": "act_1/campaigns"}
     here.graph.faults.add({"kind": "throttled", **fault})
@@ -279,7 +279,7 @@ async def test_every_code_stops_its_own_limit_and_no_other(
 
 @pytest.mark.parametrize("code", [4, 613])
 async def test_a_throttled_edge_does_not_stop_its_node(limited: MakeLimited, code: int) -> None:
-    """Custom throttling of one edge says nothing of the others, however often that edge is polled."""
+    """A limit of one edge says nothing about others, however often that edge is polled."""
     here = await limited()
     here.graph.faults.add({"kind": "throttled", "code": code, "subcode": None, "path": "900/adnetworkanalytics"})
     for _time in range(3):
@@ -292,7 +292,7 @@ async def test_a_throttled_edge_does_not_stop_its_node(limited: MakeLimited, cod
 
 
 async def test_accounts_and_uses_have_limits_of_their_own(limited: MakeLimited, clock: Clock) -> None:
-    """One account's insights are stopped, for as long as Graph says; its campaigns and another's insights are not."""
+    """One account's insights are stopped as long as Graph says; its campaigns and other insights are not."""
     here = await limited(account_budget=2, window_s=60.0, block_s=150.0)
     path = "/v25.0/act_1/insights?fields=spend&date_preset={}"
     for preset in ("today", "yesterday"):
@@ -319,7 +319,7 @@ def _usage(stats: Any) -> list[dict[str, Any]]:
 async def test_leaving_a_limit_alone_ends_its_block_and_calling_prolongs_it(
     limited: MakeLimited, ask: MakeAsk, clock: Clock
 ) -> None:
-    """A program that asks every ten seconds never gets out of a block; through the sidecar it does."""
+    """A program that asks every ten seconds never leaves the block when it calls Graph directly; here it does."""
     behind = await limited({"quota": {"probe_s": 80}}, budget=1, window_s=30.0, block_s=60.0)
     alone = await limited(budget=1, window_s=30.0, block_s=60.0)
     direct = await ask(alone.graph.url)
@@ -336,7 +336,7 @@ async def test_leaving_a_limit_alone_ends_its_block_and_calling_prolongs_it(
 
 
 async def test_writes_are_never_held_back_nor_answered_for_graph(limited: MakeLimited) -> None:
-    """A write to a stopped account goes to Graph, which says what it says."""
+    """A write to a stopped account goes to Graph, and gets Graph's answer."""
     here = await limited()
     here.graph.faults.add({"kind": "error", "code": 4, "status": 400, "method": "GET"})
     await here.say(READ, token="ann")
@@ -350,7 +350,7 @@ async def test_writes_are_never_held_back_nor_answered_for_graph(limited: MakeLi
 
 
 async def test_what_is_in_flight_when_a_limit_stops_is_answered_by_graph(limited: MakeLimited) -> None:
-    """Reads that have left are not called back: each gets what Graph says to it."""
+    """Reads that were already sent get Graph's own answers."""
     here = await limited(budget=2)
     heard = await here.crowd(*(f"/v25.0/{number}" for number in range(500, 504)), token="ann")
     assert sorted(each.status for each in heard) == [200, 200, 400, 400]
@@ -359,7 +359,7 @@ async def test_what_is_in_flight_when_a_limit_stops_is_answered_by_graph(limited
 
 
 async def test_batches_of_the_application_are_listened_to(limited: MakeLimited) -> None:
-    """The refusal of a slot stops its limit, a write beside it or not; slots answered since say when to come back."""
+    """The refusal of a slot stops its limit, also beside a write; later slots' usage headers give the time."""
     here = await limited()
     here.graph.faults.add({"kind": "error", "code": 80004, "status": 400, "id": "act_1"})
     items = [
@@ -377,7 +377,7 @@ async def test_batches_of_the_application_are_listened_to(limited: MakeLimited) 
 
 
 def batch_of(*items: dict[str, Any]) -> dict[str, str]:
-    """A form that carries a batch of these, reads where nothing else is said."""
+    """Returns a form with a batch of these operations, reads by default."""
     return {"access_token": "ann", "batch": json.dumps([{"method": "GET", **item} for item in items])}
 
 
@@ -386,7 +386,7 @@ NAMING = "{result=first:$.id}"
 
 
 async def test_reads_that_keep_an_order_leave_a_stopped_limit_alone(limited: MakeLimited, clock: Clock) -> None:
-    """A chain of reads that nothing is held of gets Graph's refusal again, what names it is null, and none is sent.
+    """A chain of reads without entries gets Graph's refusal again; reads that refer to it are null, and none is sent.
 
     When the batch comes back all of it goes.
     """
@@ -405,7 +405,7 @@ async def test_reads_that_keep_an_order_leave_a_stopped_limit_alone(limited: Mak
 
 
 async def test_a_batch_of_which_a_read_was_refused_comes_back_whole(limited: MakeLimited) -> None:
-    """What had been answered in it goes, too, though it was not refused itself."""
+    """The other operations of a refused batch are retried as well, although they were not refused."""
     here = await limited()
     for other in ("222", "me/picture?redirect=0"):
         here.graph.faults.add({"kind": "throttled", "count": 2, "path": "333"})
@@ -418,7 +418,7 @@ async def test_a_batch_of_which_a_read_was_refused_comes_back_whole(limited: Mak
 
 
 async def test_in_a_chain_too_what_is_held_answers(limited: MakeLimited) -> None:
-    """Where a rule allows something old it fills the slot, and is there for what names it."""
+    """Where a rule allows stale replies, the stale reply fills the slot, and references to it work."""
     here = await limited(OLD_IS_GOOD, budget=2)
     old = [await here.say(f"/v25.0/{path}", token="ann") for path in ("111?fields=id", "?ids=111&fields=name")]
     await use(here, 1)
@@ -430,7 +430,7 @@ async def test_in_a_chain_too_what_is_held_answers(limited: MakeLimited) -> None
 
 
 async def test_a_write_is_not_held_back_with_the_reads_beside_it(limited: MakeLimited) -> None:
-    """It goes with the read that it names; a read that it does not need is not asked."""
+    """A write is sent together with the read that it refers to; a read that it does not need is not sent."""
     here = await limited()
     here.graph.faults.add({"kind": "error", "code": 4, "status": 400, "method": "GET", "count": 1})
     await here.say("/v25.0/999", token="ann")
@@ -442,7 +442,7 @@ async def test_a_write_is_not_held_back_with_the_reads_beside_it(limited: MakeLi
 
 
 async def test_refusals_given_again_are_errors_and_no_savings(limited: MakeLimited) -> None:
-    """`/stats` and `/metrics` count them apart from answers: as refused, with Graph's own errors beside them."""
+    """`/stats` and `/metrics` count refusals apart from answers: as refused, beside Graph's own errors."""
     here = await limited(budget=1, window_s=60.0)
     await use(here, 1)
     for node in range(301, 305):
@@ -460,7 +460,7 @@ async def test_refusals_given_again_are_errors_and_no_savings(limited: MakeLimit
 
 @pytest.mark.parametrize("path", ["/v25.0/111/picture?redirect=0", "/v25.0/debug_token?input_token=bob"])
 async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLimited, clock: Clock, path: str) -> None:
-    """A read that is no plain one gets Graph's refusal again; when the time is up it may be the one that probes."""
+    """A passed-through read gets Graph's refusal again; when the time is over it may be the probe."""
     here = await limited(budget=1, window_s=60.0)
     await use(here, 1)
     first = await here.say(READ, token="ann")
@@ -478,7 +478,7 @@ async def test_what_passes_through_leaves_a_stopped_limit_alone(limited: MakeLim
 
 
 async def test_what_passes_through_and_was_refused_is_asked_when_it_comes_back(limited: MakeLimited) -> None:
-    """Nobody looks into its answer: one that may be a refusal lets its caller come back, as ours does."""
+    """The body of a passed-through reply is not read: after an error status its caller may try again."""
     here = await limited()
     here.graph.faults.add({"kind": "throttled", "count": 3})
     path, other = "/v25.0/111/picture?redirect=0", "/v25.0/222/picture?redirect=0"
@@ -490,7 +490,7 @@ async def test_what_passes_through_and_was_refused_is_asked_when_it_comes_back(l
 
 
 async def test_tokens_of_one_app_share_its_limits_if_so_set(limited: MakeLimited) -> None:
-    """With `quota.group = "shared"` what Graph says to one token holds for all."""
+    """With `quota.group = "shared"` limits that Graph reports for one token count for all tokens."""
     here = await limited({"quota": {"group": "shared"}}, budget=2)
     first = [await here.say(READ, token=token) for token in ("ann", "bob", "eve")][-1]
     assert is_again(await here.say("/v25.0/112", token="pat"), first)
@@ -498,7 +498,7 @@ async def test_tokens_of_one_app_share_its_limits_if_so_set(limited: MakeLimited
 
 
 async def test_nothing_is_done_about_limits_unless_wanted(limited: MakeLimited) -> None:
-    """With `quota.enabled` off every read is asked, and Graph's refusals are told as they come."""
+    """With `quota.enabled` off every read is sent, and Graph's refusals are passed on."""
     here = await limited({"quota": {"enabled": False}, "cache": {"fresh_s": 0, "stretch_s": 3600}}, budget=2)
     heard = [await here.say(READ, token="ann", headers=LOW) for _time in range(5)][-1]
     assert (heard.status, "Retry-After" in heard.headers) == (400, False)

@@ -16,7 +16,7 @@ PERCENTS = st.floats(0, 1000)
 
 
 def told(percent: float, *, lasts_s: float = 0.0, at: float = 1000.0, name: BucketName = APP) -> Buckets:
-    """Pools of which one was told of."""
+    """Returns buckets of which one was reported."""
     pools = Buckets(STAGES)
     pools.record(name, UsageLevel("app", "", "", percent, lasts_s), 1, at)
     return pools
@@ -27,13 +27,13 @@ def told(percent: float, *, lasts_s: float = 0.0, at: float = 1000.0, name: Buck
     [(0, Stage.CALM), (59.9, Stage.CALM), (60, Stage.WATCH), (80, Stage.SPARE), (99, Stage.SPARE), (100, Stage.STOP)],
 )
 def test_the_stages(percent: float, stage: Stage) -> None:
-    """Each begins at its own percent."""
+    """Each stage begins at its own percentage."""
     assert STAGES.at(percent) is stage
 
 
 @given(PERCENTS, PERCENTS)
 def test_stages_and_pressure_only_rise_with_use(one: float, other: float) -> None:
-    """More used is never a calmer stage nor less pressure, and no percent makes a pressure outside 0 to 1."""
+    """Higher use never gives a calmer stage or less pressure, and pressure is always between 0 and 1."""
     low, high = sorted((one, other))
     assert STAGES.at(low) <= STAGES.at(high)
     pressures = [told(percent).pressure([APP], 1001) for percent in (low, high)]
@@ -41,14 +41,14 @@ def test_stages_and_pressure_only_rise_with_use(one: float, other: float) -> Non
 
 
 def test_pressure_rises_from_watch_to_stop() -> None:
-    """Nothing is scarce before watch; at stop nothing is to be had."""
+    """There is no pressure below the watch stage; at the stop stage nothing is sent."""
     assert [told(percent).pressure([APP], 1001) for percent in (59, 60, 80, 100)] == [0, 0, 0.5, 1]
     assert told(100).pressure([ACCOUNT], 1001) == 0
 
 
 @pytest.mark.parametrize("lasts_s, until", [(0, FORGOTTEN_S), (60, 60), (1200, 1200)])
 def test_usage_is_forgotten(lasts_s: float, until: float) -> None:
-    """A value is no news after five minutes, or when the time that Graph named has come."""
+    """A level is outdated after five minutes, or when the time that Graph named has come."""
     pool = Bucket()
     pool.record(90, lasts_s, 1, 1000)
     assert pool.used(1000 + until - 0.1) == 90
@@ -57,7 +57,7 @@ def test_usage_is_forgotten(lasts_s: float, until: float) -> None:
 
 @given(st.lists(st.tuples(PERCENTS, st.floats(0, 600)), min_size=1, max_size=12))
 def test_percent_and_waits_stay_within_their_bounds(news: list[tuple[float, float]]) -> None:
-    """Whatever Graph tells in whatever rhythm."""
+    """Levels that Graph reports, at any intervals."""
     pool, now = Bucket(), 1000.0
     for percent, later in news:
         now += later
@@ -68,7 +68,7 @@ def test_percent_and_waits_stay_within_their_bounds(news: list[tuple[float, floa
 
 
 def test_the_trend_is_measured_over_some_time() -> None:
-    """Percent per minute, between values far enough apart that whole percents say something."""
+    """Percent per minute, between levels far enough apart that rounding does not matter."""
     pool = Bucket()
     for second in range(0, 61, 5):
         pool.record(10 + second / 6, 0, 10, 1000 + second)
@@ -77,13 +77,13 @@ def test_the_trend_is_measured_over_some_time() -> None:
 
 
 def next_wait(pool: Bucket, now: float) -> float:
-    """The wait of a read that comes just after another went."""
+    """Returns the wait of a read that comes just after another was sent."""
     pool.last_admitted_at = now
     return pool.wait_s(STAGES, now)
 
 
 def test_waits_are_spread_over_the_time_that_what_is_left_must_last() -> None:
-    """The first goes at once, the next one later, the less is left and the longer it must last."""
+    """The first read is sent at once; the next waits longer, the less is left and the longer it must last."""
     gaps = []
     for percent, lasts_s in ((80, 0.0), (90, 0.0), (90, 300.0), (90, 600.0)):
         pool = Bucket()
@@ -94,7 +94,7 @@ def test_waits_are_spread_over_the_time_that_what_is_left_must_last() -> None:
 
 
 def test_waits_follow_the_trend() -> None:
-    """While use rises faster than the rest allows they are longer, while it falls shorter."""
+    """While use rises faster than the rest allows, waits are longer; while use falls, they are shorter."""
     waits = []
     for step in (-2, 0, 2):
         pool = Bucket()
@@ -105,7 +105,7 @@ def test_waits_follow_the_trend() -> None:
 
 
 def test_a_used_up_pool_has_no_room() -> None:
-    """With nothing left everyone waits as long as anyone may."""
+    """With nothing left, every read waits the longest time."""
     pool = Bucket()
     pool.record(100, 0, 1, 1000)
     assert pool.wait_s(STAGES, 1000) == STAGES.longest_wait_s
@@ -114,7 +114,7 @@ def test_a_used_up_pool_has_no_room() -> None:
 def rising(
     start: float, step: float, *, every_s: float, times: int = 6, stages: Stages = STAGES
 ) -> tuple[Buckets, float]:
-    """Pools of which one was told of so often, ten calls each time, and when that was last."""
+    """Returns buckets of which one was reported so often, after ten calls each, and the time of the last report."""
     pools = Buckets(stages)
     for number in range(times):
         pools.record(APP, UsageLevel("app", "", "", start + step * number), 10, 1000 + number * every_s)
@@ -138,7 +138,7 @@ def rising(
 def test_a_pool_is_judged_by_what_it_soon_will_be(
     start: float, step: float, every_s: float, foresight_s: float, stage: str
 ) -> None:
-    """Of what surely rises it is foreseen whether it lasts, as far ahead as is set."""
+    """A proven rise is extrapolated as far ahead as the setting says."""
     pools, now = rising(start, step, every_s=every_s, stages=Stages(foresight_s=foresight_s))
     (shown,) = pools.stats_rows(now)
     assert shown["stage"] == stage
@@ -146,7 +146,7 @@ def test_a_pool_is_judged_by_what_it_soon_will_be(
 
 
 def test_a_leap_is_no_trend() -> None:
-    """One step up, however high, says nothing of the next."""
+    """A single jump, however high, predicts nothing."""
     pools = Buckets(STAGES)
     for second, percent in ((0, 5), (20, 5), (40, 55), (60, 55)):
         pools.record(APP, UsageLevel("app", "", "", percent), 10, 1000 + second)
@@ -154,14 +154,14 @@ def test_a_leap_is_no_trend() -> None:
 
 
 def test_what_is_foreseen_alone_stops_nothing() -> None:
-    """However fast it rises: only what is used does."""
+    """However fast use rises, only actual use stops a limit."""
     pools, now = rising(1, 15, every_s=2)
     assert [pool.stop for pool in pools.tight([APP])] == [None]
     assert 0 < pools.pressure([APP], now) < 1
 
 
 def test_a_sprint_that_is_over_is_forgotten() -> None:
-    """Soon after its last call the pool is judged by what is used."""
+    """Soon after its last low-priority read, a limit is judged by actual use."""
     pools, now = rising(1, 5, every_s=2)
     assert pools.pressure([APP], now) > 0
     for second in range(30, 271, 60):
@@ -170,7 +170,7 @@ def test_a_sprint_that_is_over_is_forgotten() -> None:
 
 
 def test_on_the_way_to_spare_time_makes_way_for_haste_only() -> None:
-    """Where nothing urgent is asked, a read that has time goes as fast as any until spare."""
+    """Where no urgent reads come, a low-priority read is not delayed until the spare stage."""
     pools, now = rising(1, 5, every_s=2)
     assert pools.contended([APP], now, is_contested=False) == []
     assert [name for name, _ in pools.contended([APP], now, is_contested=True)] == [APP]
@@ -179,7 +179,7 @@ def test_on_the_way_to_spare_time_makes_way_for_haste_only() -> None:
 
 
 def test_nothing_is_foreseen_where_nobody_could_make_way() -> None:
-    """Without reads that have time the stages begin where the settings say."""
+    """Without low-priority reads the stages begin at the percentages of the settings."""
     pools = Buckets(STAGES)
     for number in range(10):
         pools.record(APP, UsageLevel("app", "", "", 5 * number), 10, 1000 + number)
@@ -187,7 +187,7 @@ def test_nothing_is_foreseen_where_nobody_could_make_way() -> None:
 
 
 def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> None:
-    """The faster the use rises, the fewer reads that have time may go beside it."""
+    """The faster use rises, the fewer low-priority reads are sent beside it."""
     waits = []
     for step in (2, 4, 20):
         pools, now = rising(1, step, every_s=30, times=5)
@@ -198,7 +198,7 @@ def test_on_the_way_to_spare_there_is_room_for_what_does_not_lead_there() -> Non
 
 
 def test_a_refusal_stops_until_its_time_is_up() -> None:
-    """Graph's own time to regain counts, else the first pause; then exactly one read is due."""
+    """Graph's own time to regain access counts, else the first pause; then exactly one read is due."""
     pools = told(50)
     assert pools.stop(APP, ERROR, 1000) is True
     (pool,) = pools.tight([APP])
@@ -213,7 +213,7 @@ def test_a_refusal_stops_until_its_time_is_up() -> None:
 
 
 def pauses(stages: Stages, refusal: LimitRefusal) -> list[float]:
-    """How long a pool is left alone, over eight probes that are refused, each as soon as it is due."""
+    """Returns the pauses before eight probes that are refused, each sent as soon as it is due."""
     pools, now, found = Buckets(stages), 1000.0, []
     pools.stop(APP, refusal, now)
     for _probe in range(8):
@@ -226,7 +226,7 @@ def pauses(stages: Stages, refusal: LimitRefusal) -> list[float]:
 
 
 def test_refused_probes_come_ever_rarer() -> None:
-    """Each refusal doubles the pause from a second on, up to the setting; a limit per second is over in one."""
+    """Each refusal doubles the pause, from 1 s up to the setting; under a limit per second it stays 1 s."""
     assert pauses(STAGES, ERROR) == [1, 2, 4, 8, 16, 30, 30, 30]
     assert pauses(Stages(probe_s=90), ERROR) == [1, 2, 4, 8, 16, 32, 64, 90]
     assert pauses(Stages(probe_s=0.5), ERROR) == [0.5] * 8
@@ -234,7 +234,7 @@ def test_refused_probes_come_ever_rarer() -> None:
 
 
 def test_an_answer_opens_whatever_was_before() -> None:
-    """After the first answer to a probe all is as before, and the next refusal begins with the first pause."""
+    """After an answered probe everything is as before; the next refusal begins with the first pause."""
     pools = told(50)
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
@@ -245,7 +245,7 @@ def test_an_answer_opens_whatever_was_before() -> None:
 
 
 def test_who_comes_back_early_makes_the_pause_no_longer() -> None:
-    """A caller that was refused and asks again before the pool is due keeps the others waiting no longer."""
+    """The early retry of a refused caller does not make the pause longer for others."""
     pools = told(50)
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
@@ -267,7 +267,7 @@ def test_who_comes_back_early_makes_the_pause_no_longer() -> None:
     ],
 )
 def test_who_is_asked_of_a_stopped_pool(regain_s: float, now: float, returns: bool, goes: bool) -> None:  # noqa: FBT001
-    """Whoever comes when it is due; who was refused itself at any time, unless Graph named one."""
+    """Any read may be the probe when it is due; a refused caller's retry at any time, unless Graph named a time."""
     pools = told(50)
     pools.stop(APP, ERROR._replace(regain_s=regain_s), 1000)
     (pool,) = pools.tight([APP])
@@ -276,7 +276,7 @@ def test_who_is_asked_of_a_stopped_pool(regain_s: float, now: float, returns: bo
 
 
 def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
-    """Trouble on the way is no refusal and no answer: another probe goes after the same pause, or at once."""
+    """An error on the way is neither a refusal nor an answer: the next probe comes after the same pause, or at once."""
     pools = told(50)
     pools.stop(APP, ERROR, 1000)
     pools.on_probe(APP, ERROR, 1001)
@@ -291,7 +291,7 @@ def test_a_probe_that_told_nothing_leaves_it_stopped() -> None:
 
 
 def test_a_pool_that_is_used_up_is_asked_for_news_ever_more_rarely() -> None:
-    """Nobody is turned away meanwhile, so it begins with the longest pause, and ends at a bound."""
+    """Meanwhile no caller is refused, so the pause begins with the longest, and grows up to a bound."""
     pools, now, found = told(100), 1000.0, []
     for _probe in range(7):
         (pool,) = pools.tight([APP])
@@ -304,7 +304,7 @@ def test_a_pool_that_is_used_up_is_asked_for_news_ever_more_rarely() -> None:
 
 
 def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() -> None:
-    """Such a stop has no error to give, and ends with the first value below."""
+    """Such a stop has no refusal to repeat, and ends with the first lower level."""
     pools = told(100)
     assert [pool.stop.error for pool in pools.tight([APP]) if pool.stop] == [None]
     pools.record(APP, UsageLevel("app", "", "", 99), 1, 1001)
@@ -312,7 +312,7 @@ def test_a_hundred_percent_stops_without_a_refusal_until_there_is_better_news() 
 
 
 def test_better_news_does_not_undo_a_refusal() -> None:
-    """Users report refusals while a header reads nought: the code decides."""
+    """Users report refusals with usage headers near 0 %: the code decides."""
     pools = told(0)
     pools.stop(APP, ERROR, 1000)
     pools.record(APP, UsageLevel("app", "", "", 0), 1, 1000.2)
@@ -320,7 +320,7 @@ def test_better_news_does_not_undo_a_refusal() -> None:
 
 
 def test_calm_costs_nothing() -> None:
-    """As long as no pool is past watch nobody looks further."""
+    """While no limit is past watch, no read looks any limit up."""
     pools, seen = told(59), []
     for percent in (59, 61, 59):
         pools.record(APP, UsageLevel("app", "", "", percent), 1, 1001)
@@ -329,7 +329,7 @@ def test_calm_costs_nothing() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Pools told of longest ago go, stopped ones too."""
+    """The limits reported longest ago are forgotten, stopped ones too."""
     pools = told(100)
     for number in range(Buckets.PLACES):
         pools.record(BucketName("account", b"", str(number), ""), UsageLevel("account", "", "", 1), 1, 1001)
@@ -338,7 +338,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_stage_that_is_ahead_of_use_says_what_is_foreseen() -> None:
-    """The percentage at which the stage begins, and when the present rise reaches it; of a stage of today nothing."""
+    """The predicted stage has its percentage and time; a stage that is already reached has none."""
     pools, now = rising(40, 4, every_s=20)
     (row,) = pools.stats_rows(now)
     assert (row["percent"], row["stage"], row["foreseen_percent"]) == (60, "spare", 80)
@@ -349,7 +349,7 @@ def test_a_stage_that_is_ahead_of_use_says_what_is_foreseen() -> None:
 
 
 def test_what_is_shown() -> None:
-    """Every pool that is news, of several tokens' for one account the tightest; an app by its fingerprint."""
+    """All current limits: of one account under several tokens the tightest; an app by its fingerprint."""
     pools = told(70, lasts_s=600)
     for owner, percent in ((b"a" * 16, 20), (b"b" * 16, 90), (b"c" * 16, 30)):
         pools.record(

@@ -19,39 +19,39 @@ TYPED = ("Content-Type", "application/json; charset=UTF-8")
 
 
 def refusal(code: int, status: int = 400, *, subcode: int | None = None, fields: Headers = ()) -> Reply:
-    """Graph's word that a limit is reached."""
+    """Returns a refusal of Graph's because a limit is reached."""
     error = {"message": f"(#{code}) too many", "type": "OAuthException", "code": code, "error_subcode": subcode}
     return Reply(status, (TYPED, *fields), json.dumps({"error": error}).encode())
 
 
 def good(*fields: tuple[str, str], status: int = 200) -> Reply:
-    """An answer of Graph's."""
+    """Returns a good answer of Graph's."""
     return Reply(status, (TYPED, *fields), b'{"id":"1"}')
 
 
 def app_usage(percent: float) -> tuple[str, str]:
-    """The app's usage."""
+    """Returns usage headers of the app."""
     return "X-App-Usage", json.dumps({"call_count": percent})
 
 
 def business(ident: str, use: str, percent: float, minutes: int = 0) -> tuple[str, str]:
-    """The usage of one use of an account's or a business'."""
+    """Returns usage headers of one use case of an account or a business."""
     told = {"type": use, "call_count": percent, "estimated_time_to_regain_access": minutes}
     return "X-Business-Use-Case-Usage", json.dumps({ident: [told]})
 
 
 def asks(path: str, query: str = "", who: bytes = ANN) -> QuotaSubject:
-    """A read of *who*'s."""
+    """Returns the subject of a read with *who*'s token."""
     return QuotaSubject(who, path, query)
 
 
 def request(path: str) -> Request:
-    """A read."""
+    """Returns a read."""
     return Request("graph.facebook.com", "v25.0", path, "")
 
 
 def is_halted(quota: Limiter, asker: QuotaSubject, now: float = 1000.9) -> bool:
-    """Whether Graph is not asked."""
+    """Whether the read is not sent."""
     return isinstance(quota.admit(asker, 3, now), Halt)
 
 
@@ -83,7 +83,7 @@ def is_halted(quota: Limiter, asker: QuotaSubject, now: float = 1000.9) -> bool:
 def test_each_code_stops_the_pool_that_it_speaks_of(
     code: int, subcode: int | None, asked: str, stopped: list[str], open_: list[str]
 ) -> None:
-    """The narrowest that the read names; nothing else of this token's, and nothing of another's."""
+    """The narrowest limit that the read can be about is stopped; no other limit, and no limit of another token."""
     quota = Limiter(Stages())
     news = quota.on_reply(_split(asked), refusal(code, subcode=subcode), 1000)
     assert len(news.stopped) == 1
@@ -102,7 +102,7 @@ def _split(target: str, who: bytes = ANN) -> QuotaSubject:
 @pytest.mark.parametrize("status", [200, 400, 403, 429])
 @pytest.mark.parametrize("code", sorted(THROTTLED))
 def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
-    """Statuses of refusals differ from call to call."""
+    """The status of a refusal does not matter: Graph gives the same code with different ones."""
     error = throttle(refusal(code, status))
     assert error is not None
     assert error.code == code
@@ -116,7 +116,7 @@ def test_the_code_decides_whatever_the_status(code: int, status: int) -> None:
     ],
 )
 def test_a_refusal_in_an_old_shape_is_one(told: dict[str, object]) -> None:
-    """Whatever it calls its members, with status 200 and on."""
+    """A throttle is recognised under each name of its members, with status 200 and above."""
     for status in (200, 400):
         quota = Limiter(Stages())
         quota.on_reply(asks("/1"), Reply(status, (TYPED,), json.dumps(told).encode()), 1000)
@@ -125,14 +125,14 @@ def test_a_refusal_in_an_old_shape_is_one(told: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("reply", [good(), refusal(1, 500), refusal(190), Reply(400, (), b"<html>")])
 def test_nothing_else_is_a_refusal(reply: Reply) -> None:
-    """Trouble and bad tokens stop no pool."""
+    """Errors on Graph's side and bad tokens stop no limit."""
     quota = Limiter(Stages())
     assert quota.on_reply(asks("/1"), reply, 1000).stopped == ()
     assert quota.admit(asks("/1"), 3, 1001) is GO
 
 
 def test_what_is_said_again() -> None:
-    """Graph's own status, body and fields, less what belonged to that one call, and when to come back."""
+    """Graph's own status, body and fields, without the fields of that one call, and with Retry-After."""
     quota = Limiter(Stages())
     trace, challenge = ("x-fb-trace-id", "A"), ("WWW-Authenticate", "OAuth")
     quota.on_reply(asks("/1"), refusal(4, 403, fields=(trace, challenge, app_usage(100))), 1000)
@@ -145,7 +145,7 @@ def test_what_is_said_again() -> None:
 
 
 def test_who_wanted_no_code_gets_none() -> None:
-    """`suppress_http_code` is one caller's wish: the others get the status that goes with the error."""
+    """`suppress_http_code` is about one caller: others get the status that belongs to the error."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1", "suppress_http_code=1"), refusal(4, 200), 1000)
     statuses = {}
@@ -157,7 +157,7 @@ def test_who_wanted_no_code_gets_none() -> None:
 
 
 def test_graphs_own_time_to_regain_is_kept() -> None:
-    """Minutes of the business usage beside the refusal, of that very account alone."""
+    """The minutes in the business usage beside the refusal count, if they are of that account."""
     quota = Limiter(Stages())
     asker = asks("/act_1/insights")
     quota.on_reply(asker, refusal(80000, fields=(business("1", "ads_insights", 100, 5), app_usage(100))), 1000)
@@ -170,7 +170,7 @@ def test_graphs_own_time_to_regain_is_kept() -> None:
     [("90", 90), (" 7 ", 7), ("0", 0), ("Thu, 01 Jan 1970 00:18:00 GMT", 80), ("soon", 0), ("-5", 0), ("", 0)],
 )
 def test_retry_after_of_graphs_is_kept(value: str, seconds: int) -> None:
-    """In seconds or as a date (RFC 9110 section 10.2.3); what cannot be read names no time."""
+    """In seconds or as a date (RFC 9110 section 10.2.3); an unreadable value names no time."""
     quota, asker = Limiter(Stages()), asks("/1")
     quota.on_reply(asker, refusal(4, 429, fields=(("retry-after", value),)), 1000)
     quota.on_delivered(asker, 1000, is_refused=True)
@@ -184,7 +184,7 @@ def test_retry_after_of_graphs_is_kept(value: str, seconds: int) -> None:
 
 
 def test_a_reset_beside_another_limits_refusal_names_no_time() -> None:
-    """What Graph says of an account is no word about an edge, and an account's own reset counts once it is used up."""
+    """Usage of an account says nothing about an edge; an account's reset time counts only at 100 %."""
     reset = ("X-Ad-Account-Usage", json.dumps({"acc_id_util_pct": 9.67, "reset_time_duration": 100}))
     for code, fields in ((613, (business("1", "ads_insights", 50, 5),)), (17, (reset,))):
         quota, asker = Limiter(Stages()), asks("/act_1/insights")
@@ -194,7 +194,7 @@ def test_a_reset_beside_another_limits_refusal_names_no_time() -> None:
 
 
 def test_who_was_refused_is_known_until_it_is_answered() -> None:
-    """By token and read; an answer ends it, whoever it was that refused."""
+    """A refused read is known by token and path; an answer ends that, whoever refused the read."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     for reply in (refusal(4), good(), refusal(613)):
@@ -205,7 +205,7 @@ def test_who_was_refused_is_known_until_it_is_answered() -> None:
 
 
 def test_who_was_refused_long_ago_is_forgotten() -> None:
-    """Memory is bounded by time and by places."""
+    """The memory of refused reads is bounded in time and in number."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     for number in range(RefusedReads.PLACES + 1):
@@ -217,7 +217,7 @@ def test_who_was_refused_long_ago_is_forgotten() -> None:
 
 
 def test_one_probe_at_a_time() -> None:
-    """When its time is up one read goes, the others get the last answer, until the probe has told."""
+    """When the time is over, one read is sent as the probe; others get the last refusal until it is answered."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     probe = quota.admit(asks("/1"), 3, 1030)
@@ -234,7 +234,7 @@ def test_one_probe_at_a_time() -> None:
     [(good(), True), (good(status=304), True), (refusal(100), True), (refusal(1, 500), False), (refusal(4), False)],
 )
 def test_what_a_probe_tells(answer: Reply, opens: bool) -> None:  # noqa: FBT001
-    """Whatever Graph answers as ever opens; a refusal or trouble does not."""
+    """Any answer opens the limit, except a refusal or an error on Graph's side."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/act_1"), refusal(80004), 1000)
     probe = quota.admit(asks("/act_1"), 3, 1030)
@@ -244,7 +244,7 @@ def test_what_a_probe_tells(answer: Reply, opens: bool) -> None:  # noqa: FBT001
 
 
 def test_a_probe_that_was_lost_is_sent_again() -> None:
-    """A caller that left, or a broken connection, leaves no pool stopped for ever."""
+    """A probe whose caller has left, or whose connection broke, leaves no limit stopped for ever."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     probe = quota.admit(asks("/1"), 3, 1030)
@@ -256,7 +256,7 @@ def test_a_probe_that_was_lost_is_sent_again() -> None:
 
 
 def test_answers_to_reads_that_had_left_open_nothing() -> None:
-    """Only a probe's answer speaks of now."""
+    """Only the answer to a probe opens a stopped limit."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
     quota.on_reply(asks("/1"), good(app_usage(3)), 1000.2)
@@ -264,7 +264,7 @@ def test_answers_to_reads_that_had_left_open_nothing() -> None:
 
 
 def test_objects_belong_to_what_graph_names_with_them() -> None:
-    """A campaign's usage names its account; from then on it is stopped and open with it."""
+    """A campaign's usage headers name its account: from then on a stop of the account stops the campaign."""
     quota = Limiter(Stages())
     for campaign in ("501", "502"):
         quota.on_reply(asks(f"/{campaign}"), good(business("1", "ads_management", 10)), 1000)
@@ -276,7 +276,7 @@ def test_objects_belong_to_what_graph_names_with_them() -> None:
 
 
 def test_a_page_and_its_use() -> None:
-    """What is not an ad account is stopped by business and use, for every object that was told to be of it."""
+    """Limits of a business are stopped by business and use case, for all objects that headers connect with it."""
     quota = Limiter(Stages())
     for node in ("77", "88"):
         quota.on_reply(asks(f"/{node}"), good(business("9", "pages", 10)), 1000)
@@ -285,7 +285,7 @@ def test_a_page_and_its_use() -> None:
 
 
 def test_what_names_several_teaches_nothing() -> None:
-    """Of a reply that tells of two accounts nobody knows which one the object is of."""
+    """From a reply with usage of two accounts it is not known to which account the object belongs."""
     quota = Limiter(Stages())
     both = json.dumps({one: [{"type": "ads_management", "call_count": 5}] for one in ("1", "2")})
     quota.on_reply(asks("/501"), good(("X-Business-Use-Case-Usage", both)), 1000)
@@ -295,7 +295,7 @@ def test_what_names_several_teaches_nothing() -> None:
 
 
 def test_what_a_whole_batch_tells_of_a_business_holds_for_reads_of_it() -> None:
-    """The use that a code names is found among those told, and so is the time to regain."""
+    """The use case of a code is found among the reported ones, and so is the time to regain access."""
     quota = Limiter(Stages())
     told = {"500": [{"type": "pages", "call_count": 100, "estimated_time_to_regain_access": 2}]}
     quota.on_usage(asks("/"), (("X-Business-Use-Case-Usage", json.dumps(told)),), 1000)
@@ -305,7 +305,7 @@ def test_what_a_whole_batch_tells_of_a_business_holds_for_reads_of_it() -> None:
 
 
 def test_what_a_whole_batch_tells_of_its_account_holds_for_it() -> None:
-    """Where all slots read one object, the headers on the outside are about it."""
+    """If all slots read one object, the headers of the batch's reply are about that object."""
     quota = Limiter(Stages())
     reads = [request(f"/act_7{edge}") for edge in ("", "/ads")]
     told = json.dumps({"acc_id_util_pct": 100, "reset_time_duration": 90})
@@ -315,7 +315,7 @@ def test_what_a_whole_batch_tells_of_its_account_holds_for_it() -> None:
 
 
 def test_what_has_time_waits_where_it_must_and_only_there() -> None:
-    """From the spare stage on, by urgency, and never twice."""
+    """From the spare stage on low-priority reads wait, by urgency, and never twice."""
     quota = Limiter(Stages())
     quota.on_usage(asks("/1"), (app_usage(79),), 1000)
     assert [quota.admit(asks("/1"), 7, 1001) for _ in range(2)] == [GO, GO]
@@ -330,7 +330,7 @@ def test_what_has_time_waits_where_it_must_and_only_there() -> None:
 
 
 def test_a_hundred_percent_holds_nothing_back_that_only_graph_can_answer() -> None:
-    """Without a refusal there is none to give; what may be old is told by the pressure."""
+    """At 100 % without a refusal no refusal is given; the pressure lets stale entries answer."""
     quota = Limiter(Stages())
     quota.on_usage(asks("/1"), (app_usage(100),), 1000)
     assert quota.pressure(asks("/1"), 1001) == 1
@@ -338,7 +338,7 @@ def test_a_hundred_percent_holds_nothing_back_that_only_graph_can_answer() -> No
 
 
 def test_one_app_for_all_tokens_if_so_set() -> None:
-    """Then what one token was told of app and accounts holds for all, but not of the user."""
+    """Then usage of app and accounts counts for all tokens, but not the usage of the user."""
     quota = Limiter(Stages(), shared=True)
     quota.on_reply(asks("/act_1"), refusal(80004), 1000)
     assert is_halted(quota, asks("/act_1", who=BOB))
@@ -347,7 +347,7 @@ def test_one_app_for_all_tokens_if_so_set() -> None:
 
 
 def test_disabled_it_only_tells() -> None:
-    """Usage is known, nothing is done."""
+    """Usage is recorded, and no read is delayed or refused."""
     quota = Limiter(Stages(enabled=False))
     quota.on_reply(asks("/1"), refusal(4, fields=(app_usage(100),)), 1000)
     assert quota.admit(asks("/1"), 7, 1001) is GO
@@ -367,7 +367,7 @@ def test_disabled_it_only_tells() -> None:
     )
 )
 def test_nobody_is_left_behind(story: list[tuple[str, Reply, float]]) -> None:
-    """Whatever Graph says in whatever order, once every limit's longest time is up a read is asked again."""
+    """Whatever Graph answers in whatever order: after the longest time of every limit a read is sent again."""
     quota, now = Limiter(Stages()), 1000.0
     for path, reply, later in story:
         now += later
@@ -381,7 +381,7 @@ def test_nobody_is_left_behind(story: list[tuple[str, Reply, float]]) -> None:
 
 
 def test_a_name_tells_no_token() -> None:
-    """For counting it is a sort of pool."""
+    """Metrics count limits by kind."""
     assert BucketName("app", ANN, "", "").label == "app"
     assert BucketName("account", ANN, "1", "ads_insights").label == "account/ads_insights"
     assert BucketName("business", ANN, "1", "never heard of").label == "business/other"
@@ -389,7 +389,7 @@ def test_a_name_tells_no_token() -> None:
 
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*, is_shared: bool) -> None:
-    """Every process sees more tokens with time; what they asked lately is not gone through for each patient read."""
+    """The number of tokens grows with time; a low-priority read does not look through all of them."""
     few, many = (Limiter(Stages(foresight_s=60.0), shared=is_shared) for _ in range(2))
     for quota, tokens in ((few, 10), (many, 20_000)):
         for at in range(tokens):
@@ -401,7 +401,7 @@ def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*,
 
 
 def test_an_asker_whose_place_is_gone_counts_as_late_as_the_latest_of_those() -> None:
-    """The memory of who came is bounded; forgetting an asker makes a patient read wait longer, never less."""
+    """The memory of callers is bounded; a forgotten caller makes a low-priority read wait longer, never shorter."""
     lately = LastSeen(places=2)
     lately.record(ANN, 1.0)
     lately.record(BOB, 2.0)
