@@ -277,7 +277,7 @@ export function facts(stats) {
     rows.length ? make('dl', {}, rows.map(([term, value]) => make('div', {}, make('dt', {}, term), make('dd', {}, value)))) : make('p', { class: 'none' }, 'None.'))));
 }
 
-const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], shared: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'] };
+const WHERE = { graph: ['errors-head', 'Errors'], token: ['errors-head', 'Errors'], quota: ['quota-head', 'Quota'], store: ['inside-head', 'Inside'], shared: ['inside-head', 'Inside'], process: ['inside-head', 'Inside'], settings: ['inside-head', 'Inside'] };
 
 /** What is wrong now, as the sidecar itself says, each with the way to the numbers that show it. */
 export function troubles(found) {
