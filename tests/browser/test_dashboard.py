@@ -346,3 +346,13 @@ async def test_a_token_is_asked_for(look: Look, board: Board) -> None:
     await page.reload()
     await live(page)
     await expect(page.get_by_role("dialog")).to_be_hidden()
+
+
+async def test_old_numbers_are_called_old(look: Look, board: Board) -> None:
+    """A page whose token is no longer taken says since when, and claims nothing about now."""
+    page = await live(await look(board.url))
+    board.token = "sixteen-signs-or-more"
+    board.cut()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await expect(page.locator("#now-list")).to_have_text(re.compile("The sidecar has refused the token since"))
+    await expect(page.locator("#connection")).to_have_text(re.compile("these are the numbers of"))
