@@ -33,7 +33,7 @@ class CaRequest:
 
 
 def init(request: CaRequest) -> str:
-    """Make an authority for the configured hosts; an existing one that can sign for them is kept."""
+    """Make an authority for the configured hosts; an existing authority that can sign for them is kept."""
     hosts, now = from_settings.graph_hosts(request.settings), datetime.now(UTC)
     found = None if request.force else ca.load_ca(request.folder)
     if found is None:

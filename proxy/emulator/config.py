@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Config:
-    """What kind of Graph to play; the defaults are a healthy one without limits."""
+    """The Graph to simulate; the defaults are a healthy Graph without limits."""
 
     seed: int = 1
     """Seeds the generated objects and the probability of faults."""
@@ -17,7 +17,7 @@ class Config:
     newest_version: str = "v26.0"
     """A call for a later version is an error."""
     default_version: str = ""
-    """What serves a call without a version; empty means the oldest."""
+    """The version that serves a call without one; empty means the oldest."""
     link_origin: str = "https://graph.facebook.com"
     """Scheme and host of the links in `paging`."""
     cdn_origin: str = "https://scontent.xx.fbcdn.net"
@@ -34,7 +34,7 @@ class Config:
     max_page_size: int = 5000
     """The largest `limit` that is honoured."""
     change_every_s: float = 0.0
-    """Each object changes by itself this often; 0 means never."""
+    """The seconds after which each object changes; 0 means never."""
     viewer_by_default: bool = True
     """Every node includes its viewer by default, so that a test sees a reply that reached the wrong caller."""
     report_polls: int = 3
@@ -63,7 +63,7 @@ class Config:
     etag_places: str = "both"
     """Which replies carry an ETag: of a `single` call, of a slot of a `batch`, `both`, or `none`."""
     not_modified_places: str = "both"
-    """Where If-None-Match is looked at: in a `single` call, in a slot of a `batch`, in `both`, or in `none`."""
+    """Where If-None-Match is obeyed: in a `single` call, in a slot of a `batch`, in `both`, or in `none`."""
     not_modified_counts: bool = True
     """Whether a 304 counts against the limits, as Meta says."""
     slots_count: bool = True
@@ -79,7 +79,7 @@ class Config:
     set_cookie: bool = False
     """Items of a batch carry a Set-Cookie, as old captures do."""
     compress: bool = False
-    """Replies are gzipped for those who accept it."""
+    """Whether replies are gzipped for clients that accept it."""
 
     refused_tokens: tuple[str, ...] = ()
     """Tokens that are refused with code 190 wherever they appear."""
@@ -94,7 +94,7 @@ class Config:
     app_secret: str = ""
     """When set, a wrong `appsecret_proof` is refused."""
     proof_on_top: str = "bare"
-    """For which slots the top-level `appsecret_proof` vouches: `bare` ones without a token, `every` one, or `none`."""
+    """The slots for which the top-level `appsecret_proof` is valid: `bare` (without a token), `every`, or `none`."""
     require_proof: bool = False
     """When set with `app_secret`, a missing `appsecret_proof` is refused too."""
 

@@ -11,7 +11,7 @@ from proxy.settings.types import Collector
 
 
 class LogSettings(Section):
-    """What is logged, to standard error."""
+    """The log on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="the lowest level that is logged"
@@ -29,7 +29,7 @@ class LogSettings(Section):
 
 
 class MetricsSettings(Section):
-    """What `/metrics` tells."""
+    """The metrics of `/metrics`."""
 
     usage_series: int = Field(
         default=100,

@@ -91,7 +91,7 @@ def stage() -> Console:
 
 
 def opening(console: Console, scene: Scene) -> None:
-    """Print what is about to happen."""
+    """Print the introduction: what the demo is going to do."""
     text = Text.assemble(
         (f"{scene.callers} people with {scene.tokens} tokens", "bold"),
         f" look at their ads for {scene.seconds:g} s: first straight at an offline Graph, ",
@@ -146,7 +146,7 @@ def results(console: Console, scene: Scene, direct: Run, through: Run, stats: Ma
 
 
 def fleet_results(console: Console, scene: Scene, runs: Mapping[str, Run], shared: Mapping[str, Any]) -> None:
-    """What one sidecar and several came to, and what passed between them."""
+    """Print the results of one sidecar and of several, and what these shared."""
     table = Table(box=SIMPLE_HEAD, expand=True, padding=(0, 1), pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("", ratio=1, min_width=19)
     for name in runs:

@@ -1,4 +1,4 @@
-"""What a program is told so that its calls to Graph come here: whom to trust, and which proxy to use.
+"""The variables that lead a program's calls to the sidecar: the certificates to trust, and the proxy to use.
 
     roots        the bundle: all that programs trust without us, and our authority
     families     what each kind of program reads: its variables, and the files that these name

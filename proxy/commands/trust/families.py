@@ -23,7 +23,7 @@ _HOOKS = Path(__file__).parent / "hooks"
 
 @dataclass(frozen=True, slots=True)
 class TrustContext:
-    """Where the files are, which hosts are covered, the proxy's URL, and the environment to change."""
+    """The folder of the files, the hosts that are covered, the proxy's URL, and the environment to change."""
 
     folder: Path  # holds our files
     names: frozenset[str]  # the hosts that we speak for

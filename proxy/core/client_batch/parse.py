@@ -49,7 +49,7 @@ _FALSE = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
 class Unresolved(Exception):  # noqa: N818 - Meta's own word for it
-    """An operation refers to one that does not stand before it: Graph refuses the whole batch."""
+    """An operation refers to one that is not before it: Graph refuses the whole batch."""
 
     def __init__(self, index: int, name: str, of: int) -> None:
         """Make Graph's message, with its double spaces (seen by arsduo/koala); the batch has *of* operations."""

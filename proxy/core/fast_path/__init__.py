@@ -1,1 +1,1 @@
-"""Reads that programs repeat: what depends on the request's head alone, and replies as bytes."""
+"""The fast path: reads recognised by the bytes of their heads, and replies prepared as bytes."""

@@ -1,1 +1,1 @@
-"""Decides which reads are asked as one, and cuts each caller's part out of the answer."""
+"""Decides which reads become one, and takes each caller's part from the answer."""

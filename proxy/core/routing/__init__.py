@@ -1,1 +1,1 @@
-"""Decides which read a request is, of which host, and which rule of the settings holds for it."""
+"""Decides which read a request is, on which host, and which rule of the settings applies to it."""

@@ -1,1 +1,1 @@
-"""What replicas tell each other through a shared store: names, sealed bytes, and the rules they are read by."""
+"""Records that replicas exchange through a shared store, the names and seals of its values, and leases."""

@@ -35,7 +35,7 @@ _SHAPES: dict[str, Callable[[Headers], Any]] = {
 
 
 def is_batch(call: Call) -> bool:
-    """Tell whether the call is a batch: any POST with a `batch` parameter, whatever its path."""
+    """Returns whether the call is a batch: any POST with a `batch` parameter, whatever its path."""
     return call.method == "POST" and "batch" in call.params
 
 
@@ -116,7 +116,7 @@ class _BatchRun:
         ]
 
     def perform(self, operation: Operation) -> Slot:
-        """Perform one operation, unless one that it needs has failed."""
+        """Perform one operation, unless an operation that it depends on has failed."""
         if not all(parent in self.done for parent in operation.parents):
             return self.after_failed_parent(operation)
         reply = self.answer(operation)

@@ -1,4 +1,4 @@
-"""Who may ask: tokens, and the proofs that go with them (developers.facebook.com, "Secure Graph API Calls")."""
+"""Checks tokens, and the proofs that go with them (developers.facebook.com, "Secure Graph API Calls")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPEN_EDGES = frozenset({"picture"})
 
 
 def check(call: Call, config: Config) -> None:
-    """Raise unless the call's token, or its lack, is good enough for what it asks."""
+    """Raise unless the call's token, or a call without one, may read or write the object."""
     if call.token is None:
         _check_anonymous(call, config)
         return

@@ -74,7 +74,7 @@ class Fault:
     seconds: float = 0.0
     """Applies for so many seconds after the first time; 0 means that time does not end it."""
     retry_after_s: int = 0
-    """What `throttled` says in Retry-After; 0 means that the field is missing."""
+    """The seconds in Retry-After of `throttled`; 0 means no such field."""
     message: str = ""
     """The error's message; for `odd` the text that is put into the body unescaped, half an emoji by default."""
     shape: str = ""

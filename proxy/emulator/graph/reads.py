@@ -57,7 +57,7 @@ class Reads:
         self._settings = settings
 
     def answer(self, call: Call) -> Any:
-        """What the call asks for: JSON, a Redirect or an Export."""
+        """Returns the answer to the call: JSON, a Redirect or an Export."""
         special = _SPECIAL.get(call.path)
         if special:
             return special(call)
@@ -107,7 +107,7 @@ class Reads:
         return True
 
     def _metadata(self, node_id: str, call: Call) -> dict[str, Any]:
-        """What `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
+        """Returns the members that `metadata=1` adds (developers.facebook.com, "Graph API Overview")."""
         node = self._nodes.existing(resolve_me(node_id, call))
         origin = f"{self._settings.config.link_origin}/{call.version}/{node.id}"
         fields = [{"name": name, "description": f"The {name}", "type": "string"} for name in ("id", "name")]
@@ -115,7 +115,7 @@ class Reads:
         return {"metadata": {"fields": fields, "type": node.object_type.name.lower(), "connections": links}}
 
     def picture(self, node_id: str, call: Call) -> Any:
-        """A redirect to the image, or with `redirect=0` what is known of it."""
+        """Returns a redirect to the image, or with `redirect=0` its description."""
         found = picture(self._nodes.existing(node_id), view_of(call, self._settings))
         return {"data": found} if falsy(call.params.get("redirect")) else Redirect(found["url"])
 

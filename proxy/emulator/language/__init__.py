@@ -1,1 +1,1 @@
-"""What messages to and from Graph look like: queries, batches, errors, JSON."""
+"""Parses and writes messages to and from Graph: queries, batches, errors, JSON."""

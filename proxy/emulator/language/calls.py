@@ -24,7 +24,7 @@ _SCHEMES = ("OAuth ", "Bearer ")
 
 @dataclass(slots=True)
 class Upload:
-    """A file that came with a call: what is known of it once its bytes are gone."""
+    """A file that came with a call, without its bytes."""
 
     filename: str
     size: int

@@ -64,7 +64,7 @@ class GraphError(Exception):
 
 
 def missing_object(method: str, node_id: str) -> GraphError:
-    """Nobody has this object, or this caller may not see it."""
+    """The object does not exist, or this caller may not see it."""
     return GraphError(
         f"Unsupported {method.lower()} request. Object with ID '{node_id}' does not exist, cannot be loaded due to "
         f"missing permissions, or does not support this operation. Please read the Graph API documentation at {DOCS}",

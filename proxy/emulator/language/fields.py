@@ -21,7 +21,7 @@ _SPACE = re.compile(r"\s*")
 
 @dataclass(slots=True)
 class Field:
-    """One asked field, with what was asked inside it."""
+    """One field of a request, with the fields asked for inside it."""
 
     name: str
     modifiers: dict[str, str] = field(default_factory=dict)

@@ -66,7 +66,7 @@ def of_outer(version: str, usage: Headers, content_type: str) -> Headers:
 
 
 def preflight(fields: Mapping[str, str]) -> Reply:
-    """The answer to a browser that asks what it may send (Fetch section 4.8); it counts against no limit."""
+    """The answer to a browser's preflight (Fetch section 4.8); it counts against no limit."""
     wanted = fields.get("access-control-request-headers", "")
     allowed = [("Access-Control-Allow-Headers", wanted)] if wanted else []
     methods = ("Access-Control-Allow-Methods", "GET, POST, DELETE")

@@ -17,7 +17,7 @@ _SHAPING = ("debug", "pretty", "locale", "date_format", "suppress_http_code", "r
 """Parameters of a whole batch that say how each of its operations is answered."""
 
 _INHERITED = ("accept-language",)
-"""What a batch's own header says for all of its operations; Meta's Android SDK tells the language there."""
+"""The batch's own header fields that apply to all operations; Meta's Android SDK sends the language there."""
 
 
 @dataclass(slots=True)

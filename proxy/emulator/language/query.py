@@ -39,12 +39,12 @@ def written_values(params: Params) -> Params:
 
 
 def truthy(value: Any) -> bool:
-    """Tell whether a parameter says yes."""
+    """Returns whether a parameter says yes."""
     return str(value).lower() in _TRUE
 
 
 def falsy(value: Any) -> bool:
-    """Tell whether a parameter was given and says no."""
+    """Returns whether a parameter was given and says no."""
     return value is not None and not truthy(value)
 
 

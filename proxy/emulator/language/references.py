@@ -25,7 +25,7 @@ def referenced_names(text: str) -> list[str]:
 
 
 def fill_references(text: str, results: Mapping[str, Any]) -> str:
-    """*text* with every reference replaced by what it finds in *results*."""
+    """Returns *text* with every reference replaced by its matches in *results*."""
     whole = _REFERENCE.match(text.strip())
     if whole and whole.end() == len(text.strip()):
         # An operation may be nothing but a reference to a URL, which must keep its `?` and `&`.

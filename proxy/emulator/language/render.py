@@ -33,7 +33,7 @@ def wrap_jsonp(text: str, params: Params) -> str:
 
 
 def is_jsonp(params: Params) -> bool:
-    """Tell whether a JSONP callback was asked for."""
+    """Returns whether a JSONP callback was asked for."""
     callback = params.get("callback")
     return callback is not None and _CALLBACK.fullmatch(str(callback)) is not None
 
@@ -49,7 +49,7 @@ def etag_of(text: str, call: Call, config: Config) -> str:
 
 
 def matches_if_none_match(etag: str, call: Call) -> bool:
-    """Tell whether the caller's If-None-Match names this ETag, quotes included."""
+    """Returns whether the caller's If-None-Match names this ETag, quotes included."""
     asked = call.headers.get("if-none-match")
     return asked is not None and etag in (part.strip() for part in asked.split(","))
 
@@ -64,6 +64,6 @@ def _is_pretty(call: Call, config: Config) -> bool:
 
 
 def _debug(params: Params) -> dict[str, Any]:
-    """What `debug=all` adds (developers.facebook.com, "Debug Requests")."""
+    """Returns the member that `debug=all` adds (developers.facebook.com, "Debug Requests")."""
     wanted = str(params["debug"]).lower() in {"all", "info"} and not params.get("fields")
     return {"messages": [_NO_FIELDS]} if wanted else {}

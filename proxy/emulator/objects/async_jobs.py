@@ -40,7 +40,7 @@ class AsyncRequest:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether it has yet to end."""
+        """Returns whether it has yet to end."""
         return self.status in _OPEN
 
 
@@ -75,7 +75,7 @@ class RequestGroup:
 
     @property
     def is_completed(self) -> bool:
-        """Tell whether nothing is left to do."""
+        """Returns whether nothing is left to do."""
         return not any(each.is_open for each in self.requests)
 
     def parents(self, request: AsyncRequest) -> list[AsyncRequest]:

@@ -97,7 +97,7 @@ def _request_view(home: tuple[RequestGroup, AsyncRequest], fields: Fields, view:
 
 
 def _selected_fields(kind: str, subject: Any, fields: Fields, view: View) -> dict[str, Any]:
-    """The asked fields; the id comes last when nobody asked for it, and what is empty is left out."""
+    """Returns the requested fields without empty ones; the id comes last if it was not requested."""
     makers = _FIELD_MAKERS[kind]
     values: dict[str, Any] = {}
     for field in fields or tuple(Field(name) for name in _DEFAULTS[kind]):
@@ -133,7 +133,7 @@ def _words(given: Any) -> list[str]:
 
 
 def _matches(group: RequestGroup, params: Params) -> bool:
-    """Tell whether a list with these filters shows the set."""
+    """Returns whether a list with these filters shows the set."""
     asked = params.get("is_completed")
     if truthy(asked) and not group.is_completed:
         return False
@@ -168,7 +168,7 @@ def _status(request: AsyncRequest, view: View) -> str:
 
 
 def _progress(group: RequestGroup) -> str:
-    """What the SDKs call the status of an `async_request`."""
+    """Returns the status of an `async_request` in the words of the SDKs."""
     if not group.is_completed:
         return "EXECUTING" if group.progress else "INITIALIZED"
     return "ERROR" if group.count("error") else "FINISHED"

@@ -154,7 +154,7 @@ def _unwrapped(body: Any) -> Any:
 
 
 def _scope(operation: Operation) -> str:
-    """The operation's scope, as far as can be told before references are filled in."""
+    """The operation's scope, as far as it is known before references are filled in."""
     params = parse_query(operation.body) if isinstance(operation.body, str) else operation.body
     _, segments = split_version(operation.relative_url.partition("?")[0])
     return scope_of(params, segments)

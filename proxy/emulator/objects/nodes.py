@@ -33,7 +33,7 @@ class Nodes:
         self._clock = clock
 
     def object(self, node_id: str, fields: Fields, view: View) -> dict[str, Any]:
-        """The object with this id; one that is missing raises."""
+        """Returns the object with this id; raises if there is none."""
         job = self._report_runs.poll(node_id)
         if job is not None:
             return _run_view(job, fields)
@@ -41,7 +41,7 @@ class Nodes:
         return self._selected(self.existing(node_id), fields, view) if waiting is None else waiting
 
     def existing(self, node_id: str, method: str = "GET") -> Node:
-        """The node with this id; one that is missing raises."""
+        """Returns the node with this id; raises if there is none."""
         node = self._world.node(node_id)
         if node is None:
             raise missing_object(method, node_id)
@@ -69,7 +69,7 @@ class Nodes:
         return self._selected(node, fields or _plain(listed_fields(node, edge, view.config)), view)
 
     def _selected(self, node: Node, fields: Fields, view: View) -> dict[str, Any]:
-        """The asked fields; the id comes last when nobody asked for it."""
+        """Returns the requested fields; the id comes last if it was not requested."""
         chosen = fields or _plain(default_fields(node, view.config))
         values: dict[str, Any] = {}
         for field in chosen:

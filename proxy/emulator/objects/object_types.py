@@ -1,4 +1,4 @@
-"""What kinds of objects there are, which edges lead from them, and how an id tells its kind.
+"""The kinds of objects, their edges, and how an id shows its kind.
 
 Edges follow the pages under developers.facebook.com/docs/graph-api/reference and /docs/marketing-api/reference.
 """
@@ -16,7 +16,7 @@ class ObjectType:
 
     name: str
     edges: Mapping[str, str] = field(default_factory=dict)
-    """From the name of an edge to the kind of what it holds."""
+    """The kind of the objects on each edge."""
     prefix: str = ""
     """The first digits of a generated id."""
 

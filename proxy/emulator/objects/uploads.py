@@ -31,11 +31,11 @@ class Uploads:
         return {"id": f"{name}?sig=emulated"}
 
     def is_about(self, call: Call) -> bool:
-        """Tell whether the call is about a session."""
+        """Returns whether the call is about a session."""
         return bool(call.path) and call.path[0].startswith(PREFIX)
 
     def answer(self, call: Call) -> dict[str, Any]:
-        """What the session holds, or the handle of the file once bytes have come; the token stands in the header."""
+        """Returns the state of the session, or the file's handle once bytes have come; the token is in the header."""
         name = call.path[0]
         if name not in self._sizes:
             raise missing_object(call.method, name)

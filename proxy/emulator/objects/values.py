@@ -56,7 +56,7 @@ _PHP_DATES = {
 
 @lru_cache(maxsize=65536)
 def user_of(token: str | None) -> str:
-    """The id of the user that a token stands for; nobody is 0."""
+    """Returns the id of the user of a token; 0 without a token."""
     if token is None:
         return "0"
     number = int.from_bytes(blake2b(token.encode(), digest_size=8).digest(), "big")
@@ -91,7 +91,7 @@ def _php_date(when: datetime, pattern: str) -> str:
 
 
 def default_fields(node: Node, config: Config) -> tuple[str, ...]:
-    """What a node shows when no `fields` were asked for."""
+    """Returns the default fields of a node, for a request without `fields`."""
     names = _DEFAULTS.get(node.object_type.name, _ID_AND_NAME)
     viewer = ("viewer",) if config.viewer_by_default else ()
     filling = ("description",) if config.body_bytes else ()
@@ -99,7 +99,7 @@ def default_fields(node: Node, config: Config) -> tuple[str, ...]:
 
 
 def is_empty_field(node: Node, name: str) -> bool:
-    """Tell whether the field exists on this kind and is empty, so that Graph leaves it out."""
+    """Returns whether the field exists on this kind and is empty, so that Graph leaves it out."""
     return name in EMPTY_FIELDS.get(node.object_type.name, ())
 
 
@@ -242,7 +242,7 @@ _PAGE_OF_A_USER = ("access_token", "category", "name", "id", "tasks")
 
 
 def listed_fields(node: Node, edge: str, config: Config) -> tuple[str, ...]:
-    """What an object shows on an edge; a user's pages bring their tokens along."""
+    """Returns an object as an edge lists it; a user's pages have their tokens."""
     if edge == "accounts":
         return _PAGE_OF_A_USER + (("viewer",) if config.viewer_by_default else ())
     return default_fields(node, config)

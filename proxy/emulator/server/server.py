@@ -239,7 +239,7 @@ async def running(
 
 
 async def serve(config: Config, host: str, port: int, *, ready: Callable[[str], None] | None = None) -> None:
-    """Run an emulator until cancelled; *ready* is told its URL."""
+    """Run an emulator until cancelled; *ready* is called with its URL."""
     async with running(config, host=host, port=port) as graph:
         if ready:
             ready(graph.url)
