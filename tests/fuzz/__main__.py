@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 FOUND = ROOT / "build" / "fuzz"
 LONGEST = 2048
 """Bytes of an input at most."""
+MOST_KEPT = 60
+"""Inputs that one run adds to the kept ones of a target at most, the shortest."""
 HANGS_S, MOST_MB = 20, 2048
 """An input that takes longer than this, or more memory, has failed."""
 
@@ -65,13 +67,23 @@ def run(name: str, seconds: int, *, keeps: bool) -> bool:
         if keeps:
             best = Path(folder, "best")
             best.mkdir()
-            _one(name, *options, "-merge=1", best, seeds, more)
-            keep(name, [file.read_bytes() for file in best.iterdir()])
+            merged = _one(name, *options, "-merge=1", best, seeds, more, again=_launcher(folder, name))
+            assert not merged.returncode, merged.stderr
+            found = sorted((file.read_bytes() for file in best.iterdir()), key=len)[:MOST_KEPT]
+            keep(name, list({*corpus_of(name), *found}))
     return True
 
 
-def _one(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.fuzz", "--one", name, *map(str, arguments)]
+def _launcher(folder: str, name: str) -> str:
+    """A program that libFuzzer can run to fuzz the target in processes of its own, as it does to merge."""
+    file = Path(folder, "again")
+    file.write_text(f'#!/bin/sh\nexec {sys.executable} -m tests.fuzz --one {name} {file} "$@"\n')
+    file.chmod(0o700)
+    return str(file)
+
+
+def _one(name: str, *arguments: object, again: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.fuzz", "--one", name, again or sys.executable, *map(str, arguments)]
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, errors="replace",
                           check=False)  # fmt: skip
@@ -93,7 +105,7 @@ def fuzz(name: str, arguments: list[str]) -> None:
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
     with target.begin() as parse:
-        atheris.Setup([sys.argv[0], *arguments], lambda data: target.reads(parse, data))
+        atheris.Setup(arguments, lambda data: target.reads(parse, data))
         atheris.Fuzz()
 
 
