@@ -21,7 +21,7 @@ BROWSER := .venvs/browser/.installed
 PROGRAMS := .venvs/.programs
 STORE := .venvs/store/.installed
 FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py
-ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
+ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed .venvs/advisories/.installed $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
