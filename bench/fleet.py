@@ -32,7 +32,7 @@ from bench.harness import (
 from proxy.commands.demo.client import open_connection
 
 REPLICAS = (1, 2, 4, 8)
-READS, NODES, CROWD = 3000, 150, 400
+READS, NODES, CROWD, CROWDS = 3000, 150, 400, 40
 HITS, ROUNDS, COLD = 20_000, 5, 2000
 
 
@@ -74,20 +74,39 @@ async def main():
     await frozen()
 
 
+async def settled(replicas):
+    """Wait until each has read the log and knows of the others: what is asked before is asked by each alone."""
+    async with asyncio.timeout(30):
+        for each in replicas:
+            while not is_settled(each.stats()["shared"], len(replicas)):  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.05)
+
+
+def is_settled(told, replicas):
+    """Whether a replica that says so of itself has heard of so many."""
+    return told["believed"] and told["replicas"] == replicas
+
+
 async def calls_counted():
-    """The same reads through any number of replicas are as many calls."""
-    made, found = table("calls that Graph counted", *(f"{number} replicas" for number in REPLICAS)), {}
+    """The same reads through any number of replicas are as many calls.
+
+    A replica that gets no processor time for half a second has heard nothing of the others for so long, and asks for
+    what it held: such gaps are counted beside the calls, for they tell of this machine.
+    """
+    made, found, gaps = table("calls that Graph counted", *(f"{number} replicas" for number in REPLICAS)), {}, {}
     for number in REPLICAS:
         with (
             graph(latency_ms=60, body_bytes=1024) as origin,
             fleet(origin, number, **{"cache.fresh_s": 20}) as (all_, _),
         ):
-            await asyncio.sleep(1.5)
+            await settled(all_)
             found[number] = await trace(origin, all_), await crowd(origin, all_)
-    for at, name in enumerate(("a dashboard's trace", "a crowd of identical reads")):
+            gaps[number] = sum(each.stats()["shared"]["log"]["gaps"] for each in all_)
+    for at, name in enumerate(("a dashboard's trace", f"{CROWDS} crowds of identical reads")):
         made.add_row(name, *(str(found[number][at]) for number in REPLICAS))
         worst = max(found[number][at] / found[1][at] - 1 for number in REPLICAS)
         verdict(f"calls of 2, 4, 8 replicas above one, {name}", "<= 5 %", f"{worst:+.1%}", met=worst <= 0.05)
+    made.add_row("gaps of half a second in what a replica hears", *(str(gaps[number]) for number in REPLICAS))
     show(made)
 
 
@@ -106,9 +125,9 @@ async def trace(origin, replicas):
 
 
 async def crowd(origin, replicas):
-    """Calls for identical reads that come to all replicas at once, ten times."""
+    """Calls for identical reads that come to all replicas at once, many times."""
     total = 0
-    for number in range(10):
+    for number in range(CROWDS):
         origin.ledger.reset()
         node = list(ids(10_000 + number, 1))
         each = CROWD // len(replicas)
@@ -126,7 +145,7 @@ async def hits():
         sidecar(origin, **fresh) as alone,
         fleet(origin, 1, **fresh) as ((shared,), _),
     ):
-        await asyncio.sleep(1.5)
+        await settled([shared])
         ways = {"alone": alone, "shared": shared}
         for one in ways.values():
             await at_once(one.url, gets(one.url, ids(0, 100)), 10)
@@ -142,31 +161,48 @@ async def hits():
 
 
 async def visits():
-    """A cold read visits the store at most twice, and what that costs."""
-    costs = {}
+    """A cold read visits the store at most twice, and what that costs.
+
+    Both ways take the layers: replicas that share do without what asks for plain reads without a task for each, and
+    what that is worth is told beside.
+    """
+    costs = {"alone": [], "shared": [], "quick": []}
     with graph(body_bytes=2048) as origin, sidecar(origin) as alone, fleet(origin, 1) as ((shared,), _):
-        await asyncio.sleep(1.5)
-        ways = {"alone": alone, "shared": shared}
-        for one in ways.values():
-            await at_once(one.url, gets(one.url, ids(0, 500)), 50)
-        before = shared.stats()["shared"]
-        for name, one in ways.items():
-            began = one.cpu_s()
-            await at_once(one.url, gets(one.url, ids(1000, COLD)), 50)
-            costs[name] = (one.cpu_s() - began) / COLD
-        after = shared.stats()["shared"]
-    landed = after["flights"]["led"] - before["flights"]["led"]
-    seen = (after["visits"] - before["visits"] - landed) / COLD
-    cost_us = (costs["shared"] - costs["alone"]) * 1e6 / 2
-    verdict("visits of a cold read before its answer", "<= 2", f"{seen:.2f}", met=seen <= 2.05)
+        await settled([shared])
+        for one in (alone, shared):
+            await at_once(one.url, by_layers(one.url, 0, 500), 50)
+        before, start = shared.stats()["shared"], 1000
+        for _ in range(ROUNDS):
+            for name, one in (("alone", alone), ("shared", shared), ("quick", alone)):
+                asked = gets(one.url, ids(start, COLD)) if name == "quick" else by_layers(one.url, start, COLD)
+                began = one.cpu_s()
+                await at_once(one.url, asked, 50)
+                costs[name].append((one.cpu_s() - began) / COLD)
+                start += COLD
+            after = shared.stats()["shared"]
+    reads = ROUNDS * COLD
+    landed = (after["flights"]["led"] - before["flights"]["led"]) / reads
+    visits = (after["visits"] - before["visits"]) / reads
+    alone_us, shared_us, quick_us = (median(costs[name]) * 1e6 for name in ("alone", "shared", "quick"))
+    cost_us = (shared_us - alone_us) / visits
+    verdict("visits of a cold read before its answer", "<= 2", f"{visits - landed:.2f}", met=visits - landed <= 2.05)
     verdict("processor time of a visit, 50 at once", "<= 60 us", f"{cost_us:.0f} us", met=cost_us <= 60)
+    print(f"  ({visits:.2f} visits, the one behind the answer too; sealing and leases are in it)")
+    print(
+        f"  ({alone_us:.0f} us a cold read alone, {shared_us:.0f} us shared; alone on the quick way {quick_us:.0f} us)"
+    )
+
+
+def by_layers(url, first, count):
+    """Cold reads that go through all layers: a field that is seldom sent keeps them from the quick way."""
+    return [each.replace(b"\r\n", b"\r\nTE: trailers\r\n", 1) for each in gets(url, ids(first, count))]
 
 
 async def frozen():
     """Hits go on while the store is frozen, where they go by the clock."""
     settings = {"cache.fresh_s": 3600, "shared.alone": "fresh", "shared.timeout_ms": 50}
     with graph(body_bytes=2048) as origin, fleet(origin, 1, **settings) as ((one,), process):
-        await asyncio.sleep(1.5)
+        await settled([one])
         asked = gets(one.url, ids(0, 50))
         connections = [await open_connection(one.url) for _ in range(4)]
         await sent(connections, asked)

@@ -284,9 +284,9 @@ def _fast_path(
     Replies that are traced or compared go the usual way.
     """
     telemetry = components.telemetry
-    return FastPath(
+    fast_path = FastPath(
         Preparation(handler.hosts, components.rules, components.keys),
-        _fast_flights(components, layers, handler, inside) if components.shared is None else None,
+        _fast_flights(components, layers, handler, inside),
         memory=components.store.memory,
         rule=components.rule,
         invalidations=components.invalidations,
@@ -302,6 +302,11 @@ def _fast_path(
         trust=components.shared.trust if components.shared is not None else None,
         doubted_at=components.doubted_at,
     )
+    if components.shared is not None:
+        from proxy.shell.pipeline.shared.waiting_hits import WaitingHits
+
+        fast_path.asker = WaitingHits(components.shared, inside.callers, fast_path.take)
+    return fast_path
 
 
 def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:

@@ -28,7 +28,6 @@ from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.trust import Trust
 from proxy.shell.clock import TimeOfDay
-from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters
 
@@ -42,6 +41,13 @@ class EntriesInMemory(Protocol):
 
     def get(self, key: bytes) -> Entry | None:
         """The entry, which becomes the most recently used."""
+
+
+class Asker(Protocol):
+    """What asks for reads that memory does not answer."""
+
+    def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
+        """Let *connection* wait for the reply to *read*, and return whether it does; memory holds *entry* of it."""
 
 
 class Comparer(Protocol):
@@ -60,7 +66,7 @@ class FastPath:
     """What knows plain reads by the bytes of their heads, and answers those that a fresh entry in memory answers."""
 
     preparation: Preparation
-    flights: FastFlights | None  # asks for reads that memory does not answer
+    asker: Asker
     memory: EntriesInMemory
     rule: Callable[[Request], Rule]
     invalidations: InvalidationIndex
@@ -122,9 +128,7 @@ class FastPath:
         entry = self.memory.get(read.key)
         if entry is not None and not read.asks_always and self._reuse(connection, read, entry, data):
             return True
-        if self.flights is None or self.comparer.wants():
-            return False
-        return self.flights.ask(connection, read, data, entry)
+        return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""

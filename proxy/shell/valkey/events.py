@@ -30,10 +30,10 @@ from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
 from proxy.shell.valkey.client import Client, patience
 from proxy.shell.valkey.link import Away, Command, Dialer, Link, understood
 
-BLOCK_MS = 25
+BLOCK_MS = 35
 """How long the store waits for news before it answers that there is none."""
 
-NEWS_S = 0.035
+NEWS_S = 0.045
 """Seconds after which the log is read though the store has told of no news.
 
 An idle store looks at its clock ten times a second (its setting `hz`), so it ends a wait of BLOCK_MS as late as after
@@ -261,7 +261,9 @@ class Events:
                 await link.await_news(self._read(1, b"BLOCK", BLOCK_MS), NEWS_S)
             sent = self.clock()
             async with patience(READ_S, READ_S):
-                page, epoch, role = await link.exchange([self._read(PAGE), (b"GET", self.wire.names.epoch), (b"ROLE",)])
+                ((page, epoch, role),) = await link.exchange_all(
+                    [(self._read(PAGE), (b"GET", self.wire.names.epoch), (b"ROLE",))]
+                )
             if epoch != self._epoch or not _is_primary(role):
                 raise Away("the log was emptied, or another server is the primary")
             if isinstance(page, ResponseError):

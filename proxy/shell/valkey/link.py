@@ -109,7 +109,7 @@ class Link:
     def __init__(self, connection: Any) -> None:
         """Use *connection*, which nobody else uses."""
         self._connection = connection
-        self._early: asyncio.Task[Any] | None = None  # reads the reply to what was sent before the next piece
+        self._early: asyncio.Task[bool] | None = None  # reads the reply to what was sent before the next piece
         self._news: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
@@ -135,8 +135,9 @@ class Link:
         try:
             await self._send(*packed)
             if self._early is not None:
-                await self._early
-                self._early = None
+                has_come, self._early = await self._early, None
+                if not has_come:
+                    raise Away("its replies are out of step")
             replies = [[await self._reply() for _ in range(len(group) + 1)] for group in groups]
         except BaseException as error:
             await self.close()
@@ -155,12 +156,13 @@ class Link:
         """
         loop = asyncio.get_running_loop()
         news = self._news = loop.create_future()
+        echo = os.urandom(8)
         try:
-            await self._send(command)
+            await self._send(command, (b"ECHO", echo))
         except (RedisError, OSError) as error:
             await self.close()
             raise Away(_text(error)) from None
-        self._early = asyncio.ensure_future(self._reply())
+        self._early = asyncio.ensure_future(self._has_come(echo))
         self._early.add_done_callback(self._on_early)
         timer = loop.call_later(seconds, self.wake)
         try:
@@ -173,7 +175,12 @@ class Link:
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _on_early(self, done: asyncio.Task[Any]) -> None:
+    async def _has_come(self, echo: bytes) -> bool:
+        """Read one reply and the echo behind it; whether that is *echo*."""
+        await self._reply()
+        return bool(await self._reply() == echo)
+
+    def _on_early(self, done: asyncio.Task[bool]) -> None:
         if not done.cancelled():
             done.exception()  # looked at: who closes the link does not ask
         self.wake()

@@ -1,0 +1,97 @@
+"""Hits that wait, without a task for each, until the log of the fleet is read again.
+
+A replica that was slow to read the log may not call anything fresh. One reading is then enough for all callers that
+ask for what memory holds; those whose entry is not fresh after it go the usual way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.http import errors
+from proxy.core.model import Entry
+from proxy.core.reply.response_head import framed, http_date
+from proxy.shell.downstream.read import log_fault
+from proxy.shell.http.protocol import Connection
+from proxy.shell.valkey.shared import Shared
+
+
+@dataclass(slots=True, eq=False)
+class WaitingHit:
+    """A connection whose caller asks for what memory holds."""
+
+    hits: WaitingHits
+    connection: Connection
+    head: bytes
+
+    def leave(self) -> None:
+        """Note that the caller has hung up."""
+        self.hits.callers.discard(self)
+
+    def break_off(self, error: errors.SidecarError) -> None:
+        """Answer with *error*: the sidecar ends."""
+        self.leave()
+        head, body = framed(errors.reply_of(error), http_date(int(time.time())), keeps=False)
+        self.connection.answer(head, body, keeps=False)
+
+
+@dataclass(slots=True, eq=False)
+class WaitingHits:
+    """Lets hits wait for the log, and answers them; what memory does not hold it leaves to the layers."""
+
+    shared: Shared
+    callers: set[Any]  # all that wait for an answer of the fast path
+    take: Callable[[Connection, bytes], bool] = lambda _connection, _head: False  # the fast path's
+    _waiting: list[WaitingHit] = field(default_factory=list)
+    _reading: asyncio.Task[None] | None = None
+    _is_answering: bool = False
+
+    def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
+        """Let *connection* wait for the log if *entry*, which answered *read* before, may be fresh after it."""
+        hit = read.hit
+        if entry is None or hit is None or hit.held is not entry.meta or self._is_answering:
+            return False
+        if self.shared.is_believed or self.shared.is_away:
+            return False
+        waiting = WaitingHit(self, connection, head)
+        self._waiting.append(waiting)
+        self.callers.add(waiting)
+        connection.wait_for(waiting)
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        return True
+
+    async def _read(self) -> None:
+        """Wait for the log on behalf of all that wait, as long as more come."""
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                try:
+                    await self.shared.hear(self.shared.budget_s)
+                finally:
+                    self._answer_all(waiting)
+        finally:
+            self._reading = None
+
+    def _answer_all(self, waiting: list[WaitingHit]) -> None:
+        self._is_answering = True  # whoever is not answered now does not wait again
+        try:
+            for each in waiting:
+                if each in self.callers:
+                    self.callers.discard(each)
+                    self._answer(each.connection, each.head)
+        finally:
+            self._is_answering = False
+
+    def _answer(self, connection: Connection, head: bytes) -> None:
+        try:
+            if self.take(connection, head):
+                return
+        except Exception as fault:  # noqa: BLE001 - told, and the caller gets an answer all the same
+            log_fault(fault)
+        connection.go_the_usual_way(head)
