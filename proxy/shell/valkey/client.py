@@ -1,8 +1,8 @@
 """Visits to the shared store: one connection of one task, which the cancellation of no caller reaches.
 
-What is asked for within one turn of the loop leaves as one piece, and so does all that gathers while a piece is on its
-way. Where the store does not answer in time, everything that waits hears so at once; then it is left alone for a
-second, and whoever asks meanwhile hears so without waiting.
+Commands of one turn of the event loop are sent together, and so are commands that gather while earlier ones are being
+answered. If the store does not answer in time, everything that waits fails at once. For a second after that the store
+is not used, and each visit fails without waiting.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LONG_S = 0.6
 """Seconds after which an attempt to connect tells that nobody else was answered meanwhile without noticing a gap."""
 
 LATE_S = 0.005
-"""A timer that comes so much later than it should tells of this process, not of the store."""
+"""A timer that fires so much too late shows that this process was busy, not that the store is slow."""
 
 MOST = 512
 """Commands of one piece: more wait for the next one."""
 
 Greet = Callable[[Link], Awaitable[None]]
-"""What is asked on each new connection, before anybody uses it. Raises Away where the store cannot be used."""
+"""The commands on each new connection, before it is used. Raises Away if the store cannot be used."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +49,7 @@ class _Visit:
 
 @dataclass(slots=True)
 class Visits:
-    """What is counted of visits."""
+    """The counts of visits."""
 
     visits: int = 0
     commands: int = 0
@@ -111,7 +111,7 @@ class Client:
         self._alarm = asyncio.get_running_loop().call_later(max(0.0, until - now), self._expire)
 
     def _expire(self) -> None:
-        """Tell those whose time is over; what the store answers to them is dropped."""
+        """Fail the visits whose time is over; later answers to them are dropped."""
         now, self._alarm, self._alarm_at = time.monotonic(), None, math.inf
         going = [visit for visit in (*self._sent, *self._waiting) if not visit.replies.done()]
         for visit in going:

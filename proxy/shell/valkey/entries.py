@@ -1,4 +1,4 @@
-"""Entries in the shared store: the tier behind memory and disk. What one replica fetched, all may use."""
+"""Entries in the shared store: the tier behind memory and disk, which all replicas use."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Entries:
         return self.read(key, token, value, now, steady)
 
     def get(self, key: bytes) -> Command:
-        """What asks for the entry *key*."""
+        """Returns the command that reads the entry *key*."""
         return (b"GET", self.names.entry(key))
 
     def read(self, key: bytes, token: str, value: object, now: float, steady: float) -> Found | None:
@@ -80,7 +80,7 @@ class Entries:
         return Found(replace(entry, meta=replace(entry.meta, asked_at=local)), Position.unpack(front[:POSITION_BYTES]))
 
     def value(self, key: bytes, token: str, entry: Entry, *, asked: float, position: Position, steady: float) -> bytes:
-        """What the store is to hold; b"" for an entry that is too large, or while the store is full."""
+        """Returns the value to store; b"" for an entry that is too large, or while the store is full."""
         if len(entry.body) > self.largest * 16 or steady < self._full_until:
             return b""
         front = position.pack() + _ASKED.pack(asked)
@@ -102,7 +102,7 @@ class Entries:
             self.written += 1
 
     def told(self) -> dict[str, int]:
-        """What became of them, counted."""
+        """The counts of their outcomes."""
         return {"loaded": self.loaded, "missed": self.missed, "written": self.written, "bad": self.bad}
 
     def is_full(self, steady: float) -> bool:

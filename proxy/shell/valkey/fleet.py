@@ -1,4 +1,4 @@
-"""This replica among the others: its connection, its signs of life, and what it may believe of the shared store."""
+"""This replica in the fleet: its connection, its signs of life, and whether it may use the shared store."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Fleet:
 
     @property
     def is_fit(self) -> bool:
-        """Whether the store is one that this replica may use."""
+        """Whether this replica may use the store."""
         return self.client.is_up
 
     # --- coming and going ---
@@ -104,7 +104,7 @@ class Fleet:
         self.has_failed |= bool(trouble)
         where = self.dialer.location
         if trouble:
-            _log.warning("the shared store %s is away: %s; this replica goes on alone", where, trouble)
+            _log.warning("the shared store %s is away: %s; this replica works alone", where, trouble)
         else:
             _log.info("the shared store %s answers", where)
 
@@ -134,7 +134,7 @@ class Fleet:
             self.refused = str(error)
 
     def _take_beat(self, told: Any, sent: float) -> None:
-        """Take what the store *told* of a sign of life that was *sent* then: the time, and all that live."""
+        """Take the store's answer to a sign of life that was *sent* then: its time, and the replicas that are alive."""
         if isinstance(told, list) and len(told) == 3:
             self._tell_time(told, sent)
             self.replicas = max(1, len(told[2]))
@@ -148,7 +148,7 @@ class Fleet:
 
 
 def too_old(told: bytes) -> str:
-    """What is wrong with the server that tells so of itself in INFO; "" if nothing is."""
+    """Returns the problem with a server that describes itself so in INFO, "" without one."""
     if b"valkey_version:" in told:
         return ""
     found = re.search(rb"redis_version:(\d+)\.(\d+)", told)

@@ -1,7 +1,7 @@
-"""Flights that replicas share: one asks Graph, the others wait for how that ends.
+"""Flights that replicas share: one replica calls Graph, the others wait for the outcome.
 
-All that a replica waits for is looked for by one poll. What is not to be had from the store at once, or goes wrong at
-any step, means asking Graph alone: None, and a cause that is counted.
+One poll looks for all outcomes that a replica waits for. If the store does not answer at once, or any step fails, the
+replica calls Graph by itself: the functions return None, and count the cause.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from proxy.shell.valkey.client import Client, is_full
 from proxy.shell.valkey.link import Away, Command, understood
 
 CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "own", "wish")
-"""Why a read is asked alone: the store is away, or its log; a write is under way; ...; its caller wants it so."""
+"""Why a read is sent without a lease: the store is away, or its log; a write is open; ...; its caller wants it so."""
 
 
 MOST_OWED: Final = 10_000
@@ -115,7 +115,7 @@ class Flights:
                 return self.go_alone("away"), None
 
     def _boarded(self, flight: bytes, token: str, mine: Lease, packed: bytes, held: object) -> Led | Joined | None:
-        """What became of the attempt to take the lease, which the store says is *held*."""
+        """Return the outcome of the attempt to take the lease; *held* is the value in the store."""
         if held is None:
             self.led += 1
             return Led(flight, mine, packed)
@@ -156,7 +156,7 @@ class Flights:
         return ended
 
     def land(self, led: Led, outcome: FlightOutcome, token: str, entry: tuple[bytes, bytes, int]) -> None:
-        """Tell how *led* ended, behind the reply; *entry* is a name, a value and milliseconds, without a value none."""
+        """Write the outcome of *led* after the reply; *entry* is a name, a value and its lifetime in ms."""
         if led.is_over:
             return
         led.is_over = True
@@ -176,7 +176,7 @@ class Flights:
         landing.add_done_callback(lambda done: self._landed(led, done))
 
     def release(self, led: Led) -> None:
-        """Give up a flight that nobody waits for, or whose end nobody is to hear."""
+        """Give up a flight without callers, or without an outcome for the followers."""
         if not led.is_over:
             led.is_over = True
             self._release(led)
@@ -249,7 +249,7 @@ class Flights:
                 self._end(joined, self.go_alone("away"))
 
     async def _judge(self, joined: Joined, end: bytes | None, held: bytes | None, *, is_alive: bool) -> None:
-        """See whether *joined* has ended, and how."""
+        """End *joined* if it has an outcome."""
         if end is not None and (
             outcome := leases.unseal_outcome(end, self.wire.box, joined.token, joined.flight, joined.lease)
         ):
@@ -287,7 +287,7 @@ class Flights:
             self._end(joined, self.go_alone("gone"))
 
     async def _ask_for(self, joined: Joined, holder: bytes, packed: bytes) -> object:
-        """The lease that holds now: ours, if nobody else was sooner."""
+        """Return the lease in force: ours, unless another replica was sooner."""
         name = self.wire.names.lease(joined.flight)
         asking = scripts.take_over(name, holder, theirs=joined.packed, mine=packed, ms=self._lease_ms)
         return (await self.client.ask(asking))[0]

@@ -1,4 +1,4 @@
-"""Limits of Graph's that replicas share: one probe in the fleet, one pace for reads that have time."""
+"""Graph's limits, shared by the replicas: one probe in the fleet, and one pace for low-priority reads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SharedLimits:
     _next_at: dict[str, float] = field(default_factory=dict)
 
     async def may_probe(self, limits: Sequence[str], seconds: float) -> bool:
-        """Whether this replica is the one that probes all of *limits*, for so many *seconds*."""
+        """Return whether this replica may probe all of *limits*, for so many *seconds*."""
         claim = [(b"SET", self.names.probe(each), self.replica, b"NX", b"PX", _ms(seconds), b"GET") for each in limits]
         try:
             held = await self.client.ask(*claim)
@@ -56,7 +56,7 @@ class SharedLimits:
         return False
 
     def probed(self, limits: Sequence[str]) -> None:
-        """The probe of *limits* has told something, or nothing: another may probe them."""
+        """Take that the probe of *limits* has ended: another replica may probe them."""
         releases = [scripts.release(self.names.probe(each), self.replica) for each in limits]
         self.client.ask(*releases).add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -1,4 +1,4 @@
-"""What the store does in one step, in Lua; each is sent whole, so that a store that was begun anew knows it."""
+"""Lua scripts that the store runs in one step; each is sent in full, so that a restarted store knows it too."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def look_or_lead(entry: bytes, lease: bytes, *, mine: bytes, ms: int) -> Command
 def land(
     lease: bytes, entry: bytes, outcome: bytes, *, mine: bytes, put: tuple[bytes, int], told: tuple[bytes, int]
 ) -> Command:
-    """Ends a flight, if the lease is still *mine*: *put* goes to *entry*, *told* to *outcome*, for milliseconds."""
+    """Ends a flight if the lease is still *mine*: writes *put* to *entry* and *told* to *outcome*, for milliseconds."""
     return (b"EVAL", _LAND, 3, lease, entry, outcome, mine, *put, *told)
 
 

@@ -1,4 +1,4 @@
-"""All that a replica shares with others, as the layers use it: what it may believe, load, lead, follow and tell."""
+"""The shared store as the pipeline layers use it: entries, leases, the log, limits, and whether they can be trusted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOUCHED: Final = 50_000
 """Entries whose position in the log is remembered to have been good."""
 
 RENEW_S: Final = 20.0
-"""A write that is still on its way is told of again after so many seconds."""
+"""The seconds after which a write that is still open is announced again."""
 
 LOOK_S: Final = 0.01
 
@@ -48,12 +48,12 @@ ENDS_AT = ContextVar("ends_at", default=math.inf)
 """When the budget of the read at hand is used up, in seconds of the loop; infinity where it has not begun."""
 
 HAS_HEARD = ContextVar("has_heard", default=False)
-"""Whether the read at hand has waited until all that was told before it came is known."""
+"""Whether the current read has waited until all records from before it came are known."""
 
 
 @dataclass(eq=False, slots=True)
 class Write(Announced):
-    """A write of ours on its way."""
+    """An open write of this replica."""
 
     shared: Shared
     name: bytes
@@ -65,7 +65,7 @@ class Write(Announced):
     taken_by: object = None
 
     async def answered(self) -> None:
-        """Graph has answered the write; returns when its caller may hear the answer."""
+        """Take that Graph has answered the write; return when its caller may get the answer."""
         await self.shared.close(self)
 
     def lost(self) -> None:
@@ -93,7 +93,7 @@ class Shared:
 
     @property
     def index(self) -> LogIndex:
-        """What is known of the log."""
+        """The index of the log."""
         return self.log.index
 
     @property
@@ -120,16 +120,16 @@ class Shared:
 
     @property
     def is_believed(self) -> bool:
-        """Whether all that others told is known, up to a moment ago."""
+        """Whether all records of the others are known, up to a moment ago."""
         return self.trust.is_valid(self.steady())
 
     @property
     def is_away(self) -> bool:
-        """Whether it is known that nothing can be heard: then nobody waits for it."""
+        """Whether the log cannot be read for now: then no read waits for it."""
         return not self.fleet.client.is_up or self.steady() < self._deaf_until
 
     async def hear(self, within_s: float) -> bool:
-        """Wait until all that others told is known, at most so long; whether it is."""
+        """Wait until all records of the others are known, at most so long; return whether they are."""
         if self.is_believed or HAS_HEARD.get():
             return True
         if self.is_away:
@@ -153,7 +153,7 @@ class Shared:
         return since if vouched is None or vouched >= since else math.nextafter(vouched, 0.0)
 
     def _may_go_on(self) -> bool:
-        """Whether a read goes on though the log was not heard a moment ago: it has waited, or goes by the clock."""
+        """Return whether a read goes on although the log was not just read: it has waited, or `alone = fresh`."""
         return HAS_HEARD.get() or (self.fleet.goes_by_clock and self.is_away)
 
     def is_certain(self, tags: Callable[[], Iterable[str]]) -> bool:
@@ -175,7 +175,7 @@ class Shared:
     # --- writes ---
 
     async def announce(self, nodes: tuple[str, ...], who: bytes) -> Write:
-        """Tell that a write is about to leave, and wait, within the budget of a read, until the log has that."""
+        """Announce a write before it is sent, and wait until the log has the record, within the budget of a read."""
         now = self.steady()
         write = Write(self, os.urandom(WRITE_BYTES), nodes, who, now, now)
         self._writes[write.name] = write
@@ -186,9 +186,9 @@ class Shared:
         return write
 
     async def close(self, write: Write) -> None:
-        """Tell that Graph has answered *write*; return when its caller may hear the answer.
+        """Announce that Graph has answered *write*; return when its caller may get the answer.
 
-        That is when no replica serves what was before it: each has heard of it, or believes nothing any more.
+        Then no replica serves older entries as fresh: each has read the record, or trusts no entry any more.
         """
         self._writes.pop(write.name, None)
         closed = self.log.tell(Closed(write.name, write.nodes, write.who))
@@ -199,28 +199,28 @@ class Shared:
             await asyncio.sleep(max(0.0, heard_at - self.steady()))
         else:
             self.writes_untold += 1
-            await asyncio.sleep(TRUST_S)  # what others had heard before the store went away, they believe for so long
+            await asyncio.sleep(TRUST_S)  # so long others still trust what they read before the store went away
         self.writes_waited += self.steady() - began > LOOK_S
 
     def lost(self, write: Write) -> None:
-        """There was no answer to *write*: what it may change stays in doubt for as long as Graph may be at it."""
+        """Take that *write* got no answer: what it may change is not fresh while Graph may still perform it."""
         self._writes.pop(write.name, None)
         self._tell_open(write)
 
     def changed(self, events: Sequence[Event]) -> None:
-        """Tell others of what Meta told."""
+        """Pass on *events* of webhooks."""
         for first in range(0, len(events), EVENTS):
             part = events[first : first + EVENTS]
             self.log.tell(Changed(tuple((each.kind, each.node, each.fields, each.others) for each in part)))
 
     async def purged(self, order: PurgeOrder) -> None:
-        """Tell others of an operator's order; return when they have heard it, or cannot be reached."""
+        """Pass on an operator's *order*; return when the others have read it, or cannot be reached."""
         told = self.log.tell(Purged(order.path, order.id, order.fingerprint, order.all))
         if await self._is_taken(told, self.steady()):
             await asyncio.sleep(TRUST_S)
 
     async def _is_taken(self, told: asyncio.Future[Id], since: float) -> bool:
-        """Whether the log takes a record told *since* then, waited for until nobody can believe the log without it.
+        """Return whether the log took a record sent at *since*; wait until no replica can trust a log without it.
 
         A store that answers and takes no writes is believed no longer than LATE_S. One that cannot be reached in an
         attempt begun since then is another log, or has left a gap, for who reaches it later.
@@ -235,7 +235,7 @@ class Shared:
 
     @property
     def _log_of_now(self) -> object:
-        """What is another object when a record that was taken before may be lost: another connection or log."""
+        """An object that changes when records that the log took may be lost: another connection, or another log."""
         return self.fleet.client.connections, self.log.index.lineage
 
     def _taken(self, write: Write, done: asyncio.Future[Id]) -> None:
@@ -252,7 +252,7 @@ class Shared:
     # --- living ---
 
     async def tend_forever(self, expired: Callable[[], None]) -> None:
-        """Tell again of writes that take long, and give up those of others that nobody tells an end of."""
+        """Announce long writes again, and give up open writes of other replicas whose time is over."""
         while True:
             await asyncio.sleep(1.0)
             now = self.steady()
@@ -276,7 +276,7 @@ class Shared:
         running = [asyncio.ensure_future(task) for task in tasks]
 
         async def end() -> None:
-            await self._say_goodbye()
+            await self._write_last_records()
             for task in running:
                 task.cancel()
             for task in running:
@@ -285,8 +285,8 @@ class Shared:
 
         lifetimes.push_async_callback(end)
 
-    async def _say_goodbye(self) -> None:
-        """Let the log have what was told last."""
+    async def _write_last_records(self) -> None:
+        """Wait until the log has the last records."""
         until = self.steady() + 1.0
         while self.log.untold and self.fleet.client.is_up and self.steady() < until:  # noqa: ASYNC110 - or never
             await asyncio.sleep(LOOK_S)
@@ -294,7 +294,7 @@ class Shared:
     # --- telling of itself ---
 
     def told(self) -> dict[str, Any]:
-        """The numbers of now, and what is wrong."""
+        """Return the current numbers, and the trouble if there is one."""
         fleet, log, counts, flights = self.fleet, self.log, self.fleet.client.counts, self.flights
         steady = self.steady()
         lag = log.lag_s

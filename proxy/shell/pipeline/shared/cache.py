@@ -1,7 +1,7 @@
 """The cache layer of a replica that shares: entries and flights of other replicas come before a call to Graph.
 
-It is the layer of one replica with four steps changed: what bears on a read (`_terms`), what is held (`_look`), how
-Graph is asked (`_ask`), and what is kept (`_keep`).
+It is the layer of one replica with four steps changed: the terms of a read (`_terms`), the search for an entry
+(`_look`), the call to Graph (`_ask`), and storing (`_keep`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 
 class _Flight:
-    """What the leader of a flight has to tell when it is over."""
+    """The outcome of a flight that this replica leads."""
 
     def __init__(self, led: Led, etag: str) -> None:
         self.led = led
@@ -235,12 +235,12 @@ class SharedCache(Cache):
         return self._shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, index.lineage)
 
     def _may_gain(self, inquiry: Inquiry) -> bool:
-        """Whether the shared store may hold what is better than what is held here."""
+        """Returns whether the shared store may have a better entry than this replica."""
         rule = inquiry.terms.rule
         return rule.fresh_s > 0 or rule.stretch_s > 0 or rule.stale_while_revalidate_s > 0
 
     async def _reuse_loaded(self, inquiry: Inquiry, loaded: Found) -> Reply | None:
-        """The reply that *loaded* gives without asking, if it is newer than what was found here and may be served."""
+        """Returns the reply from *loaded* without asking Graph, if it is newer than ours and may be served."""
         held = inquiry.found.held
         if held is not None and loaded.entry.meta.asked_at <= held.asked_at:
             return None
@@ -281,7 +281,7 @@ class SharedCache(Cache):
             shared.flights.release(led)
 
     def _land(self, inquiry: SharedInquiry, flight: _Flight) -> None:
-        """Tell how it ended; where that cannot be told, the others ask for themselves."""
+        """Write the outcome; if that fails, the followers call Graph themselves."""
         answer, entry = flight.answer, flight.entry
         outcome = FlightOutcome(flight.led.lease.token, 0, (), b"", "", "")
         if answer is not None:

@@ -1,4 +1,4 @@
-"""What other replicas tell: their writes, events, purges, refused tokens and limits, applied to this replica."""
+"""Applies the records of other replicas here: their writes, events, purges, refused tokens and limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proxy.shell.pipeline.invalidator import Invalidator
 from proxy.shell.valkey.shared import Shared
 
 LIVE_S = 1.0
-"""A record that is no older came while we listened: it counts as of now."""
+"""A record that is no older than this was read as it came, and counts as of now."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,24 +42,24 @@ class SharedChanges:
             Changed: self._changed,
             Refused: self._refused,
             Purged: self._purged,
-            LimitReport: self._heard,
+            LimitReport: self._limits_reported,
             Reopened: self._reopened,
             Wanted: self._wanted,
         }
         apply[type(what)](what, at, when, own=own)
 
     def restart(self) -> None:
-        """The log is another one: what was fetched before is not fresh, unless its position in this log says so."""
+        """Start again with another log: older entries are not fresh, unless their position is in this log."""
         self.shared.restart()
         self._end_flights(())
 
     def doubt(self) -> None:
-        """Something may have been missed: what was fetched before now is not fresh."""
+        """Take that records may have been missed: no entry that was fetched before now is fresh."""
         self.invalidator.index.invalidate((), self.invalidator.now())
         self._end_flights(())
 
     def expire(self) -> None:
-        """Give up writes of others whose end nobody has told: from now on what is fetched is good again."""
+        """Give up open writes of other replicas whose time is over: entries fetched from now on may be fresh."""
         now, index = self.invalidator.now(), self.index
         for nodes, who in self.shared.open_writes.expired(now):
             tags = self.invalidator.index.record_write(nodes, who, now)
@@ -68,7 +68,7 @@ class SharedChanges:
 
     @property
     def index(self) -> LogIndex:
-        """What is known of the log."""
+        """The index of the log."""
         return self.shared.index
 
     def _opened(self, what: Opened, at: Id, when: float, *, own: bool) -> None:
@@ -111,7 +111,7 @@ class SharedChanges:
             order = PurgeOrder(what.path, what.id, what.fingerprint, what.all)
             self._keep(asyncio.ensure_future(self.invalidator.purge_here(order, when)))
 
-    def _heard(self, what: LimitReport, _at: Id, when: float, *, own: bool) -> None:
+    def _limits_reported(self, what: LimitReport, _at: Id, when: float, *, own: bool) -> None:
         if not own:
             self.limiter.apply(what, self.steady() - max(0.0, self.invalidator.now() - when))
 

@@ -1,8 +1,8 @@
-"""The coalescer and the merger of a replica that shares: nobody joins a call that may have begun before a write.
+"""The coalescer and the merger of a replica that shares: no read joins a call that may have begun before a write.
 
-As long as all that others write is heard, a write ends the flights that it concerns. While a write of another replica
-is on its way, or nothing is heard, that is not known: then a read joins only a call that begins after the read came.
-So a crowd of equal reads makes two calls, one after the other, and not one for each.
+While the writes of all other replicas are known, a write closes the flights that it concerns. While a write of another
+replica is open, or the log cannot be read, that is not certain: then a read joins only a call that begins after the
+read came. So many identical reads make two calls, one after the other, and not a call each.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from proxy.shell.pipeline.merger import HeldReplies, Merger
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 IsCertain = Callable[[Request], bool]
-"""Whether every write that may concern a read is known here as soon as it is answered."""
+"""Returns whether each write that may change a read is known here as soon as it is answered."""
 
 
 class SharedCoalescer(Coalescer):
@@ -42,10 +42,10 @@ class SharedCoalescer(Coalescer):
         super().__init__(onward, key, names, urge)
         self._is_certain = is_certain
         self._shared = shared
-        self._in_the_air: dict[Hashable, asyncio.Task[Reply]] = {}
+        self._sent: dict[Hashable, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
-        """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
+        """Answer *request*; a read with no-cache or no-store joins no flight, and no read joins it."""
         if request.directives.forbids_sharing or self._is_certain(request):
             return await super().__call__(request)
         ends_at = ENDS_AT.set(self._shared.ends_at)
@@ -59,30 +59,30 @@ class SharedCoalescer(Coalescer):
             ENDS_AT.reset(ends_at)
 
     async def _join_next(self, request: Request) -> Reply:
-        """The answer of a call that begins after *request* came."""
+        """Return the answer of a call that begins after *request* came."""
         key = self._key(request)
         place = ("next", key)
         flight = self._flights.get(place)
         if flight is not None:
             return (await self._wait(place, flight)).shared()
-        before = self._in_the_air.get(key)
+        before = self._sent.get(key)
         return await self._wait(place, self._start(place, request, self._after(before, key, place, request)))
 
     async def _after(
         self, before: asyncio.Task[Reply] | None, key: Hashable, place: Hashable, request: Request
     ) -> Reply:
-        """Ask when *before* has landed; from then on nobody joins."""
+        """Call Graph when *before* has ended; from then on no read joins."""
         if before is not None:
             await asyncio.wait([before])
         self._flights.pop(place, None)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - `_start` made it
-        self._in_the_air[key] = task
+        self._sent[key] = task
         try:
             return await self._onward(request)
         finally:
-            if self._in_the_air.get(key) is task:
-                del self._in_the_air[key]
+            if self._sent.get(key) is task:
+                del self._sent[key]
 
 
 class MergerOptions(TypedDict):
@@ -106,5 +106,5 @@ class SharedMerger(Merger):
         self._is_certain = is_certain
 
     async def __call__(self, request: Request) -> Reply:
-        """Answer *request*, with no other while it is not certain what has been written."""
+        """Answer *request*; it is sent alone while writes of other replicas may be unknown."""
         return await (super().__call__(request) if self._is_certain(request) else self._cache(request))

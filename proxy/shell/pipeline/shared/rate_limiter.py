@@ -1,4 +1,4 @@
-"""The rate limiter of a replica that shares: one probe in the fleet, and one pace for reads that have time."""
+"""The rate limiter of a replica that shares: one probe in the fleet, and one pace for low-priority reads."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class FleetLimits(Protocol):
     """The other replicas."""
 
     async def may_probe(self, limits: list[str], seconds: float) -> bool:
-        """Whether this replica is the one that probes all of *limits*, for so many *seconds*."""
+        """Return whether this replica may probe all of *limits*, for so many *seconds*."""
 
     def probed(self, limits: list[str]) -> None:
-        """The probe of *limits* has told something, or nothing: another may probe them."""
+        """Take that the probe of *limits* has ended: another replica may probe them."""
 
     async def ticket(self, limit: str, interval_s: float) -> float:
-        """Seconds until a read that has time may draw on *limit*, of which the fleet has one each *interval_s*."""
+        """Return the seconds until a low-priority read may use *limit*: the fleet sends one each *interval_s*."""
 
 
 class RateLimiterOptions(TypedDict):
@@ -65,7 +65,7 @@ class SharedRateLimiter(RateLimiter):
         return await super()._go(request, subject, verdict)
 
     async def _probe(self, request: Request, subject: QuotaSubject, verdict: Go) -> Reply:
-        """Probe, if no other replica does; else do as while there is nothing to probe."""
+        """Send the probe, unless another replica does; then act as if no probe were due."""
         limits = limit_names(verdict.probes)
         if await self._fleet.may_probe(limits, self._probe_s):
             try:
@@ -78,7 +78,7 @@ class SharedRateLimiter(RateLimiter):
         return await super()._go(request, subject, again if isinstance(again, Halt) else GO)
 
     async def _take_turn(self, request: Request, subject: QuotaSubject) -> None:
-        """Wait until this read is the next of the fleet, at most as long as any read waits here."""
+        """Wait until this read is the next in the fleet, for `longest_wait_s` at most."""
         waiting, end = _PacedRead(), self._now() + self._quota.stages.longest_wait_s
         with self._promotable(request, waiting):
             for limit, interval_s in self._shared_quota.pace(subject, self._now()):
