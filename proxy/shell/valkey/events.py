@@ -1,10 +1,10 @@
-"""The log that all replicas tell and read: writes, events, purges, refused tokens, what Graph tells of limits.
+"""The log that all replicas write and read: writes, events, purges, refused tokens, and reports about limits.
 
-Reading it is what trust stands on: what is held is called fresh only within TRUST_S of the sending of a read of the log
-that was answered and applied. So a replica that hears nothing more trusts nothing more, without comparing clocks.
+Trust depends on reading the log: an entry is fresh only within TRUST_S of sending a read of the log that was answered
+and applied. So a replica that cannot read the log stops trusting its entries, without comparing clocks.
 
-Each read looks at the epoch and the role of the server as well, for a log that is emptied, or that begins anew, says
-nothing for ever to who reads on from an old position.
+Each read looks at the epoch and the role of the server as well, because a log that was emptied, or
+began anew, never answers a replica that reads on from an old position.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from proxy.shell.valkey.client import Client, patience
 from proxy.shell.valkey.link import Away, Command, Dialer, Link, understood
 
 BLOCK_MS = 35
-"""How long the store waits for news before it answers that there is none."""
+"""How long the store waits for new records before it answers that there are none."""
 
 NEWS_S = 0.045
-"""Seconds after which the log is read though the store has told of no news.
+"""Seconds after which the log is read again although the store has announced no records.
 
 An idle store looks at its clock ten times a second (its setting `hz`), so it ends a wait of BLOCK_MS as late as after
-100 ms; what is sent to it meanwhile wakes it.
+100 ms; a command that is sent meanwhile wakes it.
 """
 
 GAP_S = 0.5
-"""A replica that heard nothing for so long may have missed what others could not tell; writes wait longer than that."""
+"""A replica that read nothing for so long may have missed records that could not be written; writes wait longer."""
 
 REMEMBERED_S = 60.0
-"""Our own records of so long are told again in a new log: an old one may have lost them."""
+"""Our own records of the last so many seconds are written again into a new log: the old log may have lost them."""
 
 LONGEST = 50_000
-"""Records of the log, about; what is older than the oldest is never called fresh on another replica's word."""
+"""About the most records in the log; an entry older than the oldest record is not fresh for other replicas."""
 
 READ_S = 1.0
 PAGE = 1000
@@ -61,10 +61,10 @@ class Effects(Protocol):
         """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
 
     def restart(self) -> None:
-        """The log is another one: what was fetched before is not fresh, unless its position in this log says so."""
+        """Start again with another log: older entries are not fresh, unless their position is in this log."""
 
     def doubt(self) -> None:
-        """Something may have been missed: what was fetched before now is not fresh."""
+        """Take that records may have been missed: no entry that was fetched before now is fresh."""
 
 
 class NoEffects:
@@ -117,7 +117,7 @@ class Events:
 
     @property
     def is_heard(self) -> bool:
-        """Whether all that others told up to a moment ago is known."""
+        """Whether all records of the others are known, up to a moment ago."""
         return self.trust.has_read_log(self.clock())
 
     @property
@@ -126,9 +126,9 @@ class Events:
         return self.clock() - self.trust.log_read_at
 
     async def hear(self, within_s: float) -> bool:
-        """Wait until all that others told up to now is known, at most so long; whether it is.
+        """Wait until all records of the others up to now are known, at most so long; return whether they are.
 
-        It is when a read of the log was answered that was sent after now, however late this process hears of that.
+        They are once a read of the log is answered that was sent after now, however late this process notices.
         """
         if self.is_heard:
             return True
@@ -157,7 +157,7 @@ class Events:
                 waiter.set_result(None)
 
     def _fail(self, why: str) -> None:
-        """Tell all who wait that nothing can be heard."""
+        """Wake all that wait: the log cannot be read."""
         waiting, self._waiters = self._waiters, []
         for _, waiter in waiting:
             if not waiter.done():
@@ -185,7 +185,7 @@ class Events:
         self._wake.set()
 
     def _tell_again(self) -> None:
-        """Tell our own records of the last minute once more: the log is another one."""
+        """Write our own records of the last minute again: the log is another one."""
         loop = asyncio.get_running_loop()
         for when, what in list(self._recent):
             if when > self.clock() - REMEMBERED_S:
@@ -197,7 +197,7 @@ class Events:
         return len(self._untold)
 
     async def publish(self) -> None:
-        """Write what is told, for ever."""
+        """Write the records that are queued, for ever."""
         while True:
             await self._wake.wait()
             if not (self.client.is_up and self.is_fit()) or not await self._publish():
@@ -278,11 +278,11 @@ class Events:
                 await asyncio.sleep(0)
 
     def _read(self, most: int, *block: bytes | int) -> Command:
-        """What reads *most* records after those that are known."""
+        """Returns the command that reads at most *most* records after the known ones."""
         return (b"XREAD", b"COUNT", most, *block, b"STREAMS", self.wire.names.log, bytes(self.index.cursor))
 
     async def _begin(self, link: Link) -> None:
-        """See whether this log is the one that was read before; else begin it, and read all of it."""
+        """Check that this is the log that was read before; if not, start again and read all of it."""
         names = self.wire.names
         async with asyncio.timeout(READ_S):
             _, epoch, told, stream, clock, role = await link.exchange(
@@ -345,12 +345,12 @@ def _facts(stream: Any) -> dict[bytes, Id]:
 
 
 def _replication(told: Any) -> bytes:
-    """The replication ID, which changes when another server is promoted; b"" where the store does not tell it."""
+    """Returns the replication ID, which changes when another server is promoted; b"" if the store does not give it."""
     if not isinstance(told, bytes):
         return b""
     return next((line for line in told.splitlines() if line.startswith(b"master_replid:")), b"")
 
 
 def _is_primary(role: Any) -> bool:
-    """Whether the server is one that takes writes; a store that hides its role is believed."""
+    """Returns whether the server takes writes; a server that does not give its role counts as one that does."""
     return isinstance(role, ResponseError) or (isinstance(role, list) and role[:1] == [b"master"])

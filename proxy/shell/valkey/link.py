@@ -89,7 +89,7 @@ class Dialer:
         return SSLConnection, {"host": host, "port": port, "ssl_ca_certs": self.ca_file or None}
 
     async def _primary(self) -> tuple[str, int]:
-        """Where the Sentinels say that the primary is."""
+        """Returns the address of the primary, as the Sentinels give it."""
         options: dict[str, Any] = {"protocol": 2, "retry": Retry(NoBackoff(), 0), "socket_timeout": 1.0}
         if self.location.tls:
             options |= {"ssl": True, "ssl_ca_certs": self.ca_file or None}
@@ -107,7 +107,7 @@ class Link:
     """One open connection."""
 
     def __init__(self, connection: Any) -> None:
-        """Use *connection*, which nobody else uses."""
+        """Use *connection*, which is used for nothing else."""
         self._connection = connection
         self._early: asyncio.Task[bool] | None = None  # reads the reply to what was sent before the next piece
         self._news: asyncio.Future[None] | None = None
