@@ -70,6 +70,15 @@ async def test_http_2_without_an_offer_is_told_what_is_spoken_here(scene: MakeSc
     assert here.graph.ledger.http_calls == 0
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_a_head_of_http_1_that_says_http_2_is_told_so(scene: MakeScene, method: str) -> None:
+    """It gets a 505 by HTTP/1.1, and Graph sees none of it."""
+    here = await scene()
+    heard = await said(here.front.url, f"{method} /v25.0/1/picture?access_token=ann HTTP/2.0\r\nHost: a\r\n\r\n")
+    assert heard.startswith(b"HTTP/1.1 505 ")
+    assert here.graph.ledger.http_calls == 0
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 async def test_curl_that_offers_http_2(scene: MakeScene) -> None:
     """`curl --http2` is answered, and from what is held the second time."""

@@ -11,7 +11,15 @@ from aiohttp import web
 
 from proxy.core.http import errors
 from proxy.core.http.request_head import framing_fault
-from proxy.shell.http.protocol import HEAD_LIMIT, READ_AHEAD, Connection, DetachedConnection, FastPath, last_response
+from proxy.shell.http.protocol import (
+    HEAD_LIMIT,
+    NO_HTTP_2,
+    READ_AHEAD,
+    Connection,
+    DetachedConnection,
+    FastPath,
+    last_response,
+)
 from proxy.shell.http.shedding import Shedder
 from proxy.shell.http.timeouts import Timeouts, TimeoutSweep
 
@@ -66,6 +74,8 @@ class Listener(web.Server):
 def _framed(handler: Handler) -> Handler:
     async def handle(message: web.BaseRequest) -> web.StreamResponse:
         version = (message.version.major, message.version.minor)
+        if version > (1, 1):
+            return last_response(errors.reply_of(errors.Unspoken(NO_HTTP_2)))
         if fault := framing_fault(version, message.headers.getall("Transfer-Encoding", ())):
             return last_response(errors.reply_of(errors.BadRequest(fault)))
         return await handler(message)

@@ -32,6 +32,8 @@ LEAVING: web.RequestKey[Callable[[], bool]] = web.RequestKey("leaving", object) 
 _PREFACE_OF_HTTP_2 = "Pause on PRI"
 """How llhttp's word for the preface of HTTP/2 (RFC 9113 section 3.4) begins."""
 
+NO_HTTP_2 = "HTTP/2 is not spoken here; ask by HTTP/1.1 (curl: --http1.1)"
+
 HEAD_LIMIT = 65_536
 """Characters of a request line and of a header field; reads with long `fields` and `filtering` need them."""
 
@@ -397,7 +399,7 @@ class Connection(TimedConnection):
 
 def _refusal(exc: BaseException | None) -> errors.SidecarError:
     if isinstance(exc, BadHttpMessage) and exc.message.startswith(_PREFACE_OF_HTTP_2):
-        return errors.Unspoken("HTTP/2 is not spoken here; ask by HTTP/1.1 (curl: --http1.1)")
+        return errors.Unspoken(NO_HTTP_2)
     return errors.BadRequest(_why(exc))
 
 
