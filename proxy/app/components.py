@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from proxy.shell.valkey.shared import Shared
 
 
+HEADS_SHARE, LEAST_HEAD_BYTES = 8, 2**20
+"""Known heads take this part of `cache.memory_mb` besides it, and so many bytes at least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clocks:
     """The clocks; tests and simulations use their own."""
@@ -62,6 +67,7 @@ class Components:
     purges: Purges
     subscriptions: Subscriptions
     generation: Generation
+    head_bytes: int  # that known heads take, with what is prepared for their reads
     shared: Shared | None = None  # what replicas share
 
     def rule(self, read: Request) -> Rule:
@@ -126,6 +132,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
         purges=purges,
         subscriptions=Subscriptions(settings.webhooks.extend_s, generation),
         generation=generation,
+        head_bytes=max(LEAST_HEAD_BYTES, settings.cache.memory_mb * 2**20 // HEADS_SHARE),
         shared=shared,
     )
 
@@ -151,6 +158,8 @@ def _installation_key(cache: CacheSettings) -> bytes:
 async def _open_store(cache: CacheSettings, master: bytes, notes: Notes, lifetimes: AsyncExitStack) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
     sealer = Sealer(master, sealed=cache.sealed, is_lasting=cache.key_file != "ephemeral")
+    if cache.disk_mb:
+        sealer.warm_up(secrets.token_bytes(12))
     store = Store(cache.dir, sealer, bounds, restore_purges=notes.restore)
     await store.open()
     lifetimes.push_async_callback(store.close)

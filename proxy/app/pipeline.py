@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.app import from_settings
 from proxy.app.components import Components
+from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
@@ -299,6 +300,7 @@ def _fast_path(
         now=components.time_of_day,
         clock=components.clocks.monotonic,
         rewrites_links=handler.rewrite_links,
+        table=HeadTable(components.head_bytes),
         trust=components.shared.trust if components.shared is not None else None,
         doubted_at=components.doubted_at,
     )

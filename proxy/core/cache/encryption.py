@@ -74,6 +74,14 @@ class Sealer:
         except _WRONG as error:
             raise BadSeal(type(error).__name__) from None  # the cause could quote what it read
 
+    def warm_up(self, nonce: bytes) -> None:
+        """Seal and unseal an empty entry: ciphers and compressors set themselves up when they are first used.
+
+        What only that needs of their libraries can so be released with the code of the start.
+        """
+        nothing = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", b" " * 4096)
+        self.unseal(b"", "", self.seal(b"", "", nothing, nonce))
+
     def mark(self, key: bytes, blob: bytes) -> bytes:
         """Returns a keyed hash of *blob* under *key*: whoever has the secret, but no token, can check a row by it."""
         return blake2b(_binding(key) + blob, key=self._marker, digest_size=MARK_BYTES).digest()

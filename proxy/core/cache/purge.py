@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,8 +20,11 @@ from proxy.core.cache.generation import Generation
 from proxy.core.cache.tags import Tags
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http.errors import BadRequest
-from proxy.core.memory.memo import MEMO_BYTES, Recent
+from proxy.core.memory.memo import MEMO_BYTES, weight
 from proxy.core.routing.rules import glob_pattern, names_version
+
+ROW_BYTES = 250
+"""Bytes that an entry takes here besides the text of what it is about: its key and its place in the table."""
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,32}")
 _OBJECT_ID = re.compile(r"""[^\s,"'\[\]/?#]{1,200}""")
@@ -109,6 +114,58 @@ class _SavedOrders(msgspec.Struct, frozen=True):
     marks: list[_OrderInForce]
 
 
+class _Subjects:
+    """What the newest entries are about, the oldest first: at most *places*, in no more than *limit* bytes.
+
+    Each is one packed string where its text allows that, because its objects would take twice as much.
+    """
+
+    def __init__(self, places: int, limit: int) -> None:
+        """Start empty."""
+        self._places = places
+        self._limit = limit
+        self._subjects: dict[bytes, bytes | PurgeSubject] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Returns how many there are."""
+        return len(self._subjects)
+
+    def put(self, key: bytes, subject: PurgeSubject) -> None:
+        """Record that the entry under *key* is about *subject*, and forget the oldest where there are too many."""
+        self.pop(key)
+        packed: bytes | PurgeSubject = subject
+        with suppress(UnicodeEncodeError):  # a path with bytes that are no text
+            packed = _pack((subject.path, subject.tags, subject.fingerprint))
+        self._subjects[key] = packed
+        self._bytes += _size(packed)
+        if len(self._subjects) > self._places or self._bytes > self._limit:
+            self._forget_oldest()
+
+    def pop(self, key: bytes) -> None:
+        """Forget what the entry under *key* is about."""
+        if (packed := self._subjects.pop(key, None)) is not None:
+            self._bytes -= _size(packed)
+
+    def items(self) -> Iterator[tuple[bytes, PurgeSubject]]:
+        """Yields each key with its subject."""
+        for key, packed in self._subjects.items():
+            yield key, PurgeSubject(*_unpack(packed)) if isinstance(packed, bytes) else packed
+
+    def _forget_oldest(self) -> None:
+        """Forget a sixteenth at once: a dict finds its first key slowly once many before it were removed."""
+        for key in list(islice(self._subjects, 1 + len(self._subjects) // 16)):
+            self.pop(key)
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(tuple[str, Tags, bytes]).decode
+
+
+def _size(packed: bytes | PurgeSubject) -> int:
+    return ROW_BYTES + (len(packed) if isinstance(packed, bytes) else weight(packed))
+
+
 class Purges:
     """The known entries with their properties, and the purge orders in force; both are bounded."""
 
@@ -119,7 +176,7 @@ class Purges:
     def __init__(self, generation: Generation | None = None) -> None:
         """Start without entries and orders; each order advances *generation*."""
         self._generation = generation or Generation()
-        self._subjects = Recent[bytes, PurgeSubject](self.SUBJECTS, self.BYTES)
+        self._subjects = _Subjects(self.SUBJECTS, self.BYTES)
         self._in_force: list[_OrderInForce] = []
         self._floor = 0.0  # every older entry counts as purged: a forgotten order is taken as one for everything
 

@@ -9,10 +9,7 @@ import msgspec
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit, PreparedReply
 
-TABLE_BYTES = 8 * 2**20
-"""What all heads and their reads take at most."""
-
-_BLOCK, _READ, _HIT = 2000, 1500, 4000
+_BLOCK, _READ, _HIT = 2000, 1900, 3000
 """Bytes that the objects of a header block, of a read, and of a reply from memory take besides their text."""
 
 _COPIES = 4
@@ -36,7 +33,7 @@ _Blocks = dict[bytes, HeaderBlock]
 class HeadTable:
     """Header blocks and reads of late, in two generations: when the young fill half, the old are forgotten."""
 
-    def __init__(self, limit: int = TABLE_BYTES) -> None:
+    def __init__(self, limit: int) -> None:
         """Hold nothing yet, and never more than *limit* bytes."""
         self._limit = limit
         self._young: _Blocks = {}

@@ -9,6 +9,7 @@ import msgspec
 from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
+from proxy.core.memory.memo import memo
 from proxy.core.model import Request
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
@@ -75,11 +76,17 @@ class Preparation(msgspec.Struct, frozen=True):
             keys.proof(request.credential),
             subject,
             link_origin(head, "http", self.hosts, rewrites=rewrite_links),
-            fingerprint.hex()[:12],
+            _app(fingerprint),
             first_node(subject),
             is_ordinary,
             is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
         )
+
+
+@memo()
+def _app(fingerprint: bytes) -> str:
+    """Returns one string for all reads of a credential, for it is kept with each."""
+    return fingerprint.hex()[:12]
 
 
 def _is_plain(read: Read, rule: Rule) -> bool:

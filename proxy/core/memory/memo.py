@@ -22,8 +22,8 @@ V = TypeVar("V")
 MEMO_BYTES = 2**20
 """The default limit in bytes of one cache; there are about two dozen."""
 
-FUNCTION_BYTES = MEMO_BYTES // 2
-"""The default bound of a memo in bytes: enough for a few thousand reads."""
+FUNCTION_BYTES = MEMO_BYTES // 4
+"""What a function remembers where no limit is given: some hundred reads. The fast path remembers thousands."""
 
 _LARGEST = 32
 """An entry larger than the limit divided by this is not kept, for it would displace too many others."""

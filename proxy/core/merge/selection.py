@@ -65,7 +65,7 @@ def _parse_selection(path: str, query: str) -> Selection | None:
     return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
 
 
-_selection = Memo(_parse_selection, MEMO_BYTES)
+_selection = Memo(_parse_selection, MEMO_BYTES // 2)
 """Remembers the selections of recent reads: programs repeat themselves."""
 
 
@@ -79,7 +79,7 @@ def _first_query(query: str, names: FieldSet) -> str:
     return join_pairs(tuple((name, text if name == "fields" else value) for name, value in split_pairs(query)))
 
 
-_query = Memo(_first_query, MEMO_BYTES)
+_query = Memo(_first_query, MEMO_BYTES // 2)
 
 
 def may_share(request: Request) -> bool:

@@ -110,20 +110,19 @@ class Varying(NamedTuple):
 class PreparedLine:
     """The log entry of a reply that is given many times: all of it but what `Varying` has."""
 
-    __slots__ = ("_entry", "json")
+    __slots__ = ("json",)
 
     def __init__(self, entry: AccessLogEntry) -> None:
         """Tell what *entry* tells, whatever it says of what varies."""
         bare = replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane="")
         before, _, after = encode(bare)[1:].partition(_NO_TIME)
-        self._entry = bare
         self.json = before + after  # without the brace that begins it
 
     def entry(self, varying: Varying) -> AccessLogEntry:
         """Returns the whole entry of one reply."""
         seconds, age, window_s, upstream_s, batch, lane = varying
         return replace(
-            self._entry,
+            _decode_entry(b"{" + _NO_TIME + self.json),
             total_ms=_ms(seconds),
             age_s=None if age is None else round(age, 3),
             window_ms=None if window_s is None else _ms(window_s),
@@ -145,6 +144,9 @@ class PreparedLine:
         if upstream_s is not None:
             text += b'"upstream_ms":%.2f,' % (upstream_s * 1000)
         return text + self.json
+
+
+_decode_entry = msgspec.json.Decoder(AccessLogEntry).decode
 
 
 class PassedMessage(Redacted, frozen=True, gc=False):
@@ -294,7 +296,7 @@ def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Wor
     return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
 
 
-_describe = Memo(_describe_uncached, MEMO_BYTES)
+_describe = Memo(_describe_uncached, MEMO_BYTES // 2)
 """Remembers recent reads: programs repeat themselves."""
 
 

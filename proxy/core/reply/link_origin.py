@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from proxy.core.memory.memo import memo
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.normal_form import is_authority
 
@@ -28,4 +29,10 @@ def link_origin(head: Head, scheme: str, hosts: GraphHosts, *, rewrites: bool) -
     host = head.headers.get("host", "")
     if not rewrites or not is_authority(host) or hosts.by_name(head):
         return LINKS_UNCHANGED
+    return _origin(scheme, host, hosts)
+
+
+@memo()
+def _origin(scheme: str, host: str, hosts: GraphHosts) -> LinkOrigin:
+    """Returns one object for all readers under the same address, for it is kept with each read."""
     return LinkOrigin(f"{scheme}://{host}", hosts.link_hosts)

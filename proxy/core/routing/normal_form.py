@@ -88,7 +88,7 @@ def _is_encodable(target: str) -> bool:
     return True
 
 
-_remembered_target = Memo(_parse_target, 2 * MEMO_BYTES)
+_remembered_target = Memo(_parse_target, MEMO_BYTES // 2)
 """Remembers parsed targets: programs repeat themselves."""
 
 

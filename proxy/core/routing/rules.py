@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.core.memory.memo import Memo, memo
+from proxy.core.memory.memo import MEMO_BYTES, Memo, memo
 from proxy.core.model import Request
 from proxy.core.routing.fields_param import field_names, fields_in
 
@@ -93,7 +93,7 @@ def names_version(path: str) -> bool:
     return _VERSION_PREFIX.match(path) is not None
 
 
-@memo()
+@memo(MEMO_BYTES // 2)
 def glob_pattern(path: str) -> re.Pattern[str]:
     """Returns a pattern for a whole path from a shell glob with `*` and `?`; slashes at its ends do not matter."""
     return re.compile(fnmatch.translate(plain_glob(path)))

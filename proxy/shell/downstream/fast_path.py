@@ -79,9 +79,9 @@ class FastPath:
     now: TimeOfDay
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
+    table: HeadTable
     trust: Trust | None = None  # of a replica that shares, in what it holds
     doubted_at: Callable[[PreparedRead], float] = lambda _read: 0.0  # the moment before which nothing held is trusted
-    _table: HeadTable = field(default_factory=HeadTable)
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _date: tuple[int, bytes] = (0, b"")
 
@@ -91,7 +91,7 @@ class FastPath:
         That is so while its entry is the one in memory, is fresh, and no generation has begun. The head is written
         again about once a second.
         """
-        hit = self._table.hits.get(data)
+        hit = self.table.hits.get(data)
         if hit is None or hit.generation != self.generation.number:
             return False
         now, began = self.now.clock(), self.clock()
@@ -119,7 +119,7 @@ class FastPath:
         """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
         end = data.find(b"\r\n")
         line, block = data[:end], data[end:]
-        known = self._table.find(block)
+        known = self.table.find(block)
         read = known.reads.get(line) if known is not None else None
         if read is None and (read := self._look(line, block, data)) is None:
             return False
@@ -133,7 +133,7 @@ class FastPath:
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""
         if not tuple(names):
-            self._table.clear()
+            self.table.clear()
 
     def _reuse(self, connection: Connection, read: PreparedRead, entry: Entry, data: bytes) -> bool:
         """Answer *read* with *entry* if that is plainly fresh."""
@@ -154,7 +154,7 @@ class FastPath:
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
         hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
         if self.limiter.is_quiet and not self.comparer.is_on:
-            self._table.add_hit(data, hit)
+            self.table.add_hit(data, hit)
         return True
 
     def _check(self, read: PreparedRead, entry: Entry) -> FreshHit | None:
@@ -194,26 +194,26 @@ class FastPath:
         reused = Reply(200, fields, entry.body, Mode.REUSED, channel)
         given = replace(reused, status=reply.status, body=entry.body if reply.body is None else reply.body)
         counted = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
-        self._table.grow_by_hit(reply)
+        self.table.grow_by_hit(reply)
         return FreshHit(read.key, entry.meta, reply, entry.meta.asked_at, reply.body, counted)
 
     def _look(self, line: bytes, block: bytes, data: bytes) -> PreparedRead | None:
         """The plain read that *data* asks for, in a *line* and a *block* that are not known together of late."""
         if not head.is_whole(data):
             return None
-        known = self._table.find(block)
+        known = self.table.find(block)
         if known is None:
             block = head.without_changing(block)
-            known = self._table.find(block) or self._table.add(block, head.read_fields(block))
+            known = self.table.find(block) or self.table.add(block, head.read_fields(block))
         if line in known.reads:
             return known.reads[line]
-        is_known, read = self._table.find_older(block, line)
+        is_known, read = self.table.find_older(block, line)
         if not is_known:
             target = head.read_target(line)
             if known.fields is not None and target is not None:
                 asked = Head("GET", target, known.fields)
                 read = self.preparation.prepare(asked, rewrite_links=self.rewrites_links)
-            self._table.add_read(block, line, read)
+            self.table.add_read(block, line, read)
         return read
 
     def _today(self, now: float) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from proxy.core.cache.key import Keys
@@ -25,7 +27,7 @@ def prepare(target: str = "/v25.0/111?fields=name", rule: Rule = PLAIN, **fields
 
 def test_a_repr_shows_no_token() -> None:
     """Neither a read, nor a block, nor what a table holds."""
-    table, read = HeadTable(), prepare()
+    table, read = HeadTable(2**20), prepare()
     block = table.add(BLOCK, head.read_fields(BLOCK))
     table.add_read(BLOCK, b"GET /v25.0/111?access_token=SECRET HTTP/1.1", read)
     assert read is not None
@@ -85,6 +87,28 @@ def test_what_each_message_says_anew_is_cut_out() -> None:
     changing = b"\r\ntraceparent: 00-1-2-01\r\nX-Request-ID: 77\r\nsentry-trace: a-b-1"
     assert head.without_changing(BLOCK[:-4] + changing + BLOCK[-4:]) == BLOCK
     assert head.without_changing(BLOCK) == BLOCK
+
+
+def test_the_table_counts_at_least_the_bytes_that_its_reads_take() -> None:
+    """Measured: the bound of the table is one of memory."""
+    table, fields = HeadTable(10**9), head.read_fields(BLOCK)
+    assert fields is not None
+    table.add(BLOCK, fields)
+    lines = [b"GET /v25.0/1203%09d?fields=id,name&limit=25 HTTP/1.1" % number for number in range(3000)]
+    for line in lines[:1000]:  # what functions remember is full
+        table.add_read(BLOCK, line, _prepared(line, fields))
+    counted = table._bytes
+    tracemalloc.start()
+    for line in lines[1000:]:
+        table.add_read(BLOCK, line, _prepared(line, fields))
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken <= table._bytes - counted
+
+
+def _prepared(line: bytes, fields: dict[str, str]) -> PreparedRead | None:
+    preparation = Preparation(HOSTS, RuleBook((), PLAIN), Keys(b"k" * 32))
+    return preparation.prepare(Head("GET", head.read_target(line) or "", fields), rewrite_links=True)
 
 
 def test_the_table_forgets_what_was_not_asked_for_lately() -> None:
