@@ -18,7 +18,7 @@ from proxy.shell.observe.access_log import AccessLog
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import JsonLines, LogWriter
 from proxy.shell.observe.prepared import PreparedCost, PreparedCount
-from proxy.shell.observe.prometheus import _Told
+from proxy.shell.observe.prometheus import _CountersCollector
 from proxy.shell.observe.stats import stats
 
 KEYS = Keys(b"k" * 32)
@@ -49,7 +49,7 @@ def _counters() -> Counters:
 
 def _seen(counters: Counters) -> tuple[dict[str, Any], bytes]:
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Told(counters))
+    registry.register(_CountersCollector(counters))
     counters.gauges.store = lambda: (
         {f"{tier}_{what}": 0 for tier in ("memory", "disk") for what in _STORED} | {"writes_dropped": 0}
     )
