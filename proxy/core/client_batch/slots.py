@@ -16,7 +16,7 @@ from proxy.core.http import headers
 from proxy.core.http.errors import BadRequest, reply_of
 from proxy.core.model import Headers, Reply
 
-Slot = dict[str, Any] | None
+ClientSlot = dict[str, Any] | None
 
 _OUTER = frozenset({"date", "server", "connection", "server-timing"}) | headers.TRACE | headers.FRAMING
 
@@ -77,7 +77,7 @@ def is_quiet(slot_dict: object) -> bool:
     return isinstance(slot_dict, dict) and isinstance(code := slot_dict.get("code"), int) and code < 400
 
 
-def outer(slots: Sequence[Slot], callback: str, given: Headers) -> Reply:
+def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
     """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
     body = lax_json.encode(slots)
     fields = (*headers.without(headers.passed_out(given), _ABOUT_ONE_BODY), *_UNCACHED)

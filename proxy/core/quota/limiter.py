@@ -64,7 +64,7 @@ class Go:
 
 
 GO = Go()
-Admission = Go | Wait | Halt
+QuotaVerdict = Go | Wait | Halt
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class Limiter:
 
     def admit(
         self, subject: QuotaSubject, priority: int, now: float, *, has_waited: bool = False, after_refusal: bool = False
-    ) -> Admission:
+    ) -> QuotaVerdict:
         """Returns whether a read is sent now, waits, or is refused.
 
         A read that *has_waited* long enough is sent. So is the retry of a caller *after_refusal*, unless Graph named a
@@ -190,7 +190,7 @@ class Limiter:
             return Go(tuple(probe_stops))
         return self._take_turn(subject, names, now) if is_low_priority and not has_waited else GO
 
-    def _take_turn(self, subject: QuotaSubject, names: Sequence[BucketName], now: float) -> Admission:
+    def _take_turn(self, subject: QuotaSubject, names: Sequence[BucketName], now: float) -> QuotaVerdict:
         """Returns Go if every contended limit has room for one more low-priority read, else the longest Wait."""
         contended = self.buckets.contended(names, now, is_contested=self._is_contested(subject, now))
         seconds, name = max(

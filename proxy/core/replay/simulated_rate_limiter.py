@@ -17,7 +17,7 @@ from proxy.core.observe.access_log import AccessLogEntry
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
-from proxy.core.quota.limiter import RELEASED_PER_REPLY, Admission, Go, Halt, LimitChanges, Limiter, Wait
+from proxy.core.quota.limiter import RELEASED_PER_REPLY, Go, Halt, LimitChanges, Limiter, QuotaVerdict, Wait
 from proxy.core.replay.counterfactual import SimulatedReply
 from proxy.core.replay.event_queue import TURN_S, EventQueue
 
@@ -125,7 +125,7 @@ class SimulatedRateLimiter:
         for delayed in self._lines.get(bucket, [])[:count]:
             self._events.at(self._events.now, partial(self._ask_again, delayed))
 
-    def _go(self, asked: AskedRead, verdict: Admission, released: BucketName | None = None) -> None:
+    def _go(self, asked: AskedRead, verdict: QuotaVerdict, released: BucketName | None = None) -> None:
         if isinstance(verdict, Halt):
             asked.on_halt(verdict.reply)
             self._wake(released, RELEASED_PER_REPLY)

@@ -19,7 +19,7 @@ from proxy.core.client_batch import operation as client_batch_operation
 from proxy.core.client_batch import outgoing
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
-from proxy.core.client_batch.slots import Slot
+from proxy.core.client_batch.slots import ClientSlot
 from proxy.core.client_batch.split import split_into_calls
 from proxy.core.http import errors
 from proxy.core.http.headers import passed_out
@@ -344,7 +344,7 @@ def _probes(ready: Sequence[_PreparedOperation]) -> Probes:
     return tuple(name for one in ready for name in one.probes)
 
 
-def _missing_slot(one: _PreparedOperation) -> Slot:
+def _missing_slot(one: _PreparedOperation) -> ClientSlot:
     """Return the slot of an operation that Graph's reply lacks: an error for a write, as null would be retried."""
     if not one.writes:
         return None

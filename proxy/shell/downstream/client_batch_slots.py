@@ -9,7 +9,7 @@ from typing import Any
 from proxy.core.client_batch import slots
 from proxy.core.client_batch.operation import Envelope, Operation, is_in_normal_form, plain_read
 from proxy.core.client_batch.references import fill
-from proxy.core.client_batch.slots import Slot
+from proxy.core.client_batch.slots import ClientSlot
 from proxy.core.graph import lax_json, paging
 from proxy.core.http.errors import Large, Nonsense, reply_of
 from proxy.core.model import Headers, Mode, Reply
@@ -40,7 +40,7 @@ class ClientBatchSlots:
         self._link_origin = link_origin
         self._hosts = hosts
         self._rules = rules
-        self._slots: list[Slot] = [None] * len(envelope.operations)
+        self._slots: list[ClientSlot] = [None] * len(envelope.operations)
         self._results: dict[int, Any] = {}
         self._outer: Headers | None = None  # the fields of Graph's reply to the first call
         self._around: Headers = ()  # the fields that are known from reads, without such a call
@@ -174,7 +174,7 @@ class ClientBatchSlots:
             return self._outer
         return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._reports_usage else ()))
 
-    def shown(self) -> list[Slot]:
+    def shown(self) -> list[ClientSlot]:
         """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown."""
         quiet = {at for at in self.referred if self.operation(at).is_quiet}
         return [None if at in quiet and slots.is_quiet(slot) else slot for at, slot in enumerate(self._slots)]

@@ -22,11 +22,11 @@ from proxy.core.quota.limiter import (
     GO,
     NO_CHANGES,
     RELEASED_PER_REPLY,
-    Admission,
     Go,
     Halt,
     LimitChanges,
     Limiter,
+    QuotaVerdict,
     Wait,
 )
 from proxy.shell import Layer
@@ -152,7 +152,7 @@ class RateLimiter:
     ) -> tuple[Go | Halt, BucketName]:
         """Wait until the read is admitted or refused; return the verdict, and the bucket it waited for last."""
         read, end = _PacedRead(), began + self._quota.stages.longest_wait_s
-        verdict: Admission = wait
+        verdict: QuotaVerdict = wait
         with self._promotable(request, read):
             while isinstance(verdict, Wait):
                 wait, is_over = verdict, await self._wait_in_queue(read, verdict, end)

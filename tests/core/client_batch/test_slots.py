@@ -99,7 +99,7 @@ def test_what_may_be_left_out(*, told: object, quiet: bool) -> None:
 
 def test_the_reply_around_the_slots() -> None:
     """The array is JSON that nobody else keeps, or a call of the caller's function."""
-    slots: list[client_batch_slots.Slot] = [None, {"code": 200, "body": "{}"}]
+    slots: list[client_batch_slots.ClientSlot] = [None, {"code": 200, "body": "{}"}]
     told = (("ETag", '"of the array"'), ("Vary", "Origin"), ("x-fb-trace-id", "T"), ("X-App-Usage", "{}"))
     plain, script = client_batch_slots.outer(slots, "", told), client_batch_slots.outer(slots, "app.got", told)
     for around in (plain, script):
