@@ -79,7 +79,7 @@ class FastFlight:
     lane: Lane | None = None
     call: BatchCall | None = None
     queue: BatchQueue | None = None
-    callers: list[WaitingCaller] = field(default_factory=list)
+    callers: dict[WaitingCaller, None] = field(default_factory=dict)  # in their order
     waiting: int = 0  # callers, and tasks that have joined
     has_time: bool = False
     is_done: bool = False  # whether Graph has answered, or will not
@@ -165,7 +165,7 @@ class FastFlights:
             return False
         caller = WaitingCaller(flight, connection, read, head, bill, began, is_first=known is None)
         flight.waiting += 1
-        flight.callers.append(caller)
+        flight.callers[caller] = None
         self.callers.add(caller)
         connection.wait_for(caller)
         return True
@@ -175,7 +175,7 @@ class FastFlights:
         if caller in self.callers:
             self.callers.discard(caller)
             flight = caller.flight
-            flight.callers.remove(caller)
+            del flight.callers[caller]
             self.coalescer.leave(flight.read.flight, flight)
 
     def _open(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
@@ -236,7 +236,7 @@ class FastFlights:
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
                 caller.connection.go_the_usual_way(caller.head)
-        flight.callers = []
+        flight.callers = {}
         return True
 
     def _head(self, answer: BatchAnswer, settled: SettledSlot, *, is_shared: bool) -> Filled | None:
@@ -360,7 +360,7 @@ class FastFlights:
                 joined.exception()  # looked at, so that a failure that everybody left is not reported as forgotten
             else:
                 joined.set_result(answer)
-        callers, flight.callers = flight.callers, []
+        callers, flight.callers = flight.callers, {}
         for caller in callers:
             self.callers.discard(caller)
             try:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -292,7 +293,10 @@ class Connection(TimedConnection):
         self._forget_unread()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End."""
+        """End, in one of the next turns of the event loop if many connections are lost in this one."""
+        self._sweeper.departures.call(partial(self._leave, exc))
+
+    def _leave(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._forget_unread()
         caller, self._caller = self._caller, None

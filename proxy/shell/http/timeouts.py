@@ -14,12 +14,15 @@ from aiohttp import web
 
 from proxy.core.http import errors
 from proxy.shell.http.outbox import Outbox
+from proxy.shell.http.turns import PerTurn
 
 _log = logging.getLogger("graph_sidecar.listener")
 
 _LOOK_EVERY_S = 1.0
 LARGEST_HEAD = 3 * 65_536
 """The largest head of a request, in bytes."""
+DEPARTURES = 200
+"""Connections that are taken leave of in one turn of the event loop: thousands may be lost at the same moment."""
 REFUSAL_READ_S = 1.0
 """Seconds that a refused connection stays open for its caller to read the error."""
 _FIRST_BYTE_S = 0.5
@@ -48,6 +51,7 @@ class TimeoutSweep:
         self._next: asyncio.Handle | None = None
         self._lent = 0
         self.outbox = Outbox(timeouts.buffer_bytes, time.monotonic)
+        self.departures = PerTurn(DEPARTURES)
 
     @property
     def is_full(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
@@ -35,3 +36,31 @@ async def in_turns(items: Iterable[T], size: Callable[[T], int]) -> AsyncIterato
         count += 1
         total += size(item)
         yield item
+
+
+class PerTurn:
+    """Calls functions in their order, at once but for those beyond *most* in one turn of the event loop."""
+
+    def __init__(self, most: int) -> None:
+        """Call at most *most* functions in a turn."""
+        self._most = most
+        self._count = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._turn: asyncio.Handle | None = None
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call *function* now or in one of the next turns."""
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._go_on)
+        if self._count < self._most and not self._waiting:
+            self._count += 1
+            function()
+        else:
+            self._waiting.append(function)
+
+    def _go_on(self) -> None:
+        self._turn, self._count = None, min(self._most, len(self._waiting))
+        if self._count:
+            self._turn = asyncio.get_running_loop().call_soon(self._go_on)
+        for _ in range(self._count):
+            self._waiting.popleft()()
