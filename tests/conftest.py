@@ -81,6 +81,7 @@ def client_python() -> Callable[[str], Path]:
 UNMEASURED = (
     "tests/browser/",
     "tests/clients/",
+    "tests/fuzz/",
     "tests/journeys/test_backoff.py",
     "tests/journeys/test_drawn_batches.py",
     "tests/journeys/test_isolation.py",

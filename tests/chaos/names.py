@@ -18,6 +18,7 @@ class NameServer(asyncio.DatagramProtocol):
         self.address: str | None = "127.0.0.1"
         """None: there is no such name."""
         self.is_silent = False
+        self.late_s = 0.0
         self.asked = 0
         self.port = 0
 
@@ -37,7 +38,8 @@ class NameServer(asyncio.DatagramProtocol):
         head = data[:2] + struct.pack("!HHHHH", flags, 1, int(is_a), 0, 0)
         record = b"\xc0\x0c" + struct.pack("!HHIH", 1, 1, 0, 4)
         answer = record + ipaddress.IPv4Address(self.address).packed if is_a and self.address else b""
-        self._transport.sendto(head + data[12:end] + answer, addr)
+        reply = head + data[12:end] + answer
+        asyncio.get_running_loop().call_later(self.late_s, self._transport.sendto, reply, addr)
 
 
 @asynccontextmanager

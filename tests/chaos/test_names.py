@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
@@ -22,9 +23,11 @@ async def names(lifetimes: AsyncExitStack) -> NameServer:
     return await lifetimes.enter_async_context(naming())
 
 
-async def caller_of(graph: emulator.Running, names: NameServer, sidecar: MakeSidecar, ask: MakeAsk) -> Ask:
+async def caller_of(
+    graph: emulator.Running, names: NameServer, sidecar: MakeSidecar, ask: MakeAsk, connect_timeout_s: float = 0.5
+) -> Ask:
     """A caller of a sidecar that finds Graph by its name."""
-    upstream = {"nameservers": [f"127.0.0.1:{names.port}"], "connect_timeout_s": 0.5}
+    upstream = {"nameservers": [f"127.0.0.1:{names.port}"], "connect_timeout_s": connect_timeout_s}
     front = await sidecar(f"http://{HOST}:{urlsplit(graph.url).port}", upstream=upstream)
     return await ask(front.url)
 
@@ -48,10 +51,19 @@ async def test_a_name_that_does_not_resolve(
     assert names.asked
     assert behind.ledger.http_calls == 0
     names.address, names.is_silent = "127.0.0.1", False
-    if fault == "unknown":
-        assert (await read(caller, 1)).json == {"id": "1"}
-    else:  # the name server is asked again after half a second, then less often
-        await until_async(lambda: is_served(caller))
+    await until_async(lambda: is_served(caller))  # a silent name server is asked again after a while
+
+
+async def test_a_name_that_resolves_late(
+    graph: MakeGraph, names: NameServer, sidecar: MakeSidecar, ask: MakeAsk
+) -> None:
+    """Callers wait for it, and are served; those who come meanwhile wait for the same look-up."""
+    behind = await graph()
+    caller = await caller_of(behind, names, sidecar, ask, connect_timeout_s=30)
+    names.late_s = 0.2
+    heard = await asyncio.gather(*(read(caller, number) for number in range(1, 6)))
+    assert [each.json for each in heard] == [{"id": str(number)} for number in range(1, 6)]
+    assert names.asked <= 4  # A and AAAA, once more at most
 
 
 async def is_served(caller: Ask) -> bool:
@@ -64,7 +76,7 @@ async def test_an_address_that_changes(
 ) -> None:
     """Graph moves to another address: no read and no write fails, though the old address was kept."""
     async with emulator.running(emulator.Config()) as old:
-        caller = await caller_of(old, names, sidecar, ask)
+        caller = await caller_of(old, names, sidecar, ask, connect_timeout_s=30)
         assert (await read(caller, 1)).json == {"id": "1"}
     port = urlsplit(old.url).port or 0
     new = await lifetimes.enter_async_context(emulator.running(emulator.Config(), host="127.0.0.2", port=port))
