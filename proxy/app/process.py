@@ -53,7 +53,7 @@ async def _serve(settings: Settings, reread: Callable[[], Settings], notify: Not
     try:
         return await _serve_until(ending, reload_requested, settings, reread, notify)
     except asyncio.CancelledError:
-        _log.warning("told to stop again: requests that were open are broken off")
+        _log.warning("a second signal: open requests are broken off")
         return 1
 
 

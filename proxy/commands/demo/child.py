@@ -23,7 +23,7 @@ Orders = asyncio.Queue[dict[str, Any]]
 
 def main() -> None:
     """Run the part that the first line names, until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process
     with open(0, "rb", buffering=0, closefd=False) as lines:  # the later lines are the loop's
         first = json.loads(lines.readline() or b"{}")
     if not first:

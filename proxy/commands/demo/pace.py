@@ -25,7 +25,7 @@ _BUSY = 0.3
 class Machine:
     """What the machine can do now, as the warm-up found it."""
 
-    others: float | None  # share of the processors' time that others took before the demo; None if it cannot be told
+    others: float | None  # share of the processors' time of other programs before the demo; None if unknown
     ratio: float  # how long a reply took, in proportion to the latency of the offline Graph
 
     @property
@@ -44,7 +44,7 @@ class Machine:
 
 
 def taken_by_others(seconds: float) -> float | None:
-    """Returns the share of the processors' time that is taken within so many *seconds*; None if it cannot be told."""
+    """Returns the share of the processors' time that is used within so many *seconds*; None if it is unknown."""
     before = _ticks()
     time.sleep(seconds)
     return busy_share(before, _ticks())

@@ -61,7 +61,7 @@ class InvalidationIndex:
         self._times = Recent[str, float](self.PLACES, 4 * MEMO_BYTES)
         self._floor = 0.0
         self._latest = 0.0
-        self._ahead = 0.0  # the latest time that the clock has told before it was set back
+        self._ahead = 0.0  # the latest time of the clock before it was set back
         self._tags = TagIndex()
 
     @property

@@ -34,7 +34,7 @@ _HOLDERS = {
     "asyncadrequests": ("AdSet", "Campaign", "Page"),
 }
 _TYPES = {"ads": "ASYNC_ADGROUP_CREATION", "batch": "BATCH_API"}
-# Meta's SDKs have words for what `async_requests` is filtered by, and read numbers back; which ones, nobody says.
+# Meta's SDKs have words for the filters of `async_requests`, and read numbers back; the numbers are not documented.
 _NUMBERS = ("INITIALIZED", "EXECUTING", "FINISHED", "ERROR")
 _SESSION_STATUSES = {
     "initial": "NOT_STARTED",

@@ -66,7 +66,7 @@ class Client:
     dialer: Dialer
     budget_s: float
     greet: Greet
-    changed: Callable[[str], None]  # told when the store comes ("") or goes (why)
+    changed: Callable[[str], None]  # called with "" when the store can be used, with the reason when it cannot
     counts: Visits = field(default_factory=Visits)
     trouble: str = "it was not reached yet"
     answered_at: float = -math.inf  # when the store last answered, in monotonic seconds

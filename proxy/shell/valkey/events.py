@@ -111,7 +111,7 @@ class Events:
     _number: int = 0
     _epoch: bytes = b""
     _link: Link | None = None
-    _store_ms: int = 0  # of the store's clock, when it was last told
+    _store_ms: int = 0  # the last reading of the store's clock
 
     # --- trust ---
 

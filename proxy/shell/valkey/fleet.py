@@ -44,7 +44,7 @@ class Fleet:
     dialer: Dialer
     wire: Wire
     budget_s: float
-    goes_by_clock: bool  # what is fresh while the log cannot be heard: by the clock, or nothing
+    goes_by_clock: bool  # whether entries are fresh by the clock while the log cannot be read
     clock: StoreClock = field(default_factory=StoreClock)
     trust: Trust = field(default_factory=Trust)
     steady: Callable[[], float] = time.monotonic

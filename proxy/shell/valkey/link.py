@@ -67,7 +67,7 @@ class Dialer:
                 protocol=2,
                 driver_info=None,
                 retry=Retry(NoBackoff(), 0),
-                socket_timeout=None,  # whoever uses a link sets the time for all of a visit
+                socket_timeout=None,  # the client sets a timeout for the whole visit
                 socket_connect_timeout=None,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False),
             )
