@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import copy
 import json
@@ -22,8 +23,11 @@ import yaml
 from proxy import cli
 from proxy.cli.client_commands import reload
 from proxy.cli.server_commands import serve
+from proxy.core.shared.location import read_location
 from proxy.settings import Settings
 from proxy.settings.load import load
+from proxy.shell.valkey.link import Away, Dialer
+from tests.shell.valkey.servers import program
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "config" / "kubernetes"
@@ -304,6 +308,7 @@ def test_the_replicas_of_a_fleet_meet() -> None:
     folder = patch["containers"][0]["volumeMounts"][0]["mountPath"]
     assert str(settings.cache.key_file) == f"{folder}/key"
     assert str(settings.shared.password_file) == f"{folder}/password"
+    assert str(settings.shared.username_file) == f"{folder}/username"
     store, service = pod_of(MANIFESTS["fleet/valkey.yaml"]), MANIFESTS["fleet/valkey-service.yaml"]
     assert settings.shared.url == f"valkey://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
     assert service["spec"]["selector"].items() <= store["metadata"]["labels"].items()
@@ -317,6 +322,36 @@ def test_the_replicas_of_a_fleet_meet() -> None:
     command = store["spec"]["containers"][0]["args"][0]
     assert "--maxmemory-policy volatile-lfu" in command
     assert patch["securityContext"]["fsGroup"] == 10001
+
+
+def test_the_store_of_a_fleet_has_one_user_with_the_rights_of_the_docs(tmp_path: Path) -> None:
+    """Its container's own command, run here by another server, lets in that user alone."""
+    command = pod_of(MANIFESTS["fleet/valkey.yaml"])["spec"]["containers"][0]["args"][0]
+    for name, text in (("username", "graph-sidecar\n"), ("password", "a1b2c3d4\n")):
+        (tmp_path / name).write_text(text)
+    script = command.replace("/key/", f"{tmp_path}/").replace("/run/valkey", str(tmp_path))
+    script = script.replace("valkey-server", program()).replace("--port 6379", "--port 0 --unixsocket store.sock")
+    (rights,) = re.findall(r"ACL SETUSER graph-sidecar on >PASSWORD (.*)", (ROOT / "docs" / "fleet.md").read_text())
+    with subprocess.Popen(["sh", "-c", script], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            asyncio.run(_let_in(tmp_path / "store.sock"))
+        finally:
+            process.terminate()
+    (line,) = (tmp_path / "secret.conf").read_text().splitlines()[1:]
+    assert line.split() == ["user", "graph-sidecar", "on", ">a1b2c3d4", *rights.split()]
+
+
+async def _let_in(socket: Path) -> None:
+    """See that the store at *socket* takes the user of the fleet, and no one without a password."""
+    where = read_location(f"unix://{socket}")
+    async with asyncio.timeout(20):
+        while not await asyncio.to_thread(socket.exists):  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
+        link = await Dialer(where, lambda: ("graph-sidecar", "a1b2c3d4")).dial()
+        assert await link.exchange([(b"PING",)]) == [b"PONG"]
+        await link.close()
+        with pytest.raises(Away, match="Authentication"):
+            await (await Dialer(where, lambda: ("", "")).dial()).exchange([(b"GET", b"gs1:x")])
 
 
 # --- systemd

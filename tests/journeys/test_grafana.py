@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.journeys.conftest import MakeScene
+from tests.shell.valkey.servers import free_port
 
 CONFIG = Path(__file__).parents[2] / "config"
 DASHBOARD = json.loads((CONFIG / "grafana" / "dashboard.json").read_text())
@@ -51,9 +52,11 @@ def selectors(found: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-async def told(scene: MakeScene) -> dict[str, set[str]]:
+async def told(scene: MakeScene, tmp_path: Path) -> dict[str, set[str]]:
     """The metrics that a sidecar tells, by the names that a query uses, each with its labels."""
-    here = await scene({"rules": [{"path": "/*", "fresh_s": 60}]})
+    apart = {"url": f"redis://127.0.0.1:{free_port()}"}  # a store that is away: metrics of the fleet are told
+    cache = {"key_file": tmp_path / "key"}
+    here = await scene({"rules": [{"path": "/*", "fresh_s": 60}], "shared": apart, "cache": cache})
     for path in ("/v25.0/111", "/v25.0/111", "/v25.0/222/picture", "/v25.0/act_1/campaigns"):
         await here.say(path, token="ann")
     raw = await here.caller.say(f"{here.front.admin_url}/metrics", headers={"Accept": "text/plain; version=0.0.4"})
@@ -88,6 +91,7 @@ async def test_what_is_told_is_shown(told: dict[str, set[str]]) -> None:
         "calls_avoided_total", "bytes_avoided_total", "round_trips_avoided_total", "calls_asked_total",
         "calls_counted_total", "replies_total", "usage_percent", "usage_regain_seconds", "batch_slots_bucket",
         "upstream_seconds_bucket", "window_seconds_bucket", "event_loop_lag_seconds_bucket",
+        "shared_flights_total", "shared_alone_total", "shared_log_lag_seconds", "shared_replicas",
     ):  # fmt: skip
         assert f"graph_sidecar_{name}" in asked
 

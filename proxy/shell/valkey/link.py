@@ -144,7 +144,7 @@ class Link:
             if isinstance(error, RedisError | OSError):
                 raise Away(_text(error)) from None
             raise
-        if [each.pop() for each in replies] != echoes:
+        if [each.pop() for each in replies] != echoes or any(_holds(each, nonce) for each in replies):
             await self.close()
             raise Away("its replies are out of step")
         return replies
@@ -200,6 +200,11 @@ class Link:
         if self._early is not None:
             self._early.cancel()
         await self._connection.disconnect(nowait=True)
+
+
+def _holds(replies: list[Any], nonce: bytes) -> bool:
+    """Whether an echo stands in the place of a reply: the reply was lost, and the echo came twice."""
+    return any(isinstance(reply, bytes) and reply.startswith(nonce) for reply in replies)
 
 
 def _text(error: BaseException) -> str:

@@ -7,10 +7,12 @@ import random
 import signal
 from contextlib import suppress
 
+import hiredis
 import pytest
 from redis.exceptions import ResponseError
 
-from proxy.shell.valkey.link import Away, Link
+from proxy.core.shared.location import read_location
+from proxy.shell.valkey.link import Away, Dialer, Link
 from tests.conftest import LONG
 from tests.shell.valkey.conftest import MakeClient
 from tests.shell.valkey.servers import Faults, Server, faulty, until
@@ -101,6 +103,36 @@ async def test_the_password_is_asked_for_anew_when_it_is_refused(store: Server, 
         await visits.ask(("GET", "a"))
     await until(lambda: visits.is_up)
     assert passwords == []
+
+
+@pytest.mark.parametrize("lost", range(4))
+@pytest.mark.parametrize("doubled", range(4))
+async def test_a_lost_reply_is_noticed_though_another_comes_twice(lost: int, doubled: int) -> None:
+    """Of two callers' replies and their echoes one is lost and one comes twice, so their number is right."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = hiredis.Reader()
+        commands: list[list[bytes]] = []
+        while len(commands) < 4:
+            parser.feed(await reader.read(65536))
+            while (command := parser.gets()) is not False:
+                commands.append(command)
+        for number, command in enumerate(commands):
+            times = (number != lost) + (number == doubled)
+            writer.write(b"$%d\r\n%b\r\n" % (len(command[-1]), command[-1]) * times)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        link = await Dialer(read_location(f"redis://127.0.0.1:{port}"), lambda: ("", "")).dial()
+        exchanging = link.exchange_all([[("GET", b"one")], [("GET", b"two")]])
+        if lost == doubled:
+            assert await exchanging == [[b"one"], [b"two"]]
+        else:
+            with pytest.raises(Away):
+                await exchanging
+        await link.close()
 
 
 @pytest.mark.parametrize("faults", [Faults(drop=2), Faults(double=2), Faults(drop=1, double=1, delay=1)], ids=str)
