@@ -1,4 +1,4 @@
-"""Batches that applications send themselves: whatever they look like, they gain from the sidecar and lose nothing."""
+"""Batches of applications, in every shape: they get Graph's replies, with fewer calls."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ CONFIRMED = "graph-sidecar; fwd=stale; fwd-status=304"
 
 
 def taken(heard: Heard) -> bool:
-    """Whether the sidecar itself took the batch apart; if not, it went on as it came."""
+    """Whether the sidecar itself split the batch; if not, it passed through."""
     return "detail=batch" in heard.headers["Cache-Status"]
 
 
 def statuses(heard: Heard) -> list[str]:
-    """How the slots of a batch came about, "" for those that Graph filled in the batch's own call."""
+    """Returns the mode of each slot, "" for slots that Graph filled in the batch's own call."""
     return [named(slot).get("cache-status", "") for slot in heard.json]
 
 
@@ -65,7 +65,7 @@ async def test_wherever_it_is_posted(twins: MakeTwins, path: str, items: list[It
 
 
 def shapes(items: list[Item]) -> dict[str, dict[str, Any]]:
-    """One batch in every form that clients write: what `say` takes."""
+    """Returns one batch in every form that clients write, as arguments of `say`."""
     text, form = json.dumps(items), {"access_token": "ann", "batch": json.dumps(items)}
     whole = urlencode(form).encode()
     as_form, as_json = "application/x-www-form-urlencoded", "application/json"
@@ -90,7 +90,7 @@ def shapes(items: list[Item]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("shape", shapes([]))
 @pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
 async def test_however_it_is_written(twins: MakeTwins, shape: str, items: list[Item]) -> None:
-    """Form, query, multipart, JSON, compressed, unlabelled or loose: it is the same batch."""
+    """Form, query, multipart, JSON, compressed, without a type, or loose JSON: it is the same batch."""
     both = await twins()
     for _time in range(2):
         direct, through = [  # each with a shape of its own, for a multipart form can be sent once
@@ -104,7 +104,7 @@ async def test_however_it_is_written(twins: MakeTwins, shape: str, items: list[I
 
 @pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
 async def test_a_form_that_nobody_calls_one(twins: MakeTwins, items: list[Item]) -> None:
-    """A client that sends its form without any Content-Type is understood, as it is by Graph."""
+    """A form without a Content-Type is understood, as it is by Graph."""
     both = await twins()
     form = urlencode({"access_token": "ann", "batch": json.dumps(items)})
     lines = ("POST /v25.0/ HTTP/1.1", "Host: x", "Connection: close", f"Content-Length: {len(form)}", "", form)
@@ -151,7 +151,7 @@ async def test_a_form_that_nobody_calls_one(twins: MakeTwins, items: list[Item])
     ids=lambda item: json.dumps(item)[:60],
 )
 async def test_whatever_an_operation_looks_like(twins: MakeTwins, item: Item) -> None:
-    """An operation in any spelling does and says what it does and says at Graph, the first time and again."""
+    """An operation in any spelling has the same effect and reply as at Graph, the first time and again."""
     both = await twins()
     for _time in range(2):
         await alike(both, [item, *gets("2")])
@@ -169,7 +169,7 @@ async def test_whatever_an_operation_looks_like(twins: MakeTwins, item: Item) ->
 )
 @pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
 async def test_304_is_for_who_asked(twins: MakeTwins, headers: Callable[[str], Any], beside: list[Item]) -> None:
-    """An operation with a validator of its own gets 304 and no body; its neighbours get theirs from what is held."""
+    """An operation with its own validator gets 304 and no body; the others get their bodies from entries."""
     both = await twins()
     (first,) = await slots(both.through, gets("1"))
     conditional = {**gets("1")[0], "headers": headers(named(first)["etag"])}
@@ -182,7 +182,7 @@ async def test_304_is_for_who_asked(twins: MakeTwins, headers: Callable[[str], A
 
 
 async def test_what_the_call_asks_of_a_cache_is_asked_for_each_item(scene: MakeScene) -> None:
-    """`Cache-Control` on the call itself holds for every operation that has none of its own."""
+    """`Cache-Control` on the call applies to every operation that has none of its own."""
     here = await scene({"cache": {"fresh_s": 3600}})
     await slots(here.caller, gets("111"))
     form = {"batch": json.dumps(gets("111", "222")), "access_token": "ann"}
@@ -193,14 +193,14 @@ async def test_what_the_call_asks_of_a_cache_is_asked_for_each_item(scene: MakeS
 
 
 async def test_reads_that_are_wanted_only_if_held_fail_one_by_one(scene: MakeScene) -> None:
-    """A batch of nothing but `only-if-cached` reads, none of them held, is an array of 504 slots and no error."""
+    """A batch of `only-if-cached` reads without entries is an array of 504 slots, not an error."""
     here = await scene()
     items = [{**item, "headers": ["Cache-Control: only-if-cached"]} for item in gets("111", "222")]
     assert [slot["code"] for slot in await slots(here.caller, items)] == [504, 504]
 
 
 async def test_bodies_go_on_byte_for_byte(scene: MakeScene) -> None:
-    """What a client wrote in `body`, escaped or not, is what Graph reads."""
+    """Graph reads what the client wrote in `body`, escaped or not."""
     here = await scene()
     texts = ["name=My Søn & co&status=PAUSED", "message=x+y%26&z=%F0%9F%98%80", 'a={"b":"c d"}&&e', "%zz=%", "raw"]
     await slots(here.caller, [{"method": "POST", "relative_url": "1/feed", "body": text} for text in texts])
@@ -208,7 +208,7 @@ async def test_bodies_go_on_byte_for_byte(scene: MakeScene) -> None:
 
 
 async def test_bodies_may_be_long(twins: MakeTwins) -> None:
-    """A batch of megabytes is as good as any."""
+    """A batch of megabytes is served like any other."""
     both = await twins()
     await alike(both, posts("1/feed", "2/feed", body=f"message={'x' * 2**20}"))
 
@@ -231,7 +231,7 @@ FILES = {
     ids=["strings", "lists", "objects", "one is missing"],
 )
 async def test_files_and_who_uses_them(twins: MakeTwins, given: list[Any]) -> None:
-    """Files reach Graph with their bytes and names, each operation gets its own, and one may serve several."""
+    """Files reach Graph with their bytes and names; each operation gets its own, and one file may serve several."""
     both = await twins()
     items = [
         {"method": "POST", "relative_url": "act_1/adimages", "attached_files": names, "body": f"n={at}"}
@@ -247,7 +247,7 @@ async def test_files_and_who_uses_them(twins: MakeTwins, given: list[Any]) -> No
 
 
 async def test_files_and_more_operations_than_graph_takes(twins: MakeTwins) -> None:
-    """130 operations with files between them, as Meta's Python SDK sends them: each file goes where it is used."""
+    """130 operations with files, as Meta's Python SDK sends them: each file is sent with its operation."""
     both = await twins(batch_limit=1000)
     items = [
         {
@@ -270,7 +270,7 @@ async def test_files_and_more_operations_than_graph_takes(twins: MakeTwins) -> N
 
 
 async def test_files_too_large_to_hold_stream_through(twins: MakeTwins) -> None:
-    """A batch with more beside it than is worth holding here still arrives, as it came."""
+    """A batch with more files than are buffered here passes through unchanged."""
     both = await twins()
     big = {"one": ("big.mp4", bytes(9 * 2**20))}
     items = [{"method": "POST", "relative_url": "act_1/adimages", "attached_files": "one"}, *gets("1")]
@@ -286,7 +286,7 @@ async def test_files_too_large_to_hold_stream_through(twins: MakeTwins) -> None:
 async def test_header_fields_are_left_out_for_who_does_not_want_them(
     twins: MakeTwins, value: str, items: list[Item]
 ) -> None:
-    """`include_headers=false` takes the fields from every slot, and what is held is confirmed all the same."""
+    """`include_headers=false` removes the fields from every slot, and entries are revalidated nevertheless."""
     both = await twins()
     await alike(both, items, include_headers=value)
     found = await alike(both, items, include_headers=value)
@@ -296,7 +296,7 @@ async def test_header_fields_are_left_out_for_who_does_not_want_them(
 
 @pytest.mark.parametrize("items", [READS, MIXED, gets("1") * 51], ids=["reads", "mixed", "many"])
 async def test_jsonp(twins: MakeTwins, items: list[Item]) -> None:
-    """A batch with a callback comes as a call of it."""
+    """A batch with a callback is answered as a call of it."""
     both = await twins(batch_limit=100)
     direct = await batch(both.direct, items, callback="app.got")
     through = await batch(both.through, items, callback="app.got")
@@ -311,7 +311,7 @@ async def test_jsonp(twins: MakeTwins, items: list[Item]) -> None:
 async def test_what_is_said_on_top_and_not_known_here_is_passed_on(
     twins: MakeTwins, items: list[Item], top: dict[str, str]
 ) -> None:
-    """Parameters of the whole that nobody here knows reach Graph, and the batch with them, as it came."""
+    """A batch with unknown parameters passes through to Graph unchanged."""
     both = await twins()
     heard = await batch(both.through, items, **top)
     assert_alike(both, await batch(both.direct, items, **top), heard)
@@ -340,14 +340,14 @@ async def test_what_is_said_on_top_and_not_known_here_is_passed_on(
     ids=lambda text: text[:40],
 )
 async def test_what_is_wrong_with_a_batch_is_told_by_graph(twins: MakeTwins, text: str) -> None:
-    """A batch of no known shape gets Graph's own words and status."""
+    """A batch of unknown shape gets Graph's own message and status."""
     both = await twins()
     assert_alike(both, await batch(both.direct, text), await batch(both.through, text))
 
 
 @pytest.mark.parametrize("top", [{}, {"batch_app_id": "999"}])
 async def test_a_batch_without_a_token(twins: MakeTwins, top: dict[str, str]) -> None:
-    """Without a token on top Graph says what it says, though each operation had its own."""
+    """Without a top-level token Graph's answer is passed on, even if each operation has its own."""
     both = await twins()
     items = gets("1?access_token=ann", "2?access_token=bob")
     direct, through = (
@@ -359,7 +359,7 @@ async def test_a_batch_without_a_token(twins: MakeTwins, top: dict[str, str]) ->
 
 
 async def test_bytes_that_are_no_text(twins: MakeTwins) -> None:
-    """A batch whose bytes are no UTF-8 is Graph's to read."""
+    """A batch that is no UTF-8 is passed to Graph."""
     both = await twins()
     raw = b"access_token=ann&batch=" + urlencode({"": '[{"relative_url":"1/\xff"}]'}, encoding="latin-1")[1:].encode()
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -377,7 +377,7 @@ async def test_bytes_that_are_no_text(twins: MakeTwins) -> None:
     ],
 )
 async def test_a_body_that_is_no_form(twins: MakeTwins, raw: bytes, fields: dict[str, str]) -> None:
-    """A body that cannot be read here goes on as it came."""
+    """A body that cannot be read here is passed on unchanged."""
     both = await twins()
     direct = await both.direct.say("/?access_token=ann", method="POST", data=raw, headers=fields)
     through = await both.through.say("/?access_token=ann", method="POST", data=raw, headers=fields)
@@ -386,7 +386,7 @@ async def test_a_body_that_is_no_form(twins: MakeTwins, raw: bytes, fields: dict
 
 
 async def test_a_body_that_unpacks_to_more_than_is_looked_into(twins: MakeTwins) -> None:
-    """A small body that is a large one goes on packed, and neither fills the memory nor is lost."""
+    """A small body that unpacks to a large one is passed on packed: it neither fills memory nor is lost."""
     both = await twins()
     form = urlencode({"access_token": "ann", "batch": json.dumps(READS), "padding": "x" * 9 * 2**20}).encode()
     fields = {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}
@@ -397,7 +397,7 @@ async def test_a_body_that_unpacks_to_more_than_is_looked_into(twins: MakeTwins)
 
 
 async def test_a_post_that_is_no_batch(twins: MakeTwins) -> None:
-    """A write to an object, which a batch might have been posted to, is just that write."""
+    """A write to an object, to which a batch could be posted as well, stays a write."""
     both = await twins()
     for data in (
         {"access_token": "ann", "name": "x"},
@@ -415,7 +415,7 @@ async def test_a_post_that_is_no_batch(twins: MakeTwins) -> None:
 
 @pytest.mark.parametrize("count", [51, 130, 400])
 async def test_as_many_reads_as_you_like(twins: MakeTwins, count: int) -> None:
-    """A batch of any number of reads simply works: slots in order, in as few calls as Graph allows."""
+    """A batch with any number of reads works: slots in order, in as few calls as Graph allows."""
     both = await twins(batch_limit=1000)
     items = gets(*(f"{1000 + number}?fields=id,viewer" for number in range(count)))
     found = await alike(both, items)
@@ -426,7 +426,7 @@ async def test_as_many_reads_as_you_like(twins: MakeTwins, count: int) -> None:
 
 
 async def test_many_reads_are_asked_side_by_side(scene: MakeScene, gate: MakeGate) -> None:
-    """The parts of a large batch are at Graph at one time: it takes about as long as one of them."""
+    """The parts of a large batch are sent at the same time: it takes about as long as one of them."""
     here = await scene()
     shut = gate(here.graph)
     (large,) = await here.caller.start(batch(here.caller, gets(*map(str, range(1000, 1400)))))
@@ -440,14 +440,14 @@ async def test_many_reads_are_asked_side_by_side(scene: MakeScene, gate: MakeGat
 )
 @pytest.mark.parametrize("count", [1, None])
 async def test_reads_that_graph_left_out(twins: MakeTwins, trouble: dict[str, Any], count: int | None) -> None:
-    """Whatever becomes of the calls that they ride in, reads come back as if nothing had been."""
+    """Whatever happens to their calls, reads are answered as if nothing had happened."""
     both = await twins()
     both.behind.faults.add({"where": "batch", "count": count, **trouble})
     assert None not in await alike(both, READS)
 
 
 async def test_unchanged_reads_move_few_bytes(scene: MakeScene) -> None:
-    """The same batch of fifty again moves at most 15 % of its first bytes, and gives the same bodies."""
+    """The same batch of fifty, sent again, moves at most 15 % of its first bytes, and gives the same bodies."""
     here = await scene(body_bytes=4096)
     items = gets(*(str(1000 + number) for number in range(50)))
     first = await slots(here.caller, items)
@@ -459,7 +459,7 @@ async def test_unchanged_reads_move_few_bytes(scene: MakeScene) -> None:
 
 
 async def test_what_changed_is_seen(scene: MakeScene) -> None:
-    """Of a batch that is asked again, what has changed at Graph comes new, the rest from here."""
+    """When a batch is repeated, changed bodies come from Graph, the others from entries."""
     here = await scene()
     items = gets("111?fields=name", "112?fields=name")
     (before, _), ours = bodies(await slots(here.caller, items)), "changed"
@@ -471,7 +471,7 @@ async def test_what_changed_is_seen(scene: MakeScene) -> None:
 
 
 async def test_fresh_reads_cost_no_call(scene: MakeScene) -> None:
-    """Where the operator's rule allows it, a batch of reads is answered without asking Graph at all."""
+    """Where a rule allows it, a batch of reads is answered without asking Graph at all."""
     here = await scene(FRESH)
     first = await slots(here.caller, READS[:3])
     calls = here.graph.ledger.http_calls
@@ -481,7 +481,7 @@ async def test_fresh_reads_cost_no_call(scene: MakeScene) -> None:
 
 
 async def test_a_batch_and_a_get_share_what_is_held(scene: MakeScene) -> None:
-    """What one caller read in a batch is confirmed for another's GET, and the other way round."""
+    """An entry that a batch made is revalidated for a GET with the same token, and the other way round."""
     here = await scene()
     await slots(here.caller, gets("111?fields=id"), token="ann")
     heard = await here.say("/v25.0/111?fields=id", token="ann")
@@ -491,7 +491,7 @@ async def test_a_batch_and_a_get_share_what_is_held(scene: MakeScene) -> None:
 
 
 async def test_polls_collapse_with_those_of_others(scene: MakeScene, gate: MakeGate) -> None:
-    """Fifty polls of one object in a batch, and other callers' GETs of it, are one call to Graph."""
+    """Fifty reads of one object in a batch, and other callers' GETs of it, are one call to Graph."""
     here = await scene()
     shut = gate(here.graph)
     first = await here.caller.start(here.say("/v25.0/1209111?fields=id", token="ann"))
@@ -507,7 +507,7 @@ async def test_polls_collapse_with_those_of_others(scene: MakeScene, gate: MakeG
 
 
 async def test_batches_of_strangers_leave_together(scene: MakeScene, gate: MakeGate) -> None:
-    """Reads of several small batches ride in one call, each with its own token."""
+    """Reads of several small batches share one call, each with its own token."""
     here = await scene(ONE_AT_A_TIME)
     shut = gate(here.graph)
     first = await here.caller.start(here.say("/1", token="ann"))
@@ -527,7 +527,7 @@ async def test_batches_of_strangers_leave_together(scene: MakeScene, gate: MakeG
 
 
 async def test_pictures_never_ride_with_strangers(twins: MakeTwins) -> None:
-    """An operation that is no JSON read goes in the batch's own call, as it came; its neighbours gain all the same."""
+    """An operation that is no plain read is sent unchanged in the batch's own call; the others are served as usual."""
     both = await twins()
     items = gets("1/picture", "2?fields=id", "3/picture?redirect=0", "4/export?bytes=3")[:3]
     await alike(both, items)
@@ -545,7 +545,7 @@ async def test_pictures_never_ride_with_strangers(twins: MakeTwins) -> None:
 
 
 async def test_reads_beside_a_write_are_confirmed(twins: MakeTwins) -> None:
-    """In a batch that writes, reads still carry their validators and come back filled; the write is sent each time."""
+    """In a batch with writes, reads have validators and their slots are filled; each write is sent each time."""
     both = await twins()
     items = [*gets("111?fields=id,name"), *posts("222/feed"), *gets("333?fields=id")]
     await alike(both, items)
@@ -558,7 +558,7 @@ async def test_reads_beside_a_write_are_confirmed(twins: MakeTwins) -> None:
 
 @pytest.mark.parametrize("settings", [{}, FRESH], ids=["usual", "fresh"])
 async def test_a_read_after_a_write_of_the_same_batch(scene: MakeScene, settings: dict[str, Any]) -> None:
-    """A batch reads what it wrote a line before, however fresh the old body was."""
+    """A read sees the write before it in the same batch, however fresh the old entry was."""
     here = await scene(settings)
     read = gets("111?fields=name")
     (before,) = bodies(await slots(here.caller, read))
@@ -568,7 +568,7 @@ async def test_a_read_after_a_write_of_the_same_batch(scene: MakeScene, settings
 
 
 async def test_a_throttled_read_after_a_write_of_the_same_batch(twins: MakeTwins) -> None:
-    """What stands in for a read that Graph refuses is never older than the write before it."""
+    """A stale entry for a read that Graph refuses is never older than the write before it."""
     both = await twins({"cache": {"stale_if_error_s": 3600}})
     await slots(both.through, gets("111?fields=name"))
     both.trouble({"kind": "error", "code": 17, "status": 400, "where": "batch", "method": "GET"})
@@ -589,7 +589,7 @@ async def test_a_throttled_read_after_a_write_of_the_same_batch(twins: MakeTwins
     ids=lambda item: f"{item['method']} {item['relative_url']} {item.get('body', '')}",
 )
 async def test_a_write_in_a_batch_ends_freshness(scene: MakeScene, item: Item) -> None:
-    """What a batch wrote, in whatever spelling, is seen by everyone's next read."""
+    """A write of a batch, in any spelling, is seen by every caller's next read."""
     here = await scene(FRESH)
     before = await here.say("/v25.0/111?fields=name", token="bob")
     naming = [{"method": "GET", "relative_url": "111?fields=id", "name": "a"}]
@@ -600,7 +600,7 @@ async def test_a_write_in_a_batch_ends_freshness(scene: MakeScene, item: Item) -
 
 
 async def test_a_write_in_a_batch_ends_flights(scene: MakeScene, gate: MakeGate) -> None:
-    """Who asks after a batch has written joins nobody who asked before."""
+    """A read after a batch with a write joins no flight from before it."""
     here = await scene()
     read = here.say("/v25.0/111?fields=name", token="ann")
     shut = gate(here.graph)
@@ -618,7 +618,7 @@ async def test_a_write_in_a_batch_ends_flights(scene: MakeScene, gate: MakeGate)
 
 @pytest.mark.parametrize("items", [READS, MIXED], ids=["reads", "mixed"])
 async def test_usage_stands_in_the_slots(twins: MakeTwins, items: list[Item]) -> None:
-    """Programs slow down by the usage in the slots: it is there, and of now, also in one that was confirmed."""
+    """Programs slow down by the usage headers in slots: they are there, and current, also in revalidated slots."""
     both = await twins(budget=1000)
     told = []
     for _time in range(2):
@@ -629,7 +629,7 @@ async def test_usage_stands_in_the_slots(twins: MakeTwins, items: list[Item]) ->
 
 @pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
 async def test_links_lead_back_here(scene: MakeScene, beside: list[Item]) -> None:
-    """Paging links inside the string bodies lead back to the sidecar, nested ones too, and can be followed."""
+    """Paging links in slots' bodies point at the sidecar, nested ones too, and can be followed."""
     here = await scene()
     items = [*gets("act_1/campaigns?limit=2&fields=id,ads.limit(1){id}"), *beside]
     pages = [bodies(await slots(here.caller, items))[0] for _time in range(2)]
@@ -641,7 +641,7 @@ async def test_links_lead_back_here(scene: MakeScene, beside: list[Item]) -> Non
 
 
 async def test_links_inside_what_graph_told(scene: MakeScene) -> None:
-    """Links of an operation that rode as it came are led back, too."""
+    """Links of an operation that was sent unchanged point at the sidecar too."""
     here = await scene()
     items = [{"method": "GET", "relative_url": "act_1/campaigns?limit=2", "unknown": 1}]
     (page,) = bodies(await slots(here.caller, items))
@@ -659,7 +659,7 @@ async def test_links_may_be_left_alone(scene: MakeScene) -> None:
 @pytest.mark.parametrize("path", ["/", "/v24.0/", "/me"])
 @pytest.mark.parametrize("beside", [[], posts("9/feed")], ids=["reads", "beside a write"])
 async def test_versions(twins: MakeTwins, path: str, beside: list[Item]) -> None:
-    """The version of the call holds for those without their own, and every slot says what served it."""
+    """The call's version applies to operations without their own, and every slot names the version that served it."""
     both = await twins()
     items = [*gets("1", "v23.0/1", "/v25.0/1?fields=id", "v2.0/1"), *beside]
     found = [named(slot)["facebook-api-version"] for slot in await alike(both, items, path=path)]
@@ -673,13 +673,13 @@ OWN = gets("me?fields=id&access_token=bob", "me?fields=id", "2?fields=viewer&acc
 
 
 def proven(token: str) -> str:
-    """A token with its proof, as a query has them."""
+    """Returns a token with its proof, as a query has them."""
     return f"access_token={token}&appsecret_proof={proof_of(SECRET, token)}"
 
 
 @pytest.mark.parametrize("beside", [[], posts("9/feed?access_token=bob")], ids=["reads", "beside a write"])
 async def test_each_with_its_own_token(twins: MakeTwins, beside: list[Item]) -> None:
-    """An operation's own token beats the one on top, which is there for the others."""
+    """An operation's own token takes the place of the top-level token, which is for the others."""
     both = await twins()
     for _time in range(2):
         found = bodies(await alike(both, [*OWN, *beside]))
@@ -689,7 +689,7 @@ async def test_each_with_its_own_token(twins: MakeTwins, beside: list[Item]) -> 
 
 
 async def test_nobody_reads_by_anothers_token(scene: MakeScene) -> None:
-    """What a batch read by an operation's own token is held for that token alone."""
+    """An entry that an operation fetched with its own token is served for that token only."""
     here = await scene(FRESH)
     await slots(here.caller, OWN)
     calls = here.graph.ledger.counted_calls
@@ -714,7 +714,7 @@ async def test_nobody_reads_by_anothers_token(scene: MakeScene) -> None:
 async def test_a_refused_token(
     twins: MakeTwins, top: str, items: list[Item], codes_of: list[int] | None, beside: list[Item]
 ) -> None:
-    """A token that Graph refuses on top ends the batch with Graph's 190; one of an operation's ends that operation."""
+    """A refused top-level token ends the batch with 190; a refused token of an operation ends that operation."""
     both, whole = await twins(refused_tokens=("bad",)), [*items, *beside]
     assert_alike(both, await batch(both.direct, whole, token=top), await batch(both.through, whole, token=top))
     direct, through = await batch(both.direct, whole, token=top), await batch(both.through, whole, token=top)
@@ -730,7 +730,7 @@ async def test_a_refused_token(
 @pytest.mark.parametrize("proof", ["good", "wrong", "none"])
 @pytest.mark.parametrize("strict", [True, False])
 async def test_proofs(twins: MakeTwins, *, proof: str, strict: bool, beside: list[Item]) -> None:
-    """A proof on top is for the token on top; an operation with its own token brings its own, and Graph checks it."""
+    """A top-level proof is for the top-level token; an operation with its own token has its own proof."""
     both = await twins(app_secret=SECRET, require_proof=strict)
     items = [
         *gets("1?fields=id", f"2?{proven('bob')}", "3?access_token=eve", "4?access_token=eve&appsecret_proof=00"),
@@ -747,7 +747,7 @@ async def test_proofs(twins: MakeTwins, *, proof: str, strict: bool, beside: lis
 
 
 async def test_who_leaves_takes_nobody_along(scene: MakeScene, gate: MakeGate) -> None:
-    """A caller who hangs up on a batch leaves its twins their answers."""
+    """When the caller of a batch disconnects, other callers of the same reads get their answers."""
     here = await scene(ONE_AT_A_TIME)
     shut = gate(here.graph)
     first = await here.caller.start(here.say("/1", token="ann"))
@@ -764,7 +764,7 @@ async def test_who_leaves_takes_nobody_along(scene: MakeScene, gate: MakeGate) -
 
 
 async def test_who_leaves_a_batch_that_writes(scene: MakeScene, gate: MakeGate) -> None:
-    """A write whose caller has left was sent once, may have happened, and so ends what was fresh."""
+    """A write whose caller has left was sent once and may have happened, so it ends freshness."""
     here = await scene(FRESH)
     await here.say("/v25.0/111?fields=name", token="ann")
     shut = gate(here.graph)
@@ -778,7 +778,7 @@ async def test_who_leaves_a_batch_that_writes(scene: MakeScene, gate: MakeGate) 
 
 
 async def test_what_is_counted(scene: MakeScene) -> None:
-    """The sidecar counts the batches that applications sent, and the operations in them."""
+    """The sidecar counts the batches of applications, and their operations."""
     here = await scene()
     await slots(here.caller, READS)
     await slots(here.caller, MIXED)

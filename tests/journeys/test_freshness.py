@@ -1,4 +1,4 @@
-"""Where the rules allow it a read is served without asking; never an unfinished body, never past a write."""
+"""Where rules allow it, a read is served without asking Graph: never an unfinished body, never after a write."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CONFIRMED = "fwd=stale; fwd-status=304"
 
 
 async def name_of(here: Scene, path: str = READ, token: str = "ann") -> tuple[str, str]:
-    """The object's name and how the reply came about."""
+    """Returns the object's name and the mode of the reply."""
     heard = await here.say(path, token=token)
     return heard.json["name"], heard.cache.partition("=")[0]
 
 
 async def test_nothing_is_fresh_unless_the_operator_says_so(scene: MakeScene) -> None:
-    """As delivered, every read is checked with Graph: a change is seen by the next caller."""
+    """With default settings every read is revalidated: the next caller sees a change."""
     here = await scene()
     before, _ = await name_of(here)
     here.graph.world.touch("111")
@@ -30,7 +30,7 @@ async def test_nothing_is_fresh_unless_the_operator_says_so(scene: MakeScene) ->
 
 
 async def test_what_is_fresh_costs_no_call(scene: MakeScene) -> None:
-    """Within `cache.fresh_s` Graph is not asked; the reply says how old it is and how long it will do."""
+    """Within `cache.fresh_s` Graph is not asked; the reply has its age and its remaining freshness."""
     here = await scene(FRESH)
     first = await here.say(READ, token="ann")
     for _time in range(3):
@@ -43,7 +43,7 @@ async def test_what_is_fresh_costs_no_call(scene: MakeScene) -> None:
 
 
 async def test_freshness_ends(scene: MakeScene, clock: Clock) -> None:
-    """Past `cache.fresh_s` Graph is asked, and its answer, changed or not, is fresh anew."""
+    """After `cache.fresh_s` Graph is asked, and its answer, changed or not, is fresh again."""
     here = await scene(FRESH)
     await here.say(READ, token="ann")
     clock.ahead += 3599
@@ -55,7 +55,7 @@ async def test_freshness_ends(scene: MakeScene, clock: Clock) -> None:
 
 
 async def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(scene: MakeScene, clock: Clock) -> None:
-    """When the machine's clock jumps back a day, what was held does not stay fresh for that day."""
+    """When the machine's clock is set back a day, entries do not stay fresh for that day."""
     clock.ahead = 86_400
     here = await scene(FRESH)
     await here.say(READ, token="ann")
@@ -67,7 +67,7 @@ async def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(scene: Make
 
 
 async def test_the_first_rule_that_matches_holds(scene: MakeScene) -> None:
-    """Rules are read from the top, over the path without its version; what none names is checked every time."""
+    """The first rule that matches the path without its version decides; reads without a rule are revalidated."""
     rules = [
         {"path": "/act_*/insights", "fresh_s": 0},
         {"path": "/act_*/*", "fresh_s": 3600},
@@ -90,7 +90,7 @@ async def test_the_first_rule_that_matches_holds(scene: MakeScene) -> None:
 
 
 async def test_a_rule_changes_only_what_it_names(scene: MakeScene) -> None:
-    """What a rule leaves out is as in `cache`."""
+    """A value that a rule leaves out is the one in `cache`."""
     here = await scene({**FRESH, "rules": [{"path": "/111", "batch": False}]})
     await here.say(READ, token="ann")
     assert (await here.say(READ, token="ann")).cache.startswith("hit")
@@ -101,7 +101,7 @@ async def test_a_rule_changes_only_what_it_names(scene: MakeScene) -> None:
 
 
 async def test_stale_while_revalidate_answers_now_and_learns_behind(scene: MakeScene, gate: MakeGate) -> None:
-    """Within `stale_while_revalidate_s` nobody waits: callers get what is held while one call asks for the next."""
+    """Within `stale_while_revalidate_s` no caller waits: the stale entry is served while one call fetches the next."""
     here = await scene({"cache": {"stale_while_revalidate_s": 3600}})
     old = await here.say(READ, token="ann")
     here.graph.world.touch("111")
@@ -119,7 +119,7 @@ async def test_stale_while_revalidate_answers_now_and_learns_behind(scene: MakeS
 
 
 async def test_stale_if_error_stands_in_for_graph(scene: MakeScene) -> None:
-    """Within `stale_if_error_s` callers get what is held while Graph is down, and Graph's word once it is back."""
+    """Within `stale_if_error_s` callers get the entry while Graph is down, and Graph's answer once it is back."""
     here = await scene({"cache": {"stale_if_error_s": 3600}})
     old = await here.say(READ, token="ann")
     troubles: list[dict[str, Any]] = [{"kind": kind} for kind in ("unavailable", "cut", "html")]
@@ -136,7 +136,7 @@ async def test_stale_if_error_stands_in_for_graph(scene: MakeScene) -> None:
 
 
 async def test_nothing_old_stands_in_unless_the_operator_says_so(scene: MakeScene) -> None:
-    """As delivered, trouble at Graph is told as it is."""
+    """With default settings Graph's errors are passed on."""
     here = await scene()
     await here.say(READ, token="ann")
     here.graph.faults.add({"kind": "unavailable"})
@@ -144,7 +144,7 @@ async def test_nothing_old_stands_in_unless_the_operator_says_so(scene: MakeScen
 
 
 async def test_an_error_of_the_callers_own_is_never_covered(scene: MakeScene) -> None:
-    """A token that has expired or an object that is gone is told at once, whatever is held."""
+    """An expired token and a deleted object are reported at once, whatever is stored."""
     here = await scene({"cache": {"stale_if_error_s": 3600}})
     await here.say(READ, token="ann")
     here.graph.settings.update({"refused_tokens": ["ann"]})
@@ -157,7 +157,7 @@ async def test_an_error_of_the_callers_own_is_never_covered(scene: MakeScene) ->
 
 
 async def test_a_token_that_graph_refuses_is_answered_from_nothing_fresh(scene: MakeScene) -> None:
-    """One refusal of the token is news of all that it fetched; who has another token is answered as before."""
+    """One refusal of a token ends the freshness of all its entries; other tokens are not affected."""
     here = await scene(FRESH)
     for token in ("ann", "bob"):
         await here.say(READ, token=token)
@@ -171,7 +171,7 @@ async def test_a_token_that_graph_refuses_is_answered_from_nothing_fresh(scene: 
 
 
 async def test_a_report_is_polled_to_its_end(scene: MakeScene) -> None:
-    """A report that is being made is asked for each time, however fresh the rules; once done it is fresh."""
+    """A report in progress goes to Graph each time, whatever the rules say; once it is done it is fresh."""
     here = await scene(FRESH, report_polls=3)
     started = await here.say("/v25.0/act_1/insights", method="POST", token="ann")
     run = f"/v25.0/{started.json['report_run_id']}"
@@ -194,7 +194,7 @@ async def test_a_report_is_polled_to_its_end(scene: MakeScene) -> None:
 async def test_a_body_that_is_not_final_is_never_fresh(
     scene: MakeScene, unfinished: dict[str, Any], finished: dict[str, Any]
 ) -> None:
-    """A job, an async set or a media container that is under way is checked each time: its end is seen at once."""
+    """A job, async set or media container in progress is revalidated each time: its end is seen at once."""
     here = await scene({"cache": {"fresh_s": 3600, "stale_while_revalidate_s": 3600}})
     path = f"/v25.0/111?fields=id,{next(iter(unfinished))}"
     here.graph.world.touch("111", unfinished)
@@ -222,7 +222,7 @@ WRITES = [
 async def test_a_caller_reads_its_own_write(
     scene: MakeScene, path: str, method: str, data: dict[str, str] | None
 ) -> None:
-    """After a write through the sidecar the object and its edges are asked for again, whatever is fresh."""
+    """After a write through the sidecar, the object and its edges are asked for again, however fresh they are."""
     here = await scene({"cache": {"fresh_s": 3600, "stale_while_revalidate_s": 3600}})
     for read in (READ, "/v25.0/111/feed?limit=1"):
         await here.say(read, token="ann")
@@ -235,7 +235,7 @@ async def test_a_caller_reads_its_own_write(
 
 
 async def test_a_write_leaves_other_objects_fresh(scene: MakeScene) -> None:
-    """A write to one object does not cost what is fresh of others."""
+    """A write to one object does not end the freshness of others."""
     here = await scene(FRESH)
     await here.say("/v25.0/222", token="ann")
     await here.say("/v25.0/111", method="POST", data={"name": "new"}, token="ann")
@@ -243,7 +243,7 @@ async def test_a_write_leaves_other_objects_fresh(scene: MakeScene) -> None:
 
 
 async def test_a_write_that_graph_refused_or_lost_ends_freshness_too(scene: MakeScene, clock: Clock) -> None:
-    """A write whose answer was lost may have been done: the next read asks."""
+    """A write whose answer was lost may have been performed: the next read goes to Graph."""
     here = await scene(FRESH)
     for fault in ({"kind": "lost", "method": "POST"}, {"kind": "unavailable", "method": "POST"}):
         await here.say(READ, token="ann")
@@ -256,7 +256,7 @@ async def test_a_write_that_graph_refused_or_lost_ends_freshness_too(scene: Make
 
 
 async def test_a_write_ends_the_flights_of_what_it_touched(scene: MakeScene, gate: MakeGate) -> None:
-    """A read after a write does not join a flight from before it: it sees the write, and so does whoever reads next."""
+    """A read after a write does not join an older flight: it sees the write, and so do later reads."""
     here = await scene(FRESH)
     shut = gate(here.graph)
     shut.holds = lambda request: request.path == "/"  # batches of reads wait, the write does not

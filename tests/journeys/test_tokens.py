@@ -1,4 +1,4 @@
-"""Who asks: every way of naming a token means the same, and what vouches for one counts for one caller."""
+"""Credentials: every way of sending a token means the same, and a proof counts for its own caller only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRESH = {"cache": {"fresh_s": 3600}}
 
 @pytest.mark.parametrize("scheme", ["Bearer", "OAuth", "bearer", "oauth"])
 async def test_a_token_in_the_header_is_as_good_as_one_in_the_query(twins: MakeTwins, scheme: str) -> None:
-    """A program that sends `Authorization` gets what Graph would answer it, and shares what is held with its token."""
+    """A program that sends `Authorization` gets Graph's answer, and shares entries with the same token in a query."""
     both = await twins()
     said = {"Authorization": f"{scheme} ann"}
     first = await both.alike(READ, headers=said)
@@ -31,7 +31,7 @@ async def test_a_token_in_the_header_is_as_good_as_one_in_the_query(twins: MakeT
 
 @pytest.mark.parametrize("token", ["999|app-token", "a+b/c==", "æøå", "per%cent&amp;"])
 async def test_a_token_of_any_letters_reaches_graph_whole(scene: MakeScene, token: str) -> None:
-    """App tokens hold a `|`, others what base64 holds: Graph sees each as the application wrote it."""
+    """App tokens hold a `|`, others have base64 characters: Graph gets each as the application wrote it."""
     from urllib.parse import quote
 
     here = await scene()
@@ -41,21 +41,21 @@ async def test_a_token_of_any_letters_reaches_graph_whole(scene: MakeScene, toke
 
 
 async def test_two_tokens_in_one_request_are_for_graph_to_judge(twins: MakeTwins) -> None:
-    """A request that names two users is passed on as it is: who it is from is not ours to guess."""
+    """A request with two tokens passes through: the sidecar does not guess whose it is."""
     both = await twins()
     heard = await both.alike(READ, token="ann", headers={"Authorization": "Bearer bob"})
     assert heard.cache == "fwd=bypass; detail=credentials"
 
 
 async def test_the_same_token_twice_is_one_token(scene: MakeScene) -> None:
-    """Some SDKs send their token in header and query: such a read is batched and held like any other."""
+    """Some SDKs send their token in header and query: such a read is batched and stored like any other."""
     here = await scene()
     heard = await here.say(READ, token="ann", headers={"Authorization": "Bearer ann"})
     assert heard.cache == "fwd=uri-miss; stored"
 
 
 async def test_authorization_of_another_kind_goes_through_untouched(twins: MakeTwins) -> None:
-    """What is no access token, such as Basic, is neither read nor held."""
+    """A credential that is no access token, such as Basic, is neither read nor stored."""
     both = await twins()
     heard = await both.alike(READ, headers={"Authorization": "Basic YW5uOmFubg=="})
     assert heard.status == 400
@@ -63,7 +63,7 @@ async def test_authorization_of_another_kind_goes_through_untouched(twins: MakeT
 
 
 async def test_a_proof_goes_to_graph_and_into_no_key(scene: MakeScene) -> None:
-    """A program that starts to sign its calls, or signs them by the clock, keeps what is held for its token."""
+    """A program that begins to send proofs, with or without a time, keeps the entries of its token."""
     here = await scene(app_secret=SECRET)
     await here.say(READ, token="ann")
     signed = await here.say(f"{READ}&appsecret_proof={ANN}", token="ann")
@@ -76,7 +76,7 @@ async def test_a_proof_goes_to_graph_and_into_no_key(scene: MakeScene) -> None:
 
 
 async def test_callers_with_different_proofs_do_not_share_a_flight(scene: MakeScene, gate: MakeGate) -> None:
-    """Nobody rides on a signature that was checked for somebody else: a forged one gets Graph's refusal."""
+    """A proof that was checked for one caller does not count for another: a forged proof gets Graph's refusal."""
     here = await scene(app_secret=SECRET, require_proof=True)
     shut = gate(here.graph)
     callers = await here.caller.start(
@@ -95,7 +95,7 @@ async def test_callers_with_different_proofs_do_not_share_a_flight(scene: MakeSc
 
 @pytest.mark.parametrize("proof", ["appsecret_proof=forged", f"appsecret_proof={ANN}&appsecret_time=1", ""])
 async def test_what_is_fresh_is_not_served_under_a_proof_that_graph_has_not_seen(scene: MakeScene, proof: str) -> None:
-    """A stolen token without the app's secret gets nothing, not even what is held and fresh."""
+    """A stolen token without the app's secret gets nothing, not even a fresh entry."""
     here = await scene(FRESH, app_secret=SECRET, require_proof=True)
     good = f"{READ}&appsecret_proof={ANN}"
     await here.say(good, token="ann")
@@ -105,7 +105,7 @@ async def test_what_is_fresh_is_not_served_under_a_proof_that_graph_has_not_seen
 
 
 async def test_a_timed_proof_is_asked_each_time_and_takes_nothing_from_others(scene: MakeScene) -> None:
-    """It was for its time; of two programs with one token the one with a plain proof keeps what is fresh for it."""
+    """A proof with a time is checked each time; the program with a plain proof keeps its fresh entries."""
     here = await scene(FRESH, app_secret=SECRET, require_proof=True)
     await here.say(f"{READ}&appsecret_proof={ANN}", token="ann")
     for _time in range(2):
@@ -114,7 +114,7 @@ async def test_a_timed_proof_is_asked_each_time_and_takes_nothing_from_others(sc
 
 
 async def test_reads_without_a_token_go_alone(scene: MakeScene) -> None:
-    """A read by nobody is never put into a batch, whose token would lend it somebody's rights."""
+    """A read without a token never enters a batch, whose token would lend it another caller's rights."""
     here = await scene(public_ids=("111",))
     nobody, ann, nosy = await asyncio.gather(
         here.say(READ), here.say(READ, token="ann"), here.say("/v25.0/222?fields=id,viewer")
@@ -127,7 +127,7 @@ async def test_reads_without_a_token_go_alone(scene: MakeScene) -> None:
 
 
 async def test_reads_without_a_token_have_a_key_of_their_own(scene: MakeScene) -> None:
-    """What was fetched with a token is not shown to who has none, fresh as it may be, nor the other way round."""
+    """A body that a token fetched is not served without that token, however fresh, nor the other way round."""
     here = await scene(FRESH, public_ids=("111",))
     ann = await here.say(READ, token="ann")
     first, second = await here.say(READ), await here.say(READ)
@@ -139,7 +139,7 @@ async def test_reads_without_a_token_have_a_key_of_their_own(scene: MakeScene) -
 
 @pytest.mark.parametrize("blank", ["access_token=", "access_token", "access_token=%20", "access_token=&access_token="])
 async def test_a_blank_token_is_nobodys(twins: MakeTwins, blank: str) -> None:
-    """A program whose token is not set sees what Graph shows it, not what is held for somebody."""
+    """A program without a token gets what Graph shows without one, not another caller's entry."""
     both = await twins(settings=FRESH, public_ids=("111",))
     ann = await both.alike(READ, token="ann")
     assert (await both.alike(f"{READ}&{blank}")).json["viewer"] != ann.json["viewer"]
@@ -147,7 +147,7 @@ async def test_a_blank_token_is_nobodys(twins: MakeTwins, blank: str) -> None:
 
 
 async def test_reads_without_a_token_are_revalidated(scene: MakeScene) -> None:
-    """A read by nobody is spared its bytes as well when nothing has changed."""
+    """A read without a token is revalidated too: an unchanged body is not sent again."""
     here = await scene(public_ids=("111",))
     first, second = await here.say(READ), await here.say(READ)
     assert second.cache == "fwd=stale; fwd-status=304"
