@@ -24,7 +24,7 @@ async def names(lifetimes: AsyncExitStack) -> NameServer:
 
 
 async def caller_of(
-    graph: emulator.Running, names: NameServer, sidecar: MakeSidecar, ask: MakeAsk, connect_timeout_s: float = 0.5
+    graph: emulator.Running, names: NameServer, sidecar: MakeSidecar, ask: MakeAsk, connect_timeout_s: float = 1
 ) -> Ask:
     """A caller of a sidecar that finds Graph by its name."""
     upstream = {"nameservers": [f"127.0.0.1:{names.port}"], "connect_timeout_s": connect_timeout_s}
@@ -51,7 +51,7 @@ async def test_a_name_that_does_not_resolve(
     assert names.asked
     assert behind.ledger.http_calls == 0
     names.address, names.is_silent = "127.0.0.1", False
-    await until_async(lambda: is_served(caller))  # a silent name server is asked again after a while
+    await until_async(lambda: is_served(caller), 60)  # a silent name server is asked again after a while
 
 
 async def test_a_name_that_resolves_late(
