@@ -28,7 +28,6 @@ from proxy.shell.intercept.connect import ConnectHandler
 from proxy.shell.intercept.tls_listener import TlsListener
 from proxy.shell.observe.access_log import AccessLog
 from proxy.shell.observe.counters import Gauges
-from proxy.shell.pipeline.batch_usage import BatchUsage
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.coalescer import Coalescer
@@ -132,8 +131,14 @@ async def _open_upstream(components: Components, settings: Settings, lifetimes: 
 
 def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitStack) -> _Layers:
     clocks = components.clocks
-    batch_usage = BatchUsage(upstream.client, components.on_batch_reply)
-    batcher = Batcher(batch_usage, components.limits, components.telemetry, clocks.monotonic, upstream.places)
+    batcher = Batcher(
+        upstream.client,
+        components.limits,
+        components.telemetry,
+        clocks.monotonic,
+        upstream.places,
+        on_reply=components.on_batch_reply,
+    )
     rate_limiter = _rate_limiter(components, batcher)
     cache = _cache(components, rate_limiter)
     merger = _merger(components, cache)
@@ -322,6 +327,8 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         now=components.clocks.now,
         is_leaving=lambda: inside.is_draining,
         callers=inside.callers,
+        generation=components.generation,
+        renew=components.store.renew,
     )
 
 

@@ -355,3 +355,28 @@ async def test_a_flight_goes_on_while_any_caller_waits_and_no_longer(scene: Make
         held.open()
         assert json.loads((await stays.message()).body) == {"id": "111"}
     assert here.slots == [1]
+
+
+async def test_who_joins_after_the_first_has_left_shares_the_call_that_was_made_for_the_first(
+    scene: MakeScene, gate: MakeGate
+) -> None:
+    """The reply says that it is shared, and the first caller's call is counted once."""
+    here = await scene()
+    held = gate(here.graph)
+    async with calling(here.front.url) as stays:
+        async with calling(here.front.url) as leaves:
+            await leaves.send(ASKED)
+            await held.has(1)
+            await stays.send(OTHERWISE)
+            await here.caller.settle()
+        await here.caller.settle()
+        async with calling(here.front.url) as joins:
+            await joins.send(ASKED)
+            await here.caller.settle()
+            held.open()
+            for wire in (joins, stays):
+                heard = await wire.message()
+                assert (json.loads(heard.body), "collapsed" in heard.fields["Cache-Status"]) == ({"id": "111"}, True)
+    assert here.slots == [1]
+    calls = (await here.stats())["calls"]
+    assert (calls["asked"], calls["counted"]) == (3, 1)

@@ -83,6 +83,8 @@ class FairQueue(Generic[Item]):
     def __init__(self) -> None:
         """Start empty."""
         self._items: OrderedDict[Item, tuple[Hashable, float]] = OrderedDict()
+        self.items: Collection[Item] = self._items
+        """All that wait."""
         self._queues: OrderedDict[Hashable, _OwnerQueue[Item]] = OrderedDict()
 
     def __len__(self) -> int:

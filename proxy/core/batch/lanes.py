@@ -14,6 +14,7 @@ from math import inf
 from typing import NamedTuple
 
 from proxy.core.memory.memo import memo
+from proxy.core.merge.selection import of_any_id
 from proxy.core.model import Request
 from proxy.core.observe import route_template
 from proxy.core.routing.fields_param import field_names, fields_in
@@ -89,6 +90,10 @@ class Lane(NamedTuple):
         return TRIAL if self.route else NAMES[self.level]
 
 
+QUICK = Lane(0)
+"""The lane of reads of which nothing else is known."""
+
+
 @dataclass(slots=True)
 class _Speed:
     level: int
@@ -99,9 +104,13 @@ class _Speed:
     confirmed: float = 0.0  # when a call with this route alone showed that its lane is right
 
 
-@memo()
 def route_of(host: str, path: str, query: str) -> Route:
     """Return the route of a read; a field with fields of its own is an edge, too."""
+    return _route(host, of_any_id(path), query)
+
+
+@memo()
+def _route(host: str, path: str, query: str) -> Route:
     wide: tuple[str, ...] = ()
     if "fields=" in query and ("%7B" in query or "{" in query):
         wide = tuple(sorted({_word(name) for name in field_names(fields_in(query)) if "{" in name})[:WIDEST])
@@ -124,6 +133,7 @@ class Lanes:
         self._edges: OrderedDict[str, int] = OrderedDict()  # the level that was learned last for each
         self._quick_calls = 0
         self._usual_s: dict[int, float] = {}  # what 95 of 100 calls of a level take
+        self.version = 0  # it changes whenever a route of the quickest lane may have got another one
 
     def lane_of(self, request: Request, now: float) -> Lane:
         """Return the lane of *request*."""
@@ -178,6 +188,7 @@ class Lanes:
         for route in suspects:
             speed = self._speed(route)
             speed.trials, speed.suspected = max(1, speed.trials), left
+        self.version += 1
 
     def _was_quick(self, route: Route, level: int, left: float, *, is_alone: bool) -> None:
         """Learn that a call with *route* was of *level*, which is no slower than the call's lane."""
@@ -211,6 +222,7 @@ class Lanes:
     def _move(self, route: Route, level: int) -> None:
         speed = self._speed(route)
         speed.level, speed.good = level, 0
+        self.version += 1
         for edge in route.edges:
             self._edges.pop(edge, None)
         self._remember_edges(route, level)
@@ -218,7 +230,9 @@ class Lanes:
     def _remember_edges(self, route: Route, level: int) -> None:
         """Remember *level* for those edges of *route* that no call has contained before."""
         for edge in route.edges:
-            self._edges.setdefault(edge, level)
+            if edge not in self._edges:
+                self._edges[edge] = level
+                self.version += 1
         while len(self._edges) > ROUTES:
             self._edges.popitem(last=False)
 
@@ -228,6 +242,7 @@ class Lanes:
             level = max(map(self._level_of_edge, route.edges), default=0)
             is_new = self._quick_calls >= WARM and self._is_unseen(route)
             speed = self._speeds[route.name] = _Speed(level, trials=1 if level or is_new else 0)
+            self.version += 1
             if len(self._speeds) > ROUTES:
                 self._speeds.popitem(last=False)
         else:

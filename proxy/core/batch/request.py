@@ -35,6 +35,16 @@ def batch_part(request: Request) -> bytes:
     return form_value(msgspec.json.encode(operation(request)).decode())
 
 
+def split_at_node(part: bytes, request: Request) -> tuple[bytes, bytes] | None:
+    """Returns *part*, which `batch_part` made of *request*, before and behind the object; None if it has another form.
+
+    The same read of another object, of whose id no character is escaped, has that between these two.
+    """
+    before = form_value(f'{{"method":"GET","relative_url":"{request.version and f"{request.version}/"}')
+    node = request.path[1:].partition("/")[0].encode()
+    return (before, part[len(before) + len(node) :]) if part.startswith(before + node) else None
+
+
 def batch_body(parts: Sequence[bytes], top: Credential) -> bytes:
     """Returns the urlencoded body of one batch call of these `batch_part`s, with *top* as its top-level credential."""
     return b"%b&include_headers=true&batch=%%5B%b%%5D" % (_top_level(top), b"%2C".join(parts))

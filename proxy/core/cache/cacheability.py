@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from proxy.core.memory.memo import memo
 from proxy.core.model import Request
 from proxy.core.routing.fields_param import field_names, fields_in
 
@@ -96,9 +97,12 @@ def is_final(request: Request, body: bytes) -> bool:
 
 def is_poll(request: Request) -> bool:
     """Returns whether *request* asks for the progress of a job; then an answer without progress may still change."""
-    if _edge(request) in _POLLED_EDGES:
-        return True
-    names = field_names(fields_in(request.query))
+    return _edge(request) in _POLLED_EDGES or _asks_for_progress(request.query)
+
+
+@memo()
+def _asks_for_progress(query: str) -> bool:
+    names = field_names(fields_in(query))
     return not _POLLED_FIELDS.isdisjoint(names) or any(".as(" in name and _is_progress(name) for name in names)
 
 

@@ -48,11 +48,13 @@ class Keys:
         return blake2b(body, key=self._master, digest_size=8, person=b"gs-mark").digest()
 
     def _derive_entry_key(self, request: Request) -> bytes:
+        return self.derive(self.fingerprint(request.credential), request)
+
+    def derive(self, fingerprint: bytes, request: Request) -> bytes:
+        """Returns what `entry` does for a token with *fingerprint*, without remembering it."""
         parts = (request.host, request.version, request.path, request.query, request.language)
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
-        return blake2b(
-            self.fingerprint(request.credential) + text, key=self._master, digest_size=32, person=b"gs-entry"
-        ).digest()
+        return blake2b(fingerprint + text, key=self._master, digest_size=32, person=b"gs-entry").digest()
 
     def _hash_token(self, token: str | None) -> bytes:
         text = b"" if token is None else b"\1" + token.encode("utf-8", "surrogateescape")

@@ -149,6 +149,9 @@ def _own_name(node: str, fingerprint: bytes) -> str:
 
 def _about(path: str, query: str) -> tuple[Tags, bool]:
     """Returns the objects of a read, those of `ids=` included, and whether all are ids; then with the read's place."""
+    first = path[1:].partition("/")[0]
+    if "ids" not in query and _is_id(first):  # quicker than to look it up
+        return (short(first), _spot(path, query)), True
     return _about_again(path, query)
 
 

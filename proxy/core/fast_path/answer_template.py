@@ -8,7 +8,6 @@ differ; further replies put their own values in place of the marks.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,9 +30,13 @@ MOST_TEMPLATES = 512
 _ETAG = '"~the-etag-of-this-reply~"'
 _USAGE, _OUTER, _NEWEST, _DATE = 0xE000, 0xE100, 0xE200, 0xE201  # private use: no field of Graph's holds them
 _MOST_VALUES = 64
+_IS_OTHER, _IS_USAGE, _IS_ETAG = range(3)
+_LONGEST_NAME, _LONGEST_KNOWN = 64, 2048
+_FROM_OUTER = headers.USAGE | headers.TRACE | headers.OF_ANY_REPLY
 _IS_MARK = re.compile(f"{re.escape(_ETAG)}|[\ue000-\uf8ff]")
 _IS_MARK_BYTES = re.compile(re.escape(_ETAG).encode() + rb"|\xee[\x80-\xbf]{2}|\xef[\x80-\xa3][\x80-\xbf]")
-_MARK = re.compile(b"(" + re.escape(_ETAG).encode() + rb"|\xee[\x80-\x87][\x80-\xbf])")
+_VALUE = re.compile(rb"\xee[\x80-\x87][\x80-\xbf]")
+_DATE_MARK = chr(_DATE).encode()
 _TIMING = b"window;dur=0.0, upstream;dur=0.0"
 
 
@@ -49,6 +52,7 @@ class FieldSet(msgspec.Struct, eq=False, frozen=True):
     """Header fields that many slots share, with marks for the values that differ; there is one object for each set."""
 
     fields: Headers
+    stored: tuple[bytes, ...] = ()  # of an entry: the bytes around each ETag
 
 
 class SlotFields(msgspec.Struct, eq=False, frozen=True):
@@ -82,11 +86,18 @@ class Occasion(NamedTuple):
     lane: str
 
 
-class Template(msgspec.Struct, eq=False, frozen=True):
-    """A head in pieces: bytes, and marks as text."""
+class _Piece(NamedTuple):
+    """A part of a head: a format of bytes, and the marks of the values that it takes."""
 
-    pieces: tuple[bytes | str, ...]  # up to Cache-Status
-    stored: tuple[bytes | str, ...]  # the fields that an entry keeps
+    format: bytes
+    marks: tuple[str, ...]
+
+
+class Template(msgspec.Struct, eq=False, frozen=True):
+    """A head in pieces."""
+
+    pieces: tuple[_Piece, ...]  # around each ETag, up to Cache-Status
+    stored: tuple[_Piece, ...]  # the fields that an entry keeps, around each ETag
     tail: bytes  # of the head, as a format of `window;dur`, `upstream;dur` and the length of the body
     takes_newest: bool  # whether the newest usage of the token follows the pieces
 
@@ -109,8 +120,11 @@ class AnswerTemplates:
 
     def __init__(self) -> None:
         """Know none."""
+        self._kinds: dict[str, int] = {}
+        self._known: dict[bytes, SlotFields | None] = {}
         self._sets: dict[Headers, FieldSet] = {}
         self._blocks: dict[bytes, FieldSet] = {}
+        self._outer: dict[tuple[str, ...], tuple[FieldSet, tuple[int, ...]]] = {}
         self._templates: dict[tuple[object, ...], Template | None] = {}
 
     def slot_fields(self, raw: bytes) -> SlotFields | None:
@@ -124,26 +138,52 @@ class AnswerTemplates:
         etag = None
         for field in listed:
             name, value = field.name, field.value
-            if (lower := headers.lower_name(name)) in headers.USAGE:
-                shared.append((name, chr(_USAGE + len(usage))))
-                usage.append((name, value))
-            elif lower == "etag" and etag is None:
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kind(name)
+            if kind == _IS_OTHER or (kind == _IS_ETAG and etag is not None):
+                shared.append((name, value))
+            elif kind == _IS_ETAG:
                 shared.append((name, _ETAG))
                 etag = value
             else:
-                shared.append((name, value))
+                shared.append((name, chr(_USAGE + len(usage))))
+                usage.append((name, value))
         if len(usage) > _MOST_VALUES or not all(map(headers.is_field, usage)):
             return None
         return SlotFields(self._set(tuple(shared)), etag, tuple([value for _, value in usage]), tuple(usage))
 
+    def remembered_fields(self, raw: bytes) -> SlotFields | None:
+        """Returns the same as `slot_fields`; for slots whose fields hold nothing of their own, such as most 304s."""
+        if raw in self._known:
+            return self._known[raw]
+        found = self.slot_fields(raw)
+        if len(raw) <= _LONGEST_KNOWN:
+            _make_room(self._known)
+            self._known[raw] = found
+        return found
+
+    def _kind(self, name: str) -> int:
+        lower = name.lower()
+        kind = _IS_USAGE if lower in headers.USAGE else _IS_ETAG if lower == "etag" else _IS_OTHER
+        if len(name) <= _LONGEST_NAME:
+            _make_room(self._kinds)
+            self._kinds[name] = kind
+        return kind
+
     def outer_fields(self, outer: Headers) -> OuterFields | None:
         """Returns what slots take over from the reply with the fields *outer*; None where that is unusual."""
-        taken = headers.pick(outer, headers.USAGE | headers.TRACE | headers.OF_ANY_REPLY)
+        taken = headers.pick(outer, _FROM_OUTER)
         if len(taken) > _MOST_VALUES:
             return None
-        shared = tuple([(name, chr(_OUTER + at)) for at, (name, _) in enumerate(taken)])
-        values = tuple([value for _, value in taken])
-        return OuterFields(self._set(shared), values, headers.pick(taken, headers.USAGE))
+        names = tuple([name for name, _ in taken])
+        known = self._outer.get(names)
+        if known is None:
+            _make_room(self._outer)
+            shared = tuple([(name, chr(_OUTER + at)) for at, name in enumerate(names)])
+            usage = tuple([at for at, name in enumerate(names) if name.lower() in headers.USAGE])
+            known = self._outer[names] = self._set(shared), usage
+        return OuterFields(known[0], tuple([value for _, value in taken]), tuple([taken[at] for at in known[1]]))
 
     def held_fields(self, entry: Entry) -> FieldSet | None:
         """Returns what the fields of *entry* share with those of other entries; None where they hold a mark."""
@@ -153,7 +193,7 @@ class AnswerTemplates:
         known = self._blocks.get(block)
         if known is None:
             _make_room(self._blocks)
-            known = self._blocks[block] = FieldSet(headers.from_stored(block))
+            known = self._blocks[block] = FieldSet(headers.from_stored(block), tuple(block.split(_ETAG.encode())))
         return known
 
     def template(self, slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> Template | None:
@@ -174,28 +214,17 @@ class AnswerTemplates:
 
 def fill(template: Template, slot: SlotFields, outer: OuterFields, date: bytes) -> Filled:
     """Returns *template* with the values of *slot*, *outer* and *date*. Raises ValueError for a value of two lines."""
-    values = {chr(_USAGE + at): value for at, value in enumerate(slot.values)}
-    values.update((chr(_OUTER + at), value) for at, value in enumerate(outer.values))
-    raw = {mark: _one_line(value) for mark, value in values.items()}
-    tail = template.tail.replace(chr(_DATE).encode(), date)
-    return Filled(_around_etag(template.pieces, raw), _around_etag(template.stored, raw), tail, template.takes_newest)
-
-
-def _one_line(value: str) -> bytes:
-    if "\r" in value or "\n" in value:
-        raise ValueError("a line of the head holds the end of a line")
-    return value.encode("utf-8", "surrogateescape")
-
-
-def _around_etag(pieces: Iterable[bytes | str], values: dict[str, bytes]) -> tuple[bytes, ...]:
-    """Returns the bytes between the ETags of *pieces*."""
-    found: list[list[bytes]] = [[]]
-    for piece in pieces:
-        if piece == _ETAG:
-            found.append([])
-        else:
-            found[-1].append(piece if isinstance(piece, bytes) else values[piece])
-    return tuple([b"".join(each) for each in found])
+    values: dict[str, bytes] = {}
+    for first, texts in ((_USAGE, slot.values), (_OUTER, outer.values)):
+        for at, text in enumerate(texts, first):
+            if "\r" in text or "\n" in text:
+                raise ValueError("a line of the head holds the end of a line")
+            values[chr(at)] = text.encode("utf-8", "surrogateescape")
+    head, stored = (
+        tuple([piece.format % tuple([values[mark] for mark in piece.marks]) for piece in pieces])
+        for pieces in (template.pieces, template.stored)
+    )
+    return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
 def _make_room(known: dict[Any, Any]) -> None:
@@ -259,7 +288,11 @@ def _lines(fields: Headers) -> bytes:
     return headers.head_bytes("", fields)[2:-2]
 
 
-def _split(head: bytes) -> tuple[bytes | str, ...]:
-    """Returns *head* in pieces: bytes, and marks as text."""
-    pieces: Sequence[bytes] = _MARK.split(head)
-    return tuple([piece.decode() if at % 2 else piece for at, piece in enumerate(pieces) if piece])
+def _split(head: bytes) -> tuple[_Piece, ...]:
+    """Returns *head* in pieces, around each ETag."""
+    return tuple([_piece(part) for part in head.split(_ETAG.encode())])
+
+
+def _piece(part: bytes) -> _Piece:
+    marks = tuple([mark.decode() for mark in _VALUE.findall(part)])
+    return _Piece(_VALUE.sub(b"%b", part.replace(b"%", b"%%")), marks)

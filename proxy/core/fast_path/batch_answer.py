@@ -5,7 +5,8 @@ Every other slot is left to `response.resolve` and `policy.settle`, which say th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from proxy.core.batch.response import BatchFailure, Slot
 from proxy.core.cache import cacheability, policy
@@ -23,30 +24,88 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.graph.errors import is_plainly_clean
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
+from proxy.core.quota.limiter import RecentUsage
 
 _IN_A_BATCH = b"_fb_"
 """What parameters that Graph adds to links in a batch begin with: such a body is changed before it is stored."""
 
 
-class SettledSlot(NamedTuple):
-    """What an ordinary slot means: the entry to keep, and what is told to those who wait for the read."""
+class AnswerKind:
+    """What replies to the slots of one batch have in common that differ in their ETags and bodies alone."""
 
-    mode: Mode  # MISS, CHANGED or REVALIDATED
-    entry: Entry
-    fields: SlotFields
-    held: FieldSet | None  # the fields of the entry that a 304 confirms
-    is_top: bool
-    usage: Headers  # of the reply
-    is_stored: bool  # whether the reply says that its body is stored
+    __slots__ = (
+        "_answer",
+        "_fields",
+        "_held",
+        "_is_top",
+        "_shared",
+        "is_stored",
+        "keeps_fields",
+        "mode",
+        "own",
+        "repeated",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        answer: BatchAnswer,
+        mode: Mode,
+        fields: SlotFields,
+        held: FieldSet | None,
+        own: Filled,
+        *,
+        is_top: bool,
+        is_stored: bool,
+    ) -> None:
+        """Have *own* for the caller for whom Graph was asked."""
+        self._answer = answer
+        self._fields = fields
+        self._held = held  # the fields of the entry that a 304 confirms
+        self._is_top = is_top
+        self._shared: Filled | None = None
+        self.mode = mode  # MISS, CHANGED or REVALIDATED
+        self.own = own
+        self.is_stored = is_stored  # whether the reply says that its body is stored
+        self.keeps_fields = (
+            held is not None and own.stored == held.stored
+        )  # whether the entry's fields stay as they are
+        self.usage = answer.usage_of(fields, is_top=is_top)
+        self.repeated: dict[bytes, RecentUsage] = {}  # by token, what counts the replies that repeat this usage
+
+    @property
+    def shared(self) -> Filled | None:
+        """Returns the head for callers who joined the call of another; None where it is not made from a template."""
+        if self._shared is None:
+            occasion = Occasion(self.mode, self._is_top, True, self.is_stored, self._answer.lane)
+            self._shared = self._answer.fill(self._fields, self._held, occasion)
+        return self._shared
+
+    def unstored(self) -> AnswerKind | None:
+        """Returns the same for a body that is not stored after all."""
+        return self._answer.kind(self.mode, self._fields, self._held, is_top=self._is_top, is_stored=False)
 
 
-_FilledKey = tuple[FieldSet, tuple[str, ...], FieldSet | None, Mode, bool, bool, bool]
+_KindKey = tuple[Mode, FieldSet, tuple[str, ...], FieldSet | None, bool, bool]
 
 
 class BatchAnswer:
     """Graph's reply to one batch; what its slots have in common is worked out once."""
 
-    __slots__ = ("_fields", "_filled", "_outer", "_templates", "id", "lane", "outer", "top")
+    __slots__ = (
+        "_confirming",
+        "_date",
+        "_is_top",
+        "_kinds",
+        "_outer",
+        "_templates",
+        "at_end",
+        "id",
+        "lane",
+        "moment",
+        "outer",
+        "top",
+    )
 
     def __init__(self, outer: Reply, top: Credential, name: str, lane: str, templates: AnswerTemplates) -> None:
         """Take the reply *outer* to the batch *name* of *lane*, sent with the token of *top*."""
@@ -54,85 +113,103 @@ class BatchAnswer:
         self.top = top
         self.id = name
         self.lane = lane
+        self.moment: Any = None  # what whoever hands the slots out keeps until all are handed out
+        self.at_end: Callable[[], None] | None = None  # called then
+        self._date = b""
         self._templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
-        self._fields: dict[bytes, SlotFields | None] = {}
-        self._filled: dict[_FilledKey, Filled] = {}
+        self._kinds: dict[_KindKey, AnswerKind | None] = {}
+        self._confirming: dict[tuple[bytes, FieldSet, bool], AnswerKind | None] = {}
 
     def __repr__(self) -> str:
         """Say which batch this is, and nothing of its slots."""
         return f"BatchAnswer({self.id})"
 
-    def settle(self, read: PreparedRead, entry: Entry | None, slot: Slot, asked: float) -> SettledSlot | None:
-        """Returns what *slot* means for *read*, *asked* then for what *entry* holds; None if it is no ordinary slot."""
-        if self._outer is None:
-            return None
-        is_304 = slot.code == 304
-        fields = self._fields_of(slot, remembers=is_304)
-        if fields is None:
-            return None
-        is_top = read.request.credential == self.top
-        if is_304:
-            return None if entry is None else self._confirmed(read, entry, fields, asked, is_top=is_top)
-        return self._new(read, entry, slot, fields, asked, is_top=is_top) if slot.code == 200 else None
+    def begin(self, date: bytes) -> None:
+        """Begin to hand out the slots, in replies of this *date*."""
+        self._date = date
 
-    def head(self, settled: SettledSlot, date: bytes, *, is_shared: bool) -> Filled | None:
-        """Returns the head of the reply to one who waits for the read; None where it is not made from a template."""
-        fields = settled.fields
-        key = (fields.shared, fields.values, settled.held, settled.mode, settled.is_top, is_shared, settled.is_stored)
-        found = self._filled.get(key)
-        if found is None and self._outer is not None:
-            occasion = Occasion(settled.mode, settled.is_top, is_shared, settled.is_stored, self.lane)
-            template = self._templates.template(fields.shared, self._outer.shared, settled.held, occasion)
-            if template is not None:
-                found = self._filled[key] = fill(template, fields, self._outer, date)
-        return found
+    def end(self) -> None:
+        """End: all slots have been handed out."""
+        if self.at_end is not None:
+            self.at_end()
 
-    def _confirmed(
-        self, read: PreparedRead, entry: Entry, fields: SlotFields, asked: float, *, is_top: bool
-    ) -> SettledSlot | None:
-        """Returns what a 304 means: the entry is confirmed, with the fields that the 304 has changed."""
-        meta = entry.meta
-        if (fields.etag is not None and fields.etag != meta.etag) or len(entry.body) > LARGEST_BODY:
+    def confirming(self, read: PreparedRead, entry: Entry, slot: Slot) -> AnswerKind | None:
+        """Returns what a 304 means that confirms *entry*; None if it is no ordinary one."""
+        if read.held_block is not entry.headers:
+            read.held, read.held_block = self._templates.held_fields(entry), entry.headers
+        held = read.held
+        if held is None or len(entry.body) > LARGEST_BODY:
             return None
-        held = self._templates.held_fields(entry)
-        if held is None:
-            return None
-        proofs = meta.proofs if meta.proofs[:1] == (read.proof,) else policy.with_proof(meta.proofs, read.proof)
-        confirmed = EntryMeta(meta.etag, meta.channel, asked, meta.may_be_fresh, proofs, meta.expires)
-        kept = Entry(confirmed, entry.headers, entry.body)
-        return SettledSlot(Mode.REVALIDATED, kept, fields, held, is_top, self._usage_of(fields, is_top=is_top), False)
+        credential = read.request.credential
+        key = (bytes(slot.headers), held, credential is self.top or credential == self.top)
+        if key in self._confirming:
+            return self._confirming[key]
+        kind, fields = None, self._templates.remembered_fields(key[0])
+        if fields is not None and fields.etag is None:
+            kind = self.kind(Mode.REVALIDATED, fields, held, is_top=key[2], is_stored=False)
+        elif fields is not None and fields.etag == entry.meta.etag:
+            return self.kind(Mode.REVALIDATED, fields, held, is_top=key[2], is_stored=False)
+        self._confirming[key] = kind
+        return kind
 
-    def _new(
-        self, read: PreparedRead, entry: Entry | None, slot: Slot, fields: SlotFields, asked: float, *, is_top: bool
-    ) -> SettledSlot | None:
-        """Returns what a 200 means: its body is stored."""
-        etag = fields.etag
-        if slot.body is None or etag is None or not policy.is_etag(etag):
+    def new(self, read: PreparedRead, entry: Entry | None, slot: Slot, asked: float) -> tuple[AnswerKind, Entry] | None:
+        """Returns what a 200 means, asked for then, and its body to store without header fields; None if it is no
+        ordinary one.
+        """  # noqa: D205
+        fields = self._templates.slot_fields(bytes(slot.headers))
+        if (
+            slot.code != 200
+            or slot.body is None
+            or fields is None
+            or fields.etag is None
+            or not policy.is_etag(fields.etag)
+        ):
             return None
         body = slot.body.encode()
         if len(body) > LARGEST_BODY or _IN_A_BATCH in body or not is_plainly_clean(body):
             return None
-        may_be_fresh, expires = cacheability.is_final(read.request, body), expiry(body)
-        meta = EntryMeta(etag, Channel.BATCH.value, asked, may_be_fresh, (read.proof,), expires)
         mode = Mode.MISS if entry is None else Mode.CHANGED
-        usage = self._usage_of(fields, is_top=is_top)
-        return SettledSlot(mode, Entry(meta, b"", body), fields, None, is_top, usage, True)
+        kind = self.kind(mode, fields, None, is_top=read.request.credential == self.top, is_stored=True)
+        if kind is None:
+            return None
+        may_be_fresh, expires = cacheability.is_final(read.request, body), expiry(body)
+        meta = EntryMeta(fields.etag, Channel.BATCH.value, asked, may_be_fresh, (read.proof,), expires)
+        return kind, Entry(meta, b"", body)
 
-    def _fields_of(self, slot: Slot, *, remembers: bool) -> SlotFields | None:
-        raw = bytes(slot.headers)
-        if not remembers:  # each has an ETag of its own
-            return self._templates.slot_fields(raw)
-        if raw not in self._fields:
-            self._fields[raw] = self._templates.slot_fields(raw)
-        return self._fields[raw]
+    def kind(
+        self, mode: Mode, fields: SlotFields, held: FieldSet | None, *, is_top: bool, is_stored: bool
+    ) -> AnswerKind | None:
+        """Returns the kind of replies with these *fields*; None where their heads are not made from a template."""
+        key = (mode, fields.shared, fields.values, held, is_top, is_stored)
+        if key not in self._kinds:
+            own = self.fill(fields, held, Occasion(mode, is_top, False, is_stored, self.lane))
+            self._kinds[key] = (
+                None if own is None else AnswerKind(self, mode, fields, held, own, is_top=is_top, is_stored=is_stored)
+            )
+        return self._kinds[key]
 
-    def _usage_of(self, fields: SlotFields, *, is_top: bool) -> Headers:
+    def fill(self, fields: SlotFields, held: FieldSet | None, occasion: Occasion) -> Filled | None:
+        """Returns the head of replies with these *fields*, but for what differs from one to the next."""
+        if self._outer is None:
+            return None
+        template = self._templates.template(fields.shared, self._outer.shared, held, occasion)
+        return None if template is None else fill(template, fields, self._outer, self._date)
+
+    def usage_of(self, fields: SlotFields, *, is_top: bool) -> Headers:
         """Returns the usage headers of the reply that a slot with these *fields* stands for."""
         if not is_top or self._outer is None or not self._outer.usage:
             return fields.usage
         own = {name.lower() for name, _ in fields.usage}
         return (*fields.usage, *[field for field in self._outer.usage if field[0].lower() not in own])
+
+
+def confirmed(entry: Entry, proof: bytes, asked: float) -> Entry:
+    """Returns *entry* after a 304 to a read with this *proof* that was *asked* then."""
+    meta = entry.meta
+    proofs = meta.proofs if meta.proofs[:1] == (proof,) else policy.with_proof(meta.proofs, proof)
+    newer = EntryMeta(meta.etag, meta.channel, asked, meta.may_be_fresh, proofs, meta.expires)
+    return Entry(newer, entry.headers, entry.body)
 
 
 def batch_answer(

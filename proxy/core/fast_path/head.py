@@ -64,6 +64,15 @@ def read_fields(block: bytes) -> dict[str, str] | None:
     return fields if "host" in fields else None
 
 
+_OF_OBJECT = re.compile(rb"GET (/v[0-9]{1,4}\.[0-9]{1,4}|)/([0-9]{1,40})((?:/[a-z_]{1,40})?(?:\?[^ ]*)?) HTTP/1\.1")
+
+
+def split_object(line: bytes) -> tuple[bytes, str] | None:
+    """Returns the request *line* of a read of an object without its id, and the id; None where it names none."""
+    found = _OF_OBJECT.fullmatch(line)
+    return (found[1] + b"/ " + found[3], found[2].decode()) if found else None
+
+
 def read_target(line: bytes) -> str | None:
     """The target of the request *line* of a GET; None where the line is unusual."""
     found = _REQUEST_LINE.fullmatch(line)

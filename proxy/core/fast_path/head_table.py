@@ -9,7 +9,7 @@ import msgspec
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit, PreparedReply
 
-_BLOCK, _READ, _HIT = 2000, 1900, 3000
+_BLOCK, _READ, _HIT = 2000, 2500, 3000
 """Bytes that the objects of a header block, of a read, and of a reply from memory take besides their text."""
 
 _COPIES = 4
@@ -21,6 +21,7 @@ class HeaderBlock(msgspec.Struct, eq=False, frozen=True):
 
     fields: Mapping[str, str] | None  # None: unusual
     reads: dict[bytes, PreparedRead | None]
+    kinds: dict[bytes, PreparedRead]  # the last read of any object, by its request line without the id
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the fields: they hold a token."""
@@ -60,7 +61,7 @@ class HeadTable:
     def add(self, block: bytes, fields: Mapping[str, str] | None) -> HeaderBlock:
         """Keep *block*, whose *fields* were read."""
         self.grow(_BLOCK + 3 * len(block))
-        added = self._young[block] = HeaderBlock(fields, {})
+        added = self._young[block] = HeaderBlock(fields, {}, {})
         return added
 
     def add_read(self, block: bytes, line: bytes, read: PreparedRead | None) -> None:
@@ -79,6 +80,12 @@ class HeadTable:
     def grow_by_hit(self, reply: PreparedReply) -> None:
         """Count the bytes of a *reply* from memory that is kept with its read."""
         self.grow(_HIT + 2 * len(reply.start) + len(reply.body or b""))
+
+    def add_kind(self, known: HeaderBlock, kind: bytes, read: PreparedRead) -> None:
+        """Keep *read*, which is like all others of its *kind* but for its object."""
+        if kind not in known.kinds:
+            self.grow(_READ + len(kind))
+        known.kinds[kind] = read
 
     def grow(self, size: int) -> None:
         """Count *size* more bytes of what is young."""

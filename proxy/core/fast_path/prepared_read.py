@@ -5,18 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core.cache.key import FlightKey, Keys
+from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
-from proxy.core.memory.memo import memo
-from proxy.core.model import Request
+from proxy.core.memory.memo import memo, short
+from proxy.core.model import Headers, Request
+from proxy.core.observe.access_log import AccessLogEntry
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
 from proxy.core.reply.link_origin import LinkOrigin, link_origin
 from proxy.core.routing.classify import Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import Rule, RuleBook
+
+
+class Kin(msgspec.Struct, eq=False):
+    """What reads have in common that differ in their objects alone, as far as it was worked out."""
+
+    around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
+    counts: Any = None  # what counts their replies
+    queue: Any = None  # in which one of them waited for a batch last
+    entry: AccessLogEntry | None = None  # of the log, for a new body
+    told_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that entry
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is: operations hold tokens."""
+        return "Kin()"
 
 
 class PreparedRead(msgspec.Struct, eq=False):
@@ -34,10 +51,14 @@ class PreparedRead(msgspec.Struct, eq=False):
     node: str  # the object whose usage its replies tell of
     is_ordinary: bool  # whether the heads of its replies can be made from templates
     asks_always: bool  # whether Graph is asked whatever is held, as long as no limit is near
+    is_low_priority: bool  # whether it may wait while calls are scarce
+    kin: Kin  # what it has in common with reads that differ in their objects alone
     asked: Request | None = None  # with the validator that it was asked with last
     part: bytes = b""  # the same as an operation of a batch
-    cost: Any = None  # what opens its cost records
-    counts: Any = None  # what counts and logs its replies, by their modes
+    lines: Any = None  # of the log, by the modes of its replies
+    asked_etag: str | None = None  # that of its validator
+    held: FieldSet | None = None  # the fields of what is held of it, as others have them, too
+    held_block: bytes = b""  # the same as the entry has them
     hit: FreshHit | None = None  # what answered it last from memory
 
     def __repr__(self) -> str:
@@ -66,20 +87,48 @@ class Preparation(msgspec.Struct, frozen=True):
         request, keys = read.request, self.keys
         is_ordinary = rule.cache and not request.directives.if_none_match
         fingerprint = keys.fingerprint(request.credential)
+        key, proof = keys.derive(fingerprint, request), keys.proof(request.credential)
         subject = QuotaSubject(fingerprint, request.path, request.query)
         return PreparedRead(
             read,
             request,
             fingerprint,
-            keys.entry(request),
-            keys.flight(request),
-            keys.proof(request.credential),
+            key,
+            (key, proof, request.directives.ages),
+            proof,
             subject,
             link_origin(head, "http", self.hosts, rewrites=rewrite_links),
             _app(fingerprint),
             first_node(subject),
             is_ordinary,
             is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
+            request.is_low_priority,
+            Kin(),
+        )
+
+    def prepare_like(self, other: PreparedRead, node: str) -> PreparedRead | None:
+        """Returns a read that differs from *other* only in its object, which is *node*; None if their rules differ."""
+        read, _, edge = other.read, *other.request.path[1:].partition("/")[1:]
+        request = replace(other.request, path=f"/{node}/{edge}" if edge else f"/{node}")
+        if self.rules.of(request) != self.rules.of(other.request):
+            return None
+        key = self.keys.derive(other.fingerprint, request)
+        subject = QuotaSubject(other.fingerprint, request.path, request.query)
+        return PreparedRead(
+            Read(request, read.callback, read.order),
+            request,
+            other.fingerprint,
+            key,
+            (key, *other.flight[1:]),
+            other.proof,
+            subject,
+            other.link_origin,
+            other.app,
+            short(node),
+            other.is_ordinary,
+            other.asks_always,
+            other.is_low_priority,
+            other.kin,
         )
 
 

@@ -110,9 +110,15 @@ def _decoded(stream: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 _UNPACKERS: dict[str, Callable[[], Unpacker]] = {"gzip": Gzip, "x-gzip": Gzip, "deflate": Deflate}
 
 
+_FIELD = "content-encoding"
+_LENGTH = len(_FIELD)
+
+
 def content_codings(fields: Headers) -> Sequence[str]:
     """Returns the codings in the Content-Encoding of *fields*, in lower case, without `identity`."""
-    values = [value for name, value in fields if name.lower() == "content-encoding"]
+    values = [value for name, value in fields if len(name) == _LENGTH and name.lower() == _FIELD]
+    if not values:
+        return ()
     names = [each.strip().lower() for value in values for each in value.split(",")]
     return [name for name in names if name and name != "identity"]
 

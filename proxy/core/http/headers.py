@@ -163,12 +163,12 @@ def _is_name(name: str) -> bool:
 
 def pick(headers: Headers, names: frozenset[str]) -> Headers:
     """Returns the fields whose names are among *names*."""
-    return tuple([field for field in headers if lower_name(field[0]) in names])
+    return tuple([field for field in headers if field[0].lower() in names])
 
 
 def without(headers: Headers, names: frozenset[str]) -> Headers:
     """Returns the fields whose names are not among *names*."""
-    return tuple([field for field in headers if lower_name(field[0]) not in names])
+    return tuple([field for field in headers if field[0].lower() not in names])
 
 
 def is_redirect(status: int) -> bool:

@@ -43,7 +43,7 @@ class Selection:
 
 def selection(request: Request) -> Selection | None:
     """Returns the fields of *request* if it may be merged with other reads, else None."""
-    return _selection(request.path, request.query)
+    return _selection(of_any_id(request.path), request.query)
 
 
 def _parse_selection(path: str, query: str) -> Selection | None:
@@ -63,6 +63,12 @@ def _parse_selection(path: str, query: str) -> Selection | None:
     if len(set(names)) < len(names) or not all(map(_PLAIN_FIELD.fullmatch, names)):
         return None
     return Selection(frozenset(names), join_pairs(tuple(pair for pair in pairs if pair[0] != "fields")))
+
+
+def of_any_id(path: str) -> str:
+    """Returns *path* with "0" in place of a numeric id at its beginning: what is said of it holds for every id."""
+    first, slash, edge = path[1:].partition("/")
+    return f"/0{slash}{edge}" if first.isdecimal() and first.isascii() else path
 
 
 _selection = Memo(_parse_selection, MEMO_BYTES // 2)

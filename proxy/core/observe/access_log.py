@@ -114,7 +114,16 @@ class PreparedLine:
 
     def __init__(self, entry: AccessLogEntry) -> None:
         """Tell what *entry* tells, whatever it says of what varies."""
-        bare = replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane="")
+        self._take(replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane=""))
+
+    @classmethod
+    def of_bare(cls, entry: AccessLogEntry) -> PreparedLine:
+        """Returns the line of *entry*, which says nothing of what varies."""
+        made = cls.__new__(cls)
+        made._take(entry)  # noqa: SLF001 - its own
+        return made
+
+    def _take(self, bare: AccessLogEntry) -> None:
         before, _, after = encode(bare)[1:].partition(_NO_TIME)
         self.json = before + after  # without the brace that begins it
 
@@ -184,8 +193,12 @@ def of_read(
     *,
     named: int | None = None,
     behind: bool = False,
+    key: bytes = b"",
 ) -> AccessLogEntry:
-    """Returns the log entry of a *reply* to a read; *named* is the urgency that the caller sent, None for none."""
+    """Returns the log entry of a *reply* to a read; *named* is the urgency that the caller sent, None for none.
+
+    *key* is the cache key of the read, where that is known.
+    """
     words = _describe(request.path, request.query, request.language, keys)
     who, etag, error = request.credential, reply.header("etag") or "", _error_in(reply)
     return AccessLogEntry(
@@ -200,7 +213,7 @@ def of_read(
         total_ms=_ms(outcome.seconds),
         node=words.node,
         fields=words.fields,
-        key=keys.entry(request).hex()[:16],
+        key=(key or keys.entry(request)).hex()[:16],
         body=keys.mark(etag.encode("utf-8", "surrogateescape") or reply.body).hex(),
         rest=words.rest,
         ids=words.ids,
@@ -284,7 +297,25 @@ class _Words(NamedTuple):
     rest: str
 
 
-def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Words:
+def _describe(path: str, query: str, language: str, keys: Keys) -> _Words:
+    """Returns what the log says about a read; what it says of the query is remembered for all objects."""
+    if "ids" in query:
+        return _describe_ids(path, query, language, keys)
+    shown = route_template.redacted_path(path)
+    fields, mark = _describe_query(selection.of_any_id(path), "" if path == shown else path, query, language, keys)
+    return _Words(shown, _node(path, query), fields, "", mark)
+
+
+def _describe_query_uncached(path: str, named: str, query: str, language: str, keys: Keys) -> tuple[str, str]:
+    chosen = selection.selection(Request("", "", path, query))
+    rest = "\0".join((language, named, chosen.rest if chosen else query))
+    return shown_fields(query), keys.mark(rest.encode("utf-8", "surrogateescape")).hex()
+
+
+_describe_query = Memo(_describe_query_uncached, MEMO_BYTES // 2)
+
+
+def _describe_ids_uncached(path: str, query: str, language: str, keys: Keys) -> _Words:
     shown, ids, read = route_template.redacted_path(path), ids_split.ids_in(path, query), Request("", "", path, query)
     if not all(map(graph_ids.is_id, ids)):
         ids = ()
@@ -296,7 +327,7 @@ def _describe_uncached(path: str, query: str, language: str, keys: Keys) -> _Wor
     return _Words(shown, _node(path, query), shown_fields(query), ",".join(ids), mark)
 
 
-_describe = Memo(_describe_uncached, MEMO_BYTES // 2)
+_describe_ids = Memo(_describe_ids_uncached, MEMO_BYTES // 2)
 """Remembers recent reads: programs repeat themselves."""
 
 

@@ -34,10 +34,10 @@ class Histogram:
         self.sum = 0.0
         self._last = self._earlier = tuple(self.counts)
 
-    def observe(self, value: float) -> None:
-        """Count *value*."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count *value*, so many *times*."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
 
     def add(self, other: Histogram) -> None:
         """Add the counts of *other*, which has the same bounds."""

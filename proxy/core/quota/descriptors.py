@@ -164,8 +164,13 @@ def tightest(by_bucket: Iterable[tuple[BucketName, UsageLevel]]) -> Iterable[tup
 
 def one_node(requests: Iterable[Request]) -> str:
     """Returns the path of the object that all of *requests* read; "/" if they read several."""
-    found = {request.path.split("/", 2)[1] for request in requests}
-    return f"/{found.pop()}" if len(found) == 1 else "/"
+    found = None
+    for request in requests:
+        node = request.path.split("/", 2)[1]
+        if found not in {None, node}:
+            return "/"
+        found = node
+    return f"/{found or ''}"
 
 
 def _edge_bucket(owner: bytes, path: str, node_ids: Sequence[str]) -> BucketName:

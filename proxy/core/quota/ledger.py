@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from proxy.core.graph.errors import ABORTED, TRANSIENT, GraphError, is_clean, read_error
 from proxy.core.model import Mode, Reply
@@ -124,6 +125,17 @@ class Ledger:
         cost.ask(calls)
         return cost
 
+    def add(self, sums: LedgerLine, avoided: Mapping[str, int], *, route: str, app: str, account: str) -> None:
+        """Add what was counted elsewhere of requests that were sent once, were avoided, or are still to be sent."""
+        self.asked += sums.asked
+        self.counted += sums.counted
+        self.unsent += sums.asked - sums.counted - sums.avoided
+        self.bytes_avoided += sums.bytes_avoided
+        for cause, calls in avoided.items():
+            self.avoided[cause] += calls
+        for line in self.lines(route, app, account):
+            line.add(sums)
+
     def lines(self, route: str, app: str, account: str) -> tuple[LedgerLine, ...]:
         """Returns the lines of a request; an empty name means no line of that kind."""
         named = ((self.routes, route), (self.apps, app), (self.accounts, account))
@@ -133,6 +145,13 @@ class Ledger:
         """Add the sums of *route* to those of *other*, and forget *route*."""
         if (line := self.routes.pop(route, None)) is not None:
             _line(self.routes, other).add(line)
+
+
+class Payer(Protocol):
+    """What calls to Graph are charged to."""
+
+    def send(self, calls: int, *, is_counted: bool = True) -> None:
+        """Record that so many *calls* were sent to Graph; *is_counted*: whether Graph has certainly counted them."""
 
 
 class RequestCost:

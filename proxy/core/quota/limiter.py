@@ -33,7 +33,7 @@ _REPEATED_WITHIN_S = 1.0
 
 
 @dataclass(slots=True)
-class _RecentUsage:
+class RecentUsage:
     """The newest usage headers, when they came, and how many calls since then repeated them."""
 
     at: float
@@ -113,7 +113,7 @@ class Limiter:
         """
         self._generation = generation or Generation()
         self._usage = LatestUsage(self._generation)
-        self._recent_usage = Recent[tuple[bytes, str], _RecentUsage](_MOST_RECENT_USAGES)
+        self._recent_usage = Recent[tuple[bytes, str], RecentUsage](_MOST_RECENT_USAGES)
         self._urgent_callers = LastSeen()  # by token: when its last read of ordinary priority came
         self._refused_reads = RefusedReads()
         self.descriptors = Descriptors(shared=shared)
@@ -243,6 +243,15 @@ class Limiter:
             return NO_CHANGES
         return EASED if self._note(subject, usage, now)[1] else NO_CHANGES
 
+    def recent_usage_of_app(self, fingerprint: bytes, usage: Headers) -> RecentUsage | None:
+        """Returns what counts the calls that repeat *usage*, where it is about the app alone and came just now."""
+        recent = self._recent_usage.get((fingerprint, ""))
+        return recent if recent is not None and recent.usage == usage else None
+
+    def note_urgent(self, fingerprint: bytes, now: float) -> None:
+        """Record that a read of ordinary priority came, which is sent without `admit`: no limit is near."""
+        self._urgent_callers.record(fingerprint, now)
+
     def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
         """Learn from the usage headers among *fields*, of a reply whose body the sidecar does not read."""
         self._note(subject, usage_in(fields), now)
@@ -305,7 +314,7 @@ class Limiter:
         calls, eased = max(1, len(node_ids)), False
         if recent := self._recent_usage.pop(scope := _usage_scope(subject, usage)):
             calls += recent.calls
-        self._recent_usage.put(scope, _RecentUsage(now, usage))
+        self._recent_usage.put(scope, RecentUsage(now, usage))
         for name, level in tightest(named) if len(named) > 1 else named:
             eased |= self.buckets.record(name, level, calls, now)
         return named, eased

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 from proxy.core.memory.memo import MEMO_BYTES, Memo
@@ -59,24 +60,43 @@ class Target:
 
 def read_target(target: str) -> Target:
     """Returns *target*, as it stood in the request line, parsed into its normal form."""
-    return _remembered_target(target)
+    return _parse_target(target)
 
 
-@lru_cache(maxsize=1)  # one message asks for its target several times, and a long one is not remembered below
+@lru_cache(maxsize=1)  # one message asks for its target several times
 def _parse_target(target: str) -> Target:
     if not _is_encodable(target):
         return Target("", "", "/", "", (), {}, "text")
     authority, rest = _split_authority(target)
     raw_path, _, raw_query = rest.partition("?")
     version, path, odd = _parse_path(raw_path)
+    found = _remembered_query(raw_query)
+    return Target(authority, version, path, found.query, found.pairs, found.lifted, odd or found.odd, found.fields)
+
+
+class _Query(NamedTuple):
+    """What `Target` has of a query."""
+
+    query: str
+    pairs: Pairs
+    lifted: dict[str, tuple[str, ...]]
+    odd: str
+    fields: str
+
+
+def _parse_query(raw_query: str) -> _Query:
     pairs = tuple(pair for pair in split_pairs(raw_query) if not pair[0].startswith(TRANSPORT))
     given = LIFTED.intersection(name for name, _ in pairs)
     lifted = {name: tuple(value for key, value in pairs if key == name) for name in given}
     if len(pairs) > MOST_PARAMETERS:
-        return Target(authority, version, path, "", (), lifted, odd or "parameters")
+        return _Query("", (), lifted, "parameters", "")
     kept = normal_pairs(pair for pair in pairs if pair[0] not in LIFTED)
     fields = next((value for key, value in reversed(pairs) if key == "fields"), "")
-    return Target(authority, version, path, join_pairs(kept), kept, lifted, odd or odd_names(pairs), fields)
+    return _Query(join_pairs(kept), kept, lifted, odd_names(pairs), fields)
+
+
+_remembered_query = Memo(_parse_query, MEMO_BYTES // 2)
+"""Remembers parsed queries: programs ask many objects the same."""
 
 
 def _is_encodable(target: str) -> bool:
@@ -86,10 +106,6 @@ def _is_encodable(target: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-_remembered_target = Memo(_parse_target, MEMO_BYTES // 2)
-"""Remembers parsed targets: programs repeat themselves."""
 
 
 def _split_authority(target: str) -> tuple[str, str]:

@@ -15,44 +15,70 @@ from functools import partial
 from msgspec.structs import replace
 
 from proxy.core.batch.lanes import Lane
-from proxy.core.batch.request import batch_part
+from proxy.core.batch.request import batch_part, split_at_node
 from proxy.core.batch.response import Slot
 from proxy.core.cache import policy
-from proxy.core.fast_path.answer_template import Filled
-from proxy.core.fast_path.batch_answer import BatchAnswer, SettledSlot
+from proxy.core.cache.generation import Generation
+from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import field_lines
 from proxy.core.graph import paging
 from proxy.core.http import errors
 from proxy.core.memory.memo import Memo
-from proxy.core.model import Channel, Entry, Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, Varying
-from proxy.core.quota.ledger import RequestCost
+from proxy.core.model import Channel, Entry, Headers, Mode, Reply, Request
+from proxy.core.observe.access_log import Outcome, PreparedLine
+from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http.protocol import Connection
-from proxy.shell.observe.prepared import PreparedCount
+from proxy.shell.observe.route_counts import OrdinaryAnswer, add_answers
 from proxy.shell.pipeline import cost_context
-from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue
-from proxy.shell.pipeline.batcher import Batcher
+from proxy.shell.pipeline.batch_queue import BatchCall
+from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
 from proxy.shell.pipeline.cache import Cache, Inquiry
 from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.rate_limiter import RateLimiter
 
 _PAGING = b'"paging"'
 
+URGENT_S = 0.01
+"""Seconds for which it is enough to have noted one read of ordinary priority of a token."""
 
-@dataclass(slots=True, eq=False)
+
 class WaitingCaller:
     """A connection whose caller waits for the reply to a read."""
 
-    flight: FastFlight
-    connection: Connection
-    read: PreparedRead
-    head: bytes  # of the message, for it may have to go the usual way
-    bill: RequestCost
-    began: float
-    is_first: bool
+    __slots__ = ("began", "connection", "cost", "flight", "head", "is_first", "read")
+
+    def __init__(
+        self,
+        flight: FastFlight,
+        connection: Connection,
+        read: PreparedRead,
+        head: bytes,
+        began: float,
+        *,
+        is_first: bool,
+    ) -> None:
+        """Wait for *flight* since *began*; the message with this *head* may have to go the usual way.
+
+        *is_first* says whether the flight was begun for this caller.
+        """
+        self.flight = flight
+        self.connection = connection
+        self.read = read
+        self.head = head
+        self.began = began
+        self.is_first = is_first
+        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the caller's request."""
+        if self.is_first:
+            return self.flight.record()
+        if self.cost is None:
+            self.cost = self.read.kin.counts.record(is_sent=False)
+        return self.cost
 
     def leave(self) -> None:
         """Note that the caller has hung up."""
@@ -64,28 +90,39 @@ class WaitingCaller:
         self.flight.flights.send_to(self, errors.reply_of(error))
 
 
-@dataclass(slots=True, eq=False)
 class FastFlight:
     """One read that is asked, and the callers that wait for its reply; it waits in the batch queue by itself."""
 
-    flights: FastFlights
-    read: PreparedRead
-    entry: Entry | None  # what is held of it
-    request: Request  # with the validator of what is held
-    bill: RequestCost
-    since: float
-    asked: float  # epoch seconds
-    left: float = 0.0
     lane: Lane | None = None
     call: BatchCall | None = None
-    queue: BatchQueue | None = None
-    callers: dict[WaitingCaller, None] = field(default_factory=dict)  # in their order
-    waiting: int = 0  # callers, and tasks that have joined
-    has_time: bool = False
-    is_done: bool = False  # whether Graph has answered, or will not
-    is_over: bool = False  # whether the callers have been answered
-    reply: asyncio.Future[Reply] | None = None  # where a task has joined
+    place: QueueOfRead | None = None
+    left = 0.0
+    cost: RequestCost | None = None
+    """The cost record, where its calls are not counted by `RouteCounts`."""
+    is_sent = False
+    has_time = False
+    is_done = False
+    """Whether Graph has answered, or will not."""
+    is_over = False
+    """Whether the callers have been answered."""
+    reply: asyncio.Future[Reply] | None = None
+    """The reply to come, where a task has joined."""
     resolving: asyncio.Task[Reply] | None = None
+
+    def __init__(
+        self, flights: FastFlights, read: PreparedRead, entry: Entry | None, since: float, asked: float
+    ) -> None:
+        """Ask for *read* since then; *entry* is what is held of it. *asked* is the same in epoch seconds."""
+        self.flights = flights
+        self.read = read
+        self.entry = entry
+        self.request: Request = read.asked or read.request
+        self.part = read.part
+        self.since = since
+        self.asked = asked
+        self.callers: dict[WaitingCaller, None] = {}  # in their order
+        self.waiting = 0  # callers, and tasks that have joined
+        self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
 
     # --- for the coalescer ---
 
@@ -96,6 +133,7 @@ class FastFlight:
 
     def future(self) -> asyncio.Future[Reply]:
         """Return the reply to come, for a task."""
+        self.takes_slots = False
         if self.reply is None:
             self.reply = asyncio.get_running_loop().create_future()
         return self.reply
@@ -103,22 +141,65 @@ class FastFlight:
     def cancel(self) -> None:
         """End: nobody waits any more, and nothing is asked for it."""
         self.is_over = self.is_done = True
-        if self.queue is not None:
-            self.queue.give_up(self)
+        self.takes_slots = False
+        if self.place is not None:
+            self.place.queue.give_up(self)
         if self.resolving is not None:
             self.resolving.cancel()
         if self.reply is not None:
             self.reply.cancel()
 
-    # --- for the batch queue ---
+    # --- for the batch queue, and for the ledger ---
 
-    def part(self) -> bytes:
-        """Return the read as an operation in the body of a batch."""
-        return self.read.part
+    def load(self) -> tuple[Payer, int]:
+        """Return what its call is charged to, and as how many calls Graph counts it."""
+        return self.cost or self, 1
+
+    def send(self, calls: int, *, is_counted: bool = True) -> None:
+        """Record that a call was sent to Graph."""
+        if is_counted and not self.is_sent and self.cost is None:
+            self.is_sent, self.takes_slots = True, False
+            self.read.kin.counts.send()
+        else:
+            self.record().send(calls, is_counted=is_counted)
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the request that began it."""
+        if self.cost is None:
+            self.cost, self.takes_slots = self.read.kin.counts.record(is_sent=self.is_sent), False
+        return self.cost
 
     def take(self, slot: Slot, answer: BatchAnswer) -> bool:
-        """Answer all callers by *slot* of a batch's *answer* if that is an ordinary one; else do nothing."""
-        return not self.is_done and self.flights.take(self, slot, answer)
+        """Answer all callers by *slot* of a batch's *answer* if that is an ordinary one; else do nothing.
+
+        It is ordinary as long as nothing was changed since the entry was asked for, and the read was sent once.
+        """
+        flights, read, entry = self.flights, self.read, self.entry
+        moment: _Moment = answer.moment or flights.begin(answer)
+        if not self.takes_slots or moment.is_leaving:
+            return False
+        if entry is not None and moment.changed_at >= entry.meta.asked_at:
+            return False
+        try:
+            if slot.code == 304 and entry is not None:
+                kind = answer.confirming(read, entry, slot)
+                found = None if kind is None else (kind, confirmed(entry, read.proof, self.asked))
+            else:
+                found = answer.new(read, entry, slot, self.asked)
+            if found is None or (self._has_joined and found[0].shared is None):
+                return False
+        except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+            log_fault(fault)
+            return False
+        self.is_done = self.is_over = True
+        self.takes_slots = False
+        flights.hand_out(self, *found, moment)
+        return True
+
+    @property
+    def _has_joined(self) -> bool:
+        """Whether a caller waits for whom it was not begun."""
+        return len(self.callers) > 1 or not all(caller.is_first for caller in self.callers)
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Let the layers say what becomes of *reply*, which came in *batch*."""
@@ -133,6 +214,30 @@ class FastFlight:
             self.flights.settle(self, error)
 
 
+class _Moment:
+    """What stays the same while the slots of one batch are handed out, and the replies that were written."""
+
+    __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "upstream_ms")
+
+    def __init__(
+        self,
+        answer: BatchAnswer,
+        changed_at: float,
+        now: float,
+        *,
+        is_leaving: bool,
+        has_refused: bool,
+    ) -> None:
+        """Begin with no replies."""
+        self.answer = answer
+        self.is_leaving = is_leaving
+        self.changed_at = changed_at
+        self.now = now
+        self.has_refused = has_refused
+        self.upstream_ms = (answer.outer.upstream_s or 0.0) * 1000
+        self.answers: list[OrdinaryAnswer] = []
+
+
 @dataclass(slots=True)
 class FastFlights:
     """Asks for reads in batches, equal ones once, and writes the replies."""
@@ -145,25 +250,32 @@ class FastFlights:
     now: Callable[[], float]  # epoch seconds
     is_leaving: Callable[[], bool]
     callers: set[WaitingCaller]  # all of them
+    generation: Generation  # another begins when a limit is near, or a caller is refused
+    renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _date: tuple[int, bytes] = (0, b"")
+    _quiet: int = -1  # the generation in which no limit was near
+    _urgent: tuple[bytes, float] = (b"", 0.0)  # the token whose read was noted last, and until when that is enough
 
     def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
         """Let *connection* wait for the reply to *read*, if that is asked in the ordinary way; return whether it is.
 
         *entry* is what memory holds of it.
         """
-        began, known = self.reader.clock(), self.coalescer.find(read.flight)
+        began, known = self.reader.clock(), self.coalescer.flights.get(read.flight)
         if known is None:
             flight = self._open(read, entry, began)
             if flight is None:
                 return False
-            bill = flight.bill
-        elif isinstance(known, FastFlight):
-            flight, bill = known, self._cost(read)
+        elif type(known) is FastFlight:
+            flight = known
+            flight.takes_slots &= read.is_ordinary
         else:
             return False
-        caller = WaitingCaller(flight, connection, read, head, bill, began, is_first=known is None)
+        if read.kin.counts is None:
+            read.kin.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
+        read.kin.counts.ask()
+        caller = WaitingCaller(flight, connection, read, head, began, is_first=known is None)
         flight.waiting += 1
         flight.callers[caller] = None
         self.callers.add(caller)
@@ -188,136 +300,142 @@ class FastFlights:
             if question is None:
                 return None
             entry = question[1]
-        if not self.limiter.goes_at_once(read.subject, request):
+        if not self._goes_at_once(read, now):
             return None
-        validator = policy.validator_for(entry.meta, request) if entry is not None else ""
-        if read.asked is None or read.asked.validator != validator:
-            read.asked = request.with_validator(validator)
-            read.part = batch_part(read.asked)
-        flight = FastFlight(self, read, entry, read.asked, self.reader.telemetry.nobody, now, self.now())
+        etag = entry.meta.etag if entry is not None else None
+        if read.asked is None or read.asked_etag is not etag:
+            self._ask_with(read, entry, etag)
+        flight = FastFlight(self, read, entry, now, self.now())
         try:
-            flight.queue = self.batcher.enqueue(flight)
+            read.kin.queue = flight.place = self.batcher.enqueue(flight, read.kin.queue)
         except errors.Overloaded:
             return None
-        flight.bill = self._cost(read)
-        self.coalescer.lead(read.flight, flight)
+        self.coalescer.flights[read.flight] = flight
         return flight
 
-    def _cost(self, read: PreparedRead) -> RequestCost:
-        """Return the cost record of one more request for *read*."""
-        if read.cost is None:
-            read.cost = self.reader.telemetry.prepare_cost(read.request, read.fingerprint)
-        cost: RequestCost = read.cost.open()
-        return cost
+    @staticmethod
+    def _ask_with(read: PreparedRead, entry: Entry | None, etag: str | None) -> None:
+        """Let *read* be asked with the validator of *entry*, whose ETag is *etag*."""
+        request = read.request
+        read.asked_etag = etag
+        read.asked = request.with_validator(policy.validator_for(entry.meta, request)) if entry else request
+        if read.asked.validator or read.kin.around_node is None:
+            read.part = batch_part(read.asked)
+            if not read.asked.validator:
+                read.kin.around_node = split_at_node(read.part, request)
+        else:
+            before, behind = read.kin.around_node
+            read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
+
+    def _goes_at_once(self, read: PreparedRead, now: float) -> bool:
+        """Whether *read* is sent without asking the limiter: no limit is near, and no caller was refused of late."""
+        quota, (token, enough_until) = self.reader.quota, self._urgent
+        if read.is_low_priority:
+            return False
+        if self._quiet != self.generation.number:
+            if not quota.is_quiet:
+                return False
+            self._quiet = self.generation.number
+        if token is not read.fingerprint or now >= enough_until:
+            quota.note_urgent(read.fingerprint, self.reader.now())
+            self._urgent = read.fingerprint, now + URGENT_S
+        return True
 
     # --- ordinary answers ---
 
-    def take(self, flight: FastFlight, slot: Slot, answer: BatchAnswer) -> bool:
-        """Answer the callers of *flight* by *slot* of *answer*; return False where the layers have to."""
-        if not self._is_ordinary(flight) or not self.cache.is_undisturbed(flight.entry):
-            return False
-        try:
-            settled = answer.settle(flight.read, flight.entry, slot, flight.asked)
-            filled = None if settled is None else self._head(answer, settled, is_shared=False)
-            if settled is None or filled is None:
-                return False
-            if len(flight.callers) > 1 and self._head(answer, settled, is_shared=True) is None:
-                return False
-        except Exception as fault:  # noqa: BLE001 - told, and the layers answer
-            log_fault(fault)
-            return False
-        flight.is_done = True
-        settled = self._keep(flight, settled, filled)
-        self._land(flight)
-        for caller in flight.callers:
-            self.callers.discard(caller)
-            try:
-                self._tell(caller, flight, answer, settled)
-            except Exception as fault:  # noqa: BLE001 - as above
-                log_fault(fault)
-                caller.connection.go_the_usual_way(caller.head)
-        flight.callers = {}
-        return True
-
-    def _head(self, answer: BatchAnswer, settled: SettledSlot, *, is_shared: bool) -> Filled | None:
-        return answer.head(settled, self._today(), is_shared=is_shared)
-
-    def _keep(self, flight: FastFlight, settled: SettledSlot, filled: Filled) -> SettledSlot:
-        """Learn and hold what was *settled*; return it with whether it is held."""
-        read, entry = flight.read, settled.entry
-        self.limiter.take_usage(read.subject, settled.usage)
-        if (fields := entry.meta.etag.encode().join(filled.stored)) != entry.headers:
-            entry = Entry(entry.meta, fields, entry.body)
-        if settled.mode is Mode.REVALIDATED:
-            self.cache.keep_confirmed(read.request, read.key, entry)
-            return settled
-        is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, entry)
-        return settled if is_held else settled._replace(is_stored=False)
-
-    def _is_ordinary(self, flight: FastFlight) -> bool:
-        """Whether the callers of *flight* get replies that can be made from templates, and it was asked once only."""
-        if flight.reply is not None or flight.bill.sent or self.is_leaving():
-            return False
-        return all(caller.read.is_ordinary for caller in flight.callers)
-
-    def _tell(
-        self,
-        caller: WaitingCaller,
-        flight: FastFlight,
-        answer: BatchAnswer,
-        settled: SettledSlot,
-    ) -> None:
-        """Write the reply to *caller*, count and log it."""
-        read, reader = caller.read, self.reader
-        filled = self._head(answer, settled, is_shared=not caller.is_first)
-        assert filled is not None  # noqa: S101 - `take` has seen that there are templates
-        meta, body = settled.entry.meta, settled.entry.body
-        given = body
-        if _PAGING in body and (origin := read.link_origin).origin:
-            given = paging.rewrite(body, origin.hosts, origin.origin)
-        now = reader.now()
-        reader.quota.on_ordinary_delivery(read.subject, now)
-        newest = b""
-        if filled.takes_newest and (usage := reader.quota.newest_usage_of(read.fingerprint, read.node, now)[0]):
-            newest = self._usage(usage)
-        window_s, upstream_s = flight.left - flight.since, answer.outer.upstream_s or 0.0
-        tail = filled.tail % (window_s * 1000, upstream_s * 1000, len(given))
-        caller.connection.answer(b"".join((meta.etag.encode().join(filled.head), newest, tail, given)))
-        seconds = reader.clock() - caller.began
-        varying = Varying(seconds, None, window_s, upstream_s, answer.id, answer.lane)
-        self._count(caller, settled, len(given)).add(varying, caller.bill)
-
-    def _count(self, caller: WaitingCaller, settled: SettledSlot, size: int) -> PreparedCount:
-        """Return what counts and logs a reply to *caller*."""
-        read, body = caller.read, settled.entry.body
-        mode = settled.mode if caller.is_first else Mode.COALESCED
-        known = read.counts.get(mode) if read.counts is not None else None
-        if known is not None and known[0] is body and known[1] == settled.usage:
-            count: PreparedCount = known[2]
-            return count
-        telemetry = self.reader.telemetry
-        fields = (("ETag", settled.entry.meta.etag), *settled.usage)
-        reply = Reply(200, fields, body, mode, joined=settled.mode if mode is Mode.COALESCED else None)
-        is_shared = not caller.is_first
-        outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
-        if read.cost is None:
-            read.cost = telemetry.prepare_cost(read.request, read.fingerprint)
-        count = telemetry.prepare_answer(read.request, reply, read.cost, outcome)
-        if settled.mode is Mode.REVALIDATED:  # a new body is told of once
-            read.counts = {**(read.counts or {}), mode: (body, settled.usage, count)}
-        return count
-
-    def _land(self, flight: FastFlight) -> None:
-        """Let nobody join *flight* any more."""
-        flight.is_over = True
-        self.coalescer.land(flight.read.flight, flight)
-
-    def _today(self) -> bytes:
-        """Return the value of Date now."""
+    def begin(self, answer: BatchAnswer) -> _Moment:
+        """Begin to hand out the slots of *answer*."""
         second = int(time.time())
         if self._date[0] != second:
             self._date = second, http_date(second).encode()
-        return self._date[1]
+        answer.begin(self._date[1])
+        has_refused = self.reader.quota.has_refused
+        moment = answer.moment = _Moment(
+            answer, self.cache.changed_at, self.reader.now(), is_leaving=self.is_leaving(), has_refused=has_refused
+        )
+        answer.at_end = partial(self._end, moment)
+        return moment
+
+    def _end(self, moment: _Moment) -> None:
+        """Count and log the replies to all slots."""
+        answer = moment.answer
+        add_answers(self.reader.telemetry, moment.answers, answer.outer.upstream_s, answer.id, answer.lane)
+
+    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: _Moment) -> None:
+        """Hold *entry*, and write replies of this *kind* to the callers of *flight*."""
+        read, usage = flight.read, kind.usage
+        if usage:
+            repeated = kind.repeated.get(read.fingerprint)
+            if repeated is None:
+                self._learn_usage(read, kind)
+            else:
+                repeated.calls += 1
+        if kind.keeps_fields and read.request.credential is not None:
+            self.renew(read.key, read.request.credential.token, entry)
+        else:
+            kind = self._keep(read, kind, entry)
+        self.coalescer.land(read.flight, flight)
+        callers, flight.callers = flight.callers, {}
+        for caller in callers:
+            self.callers.discard(caller)
+            try:
+                self._write(caller, kind, entry, moment)
+            except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
+                log_fault(fault)
+                caller.connection.go_the_usual_way(caller.head)
+
+    def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
+        """Hold *entry*; return the kind of its replies, which say whether it is held."""
+        kept = Entry(entry.meta, entry.meta.etag.encode().join(kind.own.stored), entry.body)
+        if kind.mode is Mode.REVALIDATED:
+            self.cache.keep_confirmed(read.request, read.key, kept)
+            return kind
+        is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, kept)
+        return kind if is_held else kind.unstored() or kind
+
+    def _learn_usage(self, read: PreparedRead, kind: AnswerKind) -> None:
+        """Learn the usage headers of a reply; of others in the batch that repeat those of the app, only the number."""
+        self.limiter.take_usage(read.subject, kind.usage)
+        recent = self.reader.quota.recent_usage_of_app(read.fingerprint, kind.usage)
+        if recent is not None:
+            kind.repeated[read.fingerprint] = recent
+
+    def _write(self, caller: WaitingCaller, kind: AnswerKind, entry: Entry, moment: _Moment) -> None:
+        """Write the reply to *caller*, to be counted and logged at the end of the batch."""
+        read, flight, body = caller.read, caller.flight, entry.body
+        filled, mode = (kind.own, kind.mode) if caller.is_first else (kind.shared, Mode.COALESCED)
+        assert filled is not None  # noqa: S101 - `take` has seen that there is a template
+        given, newest, window_s = body, b"", flight.left - flight.since
+        if _PAGING in body and (origin := read.link_origin).origin:
+            given = paging.rewrite(body, origin.hosts, origin.origin)
+        if moment.has_refused:
+            self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
+        if filled.takes_newest:
+            usage, _ = self.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
+            newest = self._usage(usage) if usage else b""
+        tail = filled.tail % (window_s * 1000, moment.upstream_ms, len(given))
+        caller.connection.answer(b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given)))
+        line = read.lines.get(mode) if read.lines is not None else None
+        if line is None or line[0] is not body or line[1] != kind.usage:
+            line = self._prepare_line(read, kind, mode, entry, len(given))
+        seconds = self.reader.clock() - caller.began
+        moment.answers.append((read.kin.counts, mode, seconds, window_s, len(body), line[2]))
+
+    def _prepare_line(
+        self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
+    ) -> tuple[bytes, Headers, PreparedLine | None]:
+        """Return the log line of such replies, kept with *read* if there may be more of them."""
+        if kind.mode is not Mode.REVALIDATED and mode is kind.mode:  # a new body is told of once
+            return entry.body, kind.usage, self.reader.telemetry.line_like(read, kind.mode, kind.usage, entry, size)
+        is_shared, body = mode is Mode.COALESCED, entry.body
+        reply = Reply(
+            200, (("ETag", entry.meta.etag), *kind.usage), body, mode, joined=kind.mode if is_shared else None
+        )
+        outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
+        line = body, kind.usage, self.reader.telemetry.prepare_line(read, reply, outcome)
+        if kind.mode is Mode.REVALIDATED:
+            read.lines = {**(read.lines or {}), mode: line}
+        return line
 
     # --- all other answers ---
 
@@ -343,7 +461,7 @@ class FastFlights:
         if not isinstance(answer, Reply | errors.SidecarError):
             self._deliver(flight, answer)
             return
-        with cost_context.charged_to(flight.bill):
+        with cost_context.charged_to(flight.record()):
             flight.resolving = asyncio.ensure_future(self.cache.resolve(self._inquiry(flight), answer))
         flight.resolving.add_done_callback(partial(self._on_resolved, flight))
 
@@ -353,7 +471,8 @@ class FastFlights:
 
     def _deliver(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Give *answer* to all who wait."""
-        self._land(flight)
+        flight.is_over = True
+        self.coalescer.land(flight.read.flight, flight)
         if (joined := flight.reply) is not None and not joined.done():
             if isinstance(answer, BaseException):
                 joined.set_exception(answer)
@@ -381,7 +500,8 @@ class FastFlights:
             return
         reader, read = self.reader, caller.read
         reader.quota.on_delivered_reply(read.subject, reply, reader.now())
-        rendered = reader.render(read.read, reply, caller.bill, read.link_origin, reader.clock() - caller.began)
+        seconds = reader.clock() - caller.began
+        rendered = reader.render(read.read, reply, caller.record(), read.link_origin, seconds)
         self.send_to(caller, rendered)
 
     def send_to(self, caller: WaitingCaller, reply: Reply) -> None:

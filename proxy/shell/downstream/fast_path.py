@@ -16,7 +16,7 @@ from proxy.core.cache.generation import Generation
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.purge import Purges
 from proxy.core.fast_path import head
-from proxy.core.fast_path.head_table import HeadTable
+from proxy.core.fast_path.head_table import HeaderBlock, HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit, field_lines, prepare_reply
 from proxy.core.http import headers
@@ -209,11 +209,23 @@ class FastPath:
             return known.reads[line]
         is_known, read = self.table.find_older(block, line)
         if not is_known:
-            target = head.read_target(line)
-            if known.fields is not None and target is not None:
-                asked = Head("GET", target, known.fields)
-                read = self.preparation.prepare(asked, rewrite_links=self.rewrites_links)
+            read = self._prepare(line, known)
             self.table.add_read(block, line, read)
+        return read
+
+    def _prepare(self, line: bytes, known: HeaderBlock) -> PreparedRead | None:
+        """The plain read that a request *line* asks for with a *known* block, made from one of another object if any.
+
+        The two have the same tag in the block's table if nothing but the id of the object differs.
+        """
+        split, read = head.split_object(line), None
+        if split is not None and (other := known.kinds.get(split[0])) is not None:
+            read = self.preparation.prepare_like(other, split[1])
+        if read is None and known.fields is not None and (target := head.read_target(line)) is not None:
+            asked = Head("GET", target, known.fields)
+            read = self.preparation.prepare(asked, rewrite_links=self.rewrites_links)
+        if split is not None and read is not None:
+            self.table.add_kind(known, split[0], read)
         return read
 
     def _today(self, now: float) -> bytes:

@@ -71,10 +71,11 @@ class AccessLog:
         if _log.isEnabledFor(logging.INFO):
             _tell(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 
-    def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> PreparedLine:
+    def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str, key: bytes = b"") -> PreparedLine:
         """Returns the line of *reply*, which will be given again and again, each time with what `Varying` has."""
         SINK.refresh()
-        return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
+        named = self._named(request)
+        return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=named, key=key))
 
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read that was asked behind a reply was answered."""

@@ -10,21 +10,25 @@ from secrets import token_hex
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from msgspec.structs import replace
+
 from proxy.core.batch import lanes
 from proxy.core.cache.clock_step import set_back
+from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph.errors import read_error
-from proxy.core.graph.ids import account
+from proxy.core.graph.ids import account, is_id
 from proxy.core.http.errors import SidecarError, word
-from proxy.core.model import Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, PassedMessage
+from proxy.core.model import Entry, Headers, Mode, Reply, Request
+from proxy.core.observe.access_log import Outcome, PassedMessage, PreparedLine, Varying
 from proxy.core.observe.histogram import Histogram, time_bounds
-from proxy.core.observe.route_template import Routes
+from proxy.core.observe.route_template import Routes, template
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
-from proxy.core.quota.ledger import Ledger, LedgerLine, RequestCost
+from proxy.core.quota.ledger import Ledger, LedgerLine, Payer, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
 from proxy.shell.observe.prepared import AGES_S, FINE_TIMES_S, TIMES_S, PreparedCost, PreparedCount
+from proxy.shell.observe.route_counts import RouteCounts
 
 if TYPE_CHECKING:  # an extra
     from opentelemetry.trace import Span
@@ -40,6 +44,9 @@ PUSHED = ("heard", "forged", "refused")
 
 ERROR_ORIGINS = ("graph", "refused", "sidecar")
 """Whose error a reply is: Graph's now, Graph's last refusal given again from here, or the sidecar's own."""
+
+ROUTE_COUNTS = 4096
+"""Routes by app and account whose reads are counted together."""
 
 ERRORS = 50
 """Errors that are told of."""
@@ -84,7 +91,7 @@ class CountedCall:
     """One call to Graph; with it as a context while it is on its way."""
 
     telemetry: Counters
-    loads: Sequence[tuple[RequestCost | None, int]]  # what it carries: on whose bill, and as how many calls
+    loads: Sequence[tuple[Payer | None, int]]  # what it carries: on whose bill, and as how many calls
     tally: Callable[[], None]
     kind: str
     id: str = ""  # of a batch
@@ -98,7 +105,9 @@ class CountedCall:
         """It is made ready."""
         self.telemetry.in_flight += 1
         if self.telemetry.tracer:
-            self.span = self.telemetry.tracer.sent(self.kind, self.id, [bill for bill, _ in self.loads])
+            self.span = self.telemetry.tracer.sent(
+                self.kind, self.id, [bill if isinstance(bill, RequestCost) else None for bill, _ in self.loads]
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -143,7 +152,8 @@ class Counters:
         self.tracer: Tracer | None = None
         self.unsettled_ledger = Ledger()  # without what `settle` adds
         self._replies: Counter[tuple[Mode, str, int]] = Counter()
-        self.pending: list[PreparedCount] = []  # those with a count that is not in the sums yet
+        self._route_counts: dict[tuple[str, str, str], RouteCounts] = {}
+        self.pending: list[PreparedCount | RouteCounts] = []  # those with a count that is not in the sums yet
         self.era = 0  # of the routes' labels: it changes when a route gets another one
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
@@ -243,11 +253,61 @@ class Counters:
         outcome = Outcome(rendered.status, len(rendered.body), 0.0, cost.calls, cost.calls)
         return self._prepare(request, reply, cost, rendered, outcome, is_hit=True)
 
-    def prepare_answer(self, request: Request, reply: Reply, cost: PreparedCost, outcome: Outcome) -> PreparedCount:
-        """Returns what `prepare_reply` does, where *outcome* says what each caller gets and what that costs."""
-        line = self.telling.prepare(request, reply, outcome, self.route_label(request.path)) if self.telling else None
-        causes = dict(ledger.calls_avoided(reply, cost.calls))
-        return PreparedCount(self, cost, reply, status=outcome.status, causes=causes, line=line, is_hit=False)
+    def route_counts(self, path: str, query: str, app: str) -> RouteCounts:
+        """Returns what counts reads of this route for *app*: each is one call, and Graph's answer is a good one."""
+        key = template(path), app, account(next(iter(nodes(path, query)), ""))
+        counts = self._route_counts.get(key)
+        if counts is None:
+            if len(self._route_counts) >= ROUTE_COUNTS:
+                self._route_counts.clear()
+            counts = self._route_counts[key] = RouteCounts(self, path, app, key[2])
+        return counts
+
+    def prepare_line(self, read: PreparedRead, reply: Reply, outcome: Outcome) -> PreparedLine | None:
+        """Returns the log line of each reply to *read* like *reply*; None where nothing is logged."""
+        return (
+            self.telling.prepare(read.request, reply, outcome, read.kin.counts.route, read.key)
+            if self.telling
+            else None
+        )
+
+    def line_like(self, read: PreparedRead, mode: Mode, usage: Headers, entry: Entry, size: int) -> PreparedLine | None:
+        """Returns the log line of the reply of this *mode* and *usage* whose new body is in *entry*.
+
+        It is made from the line of a read of another object, if there was one.
+        """
+        if self.telling is None:
+            return None
+        kin, node = read.kin, read.node
+        if kin.entry is None or kin.told_of != (mode, usage) or kin.entry.route != kin.counts.route or not is_id(node):
+            reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
+            outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
+            line = self.prepare_line(read, reply, outcome)
+            if line is not None:
+                bare = line.entry(Varying(0.0))
+                is_shown = bare.path == read.request.path and bare.node == node
+                kin.entry, kin.told_of = bare if is_shown else None, (mode, usage)
+            return line
+        mark = self.telling.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
+        bare = replace(kin.entry, path=read.request.path, node=node, key=read.key.hex()[:16], body=mark, size=size)
+        return PreparedLine.of_bare(bare)
+
+    def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
+        """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""
+        route = self._routes.label(path)
+        for mode, times in replies.items():
+            self._replies[mode, route, 200] += times
+        if replies:
+            self._routes.record_answer(path, sum(replies.values()))
+
+    def took_of(self, route: str) -> Histogram:
+        """Returns the histogram of how long replies of *route* took, without what `settle` adds."""
+        return self._took_of(route)
+
+    @property
+    def times_by_mode(self) -> dict[Mode, Histogram]:
+        """How long replies took, by how they came about, without what `settle` adds."""
+        return self._took_by_mode
 
     def _prepare(
         self, request: Request, reply: Reply, cost: PreparedCost, rendered: Reply, outcome: Outcome, *, is_hit: bool
@@ -354,13 +414,13 @@ class Counters:
 
     # --- what goes to Graph ---
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str = "") -> CountedCall:
+    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str = "") -> CountedCall:
         """A batch of ours of this *lane* is made ready, a load for each of its slots."""
         call = CountedCall(self, loads, lambda: self._count_batch(len(loads), lane), "batch", self._batch_id())
         call.lane = lane
         return call
 
-    def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
+    def single(self, bill: Payer | None, calls: int) -> CountedCall:
         """A read is made ready to leave in a call of its own."""
         return CountedCall(self, ((bill, calls),), self._count_alone, "alone")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Container, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,9 +15,10 @@ from proxy.core.batch.lanes import Lane
 from proxy.core.batch.request import batch_part
 from proxy.core.http.errors import Draining, Overloaded
 from proxy.core.model import Reply, Request
-from proxy.core.quota.ledger import RequestCost
+from proxy.core.quota.ledger import Payer, RequestCost
+from proxy.core.routing.nodes import calls_of
 from proxy.shell.pipeline import cost_context
-from proxy.shell.upstream.fair_share import Place, Places, owner_of
+from proxy.shell.upstream.fair_share import Member, Place, Places, owner_of
 
 
 class QueuedRead(Protocol):
@@ -33,15 +34,15 @@ class QueuedRead(Protocol):
         """Return a hash of its identity."""
 
     @property
-    def bill(self) -> RequestCost | None:
-        """Return the cost record that its calls are charged to."""
-
-    @property
     def is_done(self) -> bool:
         """Whether it was answered, has failed, or nobody waits for it any more."""
 
+    @property
     def part(self) -> bytes:
         """Return the read as an operation in the body of a batch."""
+
+    def load(self) -> tuple[Payer | None, int]:
+        """Return what its call is charged to, and as how many calls Graph counts it."""
 
     def take(self, slot: Any, answer: Any) -> bool:
         """Take *slot* of a batch's *answer* if that is an ordinary one, and answer all who wait."""
@@ -70,9 +71,14 @@ class PendingRead:
         """Whether it was answered, has failed, or nobody waits for it any more."""
         return self.reply.done()
 
+    @property
     def part(self) -> bytes:
         """Return the read as an operation in the body of a batch."""
         return batch_part(self.request)
+
+    def load(self) -> tuple[Payer | None, int]:
+        """Return what its call is charged to, and as how many calls Graph counts it."""
+        return self.bill, calls_of(self.request.query)
 
     def take(self, _slot: Any, _answer: Any) -> bool:
         """Return False: the reply is made by the layers."""
@@ -176,6 +182,7 @@ class BatchQueues:
 
     def _forget(self, group: Hashable, queue: BatchQueue) -> None:
         if queue.is_idle and self._queues.get(group) is queue:
+            queue.is_open = False
             del self._queues[group]
 
 
@@ -196,9 +203,11 @@ class BatchQueue:
         self._clock = clock
         self._on_idle = on_idle
         self._places = places
+        self._line: Container[Member] = () if places is None else places.line(Kind.BATCH)
         self._queue: FairQueue[QueuedRead] = FairQueue()
         self._calls: set[BatchCall] = set()
         self._alarm: asyncio.Handle | None = None
+        self.is_open = True  # whether reads of its group still come here
         self._leaves_now = False  # whether the alarm is for the end of this turn of the event loop
 
     @property
@@ -213,13 +222,14 @@ class BatchQueue:
 
     def add(self, read: QueuedRead) -> None:
         """Queue *read*. Raises Overloaded."""
-        owner, limits, waited = owner_of(read.request.credential), self._limits(), 0.0
-        if self._is_in_line:
+        credential, limits, queued = read.request.credential, self._limits(), len(self._queue.items)
+        owner, waited = owner_of(credential) if credential is None else credential.token, 0.0
+        if self in self._line:
             waited = self._queue.waited(owner, self._may, read.since) - self._window
-        if refusal := window.queue_refusal(len(self._queue), waited, limits):
+        if (waited or queued >= limits.queue) and (refusal := window.queue_refusal(queued, waited, limits)):
             raise Overloaded(refusal)
         self._queue.add(read, owner, read.since)
-        if self._alarm is None or (not self._leaves_now and len(self._queue) >= limits.slots):
+        if self._alarm is None or (not self._leaves_now and queued + 1 >= limits.slots):
             self._set_alarm()
 
     def give_up(self, read: QueuedRead) -> None:
@@ -272,7 +282,7 @@ class BatchQueue:
     @property
     def _is_in_line(self) -> bool:
         """Whether a connection is waited for."""
-        return self._places is not None and self._places.waits(Kind.BATCH, self)
+        return self in self._line
 
     @property
     def _window(self) -> float:
@@ -288,6 +298,8 @@ class BatchQueue:
 
     def _set_alarm(self) -> None:
         """Leave when `window.due` says: if that is now, at the end of the loop's turn, with all reads of that turn."""
+        if not self._queue and self._alarm is None:
+            return
         if self._is_in_line and not self._may(Kind.BATCH):
             return  # the next connection that is given back is offered
         if self._alarm is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from msgspec.structs import replace
 
@@ -13,12 +13,13 @@ from proxy.core.batch import request as batch_request
 from proxy.core.batch import response as batch_response
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import Kind
-from proxy.core.batch.lanes import Lanes
+from proxy.core.batch.lanes import QUICK, Lane, Lanes
 from proxy.core.fast_path.answer_template import AnswerTemplates
 from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
-from proxy.core.quota.ledger import RequestCost, was_counted
+from proxy.core.quota.descriptors import one_node
+from proxy.core.quota.ledger import Payer, was_counted
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
 from proxy.shell.pipeline import cost_context
@@ -63,14 +64,26 @@ class CallObserver(Protocol):
 class BatcherObserver(Protocol):
     """Who is told what the batcher did."""
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str) -> CallObserver:
+    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str) -> CallObserver:
         """A batch of this *lane* is made ready, a load for each of its slots."""
 
-    def single(self, bill: RequestCost | None, calls: int) -> CallObserver:
+    def single(self, bill: Payer | None, calls: int) -> CallObserver:
         """A read is made ready to leave in a call of its own."""
 
     def asked_again(self, slots: int, cause: str) -> None:
         """*slots* reads of a batch have to be asked again."""
+
+
+OnBatchReply = Callable[[Credential, Reply, str], None]
+"""Takes the reply to a batch with this token on top, and the path of what all its slots are about."""
+
+
+class QueueOfRead(NamedTuple):
+    """The queue in which a read waited, its lane, and the version of the lanes for which that holds."""
+
+    queue: BatchQueue
+    lane: Lane | None
+    version: int
 
 
 class Batcher:
@@ -83,13 +96,19 @@ class Batcher:
         witness: BatcherObserver,
         clock: Callable[[], float],
         places: Places,
+        *,
+        on_reply: OnBatchReply = lambda _top, _reply, _path: None,
     ) -> None:
-        """Ask *upstream* within *limits*, each call in one of *places*; *clock* gives monotonic seconds."""
+        """Ask *upstream* within *limits*, each call in one of *places*; *clock* gives monotonic seconds.
+
+        *on_reply* takes the replies to batches: usage in a batch's own reply belongs to the token of the whole batch.
+        """
         self._upstream = upstream
         self._limits = limits
         self._witness = witness
         self._clock = clock
         self._places = places
+        self._on_reply = on_reply
         self._tops = batch_request.LeadTokens()
         self._lanes = LaneTimer(Lanes(), clock)
         self._queues = BatchQueues(lambda: limits, self._send, clock, places)
@@ -102,10 +121,19 @@ class Batcher:
         lane = self._lanes.lane_of(request) if self._limits.lanes else None
         return await self._queues.join(window.group_of(request, self._limits, lane), request, lane)
 
-    def enqueue(self, read: QueuedRead) -> BatchQueue:
-        """Let *read* wait for a batch; no task waits for its reply. Return its queue. Raises Overloaded."""
-        read.lane = lane = self._lanes.lane_of(read.request) if self._limits.lanes else None
-        return self._queues.enqueue(window.group_of(read.request, self._limits, lane), read)
+    def enqueue(self, read: QueuedRead, known: QueueOfRead | None = None) -> QueueOfRead:
+        """Let *read* wait for a batch; no task waits for its reply. Raises Overloaded.
+
+        *known* is the queue of the same read the last time; return the queue of this time.
+        """
+        if known is not None and known.version == self._lanes.lanes.version and known.queue.is_open:
+            read.lane = known.lane
+            known.queue.add(read)
+            return known
+        request, limits = read.request, self._limits
+        read.lane = lane = self._lanes.lane_of(request) if limits.lanes else None
+        queue = self._queues.enqueue(window.group_of(request, limits, lane), read)
+        return QueueOfRead(queue, lane, self._lanes.lanes.version if lane is None or lane == QUICK else -1)
 
     async def close(self) -> None:
         """Cancel what is queued or under way: after a drain nobody waits for it; who does all the same is told."""
@@ -134,12 +162,14 @@ class Batcher:
                 place.release()
             await self._all_alone(reads)
             return
-        loads = [(read.bill, calls_of(read.request.query)) for read in reads]
-        parts, name = [read.part() for read in reads], lane.name if lane else ""
+        loads, parts = [read.load() for read in reads], [read.part for read in reads]
+        name = lane.name if lane else ""
         with self._witness.batch(loads, name) as sending:
             with self._lanes.call(requests, lane, sending.left, lambda: _be_late(reads)) as timed:
                 answer = await self._call(requests, parts, top, place, timed.left)
                 timed.answered(answer)
+            if isinstance(answer, Reply):
+                self._on_reply(top, answer, one_node(requests))
             taken = self._hand_out(reads, batch_answer(answer, top, sending.id, name, self._templates))
             fates = batch_response.resolve(requests, top, answer, attempt, taken)
             sending.answered(fates.counted)
@@ -159,7 +189,10 @@ class Batcher:
         if answer is None:
             return batch_response.NONE_TAKEN
         slots = batch_response.usual_slots(answer.outer, len(reads))
-        return {at for at, slot in enumerate(slots) if slot is not None and reads[at].take(slot, answer)}
+        try:
+            return {at for at, slot in enumerate(slots) if slot is not None and reads[at].take(slot, answer)}
+        finally:
+            answer.end()
 
     async def _call(
         self, requests: Sequence[Request], parts: Sequence[bytes], top: Credential, place: Place | None, left: OnSent
@@ -181,11 +214,12 @@ class Batcher:
         if read.is_done:
             return
         try:
-            read.answer(await self._alone(replace(read.request, channel=Channel.DIRECT, validator=""), read.bill))
+            bill, _ = read.load()
+            read.answer(await self._alone(replace(read.request, channel=Channel.DIRECT, validator=""), bill))
         except SidecarError as error:
             read.fail(error)
 
-    async def _alone(self, request: Request, bill: RequestCost | None, *, is_patient: bool = True) -> Reply:
+    async def _alone(self, request: Request, bill: Payer | None, *, is_patient: bool = True) -> Reply:
         with self._witness.single(bill, calls_of(request.query)) as sending:
             async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=is_patient):
                 lane = self._lanes.lane_of(request) if self._limits.lanes else None

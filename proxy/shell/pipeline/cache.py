@@ -43,6 +43,9 @@ class EntryStore(Protocol):
     def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Store *entry*, on disk too, after the reply, if *write*; True if it is stored."""
 
+    def renew(self, key: bytes, token: str, entry: Entry) -> None:
+        """Store *entry*, of which only the times are newer than those of the entry in memory."""
+
     def drop(self, key: bytes) -> None:
         """Forget *key* everywhere."""
 
@@ -166,15 +169,20 @@ class Cache:
         """Whether *entry*, which memory has under *key*, is all that is held, and no order was to forget anything."""
         return not self._purges.any and (entry is not None or self._store.is_unknown(key))
 
-    def is_undisturbed(self, entry: Entry | None) -> bool:
-        """Whether nothing at all was changed since *entry* was asked for."""
-        return entry is None or self._touches.changed_at < entry.meta.asked_at
-
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Hold *entry*, Graph's new answer to *request*; whether it is held."""
         self._touches.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
         self._purges.note(key, self._subject(request))
         return self._store.put(key, _token(request), entry)
+
+    @property
+    def changed_at(self) -> float:
+        """When anything was last changed, in epoch seconds."""
+        return self._touches.changed_at
+
+    def renew(self, request: Request, key: bytes, entry: Entry) -> None:
+        """Hold *entry*, which Graph has confirmed without new header fields."""
+        self._store.renew(key, _token(request), entry)
 
     def keep_confirmed(self, request: Request, key: bytes, entry: Entry) -> None:
         """Hold *entry*, which Graph has confirmed."""

@@ -73,14 +73,15 @@ class Coalescer:
         self._key = key
         self._names = names
         self._urge = urge
-        self._flights: dict[Hashable, Joinable] = {}
+        self.flights: dict[Hashable, Joinable] = {}
+        """Calls under way that equal requests may join, by their keys."""
 
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
         if request.directives.forbids_sharing:
             return await self._onward(request)
         key = self._key(request)
-        flight = self._flights.get(key)
+        flight = self.flights.get(key)
         if flight is None:
             return await self._wait(key, self._start(key, request))
         if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
@@ -91,9 +92,9 @@ class Coalescer:
     def close(self, touched: Iterable[str]) -> None:
         """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
         named = set(touched)
-        for key, flight in list(self._flights.items()):
+        for key, flight in list(self.flights.items()):
             if not named or not flight.names or not named.isdisjoint(flight.names):
-                del self._flights[key]
+                del self.flights[key]
 
     # --- for callers that no task waits for ---
 
@@ -101,18 +102,10 @@ class Coalescer:
         """Return the cache tags of *request*."""
         return self._names(request)
 
-    def find(self, key: Hashable) -> Joinable | None:
-        """Return the flight that a request of this *key* may join."""
-        return self._flights.get(key)
-
-    def lead(self, key: Hashable, flight: Joinable) -> None:
-        """Let equal requests join *flight* until it lands."""
-        self._flights[key] = flight
-
     def land(self, key: Hashable, flight: Joinable) -> None:
         """Let nobody join *flight* any more: it is over."""
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self.flights.get(key) is flight:
+            del self.flights[key]
 
     def leave(self, key: Hashable, flight: Joinable) -> None:
         """Note that one caller less waits; where there is none left, the flight ends."""
@@ -123,7 +116,7 @@ class Coalescer:
 
     def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> CoalescedFlight:
         task = asyncio.ensure_future(asking or self._onward(request))
-        flight = self._flights[key] = CoalescedFlight(task, self._names(request), request.is_low_priority)
+        flight = self.flights[key] = CoalescedFlight(task, self._names(request), request.is_low_priority)
         task.add_done_callback(lambda _done: self._on_done(key, flight))
         return flight
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from proxy.core.batch.lanes import Lane, Lanes
 from proxy.core.http.errors import Late
@@ -27,6 +28,17 @@ class TimedCall:
     clock: Callable[[], float]
     sent: float | None = None
     timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to make the call."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End; a call that timed out was at least as slow as that."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if isinstance(error, Late):
+            self.ended()
 
     def left(self) -> None:
         """Note that the head has been written, and start the timer for lateness."""
@@ -59,28 +71,19 @@ class LaneTimer:
 
     def __init__(self, lanes: Lanes, clock: Callable[[], float]) -> None:
         """Record in *lanes* how long calls take by *clock*."""
-        self._lanes = lanes
+        self.lanes = lanes
         self._clock = clock
 
     def lane_of(self, request: Request) -> Lane:
         """Return the lane to which *request* belongs now."""
-        return self._lanes.lane_of(request, self._clock())
+        return self.lanes.lane_of(request, self._clock())
 
-    @contextmanager
     def call(
         self,
         requests: Sequence[Request],
         lane: Lane | None,
         on_sent: Callable[[], None],
         on_late: Callable[[], None] = lambda: None,
-    ) -> Iterator[TimedCall]:
+    ) -> TimedCall:
         """Measure the call for *requests* that is made within; call *on_late* once it is late."""
-        call = TimedCall(self._lanes, requests, lane, on_sent, on_late, self._clock)
-        try:
-            yield call
-        except Late:
-            call.ended()
-            raise
-        finally:
-            if call.timer is not None:
-                call.timer.cancel()
+        return TimedCall(self.lanes, requests, lane, on_sent, on_late, self._clock)

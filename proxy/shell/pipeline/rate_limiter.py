@@ -19,7 +19,6 @@ from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import (
-    GO,
     NO_CHANGES,
     RELEASED_PER_REPLY,
     Go,
@@ -97,12 +96,6 @@ class RateLimiter:
             return _with_detail(await self._go(request, subject, verdict), "paced")
         finally:
             self._wake(pool, RELEASED_PER_REPLY)
-
-    def goes_at_once(self, subject: QuotaSubject, request: Request) -> bool:
-        """Whether *request* of *subject* goes without a question: no limit is near, and nobody was refused lately."""
-        if request.is_low_priority or not self._quota.buckets.are_calm or self._quota.has_refused:
-            return False
-        return self._quota.admit(subject, request.priority, self._now()) is GO
 
     def take(self, subject: QuotaSubject, reply: Reply) -> None:
         """Take what Graph's *reply* to a read that went at once says of limits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 
 import msgspec
@@ -25,10 +25,12 @@ def size_of(entry: Entry) -> int:
 class Memory:
     """An LRU cache of entries that never takes more than *limit* bytes."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_evict: Callable[[bytes, Entry], None] = lambda _key, _entry: None) -> None:
+        """Start empty; *on_evict* gets each entry that has to make room."""
         self.bytes = 0
         self.evictions = 0
         self._limit = limit
+        self._on_evict = on_evict
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self.entries: Mapping[bytes, Entry] = self._entries  # to look here is no use of an entry
 
@@ -45,6 +47,13 @@ class Memory:
     def peek(self, key: bytes) -> Entry | None:
         """The entry of *key*, without marking it as used."""
         return self._entries.get(key)
+
+    def renew(self, key: bytes, entry: Entry) -> bool:
+        """Put *entry*, which takes as many bytes as the old one, in its place; False if there is none."""
+        if key not in self._entries:
+            return False
+        self._entries[key] = entry
+        return True
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Store *entry* in place of the old one; an entry larger than the whole tier only removes the old one."""
@@ -69,9 +78,10 @@ class Memory:
         self.bytes = 0
 
     def _evict(self) -> None:
-        _, entry = self._entries.popitem(last=False)
+        key, entry = self._entries.popitem(last=False)
         self.bytes -= size_of(entry)
         self.evictions += 1
+        self._on_evict(key, entry)
 
 
 class IndexRow(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -62,6 +63,15 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
         """Do nothing: a path that the database names must not be unlinked."""
 
 
+_PUT = (
+    "INSERT INTO Cache(key, raw, store_time, access_time, tag, mode, value) VALUES (?, 1, ?, ?, ?, ?, ?)"
+    " ON CONFLICT(key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = NULL,"
+    " access_time = excluded.access_time, access_count = 0, tag = excluded.tag, size = 0, mode = excluded.mode,"
+    " filename = NULL, value = excluded.value"
+)
+"""Stores a row as diskcache's `set` does, which looks for it first."""
+
+
 class Sqlite(diskcache.Cache):  # type: ignore[misc]
     """The rows of one database, with one connection for each thread."""
 
@@ -74,12 +84,18 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]], mark: Callable[[bytes, bytes], bytes]) -> None:
         """Store or delete all of *changes* in one transaction: all of them, or none; each row with its *mark*."""
+        kept, gone, now = [], [], time.time()
+        for key, blob in changes:
+            if blob is None:
+                gone.append(key)
+            elif len(blob) > LARGEST_VALUE:
+                raise TypeError("a value is bytes")
+            else:
+                kept.append((key, now, now, mark(key, blob), MODE_RAW, blob))
         with self.transact():
-            for key, blob in changes:
-                if blob is None:
-                    self.delete(key)
-                else:
-                    self.set(key, blob, tag=mark(key, blob))
+            for key in gone:
+                self.delete(key)
+            self._con.executemany(_PUT, kept)
 
     def newest(self, count: int) -> list[tuple[bytes, bytes, bytes]]:
         """Returns key, value and mark of the *count* rows stored last; rows of older versions have no mark."""

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -24,6 +25,8 @@ from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQu
 MIB = 2**20
 INDEX_SHARE = 4
 """The index of the disk gets a quarter of the memory: 1.5 times as many rows as there are entries of 2 KB in memory."""
+_RENEWED_A_TURN = 256
+"""Entries of which the index gets the newer times in one turn of the event loop."""
 _log = logging.getLogger("graph_sidecar.store")
 
 
@@ -65,7 +68,8 @@ class Store:
         """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
         place = directory if bounds.disk_bytes > 0 else None
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
-        self.memory = Memory(max(0, bounds.memory_bytes - index_bytes))
+        self.memory = Memory(max(0, bounds.memory_bytes - index_bytes), self._on_evict)
+        self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
         self._index = Index(index_bytes)
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
@@ -126,11 +130,38 @@ class Store:
         if len(entry.body) > self._bounds.max_body_bytes:
             self.drop(key)
             return False
+        self._renewed.pop(key, None)
         self._loads.supersede(key)
         self.memory.put(key, entry)
         if self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=write)
         return self.memory.peek(key) is not None or key in self._index
+
+    def renew(self, key: bytes, token: str, entry: Entry) -> None:
+        """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.
+
+        The index gets them when the entry leaves memory, and otherwise within `maintain_s`.
+        """
+        if self._loads:
+            self._loads.supersede(key)
+        if not self.memory.renew(key, entry):
+            self.put(key, token, entry, write=False)
+        elif self._disk is not None:
+            self._renewed[key] = token
+
+    async def _note_renewed(self) -> None:
+        """Bring the index up to date, a few entries in each turn of the event loop."""
+        while self._renewed:
+            for key in list(islice(self._renewed, _RENEWED_A_TURN)):
+                token, entry = self._renewed.pop(key), self.memory.peek(key)
+                if self._disk is not None and entry is not None:
+                    self._put_on(self._disk, key, token, entry, write=False)
+            await asyncio.sleep(0)
+
+    def _on_evict(self, key: bytes, entry: Entry) -> None:
+        token = self._renewed.pop(key, None)
+        if token is not None and self._disk is not None:
+            self._put_on(self._disk, key, token, entry, write=False)
 
     def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
@@ -143,6 +174,7 @@ class Store:
     def drop(self, key: bytes) -> None:
         """Remove *key* everywhere, queued writes included."""
         self._loads.supersede(key)
+        self._renewed.pop(key, None)
         self.memory.drop(key)
         self._index.drop(key)
         if self._disk is not None and not self._pending.drop(key):
@@ -152,6 +184,7 @@ class Store:
     def purge(self) -> None:
         """Remove everything."""
         self._loads.supersede_all()
+        self._renewed.clear()
         self.memory.clear()
         if self._disk is not None:
             self._erase(self._disk)
@@ -186,6 +219,7 @@ class Store:
         """Wait until every change so far is on disk or has failed."""
         if self._disk is None:
             return
+        await self._note_renewed()
         await self._disk.settled()
         while self._disk.ready and len(self._pending):
             self._start_writing()
@@ -197,6 +231,7 @@ class Store:
         """Check the disk tier once, as the timer does."""
         if self._disk is None:
             return
+        await self._note_renewed()
         for key in await self._disk.maintain():
             self._index.drop(key)
         if self._unsaved_purges is not None:

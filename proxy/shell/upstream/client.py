@@ -72,7 +72,12 @@ class UpstreamClient:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
         self._client: Http1Client | None = None
-        self._common_fields = {"User-Agent": way.user_agent, "Accept": "*/*", "Accept-Encoding": ACCEPTED}
+        self._common_fields = {
+            "User-Agent": way.user_agent,
+            "Accept": "*/*",
+            "Accept-Encoding": ACCEPTED,
+        }
+        self._origins: dict[str, URL] = {}
 
     async def open(self) -> None:
         """Open the connection pool."""
@@ -139,7 +144,9 @@ class UpstreamClient:
         timeout had been at work on the read, so the read is not sent again.
         """
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
-        origin = self._way.url(asked.host, "/")
+        origin = self._origins.get(asked.host)
+        if origin is None:
+            origin = self._origins[asked.host] = self._way.url(asked.host, "/")
         fields = {**self._common_fields, cdn_loop.LOOP_FIELD: self._way.loop_guard.field_value, **asked.fields}
         clock = asyncio.get_running_loop().time
         began = clock()

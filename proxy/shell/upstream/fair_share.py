@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Hashable
+from collections.abc import AsyncIterator, Callable, Collection, Container, Hashable
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -85,9 +85,9 @@ class Places:
         if self._next_check is None and self._rings[kind]:
             self._check_waits_later()
 
-    def waits(self, kind: Kind, member: Member) -> bool:
-        """Whether *member* waits for its turn."""
-        return member in self._rings[kind]
+    def line(self, kind: Kind) -> Container[Member]:
+        """Return those of *kind* that wait for their turn."""
+        return self._rings[kind]
 
     def forget(self, kind: Kind, member: Member) -> None:
         """Remove *member* from those that wait."""
@@ -112,7 +112,7 @@ class Places:
     def _offer(self) -> None:
         """Hand out free connections round robin, first among kinds of call, then among members of a kind."""
         while self.shares.free:
-            kind = next((kind for kind in self._rings if self._grant(kind)), None)
+            kind = next((kind for kind, ring in self._rings.items() if ring and self._grant(kind)), None)
             if kind is None:
                 return
             self._rings.move_to_end(kind)

@@ -18,7 +18,7 @@ from yarl import URL
 from proxy.core.http import headers
 from proxy.core.http.codings import Broken, Ended, Unpacker, content_codings, is_known, unpacker
 from proxy.core.http.errors import Cut, Large, Nonsense, SidecarError
-from proxy.core.memory.budget import Budget
+from proxy.core.memory.budget import Budget, Share
 from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import UpstreamConnection
 from proxy.shell.upstream.reply_turns import ReplyTurns
@@ -112,18 +112,23 @@ class Http1Client:
         """
         end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
-        async with self._connection(end) as line:
+        connection = await self._connect(end)
+        line = cast("UpstreamConnection", connection.protocol)
+        try:
             _expect_response(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
             await _write_message(line, head + body, on_sent)
-            answer = await _read_head(line)
-            whole = await _read_whole(answer, self._replies)
+            whole = await _read_whole(await _read_head(line), self._replies)
             try:
                 check(whole)
             except Nonsense:
                 if line.was_used:
                     raise aiohttp.ServerDisconnectedError from None
                 raise
-            return whole
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection, line)
+        return whole
 
     @asynccontextmanager
     async def stream(
@@ -164,6 +169,10 @@ class Http1Client:
         except BaseException:
             connection.close()
             raise
+        self._give_back(connection, line)
+
+    def _give_back(self, connection: aiohttp.connector.Connection, line: UpstreamConnection) -> None:
+        """Keep *connection* for later exchanges if this one was complete."""
         if not line.is_reusable or len(self._resting) >= _RESTING_LIMIT:
             connection.close()
         elif self._rest_s:
@@ -255,16 +264,27 @@ async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
     codings = content_codings(answer.fields)
     pieces: list[bytes] = []
     with replies.share() as share:
-        async for piece in _unpacked(answer.content, unpacker(codings)):
-            if not await replies.grow(share, len(piece)):
-                raise Large(
-                    f"Graph's reply has more than {share.size} bytes, and {replies.budget.limit} bytes are allowed for"
-                    " all replies that are being read (setting upstream.buffered_mb)"
-                )
-            pieces.append(piece)
+        if not codings:
+            while piece := await answer.content.readany():
+                if not share.grow(len(piece)):
+                    await _grow(share, len(piece), replies)
+                pieces.append(piece)
+        else:
+            async for piece in _unpacked(answer.content, unpacker(codings)):
+                await _grow(share, len(piece), replies)
+                pieces.append(piece)
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     fields = headers.without(answer.fields, headers.CODED) if is_known(codings) else answer.fields
     return Http1Response(answer.status, fields, body)
+
+
+async def _grow(share: Share, size: int, replies: ReplyTurns) -> None:
+    """Let *share* have *size* more bytes, perhaps after a wait. Raises Large."""
+    if not await replies.grow(share, size):
+        raise Large(
+            f"Graph's reply has more than {share.size} bytes, and {replies.budget.limit} bytes are allowed for"
+            " all replies that are being read (setting upstream.buffered_mb)"
+        )
 
 
 async def _unpacked(content: aiohttp.StreamReader, unpack: Unpacker | None) -> AsyncIterator[bytes]:

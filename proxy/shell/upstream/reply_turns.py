@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from proxy.core.memory.budget import SMALL, Budget, Share
 
 LONGEST_S = 5.0
 """Seconds that a reply waits for room, at most: those before it may be of a Graph that is slow to send."""
+
+
+class _Turn:
+    """The context in which one reply is read."""
+
+    __slots__ = ("_share", "_turns")
+
+    def __init__(self, turns: ReplyTurns) -> None:
+        self._turns = turns
+        self._share = turns.budget.share()
+
+    def __enter__(self) -> Share:
+        return self._share
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._turns.end(self._share)
 
 
 class ReplyTurns:
@@ -22,15 +37,16 @@ class ReplyTurns:
         self._waiting: dict[Share, None] = {}
         self._news: asyncio.Event | None = None
 
-    @contextmanager
-    def share(self) -> Iterator[Share]:
+    def share(self) -> _Turn:
         """The share of one reply while it is read; leaving it gives its bytes back."""
-        try:
-            with self.budget.share() as share:
-                yield share
-        finally:
-            if self._favoured is share:
-                self._favoured = None
+        return _Turn(self)
+
+    def end(self, share: Share) -> None:
+        """Take the bytes of *share* back: its reply has been read."""
+        share.__exit__(None, None, None)
+        if self._favoured is share:
+            self._favoured = None
+        if self._news is not None:
             self._tell()
 
     async def grow(self, share: Share, size: int) -> bool:

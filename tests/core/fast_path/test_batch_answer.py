@@ -14,7 +14,7 @@ from proxy.core.batch.response import Slot, slot_reply, usual_slots
 from proxy.core.cache import policy
 from proxy.core.cache.key import Keys
 from proxy.core.fast_path.answer_template import AnswerTemplates
-from proxy.core.fast_path.batch_answer import BatchAnswer
+from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.fast_path.prepared_reply import field_lines
 from proxy.core.http import headers
@@ -73,6 +73,14 @@ def entry(fields: list[tuple[str, str]], etag: str) -> Entry:
     return Entry(meta, headers.stored((*kept, ("ETag", etag))), b'{"id":"0"}')
 
 
+def settled(answer: BatchAnswer, read: PreparedRead, kept: Entry | None, slot: Slot) -> tuple[AnswerKind, Entry] | None:
+    """What becomes of *slot*, and the entry that is stored, asked for at 9."""
+    if slot.code == 304 and kept is not None:
+        kind = answer.confirming(read, kept, slot)
+        return None if kind is None else (kind, confirmed(kept, read.proof, 9.0))
+    return answer.new(read, kept, slot, 9.0) if slot.code == 200 else None
+
+
 class Case(NamedTuple):
     """A slot, what is around it, and what is held."""
 
@@ -109,23 +117,27 @@ def test_a_head_from_a_template_is_that_of_the_readable_functions(case: Case) ->
     answer = BatchAnswer(around, ANN if is_top else BEN, "b-1", "quick", TEMPLATES)
     raw = json.dumps(told["headers"]).encode("utf-8", "surrogatepass")
     slot = Slot(code, msgspec.Raw(raw), None if code == 304 else body)
-    settled = answer.settle(read, kept, slot, 9.0)
-    head = None if settled is None else answer.head(settled, DATE.encode(), is_shared=is_shared)
-    if settled is None or head is None:
+    answer.begin(DATE.encode())
+    found = settled(answer, read, kept, slot)
+    if found is None:
         return
+    kind, new = found
+    head = kind.shared if is_shared else kind.own
+    assert head is not None
     asked = read.request.with_validator("" if kept is None else kept.meta.etag)
     reply = slot_reply(told, around, conditional=bool(asked.validator), is_top=is_top)
     assert reply is not None
     wanted = policy.settle(asked, kept, reply, policy.Terms(Rule(), read.proof), 9.0)
     assert wanted is not None
     assert wanted.keep is not None
-    etag = settled.entry.meta.etag.encode()
-    assert Entry(settled.entry.meta, etag.join(head.stored), settled.entry.body) == wanted.keep
-    assert (settled.mode, settled.usage) == (wanted.reply.mode, usage_in(reply.headers))
+    etag = new.meta.etag.encode()
+    assert Entry(new.meta, etag.join(head.stored), new.body) == wanted.keep
+    assert not kind.keeps_fields or new == wanted.keep
+    assert (kind.mode, kind.usage) == (wanted.reply.mode, usage_in(reply.headers))
     given_reply = replace(wanted.reply, window_s=0.5, lane="quick")
     rendered = render(read.read, given_reply.shared() if is_shared else given_reply, read.link_origin, NEWEST)
     newest = field_lines(NEWEST) if head.takes_newest else b""
-    made = etag.join(head.head) + newest + head.tail % (500, 250, len(settled.entry.body)) + settled.entry.body
+    made = etag.join(head.head) + newest + head.tail % (500, 250, len(new.body)) + new.body
     assert made == b"".join(framed(rendered, DATE, keeps=True))
 
 
@@ -141,18 +153,19 @@ def test_usual_slots_have_templates() -> None:
     first, second = usual_slots(outer, 2)
     assert first is not None
     assert second is not None
-    new = answer.settle(read, None, first, 1.0)
+    new = settled(answer, read, None, first)
     assert new is not None
-    assert new.mode is Mode.MISS
-    head = answer.head(new, b"", is_shared=False)
-    assert head is not None
-    held = Entry(new.entry.meta, b'"e1"'.join(head.stored), new.entry.body)
-    confirmed = answer.settle(read, held, second, 2.0)
-    assert confirmed is not None
-    assert confirmed.mode is Mode.REVALIDATED
-    again = answer.head(confirmed, b"", is_shared=True)
-    assert again is not None
-    assert b"collapsed" in again.tail
+    kind, entry_of_first = new
+    assert kind.mode is Mode.MISS
+    held = Entry(entry_of_first.meta, b'"e1"'.join(kind.own.stored), entry_of_first.body)
+    for keeps in (False, True):  # the first 304 puts the fields into its own order
+        again = settled(answer, read, held, second)
+        assert again is not None
+        confirming, entry_of_second = again
+        assert (confirming.mode, confirming.keeps_fields) == (Mode.REVALIDATED, keeps)
+        assert confirming.shared is not None
+        assert b"collapsed" in confirming.shared.tail
+        held = Entry(entry_of_second.meta, b'"e1"'.join(confirming.own.stored), held.body)
 
 
 def test_odd_arrays_have_no_usual_slots() -> None:

@@ -6,12 +6,13 @@ import tracemalloc
 
 import pytest
 
+from proxy.core.batch.request import batch_part, split_at_node
 from proxy.core.cache.key import Keys
 from proxy.core.fast_path import head
 from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.routing.hosts import GraphHosts, Head
-from proxy.core.routing.rules import Rule, RuleBook
+from proxy.core.routing.rules import Rule, RuleBook, RuleMatch
 
 PLAIN = Rule()
 HOSTS = GraphHosts("graph.facebook.com", frozenset())
@@ -146,3 +147,55 @@ def test_what_needs_more_than_a_plain_answer_is_not_prepared(target: str, rule: 
     """It goes the usual way."""
     assert prepare(target, rule, **fields) is None
     assert prepare() is not None
+
+
+LINES = [
+    b"GET /v25.0/111?fields=id%2Cname&access_token=SECRET HTTP/1.1",
+    b"GET /v25.0/111?filtering=111&access_token=SECRET HTTP/1.1",
+    b"GET /v25.0/111/campaigns?limit=111 HTTP/1.1",
+    b"GET /111 HTTP/1.1",
+    b"GET /v25.0/111/v25.0?a=b HTTP/1.1",
+    b"GET /v25.0/111?%7b%20+ HTTP/1.1",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("node", ["7", "222", "00111", "9" * 40])
+def test_a_read_of_another_object_is_made_from_one_that_is_known(line: bytes, node: str) -> None:
+    """It is the same as if its own request line had been parsed, and so is its operation in a batch."""
+    preparation = Preparation(HOSTS, RuleBook((), PLAIN), Keys(b"k" * 32))
+
+    def parsed(line: bytes) -> PreparedRead | None:
+        target = head.read_target(line)
+        assert target is not None
+        fields = {"host": "here:8080", "accept-language": "de, en"}
+        if b"access_token" not in line:
+            fields["authorization"] = "Bearer SECRET"
+        return preparation.prepare(Head("GET", target, fields), rewrite_links=True)
+
+    other_line = line.replace(b"/111", f"/{node}".encode(), 1)
+    first, split, other_split = parsed(line), head.split_object(line), head.split_object(other_line)
+    if first is None or split is None or other_split is None:
+        assert line == LINES[4]
+        return
+    assert (split[0], other_split[1]) == (other_split[0], node)
+    made, wanted = preparation.prepare_like(first, node), parsed(other_line)
+    assert made is not None
+    assert wanted is not None
+    names = [name for name in made.__struct_fields__ if name != "kin"]
+    assert [getattr(made, name) for name in names] == [getattr(wanted, name) for name in names]
+    assert made.kin is first.kin
+    around = split_at_node(batch_part(first.request), first.request)
+    assert around is not None
+    assert around[0] + node.encode() + around[1] == batch_part(made.request)
+
+
+def test_a_read_that_has_another_rule_is_made_by_itself() -> None:
+    """Rules name objects."""
+    rules = RuleBook((RuleMatch("/22*", frozenset(), Rule(fresh_s=60)),), PLAIN)
+    asked = Head("GET", "/v25.0/111", {"host": "a", "authorization": "Bearer b"})
+    preparation = Preparation(HOSTS, rules, Keys(b"k" * 32))
+    first = preparation.prepare(asked, rewrite_links=True)
+    assert first is not None
+    assert preparation.prepare_like(first, "222") is None
+    assert preparation.prepare_like(first, "112") is not None

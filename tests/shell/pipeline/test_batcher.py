@@ -15,7 +15,7 @@ from proxy.core.batch.response import BatchFailure
 from proxy.core.batch.window import Limits
 from proxy.core.http.errors import Cut, Draining, Late, Overloaded, Unreachable
 from proxy.core.model import Channel, Credential, Reply, Request
-from proxy.core.quota.ledger import RequestCost
+from proxy.core.quota.ledger import Payer
 from proxy.shell.observe.counters import CountedCall, Counters
 from proxy.shell.pipeline.batch_queue import BatchQueue, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
@@ -80,11 +80,11 @@ class FakeWitness(Counters):
         super().__init__(Clock(), Clock())
         self.told: list[tuple[object, ...]] = []
 
-    def batch(self, loads: Sequence[tuple[RequestCost | None, int]], lane: str = "") -> CountedCall:
+    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str = "") -> CountedCall:
         self.told.append(("batch", len(loads)))
         return super().batch(loads, lane)
 
-    def single(self, bill: RequestCost | None, calls: int) -> CountedCall:
+    def single(self, bill: Payer | None, calls: int) -> CountedCall:
         self.told.append(("single",))
         return super().single(bill, calls)
 
@@ -598,3 +598,18 @@ async def test_what_graph_answered_is_counted_for_certain() -> None:
     answer = array(slot("/1"), None, slot('{"error":{"code":100}}', 400))
     await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), witness), ask("/1"), ask("/2"), ask("/3")))
     assert (witness.ledger.counted, witness.ledger.uncertain) == (2, 2)
+
+
+async def test_a_batchs_own_reply_is_listened_to() -> None:
+    """What stands on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
+    heard: list[tuple[str, int, str]] = []
+
+    def note(top: Credential, reply: Reply, path: str) -> None:
+        heard.append((top.token, reply.status, path))
+
+    limits, clock = Limits(), Clock()
+    upstream = FakeUpstream(lambda flight: BatchFailure.CUT if "/3" in flight.paths else None)
+    layer = Batcher(upstream, limits, FakeWitness(), clock, Places(64, limits, clock), on_reply=note)
+    for asked in ((ask("/1"), ask("/1", query="fields=name")), (ask("/3"),), (ask("/1"), ask("/2"))):
+        await asyncio.gather(*start(layer, *asked))
+    assert heard == [("token-a", 200, "/1"), ("token-a", 200, "/")]

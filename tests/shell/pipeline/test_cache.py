@@ -48,6 +48,9 @@ class FakeStore:
         await self.spinning.wait()
         return self.on_disk
 
+    def renew(self, key: bytes, token: str, entry: Entry) -> None:
+        self.put(key, token, entry, write=False)
+
     def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         self.kept.append((key, token, entry, write))
         self.memory = entry

@@ -13,7 +13,6 @@ from proxy.core.http.errors import Cut, Throttled
 from proxy.core.model import Credential, Reply
 from proxy.core.quota.bucket import Stages
 from proxy.core.quota.limiter import Limiter
-from proxy.shell.pipeline.batch_usage import BatchUsage
 from proxy.shell.pipeline.rate_limiter import RateLimiter
 from tests.shell.fakes import JSON, Clock, Onward, ask, later, told, turns
 
@@ -221,25 +220,3 @@ async def test_a_probe_that_breaks_off_is_replaced_later() -> None:
         await here.governor(ask("/4"))
     here.clock.now += 30
     assert (await here.governor(ask("/4"))).status == 200
-
-
-async def test_a_batchs_own_reply_is_listened_to() -> None:
-    """What stands on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
-    heard: list[tuple[str, Reply, str]] = []
-
-    def note(top: Credential, reply: Reply, path: str) -> None:
-        heard.append((top.token, reply, path))
-
-    answers: list[object] = [usage(5), None, usage(6)]
-
-    class Upstream:
-        async def batch(self, requests: object, top: Credential, left: object, parts: object) -> object:
-            return answers.pop(0)
-
-        async def single(self, request: object) -> Reply:
-            return told()
-
-    listening = BatchUsage(Upstream(), note)  # type: ignore[arg-type]
-    for paths in (["/1", "/1/feed"], ["/1"], ["/1", "/2"]):
-        await listening.batch([ask(path) for path in paths], Credential("top"), lambda: None)
-    assert heard == [("top", usage(5), "/1"), ("top", usage(6), "/")]

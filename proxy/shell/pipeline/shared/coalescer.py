@@ -62,7 +62,7 @@ class SharedCoalescer(Coalescer):
         """Return the answer of a call that begins after *request* came."""
         key = self._key(request)
         place = ("next", key)
-        flight = self._flights.get(place)
+        flight = self.flights.get(place)
         if flight is not None:
             return (await self._wait(place, flight)).shared()
         before = self._sent.get(key)
@@ -74,7 +74,7 @@ class SharedCoalescer(Coalescer):
         """Call Graph when *before* has ended; from then on no read joins."""
         if before is not None:
             await asyncio.wait([before])
-        self._flights.pop(place, None)
+        self.flights.pop(place, None)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - `_start` made it
         self._sent[key] = task

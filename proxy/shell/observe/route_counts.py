@@ -1,0 +1,146 @@
+"""Counts of reads that Graph answers in the ordinary way, one object for all reads of a route, an app and an account.
+
+`Counters.settle` adds them to the sums of `/stats` and `/metrics` before anybody reads these.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from proxy.core.model import Mode
+from proxy.core.observe.access_log import PreparedLine, Varying
+from proxy.core.observe.histogram import Histogram
+from proxy.core.quota.ledger import LedgerLine, RequestCost
+from proxy.shell.observe.access_log import SINK
+from proxy.shell.observe.prepared import FINE_TIMES_S
+
+if TYPE_CHECKING:  # it imports this module
+    from proxy.shell.observe.counters import Counters
+
+_COLLAPSED = "collapsed"
+
+
+class RouteCounts:
+    """What is not in the sums yet of one route; each read is one call to Graph, or joins one."""
+
+    __slots__ = (
+        "_account",
+        "_app",
+        "_counters",
+        "_era",
+        "_is_pending",
+        "_path",
+        "_route",
+        "_took",
+        "asked",
+        "bytes_avoided",
+        "collapsed",
+        "counted",
+        "replies",
+    )
+
+    def __init__(self, counters: Counters, path: str, app: str, account: str) -> None:
+        """Count reads of the route of *path* for *app* and *account*."""
+        self._counters = counters
+        self._path = path
+        self._app = app
+        self._account = account
+        self._era = -1  # of the routes' labels at which the histogram was found
+        self._took: Histogram | None = None
+        self._route = ""
+        self._is_pending = False
+        self._clear()
+
+    def ask(self) -> None:
+        """Count a request for the read."""
+        self.asked += 1
+        if not self._is_pending:
+            self._wait_for_settling()
+
+    def send(self) -> None:
+        """Count a call for the read that Graph has certainly counted, and that was the first for its request."""
+        self.counted += 1
+        if not self._is_pending:
+            self._wait_for_settling()
+
+    def record(self, *, is_sent: bool) -> RequestCost:
+        """Returns the cost record of a request that `ask` has counted, and `send` if it *is_sent*."""
+        self.asked -= 1
+        self.counted -= is_sent
+        self._wait_for_settling()
+        counters = self._counters
+        ledger, route = counters.unsettled_ledger, counters.route_label(self._path)
+        cost = ledger.open(1, route=route, app=self._app, account=self._account)
+        if is_sent:
+            cost.send(1)
+        return cost
+
+    def took(self) -> Histogram:
+        """Returns the histogram of the route's times."""
+        if self._took is None or self._era != self._counters.era:
+            self._route, self._era = self._counters.route_label(self._path), self._counters.era
+            self._took = self._counters.took_of(self._route)
+        return self._took
+
+    @property
+    def route(self) -> str:
+        """Returns the label of the route."""
+        self.took()
+        return self._route
+
+    def wait_for_settling(self) -> None:
+        """Note that there is something to add to the sums."""
+        if not self._is_pending:
+            self._wait_for_settling()
+
+    def settle(self) -> None:
+        """Add to the sums what was counted since the last time."""
+        counters, self._is_pending = self._counters, False
+        route, avoided = counters.route_label(self._path), {_COLLAPSED: self.collapsed} if self.collapsed else {}
+        sums = LedgerLine(self.asked, self.counted, 0, self.collapsed, 0, self.bytes_avoided)
+        counters.unsettled_ledger.add(sums, avoided, route=route, app=self._app, account=self._account)
+        replies = self.replies
+        self._clear()
+        counters.add_good_replies(self._path, replies)
+
+    def _wait_for_settling(self) -> None:
+        if not self._is_pending:
+            self._is_pending = True
+            self._counters.pending.append(self)
+
+    def _clear(self) -> None:
+        self.asked = self.counted = self.collapsed = self.bytes_avoided = 0
+        self.replies: dict[Mode, int] = {}
+
+
+OrdinaryAnswer = tuple[RouteCounts, Mode, float, float, int, PreparedLine | None]
+"""A reply of status 200 to one caller: its counts and mode, the seconds that it took and of them in the batch queue,
+the bytes of its body, and its line of the log."""
+
+
+def add_answers(
+    counters: Counters, answers: Sequence[OrdinaryAnswer], upstream_s: float | None, batch: str, lane: str
+) -> None:
+    """Count and log the *answers* that came in one *batch*."""
+    window, by_mode, calls = counters.window.observe, counters.times_by_mode, 0
+    log, now = SINK.reply, counters.now()
+    for counts, mode, seconds, window_s, size, line in answers:
+        counts.replies[mode] = counts.replies.get(mode, 0) + 1
+        if mode is Mode.COALESCED:
+            counts.collapsed += 1
+        else:
+            calls += 1
+            window(window_s)
+            if mode is Mode.REVALIDATED:
+                counts.bytes_avoided += size
+        counts.wait_for_settling()
+        at = bisect_left(FINE_TIMES_S, seconds)
+        for histogram in (counts.took(), by_mode[mode]):
+            histogram.counts[at] += 1
+            histogram.sum += seconds
+        if line is not None:
+            log(line, now, Varying(seconds, None, window_s, upstream_s, batch, lane))
+    if upstream_s is not None:
+        counters.upstream.observe(upstream_s, calls)
