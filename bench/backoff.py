@@ -156,6 +156,7 @@ async def _play(loop: Loop, cases: Iterable[_Case], gap_s: float) -> list[Played
             settings = {
                 "listen": "127.0.0.1:0",
                 "admin": "127.0.0.1:0",
+                "listener": {"lag_s": 0},  # the lag is measured in real time, and the clock here is told
                 "upstream": {"origin": behind.url},
                 "cache": {"dir": folder, "disk_mb": 0, "key_file": "ephemeral"},
             }

@@ -55,6 +55,7 @@ async def _play(loop: Loop, trace: Trace, budget: int | None, settings: Mapping[
                 {
                     "listen": "127.0.0.1:0",
                     "admin": "127.0.0.1:0",
+                    "listener": {"lag_s": 0},  # the lag is measured in real time, and the clock here is told
                     "upstream": {"origin": origin.url},
                     "cache": {"dir": folder, "disk_mb": 0, "key_file": "ephemeral"},
                     **settings,

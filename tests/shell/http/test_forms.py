@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -91,8 +90,13 @@ async def test_a_heavy_body_keeps_nobody_waiting(*, body: bytes, fields: dict[st
 
     Each of these took from half a second to a minute.
     """
-    assert await longest_turn(partial(read_form, body, fields), 0.1) < 0.1
-    assert (await read_form(body, fields) is None) == is_none
+    found: list[Form | None] = []
+
+    async def read() -> None:
+        found.append(await read_form(body, fields))
+
+    assert await longest_turn(read, 0.1) < 0.1
+    assert (found[-1] is None) == is_none
 
 
 @given(st.lists(st.text("a%+&=é \r\n41", max_size=8), max_size=6), st.integers(16_378, 16_388))
