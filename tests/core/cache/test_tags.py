@@ -46,7 +46,7 @@ def meets(kin: TagIndex, written: tuple[str, ...], read: Request, *, by: bytes =
     ],
 )
 def test_what_a_path_names(written: str, path: str, query: str, *, changed: bool) -> None:
-    """A write changes what is read of its object: itself, its edges, and a list of ids with it."""
+    """A write changes the reads of its object: the object, its edges, and `ids=` lists with it."""
     assert meets(TagIndex(), (written,), at(path, query)) is changed
 
 
@@ -60,7 +60,7 @@ def test_what_a_path_names(written: str, path: str, query: str, *, changed: bool
     ],
 )
 def test_what_lists_an_object_changes_with_it(body: bytes) -> None:
-    """Once a body was seen to list an object, a write to that object changes the list, for whoever reads it."""
+    """Once a body has listed an object, a write to that object changes the list, for every token."""
     kin = TagIndex()
     assert not meets(kin, ("12",), at("/act_1/campaigns"))
     kin.learn(KEY, at("/act_1/campaigns", "limit=2"), ANN, body)
@@ -75,7 +75,7 @@ def test_what_lists_an_object_changes_with_it(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b'{"data":[{"id":"12"}],"x":"%b"}', b'{"x":"%b","data":[{"id": "\\u0031\\u0032"}]}'])
 def test_a_large_body_is_learned_from_without_being_taken_apart(body: bytes) -> None:
-    """What it lists is found by its ids; that more may be found than is listed ends freshness early, never late."""
+    """Listed objects are found by their ids; if too many are found, freshness ends early, never late."""
     kin, large = TagIndex(), body % (b"x" * 2**18)
     assert kin.learn(KEY, at("/act_1/campaigns"), ANN, large)[0] == ("12",)
     rows = b'{"data":[' + b'{"id":"12"},' * 50_000 + b'{"id":"13"}]}'
@@ -85,14 +85,14 @@ def test_a_large_body_is_learned_from_without_being_taken_apart(body: bytes) -> 
 
 @pytest.mark.parametrize("body", [b"", b'{"data"', b'{"data":1}', b'{"data":[]}', b'{"data":{"id":"12"}}', b"[" * 9999])
 def test_what_lists_nothing(body: bytes) -> None:
-    """A body that holds no list, or is none, teaches nothing and hurts nobody."""
+    """A body without a list, or without JSON, teaches nothing and does no harm."""
     kin = TagIndex()
     assert kin.learn(KEY, at("/act_1/campaigns"), ANN, body) == ((), "/act_1/campaigns")
     assert kin.knows(KEY)
 
 
 def test_me_is_whoever_asks() -> None:
-    """A write to `me` changes the caller's own; who that is, is known once a body has told."""
+    """A write to `me` changes the caller's own object, whose id is known once a body has shown it."""
     kin = TagIndex()
     assert meets(kin, ("me",), at("/me"), by=ANN, reader=ANN)
     assert meets(kin, ("me",), at("/me"), by=ANN, reader=BOB)  # nobody knows whether Bob's token is of the same user
@@ -108,7 +108,7 @@ def test_me_is_whoever_asks() -> None:
 
 
 def test_lists_of_me_are_the_callers_own() -> None:
-    """What one caller's `/me/accounts` lists says nothing of another's."""
+    """The list of one caller's `/me/accounts` says nothing about another caller's."""
     kin = TagIndex()
     kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
     kin.learn(KEY, at("/me/accounts"), ANN, PAGE)
@@ -118,7 +118,7 @@ def test_lists_of_me_are_the_callers_own() -> None:
 
 @pytest.mark.parametrize("path", ["/me", "/me/feed", "/cocacola/feed"])
 def test_whoever_is_not_known_by_number_may_be_any(path: str) -> None:
-    """Until an answer has told the number, a write to any number ends what is read under the name."""
+    """Until an answer has shown the id of a name, a write to any numeric id changes reads under that name."""
     kin = TagIndex()
     assert meets(kin, ("77",), at(path), reader=ANN)
     assert not meets(kin, ("act_1",), at(path), reader=ANN)
@@ -137,7 +137,7 @@ def test_a_name_that_nobody_has_told_the_id_of(body: bytes) -> None:
 
 
 def test_a_page_by_its_name() -> None:
-    """A write to a page's id changes what is read under its name, and the other way round."""
+    """A write to a page's id changes reads under its name, and the other way round."""
     kin = TagIndex()
     kin.learn(KEY, at("/cocacola"), ANN, b'{"id":"40796308305","name":"Coca-Cola"}')
     assert meets(kin, ("40796308305",), at("/cocacola/feed"))

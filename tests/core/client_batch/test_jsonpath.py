@@ -83,7 +83,7 @@ OLD = pytest.mark.filterwarnings("ignore:The `.` .* operator is deprecated")
     ],
 )
 def test_a_path_that_nobody_can_follow_is_called_so(path: str) -> None:
-    """What is no path in this dialect is refused in one way, and breaks nothing."""
+    """A path outside this dialect is refused with one kind of error, and has no other effect."""
     with pytest.raises(BadPath):
         find(path, DATA)
 
@@ -99,7 +99,7 @@ def test_a_document_may_be_deep() -> None:
 
 @pytest.mark.parametrize("path", ["$..*..*..*..*", "$" + "..*" * 15, "$.data[" + "0," * 100 + "0]..*..*", "$..id..id"])
 def test_a_path_may_not_look_at_a_document_again_and_again(path: str) -> None:
-    """Steps that multiply what they find end when they have looked at a bounded number of values."""
+    """Steps that multiply their matches end after a bounded number of values."""
     wide = {"data": [{"id": str(at), "data": [{"id": str(at)}] * 20} for at in range(500)]}
     assert lines_run(lambda: _outcome(path, wide)) < 10 * MOST_VISITS
 

@@ -34,7 +34,7 @@ def test_the_read_that_an_operation_is(url: str, target: str) -> None:
 
 
 def test_without_a_version_anywhere() -> None:
-    """What is asked without a version stays without one."""
+    """An operation without a version stays without one."""
     assert normal_operation(ONE, "/") == plain("/1?access_token=TOP")
 
 
@@ -78,7 +78,7 @@ def test_the_language_of_the_call_is_that_of_its_operations() -> None:
     ],
 )
 def test_what_is_no_plain_read(*, item: dict[str, Any], reason: str, writes: bool) -> None:
-    """What is more, or other, than a read of JSON goes to Graph in the batch's own call; a write is known for one."""
+    """Operations other than plain JSON reads are sent in the batch's own call; writes are recognised."""
     assert normal_operation(item) == Bypass(reason, writes=writes)
 
 

@@ -25,7 +25,7 @@ def test_the_call_as_a_whole() -> None:
 
 
 def test_what_is_unknown_goes_on() -> None:
-    """Members of an operation that nobody here knows reach Graph as they came, and so does its body, byte for byte."""
+    """Unknown members of an operation reach Graph unchanged, and so does its body, byte for byte."""
     body = "m=a+b%26 c&&x"
     item = {"method": "post", "relative_url": "1/feed", "body": body, "attached_files": "f", "new": [1, None]}
     assert outgoing.filled_operation(only(item), "1/feed", body, names=NOBODY, named=False) == item
@@ -42,14 +42,14 @@ def test_what_is_unknown_goes_on() -> None:
     ],
 )
 def test_an_operation_depends_on_those_that_go_with_it(given: object, names: set[str], found: object) -> None:
-    """A part of a split batch names nobody who is in another part."""
+    """The dependencies of a part of a split batch name only operations of that part."""
     whole = envelope({**ONE, "name": "a"}, {**ONE, "name": "b"}, {**ONE, "depends_on": given})
     item = outgoing.filled_operation(whole.operations[2], "1", "", names=frozenset(names), named=False)
     assert item.get("depends_on") == found
 
 
 def test_filled_texts_and_a_voice() -> None:
-    """An operation goes on filled in; one that others name is asked to answer, for the sidecar wants to know."""
+    """References are filled in; Graph must not omit the response of an operation that others refer to."""
     whole = envelope({**ONE, "name": "a"}, {"relative_url": "{result=a:$.id}", "body": "x={result=a:$.id}"})
     item = outgoing.filled_operation(whole.operations[1], "7", "x=7", names=NOBODY, named=True)
     assert item == {"relative_url": "7", "body": "x=7", "omit_response_on_success": False}

@@ -92,7 +92,7 @@ def test_what_only_graph_can_judge(given: object) -> None:
 
 @given(st.text(st.sampled_from("[]{}'\",:\\ abc1\n"), max_size=30))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    """What is read as a batch at all is read as Graph reads it."""
+    """A batch that is understood is read as Graph reads it."""
     found = read_operations(text)
     if found:
         assert [each.item for each in found] == loose_json.loads(text)
@@ -103,7 +103,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 @pytest.mark.parametrize("target, version", [("/", ""), ("/v25.0", "v25.0"), ("/v25.0/", "v25.0"), ("/me", "")])
 def test_the_version_of_the_call(target: str, version: str) -> None:
-    """The version that a batch is posted to is the one that its operations inherit."""
+    """Operations inherit the version that the batch is posted to."""
     assert envelope(ONE, target=target).version == version
 
 
@@ -149,7 +149,7 @@ def test_the_token_on_top(target: str, fields: dict[str, str]) -> None:
     ],
 )
 def test_a_whole_that_only_graph_can_judge(target: str, fields: dict[str, str], form: dict[str, Any]) -> None:
-    """Without one token on top, with parameters nobody here knows, or elsewhere than at Graph: it is passed on."""
+    """Without a single top-level token, with unknown parameters, or for another host, the batch passes through."""
     assert read_envelope(head(target, "POST", **fields), form, HOSTS) is None
 
 
@@ -224,7 +224,7 @@ def test_no_header_fields(given: object) -> None:
 def test_what_an_operation_says_of_itself(
     *, item: dict[str, Any], method: str, name: str, is_quiet: bool, has_references: bool
 ) -> None:
-    """Methods in any case, names of any kind, and quiet unless told to speak."""
+    """Methods in any case, names of any type; responses are omitted by default, unless the operation says otherwise."""
     found = only({**ONE, **item})
     assert (found.method, found.name, found.is_quiet, found.has_references) == (method, name, is_quiet, has_references)
 
@@ -261,7 +261,7 @@ def test_who_names_whom() -> None:
     ],
 )
 def test_who_names_one_that_does_not_stand_before(items: list[dict[str, Any]], index: int, name: str) -> None:
-    """Who refers forward, to itself or to nobody hears Graph's own words, its double spaces included."""
+    """An operation that refers forward, to itself or to no operation gets Graph's own message, word for word."""
     with pytest.raises(Unresolved) as refused:
         read_operations(items)
     with pytest.raises(GraphError) as judged:
@@ -318,7 +318,7 @@ def test_a_batch_is_read_as_graph_reads_it(items: list[dict[str, Any]]) -> None:
     ],
 )
 def test_what_is_said_on_top_of_all_operations(top: dict[str, Any], query: str) -> None:
-    """What shapes every answer is a part of each read; what says nothing to a reader of JSON is none."""
+    """Parameters that shape every answer become part of each read; neutral ones do not."""
     whole = read_envelope(head("/v25.0/", "POST"), {"batch": [ONE], "access_token": "TOP", **top}, HOSTS)
     assert whole is not None
     assert [name for name, _ in whole.extra] == [name for name in top if not name.startswith("_fb_")]
@@ -328,7 +328,7 @@ def test_what_is_said_on_top_of_all_operations(top: dict[str, Any], query: str) 
 
 
 def test_an_operation_says_it_better() -> None:
-    """What an operation says of its own answer beats what is said on top."""
+    """An operation's own parameters take the place of the top-level ones."""
     form = {"batch": [ONE], "access_token": "TOP", "locale": "da_DK", "suppress_http_code": "1"}
     whole = read_envelope(head("/v25.0/", "POST"), form, HOSTS)
     assert whole is not None
@@ -342,7 +342,7 @@ def test_an_operation_says_it_better() -> None:
 
 
 def test_more_operations_than_are_taken() -> None:
-    """A batch of a thousand operations is taken apart; of more the caller is told how many there may be."""
+    """A batch of a thousand operations is split; for more, the error names the limit."""
     assert len(read_operations([ONE] * MOST_OPERATIONS) or ()) == 1000
     with pytest.raises(BadRequest, match="batch holds 1001 operations; at most 1000 are taken"):
         read_operations([ONE] * (MOST_OPERATIONS + 1))
@@ -362,5 +362,5 @@ def test_more_operations_than_are_taken() -> None:
     ],
 )
 def test_a_batch_that_would_keep_others_waiting(batch: object) -> None:
-    """What no client writes is not looked into: Graph gets it as it came, and says what it is."""
+    """Shapes that no client writes are not parsed: Graph gets them unchanged, and answers."""
     assert read_operations(batch) is None

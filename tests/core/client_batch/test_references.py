@@ -65,12 +65,12 @@ def test_whom_an_operation_refers_to(text: str, names: tuple[str, ...]) -> None:
     ],
 )
 def test_what_stands_in_the_place_of_a_reference(text: str, filled: str) -> None:
-    """Matches join with a bare comma and are encoded where they stand; what is not known yet is left for Graph."""
+    """Matches are joined with bare commas and encoded in place; unknown references are left for Graph."""
     assert fill(text, RESULTS) == filled
 
 
 def test_a_reference_that_nobody_can_follow() -> None:
-    """A bad path is told, never sent on half filled."""
+    """An invalid path is an error; the text is never sent half filled in."""
     with pytest.raises(BadPath):
         fill("x={result=a:$.data[?(@.id)]}", RESULTS)
 
@@ -129,7 +129,7 @@ def test_text_of_openings_is_read_in_one_pass(piece: str) -> None:
 
 
 def test_a_text_that_grows_beyond_a_url_is_refused() -> None:
-    """What many references, or one to a large answer, come to is not written out before its size is known."""
+    """The size of the filled-in text is checked before it is built."""
     whole = {"a": {"data": [{"id": str(at)} for at in range(20_000)]}}
     for text in ("?ids={result=a:$.data.*.id}", "?ids={result=a:$}" * 30, "?ids=" + "{result=a:$..*}" * 30):
         with pytest.raises(BadPath, match="more than"):

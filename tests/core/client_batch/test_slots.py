@@ -44,7 +44,7 @@ def test_a_reply_without_body_or_fields() -> None:
 
 
 def test_a_slot_of_graphs_own() -> None:
-    """What Graph said of an operation is passed on as it is, links led back; fields only to who wants them."""
+    """Graph's slot is passed on with its links rewritten, and with header fields only if they are wanted."""
     told = {"code": 200, "headers": [{"name": "a", "value": "b"}], "body": "x", "new": 1}
     seen = client_batch_slots.slot_as_received(told, lambda body: body + b"!", include_headers=True)
     assert seen == {**told, "body": "x!"}
@@ -60,7 +60,7 @@ def test_a_slot_of_graphs_own() -> None:
 
 
 def test_the_slot_of_a_path_that_nobody_can_follow() -> None:
-    """Who refers by a path that is none hears so in that slot alone, in Graph's shape."""
+    """An invalid reference path is an error in that slot only, in Graph's shape."""
     told = client_batch_slots.bad_path("$.[")
     assert told["code"] == 400
     assert "$.[ is no JSONPath" in json.loads(told["body"])["error"]["message"]
@@ -93,12 +93,12 @@ def test_what_others_may_build_on(*, told: object, success: bool) -> None:
     "told, quiet", [(None, False), ({}, False), ({"code": 200}, True), ({"code": 302}, True), ({"code": 400}, False)]
 )
 def test_what_may_be_left_out(*, told: object, quiet: bool) -> None:
-    """A slot that others name is left out unless it tells of a failure."""
+    """The slot of a referenced operation is null unless it failed."""
     assert client_batch_slots.is_quiet(told) is quiet
 
 
 def test_the_reply_around_the_slots() -> None:
-    """The array is JSON that nobody else keeps, or a call of the caller's function."""
+    """The array is JSON that is not stored, or a call of the caller's function."""
     slots: list[client_batch_slots.ClientSlot] = [None, {"code": 200, "body": "{}"}]
     told = (("ETag", '"of the array"'), ("Vary", "Origin"), ("x-fb-trace-id", "T"), ("X-App-Usage", "{}"))
     plain, script = client_batch_slots.outer(slots, "", told), client_batch_slots.outer(slots, "app.got", told)
@@ -133,7 +133,7 @@ def test_a_refusal_that_hides_its_status() -> None:
 
 
 def test_a_refusal_as_its_caller_reads_it() -> None:
-    """Who asked for JSONP gets Graph's refusal by way of the function too; what is no JSON stays as it is."""
+    """With JSONP Graph's refusal is a call of the function too; a body that is no JSON is not changed."""
     told = Reply(400, samples.TYPED, REFUSED)
     plain, script = client_batch_slots.refused_batch(told, ""), client_batch_slots.refused_batch(told, "cb")
     assert (plain.status, json.loads(plain.body)) == (400, json.loads(REFUSED))

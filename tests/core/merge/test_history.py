@@ -1,4 +1,4 @@
-"""What is remembered of reads that were asked as one."""
+"""The history of merged reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AB, A, B = names("a b"), names("a"), names("b")
 
 
 def test_what_was_shared_is_asked_again_for_a_while() -> None:
-    """Where answers are kept they serve later callers, too; elsewhere only company is a reason to ask for more."""
+    """Where answers are stored they also serve later callers; elsewhere only waiting reads are a reason to merge."""
     lore = MergeHistory()
     lore.on_reply("f", A, GOOD, {A}, 0, fresh_s=0)
     assert lore.wanted("f", 0, fresh_s=0) == frozenset()
@@ -28,7 +28,7 @@ def test_what_was_shared_is_asked_again_for_a_while() -> None:
 
 
 def test_what_nobody_wants_any_more_is_not_asked_for() -> None:
-    """Each selection is wanted since its reader last came, also if it was answered from what is held for more."""
+    """A selection counts as wanted since its last read, also if a larger entry answered that read."""
     lore = MergeHistory()
     lore.on_reply("f", AB, GOOD, {A, B}, 0, fresh_s=60)
     assert lore.supersets("f", A, 200) == [AB]
@@ -36,7 +36,7 @@ def test_what_nobody_wants_any_more_is_not_asked_for() -> None:
 
 
 def test_the_newest_answer_comes_first() -> None:
-    """What may hold all that is asked for, and more."""
+    """Of the known supersets the newest come first; the oldest are forgotten."""
     lore = MergeHistory()
     for text in ("a b", "a c", "b c", "a"):
         lore.on_reply("f", names(text), GOOD, {A}, 0, fresh_s=60)
@@ -48,7 +48,7 @@ def test_the_newest_answer_comes_first() -> None:
 
 
 def test_the_bad_one_is_to_blame() -> None:
-    """Of those that were asked alone; where all are good it is their company; trouble teaches nothing."""
+    """A selection that fails alone is to blame; if all succeed alone, the combination is; Graph's errors blame none."""
     for alone, refused in (
         ({A: BAD, B: GOOD}, [A, AB]),
         ({A: GOOD, B: GOOD}, [AB]),
@@ -62,7 +62,7 @@ def test_the_bad_one_is_to_blame() -> None:
 
 
 def test_one_that_is_refused_alone_is_remembered_too() -> None:
-    """So that it never spoils a union; trouble is nobody's fault."""
+    """A selection that is refused alone is not merged; an error on Graph's side blames no selection."""
     lore = MergeHistory()
     lore.on_reply("f", A, BAD, {A}, 0, fresh_s=60)
     lore.on_reply("f", B, TROUBLE, {B}, 0, fresh_s=60)
@@ -76,7 +76,7 @@ def test_a_union_has_bounds() -> None:
 
 
 def test_what_is_refused_is_no_longer_wanted() -> None:
-    """A field may go: nobody is widened by what is refused."""
+    """A field may disappear: no read is widened by a refused field."""
     lore = MergeHistory()
     lore.on_reply("f", AB, GOOD, {A, B}, 0, fresh_s=60)
     lore.on_failure("f", AB, {A: GOOD}, 1)
@@ -84,7 +84,7 @@ def test_what_is_refused_is_no_longer_wanted() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """What was used longest ago is forgotten first."""
+    """The family that was used longest ago is forgotten first."""
     lore = MergeHistory()
     for number in range(MergeHistory.PLACES + 1):
         lore.on_reply(number, A, GOOD, {A}, 0, fresh_s=60)

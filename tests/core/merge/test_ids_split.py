@@ -59,7 +59,7 @@ def test_an_answer_to_something_else_is_not(status: int, body: bytes) -> None:
 
 
 def test_what_was_asked_tells_how_the_whole_came_about() -> None:
-    """The calls that were avoided for the others are told beside it, in the order of the ids as asked."""
+    """The avoided calls of the other ids are counted too, in the order of the request."""
     held = {"1": reply(body=b"{}", mode=Mode.REUSED, ttl=9.0), "2": reply(mode=Mode.REUSED, ttl=5.0, detail="superset")}
     whole = join_replies(["1", "3", "2"], held, {"3": reply(body=b'{"c":1}', mode=Mode.CHANGED)})
     assert whole.body == b'{"1":{},"3":{"c":1},"2":{"id":"1"}}'
@@ -68,7 +68,7 @@ def test_what_was_asked_tells_how_the_whole_came_about() -> None:
 
 
 def test_all_that_is_held_is_as_old_as_its_oldest() -> None:
-    """Nobody is told that it is fresher."""
+    """The joined reply is as old as its oldest part."""
     held = {"1": reply(mode=Mode.REUSED, ttl=9.0, age=1.0), "2": reply(mode=Mode.REUSED, ttl=5.0, age=5.0)}
     whole = join_replies(held, held, {})
     assert (whole.mode, whole.ttl, whole.age, dict(whole.avoided)) == (Mode.REUSED, 5.0, 5.0, {"fresh": 2})
@@ -108,7 +108,7 @@ def test_a_body_that_is_held_keeps_its_validator() -> None:
 
 
 def test_what_is_newer_or_no_object_is_not_replaced() -> None:
-    """What was asked for later counts; an error inside an answer is nothing to hold."""
+    """The newer answer counts; an error inside an answer is not stored."""
     assert learn(request(), entry(asked=1001.0), reply(etag=""), TERMS, 1000).keep is None
     for body in (b"null", b"[]", b'{"error":{}}'):
         assert learn(request(), None, reply(body=body, etag=""), TERMS, 1000).keep is None

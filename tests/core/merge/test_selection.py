@@ -1,4 +1,4 @@
-"""Which reads are asked as one, what that one asks, and what of its answer is whose."""
+"""Which reads are merged, what the merged read asks for, and which part of its answer each read gets."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_plain_fields_of_a_node_or_an_edge(path: str) -> None:
      "fields=a&ids[]=1", "fields=is_completed", "fields=n%C3%A6vn"],
 )  # fmt: skip
 def test_other_fields_stay_by_themselves(query: str) -> None:
-    """Arguments, sub-selections, aliases, lists in JSON, what is polled, and what adds to a body."""
+    """Arguments, sub-selections, aliases, JSON lists, polled fields, and parameters that add members to the body."""
     assert selection(request(query)) is None
 
 
 @pytest.mark.parametrize("path", ["/", "/1/insights", "/1/asyncadrequestsets", "/1/a/b"])
 def test_other_paths_stay_by_themselves(path: str) -> None:
-    """Rows of a report come and go with the fields; what is polled is never held; deeper paths are not understood."""
+    """Rows of a report depend on the fields; polled reads are never stored; deeper paths are not understood."""
     assert selection(request("fields=name", path=path)) is None
 
 
@@ -57,7 +57,7 @@ def test_what_is_asked_is_in_normal_form() -> None:
 
 
 def test_who_may_share() -> None:
-    """Whoever asks something special of a cache is asked for alone; a validator of one's own is nothing special."""
+    """Reads with cache directives are sent alone; a caller's own validator does not matter."""
     special = [
         CacheDirectives(no_cache=True),
         CacheDirectives(max_age=0),
@@ -78,7 +78,7 @@ SOME = st.frozensets(st.sampled_from("abcdef"), min_size=1, max_size=4)
 def test_everybody_is_asked_for_once(
     selections: list[frozenset[str]], known: frozenset[str], refused: list[frozenset[str]]
 ) -> None:
-    """Each is in one group that asks for all it wants; nobody is put in refused company."""
+    """Each read is in one group that asks for all its fields; no refused combination is asked for."""
     groups = merge_selections(selections, known, lambda names: not any(bad <= names for bad in refused))
     assert sorted(place for group in groups for place in group.places) == list(range(len(selections)))
     for group in groups:
@@ -88,13 +88,13 @@ def test_everybody_is_asked_for_once(
 
 
 def test_as_few_as_may_be() -> None:
-    """With nothing refused all are one, widened by what is known."""
+    """Without refusals there is one group, widened by the fields that are wanted."""
     (group,) = merge_selections([names("a b"), names("b c")], names("z"), lambda _names: True)
     assert (group.names, group.places) == (names("a b c z"), (0, 1))
 
 
 def test_a_selection_that_was_refused_is_asked_for_alone() -> None:
-    """What is bad by itself spoils nobody's read, and is still asked."""
+    """A selection that fails alone affects no other read, and is still sent."""
     groups = merge_selections([names("bad a"), names("b"), names("c")], names("z"), lambda names: "bad" not in names)
     assert [(group.names, group.places) for group in groups] == [(names("bad a"), (0,)), (names("b c z"), (1, 2))]
 
@@ -136,7 +136,7 @@ def test_an_edge_is_cut_row_by_row(comma: str) -> None:
      b'{"data":[],"paging":{"next":"?fields="}}'],
 )  # fmt: skip
 def test_what_is_not_understood_is_nobodys(body: bytes) -> None:
-    """In a body in which there is what nobody asked for, nobody knows whose it is."""
+    """A body with a member that no caller asked for belongs to no caller."""
     assert project(body, names("a b"), names("a")) is None
 
 

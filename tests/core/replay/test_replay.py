@@ -1,4 +1,4 @@
-"""What recorded reads would have come to by other rules."""
+"""What recorded reads would have cost under other rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def replay(*rules: RuleMatch, **default: float | bool) -> Replay:
 
 
 class Played:
-    """What lines come to when one rule holds for every read."""
+    """Returns the replay of lines with one rule for every read."""
 
     def __init__(self, *lines: Recorded, **rule: float | bool) -> None:
         self.replay = replay(**rule)
@@ -74,7 +74,7 @@ def test_what_was_held_before_the_log_began_is_held() -> None:
 
 
 def test_twins_in_flight_are_collapsed() -> None:
-    """A read that comes in while another is being answered costs nothing; one that wants Graph's own word does."""
+    """A read that comes while an equal read is in flight costs nothing, unless its caller said no-cache."""
     told = Played(line(0), line(0.25))
     assert (told.counted, told.avoided) == (1, {"collapsed": 1})
     assert Played(line(0), line(0.25, wishes="no-cache")).counted == 2
@@ -87,7 +87,7 @@ def test_an_old_body_behind_which_graph_is_asked_is_a_call() -> None:
 
 
 def test_what_was_asked_behind_a_reply_is_nobodys() -> None:
-    """Its line tells of a call, and of what Graph held; no caller asks for it again."""
+    """A background call is the sidecar's own: no caller asked for it; its line shows Graph's body at that time."""
     then = [line(0), line(10, mode="STALE", sent=0, avoided=1, detail="stale-while-revalidate", age_s=10)]
     behind = line(10, "two", mode="CHANGED", behind=True, calls=0)
     told = Played(*then, behind, fresh_s=60)
@@ -114,7 +114,7 @@ def test_a_write_ends_freshness() -> None:
 
 
 def test_a_proof_for_its_time_alone_is_asked() -> None:
-    """Nobody knows what it would be worth later."""
+    """A proof with a time is checked by Graph each time."""
     assert Played(*(line(at, proof="p", timed=True) for at in (0, 10)), fresh_s=60).counted == 2
     assert Played(*(line(at, proof="p") for at in (0, 10)), fresh_s=60).counted == 1
 
@@ -129,7 +129,7 @@ def test_the_first_rule_that_matches_holds() -> None:
 
 
 def test_what_came_in_earlier_is_played_earlier() -> None:
-    """Lines are written when their replies are: a read of ten seconds is told of after those that it outlasted."""
+    """Lines are written with their replies: a read of ten seconds comes after shorter, later reads."""
     slow = line(9.5, total_ms=10_000.0, path="/2")
     told = Played(line(0, path="/2"), slow, line(8, path="/2"), fresh_s=5)
     assert told.counted == 2
@@ -153,7 +153,7 @@ def fields(at: float, names: str, **told: object) -> Recorded:
 
 
 def test_reads_that_would_have_waited_together_are_one() -> None:
-    """Those that come in behind one in the air, and differ in their fields alone."""
+    """Reads that join one in flight and differ only in their fields."""
     reads = [fields(0, "a"), fields(0.1, "b"), fields(0.103, "c"), fields(0.104, "c,d"), fields(0.104, "e", rest="s")]
     assert Played(*reads).counted == 5
     told = Played(*reads, merge=True)
@@ -183,7 +183,7 @@ def test_a_field_that_errs_is_asked_alone() -> None:
 
 
 def test_ids_are_calls_and_answered_one_by_one() -> None:
-    """Of `ids=` each is a call; those that are held are not asked, and what is learnt answers reads of one."""
+    """Each id of `ids=` is a call; fresh ids are not asked for, and each answer serves reads of its id."""
     several = {"path": "/", "route": "/", "node": "1"}
     reads = [line(0), line(5, path="/2", node="2")]
     reads += [line(10, ids="1,2,3", calls=3, sent=3, **several), line(20, path="/3", node="3")]
@@ -193,14 +193,14 @@ def test_ids_are_calls_and_answered_one_by_one() -> None:
 
 
 def test_what_several_objects_taught_answers_for_fewer_fields() -> None:
-    """As when serving: what was learnt of each is held for it."""
+    """As in the sidecar: each id's part of the answer is stored for that id."""
     several = fields(0, "a,b", path="/", ids="1,2", calls=2, sent=2)
     told = Played(several, fields(10, "a"), fields(11, "b", path="/2"), merge=True, fresh_s=60)
     assert (told.counted, told.avoided) == (2, {"superset": 2})
 
 
 def test_of_older_lines_freshness_alone_is_played() -> None:
-    """They do not say what else was asked: neither merging nor ids can be told."""
+    """Such lines lack the fields and ids: merging and splitting cannot be replayed."""
     old = {"rest": "", "sent": None}
     reads = [fields(0, "a,b", **old), fields(10, "a", **old), line(20, path="/", calls=3, key="i", **old)]
     told = Played(*reads, fields(11, "a", **old), merge=True, fresh_s=60)
@@ -222,7 +222,7 @@ def test_freshness_is_stretched_as_it_was_told() -> None:
 
 
 def test_a_throttle_is_met_by_the_same_calls() -> None:
-    """And what is stopped is left alone: the error is told again, or what is held stands in for it."""
+    """A stopped limit gets no reads: the error is repeated, or a stale entry answers."""
     reads = [line(at, path=f"/{at}", node=f"{at}") for at in range(1, 6)]
     other = {**REFUSED, "path": "/9", "node": "9"}
     told = Played(*reads, line(6, **REFUSED), line(7, **other))  # half a second after the refusal
