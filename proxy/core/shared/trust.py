@@ -38,7 +38,7 @@ class Trust:
         self._renew()
 
     def on_open_writes(self, number: int) -> None:
-        """Take the *number* of other replicas' writes in flight: while there are any, each hit is looked at closely."""
+        """Take the *number* of open writes of other replicas: while there are any, each hit is checked in full."""
         self._has_open_writes = number > 0
         self._renew()
 
@@ -48,7 +48,7 @@ class Trust:
         self._renew()
 
     def has_read_log(self, now: float) -> bool:
-        """Returns whether everything that other replicas told up to a moment ago is known."""
+        """Returns whether all records of other replicas are known, up to a moment ago."""
         return now - self.log_read_at < TRUST_S
 
     def has_sign_of_life(self, now: float) -> bool:

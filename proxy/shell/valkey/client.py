@@ -21,19 +21,19 @@ from redis.exceptions import ResponseError
 from proxy.shell.valkey.link import Away, Command, Dialer, Link
 
 REST_S = 1.0
-"""Seconds from one attempt to reach a store that is away to the next, about."""
+"""About how many seconds pass from one attempt to connect to the next."""
 
 DIAL_S = 2.0
 """Seconds that connecting may take; no caller waits for it."""
 
 LONG_S = 0.6
-"""Seconds after which an attempt to connect tells that nobody else was answered meanwhile without noticing a gap."""
+"""Seconds of connecting in vain after which every other replica has noticed a gap, or was not answered either."""
 
 LATE_S = 0.005
 """A timer that fires so much too late shows that this process was busy, not that the store is slow."""
 
 MOST = 512
-"""Commands of one piece: more wait for the next one."""
+"""The most commands that leave in one piece; more wait for the next piece."""
 
 Greet = Callable[[Link], Awaitable[None]]
 """The commands on each new connection, before it is used. Raises Away if the store cannot be used."""
@@ -61,7 +61,7 @@ class Visits:
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """Asks the shared store; `run` is its task."""
+    """A client of the shared store with one connection; `run` is its task."""
 
     dialer: Dialer
     budget_s: float
@@ -83,7 +83,7 @@ class Client:
 
     @property
     def is_up(self) -> bool:
-        """Whether a visit is worth trying."""
+        """Return whether the store is connected."""
         return self._link is not None
 
     def ask(self, *commands: Command, within_s: float = math.inf) -> asyncio.Future[list[Any]]:
@@ -104,7 +104,7 @@ class Client:
         return replies
 
     def _set_alarm(self, until: float, now: float) -> None:
-        """See at *until* whose time is over: one timer for all visits."""
+        """Start the one timer of all visits: at *until* those whose time is over end."""
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = until
@@ -122,7 +122,7 @@ class Client:
             self._set_alarm(following, now)
 
     async def run(self) -> None:
-        """Keep a connection, and take the visits there."""
+        """Keep a connection, and send the visits over it."""
         try:
             while True:
                 await self._connect()
@@ -137,7 +137,7 @@ class Client:
                 await link.close()
 
     async def _connect(self) -> None:
-        """Return with a link; try for ever."""
+        """Connect; try for ever."""
         while True:
             self.attempt_at = time.monotonic()
             try:
@@ -159,7 +159,7 @@ class Client:
                 return
 
     async def _rest(self) -> None:
-        """Leave the store alone for a while, unless somebody has to know."""
+        """Wait before the next attempt to connect, unless a write has to know whether the store is there."""
         self._hurry.clear()
         try:
             async with asyncio.timeout(REST_S * random.uniform(0.5, 1.0)):
@@ -168,7 +168,7 @@ class Client:
             pass
 
     def has_tried(self, since: float) -> bool:
-        """Whether an attempt to reach the store that began after *since* has failed, or takes long; else one begins."""
+        """Return whether an attempt to connect begun after *since* has failed or takes long; else start an attempt."""
         if self.failed_attempt_at >= since:
             return True
         now = time.monotonic()
@@ -179,7 +179,7 @@ class Client:
         return False
 
     async def _serve(self) -> None:
-        """Carry pieces until one gets no answer."""
+        """Send one piece of commands after the other, until a piece gets no answer."""
         assert self._link is not None  # noqa: S101 - `_connect` comes first
         while True:
             await self._wake.wait()
@@ -218,7 +218,7 @@ class Client:
         return piece
 
     def _hand_out(self, piece: list[_Visit], replies: list[list[Any]]) -> bool:
-        """Give each visit its replies; whether the store is one to go on with."""
+        """Give each visit its replies; return whether this server still takes writes."""
         is_good = True
         for visit, own in zip(piece, replies, strict=True):
             self.counts.visits += 1
@@ -275,17 +275,17 @@ async def patience(seconds: float, more_s: float) -> AsyncIterator[None]:
 
 
 def is_demoted(reply: object) -> bool:
-    """Whether *reply* is the error of a server that is no longer the primary, or wants to know anew who we are."""
+    """Return whether *reply* is the error of a server that is no longer the primary, or that wants a new login."""
     return isinstance(reply, ResponseError) and _begins(reply, "READONLY", "NOAUTH", "LOADING", "MASTERDOWN")
 
 
 def is_full(reply: object) -> bool:
-    """Whether *reply* is the error of a server that takes no writes for now: no memory, no disk, too few replicas."""
+    """Return whether *reply* is the error of a server without room for writes: no memory, disk, or replicas."""
     return isinstance(reply, ResponseError) and _begins(reply, "OOM", "MISCONF", "NOREPLICAS")
 
 
 def _begins(error: ResponseError, *words: str) -> bool:
-    """Whether the store's *error* is one of those: the library cuts the word off where it has a class for it."""
+    """Return whether *error* begins with one of *words*; redis-py drops the word where it has a class for the error."""
     kind, text = type(error).__name__.upper(), str(error)
     return any(text.startswith(word) or _KINDS.get(word) == kind for word in words)
 

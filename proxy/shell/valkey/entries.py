@@ -19,17 +19,17 @@ from proxy.shell.valkey.client import Client, is_full
 from proxy.shell.valkey.link import Away, Command
 
 KEPT_S: Final = 86400
-"""Seconds beyond its freshness that an entry stays, as a validator."""
+"""The seconds for which an entry that is no longer fresh stays in the store, for revalidation."""
 
 FULL_S: Final = 5.0
-"""A store that was full is written to again after so many seconds."""
+"""The seconds without writes of entries after the store was full."""
 
 _ASKED: Final = struct.Struct(">d")
 _FRONT: Final = POSITION_BYTES + _ASKED.size
 
 
 class Found(NamedTuple):
-    """An entry of the shared store, when it was asked for by our clock, and how far its fetcher had read the log."""
+    """An entry of the shared store, and how far the replica that fetched it had read the log."""
 
     entry: Entry
     position: Position
@@ -52,7 +52,7 @@ class Entries:
     _full_until: float = -math.inf
 
     async def load(self, key: bytes, token: str, now: float, steady: float, within_s: float) -> Found | None:
-        """The entry *key*, if it is there and opens for *token*; *now* is our time of day, *steady* counts seconds."""
+        """Return the entry *key* if *token* opens it; *now* is in epoch seconds, *steady* in monotonic seconds."""
         try:
             (value,) = await self.client.ask(self.get(key), within_s=within_s)
         except Away:
@@ -64,7 +64,7 @@ class Entries:
         return (b"GET", self.names.entry(key))
 
     def read(self, key: bytes, token: str, value: object, now: float, steady: float) -> Found | None:
-        """The entry that the store's *value* is."""
+        """Return the entry that is sealed in the store's *value*; None for anything else."""
         if not isinstance(value, bytes) or len(value) < _FRONT:
             self.missed += 1
             return None
@@ -88,13 +88,13 @@ class Entries:
         return front + sealed if len(sealed) <= self.largest else b""
 
     def keep(self, key: bytes, value: bytes, life_s: float, steady: float) -> None:
-        """Hold *value* for *life_s* and a day, behind the reply."""
+        """Write *value* to the store for *life_s* and a day, after the reply."""
         if value and self.client.is_up:
             putting = self.client.ask((b"SET", self.names.entry(key), value, b"PX", life_ms(life_s)))
             putting.add_done_callback(lambda done: None if done.exception() else self.judge(done.result()[0], steady))
 
     def judge(self, reply: object, steady: float) -> None:
-        """Take what the store said to a write."""
+        """Take the store's *reply* to a write."""
         if is_full(reply):
             self.full += 1
             self._full_until = steady + FULL_S
@@ -102,14 +102,14 @@ class Entries:
             self.written += 1
 
     def told(self) -> dict[str, int]:
-        """The counts of their outcomes."""
+        """Return the counts of lookups and writes."""
         return {"loaded": self.loaded, "missed": self.missed, "written": self.written, "bad": self.bad}
 
     def is_full(self, steady: float) -> bool:
-        """Whether the store lately had no room."""
+        """Return whether the store was full in the last FULL_S seconds."""
         return steady < self._full_until
 
 
 def life_ms(life_s: float) -> int:
-    """Milliseconds that an entry stays whose rule finds it of use for *life_s*."""
+    """Return the time to live in milliseconds of an entry that its rule may use for *life_s*."""
     return int((min(life_s, 365 * 86400) + KEPT_S) * 1000)

@@ -55,7 +55,7 @@ _ENTRIES = 64
 
 
 class Effects(Protocol):
-    """The records of other replicas come to here."""
+    """What takes the records of other replicas."""
 
     def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
@@ -68,16 +68,16 @@ class Effects(Protocol):
 
 
 class NoEffects:
-    """Records come to before anybody takes them."""
+    """What takes records before the layers are built."""
 
     def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
-        """Take nothing."""
+        """Do nothing."""
 
     def restart(self) -> None:
-        """Take nothing."""
+        """Do nothing."""
 
     def doubt(self) -> None:
-        """Take nothing."""
+        """Do nothing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -88,7 +88,7 @@ class _Untold:
 
 @dataclass(eq=False, slots=True)
 class Events:
-    """Reads the log for ever, and writes to it; `run` is its task."""
+    """A reader and writer of the log; `run` is the task that reads, `publish` the task that writes."""
 
     dialer: Dialer
     client: Client
@@ -117,12 +117,12 @@ class Events:
 
     @property
     def is_heard(self) -> bool:
-        """Whether all records of the others are known, up to a moment ago."""
+        """Return whether all records of other replicas are known, up to a moment ago."""
         return self.trust.has_read_log(self.clock())
 
     @property
     def lag_s(self) -> float:
-        """Seconds since the newest read that was answered had been sent."""
+        """Return the seconds since the newest answered read was sent."""
         return self.clock() - self.trust.log_read_at
 
     async def hear(self, within_s: float) -> bool:
@@ -167,7 +167,7 @@ class Events:
     # --- telling ---
 
     def tell(self, what: Content) -> asyncio.Future[Id]:
-        """Write *what* to the log, in the order of telling, and as often as it takes; where it stands then."""
+        """Queue *what* for the log; return its position, once the log has taken it."""
         told: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
         self._add(what, told)
         self._recent.append((self.clock(), what))
@@ -176,7 +176,7 @@ class Events:
         return told
 
     def tell_later(self, what: Content) -> None:
-        """The same for who does not wait for that."""
+        """Queue *what* for the log."""
         self.tell(what)
 
     def _add(self, what: Content, told: asyncio.Future[Id]) -> None:
@@ -193,7 +193,7 @@ class Events:
 
     @property
     def untold(self) -> int:
-        """Records that the log has not taken yet."""
+        """Return the number of records that the log has not taken yet."""
         return len(self._untold)
 
     async def publish(self) -> None:
@@ -204,7 +204,7 @@ class Events:
                 await asyncio.sleep(random.uniform(0.05, 0.1))
 
     async def _publish(self) -> bool:
-        """One piece; whether the log took all of it."""
+        """Write one piece of the queue; return whether the log took all of it."""
         piece = [self._untold[at] for at in range(min(len(self._untold), _ENTRIES))]
         try:
             replies = await self.client.ask(*(self._line(each.record) for each in piece))
@@ -337,7 +337,7 @@ def _lines(page: Any) -> Iterator[tuple[Id, bytes]]:
 
 
 def _facts(stream: Any) -> dict[bytes, Id]:
-    """The IDs among what XINFO STREAM tells; none of a log that has no records yet."""
+    """Return the IDs in the reply to XINFO STREAM; none for a log without records."""
     if not isinstance(stream, list):
         return {}
     pairs = dict(zip(stream[::2], stream[1::2], strict=False))

@@ -24,7 +24,7 @@ BEAT_S = 1.0
 """Seconds from one sign of life to the next."""
 
 SOON_S = 0.02
-"""Seconds from one look for a store that is away to the next."""
+"""Seconds from one sign of life to the next while the store is away."""
 
 OLDEST = (7, 0)
 """The oldest version of Redis that has `SET NX GET`; every Valkey has it."""
@@ -39,7 +39,7 @@ class OtherSecret(Away):
 
 @dataclass(eq=False, slots=True)
 class Fleet:
-    """The parts that share one store, and what holds for all of them."""
+    """What the parts of one replica that use the shared store have in common."""
 
     dialer: Dialer
     wire: Wire
@@ -58,20 +58,20 @@ class Fleet:
 
     @property
     def client(self) -> Client:
-        """The connection for visits."""
+        """Return the client, whose connection all visits use."""
         if self._client is None:
             self._client = Client(self.dialer, self.budget_s, self._greet, self._changed)
         return self._client
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the store last took a sign of life; -1 where it never did."""
+        """Return the seconds since the store last accepted a sign of life; -1 if it never did."""
         silent = self.steady() - self.trust.sign_at
         return silent if silent < math.inf else -1.0
 
     @property
     def is_fit(self) -> bool:
-        """Whether this replica may use the store."""
+        """Return whether this replica may use the store."""
         return self.client.is_up
 
     # --- coming and going ---
@@ -99,7 +99,7 @@ class Fleet:
             self._tell_time(clock, sent)
 
     def _changed(self, trouble: str) -> None:
-        """Say once what the store has come to."""
+        """Log that the store came or went, once."""
         self.trouble = trouble
         self.has_failed |= bool(trouble)
         where = self.dialer.location
@@ -109,7 +109,7 @@ class Fleet:
             _log.info("the shared store %s answers", where)
 
     async def beat_forever(self) -> None:
-        """Give signs of life."""
+        """Send signs of life, for ever."""
         while True:
             began = self.steady()
             if self.client.is_up:

@@ -27,7 +27,7 @@ CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "o
 
 
 MOST_OWED: Final = 10_000
-"""Leases that are remembered to be given back; the others end by themselves."""
+"""The most leases that are remembered to be released; the others expire."""
 
 
 @dataclass(eq=False, slots=True)
@@ -56,7 +56,7 @@ class Joined:
 
 @dataclass(eq=False, slots=True)
 class Flights:
-    """Boards, ends and follows flights; `run` is the task that polls."""
+    """The flights of all replicas, as this replica leads and follows them; `run` is the task that polls."""
 
     client: Client
     wire: Wire
@@ -74,7 +74,7 @@ class Flights:
     async def board(
         self, flight: bytes, token: str, extra: tuple[Command, ...], *, has_time: bool, within_s: float
     ) -> tuple[Led | Joined | None, list[object]]:
-        """Lead or join *flight*, None to ask alone; and the replies to the *extra* commands of the same visit."""
+        """Lead or join *flight*; None: call alone. Return also the replies to the *extra* commands of this visit."""
         mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
         packed = self.leases.pack(mine, flight)
         name = self.wire.names.lease(flight)
@@ -92,7 +92,7 @@ class Flights:
     async def look_or_board(
         self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
     ) -> tuple[Led | Joined | None, bytes | None]:
-        """The value that the store holds at *entry*; where it holds none, lead or join *flight*, None to ask alone."""
+        """Return the value that the store has at *entry*; if it has none, lead or join *flight*; None: call alone."""
         mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
         packed = self.leases.pack(mine, flight)
         look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
@@ -133,11 +133,11 @@ class Flights:
         return Joined(flight, token, lease, held)
 
     def go_alone(self, cause: str) -> Any:
-        """None, for a read that is asked alone, and counted by its *cause*."""
+        """Count a read that calls Graph without the other replicas by its *cause*; return None."""
         self.alone[cause] += 1
 
     async def follow(self, joined: Joined) -> FlightOutcome | Led | None:
-        """How the flight ended; a lease of our own, if its holder died; None to ask alone."""
+        """Return the outcome of the flight, or the lease if its holder died; None: call alone."""
         self._joined.add(joined)
         self._wake.set()
         try:
@@ -176,7 +176,7 @@ class Flights:
         landing.add_done_callback(lambda done: self._landed(led, done))
 
     def release(self, led: Led) -> None:
-        """Give up a flight without callers, or without an outcome for the followers."""
+        """Release the lease of a flight that has no callers, or no outcome for the followers."""
         if not led.is_over:
             led.is_over = True
             self._release(led)
@@ -202,7 +202,7 @@ class Flights:
 
     @property
     def waiting(self) -> int:
-        """Flights of others that are waited for."""
+        """Return the number of other replicas' flights that callers here wait for."""
         return len(self._joined)
 
     @property
@@ -212,7 +212,7 @@ class Flights:
     # --- polling ---
 
     async def run(self) -> None:
-        """Look for the end of all that is waited for, for ever."""
+        """Poll the flights that callers here wait for, for ever."""
         polls = 0
         while True:
             if not self._joined and not self._owed:
@@ -249,7 +249,7 @@ class Flights:
                 self._end(joined, self.go_alone("away"))
 
     async def _judge(self, joined: Joined, end: bytes | None, held: bytes | None, *, is_alive: bool) -> None:
-        """End *joined* if it has an outcome."""
+        """End *joined* if it has an outcome; take the flight over if its holder is dead."""
         if end is not None and (
             outcome := leases.unseal_outcome(end, self.wire.box, joined.token, joined.flight, joined.lease)
         ):

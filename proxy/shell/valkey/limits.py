@@ -15,16 +15,16 @@ from proxy.shell.valkey.client import Client
 from proxy.shell.valkey.link import Away
 
 LONGEST_S = 60.0
-"""Seconds that one place in line takes at most; no read waits longer than that."""
+"""The most seconds between two low-priority reads; no read waits longer."""
 
 
 PLACES = 4096
-"""Limits of which it is remembered when the next read may go."""
+"""The most limits whose next turn is remembered."""
 
 
 @dataclass(eq=False, slots=True)
 class SharedLimits:
-    """Asks the store who may go; without it each replica decides alone, more slowly the more replicas were seen."""
+    """Turns of probes and low-priority reads, from the store; without it, slower the more replicas there were."""
 
     client: Client
     names: KeyNames
@@ -61,7 +61,7 @@ class SharedLimits:
         self.client.ask(*releases).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def ticket(self, limit: str, interval_s: float) -> float:
-        """Seconds until a read that has time may draw on *limit*, of which the fleet has one each *interval_s*."""
+        """Return the seconds until a low-priority read may use *limit*; the fleet has one turn every *interval_s*."""
         if interval_s <= 0:
             return 0.0
         try:
@@ -72,7 +72,7 @@ class SharedLimits:
         return min(max(0, wait) / 1000, LONGEST_S) if isinstance(wait, int) else 0.0
 
     def _own_ticket(self, limit: str, interval_s: float) -> float:
-        """The same without the store: this replica's part of the places, as many as replicas were seen last."""
+        """Return the same without the store: this replica's share of the turns, by the number of replicas seen last."""
         now = asyncio.get_running_loop().time()
         if (next_at := self._next_at.get(limit, 0.0)) > now:
             return next_at - now

@@ -45,7 +45,7 @@ def understood() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """Makes links to one place."""
+    """What connects to one store."""
 
     location: Location
     credentials: Credentials
@@ -150,7 +150,7 @@ class Link:
         return replies
 
     async def await_news(self, command: Command, seconds: float) -> None:
-        """Send *command*, which the store answers when there is news; return then, after *seconds*, or when woken.
+        """Send *command*, which the store answers when there are records; return then, after *seconds*, or when woken.
 
         The reply itself is dropped; the next piece may leave before it has come.
         """
@@ -176,7 +176,7 @@ class Link:
             self._news.set_result(None)
 
     async def _has_come(self, echo: bytes) -> bool:
-        """Read one reply and the echo behind it; whether that is *echo*."""
+        """Read one reply and the echo behind it; return whether that is *echo*."""
         await self._reply()
         return bool(await self._reply() == echo)
 
@@ -196,14 +196,14 @@ class Link:
             return error
 
     async def close(self) -> None:
-        """End it, at once."""
+        """Close the connection at once."""
         if self._early is not None:
             self._early.cancel()
         await self._connection.disconnect(nowait=True)
 
 
 def _holds(replies: list[Any], nonce: bytes) -> bool:
-    """Whether an echo stands in the place of a reply: the reply was lost, and the echo came twice."""
+    """Return whether an echo stands in the place of a reply: the reply was lost, and the echo came twice."""
     return any(isinstance(reply, bytes) and reply.startswith(nonce) for reply in replies)
 
 

@@ -30,7 +30,7 @@ from proxy.shell.valkey.limits import SharedLimits
 
 WRITE_BYTES: Final = 8
 VOUCHED: Final = 50_000
-"""Entries whose position in the log is remembered to have been good."""
+"""The most entries whose position in the log is remembered to be in order."""
 
 RENEW_S: Final = 20.0
 """The seconds after which a write that is still open is announced again."""
@@ -38,10 +38,10 @@ RENEW_S: Final = 20.0
 LOOK_S: Final = 0.01
 
 EVENTS: Final = 100
-"""Events of one record."""
+"""The most events in one record."""
 
 DEAF_S: Final = 1.0
-"""After a read has waited in vain for the log, the others do not wait for so many seconds."""
+"""The seconds for which no read waits for the log after a read has waited in vain."""
 
 
 ENDS_AT = ContextVar("ends_at", default=math.inf)
@@ -69,13 +69,13 @@ class Write(Announced):
         await self.shared.close(self)
 
     def lost(self) -> None:
-        """There was no answer: the write may be done yet."""
+        """Take that there was no answer: the write may still be done."""
         self.shared.lost(self)
 
 
 @dataclass(eq=False, slots=True)
 class Shared:
-    """This replica's part in the fleet."""
+    """This replica's part in the fleet, as the layers use it."""
 
     fleet: Fleet
     log: Events
@@ -93,39 +93,39 @@ class Shared:
 
     @property
     def index(self) -> LogIndex:
-        """The index of the log."""
+        """Return the index of the log."""
         return self.log.index
 
     @property
     def budget_s(self) -> float:
-        """Seconds that a read may wait for the store, in all."""
+        """Return the seconds that a read may wait for the store, in all."""
         return self.fleet.budget_s
 
     @property
     def ends_at(self) -> float:
-        """When the budget of the read at hand is used up: it begins with the first wait for the store."""
+        """Return when the budget of the current read is used up; it begins with the first wait for the store."""
         return min(ENDS_AT.get(), self.steady() + self.budget_s)
 
     @property
     def trust(self) -> Trust:
-        """Until when held entries may be called fresh."""
+        """Return the lease for serving held entries as fresh."""
         return self.fleet.trust
 
     @staticmethod
     def steady() -> float:
-        """Monotonic seconds; the loop's own clock stands still while callbacks run, and tells too early a time."""
+        """Return monotonic seconds; the loop's own clock stands still while callbacks run, so it would be too early."""
         return time.monotonic()
 
     # --- belief ---
 
     @property
     def is_believed(self) -> bool:
-        """Whether all records of the others are known, up to a moment ago."""
+        """Return whether all records of other replicas are known, up to a moment ago."""
         return self.trust.is_valid(self.steady())
 
     @property
     def is_away(self) -> bool:
-        """Whether the log cannot be read for now: then no read waits for it."""
+        """Return whether the log cannot be read for now: then no read waits for it."""
         return not self.fleet.client.is_up or self.steady() < self._deaf_until
 
     async def hear(self, within_s: float) -> bool:
@@ -141,7 +141,7 @@ class Shared:
         return has_heard and self.trust.has_sign_of_life(self.steady())
 
     def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
-        """The moment before which nothing that is held under *key*, and shows *tags*, is fresh; infinity for ever."""
+        """Return the epoch seconds before which no entry *key* with *tags* is fresh; infinity: none is fresh."""
         if not (self.is_believed or self._may_go_on()):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
@@ -157,17 +157,17 @@ class Shared:
         return HAS_HEARD.get() or (self.fleet.goes_by_clock and self.is_away)
 
     def is_certain(self, tags: Callable[[], Iterable[str]]) -> bool:
-        """Whether a write of another replica that may concern *tags* is known here as soon as it is answered."""
+        """Return whether a write of another replica to *tags* is known here as soon as it is answered."""
         if not (self.is_believed or self._may_go_on()):
             return False
         return not self.open_writes or not self.open_writes.cover(tags())
 
     def vouch(self, key: bytes, asked: float) -> None:
-        """What is held under *key* was asked for then, and its place in the log is known."""
+        """Remember that the entry *key*, *asked* for then, has a position in this log."""
         self._vouched.put(key, asked)
 
     def restart(self) -> None:
-        """The log is another one."""
+        """Take that the log is another one: older entries are not fresh, unless their position is in it."""
         self.trust.since = self.now()
         self._vouched = Recent(VOUCHED, 8 * MEMO_BYTES)
         self.open_writes.clear()
@@ -235,7 +235,7 @@ class Shared:
 
     @property
     def _log_of_now(self) -> object:
-        """An object that changes when records that the log took may be lost: another connection, or another log."""
+        """Return what differs once records that the log took may be lost: the connection and the log."""
         return self.fleet.client.connections, self.log.index.lineage
 
     def _taken(self, write: Write, done: asyncio.Future[Id]) -> None:
@@ -246,7 +246,7 @@ class Shared:
         return self.log.tell(Opened(write.name, write.nodes, write.who))
 
     def tell(self, what: Content) -> None:
-        """Tell others *what*, behind the reply."""
+        """Write *what* to the log, after the reply."""
         self.log.tell(what)
 
     # --- living ---
@@ -263,7 +263,7 @@ class Shared:
             expired()
 
     async def start(self, lifetimes: AsyncExitStack, expired: Callable[[], None]) -> None:
-        """Begin all tasks; leaving *lifetimes* ends them."""
+        """Start all tasks; leaving *lifetimes* ends them."""
         fleet = self.fleet
         tasks: list[Awaitable[None]] = [
             fleet.client.run(),
