@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -51,13 +52,20 @@ class Place:
         return await self.caller.say(f"/v25.0/{number}", method="POST", token="ann", data=b"name=new")
 
 
+MakePlace = Callable[[float], Awaitable[Place]]
+
+
 @pytest.fixture
-async def place(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk, lifetimes: AsyncExitStack) -> Place:
-    """All three, with a second of patience for Graph."""
-    there = await graph()
-    relay = await lifetimes.enter_async_context(relaying(there.url))
-    front = await sidecar(relay.url, upstream={"reply_timeout_s": 1, "connect_timeout_s": 1})
-    return Place(there, relay, await ask(front.url))
+def place(graph: MakeGraph, sidecar: MakeSidecar, ask: MakeAsk, lifetimes: AsyncExitStack) -> MakePlace:
+    """Make all three, with so many seconds of patience for Graph."""
+
+    async def make(patience_s: float) -> Place:
+        there = await graph()
+        relay = await lifetimes.enter_async_context(relaying(there.url))
+        front = await sidecar(relay.url, upstream={"reply_timeout_s": patience_s})
+        return Place(there, relay, await ask(front.url))
+
+    return make
 
 
 def judge(heard: list[tuple[str, int, Heard]]) -> Counter[int]:
@@ -71,25 +79,26 @@ def judge(heard: list[tuple[str, int, Heard]]) -> Counter[int]:
 
 
 @pytest.mark.parametrize("fault, after", FAULTS)
-async def test_a_fault_harms_nobody_for_long(place: Place, fault: Fault, after: int) -> None:
+async def test_a_fault_harms_nobody_for_long(place: MakePlace, fault: Fault, after: int) -> None:
     """No foreign body during it, no write sent twice, and right answers as soon as it is over."""
-    assert judge(await place.crowd(1000)) == {200: 30}
-    place.relay.be(fault, after)
-    during = judge(await place.crowd(2000))
-    written = await place.write(7)
-    assert place.relay.spoiled
+    here = await place(1 if fault == "silence" else 60)
+    assert judge(await here.crowd(1000)) == {200: 30}
+    here.relay.be(fault, after)
+    during = judge(await here.crowd(2000))
+    written = await here.write(7)
+    assert here.relay.spoiled
     assert set(during) <= {200, 502, 504}
     if fault in {"trickle", "unasked", "doubled", "late"}:  # Graph's answer is whole, and so is the caller's
         assert during == {200: 30}
         assert written.status == 200
-    place.relay.be("none")
-    assert judge(await place.crowd(2000)) == {200: 30}
-    assert place.graph.ledger.writes[("POST", "/7")] <= 1
+    here.relay.be("none")
+    assert judge(await here.crowd(2000)) == {200: 30}
+    assert here.graph.ledger.writes[("POST", "/7")] <= 1
     if written.status == 200:
-        assert place.graph.ledger.writes[("POST", "/7")] == 1
+        assert here.graph.ledger.writes[("POST", "/7")] == 1
     else:
         error = json.loads(written.body)["error"]
-        assert not error.get("is_transient") or place.graph.ledger.writes[("POST", "/7")] == 0
+        assert not error.get("is_transient") or here.graph.ledger.writes[("POST", "/7")] == 0
 
 
 async def test_connections_whose_other_end_has_gone(
@@ -98,7 +107,7 @@ async def test_connections_whose_other_end_has_gone(
     """What is sent on a half-open connection is lost: each costs one call at most, and no write goes twice."""
     there = await graph()
     relay = await lifetimes.enter_async_context(relaying(there.url))
-    front = await sidecar(relay.url, upstream={"reply_timeout_s": 0.3, "rest_ms": 0})
+    front = await sidecar(relay.url, upstream={"reply_timeout_s": 1, "rest_ms": 0})
     place = Place(there, relay, await ask(front.url))
     await place.write(6)
     assert judge(await place.crowd(1000)) == {200: 30}
@@ -116,12 +125,12 @@ async def test_connections_whose_other_end_has_gone(
 
 
 @pytest.mark.parametrize("fault", ["cut", "reset"])
-async def test_a_reply_may_be_cut_at_any_byte(place: Place, fault: Fault) -> None:
+async def test_a_reply_may_be_cut_at_any_byte(place: MakePlace, fault: Fault) -> None:
     """Wherever a reply ends, nobody gets half of it as a whole, nor the half of another."""
-    reply_bytes = 700
+    here, reply_bytes = await place(60), 700
     for number, after in enumerate(range(0, reply_bytes, 1 if LONG else 53)):
-        place.relay.be(fault, after)
-        heard = await place.caller.say(f"/v25.0/{5000 + number}?fields=id", token="ann")
+        here.relay.be(fault, after)
+        heard = await here.caller.say(f"/v25.0/{5000 + number}?fields=id", token="ann")
         judge([("ann", 5000 + number, heard)])
-    place.relay.be("none")
-    assert judge(await place.crowd(2000)) == {200: 30}
+    here.relay.be("none")
+    assert judge(await here.crowd(2000)) == {200: 30}
