@@ -25,6 +25,8 @@ from tests.journeys.playing import Stage, shrunk
 from tests.journeys.talking import Twins
 
 DRAWN = EFFORT.batches
+PARTS = 4
+"""The tests that the drawn batches are split into: several processes share them."""
 SEED = os.environ.get("DRAWN_SEED", "")
 
 LONG_ENOUGH_S = 300 + DRAWN // 5
@@ -56,11 +58,12 @@ def stage(twins: Twins) -> Stage:
 
 
 @many
+@pytest.mark.parametrize("part", range(PARTS))
 async def test_nobody_can_tell_a_batch_through_the_sidecar_from_one_that_went_to_graph_itself(
-    twins: Twins, stage: Stage
+    twins: Twins, stage: Stage, part: int
 ) -> None:
     """Whatever a batch holds, its slots, its side effects and how often it writes are those of Graph's own reply."""
-    for seed in _seeds("batch", DRAWN):
+    for seed in _seeds("batch", DRAWN)[part::PARTS]:
         await _hold(stage.differences, drawn(seed))
     assert SEED or _ways_taken(twins.front) == {"asked", "revalidated", "collapsed", "packed"}
 
