@@ -12,7 +12,7 @@ _RENARD_10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
 def time_bounds(*shown: float) -> tuple[float, ...]:
     """Returns the bounds in seconds by which times are counted, from 0.1 ms to 60 s, and those of *shown*.
 
-    They are so close that a quantile between two of them is within an eighth of the true one.
+    They are so close that the middle between two of them is within an eighth of any value there.
     """
     fine = {float(f"{number}e{decade}") for decade in range(-4, 2) for number in _RENARD_10}
     return tuple(sorted({bound for bound in fine if bound < 60} | {60.0, *map(float, shown)}))
@@ -68,14 +68,18 @@ class Histogram:
         yield "+Inf", total + self.counts[-1]
 
     def quantile(self, share: float) -> float:
-        """Returns the value below which *share* of the recent values lie, interpolated in its bucket; 0 if none."""
+        """Returns the value that *share* of the recent values do not exceed, as the middle of its bucket; 0 if none.
+
+        The middle is the harmonic mean of the bucket's bounds: no value of the bucket lies further from it, in
+        proportion, than the bounds do.
+        """
         recent = [now - then for now, then in zip(self.counts, self._earlier, strict=True)]
         wanted, below = share * sum(recent), 0
         if not wanted:
             return 0.0
         for at, count in enumerate(recent[:-1]):
             if count and below + count >= wanted:
-                floor = self.bounds[at - 1] if at else 0.0
-                return floor + (self.bounds[at] - floor) * (wanted - below) / count
+                low, high = self.bounds[at - 1] if at else 0.0, self.bounds[at]
+                return 2 * low * high / (low + high) if low else high / 2
             below += count
         return self.bounds[-1]
