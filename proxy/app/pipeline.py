@@ -27,7 +27,7 @@ from proxy.shell.intercept.ca import Authority
 from proxy.shell.intercept.connect import ConnectHandler
 from proxy.shell.intercept.tls_listener import TlsListener
 from proxy.shell.observe.access_log import AccessLog
-from proxy.shell.observe.counters import Gauges
+from proxy.shell.observe.gauges import Gauges
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.coalescer import Coalescer

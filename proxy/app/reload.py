@@ -11,7 +11,7 @@ from typing import Any
 
 from proxy.settings import Settings, is_live, names, value_of
 from proxy.settings.load import SettingsError, oddities
-from proxy.shell.observe.counters import LastReload
+from proxy.shell.observe.gauges import LastReload
 
 _log = logging.getLogger("graph_sidecar.reload")
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from proxy.core.batch import lanes
-from proxy.core.cache.clock_step import set_back
 from proxy.core.fast_path.prepared_read import PreparedRead
-from proxy.core.graph.errors import read_error
 from proxy.core.graph.ids import account, is_id
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Entry, Headers, Mode, Reply, Request
@@ -27,12 +23,13 @@ from proxy.core.quota import ledger
 from proxy.core.quota.ledger import Ledger, LedgerLine, Payer, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.counted_call import CountedCall, LaneCounts
+from proxy.shell.observe.error_counts import ErrorCounts
+from proxy.shell.observe.gauges import Gauges
 from proxy.shell.observe.prepared import AGES_S, FINE_TIMES_S, TIMES_S, PreparedCost, PreparedCount
 from proxy.shell.observe.route_counts import RouteCounts
 
 if TYPE_CHECKING:  # an extra
-    from opentelemetry.trace import Span
-
     from proxy.shell.observe.tracing import Tracer
 
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
@@ -42,101 +39,12 @@ SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 PUSHED = ("heard", "forged", "refused")
 """What becomes of a notification of Meta's."""
 
-ERROR_ORIGINS = ("graph", "refused", "sidecar")
-"""Whose error a reply is: Graph's now, Graph's last refusal given again from here, or the sidecar's own."""
-
 ROUTE_COUNTS = 4096
 """Routes by app and account whose reads are counted together."""
-
-ERRORS = 50
-"""Errors that are told of."""
 
 
 Sums = tuple[Sequence[int], float]
 """How many values there are in each bucket, and their sum."""
-
-
-class LastReload(NamedTuple):
-    """Whether the settings were taken at the last try, and the epoch seconds of the last time that they were."""
-
-    is_successful: bool
-    at: float  # the start counts
-
-
-@dataclass(slots=True)
-class Gauges:
-    """What others know, asked when it is told."""
-
-    queued: Callable[[], int] = lambda: 0
-    tasks: Callable[[], int] = lambda: 0  # of the event loop
-    store: Callable[[], Mapping[str, Any]] = dict
-    usage: Callable[[], Sequence[Mapping[str, Any]]] = list
-    open: Callable[[], int] = lambda: 0
-    connections: Callable[[], int] = lambda: 0  # of callers, tunnels included
-    max_connections: int = 0
-    draining: Callable[[], bool] = lambda: False
-    last_reload: Callable[[], LastReload] = lambda: LastReload(is_successful=True, at=0.0)
-    shared: Callable[[], Mapping[str, Any]] = dict  # of the store that replicas share; empty without one
-
-
-class LaneCounts(NamedTuple):
-    """Batches of one lane."""
-
-    slots: Histogram
-    upstream: Histogram  # seconds that Graph took
-
-
-@dataclass(slots=True, eq=False)
-class CountedCall:
-    """One call to Graph; with it as a context while it is on its way."""
-
-    telemetry: Counters
-    loads: Sequence[tuple[Payer | None, int]]  # what it carries: on whose bill, and as how many calls
-    tally: Callable[[], None]
-    kind: str
-    id: str = ""  # of a batch
-    span: Span | None = None
-    counted: Sequence[bool] = ()  # of which loads Graph has counted the last sending for certain
-    times: int = 0  # that it left
-    lane: str = ""  # of a batch
-    began: float = 0.0  # when it left first
-
-    def __enter__(self) -> Self:
-        """It is made ready."""
-        self.telemetry.in_flight += 1
-        if self.telemetry.tracer:
-            self.span = self.telemetry.tracer.sent(
-                self.kind, self.id, [bill if isinstance(bill, RequestCost) else None for bill, _ in self.loads]
-            )
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """It was answered, or will not be."""
-        self.telemetry.in_flight -= 1
-        if self.times:
-            self._charge()
-        if self.span is not None and self.telemetry.tracer:
-            self.telemetry.tracer.landed(self.span, kind)
-
-    def _charge(self) -> None:
-        """An earlier sending of the same went unanswered."""
-        for place, (bill, calls) in enumerate(self.loads):
-            charged = bill or self.telemetry.nobody
-            charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
-            if self.times > 1:
-                charged.send(calls * (self.times - 1), is_counted=False)
-
-    def left(self) -> None:
-        """Its head has been written: from here on Graph may count it, whatever becomes of it."""
-        self.tally()
-        self.began = self.began or self.telemetry.clock()
-        self.times += 1
-
-    def answered(self, counted: Sequence[bool]) -> None:
-        """Graph has answered; of which loads it has *counted* the calls for certain."""
-        self.counted = counted
-        if self.lane:
-            self.telemetry.lanes[self.lane].upstream.observe(self.telemetry.clock() - self.began)
 
 
 class Counters:
@@ -178,9 +86,9 @@ class Counters:
         self.not_compared: Counter[str] = Counter()  # reads that were drawn for it, by what was in the way
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
         self.refused: Counter[Mode] = Counter()  # replies that give Graph's last refusal again, by their mode
-        self.error_replies: Counter[str] = Counter()  # by whose error it is, as in ERROR_ORIGINS
         self._routes = Routes(renamed=self._rename)
-        self.errors: deque[dict[str, Any]] = deque(maxlen=ERRORS)
+        self._errors = ErrorCounts(now)
+        self.errors, self.error_replies = self._errors.recent, self._errors.replies
         self._prefix, self._batches = token_hex(3), count(1)
 
     # --- what callers ask, and what they get ---
@@ -216,9 +124,9 @@ class Counters:
         if is_refused := ledger.is_refused_here(reply):
             self.refused[reply.mode] += 1
         if reply.status >= 400 or is_refused:
-            self._count_error(reply.mode, is_refused=is_refused)
+            self._errors.count(reply.mode, is_refused=is_refused)
         if reply.status >= 400 or reply.detail == COVERED or is_refused:
-            self._note(reply.mode, reply.status, route, reply.body, reply.detail)
+            self._errors.keep(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
             told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
             self.tracer.end(bill, dressed.status, told)
@@ -374,8 +282,14 @@ class Counters:
         elif 0 < status < 400:
             self._routes.record_answer(passage.path)
         if status >= 400 or refusal is not None:
-            self._count_error(Mode.SKIPPED, is_refused=refusal is not None)
-            self._note(Mode.SKIPPED, status, route, refusal.body if refusal else b"", refusal.detail if refusal else "")
+            self._errors.count(Mode.SKIPPED, is_refused=refusal is not None)
+            self._errors.keep(
+                Mode.SKIPPED,
+                status,
+                route,
+                refusal.body if refusal else b"",
+                refusal.detail if refusal else "",
+            )
         if self.tracer:
             told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
             self.tracer.end(bill, status, told)
@@ -387,8 +301,8 @@ class Counters:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.label(path) if path else ""
         self._replies[Mode.FAILED, route, error.status] += 1
-        self._count_error(Mode.FAILED)
-        self._note(Mode.FAILED, error.status, route, b"", word(type(error)))
+        self._errors.count(Mode.FAILED)
+        self._errors.keep(Mode.FAILED, error.status, route, b"", word(type(error)))
         if self.tracer and bill is not None:
             told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
             self.tracer.end(bill, error.status, told)
@@ -399,8 +313,8 @@ class Counters:
     def shed(self, error: SidecarError, count: int) -> None:
         """So many messages were refused unread, with *error*."""
         self._replies[Mode.FAILED, "", error.status] += count
-        self._count_error(Mode.FAILED, count)
-        self._note(Mode.FAILED, error.status, "", b"", word(type(error)))
+        self._errors.count(Mode.FAILED, count)
+        self._errors.keep(Mode.FAILED, error.status, "", b"", word(type(error)))
 
     def pushed(self, outcome: str, events: int) -> None:
         """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""
@@ -508,8 +422,7 @@ class Counters:
 
     def set_back(self, now: float, by: float) -> None:
         """The clock was set back to *now*, *by* seconds: no error is from the future."""
-        for error in self.errors:
-            error["at"] = round(set_back(error["at"], now, by), 3)
+        self._errors.set_back(now, by)
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self._replies[mode, route, status] += 1
@@ -532,17 +445,6 @@ class Counters:
             self.compared[other, outcome] += self.compared.pop((was, outcome))
         if (took := self._took.pop(route, None)) is not None:
             self._took_of(other).add(took)
-
-    def _count_error(self, mode: Mode, count: int = 1, *, is_refused: bool = False) -> None:
-        """Count error replies by their origin: refused again here, the sidecar's own, or Graph's."""
-        origin = "refused" if is_refused else "sidecar" if mode is Mode.FAILED else "graph"
-        self.error_replies[origin] += count
-
-    def _note(self, mode: Mode, status: int, route: str, body: bytes, detail: str) -> None:
-        """Remember an error by its code and a word of ours: what Graph says of it may quote a token."""
-        error = read_error(body) if body and mode is not Mode.FAILED else None
-        told = {"at": round(self.now(), 3), "mode": mode.value, "status": status, "route": route}
-        self.errors.append({**told, "code": error.code if error else None, "what": detail or "answered by Graph"})
 
     def _batch_id(self) -> str:
         """A name that no other batch has, of this process or of another."""

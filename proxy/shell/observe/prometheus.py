@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import ABOUT, LEVELS
 from proxy.core.quota.ledger import CAUSES
-from proxy.shell.observe.counters import ERROR_ORIGINS, PUSHED, Counters
+from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.error_counts import ERROR_ORIGINS
 from proxy.shell.observe.stats import stats, tightest
 
 STAGES = ("calm", "watch", "spare", "stop")

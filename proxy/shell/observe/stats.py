@@ -11,7 +11,8 @@ from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import troubles
 from proxy.core.quota.ledger import CAUSES, LedgerLine
 from proxy.core.reply.comparison import KINDS
-from proxy.shell.observe.counters import ERROR_ORIGINS, PUSHED, Counters
+from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.error_counts import ERROR_ORIGINS
 
 TOP = 20
 """Routes and accounts that are told of."""

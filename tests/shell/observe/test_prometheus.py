@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.core.model import Channel, Mode, Reply
 from proxy.core.quota.ledger import CAUSES
-from proxy.shell.observe.counters import Counters, Gauges, LastReload
+from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.gauges import Gauges, LastReload
 from proxy.shell.observe.metrics_route import metrics_route
 from tests.shell.fakes import Clock, ask
 

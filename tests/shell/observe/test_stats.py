@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from proxy.shell.observe.counters import Counters, Gauges
+from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.gauges import Gauges
 from proxy.shell.observe.stats import LIMITS, stats
 
 

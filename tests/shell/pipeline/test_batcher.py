@@ -16,7 +16,8 @@ from proxy.core.batch.window import Limits
 from proxy.core.http.errors import Cut, Draining, Late, Overloaded, Unreachable
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import Payer
-from proxy.shell.observe.counters import CountedCall, Counters
+from proxy.shell.observe.counted_call import CountedCall
+from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.batch_queue import BatchQueue, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.upstream.fair_share import Place, Places

@@ -1,0 +1,76 @@
+"""One call to Graph while it is counted: when it was sent, how often, and which of its reads Graph has counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from proxy.core.observe.histogram import Histogram
+from proxy.core.quota.ledger import Payer, RequestCost
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from proxy.shell.observe.counters import Counters
+
+
+class LaneCounts(NamedTuple):
+    """The counts of batches of one lane."""
+
+    slots: Histogram
+    upstream: Histogram  # seconds that Graph took
+
+
+@dataclass(slots=True, eq=False)
+class CountedCall:
+    """One call to Graph; a context manager that lasts while the call is in flight."""
+
+    telemetry: Counters
+    loads: Sequence[tuple[Payer | None, int]]  # what it carries: on whose bill, and as how many calls
+    tally: Callable[[], None]
+    kind: str
+    id: str = ""  # of a batch
+    span: Span | None = None
+    counted: Sequence[bool] = ()  # of which loads Graph has counted the last sending for certain
+    times: int = 0  # that it left
+    lane: str = ""  # of a batch
+    began: float = 0.0  # when it left first
+
+    def __enter__(self) -> Self:
+        """Count the call as in flight."""
+        self.telemetry.in_flight += 1
+        if self.telemetry.tracer:
+            self.span = self.telemetry.tracer.sent(
+                self.kind, self.id, [bill if isinstance(bill, RequestCost) else None for bill, _ in self.loads]
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Count the end of the call, answered or not."""
+        self.telemetry.in_flight -= 1
+        if self.times:
+            self._charge()
+        if self.span is not None and self.telemetry.tracer:
+            self.telemetry.tracer.landed(self.span, kind)
+
+    def _charge(self) -> None:
+        """Charge every sending; earlier ones of a call that was sent again are uncertain."""
+        for place, (bill, calls) in enumerate(self.loads):
+            charged = bill or self.telemetry.nobody
+            charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
+            if self.times > 1:
+                charged.send(calls * (self.times - 1), is_counted=False)
+
+    def left(self) -> None:
+        """Take that the head was sent: from now on Graph may count the call."""
+        self.tally()
+        self.began = self.began or self.telemetry.clock()
+        self.times += 1
+
+    def answered(self, counted: Sequence[bool]) -> None:
+        """Take Graph's answer; *counted* says for each load whether Graph has certainly counted it."""
+        self.counted = counted
+        if self.lane:
+            self.telemetry.lanes[self.lane].upstream.observe(self.telemetry.clock() - self.began)
