@@ -71,6 +71,33 @@ async def test_a_stray_reply_answers_nobody(
         assert name in heard.body.decode() or not heard.body
 
 
+@pytest.mark.parametrize("way", ["a read alone", "a read that passes", "a write", "a batch with a write"])
+async def test_a_late_head_takes_no_bytes_of_the_reply_behind_it(
+    scripted: MakeScripted, ask: MakeAsk, way: str
+) -> None:
+    """A second reply to HEAD comes behind the next request: nobody gets the beginning of a reply for a body."""
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        used, late = 0, b""
+        while True:
+            at.arrived.append(message := await wire.message())
+            used += 1
+            await wire.send((late if used > 1 else b"") + right_reply(message))
+            late = right_reply(message) if message.method == "HEAD" else b""
+
+    at, front = await scripted(serve, upstream={"rest_ms": 0}, **ALONE)
+    caller = await ask(front.url)
+    await say(caller, "HEAD that passes", "ann111")
+    heard = await say(caller, way, "bob222")
+    assert b"HTTP/1.1" not in heard.body
+    assert "ann111" not in heard.body.decode()
+    if heard.status == 200:
+        assert "bob222" in heard.body.decode()
+    else:
+        assert heard.json["error"]["message"].startswith("graph-sidecar: ")
+    assert len(at.arrived) > 1
+
+
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 @pytest.mark.parametrize("way", ["a read that passes", "a write"])
 async def test_a_body_where_there_is_none(scripted: MakeScripted, ask: MakeAsk, status: str, way: str) -> None:

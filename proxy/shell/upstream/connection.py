@@ -154,9 +154,19 @@ class UpstreamConnection(ResponseHandler):
         if self._exception is not None and self._content is not None and not self._content.is_eof():
             self._content.set_exception(aiohttp.ClientPayloadError("the body cannot be read"))
         if self._step is _Step.BODY and self._content is not None and self._content.is_eof():
+            if self._is_out_of_step:
+                self._content.set_exception(aiohttp.ServerDisconnectedError())
             self._end_answer()
         elif self._step is _Step.HEAD and self._is_written and self._interim and self._exception is None:
             self.start_timeout()  # aiohttp takes an interim answer for the end of waiting
+
+    @property
+    def _is_out_of_step(self) -> bool:
+        """Whether what follows the answer is no beginning of another, on a connection that was used before.
+
+        The head was a late one then, perhaps of a reply to HEAD, and its body was cut out of the reply to this request.
+        """
+        return self.was_used and isinstance(self._exception, HttpProcessingError)
 
     def _end_answer(self) -> None:
         self._step = _Step.IDLE
