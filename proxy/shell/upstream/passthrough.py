@@ -18,7 +18,7 @@ from proxy.shell.http.protocol import is_last
 from proxy.shell.http.request_body import body_chunks
 from proxy.shell.upstream.client import UpstreamOptions, http1_client, translate_errors
 from proxy.shell.upstream.http1 import Http1Client, OnSent, Streamed
-from proxy.shell.upstream.passed_links import rewrite_response
+from proxy.shell.upstream.passed_paging_links import rewrite_response
 
 _SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})

@@ -33,8 +33,8 @@ async def rewrite_response(
     plain = _plain(raw, answer.fields)
     if plain is None or (changed := passed_paging_links.with_our_links(plain, link_origin)) == plain:
         return answer.fields, _all([raw])
-    told = headers.without(answer.fields, _CODED)
-    return (*told, ("Content-Length", str(len(changed)))), _all([changed])
+    fields = headers.without(answer.fields, _CODED)
+    return (*fields, ("Content-Length", str(len(changed)))), _all([changed])
 
 
 def _plain(raw: bytes, fields: Headers) -> bytes | None:
