@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import struct
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
 from proxy.core.model import Entry
 from proxy.core.shared.store_clock import StoreClock
 from proxy.core.shared.wire import POSITION_BYTES, KeyNames, Position
+from proxy.shell.valkey import random_bytes
 from proxy.shell.valkey.client import Client, is_full
 from proxy.shell.valkey.link import Away, Command
 
@@ -84,7 +84,7 @@ class Entries:
         if len(entry.body) > self.largest * 16 or steady < self._full_until:
             return b""
         front = position.pack() + _ASKED.pack(asked)
-        sealed = self.sealer.seal(key + front, token, entry, os.urandom(NONCE_BYTES))
+        sealed = self.sealer.seal(key + front, token, entry, random_bytes.take(NONCE_BYTES))
         return front + sealed if len(sealed) <= self.largest else b""
 
     def keep(self, key: bytes, value: bytes, life_s: float, steady: float) -> None:

@@ -7,7 +7,6 @@ replica calls Graph by itself: the functions return None, and count the cause.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from redis.exceptions import ResponseError
 from proxy.core.shared import lease as leases
 from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, FlightOutcome, Lease, Leases
 from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
-from proxy.shell.valkey import scripts
+from proxy.shell.valkey import random_bytes, scripts
 from proxy.shell.valkey.client import Client, is_full
 from proxy.shell.valkey.link import Away, Command, understood
 
@@ -75,7 +74,7 @@ class Flights:
         self, flight: bytes, token: str, extra: tuple[Command, ...], *, has_time: bool, within_s: float
     ) -> tuple[Led | Joined | None, list[object]]:
         """Lead or join *flight*; None: call alone. Return also the replies to the *extra* commands of this visit."""
-        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
+        mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
         packed = self.leases.pack(mine, flight)
         name = self.wire.names.lease(flight)
         try:
@@ -93,7 +92,7 @@ class Flights:
         self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
     ) -> tuple[Led | Joined | None, bytes | None]:
         """Return the value that the store has at *entry*; if it has none, lead or join *flight*; None: call alone."""
-        mine = Lease(self.replica, os.urandom(TOKEN_BYTES), has_time)
+        mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
         packed = self.leases.pack(mine, flight)
         look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
         try:
@@ -160,7 +159,7 @@ class Flights:
         if led.is_over:
             return
         led.is_over = True
-        sealed = leases.seal_outcome(outcome, self.wire.box, token, led.flight, os.urandom(NONCE_BYTES))
+        sealed = leases.seal_outcome(outcome, self.wire.box, token, led.flight, random_bytes.take(NONCE_BYTES))
         name, value, ms = entry
         names = self.wire.names
         landing = self.client.ask(
@@ -267,7 +266,7 @@ class Flights:
 
     async def _take_over(self, joined: Joined) -> None:
         """Lead the flight in the place of a holder that is dead, or gave it up."""
-        mine = joined.lease.taken_over(self.replica, os.urandom(TOKEN_BYTES))
+        mine = joined.lease.taken_over(self.replica, random_bytes.take(TOKEN_BYTES))
         packed = self.leases.pack(mine, joined.flight)
         names = self.wire.names
         holder = names.replica(joined.lease.replica)

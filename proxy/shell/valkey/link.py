@@ -8,7 +8,6 @@ piece is used, and the connection ends.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.core.shared.location import Location
+from proxy.shell.valkey import random_bytes
 
 Command = tuple[bytes | str | int, ...]
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows one argument
@@ -126,7 +126,7 @@ class Link:
 
     async def exchange_all(self, groups: Sequence[Sequence[Command]]) -> list[list[Any]]:
         """The same for the commands of several callers: the replies of each *group*. Raises Away."""
-        nonce = os.urandom(8)
+        nonce = random_bytes.take(8)
         echoes = [b"%b%d" % (nonce, number) for number in range(len(groups))]
         packed: list[Command] = []
         for group, echo in zip(groups, echoes, strict=True):
@@ -156,7 +156,7 @@ class Link:
         """
         loop = asyncio.get_running_loop()
         news = self._news = loop.create_future()
-        echo = os.urandom(8)
+        echo = random_bytes.take(8)
         try:
             await self._send(command, (b"ECHO", echo))
         except (RedisError, OSError) as error:
