@@ -104,7 +104,7 @@ class FastPath:
         if trust is not None and not (began < trust.until and trust.since < hit.asked_at):
             return False
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
-        hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
+        hit.counted.add(now, self.clock() - began, now - hit.asked_at)
         return True
 
     def _write_head_again(self, hit: FreshHit, now: float) -> bool:
@@ -152,7 +152,7 @@ class FastPath:
         hit.usage, hit.usage_until = self._usage(usage) if usage else b"", now + lasts_s
         hit.frame(now, self._today(now))
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
-        hit.counted.add_hit(now, self.clock() - began, now - hit.asked_at)
+        hit.counted.add(now, self.clock() - began, now - hit.asked_at)
         if self.limiter.is_quiet and not self.comparer.is_on:
             self.table.add_hit(data, hit)
         return True

@@ -20,13 +20,13 @@ from proxy.core.observe.histogram import Histogram, time_bounds
 from proxy.core.observe.route_template import Routes, template
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
-from proxy.core.quota.ledger import Ledger, LedgerLine, Payer, RequestCost
+from proxy.core.quota.ledger import Ledger, Payer, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_log import AccessLog
 from proxy.shell.observe.counted_call import CountedCall, LaneCounts
 from proxy.shell.observe.error_counts import ErrorCounts
 from proxy.shell.observe.gauges import Gauges
-from proxy.shell.observe.prepared import AGES_S, FINE_TIMES_S, TIMES_S, PreparedCost, PreparedCount
+from proxy.shell.observe.prepared import AGES_S, FINE_TIMES_S, TIMES_S, PreparedHit
 from proxy.shell.observe.route_counts import RouteCounts
 
 if TYPE_CHECKING:  # an extra
@@ -61,7 +61,7 @@ class Counters:
         self.unsettled_ledger = Ledger()  # without what `settle` adds
         self._replies: Counter[tuple[Mode, str, int]] = Counter()
         self._route_counts: dict[tuple[str, str, str], RouteCounts] = {}
-        self.pending: list[PreparedCount | RouteCounts] = []  # those with a count that is not in the sums yet
+        self.pending: list[PreparedHit | RouteCounts] = []  # those with a count that is not in the sums yet
         self.era = 0  # of the routes' labels: it changes when a route gets another one
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
@@ -133,33 +133,16 @@ class Counters:
         if self.telling:
             self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
 
-    def prepare_cost(self, request: Request, fingerprint: bytes) -> PreparedCost:
-        """Returns what opens the cost record of each further request for the same read, as `asked` does.
+    def prepare_hit(self, request: Request, reply: Reply, fingerprint: bytes, rendered: Reply) -> PreparedHit:
+        """Returns what counts and logs each time that *rendered*, made of *reply*, answers *request* from memory.
 
-        Not while replies are traced: only `asked` begins a span.
+        That is the same as `asked` and `replied` for each. Not while replies are traced.
         """
-        path, query = request.path, request.query
-        owner = account(next(iter(nodes(path, query)), ""))
-        return PreparedCost(self, request, fingerprint.hex()[:12], owner, calls_of(query))
-
-    def prepare_reply(
-        self, request: Request, reply: Reply, cost: PreparedCost, bill: RequestCost, rendered: Reply
-    ) -> PreparedCount:
-        """Returns what counts and logs each further reply to *request* like *reply*, as `replied` does.
-
-        *reply* is a good one, and its caller got *rendered* and has the cost record *bill*. The next replies may differ
-        from it in times, batch and lane. Not while replies are traced: only `replied` ends a span.
-        """
-        return self._prepare(request, reply, cost, rendered, _outcome(bill, rendered, 0.0), is_hit=False)
-
-    def prepare_hit(self, request: Request, reply: Reply, fingerprint: bytes, rendered: Reply) -> PreparedCount:
-        """Returns what counts and logs each time that *rendered* answers *request* from memory, without a cost record.
-
-        That is the same as `asked` and `replied` for each.
-        """
-        cost = self.prepare_cost(request, fingerprint)
-        outcome = Outcome(rendered.status, len(rendered.body), 0.0, cost.calls, cost.calls)
-        return self._prepare(request, reply, cost, rendered, outcome, is_hit=True)
+        path, query, calls = request.path, request.query, calls_of(request.query)
+        outcome = Outcome(rendered.status, len(rendered.body), 0.0, calls, calls)
+        names = fingerprint.hex()[:12], account(next(iter(nodes(path, query)), ""))
+        line = self.telling.prepare(request, reply, outcome, self.route_label(path)) if self.telling else None
+        return PreparedHit(self, request, reply, outcome=outcome, names=names, line=line)
 
     def route_counts(self, path: str, query: str, app: str) -> RouteCounts:
         """Returns what counts reads of this route for *app*: each is one call, and Graph's answer is a good one."""
@@ -217,30 +200,20 @@ class Counters:
         """How long replies took, by how they came about, without what `settle` adds."""
         return self._took_by_mode
 
-    def _prepare(
-        self, request: Request, reply: Reply, cost: PreparedCost, rendered: Reply, outcome: Outcome, *, is_hit: bool
-    ) -> PreparedCount:
-        line = self.telling.prepare(request, reply, outcome, self.route_label(request.path)) if self.telling else None
-        causes = dict(ledger.calls_avoided(reply, cost.calls))
-        return PreparedCount(self, cost, reply, status=rendered.status, causes=causes, line=line, is_hit=is_hit)
-
     def settle(self) -> None:
         """Add to the sums what prepared replies have counted; whoever reads a sum does so first."""
         pending, self.pending = self.pending, []
         for each in pending:
             each.settle()
 
-    def add_replies(self, prepared: PreparedCount, count: int, times: Sums, ages: Sums) -> None:
-        """Add *count* replies that were *prepared*, which took these *times* and were of these *ages*."""
-        path, mode = prepared.cost.path, prepared.mode
-        route = self._routes.label(path)
-        self._replies[mode, route, prepared.status] += count
-        self._took_by_mode[mode].add_counts(*times)
+    def add_hits(self, hit: PreparedHit, count: int, times: Sums, ages: Sums) -> None:
+        """Add *count* times that *hit* was given, which took these *times* and were of these *ages*."""
+        route = self._routes.label(hit.path)
+        self._replies[hit.mode, route, hit.status] += count
+        self._took_by_mode[hit.mode].add_counts(*times)
         self._took_of(route).add_counts(*times)
         self._age.add_counts(*ages)
-        if prepared.detail:
-            self.details[prepared.detail] += count
-        self._routes.record_answer(path, count)
+        self._routes.record_answer(hit.path, count)
 
     def observe_call(self, window_s: float | None, upstream_s: float | None) -> None:
         """Count how long a read waited for its batch, and how long Graph took."""
@@ -252,10 +225,6 @@ class Counters:
     def route_label(self, path: str) -> str:
         """Returns the label of the route of *path*."""
         return self._routes.label(path)
-
-    def ledger_lines(self, route: str, app: str, owner: str) -> tuple[LedgerLine, ...]:
-        """Returns the lines of the ledger on which the calls of such a read are counted."""
-        return self.unsettled_ledger.lines(route, app, owner)
 
     def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""

@@ -12,13 +12,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from proxy.core.cache.key import Keys
 from proxy.core.model import Credential, Mode, Reply, Request
-from proxy.core.observe.access_log import Varying
+from proxy.core.observe.access_log import Outcome
 from proxy.core.routing.rules import Rule
 from proxy.shell.observe.access_log import AccessLog
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import JsonLines, LogWriter
-from proxy.shell.observe.prepared import PreparedCost, PreparedCount
+from proxy.shell.observe.prepared import PreparedHit
 from proxy.shell.observe.prometheus import _CountersCollector
+from proxy.shell.observe.route_counts import add_answers
 from proxy.shell.observe.stats import stats
 
 KEYS = Keys(b"k" * 32)
@@ -47,13 +48,13 @@ def _counters() -> Counters:
     return counters
 
 
-def _seen(counters: Counters) -> tuple[dict[str, Any], bytes]:
+def _seen(counters: Counters) -> tuple[dict[str, Any], list[bytes]]:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_CountersCollector(counters))
     counters.gauges.store = lambda: (
         {f"{tier}_{what}": 0 for tier in ("memory", "disk") for what in _STORED} | {"writes_dropped": 0}
     )
-    return stats(counters), generate_latest(registry)
+    return stats(counters), sorted(generate_latest(registry).splitlines())
 
 
 _STORED = ("evictions", "entries", "bytes")
@@ -61,7 +62,7 @@ _STORED = ("evictions", "entries", "bytes")
 
 def test_a_hit_that_was_prepared_counts_and_is_logged_as_any_other() -> None:
     """/stats, /metrics and the log are the same at any moment that they are read."""
-    whole, quick, prepared = _counters(), _counters(), dict[str, PreparedCount]()
+    whole, quick, prepared = _counters(), _counters(), dict[str, PreparedHit]()
     with _writing() as lines:
         for turn in range(12):
             for at, path in enumerate(PATHS[turn % 5 : 60 : 1 + turn % 3]):
@@ -76,14 +77,14 @@ def test_a_hit_that_was_prepared_counts_and_is_logged_as_any_other() -> None:
     assert told[::2] == told[1::2]
 
 
-def test_a_reply_from_a_batch_that_was_prepared_counts_and_is_logged_as_any_other() -> None:
+def test_ordinary_answers_of_a_batch_count_and_are_logged_as_any_other() -> None:
     """Revalidated, changed, first seen or shared: /stats, /metrics and the log are the same at any moment."""
-    whole, quick, prepared = _counters(), _counters(), dict[tuple[str, Mode], tuple[PreparedCost, PreparedCount]]()
+    whole, quick = _counters(), _counters()
     with _writing() as lines:
         for turn in range(9):
             for at, path in enumerate(PATHS[turn % 5 : 60 : 1 + turn % 3]):
-                _ask(whole, path, turn + at, {})
-                _ask(quick, path, turn + at, prepared)
+                _ask(whole, path, turn + at, is_ordinary=False)
+                _ask(quick, path, turn + at, is_ordinary=True)
             if turn % 4 == 3:
                 assert _seen(quick) == _seen(whole)
     told = [json.loads(line) for line in lines.getvalue().splitlines()]
@@ -94,31 +95,34 @@ def test_a_reply_from_a_batch_that_was_prepared_counts_and_is_logged_as_any_othe
     assert whole.ledger.unsent == quick.ledger.unsent == 0
 
 
-def _ask(counters: Counters, path: str, at: int, prepared: dict[Any, tuple[PreparedCost, PreparedCount]]) -> None:
+def _ask(counters: Counters, path: str, at: int, *, is_ordinary: bool) -> None:
     """A read that a batch answers, or another read's answer."""
     mode = (Mode.REVALIDATED, Mode.MISS, Mode.CHANGED, Mode.COALESCED)[at % 4]
     request = Request("graph.test", "v25.0", path, "fields=id", "", CREDENTIAL)
-    window_s, upstream_s = at / 512, 0.25 + at / 64
-    lane = "quick" if at % 3 else ""
-    reply = Reply(200, (("ETag", '"a"'),), b'{"id":"1"}', mode, batch=f"b-{at}", lane=lane, detail="stored" * (at % 2))
-    reply = replace(reply, window_s=window_s, upstream_s=upstream_s)
-    cost, count = prepared.get((path, mode), (None, None))
-    bill = cost.open() if cost else counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
-    if mode is not Mode.COALESCED:
-        with counters.single(bill, 1) as sending:
-            sending.left()
-            sending.answered([True])
-    if cost and count and (mode, reply.detail) == (count.mode, count.detail):
-        count.add(Varying(at / 16, None, window_s, upstream_s, reply.batch, lane), bill)
+    lane, fingerprint = "quick" if at % 3 else "", KEYS.fingerprint(CREDENTIAL)
+    reply = Reply(200, (("ETag", '"a"'),), b'{"id":"1"}', mode, batch=f"b-{at}", lane=lane)
+    reply = replace(reply, window_s=at / 512, upstream_s=0.25 + at / 64)
+    is_sent = mode is not Mode.COALESCED
+    if is_ordinary:
+        assert counters.telling is not None
+        counts = counters.route_counts(path, request.query, fingerprint.hex()[:12])
+        counts.ask()
+        if is_sent:
+            counts.send()
+        outcome = Outcome(200, len(reply.body), 0.0, 1, avoided=int(not is_sent), sent=int(is_sent))
+        line = counters.telling.prepare(request, reply, outcome, counts.route)
+        answer = counts, mode, at / 16, at / 512, len(reply.body), line
+        add_answers(counters, [answer], reply.upstream_s, reply.batch, lane)
         return
+    bill = counters.asked(path, request.query, fingerprint)
+    if is_sent:
+        bill.send(1)
     counters.replied(request, reply, bill, at / 16, reply)
-    cost = counters.prepare_cost(request, KEYS.fingerprint(CREDENTIAL))
-    prepared[path, mode] = cost, counters.prepare_reply(request, reply, cost, bill, reply)
 
 
 def test_no_hit_is_lost_where_routes_lose_their_labels() -> None:
     """More routes than have labels: each hit is on the line of a route or on that of the others."""
-    counters, prepared, given = _counters(), dict[str, PreparedCount](), 0
+    counters, prepared, given = _counters(), dict[str, PreparedHit](), 0
     for turn in range(6):
         for path in PATHS[:: 1 if turn % 2 else -1][: 20 * (turn + 1)]:
             _give(counters, path, turn, prepared)
@@ -131,7 +135,7 @@ def test_no_hit_is_lost_where_routes_lose_their_labels() -> None:
 
 def test_no_comparison_is_lost_where_routes_lose_their_labels() -> None:
     """Each is on the line of a route that has a label, or on that of the others."""
-    counters, prepared, given = _counters(), dict[str, PreparedCount](), 0
+    counters, prepared, given = _counters(), dict[str, PreparedHit](), 0
     for turn in range(6):
         for path in PATHS[:: 1 if turn % 2 else -1][: 20 * (turn + 1)]:
             _give(counters, path, turn, prepared)
@@ -143,11 +147,11 @@ def test_no_comparison_is_lost_where_routes_lose_their_labels() -> None:
     assert {route for route, _ in counters.compared} <= set(counters.ledger.routes)
 
 
-def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedCount]) -> None:
+def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedHit]) -> None:
     request = Request("graph.test", "v25.0", path, "fields=id", "", CREDENTIAL)
     reply = Reply(200, (("ETag", '"a"'),), b'{"id":"1"}', Mode.REUSED, ttl=9.0, age=float(at))
     if path in prepared:
-        prepared[path].add_hit(0.0, at / 1024, float(at))
+        prepared[path].add(0.0, at / 1024, float(at))
         return
     bill = counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
     counters.replied(request, reply, bill, at / 1024, reply)
