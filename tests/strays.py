@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 from tests.wires import Listener, Message, Wire, ok
 
-LATE_S = 0.05
+LATE_S = 0.02
 """Seconds between a reply and the one that follows it unasked."""
 
 Fault = Callable[[Wire, bytes], Awaitable[bool]]
