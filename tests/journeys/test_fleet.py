@@ -199,3 +199,29 @@ async def test_the_user_of_the_docs_may_do_all_that_replicas_do(
 async def is_answered(replica: Replica, path: str) -> bool:
     """Whether it answers *path*."""
     return (await replica.say(path)).status == 200
+
+
+async def test_what_is_larger_than_the_store_should_hold_stays_where_it_was_fetched(
+    graph: MakeGraph, fleet: MakeFleet, store: Server
+) -> None:
+    """A replica serves it from its own memory, another asks for it, and small ones are shared as ever."""
+    behind = await graph(body_bytes=20_000)
+    a, b = await fleet(behind, **FRESH, shared={"entry_kb": 1})
+    large, small = "/v25.0/111", "/v25.0/me?fields=id,name"
+    body = (await say(a, large)).body
+    await say(a, small)
+    await until(lambda: entries_in(store) == 1)
+    calls = behind.ledger.counted_calls
+    assert await is_fresh(a, large)
+    assert await is_fresh(b, small)
+    assert behind.ledger.counted_calls == calls
+    assert (await say(b, large)).body == body
+    assert behind.ledger.counted_calls == calls + 1
+    assert entries_in(store) == 1
+
+
+def entries_in(store: Server) -> int:
+    """How many entries *store* has."""
+    keys = store.ask("KEYS", "*:e:*")
+    assert isinstance(keys, list)
+    return len(keys)
