@@ -327,6 +327,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         now=components.clocks.now,
         is_leaving=lambda: inside.is_draining,
         callers=inside.callers,
+        is_unknown=components.store.is_unknown,
         generation=components.generation,
         renew=components.store.renew,
     )

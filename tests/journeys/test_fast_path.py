@@ -380,3 +380,29 @@ async def test_who_joins_after_the_first_has_left_shares_the_call_that_was_made_
     assert here.slots == [1]
     calls = (await here.stats())["calls"]
     assert (calls["asked"], calls["counted"]) == (3, 1)
+
+
+@pytest.mark.parametrize("message", [ASKED, OTHERWISE], ids=["by its bytes", "by the handler"])
+async def test_a_body_that_is_on_disk_alone_is_confirmed_and_replaced(scene: MakeScene, message: str) -> None:
+    """The validator leaves while the body is read; each reply is counted and told of as if it came from memory."""
+    here = await scene({"cache": {"memory_mb": 0, "disk_mb": 64}})
+    told = []
+    async with calling(here.front.url) as wire:
+        for change in (False, False, False, True, False):
+            if change:
+                url = f"{here.graph.url}/v25.0/111"
+                await here.say(url, method="POST", data={"name": "another"}, token="ann")
+            await wire.send(message.replace("fields=id", "fields=id,name"))
+            heard = await wire.message()
+            status = heard.fields["Cache-Status"].removeprefix("graph-sidecar; ")
+            told.append((status, json.loads(heard.body)["name"] == "another"))
+    stale, changed = "fwd=stale; fwd-status=304", "fwd=stale; fwd-status=200; stored"
+    assert told == [
+        ("fwd=uri-miss; stored", False),
+        (stale, False),
+        (stale, False),
+        (changed, True),
+        (stale, True),
+    ]
+    stats = await here.stats()
+    assert stats["calls"]["asked"] == stats["calls"]["counted"]

@@ -31,7 +31,7 @@ from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http.protocol import Connection
-from proxy.shell.observe.route_counts import OrdinaryAnswer, add_answers
+from proxy.shell.observe.route_counts import OrdinaryAnswer, RouteCounts, add_answers
 from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
@@ -159,7 +159,10 @@ class FastFlight:
         """Record that a call was sent to Graph."""
         if is_counted and not self.is_sent and self.cost is None:
             self.is_sent, self.takes_slots = True, False
-            self.read.kin.counts.send()
+            counts: RouteCounts = self.read.kin.counts
+            counts.counted += 1
+            if not counts.is_pending:
+                counts.wait_for_settling()
         else:
             self.record().send(calls, is_counted=is_counted)
 
@@ -250,11 +253,12 @@ class FastFlights:
     now: Callable[[], float]  # epoch seconds
     is_leaving: Callable[[], bool]
     callers: set[WaitingCaller]  # all of them
-    generation: Generation  # another begins when a limit is near, or a caller is refused
+    is_unknown: Callable[[bytes], bool]  # whether nothing is held under a key, on disk either
+    generation: Generation  # another begins when a limit is near, a caller is refused, or entries are to be forgotten
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _date: tuple[int, bytes] = (0, b"")
-    _quiet: int = -1  # the generation in which no limit was near
+    _calm: int = -1  # the generation in which no limit was near
     _urgent: tuple[bytes, float] = (b"", 0.0)  # the token whose read was noted last, and until when that is enough
 
     def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
@@ -274,7 +278,10 @@ class FastFlights:
             return False
         if read.kin.counts is None:
             read.kin.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
-        read.kin.counts.ask()
+        counts: RouteCounts = read.kin.counts
+        counts.asked += 1
+        if not counts.is_pending:
+            counts.wait_for_settling()
         caller = WaitingCaller(flight, connection, read, head, began, is_first=known is None)
         flight.waiting += 1
         flight.callers[caller] = None
@@ -295,13 +302,17 @@ class FastFlights:
         request = read.request
         if request.channel is not Channel.BATCH:
             return None
-        if not read.asks_always or not self.cache.is_near(read.key, entry):
+        if read.is_low_priority or not self._is_calm():
+            return None
+        if not read.asks_always or (entry is None and not self.is_unknown(read.key)):
             question = self.cache.question(request, read.key)
             if question is None:
                 return None
             entry = question[1]
-        if not self._goes_at_once(read, now):
-            return None
+        token, enough_until = self._urgent
+        if token is not read.fingerprint or now >= enough_until:
+            self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
+            self._urgent = read.fingerprint, now + URGENT_S
         etag = entry.meta.etag if entry is not None else None
         if read.asked is None or read.asked_etag is not etag:
             self._ask_with(read, entry, etag)
@@ -327,18 +338,15 @@ class FastFlights:
             before, behind = read.kin.around_node
             read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
 
-    def _goes_at_once(self, read: PreparedRead, now: float) -> bool:
-        """Whether *read* is sent without asking the limiter: no limit is near, and no caller was refused of late."""
-        quota, (token, enough_until) = self.reader.quota, self._urgent
-        if read.is_low_priority:
-            return False
-        if self._quiet != self.generation.number:
-            if not quota.is_quiet:
+    def _is_calm(self) -> bool:
+        """Whether reads are sent without asking the limiter: no limit is near, and no caller was refused of late.
+
+        Neither may an order to forget entries be in force.
+        """
+        if self._calm != self.generation.number:
+            if not self.reader.quota.is_quiet or self.cache.has_orders:
                 return False
-            self._quiet = self.generation.number
-        if token is not read.fingerprint or now >= enough_until:
-            quota.note_urgent(read.fingerprint, self.reader.now())
-            self._urgent = read.fingerprint, now + URGENT_S
+            self._calm = self.generation.number
         return True
 
     # --- ordinary answers ---
@@ -374,7 +382,8 @@ class FastFlights:
             self.renew(read.key, read.request.credential.token, entry)
         else:
             kind = self._keep(read, kind, entry)
-        self.coalescer.land(read.flight, flight)
+        if self.coalescer.flights.get(read.flight) is flight:
+            del self.coalescer.flights[read.flight]
         callers, flight.callers = flight.callers, {}
         for caller in callers:
             self.callers.discard(caller)

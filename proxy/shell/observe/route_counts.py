@@ -30,7 +30,6 @@ class RouteCounts:
         "_app",
         "_counters",
         "_era",
-        "_is_pending",
         "_path",
         "_route",
         "_took",
@@ -38,6 +37,7 @@ class RouteCounts:
         "bytes_avoided",
         "collapsed",
         "counted",
+        "is_pending",
         "replies",
     )
 
@@ -50,26 +50,14 @@ class RouteCounts:
         self._era = -1  # of the routes' labels at which the histogram was found
         self._took: Histogram | None = None
         self._route = ""
-        self._is_pending = False
+        self.is_pending = False  # whether `settle` will come
         self._clear()
 
-    def ask(self) -> None:
-        """Count a request for the read."""
-        self.asked += 1
-        if not self._is_pending:
-            self._wait_for_settling()
-
-    def send(self) -> None:
-        """Count a call for the read that Graph has certainly counted, and that was the first for its request."""
-        self.counted += 1
-        if not self._is_pending:
-            self._wait_for_settling()
-
     def record(self, *, is_sent: bool) -> RequestCost:
-        """Returns the cost record of a request that `ask` has counted, and `send` if it *is_sent*."""
+        """Returns the cost record of a request that `asked` counts; *is_sent*: whether `counted` counts its call."""
         self.asked -= 1
         self.counted -= is_sent
-        self._wait_for_settling()
+        self.wait_for_settling()
         counters = self._counters
         ledger, route = counters.unsettled_ledger, counters.route_label(self._path)
         cost = ledger.open(1, route=route, app=self._app, account=self._account)
@@ -92,23 +80,19 @@ class RouteCounts:
 
     def wait_for_settling(self) -> None:
         """Note that there is something to add to the sums."""
-        if not self._is_pending:
-            self._wait_for_settling()
+        if not self.is_pending:
+            self.is_pending = True
+            self._counters.pending.append(self)
 
     def settle(self) -> None:
         """Add to the sums what was counted since the last time."""
-        counters, self._is_pending = self._counters, False
+        counters, self.is_pending = self._counters, False
         route, avoided = counters.route_label(self._path), {_COLLAPSED: self.collapsed} if self.collapsed else {}
         sums = LedgerLine(self.asked, self.counted, 0, self.collapsed, 0, self.bytes_avoided)
         counters.unsettled_ledger.add(sums, avoided, route=route, app=self._app, account=self._account)
         replies = self.replies
         self._clear()
         counters.add_good_replies(self._path, replies)
-
-    def _wait_for_settling(self) -> None:
-        if not self._is_pending:
-            self._is_pending = True
-            self._counters.pending.append(self)
 
     def _clear(self) -> None:
         self.asked = self.counted = self.collapsed = self.bytes_avoided = 0
@@ -135,7 +119,8 @@ def add_answers(
             window(window_s)
             if mode is Mode.REVALIDATED:
                 counts.bytes_avoided += size
-        counts.wait_for_settling()
+        if not counts.is_pending:
+            counts.wait_for_settling()
         at = bisect_left(FINE_TIMES_S, seconds)
         for histogram in (counts.took(), by_mode[mode]):
             histogram.counts[at] += 1

@@ -165,9 +165,10 @@ class Cache:
             request, key, self._terms(request), NOTHING if entry is None else _Found(entry.meta, entry), asked
         )
 
-    def is_near(self, key: bytes, entry: Entry | None) -> bool:
-        """Whether *entry*, which memory has under *key*, is all that is held, and no order was to forget anything."""
-        return not self._purges.any and (entry is not None or self._store.is_unknown(key))
+    @property
+    def has_orders(self) -> bool:
+        """Whether an order to forget entries is in force."""
+        return self._purges.any
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Hold *entry*, Graph's new answer to *request*; whether it is held."""

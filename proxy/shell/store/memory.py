@@ -49,8 +49,11 @@ class Memory:
         return self._entries.get(key)
 
     def renew(self, key: bytes, entry: Entry) -> bool:
-        """Put *entry*, which takes as many bytes as the old one, in its place; False if there is none."""
-        if key not in self._entries:
+        """Put *entry* in place of one with the same fields and body, and so the same size; False if there is none."""
+        old = self._entries.get(key)
+        if old is None or old.body is not entry.body or old.headers is not entry.headers:
+            return False
+        if len(old.meta.proofs) != len(entry.meta.proofs):
             return False
         self._entries[key] = entry
         return True

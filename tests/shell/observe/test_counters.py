@@ -106,9 +106,9 @@ def _ask(counters: Counters, path: str, at: int, *, is_ordinary: bool) -> None:
     if is_ordinary:
         assert counters.telling is not None
         counts = counters.route_counts(path, request.query, fingerprint.hex()[:12])
-        counts.ask()
-        if is_sent:
-            counts.send()
+        counts.asked += 1
+        counts.counted += is_sent
+        counts.wait_for_settling()
         outcome = Outcome(200, len(reply.body), 0.0, 1, avoided=int(not is_sent), sent=int(is_sent))
         line = counters.telling.prepare(request, reply, outcome, counts.route)
         answer = counts, mode, at / 16, at / 512, len(reply.body), line

@@ -224,6 +224,50 @@ async def test_a_row_that_is_confirmed_for_an_hour_is_written_again(opened: Open
         assert store.stats()["writes"] == writes
 
 
+async def test_newer_times_reach_the_index_when_the_entry_leaves_memory(opened: Open) -> None:
+    """Until then they are in memory alone; a row that is confirmed for an hour is written again at the end."""
+    clock = Clock()
+    store = await opened(memory_bytes=3000, clock=clock, rewrite_s=3600)
+    kept = entry(1)
+    store.put(key(1), TOKEN, kept)
+    await store.flush()
+    newer = kept
+    for asked in (2e9, 3e9):
+        newer = msgspec.structs.replace(kept, meta=msgspec.structs.replace(kept.meta, asked_at=asked))
+        store.renew(key(1), TOKEN, newer)
+        assert store.known_meta(key(1)) == newer.meta
+    for number in range(2, 9):
+        store.put(key(number), TOKEN, entry(number))
+    assert store.in_memory(key(1)) is None
+    assert store.known_meta(key(1)) == newer.meta
+    await store.flush()
+    assert store.stats()["writes"] == 8
+    loaded = await store.load(key(1), TOKEN)
+    assert loaded is not None
+    assert loaded.meta == newer.meta
+    clock.now += 3601
+    store.renew(key(1), TOKEN, loaded)
+    await store.flush()
+    assert store.stats()["writes"] == 9
+
+
+async def test_an_entry_that_is_not_the_one_in_memory_is_stored_as_any_other(opened: Open) -> None:
+    """Another body, more proofs, or none in memory any more: sizes are counted as they are."""
+    store = await opened()
+    empty = store.stats()["memory_bytes"]
+    for old, new in (
+        (entry(1), entry(1, 2000)),
+        (entry(1), msgspec.structs.replace(entry(1), meta=msgspec.structs.replace(entry(1).meta, proofs=(b"p",)))),
+        (None, entry(1)),
+    ):
+        if old is not None:
+            store.put(key(1), TOKEN, old)
+        store.renew(key(1), TOKEN, new)
+        assert store.in_memory(key(1)) == new
+        store.drop(key(1))
+        assert store.stats()["memory_bytes"] == empty
+
+
 async def test_a_confirmation_of_what_only_memory_holds_stays_there(opened: Open) -> None:
     """Not to write is obeyed where the disk holds nothing."""
     store = await opened()

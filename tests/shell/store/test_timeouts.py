@@ -185,7 +185,7 @@ async def test_the_end_waits_for_no_disk(
     for thread in (store._disk._reader._thread, store._disk._writer._thread):  # type: ignore[union-attr]
         thread.join(60)
         assert not thread.is_alive()
-    assert caplog.text.count("rests") == 1
+    assert caplog.text.count("is not used for now") == 1
 
 
 async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk) -> None:
