@@ -22,12 +22,10 @@ from proxy.core.fast_path.answer_template import (
 )
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
-from proxy.core.graph.errors import is_plainly_clean
+from proxy.core.graph import paging
+from proxy.core.graph.errors import is_clean
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
 from proxy.core.quota.limiter import RecentUsage
-
-_IN_A_BATCH = b"_fb_"
-"""What parameters that Graph adds to links in a batch begin with: such a body is changed before it is stored."""
 
 
 class AnswerKind:
@@ -166,8 +164,8 @@ class BatchAnswer:
             or not policy.is_etag(fields.etag)
         ):
             return None
-        body = slot.body.encode()
-        if len(body) > LARGEST_BODY or _IN_A_BATCH in body or not is_plainly_clean(body):
+        body = paging.as_asked_alone(slot.body.encode())
+        if len(body) > LARGEST_BODY or not is_clean(body):
             return None
         mode = Mode.MISS if entry is None else Mode.CHANGED
         kind = self.kind(mode, fields, None, is_top=read.request.credential == self.top, is_stored=True)

@@ -87,16 +87,6 @@ def is_clean(body: bytes) -> bool:
     return bytes(found.error) in _NO_ERROR and not found.is_old
 
 
-def is_plainly_clean(body: bytes) -> bool:
-    """Returns whether *body* is a JSON object in which no error can stand; False where `is_clean` has to tell."""
-    if _may_hold_error(body):
-        return False
-    try:
-        return _any_object.decode(body) is not None
-    except UNREADABLE:
-        return False
-
-
 def _may_hold_error(body: bytes) -> bool:
     """Returns whether *body* may hold a member of an error: its name stands there, or an escape does."""
     return b"error" in body or b"\\u00" in body

@@ -49,6 +49,8 @@ BODIES = [
     "{}",
     '{"id":"1"}',
     '{"error":{"code":1}}',
+    '{"id":"1","name":"\\u00e6 error"}',
+    '{"data":{"error":{"code":1}}}',
     "[]",
     "x",
     '{"paging":{"next":"https://graph.test/?_fb_a=1"}}',
