@@ -184,7 +184,7 @@ class FastFlight:
         if entry is not None and moment.changed_at >= entry.meta.asked_at:
             return False
         try:
-            if slot.code == 304 and entry is not None:
+            if slot.code == 304 and entry is not None and self.request.validator:
                 kind = answer.confirming(read, entry, slot)
                 found = None if kind is None else (kind, confirmed(entry, read.proof, self.asked))
             else:

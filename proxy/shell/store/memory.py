@@ -49,7 +49,7 @@ class Memory:
         return self._entries.get(key)
 
     def renew(self, key: bytes, entry: Entry) -> bool:
-        """Put *entry* in place of one with the same fields and body, and so the same size; False if there is none."""
+        """Put *entry* in place of the old one if only the times differ; False if more does, or if there is none."""
         old = self._entries.get(key)
         if old is None or old.body is not entry.body or old.headers is not entry.headers:
             return False

@@ -3,6 +3,7 @@ import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.memory import INDEX_ROW_COST, Index, Memory, size_of
@@ -21,6 +22,20 @@ def test_the_limit_holds_after_every_step(steps: list[tuple[int, int, bool]]) ->
         held = [found for each in range(10) if (found := memory.peek(key(each)))]
         assert memory.bytes == sum(map(size_of, held)) <= 8000
         assert len(memory) == len(held)
+
+
+def test_only_newer_times_are_taken_over_without_counting() -> None:
+    """A 304 may confirm a body that another reply has replaced meanwhile, or come under one more proof."""
+    memory, old = Memory(2**20), entry(1)
+    memory.put(key(1), old)
+    newer = replace(old.meta, asked_at=old.meta.asked_at + 1)
+    assert memory.renew(key(1), Entry(newer, old.headers, old.body))
+    assert memory.peek(key(1)) == Entry(newer, old.headers, old.body)
+    assert not memory.renew(key(1), Entry(replace(newer, proofs=(b"proof",)), old.headers, old.body))
+    memory.put(key(1), entry(1, 5000, version=1))
+    assert not memory.renew(key(1), Entry(newer, old.headers, old.body))
+    assert not memory.renew(key(2), old)
+    assert memory.bytes == size_of(entry(1, 5000, version=1))
 
 
 def test_the_least_recently_used_leaves() -> None:
