@@ -26,10 +26,6 @@ from proxy.core.http import headers
 from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota import ledger
 
-_ABOUT_THE_BATCH = frozenset(
-    {"facebook-api-version"}
-)  # the version that served the batch need not be that of its operations
-
 
 class BatchFailure(Enum):
     """How a batch call failed as a whole, without a reply that can be read."""
@@ -162,7 +158,7 @@ def slot_reply(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> R
     if status >= 400 and is_worth_a_retry(status, read_error(body)):
         return None
     given = _header_fields(slot.get("headers"))
-    fields = headers.passed_out(given) if headers.is_redirect(status) and not body else headers.of_slot(given)
+    fields = headers.for_caller(given) if headers.is_redirect(status) and not body else headers.for_slot(given)
     own = headers.without(fields, headers.CODED)  # its body is text
     usage, lent = _from_batch(outer.headers)
     names = frozenset([headers.lower_name(name) for name, _ in own])
@@ -226,7 +222,7 @@ def _resolve_refusal(requests: Sequence[Request], top: Credential, answer: Reply
     if (
         blamed is Blame.QUOTA
     ):  # the throttle answers the reads of the top-level token; to ask again would prolong the block
-        slot_fields = headers.without(headers.passed_out(answer.headers), _ABOUT_THE_BATCH)
+        slot_fields = headers.without(headers.for_caller(answer.headers), headers.NOT_FROM_REFUSED_BATCH)
         throttled = replace(answer, status=max(answer.status, 400), headers=slot_fields, channel=Channel.BATCH)
         replies = {at: throttled for at in all_places if at not in others}
         return replace(_with_another_lead_token(others, attempt, blamed), replies=replies)

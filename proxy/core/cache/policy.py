@@ -3,6 +3,11 @@
 Graph sends `no-store` with every reply, meant for shared caches. Here every entry belongs to one credential, is sealed
 with that credential's token, and is by default served only after Graph has confirmed it. This deviation from RFC 9111
 section 5.2.2.5 is deliberate and documented in the README.
+
+`shell/pipeline/cache` asks `plan`, then `settle`; where `settle` returns None (a 304 that `confirms` no entry held
+here), its `resolve` asks Graph again without a validator. `core/fast_path/batch_answer` asks `confirms` and `is_etag`
+itself for the ordinary slots of a batch, and leaves every other slot to `settle`. `shell/downstream/fast_path` asks
+`fresh_lifetime_s` for hits in memory.
 """
 
 from __future__ import annotations
@@ -134,7 +139,7 @@ def _settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, 
             entry is None
             or not request.validator
             or entry.meta.etag != request.validator
-            or not _confirms(answer, request.validator)
+            or not confirms(answer.header("etag"), request.validator)
         ):
             return None
         return _confirmed(request, entry, answer, terms, asked)
@@ -209,10 +214,13 @@ def _stretched_lifetime_s(meta: EntryMeta, terms: Terms) -> float:
     return signed_links.lifetime_s(meta, fresh + max(0.0, terms.rule.stretch_s - fresh) * min(terms.pressure, 1.0))
 
 
-def _confirms(answer: Reply, validator: str) -> bool:
-    """Returns whether a 304 confirms *validator*: it has no ETag, or the same by weak comparison (RFC 9110 8.8.3)."""
-    given_etag = answer.header("etag")
-    return given_etag is None or given_etag.removeprefix("W/") == validator.removeprefix("W/")
+def confirms(etag: str | None, validator: str) -> bool:
+    """Returns whether a 304 with this *etag* confirms the *validator* that was sent.
+
+    It does where it has no ETag, as in Graph's batches, or the same one by weak comparison (RFC 9110 section 8.8.3).
+    `settle` asks this, and `core/fast_path/batch_answer.confirming` for the ordinary slots of a batch.
+    """
+    return etag is None or etag.removeprefix("W/") == validator.removeprefix("W/")
 
 
 def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:

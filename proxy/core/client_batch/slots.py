@@ -18,8 +18,6 @@ from proxy.core.model import Headers, Reply
 
 ClientSlot = dict[str, Any] | None
 
-_OUTER = frozenset({"date", "server", "connection", "server-timing"}) | headers.TRACE | headers.FRAMING
-
 
 def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
     """Returns *reply* as a slot, as Graph writes it: the body a string, null on 304, JSON typed text/javascript.
@@ -28,7 +26,7 @@ def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
     """
     slot_dict: dict[str, Any] = {"code": reply.status}
     if include_headers:
-        fields = headers.without(reply.headers, _OUTER)
+        fields = headers.without(reply.headers, headers.NOT_IN_CLIENT_SLOTS)
         slot_dict["headers"] = [
             {"name": _graph_spelling(name), "value": _script_type(name, value)} for name, value in fields
         ]
@@ -80,7 +78,7 @@ def is_quiet(slot_dict: object) -> bool:
 def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
     """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
     body = lax_json.encode(slots)
-    fields = (*headers.without(headers.passed_out(given), _ABOUT_ONE_BODY), *_UNCACHED)
+    fields = (*headers.without(headers.for_caller(given), headers.NOT_AROUND_CLIENT_BATCH), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:
@@ -105,8 +103,6 @@ def refused_batch(reply: Reply, callback: str) -> Reply:
     fields = headers.without(reply.headers, frozenset({"content-type"}))
     return replace(reply, headers=(*fields, ("Content-Type", kind)), body=jsonp(body, callback) if callback else body)
 
-
-_ABOUT_ONE_BODY = frozenset({"content-type", "etag", "last-modified", "cache-control", "pragma", "expires"})
 
 _UNCACHED = (
     ("Cache-Control", "private, no-cache, no-store, must-revalidate"),

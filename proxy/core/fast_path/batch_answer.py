@@ -1,6 +1,7 @@
 """Graph's answer to a batch, and what becomes of the ordinary slots in it: a 304, or a new body that may be stored.
 
-Every other slot is left to `response.resolve` and `policy.settle`, which say the same of these, only more slowly.
+Every other slot is left to `batch/response.resolve` and `cache/policy.settle`, which would decide the same for these,
+more slowly. The decisions here are those of `cache/policy`: `confirms` about a 304, `is_etag` about what may be stored.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class BatchAnswer:
         self.id = name
         self.lane = lane
         self.moment: Any = None  # what whoever hands the slots out keeps until all are handed out
-        self.at_end: Callable[[], None] | None = None  # called then
+        self.at_end: Callable[[], None] | None = None  # called when all slots are handed out
         self._date = b""
         self._templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
@@ -133,7 +134,7 @@ class BatchAnswer:
             self.at_end()
 
     def confirming(self, read: PreparedRead, entry: Entry, slot: Slot) -> AnswerKind | None:
-        """Returns what a 304 means that confirms *entry*; None if it is no ordinary one."""
+        """Returns the kind of the replies to a 304 that confirms *entry*; None if the slot is no ordinary one."""
         if read.held_block is not entry.headers:
             read.held, read.held_block = self._templates.held_fields(entry), entry.headers
         held = read.held
@@ -144,17 +145,17 @@ class BatchAnswer:
         if key in self._confirming:
             return self._confirming[key]
         kind, fields = None, self._templates.remembered_fields(key[0])
-        if fields is not None and fields.etag is None:
+        if fields is not None and policy.confirms(fields.etag, entry.meta.etag):
             kind = self.kind(Mode.REVALIDATED, fields, held, is_top=key[2], is_stored=False)
-        elif fields is not None and fields.etag == entry.meta.etag:
-            return self.kind(Mode.REVALIDATED, fields, held, is_top=key[2], is_stored=False)
-        self._confirming[key] = kind
+        if fields is None or fields.etag is None:  # otherwise it depends on the ETag of the entry
+            self._confirming[key] = kind
         return kind
 
     def new(self, read: PreparedRead, entry: Entry | None, slot: Slot, asked: float) -> tuple[AnswerKind, Entry] | None:
-        """Returns what a 200 means, asked for then, and its body to store without header fields; None if it is no
-        ordinary one.
-        """  # noqa: D205
+        """Returns the kind of the replies to a 200, and the entry to store, *asked* for then, still without fields.
+
+        None if the slot is no ordinary one.
+        """
         fields = self._templates.slot_fields(bytes(slot.headers))
         if (
             slot.code != 200

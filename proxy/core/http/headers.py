@@ -1,4 +1,18 @@
-"""Decides which header fields are forwarded, dropped, sent to callers, and stored; names are compared in lower case."""
+"""Decides which header fields are forwarded, dropped and stored: one list of dropped names for each way of a field.
+
+    function         for the fields of                          drops                          asked by
+    for_graph        a passed-through request                   NOT_TO_GRAPH                   upstream/passthrough
+    for_stream       its reply, streamed to the caller          NOT_STREAMED                   upstream/passthrough
+    for_caller       the reply to a read                        NOT_IN_READ_REPLIES            upstream/client
+    for_slot         the same, in a slot of a batch             NOT_IN_READ_REPLIES            core/batch/response
+    stored           an entry                                   NOT_STORED                     core/cache/policy
+    updated_by_304   an entry that a 304 confirms               NOT_FROM_304                   core/cache/policy
+
+The other lists (NOT_IN_PARTS to NOT_REPEATED) are dropped with `without`, where the text below each list says. The fast
+path has no list of its own: `core/fast_path/answer_template` makes its heads with the functions above. A plain read
+sends none of its caller's fields to Graph; `upstream/client` and `core/batch/request` write all that is sent. Names are
+compared in lower case.
+"""
 
 from __future__ import annotations
 
@@ -74,27 +88,59 @@ SCRIPT_TYPE = "text/javascript; charset=UTF-8"
 
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_NEVER_FORWARDED = HOP_BY_HOP | ELSEWHERE | {"set-cookie"}
-_DROPPED_FROM_REPLIES = _NEVER_FORWARDED | (FRAMING - CODED)
-_NEVER_STORED = _NEVER_FORWARDED | FRAMING | USAGE | TRACE | {"age"}
-_KEPT_BY_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
 
 
-def passed_out(headers: Iterable[tuple[str, str]]) -> Headers:
+# --- the lists of dropped names; fields that Connection names are dropped too ---
+
+NOT_STREAMED = HOP_BY_HOP | ELSEWHERE
+"""Dropped from both directions of a passed-through exchange; Set-Cookie stays, for such a reply has one caller."""
+
+NOT_TO_GRAPH = NOT_STREAMED | {"host", "user-agent", "expect", "content-length", "cdn-loop"}
+"""Dropped from a passed-through request: `upstream/passthrough` writes these anew."""
+
+NOT_IN_READ_REPLIES = NOT_STREAMED | {"set-cookie", "content-length"}
+"""Dropped from the reply to a read, which may go to several callers; its body is decoded, and framed anew."""
+
+NOT_STORED = NOT_IN_READ_REPLIES | CODED | USAGE | TRACE | {"age"}
+"""Dropped from what an entry stores."""
+
+NOT_FROM_304 = FRAMING | {"etag", "content-type", "content-range", "connection"}
+"""The fields of a 304 that do not replace those of the entry (RFC 9111 section 3.2)."""
+
+NOT_IN_PARTS = frozenset({"etag"})
+"""Dropped from a part of a merged read or of `?ids=`: Graph gave it no ETag (`core/merge/{projection,ids_split}`)."""
+
+NOT_WITH_NEW_LINKS = FRAMING | {"transfer-encoding"}
+"""Dropped from a passed-through reply whose paging links were rewritten (`upstream/passed_paging_links`)."""
+
+NOT_FROM_REFUSED_BATCH = frozenset({"facebook-api-version"})
+"""Dropped where the refusal of a batch answers its reads, which may be of other versions (`core/batch/response`)."""
+
+NOT_IN_CLIENT_SLOTS = frozenset({"date", "server", "connection", "server-timing"}) | TRACE | FRAMING
+"""Dropped from a slot of an application's own batch (`core/client_batch/slots.slot`)."""
+
+NOT_AROUND_CLIENT_BATCH = frozenset({"content-type", "etag", "last-modified", "cache-control", "pragma", "expires"})
+"""Dropped from the reply to an application's own batch, with NOT_IN_READ_REPLIES (`core/client_batch/slots.outer`)."""
+
+NOT_REPEATED = USAGE | TRACE | {"retry-after", "date"}
+"""Dropped from a refusal that is given to other callers (`core/quota/retry_after.stored_refusal`)."""
+
+
+def for_caller(headers: Iterable[tuple[str, str]]) -> Headers:
     """Returns the fields of a decoded reply of Graph's that its caller gets."""
     fields = tuple(headers)
-    dropped = _DROPPED_FROM_REPLIES | _named_by_connection(fields)
+    dropped = NOT_IN_READ_REPLIES | _named_by_connection(fields)
     return tuple([field for field in fields if field[0].lower() not in dropped])
 
 
-def of_slot(headers: Headers) -> Headers:
-    """Returns what `typed` makes of `passed_out`, in one pass: every operation of a batch comes through here."""
+def for_slot(headers: Headers) -> Headers:
+    """Returns `with_json_type(for_caller(headers))`, made in one pass, because every slot of a batch comes here."""
     fields, is_typed = [], False
     for field in headers:
         name = lower_name(field[0])
         if name == "connection":
-            return typed(passed_out(headers))
-        if name in _DROPPED_FROM_REPLIES:
+            return with_json_type(for_caller(headers))
+        if name in NOT_IN_READ_REPLIES:
             continue
         if name == "content-type" and not is_typed:
             is_typed = True
@@ -113,16 +159,24 @@ _USUAL_NAME = 64
 _lower_case = lru_cache(maxsize=512)(str.lower)
 
 
-def passed_through(headers: Iterable[tuple[str, str]], *, but: frozenset[str] = frozenset()) -> Headers:
-    """Returns the fields of a streamed message that are forwarded in either direction, without those in *but*."""
-    fields = tuple(headers)
-    dropped = HOP_BY_HOP | ELSEWHERE | _named_by_connection(fields) | but
-    return tuple((name, value) for name, value in fields if name.lower() not in dropped)
+def for_graph(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Returns the fields of a passed-through request that Graph gets."""
+    return _streamed(tuple(headers), NOT_TO_GRAPH)
+
+
+def for_stream(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Returns the fields of Graph's reply to a passed-through request that the caller gets."""
+    return _streamed(tuple(headers), NOT_STREAMED)
+
+
+def _streamed(fields: Headers, dropped: frozenset[str]) -> Headers:
+    all_dropped = dropped | _named_by_connection(fields)
+    return tuple((name, value) for name, value in fields if name.lower() not in all_dropped)
 
 
 def stored(headers: Headers) -> bytes:
     """Returns the fields to store in an entry, as one block of bytes."""
-    kept = (f"{name}: {value}" for name, value in headers if lower_name(name) not in _NEVER_STORED)
+    kept = (f"{name}: {value}" for name, value in headers if lower_name(name) not in NOT_STORED)
     return "\r\n".join(kept).encode("utf-8", "surrogateescape")
 
 
@@ -134,7 +188,7 @@ def from_stored(block: bytes) -> Headers:
 
 def updated_by_304(kept: Headers, newer_fields: Headers) -> Headers:
     """Returns the fields *kept* in an entry, updated by those of a 304 (RFC 9111 section 3.2)."""
-    newer = tuple(field for field in newer_fields if lower_name(field[0]) not in _KEPT_BY_304)
+    newer = tuple(field for field in newer_fields if lower_name(field[0]) not in NOT_FROM_304)
     replaced = {name.lower() for name, _ in newer}
     return (*(field for field in kept if lower_name(field[0]) not in replaced), *newer)
 
@@ -176,7 +230,7 @@ def is_redirect(status: int) -> bool:
     return 300 <= status < 400 and status != 304
 
 
-def typed(headers: Headers) -> Headers:
+def with_json_type(headers: Headers) -> Headers:
     """Returns a slot's fields with the Content-Type of a direct reply.
 
     Graph types slots of a batch `text/javascript`, and some clients parse only bodies that are typed as JSON.

@@ -28,7 +28,6 @@ MOST_IDS = 500
 
 _OTHER = frozenset({"id", "debug"})
 """Parameters that name another object, or that add members about the whole read to the body."""
-_VALIDATOR = frozenset({"etag"})
 _bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -82,7 +81,7 @@ def split_reply(answer: Reply, ids: Collection[str]) -> dict[str, Reply] | None:
         return None
     if answer.status != 200 or bodies.keys() != set(ids):
         return None
-    fields = headers.without(answer.headers, _VALIDATOR)
+    fields = headers.without(answer.headers, headers.NOT_IN_PARTS)
     return {each: replace(answer, headers=fields, body=bytes(bodies[each])) for each in ids}
 
 
@@ -96,7 +95,7 @@ def join_replies(ids: Collection[str], from_cache: Mapping[str, Reply], from_gra
     whole = next(iter(from_graph.values()), None) or min(from_cache.values(), key=lambda part: part.ttl or 0.0)
     return replace(
         whole,
-        headers=headers.without(whole.headers, _VALIDATOR),
+        headers=headers.without(whole.headers, headers.NOT_IN_PARTS),
         body=body,
         detail="" if whole.detail == "superset" else whole.detail,
         avoided=tuple(avoided.items()),

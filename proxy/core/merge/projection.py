@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http import headers
-from proxy.core.merge.selection import AROUND_A_LIST, ETAG, FieldSet, JsonText
+from proxy.core.merge.selection import AROUND_A_LIST, FieldSet, JsonText
 from proxy.core.model import Mode, Reply
 
 _ADDED_BY_GRAPH = "id"
@@ -24,7 +24,9 @@ def project_reply(reply: Reply, asked: FieldSet, own: FieldSet) -> Reply | None:
     if own == asked:
         return reply
     body = project(reply.body, asked, own) if reply.status == 200 else None
-    return None if body is None else replace(reply, body=body, headers=headers.without(reply.headers, ETAG))
+    if body is None:
+        return None
+    return replace(reply, body=body, headers=headers.without(reply.headers, headers.NOT_IN_PARTS))
 
 
 def as_merged(reply: Reply) -> Reply:

@@ -30,7 +30,6 @@ _SHAPING = frozenset({"id", "ids", "metadata", "debug"})
 _NEVER_MERGED_EDGES = frozenset({"insights"})
 """Edges whose rows depend on the fields: an insights report leaves out rows in which every field asked for is zero."""
 AROUND_A_LIST = frozenset({"data", "paging", "summary"})
-ETAG = frozenset({"etag"})
 
 
 @dataclass(frozen=True, slots=True)

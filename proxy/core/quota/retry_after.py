@@ -19,7 +19,6 @@ from proxy.core.quota.descriptors import QuotaSubject
 LONGEST_REFUSAL = 8192
 """The most bytes of a refusal that is given to other callers; Graph's have a few hundred."""
 
-_NOT_REPEATED = headers.USAGE | headers.TRACE | {"retry-after", "date"}
 _YEAR_S = 365 * 86400.0
 _MOST_DIGITS = 12
 
@@ -38,7 +37,7 @@ def retry_after_s(fields: Headers, now: float) -> float:
 def stored_refusal(reply: Reply, subject: QuotaSubject) -> Reply:
     """Returns a refusal to give to other callers: without usage and date, status 400 in place of a forced 200."""
     status = 400 if reply.status == 200 and _suppresses_status(subject) else reply.status
-    fields = headers.without(reply.headers, _NOT_REPEATED)
+    fields = headers.without(reply.headers, headers.NOT_REPEATED)
     return Reply(status, fields, reply.body, Mode.REUSED, reply.channel, detail="throttled")
 
 

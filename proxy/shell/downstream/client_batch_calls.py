@@ -22,7 +22,7 @@ from proxy.core.client_batch.jsonpath import BadPath
 from proxy.core.client_batch.slots import ClientSlot
 from proxy.core.client_batch.split import split_into_calls
 from proxy.core.http import errors
-from proxy.core.http.headers import passed_out
+from proxy.core.http.headers import for_caller
 from proxy.core.model import Credential, Reply
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
@@ -148,7 +148,7 @@ class ClientBatchCalls:
             self._limiter_bypass.on_no_reply(() if refused else probes)
             for one in ready:
                 self._record_delivery(one, answer)
-            return replace(answer, headers=passed_out(answer.headers))
+            return replace(answer, headers=for_caller(answer.headers))
         self._slots.keep_outer(answer.headers)
         all_slots = slots or [_missing_slot(one) for one in ready]
         await self._settle_all(ready, all_slots, answer, self._clock() - began)

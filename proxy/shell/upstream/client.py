@@ -120,14 +120,14 @@ class UpstreamClient:
         check = _check_conditional if request.validator else _check_single
         asked = _OutgoingRequest(request.host, f"GET /{batch_request.relative_url(request)}", fields, b"", check)
         answer = await self._ask(asked, Channel.DIRECT, on_sent)
-        return replace(answer, headers=headers.passed_out(answer.headers))
+        return replace(answer, headers=headers.for_caller(answer.headers))
 
     async def as_sent(self, host: str, target: str, fields: Mapping[str, str], on_sent: OnSent = ignored) -> Reply:
         """Return Graph's reply to a GET of *target* as a caller sent it, with *fields*. Raises as `single` does."""
         answer = await self._ask(
             _OutgoingRequest(host, f"GET {target}", fields, b"", _check_single), Channel.DIRECT, on_sent
         )
-        return replace(answer, headers=headers.passed_out(answer.headers))
+        return replace(answer, headers=headers.for_caller(answer.headers))
 
     async def _ask(self, asked: _OutgoingRequest, channel: Channel, on_sent: OnSent) -> Reply:
         clock = asyncio.get_running_loop().time

@@ -10,8 +10,6 @@ from proxy.core.reply import passed_paging_links
 from proxy.core.reply.link_origin import LinkOrigin
 from proxy.shell.upstream.http1 import Streamed
 
-_CODED = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-
 
 async def rewrite_response(
     answer: Streamed, link_origin: LinkOrigin, on_piece: Callable[[], None]
@@ -33,7 +31,7 @@ async def rewrite_response(
     plain = _plain(raw, answer.fields)
     if plain is None or (changed := passed_paging_links.with_our_links(plain, link_origin)) == plain:
         return answer.fields, _all([raw])
-    fields = headers.without(answer.fields, _CODED)
+    fields = headers.without(answer.fields, headers.NOT_WITH_NEW_LINKS)
     return (*fields, ("Content-Length", str(len(changed)))), _all([changed])
 
 

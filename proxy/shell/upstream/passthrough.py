@@ -20,7 +20,6 @@ from proxy.shell.upstream.client import UpstreamOptions, http1_client, translate
 from proxy.shell.upstream.http1 import Http1Client, OnSent, Streamed
 from proxy.shell.upstream.passed_paging_links import rewrite_response
 
-_SET_HERE = frozenset({"host", "user-agent", "expect", "content-length", "cdn-loop"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods whose requests need no Content-Length when they have no body (RFC 9110 section 8.6)."""
 
@@ -90,7 +89,7 @@ class Passthrough:
     def _fields(self, message: web.BaseRequest, link_origin: LinkOrigin) -> Headers:
         """Return the header fields of the request to Graph."""
         trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.loop_guard.field_value])
-        told = headers.passed_through(message.headers.items(), but=_SET_HERE)
+        told = headers.for_graph(message.headers.items())
         if link_origin.origin:
             told = tuple(
                 (name, accepted_codings(value) if name.lower() == "accept-encoding" else value) for name, value in told
@@ -165,7 +164,7 @@ async def _send_on(
     extra: Headers,
     silence: _SilenceTimeout,
 ) -> web.StreamResponse:
-    fields = CIMultiDict((*headers.passed_through(told[0]), *extra))
+    fields = CIMultiDict((*headers.for_stream(told[0]), *extra))
     fields.setdefault("Server", CACHE_NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
     if is_last(message):

@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.fast_path.prepared_reply import field_lines
 from proxy.core.http import headers
-from proxy.core.model import Credential, Entry, EntryMeta, Mode, Reply
+from proxy.core.model import Channel, Credential, Entry, EntryMeta, Mode, Reply
 from proxy.core.quota.usage_headers import usage_in
 from proxy.core.reply.render import render
 from proxy.core.reply.response_head import framed
@@ -168,6 +169,21 @@ def test_usual_slots_have_templates() -> None:
         assert confirming.shared is not None
         assert b"collapsed" in confirming.shared.tail
         held = Entry(entry_of_second.meta, b'"e1"'.join(confirming.own.stored), held.body)
+
+
+@pytest.mark.parametrize("given, is_confirmed", [(None, True), ('"e1"', True), ('W/"e1"', True), ('"e2"', False)])
+def test_one_decision_says_whether_a_304_confirms(given: str | None, *, is_confirmed: bool) -> None:
+    """The fast path and `settle` take the same 304s: those without an ETag, and with the same by weak comparison."""
+    read, kept = prepared(), entry([("Vary", "*")], '"e1"')
+    fields = [("Vary", "*"), *([] if given is None else [("ETag", given)])]
+    listed = json.dumps([{"name": name, "value": value} for name, value in fields]).encode()
+    around = Reply(200, (), b"")
+    kind = BatchAnswer(around, ANN, "b-1", "quick", TEMPLATES).confirming(
+        read, kept, Slot(304, msgspec.Raw(listed), None)
+    )
+    answer = Reply(304, tuple(fields), b"", channel=Channel.BATCH)
+    settled = policy.settle(read.request.with_validator('"e1"'), kept, answer, policy.Terms(Rule(), read.proof), 9.0)
+    assert (kind is not None, settled is not None) == (is_confirmed, is_confirmed)
 
 
 def test_odd_arrays_have_no_usual_slots() -> None:

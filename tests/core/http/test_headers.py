@@ -41,17 +41,23 @@ def test_what_a_caller_gets() -> None:
 
     A coding that is still named was not undone, and the caller has to know.
     """
-    assert lower(headers.passed_out(FROM_GRAPH)) == {
+    assert lower(headers.for_caller(FROM_GRAPH)) == {
         "content-type", "content-encoding", "etag", "x-app-usage", "x-fb-debug", "age", "cache-control",
     }  # fmt: skip
 
 
 def test_what_a_stream_keeps() -> None:
-    """A message that passes through loses what speaks of one connection or another way, and what its sender sets."""
-    kept = lower(headers.passed_through(FROM_GRAPH, but=frozenset({"age"})))
-    assert kept == lower(FROM_GRAPH) - {
-        "alt-svc", "connection", "x-hop", "x-cnection", "transfer-encoding", "age",
+    """A passed-through reply loses what is about one connection or another way to Graph."""
+    assert lower(headers.for_stream(FROM_GRAPH)) == lower(FROM_GRAPH) - {
+        "alt-svc", "connection", "x-hop", "x-cnection", "transfer-encoding",
     }  # fmt: skip
+
+
+def test_what_graph_gets_of_a_stream() -> None:
+    """A passed-through request loses the same, and the fields that the sidecar writes itself."""
+    told = (("Host", "here"), ("User-Agent", "x"), ("Expect", "100-continue"), ("CDN-Loop", "y"), ("Cookie", "c"))
+    kept = headers.for_graph((*told, ("Content-Length", "3"), ("Connection", "x-hop"), ("X-Hop", "1"), ("TE", "gzip")))
+    assert kept == (("Cookie", "c"),)
 
 
 def test_what_is_held() -> None:
@@ -63,7 +69,7 @@ def test_what_is_held() -> None:
 @given(fields)
 def test_held_fields_come_back(given: Headers) -> None:
     """A stored reply's fields come back byte for byte, in their order, with odd bytes in them too."""
-    kept = tuple(field for field in given if field[0].lower() not in headers._NEVER_STORED)
+    kept = tuple(field for field in given if field[0].lower() not in headers.NOT_STORED)
     assert headers.from_stored(headers.stored(given)) == kept
 
 
@@ -85,7 +91,7 @@ def test_refreshed() -> None:
 )
 def test_typed(given: Headers, expected: Headers) -> None:
     """JSON out of a batch is called JSON, as in a direct reply, and a type is never missing."""
-    assert headers.typed(given) == expected
+    assert headers.with_json_type(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -152,4 +158,4 @@ VALUES = ["text/javascript; charset=UTF-8", "application/json", "close, X-App-Us
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=8).map(tuple))
 def test_the_fields_of_a_slot_are_those_that_pass_out_with_the_type_of_a_direct_reply(fields: Headers) -> None:
     """In one pass as in two."""
-    assert headers.of_slot(fields) == headers.typed(headers.passed_out(fields))
+    assert headers.for_slot(fields) == headers.with_json_type(headers.for_caller(fields))

@@ -103,8 +103,8 @@ def _fields(data: bytes) -> Headers:
 def header_fields(data: bytes) -> None:
     """Header fields, either way: quick forms equal plain ones, and no field becomes two."""
     fields = _fields(data)
-    assert headers.of_slot(fields) == headers.typed(headers.passed_out(fields))
-    passed = headers.passed_through(fields)
+    assert headers.for_slot(fields) == headers.with_json_type(headers.for_caller(fields))
+    passed = headers.for_stream(fields)
     block = headers.head_bytes("HTTP/1.1 200 OK", passed)
     lines = block.split(b"\r\n")[1:-2]
     assert len(lines) == len(passed)
