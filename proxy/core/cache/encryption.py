@@ -1,10 +1,15 @@
 """Seals entries: the stored bytes open only with this installation's secret and the caller's own token.
 
-    sealed     nonce (12) | AES-256-GCM( flags u8, length of meta u32, length of body u32 | meta | body )
-    unsealed   keyed BLAKE2b (16) |      flags u8, length of meta u32, length of body u32 | meta | body
+    cache.sealed = true    nonce (12) | AES-256-GCM( flags u8, length of meta u32, length of body u32 | meta | body )
+    cache.sealed = false   keyed BLAKE2b (16) |      flags u8, length of meta u32, length of body u32 | meta | body
 
 Both forms also bind the database key and the format version: a row that was moved to another key, or written in another
 layout, does not open.
+
+`app/components` makes the Sealer, with the secret from `cache.key_file` (`shell/store/key_file` reads or makes it).
+`shell/store/database` seals each row with 12 new random bytes as its nonce, and first asks `may_write`;
+`shell/valkey/entries` does the same for the store that replicas share, where entries are always encrypted. In memory
+entries lie open: the fast path finds them by a key that needs the caller's token.
 """
 
 from __future__ import annotations
@@ -56,7 +61,7 @@ class Sealer:
         self.sealed = sealed
         self.is_lasting = is_lasting
         self._marker = _derive(master, b"gs-mark", "")
-        kind: type[_Sealed | _Signed] = _Sealed if sealed else _Signed
+        kind: type[_Encrypted | _Authenticated] = _Encrypted if sealed else _Authenticated
         # The reader's and the writer's thread share this memo: each of its steps is one operation on a dict.
         self._cipher: Callable[[str], _Cipher] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
 
@@ -77,7 +82,7 @@ class Sealer:
     def warm_up(self, nonce: bytes) -> None:
         """Seal and unseal an empty entry: ciphers and compressors set themselves up when they are first used.
 
-        What only that needs of their libraries can so be released with the code of the start.
+        It is done at the start, so that start-up code of the libraries can be released afterwards.
         """
         nothing = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", b" " * 4096)
         self.unseal(b"", "", self.seal(b"", "", nothing, nonce))
@@ -109,7 +114,7 @@ class _Cipher(Protocol):
     def open(self, blob: bytes, binding: bytes) -> bytes: ...
 
 
-class _Sealed:
+class _Encrypted:
     """AES-256-GCM (NIST SP 800-38D): without the key an entry can be neither read nor written."""
 
     purpose: ClassVar[bytes] = b"gs-seal"
@@ -124,7 +129,7 @@ class _Sealed:
         return self._gcm.decrypt(blob[:NONCE_BYTES], blob[NONCE_BYTES:], binding)
 
 
-class _Signed:
+class _Authenticated:
     """Keyed BLAKE2b (RFC 7693): an entry can be read by anyone who has the file, but not written without the key."""
 
     purpose: ClassVar[bytes] = b"gs-sign"
@@ -206,7 +211,7 @@ def _decompress(flags: int, body: bytes, length: int) -> bytes:
     return body
 
 
-# --- what an unsealed entry may show ---------------------------------------------------------------------------------
+# --- what an entry in the clear may show -----------------------------------------------------------------------------
 
 _JSON_ESCAPE = re.compile(rb"\\(?:u00([0-9a-fA-F]{2})|(/))")
 

@@ -1,9 +1,15 @@
 """Invalidation: the time of the last change of each tag; an entry fetched before a change of its tags is not fresh.
 
 Changes come from writes through the sidecar, from Meta's webhooks, and from refused tokens (which invalidate all that
-the token has fetched). Writes and events name objects; `tags` finds the tags of the reads that show them, lists
-included. `cache/policy.is_usable_unasked` compares times, and `shell/pipeline/invalidator` tells the index of changes
-and keeps later reads from joining flights that began before a change.
+the token has fetched). Which message is a write: `routing/classify` (`Bypass.writes`: any method but GET, HEAD and
+OPTIONS, and all that might be one). Which objects it names: `routing/nodes` finds them in its path, `ids` or `id`, for
+`shell/http/request_body.written_objects` and, in a client's batch, `client_batch/operation.written_nodes`. A write that
+names none invalidates everything.
+
+`tags` finds the tags of the reads that show the objects, lists included. `shell/pipeline/invalidator` tells the index
+of each change, and keeps later reads from joining flights that began before it. `cache/policy.is_usable_unasked`
+compares times when a read comes. The fast path drops its prepared hits and reads at each change (`Generation`), and
+leaves a slot to the policy if anything was changed since its entry was asked for (`shell/downstream/fast_flights`).
 """
 
 from __future__ import annotations

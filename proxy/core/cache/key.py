@@ -1,7 +1,14 @@
 """Derives the cache key of a read, the key of its flight, and the fingerprint of its token; all are keyed hashes.
 
-Two spellings of one read have one key, because `routing/normal_form` brings the target of every request into one form
-before `routing/classify` makes the Request that is hashed here.
+Two spellings of one read have one key, because `routing/classify` makes the Request that is hashed here from a target
+in one form. `routing/normal_form` brings path and query into that form: parameters sorted and spelled one way, `fields`
+sorted by `routing/fields_param.normal_fields`, `_fb_*` parameters left out. Left out of the query too are
+`routing/query.LIFTED`, which name the caller or the form of the answer. `classify.credential` takes the token from the
+query or from Authorization.
+
+The layers in `shell/pipeline` ask for keys through `Keys`. The fast path does too, once for each spelling of a head:
+`core/fast_path/prepared_read` keeps both keys with the read, and `core/fast_path/head_table` finds the read by the
+bytes of its head.
 """
 
 from __future__ import annotations

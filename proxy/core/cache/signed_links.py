@@ -1,7 +1,9 @@
 """Finds when the signed links of Meta's CDN in a body expire: `oe=` or `ext=` in their queries.
 
-`expiry` is stored with the entry (`EntryMeta.expires`). `cache/policy` asks `lifetime_s` for how long the entry is
-fresh, and `has_expired` before it serves the entry stale without asking Graph.
+`expiry` is stored with the entry (`EntryMeta.expires`), by `cache/policy` and, for ordinary slots of a batch, by
+`core/fast_path/batch_answer.new`. `cache/policy` asks `lifetime_s` for how long the entry is fresh, and `has_expired`
+before it serves the entry stale without asking Graph. `shell/downstream/fast_path` has the lifetime of a hit in memory
+from `policy.fresh_lifetime_s`.
 """
 
 from __future__ import annotations
@@ -32,5 +34,8 @@ def lifetime_s(meta: EntryMeta, by_rule_s: float) -> float:
 
 
 def has_expired(meta: EntryMeta, now: float) -> bool:
-    """Returns whether a signed link in the entry has expired; then it answers only in place of an error of Graph's."""
+    """Returns whether a signed link in the entry has expired.
+
+    Such an entry is served only where Graph failed or a limit is reached (`policy.may_cover`).
+    """
     return bool(meta.expires) and meta.expires <= now

@@ -1,7 +1,16 @@
 """References between operations, `{result=name:$.path}`: finds them, and fills in what the named operation answered.
 
 References stand raw or percent-encoded in `relative_url` and `body`, several in one text; their matches are joined with
-bare commas (developers.facebook.com/docs/graph-api/batch-requests).
+bare commas (developers.facebook.com/docs/graph-api/batch-requests). `jsonpath` says what a path finds.
+
+Graph fills in a reference to an operation of the same call. `fill` does so here in two cases. First, the batch has only
+reads, and the first read of each chain is held, so that whole chains can be revalidated
+(`shell/downstream/client_batch._are_roots_held`). Second, the operation went in an earlier call, because `split`
+divided the batch (`shell/downstream/client_batch_calls`). Both call `fill` by
+`shell/downstream/client_batch_slots.texts`.
+
+An operation that refers to one which did not succeed (`slots.is_success`: code 200) is not performed, as in Graph, and
+its slot is null (`client_batch_slots.any_failed`). The fast path takes no client batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Splits an application's batch into calls: Graph takes 50 operations in one, so a larger batch goes in several.
 
-`parse` refuses a batch of more than MOST_OPERATIONS. `shell/downstream/client_batch_calls` sends the calls one after
-another and resolves references to operations of an earlier call; `slots` joins the replies in one array.
+Only what is not answered read by read goes in calls. `shell/downstream/client_batch` sends the reads of a batch without
+writes and references through the pipeline, each like a GET of its own, whatever the size of the batch. It gives the
+other operations to `shell/downstream/client_batch_calls`, which asks `split_into_calls`, sends the calls one after
+another, and fills in references to operations of an earlier call. `slots.outer` joins all slots in one array.
+
+`parse` asks `refuse_too_many`. A batch that `parse` does not understand, or finds too costly to parse, passes through
+unchanged; Graph refuses it if it holds more than 50 operations. `shell/downstream/handler` asks `fits_in_one_call`
+about a batch with a reference to no earlier operation. The fast path takes no client batch.
 """
 
 from __future__ import annotations
@@ -19,6 +25,15 @@ def refuse_too_many(operations: int) -> None:
     """Raise BadRequest for a batch of more *operations* than are taken."""
     if operations > MOST_OPERATIONS:
         raise BadRequest(f"batch holds {operations} operations; at most {MOST_OPERATIONS} are taken")
+
+
+def fits_in_one_call(operations: int) -> bool:
+    """Returns whether Graph takes so many *operations* in one call.
+
+    Graph then says itself what is wrong with a batch. A larger one it would refuse for its size alone, so the sidecar
+    says what is wrong.
+    """
+    return operations <= GRAPH_LIMIT
 
 
 def split_into_calls(places: Sequence[int]) -> list[Sequence[int]]:

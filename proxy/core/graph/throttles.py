@@ -3,6 +3,10 @@
 Sources: developers.facebook.com/docs/graph-api/overview/rate-limiting, …/guides/error-handling and
 …/docs/marketing-api/insights/best-practices. Where they leave open whose limit it is, the row names the narrowest one:
 a limit taken too wide would refuse reads that Graph answers.
+
+`core/quota/descriptors.stopped_by` finds the limit of a row's scope for the read that was refused, and
+`core/quota/limiter.on_reply` stops that limit. `core/batch/response` and `core/graph/errors` ask THROTTLED, so that a
+refused read is not asked again. The fast path has no say: it leaves every slot with an error to these.
 """
 
 from __future__ import annotations
@@ -14,19 +18,25 @@ _QPS_S = 1.0
 
 
 class LimitScope(StrEnum):
-    """Whose limit is reached."""
+    """Whose limit is reached.
 
-    APP = "app"
+    The comment says which limit `descriptors.stopped_by` takes for it where the read alone does not tell.
+    """
+
+    APP = "app"  # with `quota.group = "token"` that of this token: which other tokens belong to its app is not known
     TOKEN = "token"  # noqa: S105 - a word, not a secret: the user's or the system user's
-    PAGE = "page"
-    ACCOUNT = "account"
-    BUSINESS = "business"
+    PAGE = "page"  # of the one object that was read; of several objects: TOKEN
+    ACCOUNT = "account"  # the one ad account that the one object belongs to; unknown: BUSINESS
+    BUSINESS = "business"  # what usage headers named with the one object; unknown: a limit of just the objects of this
+    # read; of a read that names no object: TOKEN
     EDGE = "edge"  # one edge of one node, or a feature that is read there
 
 
 class ThrottleMeaning(NamedTuple):
     """Whose limit a code is about, for which business use case, and how long the refusal lasts if that is known.
 
+    *use* chooses among the limits of an app or a business. Among those of an ad account the edge that was read chooses,
+    because one account has the same use cases under several codes.
     The HTTP status does not matter: Graph gives the same code with different ones.
     """
 

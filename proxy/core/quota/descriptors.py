@@ -56,25 +56,30 @@ class Descriptors:
         return [(name, level) for level in levels if (name := self._bucket_name(subject, node_ids, level)) is not None]
 
     def stopped_by(self, subject: QuotaSubject, error: GraphError) -> tuple[BucketName, ...]:
-        """Returns the limit that *error* is about: the narrowest one that the code and the read allow."""
+        """Returns the limit that *error* is about: the narrowest one that the code and the read allow.
+
+        `graph/throttles.LimitScope` says which that is for each scope.
+        """
         owner, node_ids = self._owner(subject), _node_ids(subject)
-        token, code = BucketName("app", subject.fingerprint, "", ""), throttle_meaning(error.code, error.error_subcode)
-        match code.scope:
+        of_token = BucketName("app", subject.fingerprint, "", "")
+        meaning = throttle_meaning(error.code, error.error_subcode)
+        match meaning.scope:
             case LimitScope.APP:
-                return (BucketName("app", owner, "", code.use),)
+                return (BucketName("app", owner, "", meaning.use),)
             case LimitScope.TOKEN:
-                return (token,)
+                return (of_token,)
             case LimitScope.PAGE:
-                return (BucketName("page", owner, _page_of_post(node_ids[0]), ""),) if len(node_ids) == 1 else (token,)
+                is_one = len(node_ids) == 1
+                return (BucketName("page", owner, _page_of_post(node_ids[0]), ""),) if is_one else (of_token,)
             case LimitScope.EDGE:
                 return (_edge_bucket(owner, subject.path, node_ids),)
         accounts = self._accounts(owner, node_ids)
         if len(accounts) == 1 and len(node_ids) == 1:
             return (BucketName("account", owner, accounts[0], _use_case(subject.path) or "ads_management"),)
         if (businesses := self._businesses(owner, node_ids)) and len(node_ids) == 1:
-            meant = [name for name in businesses if code.use and name.type == code.use]
+            meant = [name for name in businesses if meaning.use and name.type == meaning.use]
             return tuple(meant or businesses[:1])
-        return (BucketName("business", owner, short(",".join(node_ids)), ""),) if node_ids else (token,)
+        return (BucketName("business", owner, short(",".join(node_ids)), ""),) if node_ids else (of_token,)
 
     def learn(self, subject: QuotaSubject, levels: Iterable[UsageLevel]) -> None:
         """Learn that an object belongs to the account or business in its usage headers, if there is just one."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from proxy.core.batch.window import GRAPH_LIMIT
 from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envelope
+from proxy.core.client_batch.split import fits_in_one_call
 from proxy.core.http import cdn_loop, errors
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Credential, Headers, Reply
@@ -113,7 +113,7 @@ class DownstreamHandler:
         try:
             envelope = read_envelope(head, form.parameters, self.hosts)
         except Unresolved as error:
-            return render.bare(errors.batch_refused(str(error))) if error.of > GRAPH_LIMIT else None
+            return None if fits_in_one_call(error.of) else render.bare(errors.batch_refused(str(error)))
         if envelope is None:
             return None
         return await self.client_batches.answer(envelope, form.files, self._link_origin(message, head))

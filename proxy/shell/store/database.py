@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from proxy.core.cache.encryption import BadSeal, Sealer
+from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store import purge_file
 from proxy.shell.store.corruption import Clear, is_unfit
@@ -108,7 +108,7 @@ class Database:
         """Write the purge *orders* to a file beside the rows, in place of the earlier ones."""
         self._open_rows()
         entry = Entry(EntryMeta("", "", 0.0, may_be_fresh=False, proofs=()), b"", orders)
-        purge_file.write_purges(self.path, self._sealer.seal(_PURGES, "", entry, os.urandom(12)))
+        purge_file.write_purges(self.path, self._sealer.seal(_PURGES, "", entry, os.urandom(NONCE_BYTES)))
 
     def saved_purges(self) -> bytes | None:
         """The purge orders that `save_purges` wrote, in an earlier run too; None if none, b"" if they are unreadable.
@@ -206,7 +206,7 @@ class Database:
     def _sealed(self, write: QueuedWrite) -> bytes | None:
         if write.entry is None or not self._sealer.may_write(write.token, write.entry):
             return None
-        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(12))
+        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(NONCE_BYTES))
         return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
 
     def _size_limit(self) -> int:
