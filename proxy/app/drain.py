@@ -3,10 +3,14 @@
 1. `end_on_signals` sets *ending* (the admin listener's `/quit` does the same); `process` logs it and tells systemd.
 2. `/readyz` answers 503, so that Kubernetes sends no new connections.
 3. `announce_end`: for `drain_grace_s`, requests are answered as before, each reply with `Connection: close`.
-4. `drain_callers`: the listeners stop accepting. Requests in flight and tunnels get `drain_s`; then they are broken off
-   with a 503 (`shell/http/listener_drain`, `ConnectHandler.drain`).
-5. The layers, the connections to Graph and at last the store are closed, in the order reverse to `sidecar`.
-6. The admin listener closes last: once it no longer answers, everything is written.
+4. The TLS listener stops accepting (`sidecar._open_tls_listener`).
+5. `drain_callers`: the listener of applications stops accepting. Requests in flight and tunnels get `drain_s`. Requests
+   are then answered 503 if their response has not begun (`shell/http/listener_drain`), callers of the fast path too;
+   tunnels are closed (`ConnectHandler.drain`).
+6. The webhooks listener stops accepting, if it has an address of its own (`app/admin`).
+7. The layers and the connections to Graph are closed (`pipeline.build`), and at last the store (`components`): the
+   order reverse to `sidecar`.
+8. The admin listener closes last: once it no longer answers, everything is written.
 
 A second signal ends the process at once.
 """

@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from proxy.settings import LogSettings
-from proxy.shell.observe.access_log import SINK
+from proxy.shell.observe.access_logger import SINK
 from proxy.shell.observe.log_writer import LOG as REPLIES
 from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 

@@ -26,7 +26,7 @@ from proxy.shell.http.shedding import Shedder
 from proxy.shell.intercept.ca import Authority
 from proxy.shell.intercept.connect import ConnectHandler
 from proxy.shell.intercept.tls_listener import TlsListener
-from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.access_logger import AccessLog
 from proxy.shell.observe.gauges import Gauges
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.pipeline.cache import Cache

@@ -16,7 +16,7 @@ from proxy.app import log_setup
 from proxy.app.sidecar import sidecar
 from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying
 from proxy.settings import Address, LogSettings, Settings
-from proxy.shell.observe import access_log, log_writer
+from proxy.shell.observe import access_logger, log_writer
 from proxy.shell.observe.log_writer import JsonLines, LogWriter, TextLines
 
 
@@ -142,7 +142,7 @@ def test_of_good_replies_a_sample_is_written() -> None:
 def test_replies_are_told_without_records_where_the_writer_alone_listens(told: io.StringIO) -> None:
     """The line of a reply is the same whether `logging` made a record of it or not."""
     entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14)
-    access_log._tell(entry)
+    access_logger._tell(entry)
     logging.getLogger("graph_sidecar.reply").info("%s", entry, extra={"told": entry})
     logging.getLogger().handlers[0].flush()
     first, second = (text.partition(" ")[2] for text in told.getvalue().splitlines())

@@ -1,4 +1,7 @@
-"""Decides when a batch leaves, and which reads may leave together; `shell/pipeline/batch_queue` waits and sends."""
+"""Decides when a batch leaves, and which reads may leave together; `shell/pipeline/batch_queue` waits and sends.
+
+`shell/upstream/fair_share` says when a connection is free. Reads of the fast path wait in the same queues.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ class Limits(msgspec.Struct):
 
 def merge_limits(limits: Limits) -> Limits:
     """Returns the limits of the merge queue: full batches, and a window that does not widen with calls in flight."""
+    # No group has as many batches in flight as reads may wait, so the window never widens.
     return replace(limits, slots=GRAPH_LIMIT, in_flight=limits.queue, lanes=False)
 
 
@@ -50,8 +54,8 @@ def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) 
 
     With nothing in flight a batch leaves at once. While a batch is in flight, the next one waits for the window, so
     that more reads join it (as in Nagle's algorithm, RFC 896). It never waits for an earlier batch to end, for that may
-    be slow. A late batch (`lanes.late_after`) no longer counts as *in_flight*: only those that it holds wait for it.
-    More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches.
+    be slow. More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches. A
+    late batch (`lanes.late_after`) no longer counts as *in_flight*: it neither opens nor widens a window.
     """
     if not queued:
         return None

@@ -2,7 +2,8 @@
 
 A name that is no path of JavaScript identifiers is answered 400 (`checked_callback`); jQuery's placeholder `?` passes
 through to Graph (`NO_CALLBACK`). `routing/classify` reads the name of a single read and `client_batch/parse` that of a
-batch; `reply/render` and `client_batch/slots` wrap their bodies.
+batch; `reply/render` and `client_batch/slots` wrap their bodies. A body that is no JSON, or whose content coding could
+not be decoded here, is not wrapped. The fast path takes no read with a callback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Splits a read of several objects (`?ids=a,b,c`) into reads of each, and joins their replies.
 
-`shell/pipeline/ids_splitter` answers each object from its entry if it can, and asks Graph for the others in one read.
-Graph answers each object under its id and counts each as a call; one bad id fails the whole read
+`shell/pipeline/ids_splitter` does so where `may_be_held` allows it: only under rules with both `merge` and `fresh_s`.
+It answers each object from its entry if it can, and asks Graph for the others in one read. The fast path leaves every
+`?ids=` to it. Graph answers each object under its id and counts each as a call; one bad id fails the whole read
 (developers.facebook.com/docs/graph-api/overview/rate-limiting).
 """
 
@@ -26,7 +27,7 @@ _NUMERIC_ID = re.compile(r"(?:act_)?[0-9]+(?:_[0-9]+)*")
 MOST_IDS = 500
 """The most objects of a read that is split; Graph itself answers 50."""
 
-_OTHER = frozenset({"id", "debug"})
+_PREVENTS_SPLIT = frozenset({"id", "debug"})
 """Parameters that name another object, or that add members about the whole read to the body."""
 _bodies = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -52,7 +53,7 @@ def _split_ids(query: str) -> tuple[tuple[str, ...], str] | None:
     pairs = split_pairs(query)
     named = [php_name(name) for name, _ in pairs]
     ids = tuple(dict(pairs).get("ids", "").split(","))
-    if named.count("ids") != 1 or not _OTHER.isdisjoint(named):
+    if named.count("ids") != 1 or not _PREVENTS_SPLIT.isdisjoint(named):
         return None
     if len(set(ids)) < len(ids) or not all(map(_NUMERIC_ID.fullmatch, ids)):
         return None

@@ -1,6 +1,9 @@
 """The access log entry of a reply: enough to see how it came about and to replay the traffic, and nothing secret.
 
-An entry holds ids, the sidecar's own words and keyed hashes: no token, no query, no name that a user chose.
+An entry holds ids, the sidecar's own words and keyed hashes: no token, no query, no name that a user chose
+(`route_template.redacted_path` leaves names out of paths). `shell/observe/access_logger` makes one for each reply, and
+one `PreparedLine` for all replies of the fast path that differ only in `Varying`. `shell/observe/log_writer` writes
+both in a thread of its own, and the lines that are about no reply.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ _NO_ERROR = GraphError()
 
 
 class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the access log, besides `time`, `level` and `logger`, which `shell/observe/log_writer` adds.
+    """One line of the access log; `shell/observe/log_writer` adds `time`, `level`, `logger` and `sample`.
 
     Times are in milliseconds, `age_s` in seconds. Fields that do not apply are left out.
     """

@@ -1,6 +1,7 @@
 """Parses Graph's usage headers (`usage_levels`), and keeps the newest ones as they came (`LatestUsage`).
 
-`_READERS` has a row for each header that is read; `headers.USAGE` names them all, for those that forward and store.
+`_READERS` has a row for each header that is read. `headers.USAGE` names them all, for those that forward and store;
+`headers.USAGE_NOT_READ` names the one that has no row here, because Graph refuses nothing over that limit.
 
 Source of the shapes: developers.facebook.com/docs/graph-api/overview/rate-limiting, and for the insights header
 …/docs/marketing-api/insights/best-practices.

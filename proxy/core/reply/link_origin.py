@@ -1,8 +1,10 @@
 """Decides where rewritten paging links lead: to the address under which the caller reached the sidecar.
 
-`core/graph/paging` rewrites the links, for replies of reads in `render`, for messages that pass through in
-`passed_paging_links`, for slots of an application's batch. With `paging.rewrite = false` links stay as they are.
-So do the links of a caller that reached the sidecar by one of Graph's names: they lead back without a change.
+`core/graph/paging` rewrites the links: for replies of reads in `render` and, for those that the fast path answers in a
+batch, in `shell/downstream/fast_flights`; for messages that pass through in `passed_paging_links`; for slots of an
+application's batch in `shell/downstream/client_batch_slots`. A hit of the fast path has its links from `render`. With
+`paging.rewrite = false` links stay as they are. So do the links of a caller that reached the sidecar by one of Graph's
+names: they lead back without a change.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
 from proxy.core.quota.ledger import Ledger, Payer, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
-from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.access_logger import AccessLog
 from proxy.shell.observe.counted_call import CountedCall, LaneCounts
 from proxy.shell.observe.error_counts import ErrorCounts
 from proxy.shell.observe.gauges import Gauges

@@ -13,7 +13,7 @@ from proxy.core.model import Reply, Request
 from proxy.core.observe.access_log import Outcome, PreparedLine
 from proxy.core.observe.histogram import time_bounds
 from proxy.core.quota.ledger import calls_avoided
-from proxy.shell.observe.access_log import SINK
+from proxy.shell.observe.access_logger import SINK
 
 if TYPE_CHECKING:  # it imports this module
     from proxy.shell.observe.counters import Counters

@@ -13,7 +13,7 @@ from proxy.core.model import Mode
 from proxy.core.observe.access_log import PreparedLine, Varying
 from proxy.core.observe.histogram import Histogram
 from proxy.core.quota.ledger import LedgerLine, RequestCost
-from proxy.shell.observe.access_log import SINK
+from proxy.shell.observe.access_logger import SINK
 from proxy.shell.observe.prepared import FINE_TIMES_S
 
 if TYPE_CHECKING:  # it imports this module

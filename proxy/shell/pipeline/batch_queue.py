@@ -110,10 +110,10 @@ class BatchCall:
     reads: Sequence[QueuedRead]
     task: asyncio.Task[None]
     wake: Callable[[], None]
-    is_late: bool = False  # then no later read waits for its end
+    is_late: bool = False  # then it no longer delays the next batch, nor widens its window
 
     def be_late(self) -> None:
-        """Let no later read wait for its end; the reads in it still do."""
+        """Stop delaying the next batch; the reads in this one still wait for its end."""
         self.is_late = True
         self.wake()
 

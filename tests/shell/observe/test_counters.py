@@ -14,7 +14,7 @@ from proxy.core.cache.key import Keys
 from proxy.core.model import Credential, Mode, Reply, Request
 from proxy.core.observe.access_log import Outcome
 from proxy.core.routing.rules import Rule
-from proxy.shell.observe.access_log import AccessLog
+from proxy.shell.observe.access_logger import AccessLog
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import JsonLines, LogWriter
 from proxy.shell.observe.prepared import PreparedHit

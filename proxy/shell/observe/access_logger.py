@@ -1,4 +1,4 @@
-"""Tells of each reply: a line in the log, and a span where traces are wanted."""
+"""Writes the access log: makes the entry of each reply (`core/observe/access_log`) where anybody reads the log."""
 
 from __future__ import annotations
 
