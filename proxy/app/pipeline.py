@@ -1,4 +1,4 @@
-"""Builds the pipeline of the drawing, layer by layer from right to left."""
+"""Builds the pipeline as `proxy/__init__.py` draws it, layer by layer from right to left."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ async def _serve_until(
             _log.warning("%s", oddity)
         notify("READY", serving)
         await ending.wait()
-        draining = f"draining for at most {running.live.settings.drain_s:g} s"
+        now = running.live.settings
+        draining = f"draining for at most {now.drain_grace_s + now.drain_s:g} s"
         _log.info("%s", draining)
         notify("STOPPING", draining)
     _log.info("done")

@@ -102,7 +102,7 @@ NO_DIRECTIVES = CacheDirectives()
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One plain read in normal form: spellings of one read differ at most in credential, directives and priority."""
+    """One plain read in normal form: equal reads of one caller differ in directives and priority at most."""
 
     host: str
     version: str  # "v25.0", or "" for an unversioned call

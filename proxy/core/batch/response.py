@@ -148,8 +148,8 @@ def is_garbled(answer: Reply) -> bool:
 def slot_reply(slot: Any, outer: Reply, *, conditional: bool, is_top: bool) -> Reply | None:
     """Returns the direct reply that *slot* stands for; None if it is null, malformed, aborted or an error of Graph's.
 
-    A 304 stands for something only where the operation was *conditional*; *outer* is the batch's own reply. What that
-    alone tells of usage is told of the token on top, so only the slot of a read under it *is_top* and takes it over.
+    A 304 stands for a reply only where the operation was *conditional*; *outer* is the batch's own reply. The batch's
+    usage headers are about the top-level token; only slots of its reads (*is_top*) get them.
     """
     if not isinstance(slot, dict) or not isinstance(status := slot.get("code"), int) or not 200 <= status < 600:
         return None

@@ -138,8 +138,7 @@ class InvalidationIndex:
     def invalidate(self, tags: Iterable[str], now: float) -> None:
         """Record that *tags* changed at *now*; without a tag everything counts as changed.
 
-        Behind the latest time that the clock has told they changed then: what was asked before the clock was set back,
-        and bears a later time, is older than this change.
+        If the clock was set back, its latest earlier time is used, so that entries with later stamps count as older.
         """
         self._record(tags, max(now, self._ahead))
 

@@ -124,8 +124,8 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
 def settle(request: Request, entry: Entry | None, answer: Reply, terms: Terms, asked: float) -> Settled | None:
     """Returns the reply and the entry to store after Graph's *answer* to a request sent at *asked*.
 
-    None means a 304 that does not fit *entry*: ask again without a validator. The reply tells if a change had ended the
-    entry's freshness, for the log: a replay cannot know which changes concern a read.
+    None means a 304 that does not confirm *entry*: then Graph is asked again without a validator. The reply tells if a
+    change had ended the entry's freshness, for the log: a replay cannot know which changes concern a read.
     """
     settled = _settle(request, entry, answer, terms, asked)
     if settled is None or entry is None or terms.invalidated_at < entry.meta.asked_at:

@@ -75,7 +75,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def quoted(self) -> frozenset[int]:
-        """Those of `referred` whose field order and links are visible: references quote more than plain values."""
+        """Those of `referred` of which a reference inserts more than plain values: field order and links show."""
         texts = [text for operation in self.operations for text in (operation.relative_url, operation.body)]
         names = {name for text in texts for name, path in paths_in(text) if not _is_plain_value(path)}
         return frozenset(at for at, operation in enumerate(self.operations) if operation.name in names)

@@ -112,7 +112,7 @@ class BatchAnswer:
         self.top = top
         self.id = name
         self.lane = lane
-        self.moment: Any = None  # what whoever hands the slots out keeps until all are handed out
+        self.moment: Any = None  # kept here by `shell/downstream/fast_flights` while slots are handed out
         self.at_end: Callable[[], None] | None = None  # called when all slots are handed out
         self._date = b""
         self._templates = templates

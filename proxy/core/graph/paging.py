@@ -66,8 +66,9 @@ def _changed(body: bytes, change: Callable[[bytes], bytes]) -> bytes:
 def _links(body: bytes) -> Iterator[tuple[int, int]]:
     """Yields start and end of each `next` and `previous` link in `paging` objects, from left to right.
 
-    Most of a body is only searched for openings and links. The text between a link and the opening before it is read
-    mark by mark; so is the whole body if that opening was closed and an earlier one may still be open.
+    Most of a body is only searched for openings of `paging` objects and for links. The text between an opening and the
+    next link is read mark by mark, to see whether the object is still open. If it is closed, and an earlier object may
+    still be open, the whole body is read mark by mark.
     """
     at, openings, done = 0, 0, -1
     is_paging: list[bool] = []  # of each object that is open, whether it is a paging one

@@ -109,7 +109,7 @@ class Limiter:
     def __init__(self, stages: Stages, *, shared: bool = False, generation: Generation | None = None) -> None:
         """Decide by the thresholds in *stages*; *shared* means that all tokens belong to one app.
 
-        What a hit in memory has to know of limits advances *generation* when it changes.
+        *generation* advances when a limit is no longer calm or a caller is refused: hits in memory are checked anew.
         """
         self._generation = generation or Generation()
         self._usage = LatestUsage(self._generation)

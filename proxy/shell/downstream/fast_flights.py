@@ -1,7 +1,7 @@
 """Plain reads that wait for Graph without a task for each: callers' connections wait, and are written to.
 
-What is not an ordinary answer is handed to the layers' own functions, in a task; what they cannot settle either goes
-the usual way from its beginning.
+A slot or reply that is not ordinary is settled by the layers' own functions, in a task. A read that the layers cannot
+settle either (a 304 that confirms no entry) goes the usual way from its beginning.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _Reply = tuple[PreparedLine, float, Varying]
 """A prepared line, epoch seconds, and what differs this time."""
 
 _Waiting = _Hit | _Reply | tuple[int, str | tuple[float, AccessLogEntry]]
-"""What is written; where that is not prepared, behind the bytes that it counts for until then."""
+"""A line that waits: prepared, or a pair of its size in bytes and the line."""
 
 
 class TextLines(logging.Formatter):
@@ -76,12 +76,12 @@ class JsonLines(TextLines):
     """Lines for machines."""
 
     def __init__(self, sample: float = 1.0) -> None:
-        """Say in the lines of which only a *sample* is written what share that is."""
+        """Write `sample` into lines of which only the share *sample* is written."""
         super().__init__()
         self._sample = b'"sample":%b,' % encode(sample) if sample < 1 else b""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One object on one line; `where` in it only where there was an exception, and a reply's own words flat."""
+        """Returns one JSON object on one line: with `where` after an exception, or an access log entry's own fields."""
         head = _head(record.created, record.levelname.lower(), record.name)
         if (reply := getattr(record, "told", None)) is not None:
             return head + encode(reply).decode()[1:]

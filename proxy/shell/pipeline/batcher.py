@@ -136,7 +136,7 @@ class Batcher:
         return QueueOfRead(queue, lane, self._lanes.lanes.version if lane is None or lane == QUICK else -1)
 
     async def close(self) -> None:
-        """Cancel what is queued or under way: after a drain nobody waits for it; who does all the same is told."""
+        """Cancel what is queued or under way: after a drain no caller waits; any that still does gets an error."""
         await self._queues.close()
 
     @property
@@ -210,7 +210,7 @@ class Batcher:
         await asyncio.gather(*(self._rescue(read) for read in reads))
 
     async def _rescue(self, read: QueuedRead) -> None:
-        """The direct call for a read that no batch would answer; its validator was given for another form of asking."""
+        """Ask alone for a read that no batch answered; without its validator, for its ETag is of the batch channel."""
         if read.is_done:
             return
         try:

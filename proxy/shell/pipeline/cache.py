@@ -1,4 +1,9 @@
-"""Asks `caching` before and after Graph is asked; loads and keeps the entry in between."""
+"""The cache layer: asks `core/cache/policy` what to do before Graph is asked and what to store after, and does it.
+
+It finds the entry in memory or on disk, asks the next layer, stores what is to be stored, and asks again without a
+validator where a 304 confirms nothing (`resolve`). The fast path asks it for the same decisions (`question`,
+`conclude`), and stores by it what it has confirmed (`keep_new`, `renew`).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ from proxy.shell import Layer
 from proxy.shell.pipeline import cost_context
 
 HeardBehind = Callable[[Request, Reply, RequestCost, float], None]
-"""Told of the reply to a read that was asked behind another, on whose bill it was, and how many seconds it took."""
+"""Called with a revalidated read, its reply, its cost record, and the seconds that the revalidation took."""
 
 
 class EntryStore(Protocol):
@@ -65,7 +70,7 @@ class _Found:
 
 
 class Inquiry(msgspec.Struct, frozen=True):
-    """A question that goes to Graph now, and what its answer is to be held against."""
+    """A read that Graph is asked now, and the entry that the answer may confirm."""
 
     request: Request  # with the validator of what is held, where that is of use
     key: bytes
@@ -121,7 +126,7 @@ class Cache:
         return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING))
 
     async def answer_held(self, request: Request) -> Reply | None:
-        """The reply to *request* for which nobody has to wait for Graph; None where there is none."""
+        """Return the reply to *request* from its entry without waiting for Graph; None if that is not allowed."""
         key = self._keys.entry(request)
         held = self._store.known_meta(key)
         if held and not isinstance(policy.plan(request, held, self._terms(request), self._now()), policy.Reuse):
@@ -131,7 +136,7 @@ class Cache:
         return await self._reuse(request, plan, key, terms, found) if isinstance(plan, policy.Reuse) else None
 
     async def inquire(self, request: Request) -> Inquiry:
-        """The question that *request* is, for who asks Graph in a call of its own; `settle` takes the answer."""
+        """Prepare *request* for a caller that asks Graph itself, in a call of its own; `settle` takes the answer."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
         validator = policy.validator_for(found.held, request) if found.held else ""
@@ -142,13 +147,13 @@ class Cache:
         return bool((await self.inquire(request)).request.validator)
 
     async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
-        """The reply that *answer* makes; None where it confirms a body that is gone: then it is asked again."""
+        """Return the reply after Graph's *answer*; None if a 304 confirms no entry: ask again without a validator."""
         return self.conclude(inquiry, await inquiry.found.entry(), answer)
 
     def question(self, request: Request, key: bytes) -> tuple[Inquiry, Entry | None] | None:
-        """The question that *request* is now, and its entry in memory.
+        """Prepare *request* from memory alone, for the fast path; return the inquiry and the entry in memory.
 
-        None where it is answered without Graph, or where the disk has to be read first.
+        None if the entry is served without asking Graph, or if the disk has to be read first.
         """
         found = self._find_near(key, request)
         if found is None:
@@ -160,7 +165,7 @@ class Cache:
         return self._inquiry(request, plan.validator, key, terms, found), found.in_memory
 
     def inquiry(self, request: Request, key: bytes, entry: Entry | None, asked: float) -> Inquiry:
-        """The question that *request* was, *asked* then with the validator of *entry*."""
+        """Prepare again what the fast path sent at *asked* with the validator of *entry*, for `settle`."""
         return Inquiry(
             request, key, self._terms(request), NOTHING if entry is None else _Found(entry.meta, entry), asked
         )
@@ -202,7 +207,7 @@ class Cache:
         return _Found(entry.meta, entry)
 
     def conclude(self, inquiry: Inquiry, entry: Entry | None, answer: Reply) -> Reply | None:
-        """The same as `settle`, where *entry* is what is held."""
+        """Do what `settle` does, with *entry* as the entry that was found."""
         terms = self._terms_of(inquiry.request, inquiry.key, entry)
         settled = policy.settle(inquiry.request, entry, answer, terms, inquiry.asked)
         if settled is None:
@@ -235,7 +240,7 @@ class Cache:
             self._keep(Inquiry(request, key, terms, found, asked), settled)
 
     async def close(self) -> None:
-        """End the revalidations that nobody waits for."""
+        """End the revalidations in the background."""
         for task in self._behind.values():
             task.cancel()
         await asyncio.gather(*self._behind.values(), return_exceptions=True)
@@ -246,7 +251,7 @@ class Cache:
         return policy.Terms(self._rule(request), proof, touched, pressure)
 
     def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> policy.Terms:
-        """What bears on *request* where it may be answered from *entry*: it may list what was changed."""
+        """Return the terms of *request* after the objects that *entry* lists are learned: one may have changed."""
         if entry is not None and self._touches.must_learn(key, entry.meta.asked_at):
             fingerprint = self._keys.fingerprint(request.credential)
             self._touches.learn(key, request, fingerprint, entry.body, entry.meta.asked_at)
@@ -286,7 +291,7 @@ class Cache:
         return PurgeSubject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
 
     async def _find(self, key: bytes, request: Request) -> _Found:
-        """What is held, unless an order was to forget it: of what an earlier run left, only its reader can tell."""
+        """Find the entry, unless a purge applies to it; of an earlier run's entry that is known only when it is read."""
         if not self._rule(request).cache:
             return NOTHING
         return self._unless_forgotten(key, request, await self._look(key, request))
@@ -298,12 +303,12 @@ class Cache:
         return found
 
     def _is_forgotten(self, request: Request, held: EntryMeta) -> bool:
-        """Whether an order was to forget *held*; when that was asked for is not known if it seems to be to come."""
+        """Whether a purge applies to *held*; a time in the future, left by a clock that was set back, counts as 0."""
         asked = held.asked_at if held.asked_at <= self._now() else 0.0
         return self._purges.has_forgotten(self._subject(request), asked)
 
     async def _look(self, key: bytes, request: Request) -> _Found:
-        """A validator that is known leaves at once, while its body is read from the disk."""
+        """Look in memory, then on disk; where the ETag is known, return at once while the disk is still read."""
         if entry := self._store.in_memory(key):
             return _Found(entry.meta, entry)
         loading = self._store.load(key, _token(request))
@@ -327,7 +332,10 @@ class Cache:
         return await self.resolve(inquiry, answer)
 
     async def resolve(self, inquiry: Inquiry, answer: Reply | SidecarError | Throttled) -> Reply:
-        """The reply to *inquiry*, to which the next layer said *answer*. Raises a SidecarError."""
+        """Return the reply to *inquiry* after the next layer's *answer*. Raises a SidecarError.
+
+        A 304 that confirms no entry is asked again without a validator.
+        """
         if isinstance(answer, Throttled):
             return await self.stand_in(inquiry, answer)
         if isinstance(answer, Large):  # Graph has an answer, and it is streamed
@@ -350,7 +358,7 @@ class Cache:
         return None
 
     def _ask_behind(self, inquiry: Inquiry) -> None:
-        """Ask for the next caller; one such question at a time is enough, and its failure is nobody's."""
+        """Revalidate in the background, once per key at a time; errors reach no caller."""
         if inquiry.key not in self._behind:
             patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
             inquiry = replace(inquiry, request=patient)

@@ -113,7 +113,7 @@ class Database:
     def saved_purges(self) -> bytes | None:
         """The purge orders that `save_purges` wrote, in an earlier run too; None if none, b"" if they are unreadable.
 
-        After a line break stands what a run adds that ends in order; it is returned once, and removed.
+        A run that ends in order adds text after a line break; that text is returned once, then removed.
         """
         blob = purge_file.read_purges(self.path)
         if blob is None:

@@ -31,7 +31,10 @@ class Member(Protocol):
     """A queue of calls that waits for connections."""
 
     def start_next(self) -> bool:
-        """Take a connection if a waiting owner may (the kind of call may); return whether one was taken."""
+        """Take a connection for a waiting owner whose share allows it; return whether one was taken.
+
+        That the kind of call may have one is known already.
+        """
 
     def wants_more(self) -> bool:
         """Note that a connection was handed over; return whether to wait for another one at once."""
