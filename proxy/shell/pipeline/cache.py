@@ -291,7 +291,7 @@ class Cache:
         return PurgeSubject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
 
     async def _find(self, key: bytes, request: Request) -> _Found:
-        """Find the entry, unless a purge applies to it; of an earlier run's entry that is known only when it is read."""
+        """Find the entry, unless a purge applies; whether one applies to an earlier run's entry is known only here."""
         if not self._rule(request).cache:
             return NOTHING
         return self._unless_forgotten(key, request, await self._look(key, request))
