@@ -388,10 +388,13 @@ class FastFlights:
         for caller in callers:
             self.callers.discard(caller)
             try:
-                self._write(caller, kind, entry, moment)
+                message, counted = self._message(caller, kind, entry, moment)
             except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
                 log_fault(fault)
-                caller.connection.go_the_usual_way(caller.head)
+                _go_the_usual_way(caller)
+            else:
+                moment.answers.append(counted)
+                _send(caller, message)
 
     def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
         """Hold *entry*; return the kind of its replies, which say whether it is held."""
@@ -409,8 +412,10 @@ class FastFlights:
         if recent is not None:
             kind.repeated[read.fingerprint] = recent
 
-    def _write(self, caller: WaitingCaller, kind: AnswerKind, entry: Entry, moment: _Moment) -> None:
-        """Write the reply to *caller*, to be counted and logged at the end of the batch."""
+    def _message(
+        self, caller: WaitingCaller, kind: AnswerKind, entry: Entry, moment: _Moment
+    ) -> tuple[bytes, OrdinaryAnswer]:
+        """Return the reply to *caller* as bytes, and what is counted and logged of it at the end of the batch."""
         read, flight, body = caller.read, caller.flight, entry.body
         filled, mode = (kind.own, kind.mode) if caller.is_first else (kind.shared, Mode.COALESCED)
         assert filled is not None  # noqa: S101 - `take` has seen that there is a template
@@ -423,12 +428,12 @@ class FastFlights:
             usage, _ = self.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
             newest = self._usage(usage) if usage else b""
         tail = filled.tail % (window_s * 1000, moment.upstream_ms, len(given))
-        caller.connection.answer(b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given)))
+        message = b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given))
         line = read.lines.get(mode) if read.lines is not None else None
         if line is None or line[0] is not body or line[1] != kind.usage:
             line = self._prepare_line(read, kind, mode, entry, len(given))
         seconds = self.reader.clock() - caller.began
-        moment.answers.append((read.kin.counts, mode, seconds, window_s, len(body), line[2]))
+        return message, (read.kin.counts, mode, seconds, window_s, len(body), line[2])
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
@@ -492,12 +497,17 @@ class FastFlights:
         for caller in callers:
             self.callers.discard(caller)
             try:
-                self._answer(caller, answer)
+                reply = self._reply(caller, answer)
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
-                caller.connection.go_the_usual_way(caller.head)
+                reply = None
+            if reply is None:
+                _go_the_usual_way(caller)
+            else:
+                self.send_to(caller, reply)
 
-    def _answer(self, caller: WaitingCaller, answer: Reply | BaseException) -> None:
+    def _reply(self, caller: WaitingCaller, answer: Reply | BaseException) -> Reply | None:
+        """Return the reply that *answer* makes for *caller*, counted; None if the handler has to answer."""
         if isinstance(answer, Reply):
             reply = answer if caller.is_first else answer.shared()
         elif isinstance(answer, errors.SidecarError) and not isinstance(answer, errors.Large):
@@ -505,16 +515,32 @@ class FastFlights:
         else:
             if not isinstance(answer, errors.Large) and isinstance(answer, Exception):
                 log_fault(answer)
-            caller.connection.go_the_usual_way(caller.head)
-            return
+            return None
         reader, read = self.reader, caller.read
         reader.quota.on_delivered_reply(read.subject, reply, reader.now())
         seconds = reader.clock() - caller.began
-        rendered = reader.render(read.read, reply, caller.record(), read.link_origin, seconds)
-        self.send_to(caller, rendered)
+        return reader.render(read.read, reply, caller.record(), read.link_origin, seconds)
 
     def send_to(self, caller: WaitingCaller, reply: Reply) -> None:
         """Write *reply*, the last one of its connection if the sidecar is about to end."""
         keeps = not self.is_leaving()
         head, body = framed(reply, http_date(int(time.time())), keeps=keeps)
+        _send(caller, head, body, keeps=keeps)
+
+
+def _send(caller: WaitingCaller, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
+    """Send the reply to *caller*; a fault in what comes behind it on the connection ends that connection alone."""
+    try:
         caller.connection.answer(head, body, keeps=keeps)
+    except Exception as fault:  # noqa: BLE001 - told; the reply was sent, so no other may follow
+        log_fault(fault)
+        caller.connection.force_close()
+
+
+def _go_the_usual_way(caller: WaitingCaller) -> None:
+    """Let the handler answer *caller* after all; a fault there ends that connection alone."""
+    try:
+        caller.connection.go_the_usual_way(caller.head)
+    except Exception as fault:  # noqa: BLE001 - as above
+        log_fault(fault)
+        caller.connection.force_close()

@@ -28,6 +28,7 @@ from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.trust import Trust
 from proxy.shell.clock import TimeOfDay
+from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters
 
@@ -117,45 +118,48 @@ class FastPath:
 
     def take(self, connection: Connection, data: bytes) -> bool:
         """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
-        end = data.find(b"\r\n")
-        line, block = data[:end], data[end:]
-        known = self.table.find(block)
-        read = known.reads.get(line) if known is not None else None
-        if read is None and (read := self._look(line, block, data)) is None:
+        try:
+            read = self._find(data)
+            if read is None or not self.is_open():
+                return False
+            began, entry = self.clock(), self.memory.get(read.key)
+            hit = None if entry is None or read.asks_always else self._fresh_hit(read, entry, began)
+            if hit is None or entry is None:
+                return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
+        except Exception as fault:  # noqa: BLE001 - told, and the handler answers
+            log_fault(fault)
             return False
-        if not self.is_open():
-            return False
-        entry = self.memory.get(read.key)
-        if entry is not None and not read.asks_always and self._reuse(connection, read, entry, data):
-            return True
-        return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
+        self._give(connection, hit, entry, began)
+        if self.limiter.is_quiet and not self.comparer.is_on:
+            self.table.add_hit(data, hit)
+        return True
+
+    def _give(self, connection: Connection, hit: FreshHit, entry: Entry, began: float) -> None:
+        """Answer with *hit*, made of *entry* for a message that came at *began*, and count and log that."""
+        connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
+        hit.counted.add(hit.since, self.clock() - began, hit.since - hit.asked_at)
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""
         if not tuple(names):
             self.table.clear()
 
-    def _reuse(self, connection: Connection, read: PreparedRead, entry: Entry, data: bytes) -> bool:
-        """Answer *read* with *entry* if that is plainly fresh."""
-        began, now = self.clock(), self.now()
-        hit = read.hit
+    def _fresh_hit(self, read: PreparedRead, entry: Entry, began: float) -> FreshHit | None:
+        """The reply to *read* from *entry*, if that is plainly fresh, with its head for this moment."""
+        now, hit = self.now(), read.hit
         if hit is None or hit.held is not entry.meta or hit.generation != self.generation.number:
             hit = self._check(read, entry)
         if hit is None or not 0 <= now - hit.asked_at < hit.reply.life or self._is_doubted(read, hit.asked_at, began):
-            return False
+            return None
         if self.comparer.wants():
-            return False
+            return None
         steady = self.now.steady()
         if not self.limiter.is_quiet:
             self.limiter.on_delivered(read.subject, steady, is_refused=False)
         usage, lasts_s = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
         hit.usage, hit.usage_until = self._usage(usage) if usage else b"", now + lasts_s
         hit.frame(now, self._today(now))
-        connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
-        hit.counted.add(now, self.clock() - began, now - hit.asked_at)
-        if self.limiter.is_quiet and not self.comparer.is_on:
-            self.table.add_hit(data, hit)
-        return True
+        return hit
 
     def _check(self, read: PreparedRead, entry: Entry) -> FreshHit | None:
         """The reply that *entry* gives to *read* in this generation, kept with it; None if it is not plainly fresh."""
@@ -196,6 +200,14 @@ class FastPath:
         counted = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
         self.table.grow_by_hit(reply)
         return FreshHit(read.key, entry.meta, reply, entry.meta.asked_at, reply.body, counted)
+
+    def _find(self, data: bytes) -> PreparedRead | None:
+        """The plain read that *data* asks for; None where *data* is anything else."""
+        end = data.find(b"\r\n")
+        line, block = data[:end], data[end:]
+        known = self.table.find(block)
+        read = known.reads.get(line) if known is not None else None
+        return self._look(line, block, data) if read is None else read
 
     def _look(self, line: bytes, block: bytes, data: bytes) -> PreparedRead | None:
         """The plain read that *data* asks for, in a *line* and a *block* that are not known together of late."""
