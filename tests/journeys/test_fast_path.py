@@ -78,6 +78,7 @@ FIELDS: list[tuple[str, ...]] = [
     ("Accept: text/event-stream",),
     ("Expect: 100-continue",),
     ("Connection: close",),
+    ("Proxy-Connection: close",),
     ("Host: other.test",),
     ("Content-Length: 0",),
     ("X-Odd:  two spaces",),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from urllib.parse import parse_qs
 
 import pytest
 
+from proxy.shell.observe.stats import stats
 from tests.journeys.conftest import MakeScripted
 from tests.wires import Listener, Message, Wire, calling, ok
 
@@ -44,3 +46,30 @@ async def test_a_304_to_a_read_without_a_validator_confirms_nothing(scripted: Ma
             bodies.append(json.loads((await wire.message()).body))
     assert asked == [[None], [], [None], []]
     assert bodies == [{"id": "2"}, {"id": "4"}]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("callers", [1, 3])
+async def test_a_reply_too_large_to_keep_is_asked_for_no_oftener(
+    scripted: MakeScripted, way: str, callers: int
+) -> None:
+    """In a batch, alone, and then for each caller as a stream; each caller's request and its stream are asked for."""
+    body, asked = json.dumps({"id": "1", "text": "x" * 3 * 2**20}), []
+
+    async def serve(wire: Wire, _at: Listener) -> None:
+        while True:
+            asked.append(len(operations(await wire.message())))
+            await wire.send(ok(json.dumps([{"code": 200, "headers": [], "body": body}]) if asked[-1] else body))
+
+    _, front = await scripted(serve, upstream={"buffered_mb": 2})
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(calling(front.url)) for _ in range(callers)]
+        for wire in wires:
+            await wire.send(WAYS[way])
+        for wire in wires:
+            assert (await wire.message()).body == body.encode()
+        await wires[0].send(WAYS[way].replace("/111", "/222"))
+        assert (await wires[0].message()).body == body.encode()
+    assert asked == [1, 0, *[0] * callers, 1, 0, 0]
+    calls = stats(front.telemetry)["calls"]
+    assert (calls["asked"], calls["batches"], calls["passed"]) == (2 * (callers + 1), 2, callers + 1)

@@ -29,6 +29,9 @@ _ELSEWHERE = frozenset(
 )
 """Fields that say more of a message than what it reads: such a message goes the usual way."""
 
+_OF_CONNECTION = frozenset({"connection", "proxy-connection"})
+"""Fields that may end the connection; the HTTP parser reads the second, which old clients send, as the first."""
+
 _CHANGING = re.compile(
     rb"\r\n(?:traceparent|tracestate|baggage|b3|x-b3-[a-z]+|sentry-trace|x-(?:request|correlation|trace|client-trace)-id"
     rb"|request-id|x-amzn-trace-id|x-cloud-trace-context|x-datadog-[a-z-]+): [!-~](?:[ -~]*[!-~])?(?=\r\n)",
@@ -58,7 +61,7 @@ def read_fields(block: bytes) -> dict[str, str] | None:
         if found is None:
             return None
         name, value = found[1].decode().lower(), found[2].decode()
-        if name in fields or name in _ELSEWHERE or (name == "connection" and value.lower() != "keep-alive"):
+        if name in fields or name in _ELSEWHERE or (name in _OF_CONNECTION and value.lower() != "keep-alive"):
             return None
         fields[name] = value
     return fields if "host" in fields else None

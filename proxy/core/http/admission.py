@@ -91,10 +91,10 @@ class Admission:
 _PLAIN = re.compile(
     rb"GET /[^\r\n]* HTTP/1\.1\r\n"
     rb"(?:(?!(?i:content-length|transfer-encoding|upgrade|expect)[: \t])"
-    rb"(?!(?i:connection)(?!(?i::[ \t]*(?:keep-alive|close)[ \t]*\r))[: \t])"
+    rb"(?!(?i:(?:proxy-)?connection)(?!(?i::[ \t]*(?:keep-alive|close)[ \t]*\r))[: \t])"
     rb"[^\r\n]+\r\n)*\r\n"
 )
-_LAST = re.compile(rb"\r\n(?i:connection:[ \t]*close)")
+_LAST = re.compile(rb"\r\n(?i:(?:proxy-)?connection:[ \t]*close)")
 
 
 def is_plain(data: bytes) -> bool:

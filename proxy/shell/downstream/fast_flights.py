@@ -502,7 +502,7 @@ class FastFlights:
                 log_fault(fault)
                 reply = None
             if reply is None:
-                _go_the_usual_way(caller)
+                _go_the_usual_way(caller, is_large=isinstance(answer, errors.Large))
             else:
                 self.send_to(caller, reply)
 
@@ -537,10 +537,10 @@ def _send(caller: WaitingCaller, head: bytes, body: bytes = b"", *, keeps: bool 
         caller.connection.force_close()
 
 
-def _go_the_usual_way(caller: WaitingCaller) -> None:
+def _go_the_usual_way(caller: WaitingCaller, *, is_large: bool = False) -> None:
     """Let the handler answer *caller* after all; a fault there ends that connection alone."""
     try:
-        caller.connection.go_the_usual_way(caller.head)
+        caller.connection.go_the_usual_way(caller, caller.head, is_large=is_large)
     except Exception as fault:  # noqa: BLE001 - as above
         log_fault(fault)
         caller.connection.force_close()

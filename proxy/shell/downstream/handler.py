@@ -29,6 +29,7 @@ from proxy.shell.downstream.comparer import Comparer
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.http import request_body
 from proxy.shell.http.forms import read_form
+from proxy.shell.http.protocol import Connection
 from proxy.shell.http.response import respond
 from proxy.shell.intercept.connect import local_address, tls_server_name
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
@@ -93,6 +94,8 @@ class DownstreamHandler:
             if reply := await self._answer_batch(message, head, whole):
                 return respond(reply)
             found = classify(head, whole, self.hosts, self.rules)
+            if isinstance(found, Read) and isinstance(message.protocol, Connection) and message.protocol.take_large():
+                found = Bypass("large", writes=False)
             if isinstance(found, Read):
                 reply = await self.reader.answer(found, self._link_origin(message, head))
                 if self.comparer is not None:

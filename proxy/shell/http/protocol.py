@@ -104,6 +104,8 @@ class Connection(TimedConnection):
     """Whether all that has come was answered by the fast path, and has been taken, so that a message begins."""
     _answered_at = 0.0
     """When the fast path last sent an answer, in seconds of the event loop's clock."""
+    _is_large = False
+    """Whether Graph's answer to the next message that the handler gets is too large to be kept."""
     _is_told = True
     """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
@@ -229,12 +231,22 @@ class Connection(TimedConnection):
                 self._take(data)
             self._take_early()
 
-    def go_the_usual_way(self, head: bytes) -> None:
-        """Let the handler answer the message with this *head* after all."""
-        self._caller = None
+    def go_the_usual_way(self, caller: Caller, head: bytes, *, is_large: bool = False) -> None:
+        """Let the handler answer the message of *caller* with this *head* after all, unless it was answered.
+
+        *is_large* says that Graph's answer is too large to be kept, which need not be found out again.
+        """
+        if self._caller is not caller:
+            return
+        self._caller, self._is_large = None, is_large
         if self.transport is not None:
             self._take(head)
             self._take_early()
+
+    def take_large(self) -> bool:
+        """Return whether the answer to the message that the handler begins with is too large to be kept."""
+        is_large, self._is_large = self._is_large, False
+        return is_large
 
     def _hold(self, data: bytes) -> None:
         """Keep *data*, which comes behind a message that waits for its answer; not more than is read ahead."""

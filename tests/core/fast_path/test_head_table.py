@@ -49,6 +49,7 @@ def test_a_repr_shows_no_token() -> None:
         b"Expect: 100-continue",
         b"Upgrade: h2c",
         b"Connection: close",
+        b"Proxy-Connection: close",
         b"Host: twice",
         b"CDN-Loop: graph-sidecar;id=0123456789abcdef",
     ],

@@ -180,5 +180,6 @@ def test_only_a_plain_get_is_refused_unread(data: bytes, *, plain: bool) -> None
 def test_who_wants_the_connection_to_end_is_told_so() -> None:
     """A refusal ends the connection where its request does."""
     assert is_last(HEAD + b"connection:  Close\r\n\r\n")
+    assert is_last(HEAD + b"Proxy-Connection: close\r\n\r\n")
     assert not is_last(HEAD + b"Connection: keep-alive\r\n\r\n")
     assert not is_last(b"GET /?a=Connection:close HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -84,14 +84,14 @@ class WaitingHits:
             for each in waiting:
                 if each in self.callers:
                     self.callers.discard(each)
-                    self._answer(each.connection, each.head)
+                    self._answer(each)
         finally:
             self._is_answering = False
 
-    def _answer(self, connection: Connection, head: bytes) -> None:
+    def _answer(self, hit: WaitingHit) -> None:
         try:
-            if self.take(connection, head):
+            if self.take(hit.connection, hit.head):
                 return
         except Exception as fault:  # noqa: BLE001 - told, and the caller gets an answer all the same
             log_fault(fault)
-        connection.go_the_usual_way(head)
+        hit.connection.go_the_usual_way(hit, hit.head)
