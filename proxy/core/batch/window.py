@@ -1,6 +1,7 @@
 """Decides when a batch leaves, and which reads may leave together; `shell/pipeline/batch_queue` waits and sends.
 
-`shell/upstream/fair_share` says when a connection is free. Reads of the fast path wait in the same queues.
+`shell/upstream/fair_share` says when a connection is free. `shell/pipeline/batcher` has a queue for each group, in
+which reads of the fast path wait, too; `shell/pipeline/merger` has another, with `merge_limits`.
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@ OPTIONS, and all that might be one). Which objects it names: `routing/nodes` fin
 names none invalidates everything.
 
 `tags` finds the tags of the reads that show the objects, lists included. `shell/pipeline/invalidator` tells the index
-of each change, and keeps later reads from joining flights that began before it. `cache/policy.is_usable_unasked`
-compares times when a read comes. The fast path drops its prepared hits and reads at each change (`Generation`), and
-leaves a slot to the policy if anything was changed since its entry was asked for (`shell/downstream/fast_flights`).
+of each change, and keeps later reads from joining flights that began before it.
+
+When a read comes, `cache/policy.is_usable_unasked` compares the times. The fast path checks its prepared hits anew
+after each change (`generation`), by the same index (`shell/downstream/fast_path`); and it leaves a slot of a batch to
+the policy if anything was changed since the entry was asked for (`shell/downstream/fast_flights`).
 """
 
 from __future__ import annotations

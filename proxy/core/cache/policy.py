@@ -5,9 +5,13 @@ with that credential's token, and is by default served only after Graph has conf
 section 5.2.2.5 is deliberate and documented in the README.
 
 `shell/pipeline/cache` asks `plan`, then `settle`; where `settle` returns None (a 304 that `confirms` no entry held
-here), its `resolve` asks Graph again without a validator. `core/fast_path/batch_answer` asks `confirms` and `is_etag`
-itself for the ordinary slots of a batch, and leaves every other slot to `settle`. `shell/downstream/fast_path` asks
-`fresh_lifetime_s` for hits in memory.
+here), its `resolve` asks Graph again without a validator.
+
+The fast path asks for the same decisions. `shell/downstream/fast_path` asks `fresh_lifetime_s` for hits in memory,
+which `core/fast_path/prepared_reply` renders from `reuse`. For the ordinary slots of a batch
+`shell/downstream/fast_flights` asks `validator_for` before, and `core/fast_path/batch_answer` asks `confirms` or
+`is_etag` after; their heads are made from `settle` (`core/fast_path/answer_template`), and every other slot is left to
+it.
 """
 
 from __future__ import annotations

@@ -2,11 +2,14 @@ r"""Rewrites paging links so that they lead back to the sidecar; no other byte o
 
 Graph's links are absolute and carry the token (developers.facebook.com/docs/graph-api/results); a client that follows
 them unchanged would leave the sidecar on its second page. Links stand in `paging` objects, nested edges have their own,
-and slashes are written `\/`. `reply/link_origin` decides where they lead, and says who calls `rewrite`.
+and slashes are written `\/`. `reply/link_origin` decides where they lead.
 
 `as_asked_alone` is applied to each slot of a batch: by `core/batch/response` and `core/fast_path/batch_answer`, by
 `core/client_batch/slots` for an application's batch, and by `core/reply/passed_paging_links` for a batch that passes
 through.
+
+`rewrite` is called by `reply/render`, `reply/passed_paging_links`, `shell/downstream/client_batch_slots`, and by
+`shell/downstream/fast_flights` for the fast path.
 """
 
 from __future__ import annotations

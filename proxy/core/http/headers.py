@@ -9,9 +9,9 @@
     updated_by_304   an entry that a 304 confirms               NOT_FROM_304                   core/cache/policy
 
 The other lists (NOT_IN_PARTS to NOT_REPEATED) are dropped with `without`, where the text below each list says. The fast
-path has no list of its own: `core/fast_path/answer_template` makes its heads with the functions above. A plain read
-sends none of its caller's fields to Graph; `upstream/client` and `core/batch/request` write all that is sent. Names are
-compared in lower case.
+path has no list of its own: `core/fast_path/answer_template` and `core/fast_path/prepared_reply` make their heads with
+the functions above. A plain read sends none of its caller's fields to Graph; `upstream/client` and `core/batch/request`
+write all that is sent. Names are compared in lower case.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
 """The access log entry of a reply: enough to see how it came about and to replay the traffic, and nothing secret.
 
 An entry holds ids, the sidecar's own words and keyed hashes: no token, no query, no name that a user chose
-(`route_template.redacted_path` leaves names out of paths). `shell/observe/access_logger` makes one for each reply, and
-one `PreparedLine` for all replies of the fast path that differ only in `Varying`. `shell/observe/log_writer` writes
-both in a thread of its own, and the lines that are about no reply.
+(`route_template.redacted_path` leaves names out of paths).
+
+`shell/observe/access_logger` makes an entry for each reply. For replies of the fast path that differ only in `Varying`
+it makes one `PreparedLine`, kept with the read (`core/fast_path/prepared_read`, and `shell/downstream/fast_flights` for
+reads that wait for Graph). `shell/observe/log_writer` writes both in a thread of its own, and the lines that are about
+no reply.
 """
 
 from __future__ import annotations

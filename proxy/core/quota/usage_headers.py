@@ -5,6 +5,9 @@
 
 Source of the shapes: developers.facebook.com/docs/graph-api/overview/rate-limiting, and for the insights header
 …/docs/marketing-api/insights/best-practices.
+
+`core/quota/limiter` learns from what is parsed here, for the fast path too. A caller gets the headers of its own reply,
+or those of `LatestUsage` for a reply from the cache (`reply/render`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Every label has a bounded set of values: modes, causes, kinds and tiers are words of ours, routes are bounded by
 `core.observe.route_template`, and limits by the limiter.
+
+`metrics_route` puts it among the paths of the admin listener; `counters`, `route_counts` (for the fast path) and
+`core/quota/ledger` say what is counted.
 """
 
 from __future__ import annotations
