@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.app import from_settings
 from proxy.app.components import Components
+from proxy.core.client_batch.prepared_operations import PreparedOperations
 from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
@@ -19,6 +20,7 @@ from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
+from proxy.shell.downstream.prepared_batches import PreparedBatches
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.listener_drain import InFlight
@@ -290,9 +292,10 @@ def _fast_path(
     Replies that are traced or compared go the usual way.
     """
     telemetry = components.telemetry
+    flights = _fast_flights(components, layers, handler, inside)
     fast_path = FastPath(
         Preparation(handler.hosts, components.rules, components.keys),
-        _fast_flights(components, layers, handler, inside),
+        flights,
         memory=components.store.memory,
         rule=components.rule,
         invalidations=components.invalidations,
@@ -313,7 +316,20 @@ def _fast_path(
         from proxy.shell.pipeline.shared.waiting_hits import WaitingHits
 
         fast_path.asker = WaitingHits(components.shared, inside.callers, fast_path.take)
+    else:
+        handler.client_batches.prepared = _prepared_batches(fast_path, flights)
     return fast_path
+
+
+def _prepared_batches(fast_path: FastPath, flights: FastFlights) -> PreparedBatches:
+    """Returns what answers clients' batches of plain reads; replicas that share use the layers alone."""
+    return PreparedBatches(
+        PreparedOperations(fast_path.table, fast_path.preparation),
+        flights,
+        memory=fast_path.memory.get,
+        is_open=fast_path.is_open,
+        grow=fast_path.table.grow,
+    )
 
 
 def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import uvloop
@@ -107,6 +108,36 @@ CHANGES = st.one_of(
     ),
     st.tuples(st.just("trouble"), st.sampled_from(["refused", "throttled", "null", "error", "unavailable", "cut"])),
 )
+
+OBJECTS = ["/v25.0/111?fields=name", "/v25.0/112?fields=name", "/v25.0/222", "/v25.0/666?fields=name", "/113"]
+MEMBERS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"headers": ["Accept-Language: de"]},
+    {"headers": ["If-None-Match: *"]},
+    {"headers": ["Cache-Control: no-cache"]},
+    {"name": "a", "omit_response_on_success": True},
+    {"attached_files": ""},
+    {"body": "fields=id"},
+]
+WITHIN = st.tuples(
+    st.sampled_from([*OBJECTS, *OBJECTS, *OBJECTS, *PATHS]),
+    st.sampled_from(["", "", "", "ann", "ben"]),
+    st.sampled_from([{}] * 20 + MEMBERS),
+)
+PLAIN: st.SearchStrategy[Any] = st.tuples(
+    st.sampled_from(OBJECTS), st.sampled_from(["", "", "ben"]), st.sampled_from([{}])
+)
+BATCHES = st.tuples(
+    st.just("batch"),
+    st.one_of(st.lists(PLAIN, min_size=1, max_size=8), st.lists(WITHIN, min_size=1, max_size=4)),
+    st.sampled_from(["ann", "ann", "ben"]),
+    st.sampled_from([{}, {}, {}, {"include_headers": "false"}, {"pretty": "1"}, {"callback": "got"}]),
+    st.sampled_from([(), (), (), ("Cache-Control: no-cache",), ("Priority: u=6",)]),
+)
+LONG = 70_000
+"""Spaces that make a batch too long to be known by its bytes."""
+
 _KINDS = "aaaaaaarrrc"
 """How often a known read is repeated, any is made, and something changes."""
 
@@ -116,8 +147,18 @@ def _step(drawn: tuple[str, int, Any, Any, Any]) -> list[tuple[Any, ...]]:
     return {"a": [again] * times, "r": [read], "c": [change]}[kind]
 
 
+def _joined(steps: list[list[Any]]) -> list[Any]:
+    return [each for step in steps for each in step]
+
+
+BATCH_STEPS = st.tuples(st.sampled_from("bbbbbrc"), BATCHES, READS, CHANGES).map(
+    lambda drawn: {"b": [drawn[1]] * 2, "r": [drawn[2]], "c": [drawn[3]]}[drawn[0]]
+)
+BATCH_SCRIPTS = st.lists(BATCH_STEPS, min_size=4, max_size=10).map(
+    lambda steps: [each for step in steps for each in step]
+)
 STEPS = st.tuples(st.sampled_from(_KINDS), st.integers(1, 4), AGAIN, READS, CHANGES).map(_step)
-SCRIPTS = st.lists(STEPS, min_size=5, max_size=15).map(lambda steps: [each for step in steps for each in step])
+SCRIPTS = st.lists(STEPS, min_size=5, max_size=15).map(_joined)
 
 
 class Lines(logging.Handler):
@@ -149,6 +190,8 @@ class Side:
         match step:
             case "read", method, path, who, fields:
                 return await self.say(method, path, f"{who}{names}" if who else "", fields)
+            case "batch", operations, who, parameters, fields:
+                return await self.send_batch(operations, f"{who}{names}", parameters, fields, names)
             case "write", node, who:
                 return await self.say("POST", f"/v25.0/{node}", f"{who}{names}", ("Content-Length: 0",))
             case "purge", order:
@@ -157,6 +200,25 @@ class Side:
             case "trouble", kind:
                 self.graph.faults.add({"kind": kind, "count": 1})
         return None
+
+    async def send_batch(
+        self, operations: Any, token: str, parameters: dict[str, str], fields: tuple[str, ...], names: str
+    ) -> Any:
+        """What comes back for a batch of *operations*."""
+        items = []
+        for path, who, members in operations:
+            own = f"{'&' if '?' in path else '?'}access_token={who}{names}" if who else ""
+            items.append({"method": "GET", "relative_url": f"{path[1:]}{own}", **members})
+        text = json.dumps(items)
+        if self.extra:
+            text = f"{text[:-1]}{' ' * LONG}]"
+        body = urlencode({"access_token": token, "batch": text, **parameters})
+        kind = "Content-Type: application/x-www-form-urlencoded"
+        start, fields_of_reply, slots = await self.say(
+            "POST", "/v25.0/", "", (f"Content-Length: {len(body)}", kind, *fields), body=body
+        )
+        # Several calls of one batch are answered in any order; the trace is that of one of them.
+        return start, [field for field in fields_of_reply if not field[0].lower().startswith("x-fb-")], slots
 
     async def say(
         self, method: str, path: str, token: str, fields: tuple[str, ...], *, body: str = "", url: str = ""
@@ -226,7 +288,8 @@ class Worlds:
     async def _tell(self, side: Side, step: tuple[Any, ...], names: str) -> Any:
         self.lines.told.clear()
         answer = await side.do(step, names)
-        return answer, [_lasting(line) for line in self.lines.told]
+        told = sorted([_lasting(line) for line in self.lines.told], key=repr)
+        return answer, told, sorted(side.graph.ledger.slots[-6:])
 
     def _sums(self, side: Side) -> Any:
         told = stats(side.front.telemetry)
@@ -283,6 +346,40 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
 def test_nobody_can_tell_by_which_way_a_read_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
     """Status, header fields, body, the log's line and the ledger are those of the usual way."""
     worlds.play(script)
+
+
+@settings(max_examples=max(30, EFFORT.examples // 10), phases=[Phase.generate])
+@given(BATCH_SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_batch_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
+    """A batch whose reads are known by their bytes is answered like one that is too long for that."""
+    worlds.play(script)
+
+
+async def test_a_batch_of_plain_reads_takes_no_task_for_each(scene: MakeScene) -> None:
+    """Its fifty reads are asked in one call, and start fewer tasks than there are reads."""
+    here = await scene()
+    loop, started = asyncio.get_running_loop(), 0
+
+    def count(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+        nonlocal started
+        started += 1
+        return asyncio.Task(work, loop=loop, **more)
+
+    items = [{"method": "GET", "relative_url": f"v25.0/{111 + at}?fields=id"} for at in range(50)]
+    body = urlencode({"access_token": "ann", "batch": json.dumps(items)})
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
+    async with calling(here.front.url) as wire:
+        loop.set_task_factory(count)
+        try:
+            for _ in range(2):
+                await wire.send(f"{head}Content-Type: application/x-www-form-urlencoded\r\n\r\n{body}")
+                slots = json.loads((await wire.message()).body)
+                assert [json.loads(slot["body"])["id"] for slot in slots] == [str(111 + at) for at in range(50)]
+        finally:
+            loop.set_task_factory(None)
+    assert here.slots == [50, 50]
+    assert started < 50
+    assert (await here.stats())["replies"]["REVALIDATED"] == 50
 
 
 async def test_messages_behind_one_another_are_answered_in_their_order(scene: MakeScene) -> None:

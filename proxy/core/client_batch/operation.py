@@ -115,7 +115,7 @@ def plain_read(
         "priority": envelope.priority,
     }
     fields = {**{name: value for name, value in given.items() if value}, **operation.headers}
-    found = classify(Head("GET", _request_target(relative_url, envelope), fields), b"", hosts, rules)
+    found = classify(Head("GET", request_target(relative_url, envelope), fields), b"", hosts, rules)
     return (
         Bypass("operation", writes=False)
         if isinstance(found, Read) and not _means_the_same_in_batch(found, rules)
@@ -139,7 +139,7 @@ def is_in_normal_form(relative_url: str) -> bool:
     return tuple(pair for pair in pairs if pair[0] not in LIFTED) == read_target(f"/?{join_pairs(pairs)}").pairs
 
 
-def _request_target(relative_url: str, envelope: Envelope) -> str:
+def request_target(relative_url: str, envelope: Envelope) -> str:
     """Returns the operation's request target; version, token and shaping default to those of the call."""
     path, mark, query = relative_url.removeprefix("/").partition("?")
     if envelope.version and not version_of(path):
@@ -155,7 +155,7 @@ def _request_target(relative_url: str, envelope: Envelope) -> str:
 
 def credential_and_target(relative_url: str, body: str, envelope: Envelope) -> tuple[Credential, str, str]:
     """Returns an operation's credential (its token may stand in its body), path and query."""
-    target = read_target(_request_target(relative_url, envelope))
+    target = read_target(request_target(relative_url, envelope))
     token = dict(split_pairs(body)).get("access_token") or target.last("access_token")
     return Credential(token) if token else envelope.credential, target.path, target.query
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.core.client_batch.operation import Envelope, Operation, depends_on
 from proxy.core.client_batch.references import has_too_many, names_in
@@ -17,7 +18,7 @@ from proxy.core.client_batch.split import refuse_too_many
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.graph.jsonp import NO_CALLBACK, checked_callback
 from proxy.core.memory import json_text
-from proxy.core.model import Credential
+from proxy.core.model import Credential, Redacted
 from proxy.core.routing.classify import UPLOAD, credential
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.normal_form import TRANSPORT, origin_form, read_target
@@ -75,6 +76,30 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Env
 
     Raises Unresolved, and BadRequest for a `callback` that is no path of identifiers.
     """
+    call = read_call(head, form, hosts)
+    return None if call is None else with_operations(call)
+
+
+def with_operations(call: BatchCall) -> Envelope | None:
+    """Returns the envelope of *call* with its operations; None and raises as `read_envelope`."""
+    operations = read_operations(call.batch)
+    if operations is None:
+        return None
+    return replace(call.envelope, operations=operations, callback=checked_callback(call.callback))
+
+
+class BatchCall(Redacted, frozen=True, gc=False):
+    """A batch whose operations have not been read."""
+
+    hidden = ("batch",)
+
+    envelope: Envelope  # without operations and callback
+    batch: object  # the parameter of that name
+    callback: str  # unchecked
+
+
+def read_call(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> BatchCall | None:
+    """Returns what `read_envelope` reads before the operations; None if that is no batch, or not understood."""
     target = read_target(head.target)
     in_query = {name: values[-1] for name, values in target.lifted.items() if values}
     given = {**in_query, **dict(target.pairs), **form}
@@ -91,11 +116,8 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Env
         return None
     if str(given.get("method", "post")).lower() != "post":
         return None
-    operations = read_operations(given["batch"])
-    if operations is None:
-        return None
-    return Envelope(
-        operations,
+    envelope = Envelope(
+        (),
         credential=who,
         host=hosts.of(head),
         path=origin_form(head.target).partition("?")[0],
@@ -103,10 +125,10 @@ def read_envelope(head: Head, form: Mapping[str, Any], hosts: GraphHosts) -> Env
         control=head.headers.get("cache-control", ""),
         priority=head.headers.get("priority", ""),
         include_headers=is_true(given.get("include_headers"), default=True),
-        callback=checked_callback(str(given.get("callback") or "")),
         extra=extra,
         shaping=tuple(pair for pair in extra if pair[1].lower() not in _NEUTRAL.get(pair[0], ())),
     )
+    return BatchCall(envelope, given["batch"], str(given.get("callback") or ""))
 
 
 def _extra_parameters(given: Mapping[str, Any]) -> Pairs | None:

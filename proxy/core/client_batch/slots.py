@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from proxy.core.batch import response as batch_response
@@ -16,7 +17,8 @@ from proxy.core.http import headers
 from proxy.core.http.errors import BadRequest, reply_of
 from proxy.core.model import Headers, Reply
 
-ClientSlot = dict[str, Any] | None
+ClientSlot = dict[str, Any] | msgspec.Raw | None
+"""A slot, null, or a slot as JSON already."""
 
 
 def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
@@ -26,13 +28,18 @@ def slot(reply: Reply, *, include_headers: bool) -> dict[str, Any]:
     """
     slot_dict: dict[str, Any] = {"code": reply.status}
     if include_headers:
-        fields = headers.without(reply.headers, headers.NOT_IN_CLIENT_SLOTS)
-        slot_dict["headers"] = [
-            {"name": _graph_spelling(name), "value": _script_type(name, value)} for name, value in fields
-        ]
+        slot_dict["headers"] = shown_fields(reply.headers)
     if reply.body or not headers.is_redirect(reply.status):
         slot_dict["body"] = None if reply.status == 304 else reply.body.decode("utf-8", "replace")
     return slot_dict
+
+
+def shown_fields(fields: Headers) -> list[dict[str, str]]:
+    """Returns those of the header *fields* of a reply that its slot has, as Graph writes them."""
+    return [
+        {"name": _graph_spelling(name), "value": _script_type(name, value)}
+        for name, value in headers.without(fields, headers.NOT_IN_CLIENT_SLOTS)
+    ]
 
 
 def slot_as_received(
@@ -77,13 +84,21 @@ def is_quiet(slot_dict: object) -> bool:
 
 def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
     """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
-    body = lax_json.encode(slots)
+    body = _array(slots)
     fields = (*headers.without(headers.for_caller(given), headers.NOT_AROUND_CLIENT_BATCH), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:
         return Reply(200, (("Content-Type", headers.SCRIPT_TYPE), *fields), jsonp(body, callback))
     return Reply(200, (("Content-Type", headers.JSON_TYPE), *fields), body)
+
+
+def _array(slots: Sequence[ClientSlot]) -> bytes:
+    """Returns *slots* as JSON."""
+    try:
+        return msgspec.json.encode(slots)
+    except UnicodeEncodeError:
+        return lax_json.encode([lax_json.decode(each) if isinstance(each, msgspec.Raw) else each for each in slots])
 
 
 def fields_around_batch(reply: Reply, *, same_version: bool) -> Headers:

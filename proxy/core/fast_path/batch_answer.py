@@ -124,6 +124,11 @@ class BatchAnswer:
         """Say which batch this is, and nothing of its slots."""
         return f"BatchAnswer({self.id})"
 
+    @property
+    def tells_usage(self) -> bool:
+        """Returns whether the reply around the slots tells of usage."""
+        return self._outer is not None and bool(self._outer.usage)
+
     def begin(self, date: bytes) -> None:
         """Begin to hand out the slots, in replies of this *date*."""
         self._date = date

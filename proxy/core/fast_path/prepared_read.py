@@ -60,6 +60,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     held: FieldSet | None = None  # the fields of what is held of it, as others have them, too
     held_block: bytes = b""  # the same as the entry has them
     hit: FreshHit | None = None  # what answered it last from memory
+    text: tuple[bytes, int, bytes] = (b"", 0, b"")  # the last body in a client's batch, its size, and its text there
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""
@@ -81,6 +82,10 @@ class Preparation(msgspec.Struct, frozen=True):
             return None
         if not isinstance(read, Read):
             return None
+        return self.prepare_read(read, link_origin(head, "http", self.hosts, rewrites=rewrite_links))
+
+    def prepare_read(self, read: Read, origin: LinkOrigin) -> PreparedRead | None:
+        """Returns *read*, links in whose replies lead to *origin*; None if it has to go the usual way."""
         rule = self.rules.of(read.request)
         if not _is_plain(read, rule):
             return None
@@ -97,7 +102,7 @@ class Preparation(msgspec.Struct, frozen=True):
             (key, proof, request.directives.ages),
             proof,
             subject,
-            link_origin(head, "http", self.hosts, rewrites=rewrite_links),
+            origin,
             _app(fingerprint),
             first_node(subject),
             is_ordinary,

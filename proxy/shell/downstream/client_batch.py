@@ -8,15 +8,18 @@ has only reads and the referenced ones are held, references are resolved here, s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec.structs import replace
 
 from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
 from proxy.core.client_batch.operation import Envelope, credential_and_target
+from proxy.core.client_batch.parse import BatchCall
 from proxy.core.client_batch.references import can_be_followed
+from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
 from proxy.core.model import Mode, Reply
@@ -28,15 +31,14 @@ from proxy.core.routing.rules import RuleBook
 from proxy.shell import Announce, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch_calls import ClientBatchCalls, Post
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.prepared_batches import AnsweredRead, PreparedBatches
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http.forms import File
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 
-_AnsweredRead = tuple[Read, Reply]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClientBatches:
     """Answers batches of applications."""
 
@@ -48,6 +50,7 @@ class ClientBatches:
     on_write: OnWrite
     limiter_bypass: LimiterBypass
     announce: Announce = no_announcement
+    prepared: PreparedBatches | None = None
 
     async def answer(self, envelope: Envelope, files: Mapping[str, File], link_origin: LinkOrigin) -> Reply:
         """Return the array of slots for *envelope*, or an error of Graph's or the sidecar's for the whole batch.
@@ -67,17 +70,46 @@ class ClientBatches:
             limiter_bypass=self.limiter_bypass,
             announce=self.announce,
         )
-        try:
+
+        async def fill() -> Reply | None:
             await slots.open()
-            whole = await self._fill(slots, calls)
+            return await self._fill(slots, calls)
+
+        return await self._answer(slots, fill())
+
+    async def answer_prepared(self, call: BatchCall, link_origin: LinkOrigin) -> Reply | None:
+        """Return the array of slots for *call*, or an error for the whole batch; None unless all are plain reads.
+
+        Raises Large if a reply is too large to buffer.
+        """
+        if self.prepared is None or call.callback or self.limiter_bypass.has_refused:
+            return None
+        envelope, top = call.envelope, call.envelope.credential
+        reads = self.prepared.read(call.batch, envelope, link_origin)
+        if reads is None or not any(read.request.credential == top for read in reads):
+            return None
+        self.reader.telemetry.unbatched(len(reads))
+        slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules, size=len(reads))
+        return await self._answer(slots, self._fill_prepared(self.prepared, slots, reads))
+
+    async def _fill_prepared(
+        self, prepared: PreparedBatches, slots: ClientBatchSlots, reads: Sequence[PreparedRead]
+    ) -> Reply | None:
+        return _refusal(slots, await prepared.ask(slots, reads))
+
+    async def _answer(self, slots: ClientBatchSlots, filling: Coroutine[Any, Any, Reply | None]) -> Reply:
+        """Return the array of *slots* after *filling*, or the error that this returns or raises."""
+        callback = slots.envelope.callback
+        try:
+            whole = await filling
         except errors.SidecarError as error:
             if isinstance(error, errors.Large) and not slots.writes:
                 raise
             self.reader.telemetry.failed(error)
             whole = errors.reply_of(error)
-        reply = client_batch_slots.outer(slots.shown(), envelope.callback, slots.outer())
+        reply = client_batch_slots.outer(slots.shown(), callback, slots.outer())
         if whole is not None:
-            reply = client_batch_slots.refused_batch(whole, envelope.callback)
+            reply = client_batch_slots.refused_batch(whole, callback)
         status_fields = passthrough_status("batch", writes=False, trouble=reply.detail)
         return replace(reply, headers=(*reply.headers, *status_fields))
 
@@ -147,7 +179,7 @@ class ClientBatches:
 
     async def _ask_in_chains(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
         """Ask each read as soon as those that it references have been answered."""
-        tasks: list[asyncio.Task[_AnsweredRead | None]] = []
+        tasks: list[asyncio.Task[AnsweredRead | None]] = []
         try:
             async for at in slots.in_turns(range(len(slots))):
                 parents = [tasks[parent] for parent in slots.operation(at).parents]
@@ -163,8 +195,8 @@ class ClientBatches:
         slots: ClientBatchSlots,
         calls: ClientBatchCalls,
         at: int,
-        parents: Sequence[asyncio.Task[_AnsweredRead | None]],
-    ) -> _AnsweredRead | None:
+        parents: Sequence[asyncio.Task[AnsweredRead | None]],
+    ) -> AnsweredRead | None:
         await asyncio.gather(*parents)
         if slots.any_failed(slots.operation(at).parents):
             return None
@@ -180,7 +212,7 @@ class ClientBatches:
         return None
 
 
-def _refusal(slots: ClientBatchSlots, asked: Sequence[_AnsweredRead]) -> Reply | None:
+def _refusal(slots: ClientBatchSlots, asked: Sequence[AnsweredRead]) -> Reply | None:
     """Return the error for the whole batch: the top token is refused, or no operation could be sent; else None."""
     top = slots.envelope.credential
     of_top = [reply for read, reply in asked if read.request.credential == top]

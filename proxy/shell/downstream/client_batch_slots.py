@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from proxy.core.client_batch import slots
 from proxy.core.client_batch.operation import Envelope, Operation, is_in_normal_form, plain_read
 from proxy.core.client_batch.references import fill
@@ -30,17 +32,25 @@ class ClientBatchSlots:
     """One slot for each operation of an envelope, null until it is filled."""
 
     def __init__(
-        self, envelope: Envelope, reader: ReadHandler, link_origin: LinkOrigin, hosts: GraphHosts, rules: RuleBook
+        self,
+        envelope: Envelope,
+        reader: ReadHandler,
+        link_origin: LinkOrigin,
+        hosts: GraphHosts,
+        rules: RuleBook,
+        *,
+        size: int | None = None,
     ) -> None:
+        """Have *size* slots, of reads that *envelope* does not list; if None, one for each operation that it lists."""
         self.envelope = envelope
         self.referred = envelope.referred
-        self.costs: list[RequestCost] = []  # of each operation, once `open` was waited for
+        self.costs: dict[int, RequestCost] = {}  # of each operation, once `open` was waited for
         self._quoted = envelope.quoted
         self._reader = reader
         self._link_origin = link_origin
         self._hosts = hosts
         self._rules = rules
-        self._slots: list[ClientSlot] = [None] * len(envelope.operations)
+        self._slots: list[ClientSlot] = [None] * (len(envelope.operations) if size is None else size)
         self._results: dict[int, Any] = {}
         self._outer: Headers | None = None  # the fields of Graph's reply to the first call
         self._around: Headers = ()  # the fields that are known from reads, without such a call
@@ -52,7 +62,11 @@ class ClientBatchSlots:
     async def open(self) -> None:
         """Open a cost record for each operation."""
         async for at in self.in_turns(range(len(self))):
-            self.costs.append(self._reader.operation_cost(self.operation(at), self.envelope))
+            self.costs[at] = self._reader.operation_cost(self.operation(at), self.envelope)
+
+    def open_read(self, at: int, read: Read) -> None:
+        """Open the cost record of *read*, at a place that the envelope does not list."""
+        self.costs[at] = self._reader.cost(read.request)
 
     def in_turns(self, places: Iterable[int]) -> AsyncIterator[int]:
         """Yield *places* in turns of the event loop."""
@@ -132,6 +146,13 @@ class ClientBatchSlots:
         self._slots[at] = slots.slot(rendered, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
+
+    def fill_prepared(self, at: int, slot: msgspec.Raw, around: Headers, *, reports_usage: bool) -> None:
+        """Fill the slot of a read that no other names with *slot*; *around* are the fields that the batch has too."""
+        if len(around) >= len(self._around):
+            self._around = around
+        self._reports_usage |= reports_usage
+        self._slots[at] = slot
 
     def fill_refused(self, at: int, reply: Reply) -> None:
         """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
@@ -19,6 +20,7 @@ from proxy.core.batch.request import batch_part, split_at_node
 from proxy.core.batch.response import Slot
 from proxy.core.cache import policy
 from proxy.core.cache.generation import Generation
+from proxy.core.fast_path.answer_template import Filled
 from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import field_lines
@@ -43,6 +45,41 @@ _PAGING = b'"paging"'
 
 URGENT_S = 0.01
 """Seconds for which it is enough to have noted one read of ordinary priority of a token."""
+
+
+class Caller(Protocol):
+    """Who waits for the reply to a read that no task works on."""
+
+    @property
+    def flight(self) -> FastFlight:
+        """What it waits for."""
+
+    @property
+    def read(self) -> PreparedRead:
+        """What it asked for."""
+
+    @property
+    def began(self) -> float:
+        """When it asked, in monotonic seconds."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the flight was begun for it."""
+
+    def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
+        """Return *entry* with the head *filled* as it takes it, and the size of the body."""
+
+    def send(self, message: bytes) -> None:
+        """Take what `message` has returned."""
+
+    def render(self, reply: Reply, seconds: float) -> Reply:
+        """Return *reply*, which is not an ordinary one, as it takes it after so many *seconds*, counted."""
+
+    def send_reply(self, reply: Reply) -> None:
+        """Take what `render` has returned."""
+
+    def go_the_usual_way(self, cause: BaseException | None) -> None:
+        """Be answered by the handler after all, because of *cause*."""
 
 
 class WaitingCaller:
@@ -79,6 +116,42 @@ class WaitingCaller:
         if self.cost is None:
             self.cost = self.read.kin.counts.record(is_sent=False)
         return self.cost
+
+    def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
+        """Return *entry* with the head *filled* as bytes, and how many of them are the body."""
+        read, flights, given, newest = self.read, self.flight.flights, entry.body, b""
+        if _PAGING in given and (origin := read.link_origin).origin:
+            given = paging.rewrite(given, origin.hosts, origin.origin)
+        if filled.takes_newest:
+            usage, _ = flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
+            newest = flights.usage_lines(usage) if usage else b""
+        tail = filled.tail % (window_s * 1000, moment.upstream_ms, len(given))
+        return b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given)), len(given)
+
+    def send(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
+        """Send the reply; a fault in what comes behind it on the connection ends that connection alone."""
+        try:
+            self.connection.answer(head, body, keeps=keeps)
+        except Exception as fault:  # noqa: BLE001 - told; the reply was sent, so no other may follow
+            log_fault(fault)
+            self.connection.force_close()
+
+    def render(self, reply: Reply, seconds: float) -> Reply:
+        """Return *reply*, which is not an ordinary one, as the caller gets it after so many *seconds*, counted."""
+        read = self.read
+        return self.flight.flights.reader.render(read.read, reply, self.record(), read.link_origin, seconds)
+
+    def send_reply(self, reply: Reply) -> None:
+        """Send *reply*, as `render` has it."""
+        self.flight.flights.send_to(self, reply)
+
+    def go_the_usual_way(self, cause: BaseException | None) -> None:
+        """Let the handler answer the message after all; a fault there ends the connection alone."""
+        try:
+            self.connection.go_the_usual_way(self, self.head, is_large=isinstance(cause, errors.Large))
+        except Exception as fault:  # noqa: BLE001 - as above
+            log_fault(fault)
+            self.connection.force_close()
 
     def leave(self) -> None:
         """Note that the caller has hung up."""
@@ -120,7 +193,7 @@ class FastFlight:
         self.part = read.part
         self.since = since
         self.asked = asked
-        self.callers: dict[WaitingCaller, None] = {}  # in their order
+        self.callers: dict[Caller, None] = {}  # in their order
         self.waiting = 0  # callers, and tasks that have joined
         self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
 
@@ -178,7 +251,7 @@ class FastFlight:
         It is ordinary as long as nothing was changed since the entry was asked for, and the read was sent once.
         """
         flights, read, entry = self.flights, self.read, self.entry
-        moment: _Moment = answer.moment or flights.begin(answer)
+        moment: Moment = answer.moment or flights.begin(answer)
         if not self.takes_slots or moment.is_leaving:
             return False
         if entry is not None and moment.changed_at >= entry.meta.asked_at:
@@ -217,7 +290,7 @@ class FastFlight:
             self.flights.settle(self, error)
 
 
-class _Moment:
+class Moment:
     """What stays the same while the slots of one batch are handed out, and the replies that were written."""
 
     __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "upstream_ms")
@@ -252,11 +325,11 @@ class FastFlights:
     reader: ReadHandler
     now: Callable[[], float]  # epoch seconds
     is_leaving: Callable[[], bool]
-    callers: set[WaitingCaller]  # all of them
+    callers: set[Any]  # all that are connections
     is_unknown: Callable[[bytes], bool]  # whether nothing is held under a key, on disk either
     generation: Generation  # another begins when a limit is near, a caller is refused, or entries are to be forgotten
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
-    _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
+    usage_lines: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     _date: tuple[int, bytes] = (0, b"")
     _calm: int = -1  # the generation in which no limit was near
     _urgent: tuple[bytes, float] = (b"", 0.0)  # the token whose read was noted last, and until when that is enough
@@ -266,34 +339,44 @@ class FastFlights:
 
         *entry* is what memory holds of it.
         """
-        began, known = self.reader.clock(), self.coalescer.flights.get(read.flight)
-        if known is None:
+        began = self.reader.clock()
+        flight = self.join(read, entry, began)
+        if flight is None:
+            return False
+        caller = WaitingCaller(flight, connection, read, head, began, is_first=flight.waiting == 1)
+        flight.callers[caller] = None
+        self.callers.add(caller)
+        connection.wait_for(caller)
+        return True
+
+    def join(self, read: PreparedRead, entry: Entry | None, began: float) -> FastFlight | None:
+        """Return what asks for *read*, counted for one more caller, who has yet to be added to its callers.
+
+        None if the read is not asked in the ordinary way.
+        """
+        flight = self.coalescer.flights.get(read.flight)
+        if flight is None:
             flight = self._open(read, entry, began)
             if flight is None:
-                return False
-        elif type(known) is FastFlight:
-            flight = known
+                return None
+        elif type(flight) is FastFlight:
             flight.takes_slots &= read.is_ordinary
         else:
-            return False
+            return None
         if read.kin.counts is None:
             read.kin.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
         counts: RouteCounts = read.kin.counts
         counts.asked += 1
         if not counts.is_pending:
             counts.wait_for_settling()
-        caller = WaitingCaller(flight, connection, read, head, began, is_first=known is None)
         flight.waiting += 1
-        flight.callers[caller] = None
-        self.callers.add(caller)
-        connection.wait_for(caller)
-        return True
+        return flight
 
-    def leave(self, caller: WaitingCaller) -> None:
+    def leave(self, caller: Caller) -> None:
         """Let *caller* wait no more; a flight that nobody waits for ends."""
-        if caller in self.callers:
-            self.callers.discard(caller)
-            flight = caller.flight
+        self.callers.discard(caller)
+        flight = caller.flight
+        if caller in flight.callers:
             del flight.callers[caller]
             self.coalescer.leave(flight.read.flight, flight)
 
@@ -302,7 +385,7 @@ class FastFlights:
         request = read.request
         if request.channel is not Channel.BATCH:
             return None
-        if read.is_low_priority or not self._is_calm():
+        if read.is_low_priority or not self.is_calm():
             return None
         if not read.asks_always or (entry is None and not self.is_unknown(read.key)):
             question = self.cache.question(request, read.key)
@@ -338,7 +421,7 @@ class FastFlights:
             before, behind = read.kin.around_node
             read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
 
-    def _is_calm(self) -> bool:
+    def is_calm(self) -> bool:
         """Whether reads are sent without asking the limiter: no limit is near, and no caller was refused of late.
 
         Neither may an order to forget entries be in force.
@@ -351,25 +434,25 @@ class FastFlights:
 
     # --- ordinary answers ---
 
-    def begin(self, answer: BatchAnswer) -> _Moment:
+    def begin(self, answer: BatchAnswer) -> Moment:
         """Begin to hand out the slots of *answer*."""
         second = int(time.time())
         if self._date[0] != second:
             self._date = second, http_date(second).encode()
         answer.begin(self._date[1])
         has_refused = self.reader.quota.has_refused
-        moment = answer.moment = _Moment(
+        moment = answer.moment = Moment(
             answer, self.cache.changed_at, self.reader.now(), is_leaving=self.is_leaving(), has_refused=has_refused
         )
         answer.at_end = partial(self._end, moment)
         return moment
 
-    def _end(self, moment: _Moment) -> None:
+    def _end(self, moment: Moment) -> None:
         """Count and log the replies to all slots."""
         answer = moment.answer
         add_answers(self.reader.telemetry, moment.answers, answer.outer.upstream_s, answer.id, answer.lane)
 
-    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: _Moment) -> None:
+    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
         """Hold *entry*, and write replies of this *kind* to the callers of *flight*."""
         read, usage = flight.read, kind.usage
         if usage:
@@ -391,10 +474,10 @@ class FastFlights:
                 message, counted = self._message(caller, kind, entry, moment)
             except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
                 log_fault(fault)
-                _go_the_usual_way(caller)
+                caller.go_the_usual_way(fault)
             else:
                 moment.answers.append(counted)
-                _send(caller, message)
+                caller.send(message)
 
     def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
         """Hold *entry*; return the kind of its replies, which say whether it is held."""
@@ -412,26 +495,18 @@ class FastFlights:
         if recent is not None:
             kind.repeated[read.fingerprint] = recent
 
-    def _message(
-        self, caller: WaitingCaller, kind: AnswerKind, entry: Entry, moment: _Moment
-    ) -> tuple[bytes, OrdinaryAnswer]:
+    def _message(self, caller: Caller, kind: AnswerKind, entry: Entry, moment: Moment) -> tuple[bytes, OrdinaryAnswer]:
         """Return the reply to *caller* as bytes, and what is counted and logged of it at the end of the batch."""
         read, flight, body = caller.read, caller.flight, entry.body
         filled, mode = (kind.own, kind.mode) if caller.is_first else (kind.shared, Mode.COALESCED)
         assert filled is not None  # noqa: S101 - `take` has seen that there is a template
-        given, newest, window_s = body, b"", flight.left - flight.since
-        if _PAGING in body and (origin := read.link_origin).origin:
-            given = paging.rewrite(body, origin.hosts, origin.origin)
+        window_s = flight.left - flight.since
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
-        if filled.takes_newest:
-            usage, _ = self.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
-            newest = self._usage(usage) if usage else b""
-        tail = filled.tail % (window_s * 1000, moment.upstream_ms, len(given))
-        message = b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given))
+        message, size = caller.message(filled, entry, moment, window_s)
         line = read.lines.get(mode) if read.lines is not None else None
         if line is None or line[0] is not body or line[1] != kind.usage:
-            line = self._prepare_line(read, kind, mode, entry, len(given))
+            line = self._prepare_line(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
         return message, (read.kin.counts, mode, seconds, window_s, len(body), line[2])
 
@@ -496,17 +571,18 @@ class FastFlights:
         callers, flight.callers = flight.callers, {}
         for caller in callers:
             self.callers.discard(caller)
+            cause = answer if isinstance(answer, BaseException) else None
             try:
                 reply = self._reply(caller, answer)
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
-                reply = None
+                reply, cause = None, fault
             if reply is None:
-                _go_the_usual_way(caller, is_large=isinstance(answer, errors.Large))
+                caller.go_the_usual_way(cause)
             else:
-                self.send_to(caller, reply)
+                caller.send_reply(reply)
 
-    def _reply(self, caller: WaitingCaller, answer: Reply | BaseException) -> Reply | None:
+    def _reply(self, caller: Caller, answer: Reply | BaseException) -> Reply | None:
         """Return the reply that *answer* makes for *caller*, counted; None if the handler has to answer."""
         if isinstance(answer, Reply):
             reply = answer if caller.is_first else answer.shared()
@@ -516,31 +592,12 @@ class FastFlights:
             if not isinstance(answer, errors.Large) and isinstance(answer, Exception):
                 log_fault(answer)
             return None
-        reader, read = self.reader, caller.read
-        reader.quota.on_delivered_reply(read.subject, reply, reader.now())
-        seconds = reader.clock() - caller.began
-        return reader.render(read.read, reply, caller.record(), read.link_origin, seconds)
+        reader = self.reader
+        reader.quota.on_delivered_reply(caller.read.subject, reply, reader.now())
+        return caller.render(reply, reader.clock() - caller.began)
 
     def send_to(self, caller: WaitingCaller, reply: Reply) -> None:
         """Write *reply*, the last one of its connection if the sidecar is about to end."""
         keeps = not self.is_leaving()
         head, body = framed(reply, http_date(int(time.time())), keeps=keeps)
-        _send(caller, head, body, keeps=keeps)
-
-
-def _send(caller: WaitingCaller, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
-    """Send the reply to *caller*; a fault in what comes behind it on the connection ends that connection alone."""
-    try:
-        caller.connection.answer(head, body, keeps=keeps)
-    except Exception as fault:  # noqa: BLE001 - told; the reply was sent, so no other may follow
-        log_fault(fault)
-        caller.connection.force_close()
-
-
-def _go_the_usual_way(caller: WaitingCaller, *, is_large: bool = False) -> None:
-    """Let the handler answer *caller* after all; a fault there ends that connection alone."""
-    try:
-        caller.connection.go_the_usual_way(caller, caller.head, is_large=is_large)
-    except Exception as fault:  # noqa: BLE001 - as above
-        log_fault(fault)
-        caller.connection.force_close()
+        caller.send(head, body, keeps=keeps)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from msgspec.structs import replace
 
-from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_envelope
+from proxy.core.client_batch.parse import Unresolved, may_hold_batch, read_call, with_operations
 from proxy.core.client_batch.split import fits_in_one_call
 from proxy.core.http import cdn_loop, errors
 from proxy.core.memory.budget import Budget
@@ -113,13 +113,16 @@ class DownstreamHandler:
         form = await read_form(body, head.headers)
         if form is None:
             return None
+        call, link_origin = read_call(head, form.parameters, self.hosts), self._link_origin(message, head)
+        if call is None:
+            return None
+        if reply := await self.client_batches.answer_prepared(call, link_origin):
+            return reply
         try:
-            envelope = read_envelope(head, form.parameters, self.hosts)
+            envelope = with_operations(call)
         except Unresolved as error:
             return None if fits_in_one_call(error.of) else render.bare(errors.batch_refused(str(error)))
-        if envelope is None:
-            return None
-        return await self.client_batches.answer(envelope, form.files, self._link_origin(message, head))
+        return None if envelope is None else await self.client_batches.answer(envelope, form.files, link_origin)
 
     async def _pass(
         self, message: web.BaseRequest, head: Head, found: Bypass, buffered: bytes, written: tuple[str, ...]

@@ -1,0 +1,100 @@
+"""Operations of clients' batches that are plain reads, known by their JSON: each is read once for all batches alike."""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.core.client_batch.operation import Envelope, plain_read, request_target
+from proxy.core.client_batch.parse import MOST_ESCAPES, MOST_PAIRS, Unresolved, read_operations
+from proxy.core.fast_path.head import split_object
+from proxy.core.fast_path.head_table import HeaderBlock, HeadTable
+from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
+from proxy.core.graph.errors import UNREADABLE
+from proxy.core.http.errors import BadRequest
+from proxy.core.memory import json_text
+from proxy.core.reply.link_origin import LinkOrigin
+from proxy.core.routing.classify import Read
+
+LONGEST_BATCH = 65_536
+"""The most characters of a batch that is looked at here."""
+
+_KIND = b"batch of "
+"""What the name of a batch in the table of heads begins with; no block of header fields does."""
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class PreparedOperations:
+    """Finds the reads that operations are."""
+
+    def __init__(self, table: HeadTable, preparation: Preparation) -> None:
+        """Keep reads in *table*, with those that come alone."""
+        self._table = table
+        self._preparation = preparation
+
+    def read(self, batch: object, envelope: Envelope, origin: LinkOrigin) -> list[PreparedRead] | None:
+        """Returns the reads in *batch*; None unless all its operations are plain reads that no other one names.
+
+        Links in the replies lead to *origin*.
+        """
+        if not isinstance(batch, str) or len(batch) > LONGEST_BATCH:
+            return None
+        if batch.count("&") + batch.count("\\u") > MOST_PAIRS or batch.count("%") > MOST_ESCAPES - LONGEST_BATCH // 6:
+            return None
+        try:
+            raw, name = batch.encode(), _name(envelope, origin)
+            items = _array.decode(raw)
+        except (*UNREADABLE, UnicodeEncodeError):
+            return None
+        if not items:
+            return None
+        known = self._table.find(name) or self._table.add(name, {})
+        reads: list[PreparedRead] = []
+        for item in items:
+            text = bytes(item)
+            read = known.reads[text] if text in known.reads else self._find(text, known, name, envelope, origin)
+            if read is None:
+                return None
+            reads.append(read)
+        return reads
+
+    def _find(
+        self, text: bytes, known: HeaderBlock, name: bytes, envelope: Envelope, origin: LinkOrigin
+    ) -> PreparedRead | None:
+        """Returns the read that the operation in *text* is, which is not known of late."""
+        is_known, read = self._table.find_older(name, text)
+        if not is_known:
+            read = self._prepare(text, known, envelope, origin)
+            self._table.add_read(name, text, read)
+        return read
+
+    def _prepare(self, text: bytes, known: HeaderBlock, envelope: Envelope, origin: LinkOrigin) -> PreparedRead | None:
+        """Returns the read that the operation in *text* is, made from one of another object if there is one."""
+        try:
+            operations = read_operations([json_text.decode(text)])
+            if operations is None or operations[0].parents:
+                return None
+            (operation,) = operations
+            found = plain_read(
+                operation, operation.relative_url, envelope, self._preparation.hosts, self._preparation.rules
+            )
+        except (*UNREADABLE, UnicodeEncodeError, Unresolved, BadRequest):
+            return None
+        if not isinstance(found, Read) or found.callback:
+            return None
+        line = f"GET {request_target(operation.relative_url, envelope)} HTTP/1.1".encode("utf-8", "surrogateescape")
+        split, read = None if operation.headers else split_object(line), None
+        if split is not None and (other := known.kinds.get(split[0])) is not None:
+            read = self._preparation.prepare_like(other, split[1])
+        if read is None:
+            read = self._preparation.prepare_read(found, origin)
+        if split is not None and read is not None:
+            self._table.add_kind(known, split[0], read)
+        return read
+
+
+def _name(envelope: Envelope, origin: LinkOrigin) -> bytes:
+    """Returns what decides besides an operation's JSON which read it is. Raises UnicodeEncodeError."""
+    who = envelope.credential
+    given = (envelope.host, envelope.version, envelope.language, envelope.control, envelope.priority, envelope.shaping)
+    return _KIND + msgspec.msgpack.encode((who.token, who.proof, who.time, *given, origin.origin))
