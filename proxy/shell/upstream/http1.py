@@ -21,6 +21,7 @@ from proxy.core.http.errors import Cut, Large, Nonsense, SidecarError
 from proxy.core.memory.budget import Budget, Share
 from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import UpstreamConnection
+from proxy.shell.upstream.idle_connections import Connection, IdleConnections
 from proxy.shell.upstream.reply_turns import ReplyTurns
 
 HEAD_SIZE = 65_536
@@ -34,9 +35,6 @@ _PIECE = 2**20
 
 _STEPS = 16
 """Pieces that are unpacked, of 64 KiB at most, before others get their turn."""
-
-_RESTING_LIMIT = 256
-"""The most connections that rest after an answer; further ones are closed instead."""
 
 OnSent = Callable[[], None]
 """Called each time that the head of a request has been written; a GET may be sent twice."""
@@ -90,16 +88,12 @@ class Http1Client:
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._reply_timeout_s = reply_timeout_s
-        self._rest_s = rest_s
-        self._resting: dict[aiohttp.connector.Connection, asyncio.Handle] = {}
+        self._idle = IdleConnections(rest_s)
         self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 
     async def close(self) -> None:
         """Drop the connections."""
-        for connection, alarm in self._resting.items():
-            alarm.cancel()
-            connection.close()
-        self._resting.clear()
+        self._idle.give_up()
         await self._pool.close()
 
     async def ask(
@@ -112,7 +106,7 @@ class Http1Client:
         """
         end = self._endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", {"Host": end.headers["Host"], **fields}.items())
-        connection = await self._connect(end)
+        connection = self._idle.take(end) or await self._connect(end)
         line = cast("UpstreamConnection", connection.protocol)
         try:
             _expect_response(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
@@ -127,7 +121,7 @@ class Http1Client:
         except BaseException:
             connection.close()
             raise
-        self._give_back(connection, line)
+        self._give_back(end, connection, line)
         return whole
 
     @asynccontextmanager
@@ -162,35 +156,24 @@ class Http1Client:
     @asynccontextmanager
     async def _connection(self, end: aiohttp.ClientRequest) -> AsyncIterator[UpstreamConnection]:
         """Hold a connection for one exchange; it is kept only if request and response were complete."""
-        connection = await self._connect(end)
+        connection = self._idle.take(end) or await self._connect(end)
         line = cast("UpstreamConnection", connection.protocol)
         try:
             yield line
         except BaseException:
             connection.close()
             raise
-        self._give_back(connection, line)
+        self._give_back(end, connection, line)
 
-    def _give_back(self, connection: aiohttp.connector.Connection, line: UpstreamConnection) -> None:
+    def _give_back(self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection) -> None:
         """Keep *connection* for later exchanges if this one was complete."""
-        if not line.is_reusable or len(self._resting) >= _RESTING_LIMIT:
-            connection.close()
-        elif self._rest_s:
-            self._resting[connection] = asyncio.get_running_loop().call_later(self._rest_s, self._rested, connection)
+        if line.is_reusable:
+            self._idle.keep(end, connection)
         else:
-            connection.release()
-
-    async def _connect(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
-        """Return a new connection, or an idle one on which nothing has arrived since its last response."""
-        while True:
-            connection = await self._take(end)
-            line = cast("UpstreamConnection", connection.protocol)
-            if not line.has_answered or not line.has_news:
-                return connection
             connection.close()
 
-    async def _take(self, end: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
-        """Return a connection of the pool. Where the addresses that are kept lead nowhere, they are looked up anew."""
+    async def _connect(self, end: aiohttp.ClientRequest) -> Connection:
+        """Return a new connection. Where the addresses that are kept lead nowhere, they are looked up anew."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):  # the look-up of the name included
                 try:
@@ -206,10 +189,6 @@ class Http1Client:
 
     def _forget_addresses(self, end: aiohttp.ClientRequest) -> None:
         self._pool.clear_dns_cache(end.url.raw_host, end.port)
-
-    def _rested(self, connection: aiohttp.connector.Connection) -> None:
-        del self._resting[connection]
-        connection.release()  # the pool closes one on which something has come
 
 
 def _expect_response(line: UpstreamConnection, **options: Any) -> None:

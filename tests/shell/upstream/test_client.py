@@ -19,6 +19,7 @@ from proxy.core.batch.response import BatchFailure
 from proxy.core.http.errors import Cut, Late, Nonsense, SidecarError, Unreachable
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.shell.http.forms import write_form
+from proxy.shell.upstream import idle_connections
 from proxy.shell.upstream.client import UpstreamClient, UpstreamOptions
 from proxy.shell.upstream.http1 import Http1Response
 from tests.shell.fakes import ask
@@ -237,6 +238,33 @@ async def test_a_connection_is_kept(stand: Stands) -> None:
     await here.batch()
     await here.single()
     assert (here.at.connections, len(here.at.arrived)) == (1, 3)
+
+
+async def test_a_connection_rests_before_it_is_used_again(stand: Stands) -> None:
+    """Until the rest of the first has ended, each further read takes a connection of its own."""
+    here = await stand(answering(ok(), ok(), ok()), rest_s=3600)
+    for _ in range(3):
+        await here.single()
+    assert here.at.connections == 3
+
+
+async def test_idle_connections_are_closed_after_a_while(stand: Stands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graph sees the end of a connection that no further read has used."""
+    monkeypatch.setattr(idle_connections, "KEPT_S", 0.05)
+    ended = asyncio.Event()
+
+    async def until_the_end(wire: Wire, _at: Listener) -> None:
+        await wire.message()
+        await wire.send(ok())
+        try:
+            await wire.message()
+        finally:
+            ended.set()
+
+    here = await stand(until_the_end)
+    await here.single()
+    async with asyncio.timeout(20):
+        await ended.wait()
 
 
 async def _hang_up_after_each(wire: Wire, at: Listener) -> None:
