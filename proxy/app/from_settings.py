@@ -48,7 +48,7 @@ def connect_policy(settings: Settings) -> ConnectPolicy:
 
 def graph_hosts(settings: Settings) -> frozenset[str]:
     """Returns the hosts that the sidecar has certificates for."""
-    return connect_policy(settings).names
+    return connect_policy(settings).host_names
 
 
 def timeouts(settings: Settings) -> Timeouts:

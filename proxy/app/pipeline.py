@@ -354,7 +354,7 @@ def _front(
 ) -> tuple[ConnectHandler, Listener, TlsListener]:
     """Returns the handler of CONNECT, the listener, and the listener for connections that begin with TLS."""
     policy = from_settings.connect_policy(settings)
-    authority = Authority(settings.intercept.ca_dir, policy.names)
+    authority = Authority(settings.intercept.ca_dir, policy.host_names)
     timeouts = from_settings.timeouts(settings)
     intercept = ConnectHandler(
         inside.handle, policy, authority, connect_timeout_s=options.connect_timeout_s, timeouts=timeouts

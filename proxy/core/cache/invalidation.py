@@ -61,12 +61,12 @@ class InvalidationIndex:
     A forgotten tag counts as changed when the newest of the forgotten ones was.
     """
 
-    PLACES = 10_000
+    CAPACITY = 10_000
 
     def __init__(self, generation: Generation | None = None) -> None:
         """Start without changes; each change advances *generation*."""
         self._generation = generation or Generation()
-        self._times = Recent[str, float](self.PLACES, 4 * MEMO_BYTES)
+        self._times = Recent[str, float](self.CAPACITY, 4 * MEMO_BYTES)
         self._floor = 0.0
         self._latest = 0.0
         self._ahead = 0.0  # the latest time of the clock before it was set back
@@ -125,9 +125,9 @@ class InvalidationIndex:
 
     def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> Tags:
         """Learn which objects *body* lists, and return them; if one was changed since *asked*, invalidate the list."""
-        listed, place = self._tags.learn(key, request, fingerprint, body)
+        listed, list_tag = self._tags.learn(key, request, fingerprint, body)
         if self._latest >= asked and (when := self.latest(listed)) >= asked:
-            self._record((place,), when)
+            self._record((list_tag,), when)
         return listed
 
     def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:

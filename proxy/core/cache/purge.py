@@ -115,14 +115,14 @@ class _SavedOrders(msgspec.Struct, frozen=True):
 
 
 class _Subjects:
-    """What the newest entries are about, the oldest first: at most *places*, in no more than *limit* bytes.
+    """What the newest entries are about, the oldest first: at most *capacity*, in no more than *limit* bytes.
 
     Each is one packed string where its text allows that, because its objects would take twice as much.
     """
 
-    def __init__(self, places: int, limit: int) -> None:
+    def __init__(self, capacity: int, limit: int) -> None:
         """Start empty."""
-        self._places = places
+        self._capacity = capacity
         self._limit = limit
         self._subjects: dict[bytes, bytes | PurgeSubject] = {}
         self._bytes = 0
@@ -139,7 +139,7 @@ class _Subjects:
             packed = _pack((subject.path, subject.tags, subject.fingerprint))
         self._subjects[key] = packed
         self._bytes += _size(packed)
-        if len(self._subjects) > self._places or self._bytes > self._limit:
+        if len(self._subjects) > self._capacity or self._bytes > self._limit:
             self._forget_oldest()
 
     def pop(self, key: bytes) -> None:

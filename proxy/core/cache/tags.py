@@ -1,6 +1,6 @@
 """Cache tags (surrogate keys): which reads show an object, by its id, by `me` or another name, or in a list.
 
-A tag stands for something that can change: an object's id or name, or a *place*, the path of reads that list objects.
+A tag stands for something that can change: an object's id or name, or a list, by the path of the reads that show it.
 A write to an object so also ends the freshness of the lists that show it: `invalidation` records when a tag changed.
 What lists show is learned from bodies, within bounds; an entry that is no longer known is searched again before it
 counts as fresh (`invalidation`).
@@ -31,34 +31,34 @@ UNKNOWN_OBJECT = "?"
 class TagIndex:
     """Finds the tags of reads and writes; learns from bodies which lists show an object, and which id a name has."""
 
-    PLACES = 10_000
-    """The most pairs of an object and a place in one generation; of two generations, the older is forgotten."""
-    NAMES = 4096
+    CAPACITY = 10_000
+    """The most pairs of an object and a list in one generation; of two generations, the older is forgotten."""
+    NAME_CAPACITY = 4096
 
     def __init__(self) -> None:
         """Start with nothing learned."""
         self._young, self._old = _Generation(), _Generation()
         self.searched = 0  # the number of bodies searched so far
-        self._ids = Recent[str, str](self.NAMES)  # id by name, such as a user name, or `me` of a fingerprint
+        self._ids = Recent[str, str](self.NAME_CAPACITY)  # id by name, such as a user name, or `me` of a fingerprint
 
     def tags_read(self, request: Request, fingerprint: bytes) -> Tags:
         """Returns the tags of *request* for the token with *fingerprint*."""
-        about, are_ids = _about(request.path, request.query)
+        about, are_ids = _objects_read(request.path, request.query)
         if are_ids or not about:
             return about
         return (
             *(name for node in about for name in self._tags_of_read_node(node, fingerprint)),
-            _place(request, fingerprint),
+            _tag_of_list(request, fingerprint),
         )
 
     def tags_written(self, written: Iterable[str], fingerprint: bytes) -> Tags:
-        """Returns the tags that a write to the objects *written* changes: their own, and the places that list them."""
+        """Returns the tags that a write to the objects *written* changes: theirs, and those of lists that show them."""
         own_tags = dict.fromkeys(
             name for node in written for name in self._tags_of_written_node(short(node), fingerprint)
         )
         unknown = (UNKNOWN_OBJECT,) if any(map(str.isdigit, own_tags)) else ()
         return tuple(
-            dict.fromkeys((*own_tags, *unknown, *(place for name in own_tags for place in self._places(name))))
+            dict.fromkeys((*own_tags, *unknown, *(tag for name in own_tags for tag in self._lists_showing(name))))
         )
 
     def knows(self, key: bytes) -> bool:
@@ -66,25 +66,25 @@ class TagIndex:
         return key in self._young.known or key in self._old.known
 
     def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes) -> tuple[Tags, str]:
-        """Search *body*, stored under *key*; returns the objects that it lists, and the place that lists them."""
+        """Search *body*, stored under *key*; returns the objects that it lists, and the tag of this list."""
         self._learn_id(request, fingerprint, body)
         listed = tuple(dict.fromkeys(map(short, _listed_ids(body))))
-        place = _place(request, fingerprint)
-        if self._young.size >= self.PLACES:
+        list_tag = _tag_of_list(request, fingerprint)
+        if self._young.size >= self.CAPACITY:
             self._young, self._old = _Generation(), self._young
         self.searched += 1
-        if len(listed) < self.PLACES:  # a longer list is searched again each time
-            self._young.add(key, listed, place)
-        return listed, place
+        if len(listed) < self.CAPACITY:  # a longer list is searched again each time
+            self._young.add(key, listed, list_tag)
+        return listed, list_tag
 
     def forget(self, key: bytes) -> None:
         """Forget that the body under *key* was searched: there is another one now."""
         self._young.known.discard(key)
         self._old.known.discard(key)
 
-    def _places(self, name: str) -> Iterator[str]:
-        yield from self._young.places.get(name, ())
-        yield from self._old.places.get(name, ())
+    def _lists_showing(self, name: str) -> Iterator[str]:
+        yield from self._young.lists.get(name, ())
+        yield from self._old.lists.get(name, ())
 
     def _tags_of_read_node(self, node: str, fingerprint: bytes) -> Iterator[str]:
         if _is_id(node):
@@ -115,20 +115,20 @@ class TagIndex:
 
 
 class _Generation:
-    """What was learned in one period: the keys of searched bodies, and the places that list each object."""
+    """What was learned in one period: the keys of searched bodies, and the tags of lists by object."""
 
-    __slots__ = ("known", "places", "size")
+    __slots__ = ("known", "lists", "size")
 
     def __init__(self) -> None:
         self.known: set[bytes] = set()
-        self.places: dict[str, set[str]] = {}
+        self.lists: dict[str, set[str]] = {}
         self.size = 0
 
-    def add(self, key: bytes, listed: Tags, place: str) -> None:
+    def add(self, key: bytes, listed: Tags, list_tag: str) -> None:
         self.known.add(key)
         self.size += 1 + len(listed)
         for node in listed:
-            self.places.setdefault(node, set()).add(place)
+            self.lists.setdefault(node, set()).add(list_tag)
 
 
 class _Self(msgspec.Struct, gc=False):
@@ -147,34 +147,34 @@ def _own_name(node: str, fingerprint: bytes) -> str:
     return f"me@{fingerprint.hex()}" if node == "me" else node
 
 
-def _about(path: str, query: str) -> tuple[Tags, bool]:
-    """Returns the objects of a read, those of `ids=` included, and whether all are ids; then with the read's place."""
+def _objects_read(path: str, query: str) -> tuple[Tags, bool]:
+    """Returns the objects of a read, those of `ids=` included, and whether all are ids; if so, with the list's tag."""
     first = path[1:].partition("/")[0]
     if "ids" not in query and _is_id(first):  # quicker than to look it up
-        return (short(first), _spot(path, query)), True
-    return _about_again(path, query)
+        return (short(first), _tag_of_path(path, query)), True
+    return _remembered_objects(path, query)
 
 
-def _about_first(path: str, query: str) -> tuple[Tags, bool]:
+def _find_objects(path: str, query: str) -> tuple[Tags, bool]:
     ids = named_nodes({name: value for name, value in split_pairs(query) if name != "id"}) if "ids" in query else ()
     about = tuple(map(short, (*nodes(path, query), *ids)))
     are_ids = bool(about) and all(map(_is_id, about))
-    return ((*about, _spot(path, query)) if are_ids else about), are_ids
+    return ((*about, _tag_of_path(path, query)) if are_ids else about), are_ids
 
 
-_about_again = Memo(_about_first)
+_remembered_objects = Memo(_find_objects)
 """Remembers the objects of recent reads: programs repeat themselves."""
 
 
-def _place(request: Request, fingerprint: bytes) -> str:
-    """Returns the place of *request*: its edge without the query, or its object with the query."""
+def _tag_of_list(request: Request, fingerprint: bytes) -> str:
+    """Returns the tag of the list that *request* reads: its edge without the query, or its object with the query."""
     path = request.path
     if path == "/me" or path.startswith("/me/"):
         path = f"{path}@{fingerprint.hex()}"
-    return _spot(path, request.query)
+    return _tag_of_path(path, request.query)
 
 
-def _spot(path: str, query: str) -> str:
+def _tag_of_path(path: str, query: str) -> str:
     return short(path if "/" in path[1:] else f"{path}?{query}")
 
 

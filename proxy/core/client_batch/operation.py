@@ -38,7 +38,7 @@ class Operation(Redacted, frozen=True, gc=False):
     body: str
     headers: Mapping[str, str]
     name: str
-    parents: tuple[int, ...]  # places of the operations that it refers to, all before its own
+    parents: tuple[int, ...]  # indices of the operations that it refers to, all before its own
     is_quiet: bool  # whether its slot is null on success if another operation refers to it
 
     @property
@@ -69,7 +69,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def referred(self) -> frozenset[int]:
-        """The places of the operations that others refer to; if several have one name, all of them."""
+        """The indices of the operations that others refer to; if several have one name, all of them."""
         names = {self.operations[parent].name for operation in self.operations for parent in operation.parents}
         return frozenset(at for at, operation in enumerate(self.operations) if operation.name in names)
 

@@ -167,13 +167,13 @@ def read_operations(batch: object) -> tuple[Operation, ...] | None:
     if _is_heavy(items):
         return None
     operations: list[Operation] = []
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     for index, item in enumerate(items):
-        if (operation := _operation(index, item, places, len(items))) is None:
+        if (operation := _operation(index, item, indices, len(items))) is None:
             return None
         operations.append(operation)
         if operation.name:
-            places[operation.name] = index
+            indices[operation.name] = index
     return tuple(operations)
 
 
@@ -227,7 +227,7 @@ def _lenient_json(text: str) -> object:
         return None
 
 
-def _operation(index: int, item: dict[str, Any], places: Mapping[str, int], of: int) -> Operation | None:
+def _operation(index: int, item: dict[str, Any], indices: Mapping[str, int], of: int) -> Operation | None:
     """Returns one operation; None if a member has a shape that no known client writes. Raises Unresolved."""
     url, body = item.get("relative_url") or "", item.get("body") or ""
     fields = _operation_headers(item.get("headers"))
@@ -240,16 +240,16 @@ def _operation(index: int, item: dict[str, Any], places: Mapping[str, int], of: 
         body=body,
         headers=fields,
         name="" if item.get("name") is None else str(item["name"]),
-        parents=_parent_places(index, (*depends_on(item), *names_in(url), *names_in(body)), places, of),
+        parents=_parent_indices(index, (*depends_on(item), *names_in(url), *names_in(body)), indices, of),
         is_quiet=is_true(item.get("omit_response_on_success"), default=True),
     )
 
 
-def _parent_places(index: int, names: Sequence[str], places: Mapping[str, int], of: int) -> tuple[int, ...]:
+def _parent_indices(index: int, names: Sequence[str], indices: Mapping[str, int], of: int) -> tuple[int, ...]:
     for name in names:
-        if name not in places:
+        if name not in indices:
             raise Unresolved(index, name, of)
-    return tuple(dict.fromkeys(places[name] for name in names))
+    return tuple(dict.fromkeys(indices[name] for name in names))
 
 
 def _operation_headers(given: object) -> dict[str, str] | None:

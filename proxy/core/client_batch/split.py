@@ -36,6 +36,6 @@ def fits_in_one_call(operations: int) -> bool:
     return operations <= GRAPH_LIMIT
 
 
-def split_into_calls(places: Sequence[int]) -> list[Sequence[int]]:
-    """Returns the *places* of operations in parts of at most 50, as many as Graph takes in one call."""
-    return [places[start : start + GRAPH_LIMIT] for start in range(0, len(places), GRAPH_LIMIT)]
+def split_into_calls(indices: Sequence[int]) -> list[Sequence[int]]:
+    """Returns the *indices* of operations in parts of at most 50, as many as Graph takes in one call."""
+    return [indices[start : start + GRAPH_LIMIT] for start in range(0, len(indices), GRAPH_LIMIT)]

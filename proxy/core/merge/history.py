@@ -39,14 +39,14 @@ class _Family:
 class MergeHistory:
     """The field sets that were asked together lately, and those that were refused, for a bounded number of families."""
 
-    PLACES = 4096
+    CAPACITY = 4096
     ASKED, ANSWERED, REFUSED = 32, 4, 16
     """The most field sets of each family."""
     REST_S = 300
 
     def __init__(self) -> None:
         """Start empty."""
-        self._families = Recent[Hashable, _Family](self.PLACES, 8 * MEMO_BYTES)
+        self._families = Recent[Hashable, _Family](self.CAPACITY, 8 * MEMO_BYTES)
 
     def supersets(self, family: Hashable, own: FieldSet, now: float) -> list[FieldSet]:
         """Returns the answered sets that contain *own* and more, newest first; records that *own* is wanted again."""
@@ -117,11 +117,11 @@ class MergeHistory:
         self._families.put(family, found, found.size)
 
 
-def _put_newest(known: OrderedDict[FieldSet, Any], names: FieldSet, value: Any, places: int) -> None:
-    """Record *names* as the newest set; the oldest is dropped beyond *places*."""
+def _put_newest(known: OrderedDict[FieldSet, Any], names: FieldSet, value: Any, capacity: int) -> None:
+    """Record *names* as the newest set; the oldest is dropped beyond *capacity*."""
     known[names] = value
     known.move_to_end(names)
-    if len(known) > places:
+    if len(known) > capacity:
         known.popitem(last=False)
 
 

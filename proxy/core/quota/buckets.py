@@ -39,7 +39,7 @@ class BucketName(NamedTuple):
 class Buckets:
     """The limits that Graph has reported, a bounded number of them; those reported longest ago are forgotten."""
 
-    PLACES = 4096
+    CAPACITY = 4096
 
     def __init__(self, stages: Stages, generation: Generation | None = None) -> None:
         """Start empty, with the thresholds in *stages*; *generation* advances when a limit is no longer calm."""
@@ -167,10 +167,10 @@ class Buckets:
             row, stage = _row(name, bucket, now), self.stage(bucket, now)
             if not row["percent"] and stage is Stage.CALM and now - bucket.reported_at >= FORGOTTEN_S:
                 continue
-            place, candidate = (name.kind, row["id"], name.type), (stage, bucket.used(now), row)
+            key, candidate = (name.kind, row["id"], name.type), (stage, bucket.used(now), row)
             row |= {"stage": stage.name.lower(), **self._foreseen(bucket, stage, now)}
-            if place not in rows or rows[place][:2] < candidate[:2]:
-                rows[place] = candidate
+            if key not in rows or rows[key][:2] < candidate[:2]:
+                rows[key] = candidate
         return [row for _, _, row in rows.values()]
 
     def _foreseen(self, bucket: Bucket, stage: Stage, now: float) -> dict[str, float | None]:
@@ -216,7 +216,7 @@ class Buckets:
         bucket = self._buckets.get(name)
         if bucket is None:
             bucket = self._buckets[name] = Bucket()
-            if len(self._buckets) > self.PLACES:
+            if len(self._buckets) > self.CAPACITY:
                 self._not_calm.discard(self._buckets.popitem(last=False)[0])
         self._buckets.move_to_end(name)
         return bucket

@@ -33,7 +33,7 @@ CAUSES = (*SAVINGS, REFUSED)
 """Why a call to Graph was avoided."""
 
 OTHER_CAUSE = "other"
-"""The line that takes the rest once there are `PLACES` lines."""
+"""The line that takes the rest once there are `CAPACITY` lines."""
 
 _UNCERTAIN_CODES = TRANSIENT | {0, ABORTED}
 """Error codes after which it is uncertain whether Graph counted the call: transient, aborted slot, no code."""

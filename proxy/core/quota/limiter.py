@@ -81,9 +81,9 @@ NO_CHANGES, EASED = LimitChanges(), LimitChanges(eased=True)
 class LastSeen:
     """When each caller was last seen, for a bounded number of callers; every lookup takes constant time."""
 
-    def __init__(self, places: int = _MOST_CALLERS) -> None:
-        """Remember the newest *places* callers."""
-        self._places = places
+    def __init__(self, capacity: int = _MOST_CALLERS) -> None:
+        """Remember the newest *capacity* callers."""
+        self._capacity = capacity
         self._last: OrderedDict[bytes, float] = OrderedDict()
         self._newest = self._forgotten = -math.inf
 
@@ -91,7 +91,7 @@ class LastSeen:
         """Record that *caller* was seen at *now*."""
         self._last[caller] = self._newest = now
         self._last.move_to_end(caller)
-        if len(self._last) > self._places:
+        if len(self._last) > self._capacity:
             self._forgotten = max(self._forgotten, self._last.popitem(last=False)[1])
 
     def any_since(self, when: float) -> bool:

@@ -15,13 +15,13 @@ from proxy.core.quota.descriptors import QuotaSubject
 class RefusedReads:
     """The reads whose last answer was a refusal; a bounded number, those refused longest ago are forgotten."""
 
-    PLACES = 8192
+    CAPACITY = 8192
     LASTS_S = 900.0
     """Seconds after which a refused read is forgotten: no retry is expected any more."""
 
     def __init__(self) -> None:
         """Start empty."""
-        self._refused = Recent[bytes, float](self.PLACES, 3 * MEMO_BYTES)
+        self._refused = Recent[bytes, float](self.CAPACITY, 3 * MEMO_BYTES)
 
     def __bool__(self) -> bool:
         """Whether any refused read is remembered."""

@@ -86,14 +86,14 @@ def usage_in(fields: Headers) -> Headers:
 class _IsUsage(dict[str, bool]):
     """Whether a field name is that of a usage header, by spelling: a table, for every field of a reply is looked up."""
 
-    PLACES = 256
+    CAPACITY = 256
     LONGEST = 64
 
     def __missing__(self, name: str) -> bool:
         is_usage = name.lower() in headers.USAGE
         if len(name) > self.LONGEST:
             return is_usage
-        if len(self) >= self.PLACES:
+        if len(self) >= self.CAPACITY:
             self.clear()
         self[name] = is_usage
         return is_usage
@@ -219,12 +219,12 @@ def _bounded_number(value: Any, most: float) -> float | None:
 class LatestUsage:
     """The newest usage headers of each app (by token), and of each account or business (by token and object)."""
 
-    PLACES = 1024
+    CAPACITY = 1024
 
     def __init__(self, generation: Generation | None = None) -> None:
         """Start empty; other values than before advance *generation*."""
         self._generation = generation or Generation()
-        self._newest = Recent[tuple[bytes, str], tuple[float, Headers]](self.PLACES, 2 * MEMO_BYTES)
+        self._newest = Recent[tuple[bytes, str], tuple[float, Headers]](self.CAPACITY, 2 * MEMO_BYTES)
 
     def note(self, fingerprint: bytes, node: str, usage: Headers, now: float) -> None:
         """Keep the *usage* headers of a reply about *node* to the token with *fingerprint*."""
@@ -238,16 +238,16 @@ class LatestUsage:
 
     def newest_and_lasts_s(self, fingerprint: bytes, node: str, now: float) -> tuple[Headers, float]:
         """Returns the same, and in how many seconds the first of them is outdated."""
-        places = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
-        found = [self._newest.get(place) or (0.0, ()) for place in places]
+        keys = dict.fromkeys(((fingerprint, ""), (fingerprint, node)))
+        found = [self._newest.get(key) or (0.0, ()) for key in keys]
         known = [(then, fields) for then, fields in found if now - then < FORGOTTEN_S]
         lasts_s = FORGOTTEN_S - now + min([then for then, _ in known], default=now)
         return tuple(field for _, fields in known for field in fields), lasts_s
 
-    def _put(self, place: tuple[bytes, str], usage: Headers, now: float) -> None:
+    def _put(self, key: tuple[bytes, str], usage: Headers, now: float) -> None:
         if not usage:
             return
-        known = self._newest.get(place)
-        forgotten = self._newest.put(place, (now, usage))
+        known = self._newest.get(key)
+        forgotten = self._newest.put(key, (now, usage))
         if forgotten or known is None or known[1] != usage or now - known[0] >= FORGOTTEN_S:
             self._generation.advance()

@@ -43,23 +43,23 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class ConnectPolicy:
-    """Decides on `CONNECT`: *named* are Graph's authorities, *open_to* the other authorities that may be reached."""
+    """Decides on `CONNECT`: *authorities* are Graph's, *open_to* the others that may be reached."""
 
-    named: frozenset[str]
+    authorities: frozenset[str]
     open_to: tuple[str, ...]
     on_loopback: bool  # whether only programs of this machine can connect
 
     @property
-    def names(self) -> frozenset[str]:
+    def host_names(self) -> frozenset[str]:
         """The host names of Graph's that certificates are made for."""
-        return frozenset(split_authority(authority, _HTTPS)[0] for authority in self.named)
+        return frozenset(split_authority(authority, _HTTPS)[0] for authority in self.authorities)
 
     def decide(self, authority: str) -> TerminateTls | Tunnel:
         """Returns what to do with a `CONNECT` to *authority*. Raises BadRequest, Unwelcome."""
         host, port = split_authority(authority, 0)
         if not port:
             raise BadRequest("CONNECT takes a host and a port, such as graph.facebook.com:443")
-        if (host if port == _HTTPS else f"{host}:{port}") in self.named:
+        if (host if port == _HTTPS else f"{host}:{port}") in self.authorities:
             return TerminateTls(host)
         if self._is_open_to(host, port):
             return Tunnel(host, port)

@@ -12,11 +12,11 @@ _TOKEN = re.compile(r"\*+|\[!?\]?[^\]]*\]|.", re.DOTALL)
 
 
 def shadowed(rules: Sequence[RuleMatch]) -> Iterator[tuple[int, int]]:
-    """Yields the place of each rule that an earlier rule hides, and the place of that rule."""
-    for place, rule in enumerate(rules):
-        earlier = next((at for at, other in enumerate(rules[:place]) if _hides(other, rule)), None)
+    """Yields the index of each rule that an earlier rule hides, and the index of that rule."""
+    for index, rule in enumerate(rules):
+        earlier = next((at for at, other in enumerate(rules[:index]) if _hides(other, rule)), None)
         if earlier is not None:
-            yield place, earlier
+            yield index, earlier
 
 
 def _hides(earlier: RuleMatch, later: RuleMatch) -> bool:
@@ -31,12 +31,12 @@ def _hides(earlier: RuleMatch, later: RuleMatch) -> bool:
 def covers(glob: str, other: str) -> bool:
     """Returns whether the path *glob* is known to match every path that *other* matches; some cases are missed."""
     parts, others = _tokens(glob), _tokens(other)
-    reached = _past_stars(parts, {0})  # places in *parts* that the parts of *other* so far can lead to
+    reached = _past_stars(parts, {0})  # indices in *parts* that the parts of *other* so far can lead to
     for alternative in others:
         reached = {
-            place if parts[place] == "*" else place + 1
-            for place in reached
-            if place < len(parts) and _takes(parts[place], alternative)
+            index if parts[index] == "*" else index + 1
+            for index in reached
+            if index < len(parts) and _takes(parts[index], alternative)
         }
         reached = _past_stars(parts, reached)
     return len(parts) in reached
@@ -51,10 +51,10 @@ def _takes(part: str, other: str) -> bool:
     return part in ("*", other) or (part == "?" and other != "*")
 
 
-def _past_stars(parts: Sequence[str], places: set[int]) -> set[int]:
-    """Returns *places* and those behind the stars there, since a star also matches nothing."""
-    found = set(places)
-    for place, part in enumerate(parts):
-        if place in found and part == "*":
-            found.add(place + 1)
+def _past_stars(parts: Sequence[str], indices: set[int]) -> set[int]:
+    """Returns *indices* and those behind the stars there, since a star also matches nothing."""
+    found = set(indices)
+    for index, part in enumerate(parts):
+        if index in found and part == "*":
+            found.add(index + 1)
     return found

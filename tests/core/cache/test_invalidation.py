@@ -12,13 +12,13 @@ ANN = b"a" * 16
 
 
 class Few(InvalidationIndex):
-    PLACES = 3
+    CAPACITY = 3
 
 
 class Forgetful(InvalidationIndex):
     """Everything that is bounded is bounded to almost nothing."""
 
-    PLACES = 4
+    CAPACITY = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class Forgetful(InvalidationIndex):
 
 
 class FewKin(TagIndex):
-    PLACES = 3
-    NAMES = 1
+    CAPACITY = 3
+    NAME_CAPACITY = 1
 
 
 writes = st.lists(st.tuples(st.lists(st.sampled_from("abcdef"), max_size=3), st.integers(1, 50)), max_size=20)
@@ -113,7 +113,7 @@ def test_what_is_forgotten_is_assumed(made: list[tuple[list[str], int]]) -> None
         for node in nodes or latest:
             latest[node] = max(now, latest[node])
         assert all(touches.latest((node,)) >= latest[node] for node in latest)
-        assert len(touches._times) <= Few.PLACES
+        assert len(touches._times) <= Few.CAPACITY
 
 
 @given(

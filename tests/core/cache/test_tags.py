@@ -14,8 +14,8 @@ PAGE = b'{"data":[{"id":"11"},{"id":"12","name":"x"}],"paging":{}}'
 
 
 class Few(TagIndex):
-    PLACES = 4
-    NAMES = 2
+    CAPACITY = 4
+    NAME_CAPACITY = 2
 
 
 def at(path: str, query: str = "") -> Request:

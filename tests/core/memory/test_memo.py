@@ -110,4 +110,4 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
     memories = [each for each in gc.get_objects() if isinstance(each, Memo | Recent)]
     assert len(memories) > 20
     assert sum(each.bytes for each in memories) < 64 * MEMO_BYTES
-    assert weight(touches._tags._young.places) < 8 * MEMO_BYTES
+    assert weight(touches._tags._young.lists) < 8 * MEMO_BYTES

@@ -86,7 +86,7 @@ def test_what_is_refused_is_no_longer_wanted() -> None:
 def test_memory_is_bounded() -> None:
     """The family that was used longest ago is forgotten first."""
     lore = MergeHistory()
-    for number in range(MergeHistory.PLACES + 1):
+    for number in range(MergeHistory.CAPACITY + 1):
         lore.on_reply(number, A, GOOD, {A}, 0, fresh_s=60)
     assert (lore.wanted(0, 0, 60), lore.wanted(1, 0, 60)) == (frozenset(), A)
     for number in range(MergeHistory.REFUSED + 1):

@@ -331,10 +331,10 @@ def test_calm_costs_nothing() -> None:
 def test_memory_is_bounded() -> None:
     """The limits reported longest ago are forgotten, stopped ones too."""
     pools = told(100)
-    for number in range(Buckets.PLACES):
+    for number in range(Buckets.CAPACITY):
         pools.record(BucketName("account", b"", str(number), ""), UsageLevel("account", "", "", 1), 1, 1001)
     assert pools.are_calm
-    assert len(pools.stats_rows(1002)) == Buckets.PLACES
+    assert len(pools.stats_rows(1002)) == Buckets.CAPACITY
 
 
 def test_a_stage_that_is_ahead_of_use_says_what_is_foreseen() -> None:

@@ -208,12 +208,12 @@ def test_who_was_refused_long_ago_is_forgotten() -> None:
     """The memory of refused reads is bounded in time and in number."""
     quota = Limiter(Stages())
     quota.on_reply(asks("/1"), refusal(4), 1000)
-    for number in range(RefusedReads.PLACES + 1):
+    for number in range(RefusedReads.CAPACITY + 1):
         quota.on_delivered_reply(asks(f"/{number}"), refusal(4), 1000)
     assert [quota.comes_after_refusal(asks(path)) for path in ("/0", "/1")] == [False, True]
-    for _time in range(RefusedReads.PLACES):
+    for _time in range(RefusedReads.CAPACITY):
         quota.on_delivered_reply(asks("/9"), good(), 1000 + RefusedReads.LASTS_S + 1)
-    assert not quota.comes_after_refusal(asks(f"/{RefusedReads.PLACES}"))
+    assert not quota.comes_after_refusal(asks(f"/{RefusedReads.CAPACITY}"))
 
 
 def test_one_probe_at_a_time() -> None:
@@ -402,7 +402,7 @@ def test_a_patient_read_is_decided_in_few_steps_however_many_tokens_were_seen(*,
 
 def test_an_asker_whose_place_is_gone_counts_as_late_as_the_latest_of_those() -> None:
     """The memory of callers is bounded; a forgotten caller makes a low-priority read wait longer, never shorter."""
-    lately = LastSeen(places=2)
+    lately = LastSeen(capacity=2)
     lately.record(ANN, 1.0)
     lately.record(BOB, 2.0)
     assert (lately.is_seen_since(ANN, 0.5), lately.is_seen_since(ANN, 1.0), lately.is_seen_since(b"c" * 16, 0.0)) == (

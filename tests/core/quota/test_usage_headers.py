@@ -76,7 +76,7 @@ def test_old_news_is_forgotten() -> None:
 def test_memory_is_bounded() -> None:
     """However many accounts are read, only so many usages are remembered: those told longest ago go."""
     usage = LatestUsage()
-    for number in range(LatestUsage.PLACES):
+    for number in range(LatestUsage.CAPACITY):
         usage.note(ANN, str(number), ACCOUNT, 100)
     usage.note(ANN, "0", NEWER, 101)
     usage.note(ANN, "one more", ACCOUNT, 102)

@@ -46,7 +46,7 @@ def test_graphs_hosts_end_here(authority: str, name: str) -> None:
 
 def test_the_names_are_hosts_without_ports() -> None:
     """They are what stands in certificates."""
-    assert gate().names == {"graph.facebook.com", "graph-video.facebook.com", "graph.test"}
+    assert gate().host_names == {"graph.facebook.com", "graph-video.facebook.com", "graph.test"}
 
 
 @pytest.mark.parametrize(
