@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from proxy.core.observe.access_log import PreparedLine
+from proxy.shell.downstream import fast_flights
 from proxy.shell.observe.counters import Counters
-from tests.journeys.conftest import MakeScene
+from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import calling
 
 ASKED = "GET /v25.0/111?fields=id HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n\r\n"
@@ -39,6 +41,28 @@ async def test_a_fault_in_the_fast_path_is_answered_by_the_handler(
     here = await scene({"rules": [{"path": "/*", "fresh_s": 60}]})
     monkeypatch.setattr(Counters, "prepare_hit", _fault)
     await _each_has_its_own(here.front.url)
+
+
+async def test_a_fault_while_a_batch_is_counted_fails_none_of_its_reads(
+    scene: MakeScene, gate: MakeGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also none whose slot is null, and that is asked again."""
+    here = await scene({"batch": {"window_ms": 1000, "slots": 2}})
+    held = gate(here.graph)
+    here.graph.faults.add({"kind": "null", "id": "112", "count": 1})
+    monkeypatch.setattr(fast_flights, "add_answers", _fault)
+    nodes = ("113", "111", "112")  # the first is at Graph when the other two come, which share the next batch
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(calling(here.front.url)) for _ in nodes]
+        for wire, node in zip(wires, nodes, strict=True):
+            await wire.send(ASKED.replace("111", node))
+            await here.caller.settle()
+            await held.has(1)
+        await held.has(2)
+        held.open()
+        heard = [await wire.message() for wire in wires]
+    assert here.slots[:2] == [1, 2]
+    assert [(each.status, json.loads(each.body)["id"]) for each in heard] == [(200, node) for node in nodes]
 
 
 async def _each_has_its_own(url: str) -> None:

@@ -450,7 +450,10 @@ class FastFlights:
     def _end(self, moment: Moment) -> None:
         """Count and log the replies to all slots."""
         answer = moment.answer
-        add_answers(self.reader.telemetry, moment.answers, answer.outer.upstream_s, answer.id, answer.lane)
+        try:
+            add_answers(self.reader.telemetry, moment.answers, answer.outer.upstream_s, answer.id, answer.lane)
+        except Exception as fault:  # noqa: BLE001 - told; the slots that are left are answered all the same
+            log_fault(fault)
 
     def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
         """Hold *entry*, and write replies of this *kind* to the callers of *flight*."""
