@@ -21,6 +21,7 @@ from proxy.settings import Settings
 from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, SidecarSettings
 from tests.journeys.processes import serving
 from tests.journeys.talking import Ask, Scene
+from tests.wires import calling
 
 
 class Again:
@@ -170,3 +171,15 @@ async def test_a_sampled_log_keeps_errors_and_writes_and_counts_all(
         ("SKIPPED", "POST", 200),
         ("REUSED", "GET", 200),
     ]
+
+
+@pytest.mark.parametrize("way", ["", "X-Way:usual\r\n"], ids=["fast", "handler"])
+async def test_what_was_asked_before_is_stored_by_the_rules_of_now(again: Again, gate: MakeGate, way: str) -> None:
+    """A reply to a read that was under way is not kept if its route is no longer cached."""
+    held = gate(again.here.graph)
+    async with calling(again.here.front.url) as wire:
+        await wire.send(f"GET /v25.0/111?fields=id HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ann\r\n{way}\r\n")
+        await held.has(1)
+        await again.reload(rules=[{"path": "/111", "cache": False}])
+        held.open()
+        assert (await wire.message()).fields["Cache-Status"] == "graph-sidecar; fwd=uri-miss"

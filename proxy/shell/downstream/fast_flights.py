@@ -193,6 +193,7 @@ class FastFlight:
         self.part = read.part
         self.since = since
         self.asked = asked
+        self.era = flights.era
         self.callers: dict[Caller, None] = {}  # in their order
         self.waiting = 0  # callers, and tasks that have joined
         self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
@@ -252,7 +253,7 @@ class FastFlight:
         """
         flights, read, entry = self.flights, self.read, self.entry
         moment: Moment = answer.moment or flights.begin(answer)
-        if not self.takes_slots or moment.is_leaving:
+        if not self.takes_slots or moment.is_leaving or self.era != flights.era:
             return False
         if entry is not None and moment.changed_at >= entry.meta.asked_at:
             return False
@@ -330,6 +331,7 @@ class FastFlights:
     generation: Generation  # another begins when a limit is near, a caller is refused, or entries are to be forgotten
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     usage_lines: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
+    era: int = 0  # another begins with new settings: what was asked before is settled by the layers
     _date: tuple[int, bytes] = (0, b"")
     _calm: int = -1  # the generation in which no limit was near
     _urgent: tuple[bytes, float] = (b"", 0.0)  # the token whose read was noted last, and until when that is enough
@@ -371,6 +373,10 @@ class FastFlights:
             counts.wait_for_settling()
         flight.waiting += 1
         return flight
+
+    def forget(self) -> None:
+        """Let the layers settle what is under way: settings changed, or everything was purged."""
+        self.era += 1
 
     def leave(self, caller: Caller) -> None:
         """Let *caller* wait no more; a flight that nobody waits for ends."""

@@ -50,6 +50,9 @@ class Asker(Protocol):
     def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
         """Let *connection* wait for the reply to *read*, and return whether it does; memory holds *entry* of it."""
 
+    def forget(self) -> None:
+        """Rely on nothing that was prepared before: settings changed, or everything was purged."""
+
 
 class Comparer(Protocol):
     """What the fast path needs of the comparer."""
@@ -143,6 +146,7 @@ class FastPath:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""
         if not tuple(names):
             self.table.clear()
+            self.asker.forget()
 
     def _fresh_hit(self, read: PreparedRead, entry: Entry, began: float) -> FreshHit | None:
         """The reply to *read* from *entry*, if that is plainly fresh, with its head for this moment."""

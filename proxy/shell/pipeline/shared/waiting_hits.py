@@ -66,6 +66,9 @@ class WaitingHits:
             self._reading = asyncio.ensure_future(self._read())
         return True
 
+    def forget(self) -> None:
+        """Do nothing: each hit that waits is prepared anew."""
+
     async def _read(self) -> None:
         """Wait for the log on behalf of all that wait, as long as more come."""
         try:
