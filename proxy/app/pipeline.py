@@ -83,7 +83,7 @@ class _Layers:
 
 
 async def build(components: Components, settings: Settings, lifetimes: AsyncExitStack) -> Pipeline:
-    """Returns the pipeline built from *components*; leaving *lifetimes* closes it from left to right."""
+    """Returns the pipeline built from *components*; leaving *lifetimes* closes the layers, that nearest Graph last."""
     upstream = await _open_upstream(components, settings, lifetimes)
     layers = _layers(components, upstream, lifetimes)
     flights: list[Callable[[Iterable[str]], None]] = [layers.coalescer.close, layers.merger.close_flights]

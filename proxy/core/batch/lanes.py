@@ -43,28 +43,28 @@ MARGIN = 1.5
 SLOT_S = 0.02
 """Seconds that each further operation of a batch may add without being slow itself."""
 
-GOOD = 3
+QUICK_CALLS_TO_MOVE = 3
 """Quicker calls in a row after which a slow route moves to a quicker lane."""
 
-AGAIN_S = 60
+RETRIAL_S = 60
 """Seconds after which a slow route gets a batch of its own again: other routes of its batches may be the slow ones."""
 
-LATE = 4
+LATE_FACTOR = 4
 """A call is late after this times what 95 of 100 calls of its lane take."""
 
-SUSPECTS = 16
+MOST_SUSPECTS = 16
 """The most routes that are suspected at once; if there are more, Graph as a whole is slow."""
 
-WARM = 8
+WARM_UP_CALLS = 8
 """Quick calls after which a route of an edge that no call has contained gets a batch of its own first.
 
 Before them, which is at the start, such routes share batches with each other, but not with other routes.
 """
 
-ROUTES = 1024
+MOST_ROUTES = 1024
 """Routes that are remembered, and as many edges."""
 
-WIDEST = 8
+MOST_WIDE_FIELDS = 8
 """The most fields with fields of their own that are part of a route."""
 
 _STEP = 0.2
@@ -91,7 +91,7 @@ class Lane(NamedTuple):
 
 
 QUICK = Lane(0)
-"""The lane of reads of which nothing else is known."""
+"""The lane of reads about which no call has shown anything yet."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def route_of(host: str, path: str, query: str) -> Route:
 def _route(host: str, path: str, query: str) -> Route:
     wide: tuple[str, ...] = ()
     if "fields=" in query and ("%7B" in query or "{" in query):
-        wide = tuple(sorted({_word(name) for name in field_names(fields_in(query)) if "{" in name})[:WIDEST])
+        wide = tuple(sorted({_word(name) for name in field_names(fields_in(query)) if "{" in name})[:MOST_WIDE_FIELDS])
     _, _, last = path[1:].rpartition("/")
     edges = tuple(filter(route_template.is_word, (*([last] if "/" in path[1:] else []), *wide)))
     return Route(f"{host}{route_template.template(path)}{'?' if wide else ''}{','.join(wide)}", edges)
@@ -139,7 +139,7 @@ class Lanes:
         """Return the lane of *request*."""
         route = route_of(request.host, request.path, request.query)
         speed = self._speed(route)
-        if speed.level and not speed.trials and now - speed.confirmed > AGAIN_S:
+        if speed.level and not speed.trials and now - speed.confirmed > RETRIAL_S:
             speed.trials, speed.confirmed = 1, now
         if speed.trials:
             return Lane(speed.level, route.name)
@@ -148,7 +148,7 @@ class Lanes:
     def late_after(self, lane: Lane, slots: int) -> float:
         """Return the seconds after which a batch of *lane* is late, compared with other batches of its speed."""
         top, least = TOPS_S[lane.level], TOPS_S[max(0, lane.level - 1)] / 2
-        usual = max(least, LATE * self._usual_s.get(lane.level, inf))
+        usual = max(least, LATE_FACTOR * self._usual_s.get(lane.level, inf))
         return min(usual, MARGIN * top + _allowance(slots))
 
     def late(self, requests: Collection[Request], lane: Lane, left: float) -> None:
@@ -183,7 +183,7 @@ class Lanes:
         return len(self._speeds) == 1
 
     def _suspect(self, suspects: Collection[Route], lane: Lane, left: float) -> None:
-        if lane.route not in {"", UNSEEN} or len(suspects) > SUSPECTS or self._has_one_route:
+        if lane.route not in {"", UNSEEN} or len(suspects) > MOST_SUSPECTS or self._has_one_route:
             return
         for route in suspects:
             speed = self._speed(route)
@@ -199,7 +199,7 @@ class Lanes:
         self._remember_edges(route, speed.level)
         if level < speed.level:
             speed.good += 1
-            if speed.good >= GOOD:
+            if speed.good >= QUICK_CALLS_TO_MOVE:
                 self._move(route, level)
                 speed.trials = 0
             return
@@ -216,7 +216,7 @@ class Lanes:
             return
         if level > speed.level:
             self._move(route, level)
-            speed.trials = GOOD - 1
+            speed.trials = QUICK_CALLS_TO_MOVE - 1
         speed.confirmed, speed.good = now, 0
 
     def _move(self, route: Route, level: int) -> None:
@@ -233,17 +233,17 @@ class Lanes:
             if edge not in self._edges:
                 self._edges[edge] = level
                 self.version += 1
-        while len(self._edges) > ROUTES:
+        while len(self._edges) > MOST_ROUTES:
             self._edges.popitem(last=False)
 
     def _speed(self, route: Route) -> _Speed:
         speed = self._speeds.get(route.name)
         if speed is None:
             level = max(map(self._level_of_edge, route.edges), default=0)
-            is_new = self._quick_calls >= WARM and self._is_unseen(route)
+            is_new = self._quick_calls >= WARM_UP_CALLS and self._is_unseen(route)
             speed = self._speeds[route.name] = _Speed(level, trials=1 if level or is_new else 0)
             self.version += 1
-            if len(self._speeds) > ROUTES:
+            if len(self._speeds) > MOST_ROUTES:
                 self._speeds.popitem(last=False)
         else:
             self._speeds.move_to_end(route.name)

@@ -73,7 +73,7 @@ def usual_slots(answer: Reply | BatchFailure, count: int) -> Sequence[Slot | Non
     return slots if len(slots) == count else ()
 
 
-NONE_TAKEN: frozenset[int] = frozenset()
+NONE_ANSWERED: frozenset[int] = frozenset()
 
 
 def resolve(
@@ -81,29 +81,29 @@ def resolve(
     top: Credential,
     answer: Reply | BatchFailure,
     attempt: int,
-    taken: Collection[int] = NONE_TAKEN,
+    answered: Collection[int] = NONE_ANSWERED,
 ) -> Outcomes:
     """Returns exactly one outcome for each of *requests*, whatever Graph's *answer* to their batch was.
 
     *attempt* counts the batches that these requests were in before: they are retried in a smaller batch, then alone.
-    The slots at the places *taken* have been seen to; each is a 200 or a 304, which Graph has counted.
+    The fast path has *answered* the slots at these indices; each is a 200 or a 304, which Graph has counted.
     """
-    all_places = range(len(requests))
-    if len(taken) == len(requests):
+    all_indices = range(len(requests))
+    if len(answered) == len(requests):
         return Outcomes({}, counted=(True,) * len(requests))
     if isinstance(answer, BatchFailure):
-        return _split_or_single(all_places, attempt, answer.value)
+        return _split_or_single(all_indices, attempt, answer.value)
     slots = slots_of(answer, len(requests))
     if slots is None:
         return _resolve_refusal(requests, top, answer, attempt)
-    left = [at for at in all_places if at not in taken]
+    unanswered = [at for at in all_indices if at not in answered]
     read = {
         at: slot_reply(slots[at], answer, conditional=bool(request.validator), is_top=request.credential == top)
-        for at, request in ((at, requests[at]) for at in left)
+        for at, request in ((at, requests[at]) for at in unanswered)
     }
     replies = {at: reply for at, reply in read.items() if reply is not None}
-    troubled = tuple(at for at in left if at not in replies and _is_trouble(slots[at]))
-    missing = tuple(at for at in left if at not in replies and at not in troubled)
+    troubled = tuple(at for at in unanswered if at not in replies and _is_trouble(slots[at]))
+    missing = tuple(at for at in unanswered if at not in replies and at not in troubled)
     rest = _retry_missing(missing, len(requests), attempt)
     cause, counted = "slot" if missing or troubled else "", tuple(map(is_slot_counted, slots))
     return replace(rest, replies=replies, singles=rest.singles + troubled, cause=cause, counted=counted)
@@ -216,19 +216,19 @@ def _header_fields(listed: Any) -> Headers:
 
 def _resolve_refusal(requests: Sequence[Request], top: Credential, answer: Reply, attempt: int) -> Outcomes:
     """Resolves a batch that was refused as a whole: another top-level credential if that was to blame, else a split."""
-    all_places = tuple(range(len(requests)))
+    all_indices = tuple(range(len(requests)))
     blamed = blame(answer.status, answer.body)
     if blamed is Blame.OTHER:
-        return _split_or_single(all_places, attempt, "refused")
-    others = tuple(at for at in all_places if requests[at].credential != top)
+        return _split_or_single(all_indices, attempt, "refused")
+    others = tuple(at for at in all_indices if requests[at].credential != top)
     if (
         blamed is Blame.QUOTA
     ):  # the throttle answers the reads of the top-level token; to ask again would prolong the block
         slot_fields = headers.without(headers.for_caller(answer.headers), headers.NOT_FROM_REFUSED_BATCH)
         throttled = replace(answer, status=max(answer.status, 400), headers=slot_fields, channel=Channel.BATCH)
-        replies = {at: throttled for at in all_places if at not in others}
+        replies = {at: throttled for at in all_indices if at not in others}
         return replace(_with_another_lead_token(others, attempt, blamed), replies=replies)
-    return _with_another_lead_token(all_places, attempt if others else MOST_LEAD_TOKENS, blamed)
+    return _with_another_lead_token(all_indices, attempt if others else MOST_LEAD_TOKENS, blamed)
 
 
 def _with_another_lead_token(indices: tuple[int, ...], attempt: int, blamed: Blame) -> Outcomes:
@@ -238,9 +238,9 @@ def _with_another_lead_token(indices: tuple[int, ...], attempt: int, blamed: Bla
     return Outcomes({}, singles=indices, refused_lead=blamed, cause=blamed.value)
 
 
-def _split_or_single(all_places: Iterable[int], attempt: int, cause: str) -> Outcomes:
+def _split_or_single(all_indices: Iterable[int], attempt: int, cause: str) -> Outcomes:
     """Retries the reads in two halves, then each alone: one bad read costs the others a second call at most."""
-    whole = tuple(all_places)
+    whole = tuple(all_indices)
     half = (len(whole) + 1) // 2
     if attempt or len(whole) == 1:
         return Outcomes({}, singles=whole, cause=cause)

@@ -2,8 +2,8 @@
 
 A tag stands for something that can change: an object's id or name, or a list, by the path of the reads that show it.
 A write to an object so also ends the freshness of the lists that show it: `invalidation` records when a tag changed.
-What lists show is learned from bodies, within bounds; an entry that is no longer known is searched again before it
-counts as fresh (`invalidation`).
+What lists show is learned from bodies, for a bounded number of entries. The body of a forgotten entry is searched again
+before the entry counts as fresh (`invalidation.must_learn`).
 """
 
 from __future__ import annotations

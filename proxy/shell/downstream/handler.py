@@ -134,7 +134,7 @@ class DownstreamHandler:
             head.method, self.hosts.of(head), target.version, target.path, target.query, found.reason, found.writes
         )
         who = named if isinstance(named, Credential) else None
-        is_known = who is not None or (named is None and not message.body_exists)  # a body may name another
+        is_known = who is not None or (named is None and not message.body_exists)  # or its body may hold a token
 
         announced = await self.announce(written, who) if found.writes else Announced()
 

@@ -187,7 +187,7 @@ class Batcher:
     def _hand_out(self, reads: Sequence[QueuedRead], answer: BatchAnswer | None) -> Collection[int]:
         """Let each of *reads* take its slot, where that is an ordinary one; return the places of those that did."""
         if answer is None:
-            return batch_response.NONE_TAKEN
+            return batch_response.NONE_ANSWERED
         slots = batch_response.usual_slots(answer.outer, len(reads))
         try:
             return {at for at, slot in enumerate(slots) if slot is not None and reads[at].take(slot, answer)}

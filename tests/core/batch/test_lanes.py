@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from proxy.core.batch import lanes
-from proxy.core.batch.lanes import AGAIN_S, GOOD, NAMES, ROUTES, TOPS_S, TRIAL, Lane, Lanes
+from proxy.core.batch.lanes import MOST_ROUTES, NAMES, QUICK_CALLS_TO_MOVE, RETRIAL_S, TOPS_S, TRIAL, Lane, Lanes
 from proxy.core.model import Request
 
 QUICK, SLOW = 0.08, 2.0
@@ -93,7 +93,7 @@ def test_a_slow_route_is_confirmed_and_then_shares_its_lane() -> None:
     """Slow routes have company, too, once each has told of itself a few times."""
     found, other = taught(), read("/1/others")
     for request in (ODD, other):
-        for turn in range(GOOD):
+        for turn in range(QUICK_CALLS_TO_MOVE):
             found.landed([request], found.lane_of(request, 10.0 * turn), 10.0 * turn, SLOW)
     assert found.lane_of(ODD, 30.0) == found.lane_of(other, 30.0) == Lane(1)
 
@@ -101,7 +101,7 @@ def test_a_slow_route_is_confirmed_and_then_shares_its_lane() -> None:
 def test_a_few_quick_calls_bring_it_back() -> None:
     """A route that was slow for a while is not kept apart."""
     found = taught(([ODD], 0.0, SLOW))
-    for turn in range(GOOD):
+    for turn in range(QUICK_CALLS_TO_MOVE):
         assert found.lane_of(ODD, 5.0 + turn).level == 1
         found.landed([ODD], found.lane_of(ODD, 5.0 + turn), 5.0 + turn, QUICK)
     assert found.lane_of(ODD, 20.0) == Lane(0)
@@ -109,9 +109,9 @@ def test_a_few_quick_calls_bring_it_back() -> None:
 
 def test_a_slow_route_among_others_is_tried_again_after_a_while() -> None:
     """Its mates may be the slow ones by now, and it would never know."""
-    found = taught(*[([ODD], 10.0 * turn, SLOW) for turn in range(GOOD)])
+    found = taught(*[([ODD], 10.0 * turn, SLOW) for turn in range(QUICK_CALLS_TO_MOVE)])
     assert found.lane_of(ODD, 30.0) == Lane(1)
-    assert found.lane_of(ODD, 31.0 + AGAIN_S).name == TRIAL
+    assert found.lane_of(ODD, 31.0 + RETRIAL_S).name == TRIAL
 
 
 def test_what_is_late_moves_its_suspects_before_graph_has_answered() -> None:
@@ -127,7 +127,7 @@ def test_what_is_late_moves_its_suspects_before_graph_has_answered() -> None:
 
 def test_a_route_that_nobody_has_asked_for_rides_with_its_kind() -> None:
     """By its edge over all objects, or by the short list; an object's own slow fields count as edges."""
-    found = taught(*[([ODD], 10.0 * turn, 9.0) for turn in range(GOOD)])
+    found = taught(*[([ODD], 10.0 * turn, 9.0) for turn in range(QUICK_CALLS_TO_MOVE)])
     assert found.lane_of(read("/act_7/oddities"), 40.0).level == 3
     assert found.lane_of(read("/act_7/insights"), 40.0).level == 1
     wide = read("/7", "fields=id,insights.date_preset%28today%29%7Bspend%7D")
@@ -148,14 +148,14 @@ def test_a_full_batch_may_take_longer(slots: int, seconds: float, *, is_slow: bo
 
 def test_when_all_are_slow_graph_is_slow_and_nobody_is_tried() -> None:
     """To tell them apart would cost a call for each."""
-    many = [read(f"/1/edge_{chr(97 + number)}") for number in range(lanes.SUSPECTS + 1)]
+    many = [read(f"/1/edge_{chr(97 + number)}") for number in range(lanes.MOST_SUSPECTS + 1)]
     found = taught((many, 0.0, 5.0))
     assert len({found.lane_of(request, 6.0) for request in many}) == 1
 
 
 def test_an_edge_that_was_never_asked_for_is_tried_alone_once() -> None:
     """Where others are known to be quick; a start, objects of a known edge, and plain nodes cost no call."""
-    found = taught(*[([NODE, FEED], 0.1 * turn, QUICK) for turn in range(lanes.WARM)])
+    found = taught(*[([NODE, FEED], 0.1 * turn, QUICK) for turn in range(lanes.WARM_UP_CALLS)])
     assert names(found, 2.0, ODD, read("/act_5/feed"), read("/me")) == [TRIAL, "quick", "quick"]
     found.landed([ODD], found.lane_of(ODD, 2.0), 2.0, QUICK)
     assert names(found, 3.0, ODD, read("/act_5/oddities")) == ["quick", "quick"]
@@ -176,10 +176,10 @@ def test_one_route_alone_holds_nobody_up() -> None:
 def test_no_more_routes_are_remembered_than_have_a_place() -> None:
     """Callers choose how many there are."""
     found = Lanes()
-    for number in range(3 * ROUTES):
+    for number in range(3 * MOST_ROUTES):
         word = "".join(chr(97 + int(digit)) for digit in str(number))
         found.landed([read(f"/1/{word}")], Lane(0), 0.0, SLOW)
-    assert len(found._speeds) == len(found._edges) == ROUTES
+    assert len(found._speeds) == len(found._edges) == MOST_ROUTES
 
 
 def test_lanes_are_each_about_four_times_the_one_before() -> None:
