@@ -95,6 +95,7 @@ class WaitingBatch:
         """Wait for the answers to so many reads."""
         self.batches = batches
         self.slots = slots
+        self.version = slots.envelope.version
         self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_top_answered = False
         """Whether a read with the token of the batch got an ordinary answer."""
@@ -131,10 +132,11 @@ class WaitingBatch:
 
     def template(self, filled: Filled) -> SlotTemplate:
         """Return the template of slots with the head *filled*."""
-        if filled not in self._templates:
+        known = self._templates.get(filled)
+        if known is None:
             include_headers = self.slots.envelope.include_headers
-            self._templates[filled] = slot_template(filled, include_headers=include_headers)
-        return self._templates[filled]
+            known = self._templates[filled] = slot_template(filled, include_headers=include_headers)
+        return known
 
     def fill_other(self, at: int, read: Read, reply: Reply) -> None:
         """Note that the slot at place *at* holds *reply*, which is no ordinary one."""
@@ -206,11 +208,10 @@ class SlotCaller:
         batch, request, template = self.batch, self.read.request, self.template
         assert template is not None  # noqa: S101 - `message` has set it
         slots = batch.slots
-        is_same = request.version == slots.envelope.version
+        is_same = request.version == batch.version
         around = template.around if is_same else template.around_of_other_version
         slots.fill_prepared(self.at, msgspec.Raw(message), around, reports_usage=self.tells_usage)
-        who, top = request.credential, slots.envelope.credential
-        batch.is_top_answered = batch.is_top_answered or who is top or who == top
+        batch.is_top_answered = batch.is_top_answered or request.credential == slots.envelope.credential
         batch.note_filled(self.at)
 
     def _text(self, body: bytes) -> tuple[int, bytes]:

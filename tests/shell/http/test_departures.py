@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 from aiohttp import web
 
-from proxy.shell.downstream.fast_flights import FastFlights, WaitingCaller
+from proxy.shell.downstream.fast_flights import FastFlights
+from proxy.shell.downstream.waiting_caller import WaitingCaller
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.protocol import Connection
 from proxy.shell.http.timeouts import DEPARTURES, Timeouts

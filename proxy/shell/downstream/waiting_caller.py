@@ -1,0 +1,135 @@
+"""Who waits for the reply to a read that no task works on: a connection, or a slot of a client's batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.core.fast_path.answer_template import Filled
+from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.graph import paging
+from proxy.core.http import errors
+from proxy.core.model import Entry, Reply
+from proxy.core.quota.ledger import RequestCost
+from proxy.shell.downstream.read import log_fault
+from proxy.shell.http.protocol import Connection
+
+if TYPE_CHECKING:  # it imports this module
+    from proxy.shell.downstream.fast_flights import FastFlight, Moment
+
+_PAGING = b'"paging"'
+
+
+class Caller(Protocol):
+    """Who waits for the reply to a read that no task works on."""
+
+    @property
+    def flight(self) -> FastFlight:
+        """What it waits for."""
+
+    @property
+    def read(self) -> PreparedRead:
+        """What it asked for."""
+
+    @property
+    def began(self) -> float:
+        """When it asked, in monotonic seconds."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the flight was begun for it."""
+
+    def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
+        """Return *entry* with the head *filled* as it takes it, and the size of the body."""
+
+    def send(self, message: bytes) -> None:
+        """Take what `message` has returned."""
+
+    def render(self, reply: Reply, seconds: float) -> Reply:
+        """Return *reply*, which is not an ordinary one, as it takes it after so many *seconds*, counted."""
+
+    def send_reply(self, reply: Reply) -> None:
+        """Take what `render` has returned."""
+
+    def go_the_usual_way(self, cause: BaseException | None) -> None:
+        """Be answered by the handler after all, because of *cause*."""
+
+
+class WaitingCaller:
+    """A connection whose caller waits for the reply to a read."""
+
+    __slots__ = ("began", "connection", "cost", "flight", "head", "is_first", "read")
+
+    def __init__(
+        self,
+        flight: FastFlight,
+        connection: Connection,
+        read: PreparedRead,
+        head: bytes,
+        began: float,
+        *,
+        is_first: bool,
+    ) -> None:
+        """Wait for *flight* since *began*; the message with this *head* may have to go the usual way.
+
+        *is_first* says whether the flight was begun for this caller.
+        """
+        self.flight = flight
+        self.connection = connection
+        self.read = read
+        self.head = head
+        self.began = began
+        self.is_first = is_first
+        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the caller's request."""
+        if self.is_first:
+            return self.flight.record()
+        if self.cost is None:
+            self.cost = self.read.kin.counts.record(is_sent=False)
+        return self.cost
+
+    def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
+        """Return *entry* with the head *filled* as bytes, and how many of them are the body."""
+        read, flights, given, newest = self.read, self.flight.flights, entry.body, b""
+        if _PAGING in given and (origin := read.link_origin).origin:
+            given = paging.rewrite(given, origin.hosts, origin.origin)
+        if filled.takes_newest:
+            usage, _ = flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
+            newest = flights.usage_lines(usage) if usage else b""
+        tail = filled.tail % (window_s * 1000, moment.upstream_ms, len(given))
+        return b"".join((entry.meta.etag.encode().join(filled.head), newest, tail, given)), len(given)
+
+    def send(self, head: bytes, body: bytes = b"", *, keeps: bool = True) -> None:
+        """Send the reply; a fault in what comes behind it on the connection ends that connection alone."""
+        try:
+            self.connection.answer(head, body, keeps=keeps)
+        except Exception as fault:  # noqa: BLE001 - told; the reply was sent, so no other may follow
+            log_fault(fault)
+            self.connection.force_close()
+
+    def render(self, reply: Reply, seconds: float) -> Reply:
+        """Return *reply*, which is not an ordinary one, as the caller gets it after so many *seconds*, counted."""
+        read = self.read
+        return self.flight.flights.reader.render(read.read, reply, self.record(), read.link_origin, seconds)
+
+    def send_reply(self, reply: Reply) -> None:
+        """Send *reply*, as `render` has it."""
+        self.flight.flights.send_to(self, reply)
+
+    def go_the_usual_way(self, cause: BaseException | None) -> None:
+        """Let the handler answer the message after all; a fault there ends the connection alone."""
+        try:
+            self.connection.go_the_usual_way(self, self.head, is_large=isinstance(cause, errors.Large))
+        except Exception as fault:  # noqa: BLE001 - as above
+            log_fault(fault)
+            self.connection.force_close()
+
+    def leave(self) -> None:
+        """Note that the caller has hung up."""
+        self.flight.flights.leave(self)
+
+    def break_off(self, error: errors.SidecarError) -> None:
+        """Answer with *error*: the sidecar ends."""
+        self.flight.flights.leave(self)
+        self.flight.flights.send_to(self, errors.reply_of(error))

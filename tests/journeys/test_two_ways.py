@@ -1,0 +1,355 @@
+"""Two ways through the sidecar, by known bytes and by the handler: nobody can tell which one answered.
+
+The same drawn requests go to two sidecars in front of two equal Graphs. One gets heads as programs write them; to the
+other each head has a field without the space before its value, so that no head is known by its bytes there. Clients'
+batches are so long there that no operation is known by its JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import uvloop
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from proxy import emulator
+from proxy.app import components
+from proxy.app import sidecar as app_sidecar
+from proxy.settings import Settings
+from proxy.shell.observe.log_writer import LOG
+from proxy.shell.observe.stats import stats
+from tests.conftest import EFFORT
+from tests.wires import Message, Wire, calling
+
+NOW = 1_790_000_000.0
+HOST = "sidecar.test:8080"
+UNUSUAL = "X-Way:usual"
+
+RULES = [
+    {"path": "/1*", "fresh_s": 60},
+    {"path": "/2*", "fresh_s": 5, "stale_if_error_s": 30},
+    {"path": "/3*", "fresh_s": 60, "cache": False},
+    {"path": "/4*", "fresh_s": 60, "merge": True},
+    {"path": "/5*", "fresh_s": 60, "batch": False},
+    {"path": "/act_*", "fresh_s": 60, "stretch_s": 600},
+]
+
+PATHS = [
+    "/v25.0/111?fields=name",
+    "/v25.0/111?fields=id%2Cname",
+    "/v25.0/111",
+    "/v25.0/222?fields=name",
+    "/v25.0/333?fields=name",
+    "/v25.0/444?fields=name",
+    "/v25.0/555?fields=name",
+    "/v25.0/act_111/campaigns?limit=2",
+    "/v25.0/act_111/insights?date_preset=today",
+    "/v25.0/me?fields=name",
+    "/v25.0/666?fields=name",
+    "/v25.0/?ids=111,112&fields=name",
+    "/v25.0/111?fields=name&callback=app.got",
+    "/v25.0/111?callback=1",
+    "/v25.0/111?fields={name}",
+    "/v25.0/111/picture",
+    "/v25.0//111",
+    "/",
+]
+
+FIELDS: list[tuple[str, ...]] = [
+    (),
+    ("Accept: */*", "User-Agent: python-requests/2.31", "Connection: keep-alive"),
+    ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "X-Request-Id: 7"),
+    ("If-None-Match: *",),
+    ("Cache-Control: no-cache",),
+    ("Cache-Control: max-age=3",),
+    ("Cache-Control: only-if-cached",),
+    ("Accept-Language: de",),
+    ("Priority: u=6",),
+    ("Range: bytes=0-3",),
+    ("Accept: text/event-stream",),
+    ("Expect: 100-continue",),
+    ("Connection: close",),
+    ("Proxy-Connection: close",),
+    ("Host: other.test",),
+    ("Content-Length: 0",),
+    ("X-Odd:  two spaces",),
+    ("Transfer-Encoding: identity",),
+]
+
+READS = st.tuples(
+    st.just("read"),
+    st.sampled_from(["GET", "GET", "GET", "HEAD"]),
+    st.sampled_from(PATHS),
+    st.sampled_from(["ann", "ben", ""]),
+    st.sampled_from(FIELDS),
+)
+AGAIN = st.tuples(
+    st.just("read"),
+    st.just("GET"),
+    st.sampled_from([PATHS[0], PATHS[3], PATHS[7], PATHS[10]]),
+    st.sampled_from(["ann", "ann", "ben"]),
+    st.sampled_from(FIELDS[:4]),
+)
+CHANGES = st.one_of(
+    st.tuples(st.just("wait"), st.sampled_from([0.0, 2.0, 6.0, 61.0])),
+    st.tuples(st.just("write"), st.sampled_from(["111", "222", "act_111"]), st.sampled_from(["ann", "ben"])),
+    st.tuples(
+        st.just("purge"), st.sampled_from(['{"id": "111"}', '{"path": "/2*"}', '{"all": true}', '{"path": "/act_*"}'])
+    ),
+    st.tuples(st.just("trouble"), st.sampled_from(["refused", "throttled", "null", "error", "unavailable", "cut"])),
+)
+
+OBJECTS = ["/v25.0/111?fields=name", "/v25.0/112?fields=name", "/v25.0/222", "/v25.0/666?fields=name", "/113"]
+MEMBERS: list[dict[str, Any]] = [
+    {},
+    {},
+    {"headers": ["Accept-Language: de"]},
+    {"headers": ["If-None-Match: *"]},
+    {"headers": ["Cache-Control: no-cache"]},
+    {"name": "a", "omit_response_on_success": True},
+    {"attached_files": ""},
+    {"body": "fields=id"},
+]
+WITHIN = st.tuples(
+    st.sampled_from([*OBJECTS, *OBJECTS, *OBJECTS, *PATHS]),
+    st.sampled_from(["", "", "", "ann", "ben"]),
+    st.sampled_from([{}] * 20 + MEMBERS),
+)
+PLAIN: st.SearchStrategy[Any] = st.tuples(
+    st.sampled_from(OBJECTS), st.sampled_from(["", "", "ben"]), st.sampled_from([{}])
+)
+BATCHES = st.tuples(
+    st.just("batch"),
+    st.one_of(st.lists(PLAIN, min_size=1, max_size=8), st.lists(WITHIN, min_size=1, max_size=4)),
+    st.sampled_from(["ann", "ann", "ben"]),
+    st.sampled_from([{}, {}, {}, {"include_headers": "false"}, {"pretty": "1"}, {"callback": "got"}]),
+    st.sampled_from([(), (), (), ("Cache-Control: no-cache",), ("Priority: u=6",)]),
+)
+LONG = 70_000
+"""Spaces that make a batch too long to be known by its bytes."""
+
+_KINDS = "aaaaaaarrrc"
+"""How often a known read is repeated, any is made, and something changes."""
+
+
+def _step(drawn: tuple[str, int, Any, Any, Any]) -> list[tuple[Any, ...]]:
+    kind, times, again, read, change = drawn
+    return {"a": [again] * times, "r": [read], "c": [change]}[kind]
+
+
+def _joined(steps: list[list[Any]]) -> list[Any]:
+    return [each for step in steps for each in step]
+
+
+BATCH_STEPS = st.tuples(st.sampled_from("bbbbbrc"), BATCHES, READS, CHANGES).map(
+    lambda drawn: {"b": [drawn[1]] * 2, "r": [drawn[2]], "c": [drawn[3]]}[drawn[0]]
+)
+BATCH_SCRIPTS = st.lists(BATCH_STEPS, min_size=4, max_size=10).map(
+    lambda steps: [each for step in steps for each in step]
+)
+STEPS = st.tuples(st.sampled_from(_KINDS), st.integers(1, 4), AGAIN, READS, CHANGES).map(_step)
+SCRIPTS = st.lists(STEPS, min_size=5, max_size=15).map(_joined)
+
+
+class Lines(logging.Handler):
+    """What the log says of replies."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        super().__init__()
+        self.told: list[Any] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        self.told.append(record.told)  # type: ignore[attr-defined]
+
+
+@dataclass
+class Side:
+    """A Graph, the sidecar in front of it, and one who asks."""
+
+    graph: emulator.Running
+    front: app_sidecar.Sidecar
+    extra: tuple[str, ...]
+    heard: list[Any] = field(default_factory=list)
+    kept: AsyncExitStack = field(default_factory=AsyncExitStack)
+    wire: Wire | None = None  # the connection on which the next read comes
+
+    async def do(self, step: tuple[Any, ...], names: str) -> Any:
+        """Do *step*, the tokens being those of *names*."""
+        match step:
+            case "read", method, path, who, fields:
+                return await self.say(method, path, f"{who}{names}" if who else "", fields)
+            case "batch", operations, who, parameters, fields:
+                return await self.send_batch(operations, f"{who}{names}", parameters, fields, names)
+            case "write", node, who:
+                return await self.say("POST", f"/v25.0/{node}", f"{who}{names}", ("Content-Length: 0",))
+            case "purge", order:
+                length = f"Content-Length: {len(order)}"
+                return await self.say("POST", "/purge", "", (length,), body=order, url=self.front.admin_url)
+            case "trouble", kind:
+                self.graph.faults.add({"kind": kind, "count": 1})
+        return None
+
+    async def send_batch(
+        self, operations: Any, token: str, parameters: dict[str, str], fields: tuple[str, ...], names: str
+    ) -> Any:
+        """What comes back for a batch of *operations*."""
+        items = []
+        for path, who, members in operations:
+            own = f"{'&' if '?' in path else '?'}access_token={who}{names}" if who else ""
+            items.append({"method": "GET", "relative_url": f"{path[1:]}{own}", **members})
+        text = json.dumps(items)
+        if self.extra:
+            text = f"{text[:-1]}{' ' * LONG}]"
+        body = urlencode({"access_token": token, "batch": text, **parameters})
+        kind = "Content-Type: application/x-www-form-urlencoded"
+        start, fields_of_reply, slots = await self.say(
+            "POST", "/v25.0/", "", (f"Content-Length: {len(body)}", kind, *fields), body=body
+        )
+        # Several calls of one batch are answered in any order; the trace is that of one of them.
+        return start, [field for field in fields_of_reply if not field[0].lower().startswith("x-fb-")], slots
+
+    async def say(
+        self, method: str, path: str, token: str, fields: tuple[str, ...], *, body: str = "", url: str = ""
+    ) -> Any:
+        """What comes back, without what belongs to one exchange."""
+        who = (f"Authorization: Bearer {token}",) if token else ()
+        host = () if any(each.startswith("Host:") for each in fields) else (f"Host: {HOST}",)
+        if url:
+            host = (f"Host: {url.removeprefix('http://')}",)
+        lines = (f"{method} {path} HTTP/1.1", *host, *who, *fields, *(() if url else self.extra))
+        message, bodyless = "\r\n".join([*lines, "", body]), method == "HEAD"
+        if url or method != "GET" or fields not in FIELDS[:9]:
+            async with calling(url or self.front.url) as wire:
+                found = await self._exchange(wire, message, bodyless=bodyless)
+        else:
+            if self.wire is None:
+                self.wire = await self.kept.enter_async_context(calling(self.front.url))
+            found = await self._exchange(self.wire, message, bodyless=bodyless)
+            if found.status not in {200, 304} or found.fields.get("Connection") == "close":
+                await self.hang_up()
+        return found.start, self._fields(found), found.body.replace(self.graph.url.encode(), b"http://graph")
+
+    async def _exchange(self, wire: Wire, message: str, *, bodyless: bool) -> Message:
+        await wire.send(message)
+        found = await wire.message(bodyless=bodyless)
+        return await wire.message(bodyless=bodyless) if found.start.startswith("HTTP/1.1 100") else found
+
+    async def hang_up(self) -> None:
+        """End the connection that was kept."""
+        self.wire = None
+        await self.kept.aclose()
+
+    def _fields(self, found: Message) -> list[tuple[str, str]]:
+        hidden = {"date", "server-timing"}
+        return [(name, value) for name, value in found.fields.items() if name.lower() not in hidden]
+
+
+@dataclass
+class Worlds:
+    """Both sides, one time of day, and the loop that they live on."""
+
+    runner: asyncio.Runner
+    sides: list[Side]
+    lines: Lines
+    now: list[float]
+    plays: int = 0
+
+    def play(self, script: list[tuple[Any, ...]]) -> None:
+        """Play *script* on both sides, and compare."""
+        self.plays += 1
+        self.runner.run(self._play(script, f"-{self.plays}"))
+
+    async def _play(self, script: list[tuple[Any, ...]], names: str) -> None:
+        self.now[0] += 10_000
+        for side in self.sides:
+            side.graph.faults.clear()
+        for at, step in enumerate(script):
+            self.now[0] += 0.25
+            if step[0] == "wait":
+                self.now[0] += step[1]
+                continue
+            fast, usual = [await self._tell(side, step, names) for side in self.sides]
+            assert fast == usual, f"step {at}: {step}"
+        fast, usual = [self._sums(side) for side in self.sides]
+        assert fast == usual
+
+    async def _tell(self, side: Side, step: tuple[Any, ...], names: str) -> Any:
+        self.lines.told.clear()
+        answer = await side.do(step, names)
+        told = sorted([_lasting(line) for line in self.lines.told], key=repr)
+        return answer, told, sorted(side.graph.ledger.slots[-6:])
+
+    def _sums(self, side: Side) -> Any:
+        told = stats(side.front.telemetry)
+        kept = ("replies", "calls", "calls_avoided", "bytes_avoided", "by_route", "by_app", "by_account")
+        return {name: told[name] for name in kept if name in told}, len(side.graph.ledger.slots)
+
+
+def _lasting(line: Any) -> dict[str, Any]:
+    """What a line of the log says besides times, keyed hashes and names of batches and lanes, which each side has."""
+    own = {"total_ms", "window_ms", "upstream_ms", "batch", "lane", "key", "app", "body", "rest", "proof", "host"}
+    return {name: getattr(line, name) for name in line.__struct_fields__ if name not in own}
+
+
+@asynccontextmanager
+async def _sides(folder: Path, now: list[float]) -> AsyncIterator[list[Side]]:
+    async with AsyncExitStack() as stack:
+        sides: list[Side] = []
+        for extra in ((), (UNUSUAL,)):
+            config = emulator.Config()
+            graph = await stack.enter_async_context(emulator.running(config, clock=lambda: now[0]))
+            settings = Settings(
+                listen="127.0.0.1:0",  # type: ignore[arg-type]
+                admin="127.0.0.1:0",  # type: ignore[arg-type]
+                upstream={"origin": graph.url},  # type: ignore[arg-type]
+                cache={"dir": folder / f"cache{len(sides)}", "key_file": "ephemeral", "disk_mb": 0},  # type: ignore[arg-type]
+                listener={"lag_s": 0},  # type: ignore[arg-type]
+                rules=RULES,  # type: ignore[arg-type]
+            )
+            clocks = components.Clocks(now=lambda: now[0])
+            front = await stack.enter_async_context(app_sidecar.sidecar(settings, clocks))
+            sides.append(Side(graph, front, extra))
+            stack.push_async_callback(sides[-1].hang_up)
+        yield sides
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """Both sides, for all plays: each has tokens of its own."""
+    logger, lines, now = logging.getLogger(LOG), Lines(), [NOW]
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(lines)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        opened = _sides(tmp_path_factory.mktemp("worlds"), now)
+        sides = runner.run(opened.__aenter__())
+        yield Worlds(runner, sides, lines, now)
+        runner.run(opened.__aexit__(None, None, None))
+    logger.removeHandler(lines)
+    logger.setLevel(level)
+
+
+@settings(max_examples=max(80, EFFORT.examples // 10), phases=[Phase.generate])
+@given(SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_read_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
+    """Status, header fields, body, the log's line and the ledger are those of the usual way."""
+    worlds.play(script)
+
+
+@settings(max_examples=max(30, EFFORT.examples // 10), phases=[Phase.generate])
+@given(BATCH_SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_batch_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
+    """A batch whose reads are known by their bytes is answered like one that is too long for that."""
+    worlds.play(script)
