@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ RULES = {
 """The rules that a reader looks for by the name of a file."""
 
 
+@cache
 def imported(text: str) -> set[str]:
     """The modules of ours that *text* imports, as paths."""
     found: set[str] = set()

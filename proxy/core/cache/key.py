@@ -1,12 +1,15 @@
 """Derives the cache key of a read, the key of its flight, and the fingerprint of its token; all are keyed hashes.
 
 Two spellings of one read have one key, because `routing/classify` makes the Request that is hashed here from a target
-in one form. `routing/normal_form` brings path and query into that form: parameters sorted and spelled one way, `fields`
-sorted by `routing/fields_param.normal_fields`, `_fb_*` parameters left out. Left out of the query too are
-`routing/query.LIFTED`, which name the caller or the form of the answer. `classify.credential` takes the token from the
-query or from Authorization.
+in one form (`routing/normal_form`): names and values spelled one way, parameters sorted, `fields` sorted at its top
+level unless it names a field twice (`routing/fields_param.normal_fields`).
 
-The layers in `shell/pipeline` ask for keys through `Keys`. The fast path does too, once for each spelling of a head:
+Not part of the query are `access_token`, `appsecret_proof`, `appsecret_time`, `callback` and `method`
+(`routing/query.LIFTED`), and parameters that begin with `_fb_` (`normal_form.TRANSPORT`). The token counts by its
+fingerprint, whether it came in the query or in Authorization (`classify.credential`; two different ones make the
+message no plain read). Two proofs share one entry, but not one flight.
+
+The layers in `shell/pipeline` ask `Keys`. The fast path does so once for each spelling of a head:
 `core/fast_path/prepared_read` keeps both keys with the read, and `core/fast_path/head_table` finds the read by the
 bytes of its head.
 """

@@ -1,7 +1,8 @@
 """References between operations, `{result=name:$.path}`: finds them, and fills in what the named operation answered.
 
 References stand raw or percent-encoded in `relative_url` and `body`, several in one text; their matches are joined with
-bare commas (developers.facebook.com/docs/graph-api/batch-requests). `jsonpath` says what a path finds.
+bare commas (developers.facebook.com/docs/graph-api/batch-requests). `jsonpath` says what a path finds: what Goessner's
+article says, and a bare number is an index.
 
 Graph fills in a reference to an operation of the same call. `fill` does so here in two cases. First, the batch has only
 reads, and the first read of each chain is held, so that whole chains can be revalidated

@@ -45,7 +45,7 @@ ELSEWHERE = frozenset({"alt-svc"})
 """Alternative services of Graph (RFC 7838): a client that used them would bypass the sidecar."""
 
 CODED = frozenset({"content-encoding"})
-"""The content coding of a body; sent to callers only where the body could not be decoded here."""
+"""The content coding of a body; `upstream/http1` drops it where it has decoded the body, and only there."""
 
 FRAMING = CODED | {"content-length"}
 """Fields about the bytes that came from Graph; stored bodies are decoded, and framed anew."""

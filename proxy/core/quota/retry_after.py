@@ -2,7 +2,7 @@
 
 `limiter.on_reply` reads it with `retry_after_s`, and takes the longest of it and of the times that usage headers name;
 where a refusal names no time, `buckets` takes the reset time that Graph reported before. The limit's `Stop` keeps that
-time, and Graph's refusal as `stored_refusal` makes it.
+time (a day at most: `stop.LONGEST_NAMED_S`), and Graph's refusal as `stored_refusal` makes it.
 
 While a limit is stopped, `limiter.admit` answers further reads with that refusal by `repeated_refusal`. Its
 `Retry-After` is the rest of the time that Graph named, rounded up; 1 where Graph named none, because then the caller's
