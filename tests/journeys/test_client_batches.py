@@ -785,3 +785,11 @@ async def test_what_is_counted(scene: MakeScene) -> None:
     told = await here.stats()
     assert told["client_batches"] == {"batches": 2, "operations": len(READS) + len(MIXED)}
     assert body((await slots(here.caller, READS))[0])["id"] == "111"
+
+
+async def test_a_batch_of_more_operations_than_are_taken_is_refused(scene: MakeScene) -> None:
+    """However short its operations are, and although all are plain reads."""
+    here = await scene()
+    heard = await batch(here.caller, json.dumps(gets(*["1"] * 1001), separators=(",", ":")))
+    assert (heard.status, here.slots) == (400, [])
+    assert "batch holds 1001 operations; at most 1000 are taken" in heard.json["error"]["message"]

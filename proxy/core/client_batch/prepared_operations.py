@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.core.client_batch.operation import Envelope, plain_read, request_target
 from proxy.core.client_batch.parse import MOST_ESCAPES, MOST_PAIRS, Unresolved, read_operations
+from proxy.core.client_batch.split import MOST_OPERATIONS
 from proxy.core.fast_path.head import split_object
 from proxy.core.fast_path.head_table import HeaderBlock, HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
@@ -46,7 +47,7 @@ class PreparedOperations:
             items = _array.decode(raw)
         except (*UNREADABLE, UnicodeEncodeError):
             return None
-        if not items:
+        if not 0 < len(items) <= MOST_OPERATIONS:
             return None
         known = self._table.find(name) or self._table.add(name, {})
         reads: list[PreparedRead] = []
