@@ -7,9 +7,10 @@ Both forms also bind the database key and the format version: a row that was mov
 layout, does not open.
 
 `app/components` makes the Sealer, with the secret from `cache.key_file` (`shell/store/key_file` reads or makes it).
-`shell/store/database` seals each row with 12 new random bytes as its nonce, and first asks `may_write`;
-`shell/valkey/entries` does the same for the store that replicas share, where entries are always encrypted. In memory
-entries lie open: the fast path finds them by a key that needs the caller's token.
+`shell/store/database` asks `may_write`, then seals each row with 12 new random bytes as its nonce. For the store that
+replicas share, `app/shared` makes another Sealer with the same secret, and `shell/valkey/entries` takes new random
+bytes too; there all entries are encrypted. In memory entries lie open: the fast path finds them by a key that needs the
+caller's token.
 """
 
 from __future__ import annotations

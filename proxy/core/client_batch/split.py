@@ -1,9 +1,10 @@
 """Splits an application's batch into calls: Graph takes 50 operations in one, so a larger batch goes in several.
 
-Only what is not answered read by read goes in calls. `shell/downstream/client_batch` sends the reads of a batch without
-writes and references through the pipeline, each like a GET of its own, whatever the size of the batch. It gives the
-other operations to `shell/downstream/client_batch_calls`, which asks `split_into_calls`, sends the calls one after
-another, and fills in references to operations of an earlier call. `slots.outer` joins all slots in one array.
+Not every operation goes in a call. `shell/downstream/client_batch` sends the plain reads of a batch without writes and
+references through the pipeline, each like a GET of its own, whatever the size of the batch; so it does with a batch of
+reads whose references it can fill in (`references`). All operations of any other batch, and those that are no plain
+reads, go to `shell/downstream/client_batch_calls`. That asks `split_into_calls`, sends the calls one after another, and
+fills in references to operations of an earlier call. `slots.outer` joins all slots in one array.
 
 `parse` asks `refuse_too_many`. A batch that `parse` does not understand, or finds too costly to parse, passes through
 unchanged; Graph refuses it if it holds more than 50 operations. `shell/downstream/handler` asks `fits_in_one_call`

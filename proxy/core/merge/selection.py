@@ -104,10 +104,10 @@ def family(request: Request, rule: Rule, keys: Keys) -> Hashable:
 
 
 class MergedSelection(msgspec.Struct, frozen=True, gc=False):
-    """A merged read: its fields, and the places of the reads in it."""
+    """A merged read: its fields, and the indices of the reads in it."""
 
     names: FieldSet
-    places: tuple[int, ...]
+    indices: tuple[int, ...]
 
 
 def merge_selections(
@@ -119,16 +119,16 @@ def merge_selections(
     to ask for the same fields, and so have one ETag.
     """
     groups: list[MergedSelection] = []
-    for place, names in enumerate(selections):
+    for index, names in enumerate(selections):
         at = (
             next((at for at, group in enumerate(groups) if is_allowed(group.names | names)), None)
             if is_allowed(names)
             else None
         )
         if at is None:
-            groups.append(MergedSelection(names, (place,)))
+            groups.append(MergedSelection(names, (index,)))
         else:
-            groups[at] = MergedSelection(groups[at].names | names, (*groups[at].places, place))
+            groups[at] = MergedSelection(groups[at].names | names, (*groups[at].indices, index))
     return [
         replace(group, names=group.names | wanted) if is_allowed(group.names | wanted) else group for group in groups
     ]

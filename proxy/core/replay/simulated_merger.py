@@ -162,7 +162,7 @@ class SimulatedMerger:
                 self._set_alarm(lane)
 
         for group in groups:
-            reads = [waiting[place] for place in group.places]
+            reads = [waiting[index] for index in group.indices]
             flight = _Merged(lane, selection.with_fields(reads[0].request, group.names), group.names, reads, on_end)
             self._merged.setdefault(lane, []).append(flight)
             self._cache.read(flight.request, _caller_of(reads, left), partial(self._deliver, flight))

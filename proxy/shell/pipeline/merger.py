@@ -185,11 +185,11 @@ class Merger:
         wanted = self._history.wanted(family, now, rule.shared_s)
         reads = []
         for group in selection.merge_selections([_field_set(one.request) for one in waiting], wanted, may):
-            request = selection.with_fields(waiting[group.places[0]].request, group.names)
-            with cost_context.charged_to(waiting[group.places[0]].bill):
+            request = selection.with_fields(waiting[group.indices[0]].request, group.names)
+            with cost_context.charged_to(waiting[group.indices[0]].bill):
                 read = _MergedRead(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
-            for place in group.places:
-                read.add(waiting[place])
+            for index in group.indices:
+                read.add(waiting[index])
             reads.append(read)
         self._in_flight.setdefault(lane, []).extend(reads)
         return reads

@@ -80,23 +80,23 @@ def test_everybody_is_asked_for_once(
 ) -> None:
     """Each read is in one group that asks for all its fields; no refused combination is asked for."""
     groups = merge_selections(selections, known, lambda names: not any(bad <= names for bad in refused))
-    assert sorted(place for group in groups for place in group.places) == list(range(len(selections)))
+    assert sorted(index for group in groups for index in group.indices) == list(range(len(selections)))
     for group in groups:
-        assert all(selections[place] <= group.names for place in group.places)
-        if len(group.places) > 1:
+        assert all(selections[index] <= group.names for index in group.indices)
+        if len(group.indices) > 1:
             assert not any(bad <= group.names for bad in refused)
 
 
 def test_as_few_as_may_be() -> None:
     """Without refusals there is one group, widened by the fields that are wanted."""
     (group,) = merge_selections([names("a b"), names("b c")], names("z"), lambda _names: True)
-    assert (group.names, group.places) == (names("a b c z"), (0, 1))
+    assert (group.names, group.indices) == (names("a b c z"), (0, 1))
 
 
 def test_a_selection_that_was_refused_is_asked_for_alone() -> None:
     """A selection that fails alone affects no other read, and is still sent."""
     groups = merge_selections([names("bad a"), names("b"), names("c")], names("z"), lambda names: "bad" not in names)
-    assert [(group.names, group.places) for group in groups] == [(names("bad a"), (0,)), (names("b c z"), (1, 2))]
+    assert [(group.names, group.indices) for group in groups] == [(names("bad a"), (0,)), (names("b c z"), (1, 2))]
 
 
 # --- apart
