@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -63,6 +64,24 @@ async def test_a_fault_while_a_batch_is_counted_fails_none_of_its_reads(
         heard = [await wire.message() for wire in wires]
     assert here.slots[:2] == [1, 2]
     assert [(each.status, json.loads(each.body)["id"]) for each in heard] == [(200, node) for node in nodes]
+
+
+async def test_a_route_may_get_a_label_while_hits_of_another_wait_to_be_counted(scene: MakeScene) -> None:
+    """Both take the place of routes that nobody could read, the caller has its answer, and all are counted."""
+    here = await scene({"rules": [{"path": "/111*", "fresh_s": 60}]})
+    for number in range(64):
+        await here.say(f"/v25.0/9/{chr(97 + number % 26)}{chr(97 + number // 26)}", token="ann")
+    async with calling(here.front.url) as wire:
+        for _ in range(4):
+            await wire.send(ASKED)
+            assert (await wire.message()).status == 200
+        other = ASKED.replace("111?fields=id", "act_111/campaigns?limit=2")
+        await wire.send(other.replace("Host: a\r\n", "Host: a\r\nX-Way:usual\r\n"))
+        assert (await wire.message()).status == 200
+    counted = Counter[str]()
+    for (_mode, route, _status), times in here.front.telemetry.replies.items():
+        counted[route] += times
+    assert (counted["/{id}"], counted.total()) == (3, 64 + 4 + 1)
 
 
 async def _each_has_its_own(url: str) -> None:

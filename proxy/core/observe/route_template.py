@@ -79,10 +79,10 @@ class Routes:
             self._others.popitem(last=False)
         least = min(self._known, key=self._known.__getitem__)
         if count > 2 * self._known[least]:
-            self._renamed(least, OTHER_ROUTE)
             self._others.pop(route, None)
             self._others[least] = self._known.pop(least)
             self._known[route] = count
+            self._renamed(least, OTHER_ROUTE)  # at last, for it may record further answers
 
 
 def _template_segment(segment: str, is_kept: Callable[[str], bool]) -> str:

@@ -70,6 +70,25 @@ def test_what_is_answered_well_takes_the_place_of_what_is_not() -> None:
     assert renamed == [("/{id}/a", OTHER_ROUTE), ("/{id}/b", OTHER_ROUTE)]
 
 
+def test_who_hears_of_a_lost_label_may_record_further_answers() -> None:
+    """As the counters do, which then add up what they have not added up yet."""
+    waiting = ["/1/ads", "/1/ads", "/1/a"]
+
+    def renamed(route: str, other: str) -> None:
+        assert (routes.label(f"/1/{route.rpartition('/')[2]}"), other) == (OTHER_ROUTE, OTHER_ROUTE)
+        while waiting:
+            routes.record_answer(waiting.pop())
+
+    routes = Routes(limit=2, renamed=renamed)
+    for path in ("/1/a", "/1/b"):
+        routes.label(path)
+    routes.record_answer("/1/feed")
+    assert not waiting
+    known = [routes.label(path) for path in ("/1/feed", "/1/ads", "/1/a", "/1/b")]
+    assert sorted(known)[:1] != [OTHER_ROUTE]
+    assert known.count(OTHER_ROUTE) == 2
+
+
 def test_a_route_keeps_its_name_until_another_is_used_far_more() -> None:
     """Two routes that are used about as often do not take turns."""
     routes = Routes(limit=1)
