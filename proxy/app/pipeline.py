@@ -229,6 +229,7 @@ async def _share(components: Components, invalidator: Invalidator, lifetimes: As
 def _connect_counters(components: Components, layers: _Layers, inside: InFlight) -> None:
     """Give the counters their gauges and their access log."""
     quota, now = components.limiter, components.steady
+    components.telemetry.relabelled = components.generation.advance
     components.telemetry.telling = AccessLog(components.keys, components.rules.of)
     components.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from proxy.core.observe.access_log import PreparedLine
 from proxy.shell.downstream import fast_flights
 from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.log_writer import LOG
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import calling
 
@@ -82,6 +84,45 @@ async def test_a_route_may_get_a_label_while_hits_of_another_wait_to_be_counted(
     for (_mode, route, _status), times in here.front.telemetry.replies.items():
         counted[route] += times
     assert (counted["/{id}"], counted.total()) == (3, 64 + 4 + 1)
+
+
+class _Routes(logging.Handler):
+    """The routes that the log tells of."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        super().__init__()
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        self.told.append(record.told.route)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fresh_s", [0, 60])
+async def test_the_log_has_the_label_that_a_route_has_got(scene: MakeScene, fresh_s: int) -> None:
+    """Hits, and confirmed replies, are told of by it from then on."""
+    here, log, lines = (
+        await scene({"rules": [{"path": "/111*", "fresh_s": fresh_s}]}),
+        logging.getLogger(LOG),
+        _Routes(),
+    )
+    for number in range(64):
+        await here.say(f"/v25.0/9/{chr(97 + number % 26)}{chr(97 + number // 26)}", token="ann")
+    level = log.level
+    log.setLevel(logging.INFO)
+    log.addHandler(lines)
+    try:
+        for _ in range(3):
+            async with calling(here.front.url) as wire:
+                for _ in range(3):
+                    await wire.send(ASKED)
+                    assert (await wire.message()).status == 200
+            await here.stats()
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(level)
+    assert lines.told == ["other"] * 3 + ["/{id}"] * 6
 
 
 async def _each_has_its_own(url: str) -> None:

@@ -395,23 +395,25 @@ class FastFlights:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
         line = read.lines.get(mode) if read.lines is not None else None
-        if line is None or line[0] is not body or line[1] != kind.usage:
+        if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
             line = self._prepare_line(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
         return message, (read.kin.counts, mode, seconds, window_s, len(body), line[2])
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
-    ) -> tuple[bytes, Headers, PreparedLine | None]:
+    ) -> tuple[bytes, Headers, PreparedLine | None, int]:
         """Return the log line of such replies, kept with *read* if there may be more of them."""
+        telemetry = self.reader.telemetry
         if kind.mode is not Mode.REVALIDATED and mode is kind.mode:  # a new body is told of once
-            return entry.body, kind.usage, self.reader.telemetry.line_like(read, kind.mode, kind.usage, entry, size)
+            told = telemetry.line_like(read, kind.mode, kind.usage, entry, size)
+            return entry.body, kind.usage, told, telemetry.era
         is_shared, body = mode is Mode.COALESCED, entry.body
         reply = Reply(
             200, (("ETag", entry.meta.etag), *kind.usage), body, mode, joined=kind.mode if is_shared else None
         )
         outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
-        line = body, kind.usage, self.reader.telemetry.prepare_line(read, reply, outcome)
+        line = body, kind.usage, telemetry.prepare_line(read, reply, outcome), telemetry.era
         if kind.mode is Mode.REVALIDATED:
             read.lines = {**(read.lines or {}), mode: line}
         return line

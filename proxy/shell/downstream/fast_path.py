@@ -171,7 +171,12 @@ class FastPath:
         life = policy.fresh_lifetime_s(held, read.request.directives, self.rule(read.request), read.proof)
         if life <= 0 or self._is_changed(read, held.asked_at):
             read.hit = None
-        elif read.hit is None or read.hit.held is not held or read.hit.reply.life != life:
+        elif (
+            read.hit is None
+            or read.hit.held is not held
+            or read.hit.reply.life != life
+            or read.hit.counted.era != self.telemetry.era
+        ):
             read.hit = self._prepare_hit(read, entry, life)
         if read.hit is not None:
             read.hit.generation = self.generation.number

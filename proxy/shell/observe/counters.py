@@ -63,6 +63,7 @@ class Counters:
         self._route_counts: dict[tuple[str, str, str], RouteCounts] = {}
         self.pending: list[PreparedHit | RouteCounts] = []  # those with a count that is not in the sums yet
         self.era = 0  # of the routes' labels: it changes when a route gets another one
+        self.relabelled: Callable[[], None] = lambda: None  # called then
         self.sizes: Counter[int] = Counter()  # batches of ours, by their slots
         self.again: Counter[str] = Counter()
         self.alone = self.carries = self.streamed = self.in_flight = 0
@@ -407,6 +408,7 @@ class Counters:
         """Another takes the place of *route*, whose counts *other* has from now on."""
         self.settle()
         self.era += 1
+        self.relabelled()
         self.unsettled_ledger.rename_route(route, other)
         for mode, was, status in [each for each in self._replies if each[1] == route]:
             self._replies[mode, other, status] += self._replies.pop((mode, was, status))

@@ -43,7 +43,7 @@ class PreparedHit:
 
     __slots__ = (
         "_account", "_age_sum", "_ages", "_app", "_calls", "_causes", "_counters", "_line", "_seconds", "_times",
-        "count", "mode", "path", "status",
+        "count", "era", "mode", "path", "status",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +62,7 @@ class PreparedHit:
         self._calls = outcome.calls
         self._causes = calls_avoided(reply, outcome.calls)
         self._line = line
+        self.era = counters.era  # of the routes' labels: the line has that of then
         self.path = request.path
         self.mode = reply.mode
         self.status = outcome.status
