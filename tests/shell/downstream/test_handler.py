@@ -60,6 +60,9 @@ class FakeUnbatcher:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
+    async def answer_prepared(self, call: object, link_origin: object) -> None:
+        """Leave every batch to `answer`."""
+
     async def answer(self, envelope: Any, files: object, link_origin: object) -> Reply:
         self.asked.append(envelope)
         return told(b"[null]")
