@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from proxy.core.memory import json_text
 from proxy.core.memory.memo import memo
 from proxy.core.model import Request
 from proxy.core.routing.fields_param import field_names, fields_in
@@ -92,7 +93,18 @@ def is_final(request: Request, body: bytes) -> bool:
     """
     if _edge(request) in _POLLED_EDGES:
         return False
+    if not _may_show_progress(body):
+        return not _asks_for_progress(request.query)
     return is_settled(body) and (_PROGRESS.search(body) is not None or not is_poll(request))
+
+
+def _may_show_progress(body: bytes) -> bool:
+    """Returns whether *body* may match `_PROGRESS` or `_STAGE`: parts of the names that they match stand in it."""
+    return (
+        b"status" in body
+        or (b"_" in body and b"complet" in body)
+        or (json_text.may_be_nested(body) and b"phase" in body)
+    )
 
 
 def is_poll(request: Request) -> bool:

@@ -132,10 +132,10 @@ class InvalidationIndex:
 
     def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
         """Record that a new *body* was stored under *key*."""
-        if len(body) <= LEARNED_AT_ONCE:
-            self.learn(key, request, fingerprint, body, asked)
-        else:
+        if len(body) > LEARNED_AT_ONCE:
             self._tags.forget(key)
+        elif not self._tags.learn_nothing(key, request, body):
+            self.learn(key, request, fingerprint, body, asked)
 
     def invalidate(self, tags: Iterable[str], now: float) -> None:
         """Record that *tags* changed at *now*; without a tag everything counts as changed.

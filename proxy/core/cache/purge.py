@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -44,8 +43,7 @@ class PurgeOrder:
     all: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PurgeSubject:
+class PurgeSubject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The properties of an entry by which purge orders select."""
 
     path: str
@@ -134,9 +132,11 @@ class _Subjects:
     def put(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*, and forget the oldest where there are too many."""
         self.pop(key)
-        packed: bytes | PurgeSubject = subject
-        with suppress(UnicodeEncodeError):  # a path with bytes that are no text
-            packed = _pack((subject.path, subject.tags, subject.fingerprint))
+        packed: bytes | PurgeSubject
+        try:
+            packed = _pack(subject)
+        except UnicodeEncodeError:  # a path with bytes that are no text
+            packed = subject
         self._subjects[key] = packed
         self._bytes += _size(packed)
         if len(self._subjects) > self._capacity or self._bytes > self._limit:
@@ -150,7 +150,7 @@ class _Subjects:
     def items(self) -> Iterator[tuple[bytes, PurgeSubject]]:
         """Yields each key with its subject."""
         for key, packed in self._subjects.items():
-            yield key, PurgeSubject(*_unpack(packed)) if isinstance(packed, bytes) else packed
+            yield key, _unpack(packed) if isinstance(packed, bytes) else packed
 
     def _forget_oldest(self) -> None:
         """Forget a sixteenth at once: a dict finds its first key slowly once many before it were removed."""
@@ -159,7 +159,7 @@ class _Subjects:
 
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[str, Tags, bytes]).decode
+_unpack = msgspec.msgpack.Decoder(PurgeSubject).decode
 
 
 def _size(packed: bytes | PurgeSubject) -> int:

@@ -25,6 +25,8 @@ _EXPIRIES = ((_expiry_parameter("oe", "[0-9A-Fa-f]{8}"), 16), (_expiry_parameter
 
 def expiry(body: bytes) -> float:
     """Returns the epoch seconds at which the first of the signed links in *body* expires; 0 if it has none."""
+    if b"=" not in body and b"%" not in body and (b"\\" not in body or b"\\u003" not in body):
+        return 0.0  # no parameter has a value
     return float(min((int(digits, base) for pattern, base in _EXPIRIES for digits in pattern.findall(body)), default=0))
 
 

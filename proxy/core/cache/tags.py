@@ -70,17 +70,30 @@ class TagIndex:
         self._learn_id(request, fingerprint, body)
         listed = tuple(dict.fromkeys(map(short, _listed_ids(body))))
         list_tag = _tag_of_list(request, fingerprint)
-        if self._young.size >= self.CAPACITY:
-            self._young, self._old = _Generation(), self._young
-        self.searched += 1
+        self._make_room()
         if len(listed) < self.CAPACITY:  # a longer list is searched again each time
             self._young.add(key, listed, list_tag)
         return listed, list_tag
+
+    def learn_nothing(self, key: bytes, request: Request, body: bytes) -> bool:
+        """Returns whether *body* plainly lists nothing and gives no name an id; then it is searched with that."""
+        path = request.path
+        if may_list_objects(body) or not (_is_id(path[1:]) or "/" in path[1:]):
+            return False
+        self._make_room()
+        self._young.add(key, (), "")
+        return True
 
     def forget(self, key: bytes) -> None:
         """Forget that the body under *key* was searched: there is another one now."""
         self._young.known.discard(key)
         self._old.known.discard(key)
+
+    def _make_room(self) -> None:
+        """Count one more body that is searched; what was learned longest ago makes room for it."""
+        if self._young.size >= self.CAPACITY:
+            self._young, self._old = _Generation(), self._young
+        self.searched += 1
 
     def _lists_showing(self, name: str) -> Iterator[str]:
         yield from self._young.lists.get(name, ())
@@ -192,9 +205,14 @@ def _json_string(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def may_list_objects(body: bytes) -> bool:
+    """Returns whether *body* may have a list of objects: those are in members called `data`."""
+    return json_text.may_be_nested(body) and b'"data"' in body
+
+
 def _listed_ids(body: bytes) -> Iterator[str]:
     """Yields the ids of the objects in all lists of *body*, nested ones included; of a large body every `id` in it."""
-    if b'"data"' not in body:
+    if not may_list_objects(body):
         return
     if len(body) > _LARGE:
         yield from (_json_string(found) for found in _ID_MEMBER.findall(body))

@@ -13,7 +13,7 @@ from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.memory.memo import memo, short
 from proxy.core.model import Headers, Request
-from proxy.core.observe.access_log import AccessLogEntry
+from proxy.core.observe.access_log import LineTemplate
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
 from proxy.core.reply.link_origin import LinkOrigin, link_origin
@@ -28,8 +28,8 @@ class Kin(msgspec.Struct, eq=False):
     around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
-    entry: AccessLogEntry | None = None  # of the log, for a new body
-    told_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that entry
+    line: LineTemplate | None = None  # of the log, for a new body
+    told_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that line
 
     def __repr__(self) -> str:
         """Say what kind of thing this is: operations hold tokens."""

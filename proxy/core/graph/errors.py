@@ -64,11 +64,6 @@ class _Envelope(msgspec.Struct):
         return bool((self.error_code or self.error_type) and message) and not self.id
 
 
-class _Object(msgspec.Struct):
-    """Any JSON object."""
-
-
-_any_object = msgspec.json.Decoder(_Object)
 _envelope = msgspec.json.Decoder(_Envelope)
 _error_decoder = msgspec.json.Decoder(GraphError, strict=False)
 _NO_ERROR = frozenset({b"", b"null"})
@@ -77,8 +72,6 @@ _NO_ERROR = frozenset({b"", b"null"})
 def is_clean(body: bytes) -> bool:
     """Returns whether *body* is a JSON object without an error; Graph gives errors with status 200 too."""
     try:
-        if not _may_hold_error(body):
-            return _any_object.decode(body) is not None
         found = _envelope.decode(body)
         if not found.id and bytes(found.data)[:1] == b"{" and bytes(_envelope.decode(found.data).error)[:1] == b"{":
             return False

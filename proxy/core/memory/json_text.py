@@ -40,3 +40,8 @@ def is_heavy(raw: bytes) -> bool:
     if sum(map(raw.count, _VALUE_MARKS)) > MOST_VALUES:
         return True
     return len(raw) > _LONG_TEXT and _LONG_NUMBER in raw.translate(_DIGITS_AS_ZERO)
+
+
+def may_be_nested(text: bytes) -> bool:
+    """Returns whether the JSON *text* may have an object inside another value; an answer to one node often has none."""
+    return text.find(b"{", 1) >= 0

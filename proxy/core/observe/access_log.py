@@ -122,16 +122,8 @@ class PreparedLine:
         """Tell what *entry* tells, whatever it says of what varies."""
         self._take(replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane=""))
 
-    @classmethod
-    def of_bare(cls, entry: AccessLogEntry) -> PreparedLine:
-        """Returns the line of *entry*, which says nothing of what varies."""
-        made = cls.__new__(cls)
-        made._take(entry)  # noqa: SLF001 - its own
-        return made
-
     def _take(self, bare: AccessLogEntry) -> None:
-        before, _, after = encode(bare)[1:].partition(_NO_TIME)
-        self.json = before + after  # without the brace that begins it
+        self.json = _without_time(bare)  # without the brace that begins it
 
     def entry(self, varying: Varying) -> AccessLogEntry:
         """Returns the whole entry of one reply."""
@@ -160,6 +152,33 @@ class PreparedLine:
             text += b'"upstream_ms":%.2f,' % (upstream_s * 1000)
         return text + self.json
 
+
+def _without_time(bare: AccessLogEntry) -> bytes:
+    before, _, after = encode(bare)[1:].partition(_NO_TIME)
+    return before + after
+
+
+class LineTemplate:
+    """Log lines of replies that differ in the object that is read, and in what varies."""
+
+    __slots__ = ("_format", "route")
+
+    def __init__(self, bare: AccessLogEntry) -> None:
+        """Make lines like that of *bare*, which says nothing of what varies."""
+        marked = replace(bare, path=_MARK, node=_MARK, key=_MARK, body=_MARK, size=_MARKED_SIZE)
+        text = _without_time(marked).replace(b"%", b"%%")
+        self._format = text.replace(encode(_MARK), b"%b").replace(encode(_MARKED_SIZE), b"%d")
+        self.route = bare.route
+
+    def line(self, path: str, node: str, key: str, body: str, size: int) -> PreparedLine:
+        """Returns the line of the reply whose entry says *path*, *node*, *key*, *body* and *size*; none is empty."""
+        made = PreparedLine.__new__(PreparedLine)
+        made.json = self._format % (encode(path), encode(node), encode(key), encode(body), size)
+        return made
+
+
+_MARK, _MARKED_SIZE = "\ue000", 2**62 + 1
+"""What no log entry says: a character for private use, and more bytes than a body has."""
 
 _decode_entry = msgspec.json.Decoder(AccessLogEntry).decode
 

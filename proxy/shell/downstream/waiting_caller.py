@@ -16,8 +16,6 @@ from proxy.shell.http.protocol import Connection
 if TYPE_CHECKING:  # it imports this module
     from proxy.shell.downstream.fast_flights import FastFlight, Moment
 
-_PAGING = b'"paging"'
-
 
 class Caller(Protocol):
     """Who waits for the reply to a read that no task works on."""
@@ -92,7 +90,7 @@ class WaitingCaller:
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as bytes, and how many of them are the body."""
         read, flights, given, newest = self.read, self.flight.flights, entry.body, b""
-        if _PAGING in given and (origin := read.link_origin).origin:
+        if (origin := read.link_origin).origin and paging.may_have_links(given):
             given = paging.rewrite(given, origin.hosts, origin.origin)
         if filled.takes_newest:
             usage, _ = flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)

@@ -8,14 +8,12 @@ from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from proxy.core.batch import lanes
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph.ids import account, is_id
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Entry, Headers, Mode, Reply, Request
-from proxy.core.observe.access_log import Outcome, PassedMessage, PreparedLine, Varying
+from proxy.core.observe.access_log import LineTemplate, Outcome, PassedMessage, PreparedLine, Varying
 from proxy.core.observe.histogram import Histogram, time_bounds
 from proxy.core.observe.route_template import Routes, template
 from proxy.core.observe.troubles import COVERED
@@ -171,18 +169,17 @@ class Counters:
         if self.telling is None:
             return None
         kin, node = read.kin, read.node
-        if kin.entry is None or kin.told_of != (mode, usage) or kin.entry.route != kin.counts.route or not is_id(node):
+        if kin.line is None or kin.told_of != (mode, usage) or kin.line.route != kin.counts.route or not is_id(node):
             reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
             outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
                 is_shown = bare.path == read.request.path and bare.node == node
-                kin.entry, kin.told_of = bare if is_shown else None, (mode, usage)
+                kin.line, kin.told_of = LineTemplate(bare) if is_shown else None, (mode, usage)
             return line
         mark = self.telling.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
-        bare = replace(kin.entry, path=read.request.path, node=node, key=read.key.hex()[:16], body=mark, size=size)
-        return PreparedLine.of_bare(bare)
+        return kin.line.line(read.request.path, node, read.key.hex()[:16], mark, size)
 
     def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
         """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""

@@ -177,8 +177,9 @@ class Cache:
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Hold *entry*, Graph's new answer to *request*; whether it is held."""
-        self._touches.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
-        self._purges.note(key, self._subject(request))
+        touches = self._touches
+        touches.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
+        self._purges.note(key, PurgeSubject(request.path, touches.tags_of(request, fingerprint), fingerprint))
         return self._store.put(key, _token(request), entry)
 
     @property

@@ -39,7 +39,7 @@ class Bounds:
     max_body_bytes: int = 2 * MIB
     queue_entries: int = 4096  # writes that may wait
     queue_bytes: int = 16 * MIB  # and their memory
-    group_entries: int = 64  # writes in one transaction
+    group_entries: int = 256  # writes in one transaction
     group_s: float = 0.05  # the longest wait for a group to fill
     maintain_s: float = 15.0  # between two checks of the disk
     rest_s: float = 30.0  # without use after a disk error
@@ -165,8 +165,8 @@ class Store:
 
     def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
-        known = self._index.get(key)
-        if not write and known is not None and now - known.written_at < self._bounds.rewrite_s:
+        known = None if write else self._index.get(key)
+        if known is not None and now - known.written_at < self._bounds.rewrite_s:
             self._index.put(key, entry.meta, known.written_at)
         elif write or known is not None:
             self._write(disk, key, token, entry, now)

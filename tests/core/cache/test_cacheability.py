@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.cache.cacheability import is_final, is_poll, is_settled
 from tests.core.samples import BODY, request
@@ -113,3 +115,13 @@ def test_stages_within_stages_are_not_read_again_and_again() -> None:
     deep = b"{" + within * 100 + b'"y":"' + b"x" * 100_000 + b'"' + b"}" * 201
     assert not is_settled(deep)
     assert lines_run(lambda: is_settled(deep)) < 700
+
+
+PIECES = [b"{", b"}", b"[", b'"status":', b'"phases":', b'"is_completed":', b'"async_percent_completion":', b'"a"']
+PIECES += [b'"IN_PROGRESS"', b"false", b'"operation_status":', b'"upload_phase":', b'"b_status_code":', b",", b"100"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=9).map(b"".join))
+def test_a_body_without_any_of_the_names_is_not_searched_for_them(body: bytes) -> None:
+    """Whether a body is final does not depend on the quick look for the names."""
+    assert is_final(request(), body) == is_settled(body)

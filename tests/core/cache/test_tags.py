@@ -91,6 +91,24 @@ def test_what_lists_nothing(body: bytes) -> None:
     assert kin.knows(KEY)
 
 
+@pytest.mark.parametrize("path", ["/1", "/act_1", "/me/accounts", "/me", "/ann"])
+@pytest.mark.parametrize(
+    "body", [b'{"id":"77"}', b'{"id":"7","x":{}}', b'{"data":[]}', b'{"data":[{"id":"12"}]}', b"[]"]
+)
+def test_only_a_body_that_teaches_nothing_is_not_searched(path: str, body: bytes) -> None:
+    """A body of one object counts as searched at once, unless it tells which id a name has."""
+    quick, whole = TagIndex(), TagIndex()
+    if not quick.learn_nothing(KEY, at(path), body):
+        assert not quick.knows(KEY)
+        quick.learn(KEY, at(path), ANN, body)
+    listed, _ = whole.learn(KEY, at(path), ANN, body)
+    assert quick.knows(KEY)
+    for node in ("7", "77", "12", "me"):
+        assert quick.tags_written((node,), ANN) == whole.tags_written((node,), ANN)
+        assert quick.tags_read(at(path), ANN) == whole.tags_read(at(path), ANN)
+    assert not listed or not TagIndex().learn_nothing(KEY, at(path), body)
+
+
 def test_me_is_whoever_asks() -> None:
     """A write to `me` changes the caller's own object, whose id is known once a body has shown it."""
     kin = TagIndex()

@@ -40,6 +40,7 @@ NAMES = [
 VALUES = [
     '"e1"', '"e2"', 'W/"e1"', "text/javascript; charset=UTF-8", "close, x-page-usage", "v25.0", '{"call_count":1}',
     "100%", "*", "æ", "", "\ue000", "\ue101", '"~the-etag-of-this-reply~"', "two\nlines", "\udcff",
+    '"TheEtagOfThisSlot"',
 ]  # fmt: skip
 FIELDS = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=7)
 USUAL = st.lists(

@@ -15,8 +15,11 @@ from proxy.core.http.cache_control import cache_directives
 from proxy.core.model import Channel, Credential, Mode, Reply, Request
 from proxy.core.observe.access_log import (
     AccessLogEntry,
+    LineTemplate,
     Outcome,
     PassedMessage,
+    PreparedLine,
+    Varying,
     of_failure,
     of_passthrough,
     of_read,
@@ -164,3 +167,14 @@ def test_what_broke_off_tells_what_had_left() -> None:
     """Nobody knows whether Graph counted it; the log's sums are those of the ledger all the same."""
     line = of_failure("cut", Outcome(502, 0, 0.0, 3, 0, 3, 3), "/")
     assert (line.mode, line.status, line.calls, line.sent, line.uncertain, line.key) == ("FAILED", 502, 3, 3, 3, "")
+
+
+@pytest.mark.parametrize("path", ["/77", '/77/"%d"', "/77/\ue000", "/77/%s\\æ"])
+def test_lines_of_other_objects_are_made_from_one_line(path: str) -> None:
+    """A line from a template says what the line of its own entry says, whatever stands in it."""
+    bare = AccessLogEntry(
+        "MISS", 200, "GET", "h%", "v25.0", "/{id}", "/11", "ab", 0.0, node="11", key="k", body="b", size=9, fields="%d"
+    )
+    own = replace(bare, path=path, node="77", key="0" * 16, body="f" * 16, size=2048)
+    made = LineTemplate(bare).line(own.path, own.node, own.key, own.body, own.size)
+    assert made.encoded(Varying(0.5, batch="7")) == PreparedLine(own).encoded(Varying(0.5, batch="7"))
