@@ -20,7 +20,7 @@ from proxy.core.graph.doctor.answers import Answer
 from proxy.core.graph.throttles import THROTTLED
 from proxy.core.http import errors
 from proxy.core.model import Redacted
-from proxy.shell.upstream.client import UpstreamOptions, translate_errors
+from proxy.shell.upstream.client import TranslatedErrors, UpstreamOptions
 from proxy.shell.upstream.connector import resolver
 
 MOST_CALLS = 40
@@ -117,7 +117,7 @@ class GraphClient:
         opened = self.opened
         always = {"User-Agent": self.upstream.user_agent, "Accept": "*/*", **fields}
         try:
-            with translate_errors(self.upstream.own):
+            with TranslatedErrors(self.upstream.own):
                 async with (
                     asyncio.timeout(_TIMEOUT_S),
                     self._session.request(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -17,7 +17,7 @@ from proxy.core.batch import request as batch_request
 from proxy.core.batch import response as batch_response
 from proxy.core.http import cdn_loop, headers
 from proxy.core.http.codings import ACCEPTED
-from proxy.core.http.errors import Cut, Large, Late, Looping, Nonsense, Unreachable
+from proxy.core.http.errors import Cut, Large, Late, Looping, Nonsense, SidecarError, Unreachable
 from proxy.core.memory.budget import Budget
 from proxy.core.model import Channel, Credential, Redacted, Reply, Request
 from proxy.shell.http.forms import FORM, EncodedForm
@@ -107,7 +107,7 @@ class UpstreamClient:
 
     async def post(self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent = ignored) -> Reply:
         """Return Graph's reply to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
-        fields = {**_language(language), "Content-Type": form.kind, "Content-Length": str(len(form.body))}
+        fields = {**_language(language), "Content-Type": form.kind}
         return await self._ask(
             _OutgoingRequest(host, f"POST {path}", fields, form.body, _check_batch), Channel.BATCH, on_sent
         )
@@ -132,7 +132,7 @@ class UpstreamClient:
     async def _ask(self, asked: _OutgoingRequest, channel: Channel, on_sent: OnSent) -> Reply:
         clock = asyncio.get_running_loop().time
         began = clock()
-        with translate_errors(self._way.own):
+        with TranslatedErrors(self._way.own):
             async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
                 answer = await self._send(asked, on_sent)
         return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
@@ -190,28 +190,44 @@ def _check_conditional(answer: Http1Response) -> None:
         raise Nonsense("Graph answered a single call with the reply to a batch")
 
 
-@contextmanager
-def translate_errors(own: OwnSockets) -> Iterator[None]:
-    """Translate errors of aiohttp into SidecarErrors, without the URL, which may hold a token."""
-    came_back = own.came_back
-    try:
-        yield
-    except TimeoutError as late:
-        if isinstance(late, aiohttp.ConnectionTimeoutError):
-            raise Unreachable("no connection to Graph in time") from None
-        raise Late("Graph did not answer in time") from None
-    except aiohttp.ClientConnectorDNSError:
-        raise Unreachable("no connection to Graph: its host name cannot be resolved here") from None
-    except aiohttp.ClientPayloadError:
-        raise Cut("the connection to Graph ended in the middle of its reply") from None
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as gone:
-        if own.came_back > came_back:
-            raise Looping(f"{LOOP}: set upstream.nameservers or upstream.address") from None
-        if isinstance(gone, aiohttp.ClientConnectorError):
-            raise Unreachable(f"no connection to Graph ({type(gone.os_error).__name__})") from None
-        raise Cut("the connection to Graph ended before its reply") from None
-    except (aiohttp.ClientError, HttpProcessingError) as strange:
-        raise Nonsense(f"Graph's reply cannot be read ({type(strange).__name__})") from None
+class TranslatedErrors:
+    """A context that raises aiohttp's errors as SidecarErrors, without the URL, which may hold a token."""
+
+    __slots__ = ("_came_back", "_own")
+
+    def __init__(self, own: OwnSockets) -> None:
+        """Tell a call that came back to one of the sockets *own* from one that Graph did not answer."""
+        self._own, self._came_back = own, own.came_back
+
+    def __enter__(self) -> None:
+        """Begin the call."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Raise the SidecarError for *error*, if there is one."""
+        if error is not None and (found := _translated(error, has_come_back=self._own.came_back > self._came_back)):
+            raise found from None
+
+
+def _translated(error: BaseException, *, has_come_back: bool) -> SidecarError | None:
+    """Return the SidecarError for *error* of a call that *has_come_back* to the sidecar, if it has one."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return Unreachable("no connection to Graph in time")
+        case TimeoutError():
+            return Late("Graph did not answer in time")
+        case aiohttp.ClientConnectorDNSError():
+            return Unreachable("no connection to Graph: its host name cannot be resolved here")
+        case aiohttp.ClientPayloadError():
+            return Cut("the connection to Graph ended in the middle of its reply")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | ConnectionError() if has_come_back:
+            return Looping(f"{LOOP}: set upstream.nameservers or upstream.address")
+        case aiohttp.ClientConnectorError():
+            return Unreachable(f"no connection to Graph ({type(error.os_error).__name__})")
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError() | ConnectionError():
+            return Cut("the connection to Graph ended before its reply")
+        case aiohttp.ClientError() | HttpProcessingError():
+            return Nonsense(f"Graph's reply cannot be read ({type(error).__name__})")
+    return None
 
 
 def _language(language: str) -> dict[str, str]:

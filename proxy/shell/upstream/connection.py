@@ -48,6 +48,7 @@ class UpstreamConnection(ResponseHandler):
         self._interim = 0
         self._before = b""  # the last bytes of a head that is not whole
         self._content: StreamReader | None = None
+        self._poll: select.poll | None = None  # asks whether the socket has unread bytes
 
     def set_response_params(self, **options: Any) -> None:
         """Expect one response, parsed as *options* say."""
@@ -82,9 +83,10 @@ class UpstreamConnection(ResponseHandler):
         """Whether the socket has unread bytes or was closed by Graph."""
         if self.transport is None:
             return True
-        poll = select.poll()
-        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def is_for_another(self, status: int) -> bool:
         """Whether a response of this *status* does not belong to the request that was written.

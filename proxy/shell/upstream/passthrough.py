@@ -16,7 +16,7 @@ from proxy.core.reply.link_origin import LINKS_UNCHANGED, LinkOrigin
 from proxy.core.reply.passed_paging_links import accepted_codings
 from proxy.shell.http.protocol import is_last
 from proxy.shell.http.request_body import body_chunks
-from proxy.shell.upstream.client import UpstreamOptions, http1_client, translate_errors
+from proxy.shell.upstream.client import TranslatedErrors, UpstreamOptions, http1_client
 from proxy.shell.upstream.http1 import Http1Client, OnSent, Streamed
 from proxy.shell.upstream.passed_paging_links import rewrite_response
 
@@ -63,7 +63,7 @@ class Passthrough:
         """
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         told: tuple[int, Headers] = 0, ()
-        with translate_errors(self._way.own):
+        with TranslatedErrors(self._way.own):
             async with _silence_timeout(self._way.reply_timeout_s) as silence, AsyncExitStack() as call:
                 body = _framed(message, silence.watched(_body(message, buffered))) if message.body_exists else None
                 asking = self._client.stream(
