@@ -173,6 +173,8 @@ class Batcher:
             taken = self._hand_out(reads, batch_answer(answer, top, sending.id, name, self._templates))
             fates = batch_response.resolve(requests, top, answer, attempt, taken)
             sending.answered(fates.counted)
+        if len(taken) == len(reads):
+            return
         if fates.refused_lead:
             self._tops.refuse(top, fates.refused_lead, self._clock())
         async for at, reply in in_turns(fates.replies.items(), _size):
