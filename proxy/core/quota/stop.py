@@ -64,7 +64,7 @@ def pause_after_refusals(failures: int, probe_s: float) -> float:
 def pause_at_full(reported_regain_s: float, failures: int, probe_s: float) -> float:
     """Returns the seconds before the next probe under a limit at 100 % that has refused nothing.
 
-    No caller is refused meanwhile (`error` is None, so `admit` refuses nobody).
+    No caller is refused meanwhile (`error` is None, so `admit` refuses no read).
     """
     return reported_regain_s or min(probe_s * 2.0 ** min(failures, 16), max(LONGEST_PROBE_S, probe_s))
 
