@@ -115,7 +115,7 @@ class Preparation(msgspec.Struct, frozen=True):
         """Returns a read that differs from *other* only in its object, which is *node*; None if their rules differ."""
         read, _, edge = other.read, *other.request.path[1:].partition("/")[1:]
         request = replace(other.request, path=f"/{node}/{edge}" if edge else f"/{node}")
-        if self.rules.of(request) != self.rules.of(other.request):
+        if self.rules.search(request) != self.rules.search(other.request):
             return None
         key = self.keys.derive(other.fingerprint, request)
         subject = QuotaSubject(other.fingerprint, request.path, request.query)

@@ -157,7 +157,10 @@ class FastFlight:
     @property
     def _has_joined(self) -> bool:
         """Whether a caller waits for whom it was not begun."""
-        return len(self.callers) > 1 or not all(caller.is_first for caller in self.callers)
+        if len(self.callers) > 1:
+            return True
+        only = next(iter(self.callers), None)
+        return only is not None and not only.is_first
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Let the layers say what becomes of *reply*, which came in *batch*."""

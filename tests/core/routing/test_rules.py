@@ -92,3 +92,18 @@ def test_the_rule_of_a_request() -> None:
 def test_a_glob_that_names_a_version(*, path: str, is_named: bool) -> None:
     """A version in front is seen before anybody waits for a rule that never matches."""
     assert names_version(path) == is_named
+
+
+@pytest.mark.parametrize("path", ["/1", "/me/feed", "/act_1/insights"])
+@pytest.mark.parametrize("query", ["", "fields=id", "fields=id,name", "fields=name&limit=2"])
+@pytest.mark.parametrize("version", ["", "v25.0"])
+def test_a_search_finds_what_is_remembered(path: str, query: str, version: str) -> None:
+    """A read has one rule, whether it is looked up among those of recent reads or searched for."""
+    rules = [
+        RuleMatch("/act_*", frozenset({"id", "name"}), FIRST, "v25.0"),
+        RuleMatch("*/feed", frozenset(), SECOND),
+        RuleMatch("*", frozenset({"id"}), Rule(fresh_s=7)),
+    ]
+    asked = request(query=query, path=path, version=version)
+    for known in (RuleBook(rules, DEFAULT), RuleBook([], DEFAULT)):
+        assert known.search(asked) == known.of(asked) == known.search(asked)
