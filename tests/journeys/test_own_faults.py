@@ -122,7 +122,7 @@ async def test_the_log_has_the_label_that_a_route_has_got(scene: MakeScene, fres
     finally:
         log.removeHandler(lines)
         log.setLevel(level)
-    assert lines.told == ["other"] * 3 + ["/{id}"] * 6
+    assert lines.told == ["other"] + ["/{id}"] * 8
 
 
 async def _each_has_its_own(url: str) -> None:

@@ -58,12 +58,17 @@ class Routes:
         self._renamed = renamed
         self._template = Memo(template)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a further route gets no label of its own."""
+        return len(self._known) >= self._limit
+
     def label(self, path: str) -> str:
         """Returns the label for *path*."""
         route = self._template(path)
         if route in self._known:
             return route
-        if len(self._known) >= self._limit:
+        if self.is_full:
             return OTHER_ROUTE
         self._known[route] = 0
         return route

@@ -224,6 +224,11 @@ class Counters:
         """Returns the label of the route of *path*."""
         return self._routes.label(path)
 
+    @property
+    def is_full_of_routes(self) -> bool:
+        """Whether some routes may have to share the label `other`."""
+        return self._routes.is_full
+
     def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
         if self.telling:

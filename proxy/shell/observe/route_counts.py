@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.core.model import Mode
 from proxy.core.observe.access_log import PreparedLine, Varying
 from proxy.core.observe.histogram import Histogram
+from proxy.core.observe.route_template import OTHER_ROUTE
 from proxy.core.quota.ledger import LedgerLine, RequestCost
 from proxy.shell.observe.access_logger import SINK
 from proxy.shell.observe.prepared import FINE_TIMES_S
@@ -129,3 +130,5 @@ def add_answers(
             log(line, now, Varying(seconds, None, window_s, upstream_s, batch, lane))
     if upstream_s is not None:
         counters.upstream.observe(upstream_s, calls)
+    if counters.is_full_of_routes and any(counts.route == OTHER_ROUTE for counts, *_ in answers):
+        counters.settle()  # one of them may be used enough for a label of its own
