@@ -267,6 +267,7 @@ def test_several_replicas_are_shown_beside_one(marked: Callable[[], list[Path]])
     if not (shutil.which("redis-server") or shutil.which("valkey-server")):
         pytest.skip("no redis-server here; Debian: apt-get install redis-server")
     done = subprocess.run([*DEMO, "--replicas", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
     head, counted = (
         next(line for line in done.stdout.splitlines() if word in line) for word in ("2 replicas", "counted")
     )

@@ -96,7 +96,7 @@ async def test_a_batch_too_large_to_hold_is_taken_apart(tmp_path: Path) -> None:
     """Reads whose batch is answered with too much are asked in smaller batches: each gets its own answer."""
 
     def batch(_wire: Wire, message: Message) -> bytes:
-        return packed(BOMB) if slots(message) > 4 else answers(message)
+        return packed(BOMB) if slots(message) > 5 else answers(message)  # nine, halved once, are five and four
 
     async with (
         listening(graph(lambda _wire: ok(), batch)) as at,

@@ -19,7 +19,7 @@ from rich.console import Console
 from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene_of, show, warm_up
 from proxy.commands.demo.processes import Control, DemoProcess, Ending, PartError
 
-_STARTS_WITHIN_S = 10
+_STARTS_WITHIN_S = 30
 KEY_BYTES = 32
 
 
