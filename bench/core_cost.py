@@ -50,11 +50,11 @@ async def main():
         asker = QuotaSubject(keys.fingerprint(one.credential), one.path, one.query)
         return quota.pressure(asker, NOW), quota.admit(asker, 3, NOW)
 
-    def decide(rules, touches, webhooks, quota):
+    def decide(rules, invalidations, webhooks, quota):
         def step(one):
             rule = webhooks.extend(rules.of(one), one)
             pressure, _ = limits(quota, one)
-            touched = touches.invalidated_at(one, keys.fingerprint(one.credential))
+            touched = invalidations.invalidated_at(one, keys.fingerprint(one.credential))
             return plan(one, held, Terms(rule, b"", touched, pressure), NOW)
 
         return step

@@ -200,11 +200,11 @@ def _cache(components: Components, rate_limiter: RateLimiter) -> Cache:
         "store": components.store,
         "keys": components.keys,
         "rule": components.rule,
-        "touches": components.invalidations,
+        "invalidations": components.invalidations,
         "purges": components.purges,
         "now": components.clocks.now,
         "pressure": components.pressure,
-        "heard_behind": components.telemetry.replied_behind,
+        "on_background_reply": components.telemetry.replied_in_background,
     }
     if components.shared is None:
         return Cache(rate_limiter, **options)
@@ -230,7 +230,7 @@ def _connect_counters(components: Components, layers: _Layers, inside: InFlight)
     """Give the counters their gauges and their access log."""
     quota, now = components.limiter, components.steady
     components.telemetry.relabelled = components.generation.advance
-    components.telemetry.telling = AccessLog(components.keys, components.rules.of)
+    components.telemetry.access_log = AccessLog(components.keys, components.rules.of)
     components.telemetry.gauges = Gauges(
         queued=lambda: layers.batcher.queued,
         tasks=lambda: len(asyncio.all_tasks()),

@@ -22,18 +22,18 @@ from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import Rule, RuleBook
 
 
-class Kin(msgspec.Struct, eq=False):
+class CommonPart(msgspec.Struct, eq=False):
     """What reads have in common that differ in their objects alone, as far as it was worked out."""
 
     around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
     line: LineTemplate | None = None  # of the log, for a new body
-    told_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that line
+    line_is_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that line
 
     def __repr__(self) -> str:
         """Say what kind of thing this is: operations hold tokens."""
-        return "Kin()"
+        return "CommonPart()"
 
 
 class PreparedRead(msgspec.Struct, eq=False):
@@ -52,7 +52,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     is_ordinary: bool  # whether the heads of its replies can be made from templates
     asks_always: bool  # whether Graph is asked whatever is held, as long as no limit is near
     is_low_priority: bool  # whether it may wait while calls are scarce
-    kin: Kin  # what it has in common with reads that differ in their objects alone
+    common: CommonPart  # what it has in common with reads that differ in their objects alone
     asked: Request | None = None  # with the validator that it was asked with last
     part: bytes = b""  # the same as an operation of a batch
     lines: Any = None  # of the log, by the modes of its replies
@@ -108,7 +108,7 @@ class Preparation(msgspec.Struct, frozen=True):
             is_ordinary,
             is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
             request.is_low_priority,
-            Kin(),
+            CommonPart(),
         )
 
     def prepare_like(self, other: PreparedRead, node: str) -> PreparedRead | None:
@@ -133,7 +133,7 @@ class Preparation(msgspec.Struct, frozen=True):
             other.is_ordinary,
             other.asks_always,
             other.is_low_priority,
-            other.kin,
+            other.common,
         )
 
 

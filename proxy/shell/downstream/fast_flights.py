@@ -114,7 +114,7 @@ class FastFlight:
         """Record that a call was sent to Graph."""
         if is_counted and not self.is_sent and self.cost is None:
             self.is_sent, self.takes_slots = True, False
-            counts: RouteCounts = self.read.kin.counts
+            counts: RouteCounts = self.read.common.counts
             counts.counted += 1
             if not counts.is_pending:
                 counts.wait_for_settling()
@@ -124,7 +124,7 @@ class FastFlight:
     def record(self) -> RequestCost:
         """Return the cost record of the request that began it."""
         if self.cost is None:
-            self.cost, self.takes_slots = self.read.kin.counts.record(is_sent=self.is_sent), False
+            self.cost, self.takes_slots = self.read.common.counts.record(is_sent=self.is_sent), False
         return self.cost
 
     def take(self, slot: Slot, answer: BatchAnswer) -> bool:
@@ -249,9 +249,9 @@ class FastFlights:
             flight.takes_slots &= read.is_ordinary
         else:
             return None
-        if read.kin.counts is None:
-            read.kin.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
-        counts: RouteCounts = read.kin.counts
+        if read.common.counts is None:
+            read.common.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
+        counts: RouteCounts = read.common.counts
         counts.asked += 1
         if not counts.is_pending:
             counts.wait_for_settling()
@@ -291,7 +291,7 @@ class FastFlights:
             self._ask_with(read, entry, etag)
         flight = FastFlight(self, read, entry, now, self.now())
         try:
-            read.kin.queue = flight.place = self.batcher.enqueue(flight, read.kin.queue)
+            read.common.queue = flight.place = self.batcher.enqueue(flight, read.common.queue)
         except errors.Overloaded:
             return None
         self.coalescer.flights[read.flight] = flight
@@ -303,12 +303,12 @@ class FastFlights:
         request = read.request
         read.asked_etag = etag
         read.asked = request.with_validator(policy.validator_for(entry.meta, request)) if entry else request
-        if read.asked.validator or read.kin.around_node is None:
+        if read.asked.validator or read.common.around_node is None:
             read.part = batch_part(read.asked)
             if not read.asked.validator:
-                read.kin.around_node = split_at_node(read.part, request)
+                read.common.around_node = split_at_node(read.part, request)
         else:
-            before, behind = read.kin.around_node
+            before, behind = read.common.around_node
             read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
 
     def is_calm(self) -> bool:
@@ -367,7 +367,7 @@ class FastFlights:
                 message, counted = self._message(caller, kind, entry, moment)
             except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
                 log_fault(fault)
-                caller.go_the_usual_way(fault)
+                caller.pass_to_handler(fault)
             else:
                 moment.answers.append(counted)
                 caller.send(message)
@@ -401,7 +401,7 @@ class FastFlights:
         if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
             line = self._prepare_line(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.kin.counts, mode, seconds, window_s, len(body), line[2])
+        return message, (read.common.counts, mode, seconds, window_s, len(body), line[2])
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
@@ -473,7 +473,7 @@ class FastFlights:
                 log_fault(fault)
                 reply, cause = None, fault
             if reply is None:
-                caller.go_the_usual_way(cause)
+                caller.pass_to_handler(cause)
             else:
                 caller.send_reply(reply)
 

@@ -189,7 +189,7 @@ class SlotCaller:
         if self.is_first:
             return self.flight.record()
         if self.cost is None:
-            self.cost = self.read.kin.counts.record(is_sent=False)
+            self.cost = self.read.common.counts.record(is_sent=False)
         return self.cost
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
@@ -235,7 +235,7 @@ class SlotCaller:
         """Note that the slot holds *reply*."""
         self.batch.fill_other(self.at, self.read.read, reply)
 
-    def go_the_usual_way(self, cause: BaseException | None) -> None:
+    def pass_to_handler(self, cause: BaseException | None) -> None:
         """Ask through the layers after all, because of *cause*; Large ends the batch, which is passed through."""
         if cause is not None and (isinstance(cause, Large) or not isinstance(cause, Exception)):
             self.batch.fail(cause)

@@ -48,7 +48,7 @@ class Caller(Protocol):
     def send_reply(self, reply: Reply) -> None:
         """Take what `render` has returned."""
 
-    def go_the_usual_way(self, cause: BaseException | None) -> None:
+    def pass_to_handler(self, cause: BaseException | None) -> None:
         """Be answered by the handler after all, because of *cause*."""
 
 
@@ -84,7 +84,7 @@ class WaitingCaller:
         if self.is_first:
             return self.flight.record()
         if self.cost is None:
-            self.cost = self.read.kin.counts.record(is_sent=False)
+            self.cost = self.read.common.counts.record(is_sent=False)
         return self.cost
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
@@ -115,10 +115,10 @@ class WaitingCaller:
         """Send *reply*, as `render` has it."""
         self.flight.flights.send_to(self, reply)
 
-    def go_the_usual_way(self, cause: BaseException | None) -> None:
+    def pass_to_handler(self, cause: BaseException | None) -> None:
         """Let the handler answer the message after all; a fault there ends the connection alone."""
         try:
-            self.connection.go_the_usual_way(self, self.head, is_large=isinstance(cause, errors.Large))
+            self.connection.pass_to_handler(self, self.head, is_large=isinstance(cause, errors.Large))
         except Exception as fault:  # noqa: BLE001 - as above
             log_fault(fault)
             self.connection.force_close()

@@ -231,7 +231,7 @@ class Connection(TimedConnection):
                 self._take(data)
             self._take_early()
 
-    def go_the_usual_way(self, caller: Caller, head: bytes, *, is_large: bool = False) -> None:
+    def pass_to_handler(self, caller: Caller, head: bytes, *, is_large: bool = False) -> None:
         """Let the handler answer the message of *caller* with this *head* after all, unless it was answered.
 
         *is_large* says that Graph's answer is too large to be kept, which need not be found out again.

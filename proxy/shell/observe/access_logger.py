@@ -87,14 +87,14 @@ class AccessLog:
         passage: PassedMessage,
         outcome: Outcome,
         route: str,
-        bill: RequestCost,
+        cost: RequestCost,
         batch: str,
         *,
         is_refused: bool = False,
     ) -> None:
         """Log a message that passed through; *is_refused*: it got Graph's last refusal again instead."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_passthrough(passage, outcome, route, bill.app, batch, is_refused=is_refused))
+            _tell(access_log.of_passthrough(passage, outcome, route, cost.app, batch, is_refused=is_refused))
 
     def failed(self, word: str, outcome: Outcome, route: str) -> None:
         """A message got an error of ours, and nothing more is known of it."""

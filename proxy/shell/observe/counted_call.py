@@ -28,7 +28,7 @@ class CountedCall:
     """One call to Graph; a context manager that lasts while the call is in flight."""
 
     telemetry: Counters
-    loads: Sequence[tuple[Payer | None, int]]  # what it carries: on whose bill, and as how many calls
+    loads: Sequence[tuple[Payer | None, int]]  # what it carries: whom it is charged to, and as how many calls
     tally: Callable[[], None]
     kind: str
     id: str = ""  # of a batch
@@ -43,7 +43,7 @@ class CountedCall:
         self.telemetry.in_flight += 1
         if self.telemetry.tracer:
             self.span = self.telemetry.tracer.sent(
-                self.kind, self.id, [bill if isinstance(bill, RequestCost) else None for bill, _ in self.loads]
+                self.kind, self.id, [cost if isinstance(cost, RequestCost) else None for cost, _ in self.loads]
             )
         return self
 
@@ -57,8 +57,8 @@ class CountedCall:
 
     def _charge(self) -> None:
         """Charge every sending; earlier ones of a call that was sent again are uncertain."""
-        for place, (bill, calls) in enumerate(self.loads):
-            charged = bill or self.telemetry.nobody
+        for place, (cost, calls) in enumerate(self.loads):
+            charged = cost or self.telemetry.nobody
             charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
             if self.times > 1:
                 charged.send(calls * (self.times - 1), is_counted=False)

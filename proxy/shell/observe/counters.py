@@ -54,7 +54,7 @@ class Counters:
         self.instance = self.upstream_origin = ""  # which sidecar this is, and what it calls
         self.usage_series = 100  # limits of Graph's in /metrics
         self.gauges = Gauges()
-        self.telling: AccessLog | None = None
+        self.access_log: AccessLog | None = None
         self.tracer: Tracer | None = None
         self.unsettled_ledger = Ledger()  # without what `settle` adds
         self._replies: Counter[tuple[Mode, str, int]] = Counter()
@@ -74,7 +74,7 @@ class Counters:
         self.lanes = {name: LaneCounts(Histogram(SLOTS), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
         self._took: dict[str, Histogram] = {}  # whole replies, by route
         self._took_by_mode = {mode: _times() for mode in Mode}
-        self.nobody = self.unsettled_ledger.open(0)  # what is sent on no caller's bill
+        self.nobody = self.unsettled_ledger.open(0)  # what is charged to no caller
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool
@@ -93,25 +93,25 @@ class Counters:
     # --- what callers ask, and what they get ---
 
     def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
-        """A caller asks for *path*: the bill that stays open until that was sent or avoided."""
+        """A caller asks for *path*: the cost that stays open until that was sent or avoided."""
         route = self._routes.label(path)
-        bill = self.unsettled_ledger.open(
+        cost = self.unsettled_ledger.open(
             calls_of(query),
             route=route,
             app=fingerprint.hex()[:12],
             account=account(next(iter(nodes(path, query)), "")),
         )
         if self.tracer:
-            self.tracer.begin(bill, route)
-        return bill
+            self.tracer.begin(cost, route)
+        return cost
 
-    def replied(self, request: Request, reply: Reply, bill: RequestCost, seconds: float, dressed: Reply) -> None:
+    def replied(self, request: Request, reply: Reply, cost: RequestCost, seconds: float, dressed: Reply) -> None:
         """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
         route = self._routes.label(request.path)
         self._ended(reply.mode, route, dressed.status, seconds)
-        bill.avoid(ledger.calls_avoided(reply, bill.unsent))
+        cost.avoid(ledger.calls_avoided(reply, cost.unsent))
         if reply.mode is Mode.REVALIDATED:
-            bill.avoid_bytes(len(reply.body))
+            cost.avoid_bytes(len(reply.body))
         if reply.mode is not Mode.COALESCED:
             self.observe_call(reply.window_s, reply.upstream_s)
         if reply.age is not None:
@@ -127,10 +127,10 @@ class Counters:
         if reply.status >= 400 or reply.detail == COVERED or is_refused:
             self._errors.keep(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
-            told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": bill.app}
-            self.tracer.end(bill, dressed.status, told)
-        if self.telling:
-            self.telling.replied(request, reply, _outcome(bill, dressed, seconds), route)
+            told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": cost.app}
+            self.tracer.end(cost, dressed.status, told)
+        if self.access_log:
+            self.access_log.replied(request, reply, _outcome(cost, dressed, seconds), route)
 
     def prepare_hit(self, request: Request, reply: Reply, fingerprint: bytes, rendered: Reply) -> PreparedHit:
         """Returns what counts and logs each time that *rendered*, made of *reply*, answers *request* from memory.
@@ -140,7 +140,7 @@ class Counters:
         path, query, calls = request.path, request.query, calls_of(request.query)
         outcome = Outcome(rendered.status, len(rendered.body), 0.0, calls, calls)
         names = fingerprint.hex()[:12], account(next(iter(nodes(path, query)), ""))
-        line = self.telling.prepare(request, reply, outcome, self.route_label(path)) if self.telling else None
+        line = self.access_log.prepare(request, reply, outcome, self.route_label(path)) if self.access_log else None
         return PreparedHit(self, request, reply, outcome=outcome, names=names, line=line)
 
     def route_counts(self, path: str, query: str, app: str) -> RouteCounts:
@@ -156,8 +156,8 @@ class Counters:
     def prepare_line(self, read: PreparedRead, reply: Reply, outcome: Outcome) -> PreparedLine | None:
         """Returns the log line of each reply to *read* like *reply*; None where nothing is logged."""
         return (
-            self.telling.prepare(read.request, reply, outcome, read.kin.counts.route, read.key)
-            if self.telling
+            self.access_log.prepare(read.request, reply, outcome, read.common.counts.route, read.key)
+            if self.access_log
             else None
         )
 
@@ -166,20 +166,25 @@ class Counters:
 
         It is made from the line of a read of another object, if there was one.
         """
-        if self.telling is None:
+        if self.access_log is None:
             return None
-        kin, node = read.kin, read.node
-        if kin.line is None or kin.told_of != (mode, usage) or kin.line.route != kin.counts.route or not is_id(node):
+        common, node = read.common, read.node
+        if (
+            common.line is None
+            or common.line_is_of != (mode, usage)
+            or common.line.route != common.counts.route
+            or not is_id(node)
+        ):
             reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
             outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
                 is_shown = bare.path == read.request.path and bare.node == node
-                kin.line, kin.told_of = LineTemplate(bare) if is_shown else None, (mode, usage)
+                common.line, common.line_is_of = LineTemplate(bare) if is_shown else None, (mode, usage)
             return line
-        mark = self.telling.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
-        return kin.line.line(read.request.path, node, read.key.hex()[:16], mark, size)
+        mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
+        return common.line.line(read.request.path, node, read.key.hex()[:16], mark, size)
 
     def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
         """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""
@@ -229,16 +234,16 @@ class Counters:
         """Whether some routes may have to share the label `other`."""
         return self._routes.is_full
 
-    def replied_behind(self, request: Request, reply: Reply, bill: RequestCost, seconds: float) -> None:
+    def replied_in_background(self, request: Request, reply: Reply, cost: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
-        if self.telling:
-            outcome = _outcome(bill, reply, seconds)
-            self.telling.behind(request, reply, outcome, self._routes.label(request.path))
+        if self.access_log:
+            outcome = _outcome(cost, reply, seconds)
+            self.access_log.behind(request, reply, outcome, self._routes.label(request.path))
 
     def passed(
         self,
         passage: PassedMessage,
-        bill: RequestCost,
+        cost: RequestCost,
         status: int,
         seconds: float,
         batch: str = "",
@@ -263,24 +268,24 @@ class Counters:
                 refusal.detail if refusal else "",
             )
         if self.tracer:
-            told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": bill.app}
-            self.tracer.end(bill, status, told)
-        if self.telling:
-            outcome = Outcome(status, 0, seconds, bill.asked, bill.avoided, bill.sent, bill.uncertain)
-            self.telling.passed(passage, outcome, route, bill, batch, is_refused=refusal is not None)
+            told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": cost.app}
+            self.tracer.end(cost, status, told)
+        if self.access_log:
+            outcome = Outcome(status, 0, seconds, cost.asked, cost.avoided, cost.sent, cost.uncertain)
+            self.access_log.passed(passage, outcome, route, cost, batch, is_refused=refusal is not None)
 
-    def failed(self, error: SidecarError, path: str = "", bill: RequestCost | None = None) -> None:
+    def failed(self, error: SidecarError, path: str = "", cost: RequestCost | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
         route = self._routes.label(path) if path else ""
         self._replies[Mode.FAILED, route, error.status] += 1
         self._errors.count(Mode.FAILED)
         self._errors.keep(Mode.FAILED, error.status, route, b"", word(type(error)))
-        if self.tracer and bill is not None:
-            told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": bill.app}
-            self.tracer.end(bill, error.status, told)
-        if self.telling:
-            sums = (bill.asked, bill.avoided, bill.sent, bill.uncertain) if bill else (0, 0, 0, 0)
-            self.telling.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
+        if self.tracer and cost is not None:
+            told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": cost.app}
+            self.tracer.end(cost, error.status, told)
+        if self.access_log:
+            sums = (cost.asked, cost.avoided, cost.sent, cost.uncertain) if cost else (0, 0, 0, 0)
+            self.access_log.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
 
     def shed(self, error: SidecarError, count: int) -> None:
         """So many messages were refused unread, with *error*."""
@@ -306,17 +311,17 @@ class Counters:
         call.lane = lane
         return call
 
-    def single(self, bill: Payer | None, calls: int) -> CountedCall:
+    def single(self, cost: Payer | None, calls: int) -> CountedCall:
         """A read is made ready to leave in a call of its own."""
-        return CountedCall(self, ((bill, calls),), self._count_alone, "alone")
+        return CountedCall(self, ((cost, calls),), self._count_alone, "alone")
 
     def carried(self, loads: Iterable[tuple[RequestCost | None, int]]) -> CountedCall:
         """A batch of the application's own is made ready to leave as it is."""
         return CountedCall(self, tuple(loads), self._count_carried, "carried", self._batch_id())
 
-    def stream(self, bill: RequestCost) -> CountedCall:
+    def stream(self, cost: RequestCost) -> CountedCall:
         """A message is about to be passed through."""
-        return CountedCall(self, ((bill, bill.asked),), self._count_stream, "stream")
+        return CountedCall(self, ((cost, cost.asked),), self._count_stream, "stream")
 
     def asked_again(self, slots: int, cause: str) -> None:
         """*slots* reads of a batch have to be asked again."""
@@ -443,5 +448,5 @@ def _times() -> Histogram:
     return Histogram(FINE_TIMES_S, TIMES_S)
 
 
-def _outcome(bill: RequestCost, reply: Reply, seconds: float) -> Outcome:
-    return Outcome(reply.status, len(reply.body), seconds, bill.asked, bill.avoided, bill.sent, bill.uncertain)
+def _outcome(cost: RequestCost, reply: Reply, seconds: float) -> Outcome:
+    return Outcome(reply.status, len(reply.body), seconds, cost.asked, cost.avoided, cost.sent, cost.uncertain)

@@ -79,16 +79,16 @@ class Tracer:
                 span.set_attribute("graph_sidecar.detail", why)
                 span.end()
 
-    def begin(self, bill: RequestCost, route: str) -> None:
+    def begin(self, cost: RequestCost, route: str) -> None:
         """A caller asks for *route*."""
         message = self._message.get() or _Message()
         span = self._tracer.start_span(route, message.parent, SpanKind.SERVER, {"url.template": route})
         message.open[span] = None
-        bill.span = span
+        cost.span = span
 
-    def end(self, bill: RequestCost, status: int, told: Mapping[str, str | int]) -> None:
+    def end(self, cost: RequestCost, status: int, told: Mapping[str, str | int]) -> None:
         """The caller was answered with *status*, of which *told* says more; what came in a batch points to it."""
-        span = bill.span
+        span = cost.span
         if not isinstance(span, Span):
             return
         span.set_attribute("http.response.status_code", status)
@@ -103,14 +103,14 @@ class Tracer:
 
     # --- what goes to Graph ---
 
-    def sent(self, kind: str, name: str, bills: Sequence[RequestCost | None]) -> Span:
+    def sent(self, kind: str, name: str, costs: Sequence[RequestCost | None]) -> Span:
         """A call of this *kind* is on its way: one with a *name* in a trace of its own, else in that of its caller."""
-        asked = [bill.span for bill in bills if bill is not None and isinstance(bill.span, Span)]
+        asked = [cost.span for cost in costs if cost is not None and isinstance(cost.span, Span)]
         if not name:
             parent = set_span_in_context(asked[0], Context()) if asked else Context()
             return self._tracer.start_span(kind, parent, SpanKind.CLIENT)
         links = [Link(span.get_span_context()) for span in asked]
-        told: dict[str, str | int] = {"graph_sidecar.batch": name, "graph_sidecar.slots": len(bills)}
+        told: dict[str, str | int] = {"graph_sidecar.batch": name, "graph_sidecar.slots": len(costs)}
         # Whoever samples its requests does not want the batches of the others.
         parent = Context() if not asked or any(span.is_recording() for span in asked) else _unsampled(asked[0])
         span = self._tracer.start_span(kind, parent, SpanKind.CLIENT, told, links)

@@ -62,7 +62,7 @@ class PendingRead:
     reply: asyncio.Future[Reply]
     since: float
     left: float = 0.0
-    bill: RequestCost | None = field(default_factory=cost_context.current_cost)
+    cost: RequestCost | None = field(default_factory=cost_context.current_cost)
     lane: Lane | None = None
     call: BatchCall | None = None
 
@@ -78,7 +78,7 @@ class PendingRead:
 
     def load(self) -> tuple[Payer | None, int]:
         """Return what its call is charged to, and as how many calls Graph counts it."""
-        return self.bill, calls_of(self.request.query)
+        return self.cost, calls_of(self.request.query)
 
     def take(self, _slot: Any, _answer: Any) -> bool:
         """Return False: the reply is made by the layers."""

@@ -42,7 +42,7 @@ class Upstream(Protocol):
 
 
 class CallObserver(Protocol):
-    """A call while it is on its way, as the witness sees it."""
+    """A call while it is on its way."""
 
     @property
     def id(self) -> str:
@@ -67,7 +67,7 @@ class BatcherObserver(Protocol):
     def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str) -> CallObserver:
         """A batch of this *lane* is made ready, a load for each of its slots."""
 
-    def single(self, bill: Payer | None, calls: int) -> CallObserver:
+    def single(self, cost: Payer | None, calls: int) -> CallObserver:
         """A read is made ready to leave in a call of its own."""
 
     def asked_again(self, slots: int, cause: str) -> None:
@@ -93,7 +93,7 @@ class Batcher:
         self,
         upstream: Upstream,
         limits: window.Limits,
-        witness: BatcherObserver,
+        observer: BatcherObserver,
         clock: Callable[[], float],
         places: Places,
         *,
@@ -105,7 +105,7 @@ class Batcher:
         """
         self._upstream = upstream
         self._limits = limits
-        self._witness = witness
+        self._observer = observer
         self._clock = clock
         self._places = places
         self._on_reply = on_reply
@@ -117,7 +117,7 @@ class Batcher:
     async def __call__(self, request: Request) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
-            return await self._alone(request, cost_context.current_cost(), is_patient=False)
+            return await self._alone(request, cost_context.current_cost(), ignores_queue_limit=False)
         lane = self._lanes.lane_of(request) if self._limits.lanes else None
         return await self._queues.join(window.group_of(request, self._limits, lane), request, lane)
 
@@ -164,27 +164,27 @@ class Batcher:
             return
         loads, parts = [read.load() for read in reads], [read.part for read in reads]
         name = lane.name if lane else ""
-        with self._witness.batch(loads, name) as sending:
+        with self._observer.batch(loads, name) as sending:
             with self._lanes.call(requests, lane, sending.left, lambda: _be_late(reads)) as timed:
                 answer = await self._call(requests, parts, top, place, timed.left)
                 timed.answered(answer)
             if isinstance(answer, Reply):
                 self._on_reply(top, answer, one_node(requests))
             taken = self._hand_out(reads, batch_answer(answer, top, sending.id, name, self._templates))
-            fates = batch_response.resolve(requests, top, answer, attempt, taken)
-            sending.answered(fates.counted)
+            outcomes = batch_response.resolve(requests, top, answer, attempt, taken)
+            sending.answered(outcomes.counted)
         if len(taken) == len(reads):
             return
-        if fates.refused_lead:
-            self._tops.refuse(top, fates.refused_lead, self._clock())
-        async for at, reply in in_turns(fates.replies.items(), _size):
+        if outcomes.refused_lead:
+            self._tops.refuse(top, outcomes.refused_lead, self._clock())
+        async for at, reply in in_turns(outcomes.replies.items(), _size):
             reads[at].answer(reply, sending.id)
-        if fates.cause:
-            self._witness.asked_again(len(requests) - len(fates.replies) - len(taken), fates.cause)
-        if fates.batches or fates.singles:
-            again = [[reads[at] for at in part if not reads[at].is_done] for part in fates.batches]
+        if outcomes.cause:
+            self._observer.asked_again(len(requests) - len(outcomes.replies) - len(taken), outcomes.cause)
+        if outcomes.batches or outcomes.singles:
+            again = [[reads[at] for at in part if not reads[at].is_done] for part in outcomes.batches]
             parts_again = [self._send(part, None, attempt + 1) for part in again if part]
-            await asyncio.gather(*parts_again, self._all_alone([reads[at] for at in fates.singles]))
+            await asyncio.gather(*parts_again, self._all_alone([reads[at] for at in outcomes.singles]))
 
     def _hand_out(self, reads: Sequence[QueuedRead], answer: BatchAnswer | None) -> Collection[int]:
         """Let each of *reads* take its slot, where that is an ordinary one; return the places of those that did."""
@@ -216,14 +216,14 @@ class Batcher:
         if read.is_done:
             return
         try:
-            bill, _ = read.load()
-            read.answer(await self._alone(replace(read.request, channel=Channel.DIRECT, validator=""), bill))
+            cost, _ = read.load()
+            read.answer(await self._alone(replace(read.request, channel=Channel.DIRECT, validator=""), cost))
         except SidecarError as error:
             read.fail(error)
 
-    async def _alone(self, request: Request, bill: Payer | None, *, is_patient: bool = True) -> Reply:
-        with self._witness.single(bill, calls_of(request.query)) as sending:
-            async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=is_patient):
+    async def _alone(self, request: Request, cost: Payer | None, *, ignores_queue_limit: bool = True) -> Reply:
+        with self._observer.single(cost, calls_of(request.query)) as sending:
+            async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=ignores_queue_limit):
                 lane = self._lanes.lane_of(request) if self._limits.lanes else None
                 with self._lanes.call((request,), lane, sending.left) as timed:
                     reply = await self._upstream.single(request, timed.left)

@@ -26,7 +26,7 @@ from proxy.core.routing.rules import Rule
 from proxy.shell import Layer
 from proxy.shell.pipeline import cost_context
 
-HeardBehind = Callable[[Request, Reply, RequestCost, float], None]
+OnBackgroundReply = Callable[[Request, Reply, RequestCost, float], None]
 """Called with a revalidated read, its reply, its cost record, and the seconds that the revalidation took."""
 
 
@@ -89,25 +89,25 @@ class Cache:
         store: EntryStore,
         keys: Keys,
         rule: Callable[[Request], Rule],
-        touches: InvalidationIndex,
+        invalidations: InvalidationIndex,
         purges: Purges,
         now: Callable[[], float],
         pressure: Callable[[Request], float] = lambda _request: 0.0,
-        heard_behind: HeardBehind = lambda *_heard: None,
+        on_background_reply: OnBackgroundReply = lambda *_heard: None,
     ) -> None:
         """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are.
 
-        *heard_behind* is told of replies that nobody waits for.
+        *on_background_reply* is told of replies that nobody waits for.
         """
         self._onward = onward
         self._store = store
         self._keys = keys
         self._rule = rule
-        self._touches = touches
+        self._invalidations = invalidations
         self._purges = purges
         self._now = now
         self._pressure = pressure
-        self._heard_behind = heard_behind
+        self._on_background_reply = on_background_reply
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request) -> Reply:
@@ -177,15 +177,15 @@ class Cache:
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Hold *entry*, Graph's new answer to *request*; whether it is held."""
-        touches = self._touches
-        touches.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
-        self._purges.note(key, PurgeSubject(request.path, touches.tags_of(request, fingerprint), fingerprint))
+        invalidations = self._invalidations
+        invalidations.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
+        self._purges.note(key, PurgeSubject(request.path, invalidations.tags_of(request, fingerprint), fingerprint))
         return self._store.put(key, _token(request), entry)
 
     @property
     def changed_at(self) -> float:
         """When anything was last changed, in epoch seconds."""
-        return self._touches.changed_at
+        return self._invalidations.changed_at
 
     def renew(self, request: Request, key: bytes, entry: Entry) -> None:
         """Hold *entry*, which Graph has confirmed without new header fields."""
@@ -215,7 +215,7 @@ class Cache:
             return None
         reply = settled.reply
         if answer.status >= 400 and inquiry.request.credential and ends_token(answer.body):
-            self._touches.record_refused_token(self._keys.fingerprint(inquiry.request.credential), self._now())
+            self._invalidations.record_refused_token(self._keys.fingerprint(inquiry.request.credential), self._now())
         if settled.keep is not None:
             is_held = self._keep(inquiry, settled)
             reply = replace(reply, stored=reply.stored and is_held)
@@ -247,21 +247,21 @@ class Cache:
         await asyncio.gather(*self._behind.values(), return_exceptions=True)
 
     def _terms(self, request: Request) -> policy.Terms:
-        touched = self._touches.invalidated_at(request, self._keys.fingerprint(request.credential))
+        touched = self._invalidations.invalidated_at(request, self._keys.fingerprint(request.credential))
         proof, pressure = self._keys.proof(request.credential), self._pressure(request)
         return policy.Terms(self._rule(request), proof, touched, pressure)
 
     def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> policy.Terms:
         """Return the terms of *request* after the objects that *entry* lists are learned: one may have changed."""
-        if entry is not None and self._touches.must_learn(key, entry.meta.asked_at):
+        if entry is not None and self._invalidations.must_learn(key, entry.meta.asked_at):
             fingerprint = self._keys.fingerprint(request.credential)
-            self._touches.learn(key, request, fingerprint, entry.body, entry.meta.asked_at)
+            self._invalidations.learn(key, request, fingerprint, entry.body, entry.meta.asked_at)
         return self._terms(request)
 
     async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
         terms = self._terms(request)
         plan = policy.plan(request, found.held, terms, self._now())
-        if isinstance(plan, policy.Reuse) and found.held and self._touches.must_learn(key, found.held.asked_at):
+        if isinstance(plan, policy.Reuse) and found.held and self._invalidations.must_learn(key, found.held.asked_at):
             terms = self._terms_of(request, key, await found.entry())
             plan = policy.plan(request, found.held, terms, self._now())
         return plan, terms
@@ -274,7 +274,9 @@ class Cache:
         if entry is None:
             return None
         if plan.in_background:
-            self._ask_behind(self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found))
+            self._revalidate_in_background(
+                self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found)
+            )
         return policy.reuse(entry, plan, terms, self._now())
 
     def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
@@ -283,13 +285,13 @@ class Cache:
         assert entry is not None  # noqa: S101 - the caller has looked
         if settled.write:
             fingerprint = self._keys.fingerprint(request.credential)
-            self._touches.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
+            self._invalidations.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
             self._purges.note(inquiry.key, self._subject(request))
         return self._store.put(inquiry.key, _token(request), entry, write=settled.write)
 
     def _subject(self, request: Request) -> PurgeSubject:
         fingerprint = self._keys.fingerprint(request.credential)
-        return PurgeSubject(request.path, self._touches.tags_of(request, fingerprint), fingerprint)
+        return PurgeSubject(request.path, self._invalidations.tags_of(request, fingerprint), fingerprint)
 
     async def _find(self, key: bytes, request: Request) -> _Found:
         """Find the entry, unless a purge applies; whether one applies to an earlier run's entry is known only here."""
@@ -358,25 +360,25 @@ class Cache:
             return policy.cover(entry, terms, now, detail)
         return None
 
-    def _ask_behind(self, inquiry: Inquiry) -> None:
+    def _revalidate_in_background(self, inquiry: Inquiry) -> None:
         """Revalidate in the background, once per key at a time; errors reach no caller."""
         if inquiry.key not in self._behind:
             patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
             inquiry = replace(inquiry, request=patient)
             caller = cost_context.current_cost()
-            bill = caller and caller.for_background()
-            with cost_context.charged_to(bill):
+            cost = caller and caller.for_background()
+            with cost_context.charged_to(cost):
                 task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
-            task.add_done_callback(lambda done: self._landed(inquiry, bill, done))
+            task.add_done_callback(lambda done: self._landed(inquiry, cost, done))
 
-    def _landed(self, inquiry: Inquiry, bill: RequestCost | None, done: asyncio.Task[Reply]) -> None:
+    def _landed(self, inquiry: Inquiry, cost: RequestCost | None, done: asyncio.Task[Reply]) -> None:
         del self._behind[inquiry.key]
         if done.cancelled():
             return
         error = done.exception()
-        if bill is not None and (error is None or isinstance(error, SidecarError)):
+        if cost is not None and (error is None or isinstance(error, SidecarError)):
             reply = reply_of(error) if error else done.result()
-            self._heard_behind(inquiry.request, reply, bill, self._now() - inquiry.asked)
+            self._on_background_reply(inquiry.request, reply, cost, self._now() - inquiry.asked)
 
 
 NOTHING = _Found(None, None)

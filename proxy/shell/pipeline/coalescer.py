@@ -63,16 +63,16 @@ class Coalescer:
         onward: Layer,
         key: Callable[[Request], Hashable],
         names: Callable[[Request], tuple[str, ...]],
-        urge: Callable[[Request], None] = lambda _request: None,
+        promote: Callable[[Request], None] = lambda _request: None,
     ) -> None:
         """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them.
 
-        *urge* is told of a flight that waits somewhere and no longer has time.
+        *promote* is told of a flight that waits somewhere and no longer has time.
         """
         self._onward = onward
         self._key = key
         self._names = names
-        self._urge = urge
+        self._promote = promote
         self.flights: dict[Hashable, Joinable] = {}
         """Calls under way that equal requests may join, by their keys."""
 
@@ -86,7 +86,7 @@ class Coalescer:
             return await self._wait(key, self._start(key, request))
         if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
             flight.has_time = False
-            self._urge(request)
+            self._promote(request)
         return (await self._wait(key, flight)).shared()
 
     def close(self, touched: Iterable[str]) -> None:

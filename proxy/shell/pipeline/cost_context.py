@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 from proxy.core.quota.ledger import RequestCost
 
-_current: ContextVar[RequestCost | None] = ContextVar("bill", default=None)
+_current: ContextVar[RequestCost | None] = ContextVar("cost", default=None)
 
 
 def current_cost() -> RequestCost | None:

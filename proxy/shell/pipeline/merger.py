@@ -186,7 +186,7 @@ class Merger:
         reads = []
         for group in selection.merge_selections([_field_set(one.request) for one in waiting], wanted, may):
             request = selection.with_fields(waiting[group.indices[0]].request, group.names)
-            with cost_context.charged_to(waiting[group.indices[0]].bill):
+            with cost_context.charged_to(waiting[group.indices[0]].cost):
                 read = _MergedRead(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
             for index in group.indices:
                 read.add(waiting[index])
@@ -244,7 +244,7 @@ class Merger:
         if one.reply.done():
             return None
         try:
-            with cost_context.charged_to(one.bill):
+            with cost_context.charged_to(one.cost):
                 reply = await self._cache(one.request)
         except SidecarError as error:
             one.fail(error)

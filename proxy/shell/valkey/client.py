@@ -186,7 +186,7 @@ class Client:
             piece = self._sent = self._take()
             began = time.monotonic()
             try:
-                async with patience(piece[0].joined + self.budget_s - began, self.budget_s):
+                async with time_limit(piece[0].joined + self.budget_s - began, self.budget_s):
                     replies = await self._link.exchange_all([visit.commands for visit in piece])
             except (Away, TimeoutError) as error:
                 why = str(error) or "it does not answer in time"
@@ -254,7 +254,7 @@ class Client:
 
 
 @asynccontextmanager
-async def patience(seconds: float, more_s: float) -> AsyncIterator[None]:
+async def time_limit(seconds: float, more_s: float) -> AsyncIterator[None]:
     """Ends what takes longer than *seconds*; raises TimeoutError.
 
     A loop that was late itself blames nobody: the reply may be here already, so there are *more_s* seconds from then.

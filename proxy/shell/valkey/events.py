@@ -27,7 +27,7 @@ from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.records import Content, Record
 from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
-from proxy.shell.valkey.client import Client, patience
+from proxy.shell.valkey.client import Client, time_limit
 from proxy.shell.valkey.link import Away, Command, Dialer, Link, understood
 
 BLOCK_MS = 35
@@ -260,7 +260,7 @@ class Events:
             if is_whole and self.is_heard and not self._waiters:
                 await link.await_news(self._read(1, b"BLOCK", BLOCK_MS), NEWS_S)
             sent = self.clock()
-            async with patience(READ_S, READ_S):
+            async with time_limit(READ_S, READ_S):
                 ((page, epoch, role),) = await link.exchange_all(
                     [(self._read(PAGE), (b"GET", self.wire.names.epoch), (b"ROLE",))]
                 )

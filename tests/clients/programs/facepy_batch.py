@@ -21,7 +21,7 @@ operations += [
 ]
 
 
-def told_of(answer: Any) -> Any:
+def line_is_of(answer: Any) -> Any:
     """What to tell of an answer, or of an error among the answers."""
     if isinstance(answer, FacebookError):
         return [type(answer).__name__, answer.code, answer.error_subcode, answer.message]
@@ -33,4 +33,4 @@ try:
 except FacebookError as error:
     answers = ["refused", error]
 for answer in answers:
-    print(json.dumps(told_of(answer), sort_keys=True, default=str))
+    print(json.dumps(line_is_of(answer), sort_keys=True, default=str))

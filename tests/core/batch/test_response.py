@@ -417,8 +417,8 @@ batches = st.lists(
 def test_everyone_has_one_fate(asked: list[Request], answer: Reply | BatchFailure, attempt: int) -> None:
     """Whatever Graph answers, each read gets one reply, or is asked once more, and nobody is asked for ever."""
     told = resolve(asked, ANN, answer, attempt)
-    fates = [*told.replies, *told.singles, *(at for part in told.batches for at in part)]
-    assert sorted(fates) == list(range(len(asked)))
+    outcomes = [*told.replies, *told.singles, *(at for part in told.batches for at in part)]
+    assert sorted(outcomes) == list(range(len(asked)))
     assert all(told.batches)
     assert not told.batches or attempt < MOST_LEAD_TOKENS
     assert bool(told.cause) or len(told.replies) == len(asked)

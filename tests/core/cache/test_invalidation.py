@@ -45,75 +45,75 @@ def edge(number: int) -> Request:
 
 def test_a_write_is_remembered() -> None:
     """What was read of an object before a write to it is known to be old."""
-    touches = InvalidationIndex()
-    assert touches.latest(("1",)) == 0
-    touches.invalidate(("1", "2"), 10)
-    touches.invalidate(("2",), 20)
-    touches.invalidate(("2",), 15)  # of two changes the later counts, whichever is told first
-    assert [touches.latest(names) for names in (("1",), ("2",), ("1", "2"), ("3",))] == [10, 20, 20, 0]
+    invalidations = InvalidationIndex()
+    assert invalidations.latest(("1",)) == 0
+    invalidations.invalidate(("1", "2"), 10)
+    invalidations.invalidate(("2",), 20)
+    invalidations.invalidate(("2",), 15)  # of two changes the later counts, whichever is told first
+    assert [invalidations.latest(names) for names in (("1",), ("2",), ("1", "2"), ("3",))] == [10, 20, 20, 0]
 
 
 def test_a_refused_token_is_a_change_of_all_that_it_reads() -> None:
     """What one token fetched is old once Graph refuses it; what others fetched is as it was."""
-    touches = InvalidationIndex()
-    touches.record_refused_token(ANN, 10)
-    assert [touches.invalidated_at(read, ANN) for read in (edge(1), edge(2))] == [10, 10]
-    assert touches.invalidated_at(edge(1), b"b" * 16) == 0
+    invalidations = InvalidationIndex()
+    invalidations.record_refused_token(ANN, 10)
+    assert [invalidations.invalidated_at(read, ANN) for read in (edge(1), edge(2))] == [10, 10]
+    assert invalidations.invalidated_at(edge(1), b"b" * 16) == 0
 
 
 def test_a_write_to_who_knows_what() -> None:
     """A write that names no object may have been to any of them."""
-    touches = InvalidationIndex()
-    touches.invalidate(("1",), 10)
-    touches.invalidate((), 20)
-    touches.invalidate((), 15)
-    assert [touches.latest(("1",)), touches.latest(("3",)), touches.latest(())] == [20, 20, 20]
+    invalidations = InvalidationIndex()
+    invalidations.invalidate(("1",), 10)
+    invalidations.invalidate((), 20)
+    invalidations.invalidate((), 15)
+    assert [invalidations.latest(("1",)), invalidations.latest(("3",)), invalidations.latest(())] == [20, 20, 20]
 
 
 def test_lists_change_with_what_they_list() -> None:
     """A list that was learned from is touched by a write to what it lists."""
-    touches = InvalidationIndex()
-    touches.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
-    assert touches.record_write(("11",), ANN, 10) == ("11", UNKNOWN_OBJECT, "/act_1/ads")
-    assert touches.invalidated_at(edge(1), ANN) == 10
-    assert not touches.must_learn(b"k", 5)
+    invalidations = InvalidationIndex()
+    invalidations.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
+    assert invalidations.record_write(("11",), ANN, 10) == ("11", UNKNOWN_OBJECT, "/act_1/ads")
+    assert invalidations.invalidated_at(edge(1), ANN) == 10
+    assert not invalidations.must_learn(b"k", 5)
 
 
 def test_a_list_of_an_earlier_run() -> None:
     """What was never learned from is looked at once something has changed since it was asked for, and not before."""
-    touches = InvalidationIndex()
-    assert not touches.must_learn(b"k", 5)
-    touches.record_write(("99",), ANN, 4)
-    assert not touches.must_learn(b"k", 5)
-    touches.record_write(("11",), ANN, 10)
-    assert touches.must_learn(b"k", 5)
-    assert touches.invalidated_at(edge(1), ANN) == 0
-    touches.learn(b"k", edge(1), ANN, page("11"), asked=5)
-    assert touches.invalidated_at(edge(1), ANN) == 10
-    assert not touches.must_learn(b"k", 5)
-    touches.learn(b"l", edge(2), ANN, page("12"), asked=5)
-    assert touches.invalidated_at(edge(2), ANN) == 0
+    invalidations = InvalidationIndex()
+    assert not invalidations.must_learn(b"k", 5)
+    invalidations.record_write(("99",), ANN, 4)
+    assert not invalidations.must_learn(b"k", 5)
+    invalidations.record_write(("11",), ANN, 10)
+    assert invalidations.must_learn(b"k", 5)
+    assert invalidations.invalidated_at(edge(1), ANN) == 0
+    invalidations.learn(b"k", edge(1), ANN, page("11"), asked=5)
+    assert invalidations.invalidated_at(edge(1), ANN) == 10
+    assert not invalidations.must_learn(b"k", 5)
+    invalidations.learn(b"l", edge(2), ANN, page("12"), asked=5)
+    assert invalidations.invalidated_at(edge(2), ANN) == 0
 
 
 def test_a_large_body_is_learned_from_later() -> None:
     """A body that is long to read is not read as it comes in, and what its forerunner taught no longer counts."""
-    touches = InvalidationIndex()
-    touches.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
-    touches.record_write(("11",), ANN, 10)
-    touches.on_stored(b"k", edge(1), ANN, page("12") + b" " * LEARNED_AT_ONCE, asked=10)
-    assert touches.must_learn(b"k", 10)
+    invalidations = InvalidationIndex()
+    invalidations.on_stored(b"k", edge(1), ANN, page("11"), asked=5)
+    invalidations.record_write(("11",), ANN, 10)
+    invalidations.on_stored(b"k", edge(1), ANN, page("12") + b" " * LEARNED_AT_ONCE, asked=10)
+    assert invalidations.must_learn(b"k", 10)
 
 
 @given(writes)
 def test_what_is_forgotten_is_assumed(made: list[tuple[list[str], int]]) -> None:
     """With bounded memory a read is never called newer than a write to its object that went before."""
-    touches, latest = Few(), dict.fromkeys("abcdef", 0)
+    invalidations, latest = Few(), dict.fromkeys("abcdef", 0)
     for nodes, now in made:
-        touches.invalidate(nodes, now)
+        invalidations.invalidate(nodes, now)
         for node in nodes or latest:
             latest[node] = max(now, latest[node])
-        assert all(touches.latest((node,)) >= latest[node] for node in latest)
-        assert len(touches._times) <= Few.CAPACITY
+        assert all(invalidations.latest((node,)) >= latest[node] for node in latest)
+        assert len(invalidations._times) <= Few.CAPACITY
 
 
 @given(
@@ -127,12 +127,12 @@ def test_what_is_forgotten_is_assumed(made: list[tuple[list[str], int]]) -> None
 )
 def test_a_touched_object_is_never_fresh(steps: list[tuple[object, ...]]) -> None:
     """However little is remembered, what shows a changed object is known to be old; answers may be late by a write."""
-    touches, held = Forgetful(), dict[int, tuple[float, tuple[str, ...]]]()
+    invalidations, held = Forgetful(), dict[int, tuple[float, tuple[str, ...]]]()
     changed: dict[str, float] = {}
     for now, (what, *about) in enumerate(steps, 1):
         if what == "write":
             (node,) = about
-            touches.record_write((str(node),), ANN, now)
+            invalidations.record_write((str(node),), ANN, now)
             changed[str(node)] = now
         else:
             number, ids = about
@@ -140,9 +140,9 @@ def test_a_touched_object_is_never_fresh(steps: list[tuple[object, ...]]) -> Non
             assert isinstance(ids, list)
             asked = now - 1.5  # before the write of the step before was answered
             held[number] = asked, (f"act_{number % 3}", *ids)
-            touches.on_stored(b"%d" % number, edge(number), ANN, page(*ids), asked)
+            invalidations.on_stored(b"%d" % number, edge(number), ANN, page(*ids), asked)
         for number, (asked, shown) in held.items():
-            if touches.must_learn(b"%d" % number, asked):
-                touches.learn(b"%d" % number, edge(number), ANN, page(*shown[1:]), asked)
+            if invalidations.must_learn(b"%d" % number, asked):
+                invalidations.learn(b"%d" % number, edge(number), ANN, page(*shown[1:]), asked)
             since = max(changed.get(node, 0.0) for node in shown)
-            assert since < asked or touches.invalidated_at(edge(number), ANN) >= asked
+            assert since < asked or invalidations.invalidated_at(edge(number), ANN) >= asked

@@ -23,9 +23,9 @@ def at(path: str, query: str = "") -> Request:
     return replace(request(query), path=path)
 
 
-def meets(kin: TagIndex, written: tuple[str, ...], read: Request, *, by: bytes = ANN, reader: bytes = BOB) -> bool:
+def meets(common: TagIndex, written: tuple[str, ...], read: Request, *, by: bytes = ANN, reader: bytes = BOB) -> bool:
     """Whether a write to *written* changes what *read* reads."""
-    return not set(kin.tags_written(written, by)).isdisjoint(kin.tags_read(read, reader))
+    return not set(common.tags_written(written, by)).isdisjoint(common.tags_read(read, reader))
 
 
 @pytest.mark.parametrize(
@@ -61,34 +61,34 @@ def test_what_a_path_names(written: str, path: str, query: str, *, changed: bool
 )
 def test_what_lists_an_object_changes_with_it(body: bytes) -> None:
     """Once a body has listed an object, a write to that object changes the list, for every token."""
-    kin = TagIndex()
-    assert not meets(kin, ("12",), at("/act_1/campaigns"))
-    kin.learn(KEY, at("/act_1/campaigns", "limit=2"), ANN, body)
-    assert meets(kin, ("12",), at("/act_1/campaigns", "fields=id"))
-    assert not meets(kin, ("14",), at("/act_1/campaigns"))
-    assert not meets(kin, ("12",), at("/act_1/adsets"))
-    assert not meets(kin, ("12",), at("/act_1"))
-    kin.learn(KEY, at("/act_1", "fields=ads"), ANN, body)
-    assert meets(kin, ("12",), at("/act_1", "fields=ads"))
-    assert not meets(kin, ("12",), at("/act_1", "fields=name"))
+    common = TagIndex()
+    assert not meets(common, ("12",), at("/act_1/campaigns"))
+    common.learn(KEY, at("/act_1/campaigns", "limit=2"), ANN, body)
+    assert meets(common, ("12",), at("/act_1/campaigns", "fields=id"))
+    assert not meets(common, ("14",), at("/act_1/campaigns"))
+    assert not meets(common, ("12",), at("/act_1/adsets"))
+    assert not meets(common, ("12",), at("/act_1"))
+    common.learn(KEY, at("/act_1", "fields=ads"), ANN, body)
+    assert meets(common, ("12",), at("/act_1", "fields=ads"))
+    assert not meets(common, ("12",), at("/act_1", "fields=name"))
 
 
 @pytest.mark.parametrize("body", [b'{"data":[{"id":"12"}],"x":"%b"}', b'{"x":"%b","data":[{"id": "\\u0031\\u0032"}]}'])
 def test_a_large_body_is_learned_from_without_being_taken_apart(body: bytes) -> None:
     """Listed objects are found by their ids; if too many are found, freshness ends early, never late."""
-    kin, large = TagIndex(), body % (b"x" * 2**18)
-    assert kin.learn(KEY, at("/act_1/campaigns"), ANN, large)[0] == ("12",)
+    common, large = TagIndex(), body % (b"x" * 2**18)
+    assert common.learn(KEY, at("/act_1/campaigns"), ANN, large)[0] == ("12",)
     rows = b'{"data":[' + b'{"id":"12"},' * 50_000 + b'{"id":"13"}]}'
-    assert lines_run(lambda: kin.learn(KEY, at("/act_1/campaigns"), ANN, rows)) < 8 * 50_000
-    assert meets(kin, ("13",), at("/act_1/campaigns"))
+    assert lines_run(lambda: common.learn(KEY, at("/act_1/campaigns"), ANN, rows)) < 8 * 50_000
+    assert meets(common, ("13",), at("/act_1/campaigns"))
 
 
 @pytest.mark.parametrize("body", [b"", b'{"data"', b'{"data":1}', b'{"data":[]}', b'{"data":{"id":"12"}}', b"[" * 9999])
 def test_what_lists_nothing(body: bytes) -> None:
     """A body without a list, or without JSON, teaches nothing and does no harm."""
-    kin = TagIndex()
-    assert kin.learn(KEY, at("/act_1/campaigns"), ANN, body) == ((), "/act_1/campaigns")
-    assert kin.knows(KEY)
+    common = TagIndex()
+    assert common.learn(KEY, at("/act_1/campaigns"), ANN, body) == ((), "/act_1/campaigns")
+    assert common.knows(KEY)
 
 
 @pytest.mark.parametrize("path", ["/1", "/act_1", "/me/accounts", "/me", "/ann"])
@@ -111,55 +111,55 @@ def test_only_a_body_that_teaches_nothing_is_not_searched(path: str, body: bytes
 
 def test_me_is_whoever_asks() -> None:
     """A write to `me` changes the caller's own object, whose id is known once a body has shown it."""
-    kin = TagIndex()
-    assert meets(kin, ("me",), at("/me"), by=ANN, reader=ANN)
-    assert meets(kin, ("me",), at("/me"), by=ANN, reader=BOB)  # nobody knows whether Bob's token is of the same user
-    kin.learn(KEY, at("/me", "fields=name"), ANN, b'{"name":"Ann","id":"77"}')
-    assert meets(kin, ("me",), at("/me/feed"), by=ANN, reader=ANN)
-    assert meets(kin, ("me",), at("/77/feed"), by=ANN, reader=BOB)
-    assert meets(kin, ("77",), at("/me/feed"), by=BOB, reader=ANN)
-    kin.learn(KEY, at("/me"), BOB, b'{"id":"78"}')
-    assert not meets(kin, ("me",), at("/me/feed"), by=ANN, reader=BOB)
-    assert not meets(kin, ("78",), at("/me/feed"), by=BOB, reader=ANN)
-    kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
-    assert meets(kin, ("me",), at("/me/feed"), by=ANN, reader=BOB)
+    common = TagIndex()
+    assert meets(common, ("me",), at("/me"), by=ANN, reader=ANN)
+    assert meets(common, ("me",), at("/me"), by=ANN, reader=BOB)  # nobody knows whether Bob's token is of the same user
+    common.learn(KEY, at("/me", "fields=name"), ANN, b'{"name":"Ann","id":"77"}')
+    assert meets(common, ("me",), at("/me/feed"), by=ANN, reader=ANN)
+    assert meets(common, ("me",), at("/77/feed"), by=ANN, reader=BOB)
+    assert meets(common, ("77",), at("/me/feed"), by=BOB, reader=ANN)
+    common.learn(KEY, at("/me"), BOB, b'{"id":"78"}')
+    assert not meets(common, ("me",), at("/me/feed"), by=ANN, reader=BOB)
+    assert not meets(common, ("78",), at("/me/feed"), by=BOB, reader=ANN)
+    common.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
+    assert meets(common, ("me",), at("/me/feed"), by=ANN, reader=BOB)
 
 
 def test_lists_of_me_are_the_callers_own() -> None:
     """The list of one caller's `/me/accounts` says nothing about another caller's."""
-    kin = TagIndex()
-    kin.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
-    kin.learn(KEY, at("/me/accounts"), ANN, PAGE)
-    assert meets(kin, ("11",), at("/me/accounts"), reader=ANN)
-    assert not meets(kin, ("11",), at("/me/accounts"), reader=BOB)
+    common = TagIndex()
+    common.learn(KEY, at("/me"), BOB, b'{"id":"77"}')
+    common.learn(KEY, at("/me/accounts"), ANN, PAGE)
+    assert meets(common, ("11",), at("/me/accounts"), reader=ANN)
+    assert not meets(common, ("11",), at("/me/accounts"), reader=BOB)
 
 
 @pytest.mark.parametrize("path", ["/me", "/me/feed", "/cocacola/feed"])
 def test_whoever_is_not_known_by_number_may_be_any(path: str) -> None:
     """Until an answer has shown the id of a name, a write to any numeric id changes reads under that name."""
-    kin = TagIndex()
-    assert meets(kin, ("77",), at(path), reader=ANN)
-    assert not meets(kin, ("act_1",), at(path), reader=ANN)
-    assert not meets(kin, ("77",), at("/78"), reader=ANN)
-    kin.learn(KEY, at(f"/{path.split('/')[1]}"), ANN, b'{"id":"78"}')
-    assert not meets(kin, ("77",), at(path), reader=ANN)
-    assert meets(kin, ("78",), at(path), reader=ANN)
+    common = TagIndex()
+    assert meets(common, ("77",), at(path), reader=ANN)
+    assert not meets(common, ("act_1",), at(path), reader=ANN)
+    assert not meets(common, ("77",), at("/78"), reader=ANN)
+    common.learn(KEY, at(f"/{path.split('/')[1]}"), ANN, b'{"id":"78"}')
+    assert not meets(common, ("77",), at(path), reader=ANN)
+    assert meets(common, ("78",), at(path), reader=ANN)
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"id":7}', b'{"id":""}', b"[]", b"nonsense"])
 def test_a_name_that_nobody_has_told_the_id_of(body: bytes) -> None:
     """A body without an id leaves a name on its own."""
-    kin = TagIndex()
-    kin.learn(KEY, at("/cocacola"), ANN, body)
-    assert kin.tags_written(("cocacola",), ANN) == ("cocacola",)
+    common = TagIndex()
+    common.learn(KEY, at("/cocacola"), ANN, body)
+    assert common.tags_written(("cocacola",), ANN) == ("cocacola",)
 
 
 def test_a_page_by_its_name() -> None:
     """A write to a page's id changes reads under its name, and the other way round."""
-    kin = TagIndex()
-    kin.learn(KEY, at("/cocacola"), ANN, b'{"id":"40796308305","name":"Coca-Cola"}')
-    assert meets(kin, ("40796308305",), at("/cocacola/feed"))
-    assert meets(kin, ("cocacola",), at("/40796308305/feed"))
+    common = TagIndex()
+    common.learn(KEY, at("/cocacola"), ANN, b'{"id":"40796308305","name":"Coca-Cola"}')
+    assert meets(common, ("40796308305",), at("/cocacola/feed"))
+    assert meets(common, ("cocacola",), at("/40796308305/feed"))
 
 
 def test_a_write_to_who_knows_what() -> None:
@@ -170,16 +170,16 @@ def test_a_write_to_who_knows_what() -> None:
 
 def test_memory_is_bounded() -> None:
     """Of much that is learned the older part is forgotten, the bodies that it came from with it."""
-    kin = Few()
+    common = Few()
     for number in range(20):
         listed = json.dumps({"data": [{"id": f"{number}"}, {"id": "x"}]}).encode()
-        kin.learn(b"%d" % number, at(f"/act_{number}/ads"), ANN, listed)
-        kin.learn(b"%d" % number, at(f"/name{number}"), ANN, b'{"id":"1"}')
-    assert kin.knows(b"19")
-    assert not kin.knows(b"1")
-    assert meets(kin, ("19",), at("/act_19/ads"))
-    assert not meets(kin, ("1",), at("/act_1/ads"))
-    assert len(kin._ids) <= 2
-    assert kin._young.size + kin._old.size <= 2 * (4 + 3)
-    kin.forget(b"19")
-    assert not kin.knows(b"19")
+        common.learn(b"%d" % number, at(f"/act_{number}/ads"), ANN, listed)
+        common.learn(b"%d" % number, at(f"/name{number}"), ANN, b'{"id":"1"}')
+    assert common.knows(b"19")
+    assert not common.knows(b"1")
+    assert meets(common, ("19",), at("/act_19/ads"))
+    assert not meets(common, ("1",), at("/act_1/ads"))
+    assert len(common._ids) <= 2
+    assert common._young.size + common._old.size <= 2 * (4 + 3)
+    common.forget(b"19")
+    assert not common.knows(b"19")

@@ -183,9 +183,9 @@ def test_a_read_of_another_object_is_made_from_one_that_is_known(line: bytes, no
     made, wanted = preparation.prepare_like(first, node), parsed(other_line)
     assert made is not None
     assert wanted is not None
-    names = [name for name in made.__struct_fields__ if name != "kin"]
+    names = [name for name in made.__struct_fields__ if name != "common"]
     assert [getattr(made, name) for name in names] == [getattr(wanted, name) for name in names]
-    assert made.kin is first.kin
+    assert made.common is first.common
     around = split_at_node(batch_part(first.request), first.request)
     assert around is not None
     assert around[0] + node.encode() + around[1] == batch_part(made.request)

@@ -85,7 +85,7 @@ def test_a_weight_is_of_all_that_is_inside() -> None:
 
 def test_all_memories_together_stay_within_their_bytes() -> None:
     """Hundreds of reads, each by a name of its own of up to 60 KB, leave no memory larger than it may be."""
-    touches, purges, drawn = InvalidationIndex(), purge.Purges(), descriptors.Descriptors()
+    invalidations, purges, drawn = InvalidationIndex(), purge.Purges(), descriptors.Descriptors()
     named = cache_key.Keys(bytes(32))
     told, book = (
         route_template.Routes(),
@@ -96,9 +96,9 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
         query = normal_form.read_target(f"/{text}?fields={text}&ids={text}").query
         request = Request("h", "", f"/{text}", query, credential=Credential(f"token {text}", "", ""))
         key, asker = named.entry(request), descriptors.QuotaSubject(b"1", request.path, query)
-        purges.note(key, purge.PurgeSubject(request.path, touches.tags_of(request, b"1"), b"1"))
-        touches.record_write([text], b"1", number)
-        touches.learn(key, request, b"1", f'{{"id":"{text}","data":[{{"id":"{text}"}}]}}'.encode(), number)
+        purges.note(key, purge.PurgeSubject(request.path, invalidations.tags_of(request, b"1"), b"1"))
+        invalidations.record_write([text], b"1", number)
+        invalidations.learn(key, request, b"1", f'{{"id":"{text}","data":[{{"id":"{text}"}}]}}'.encode(), number)
         drawn.bucket_names(asker)
         drawn.learn(asker, [usage_headers.UsageLevel("account", str(number), "", 1.0)])
         told.label(request.path)
@@ -110,4 +110,4 @@ def test_all_memories_together_stay_within_their_bytes() -> None:
     memories = [each for each in gc.get_objects() if isinstance(each, Memo | Recent)]
     assert len(memories) > 20
     assert sum(each.bytes for each in memories) < 64 * MEMO_BYTES
-    assert weight(touches._tags._young.lists) < 8 * MEMO_BYTES
+    assert weight(invalidations._tags._young.lists) < 8 * MEMO_BYTES

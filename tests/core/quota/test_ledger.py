@@ -93,20 +93,20 @@ STEPS = st.lists(
 def test_the_sums_agree_at_every_moment(steps: list[tuple[str, int]]) -> None:
     """What was asked, less what was avoided and what was not sent, and what was sent beyond: what Graph may count."""
     ledger = Ledger()
-    bill = ledger.open(1)
+    cost = ledger.open(1)
     for step, calls in steps:
         if step == "open":
-            bill = ledger.open(calls, route="/{id}", app="a", account="act_1")
+            cost = ledger.open(calls, route="/{id}", app="a", account="act_1")
         elif step == "send":
-            bill.send(calls)
+            cost.send(calls)
         elif step == "send perhaps":
-            bill.send(calls, is_counted=False)
+            cost.send(calls, is_counted=False)
         elif step == "spare":
-            bill.avoid({"fresh": calls})
+            cost.avoid({"fresh": calls})
         elif step == "turn_out":
-            bill.correct_asked(max(calls, bill.asked))
+            cost.correct_asked(max(calls, cost.asked))
         else:
-            bill.for_background().send(calls)
+            cost.for_background().send(calls)
         spared = sum(ledger.avoided.values())
         assert ledger.asked - spared - ledger.unsent + ledger.own == ledger.counted + ledger.uncertain
         assert min(ledger.unsent, ledger.own, spared) >= 0
@@ -138,9 +138,9 @@ def test_of_an_answer_that_nobody_reads_the_status_tells(status: int, calls: int
 def test_what_was_sent_is_not_avoided_as_well() -> None:
     """A reply from what is held saves nothing once the question had left."""
     ledger = Ledger()
-    bill = ledger.open(1)
-    bill.send(1)
-    bill.avoid({"stale": 1})
+    cost = ledger.open(1)
+    cost.send(1)
+    cost.avoid({"stale": 1})
     assert (ledger.counted, ledger.avoided["stale"], ledger.own, ledger.unsent) == (1, 0, 0, 0)
 
 
@@ -154,10 +154,10 @@ def test_a_question_that_was_refused_here_is_neither_sent_nor_avoided() -> None:
 def test_lines_say_who_asked_what_came_of_it() -> None:
     """The same sums by route, application and account, with what is asked again and behind on the same lines."""
     ledger = Ledger()
-    bill = ledger.open(1, route="/act_{id}/ads", app="abc", account="act_1")
-    bill.send(1)
-    bill.for_background().send(1)
-    bill.avoid_bytes(10)
+    cost = ledger.open(1, route="/act_{id}/ads", app="abc", account="act_1")
+    cost.send(1)
+    cost.for_background().send(1)
+    cost.avoid_bytes(10)
     ledger.open(1, route="/act_{id}/ads", app="abd").avoid({"fresh": 1})
     line = ledger.routes["/act_{id}/ads"]
     assert (line.asked, line.counted, line.avoided, line.bytes_avoided) == (2, 2, 1, 10)

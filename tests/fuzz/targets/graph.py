@@ -40,11 +40,11 @@ LINKS = LinkOrigin("http://sidecar:8080", frozenset({GRAPH}))
 def replies_to_batches(data: bytes) -> None:
     """Graph's reply to a batch of three: one outcome for each read, and no read forgotten."""
     answer = Reply(200, (("Content-Type", "application/json"),), data)
-    fates = resolve(BATCH, Credential("EAAB|secret-of-ann"), answer, 0)
-    again = [place for batch in fates.batches for place in batch]
-    assert sorted([*fates.replies, *again, *fates.singles]) == [0, 1, 2]
+    outcomes = resolve(BATCH, Credential("EAAB|secret-of-ann"), answer, 0)
+    again = [place for batch in outcomes.batches for place in batch]
+    assert sorted([*outcomes.replies, *again, *outcomes.singles]) == [0, 1, 2]
     given = slots_of(answer, 3) or []
-    for place, reply in fates.replies.items() if given else ():
+    for place, reply in outcomes.replies.items() if given else ():
         slot = given[place]
         assert reply.status == slot["code"]
         assert not reply.body or lax_json.text(slot["body"]) == reply.body or b"_fb_" in slot["body"].encode()

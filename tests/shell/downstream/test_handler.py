@@ -264,10 +264,10 @@ async def test_errors_of_ours_have_graphs_shape(
     """Whatever the sidecar has to say itself is JSON that a Graph client reads, and names its author."""
     here = await stand(error)
     reply = await here.say("/1?access_token=a")
-    told_of = json.loads(reply.body)["error"]
+    line_is_of = json.loads(reply.body)["error"]
     assert (reply.status, reply.fields["Content-Type"]) == (status, "application/json; charset=UTF-8")
-    assert told_of["message"] == f"graph-sidecar: {error.detail}"
-    assert told_of["is_transient"] is transient
+    assert line_is_of["message"] == f"graph-sidecar: {error.detail}"
+    assert line_is_of["is_transient"] is transient
     assert f"detail={type(error).__name__.lower()}" in reply.fields["Cache-Status"]
     assert ("Retry-After" in reply.fields) == (status == 503)
 

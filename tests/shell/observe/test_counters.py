@@ -44,7 +44,7 @@ def _writing() -> Iterator[io.StringIO]:
 
 def _counters() -> Counters:
     counters = Counters(lambda: 0.0, lambda: 0.0)
-    counters.telling = AccessLog(KEYS, lambda _request: Rule())
+    counters.access_log = AccessLog(KEYS, lambda _request: Rule())
     return counters
 
 
@@ -104,20 +104,20 @@ def _ask(counters: Counters, path: str, at: int, *, is_ordinary: bool) -> None:
     reply = replace(reply, window_s=at / 512, upstream_s=0.25 + at / 64)
     is_sent = mode is not Mode.COALESCED
     if is_ordinary:
-        assert counters.telling is not None
+        assert counters.access_log is not None
         counts = counters.route_counts(path, request.query, fingerprint.hex()[:12])
         counts.asked += 1
         counts.counted += is_sent
         counts.wait_for_settling()
         outcome = Outcome(200, len(reply.body), 0.0, 1, avoided=int(not is_sent), sent=int(is_sent))
-        line = counters.telling.prepare(request, reply, outcome, counts.route)
+        line = counters.access_log.prepare(request, reply, outcome, counts.route)
         answer = counts, mode, at / 16, at / 512, len(reply.body), line
         add_answers(counters, [answer], reply.upstream_s, reply.batch, lane)
         return
-    bill = counters.asked(path, request.query, fingerprint)
+    cost = counters.asked(path, request.query, fingerprint)
     if is_sent:
-        bill.send(1)
-    counters.replied(request, reply, bill, at / 16, reply)
+        cost.send(1)
+    counters.replied(request, reply, cost, at / 16, reply)
 
 
 def test_no_hit_is_lost_where_routes_lose_their_labels() -> None:
@@ -153,6 +153,6 @@ def _give(counters: Counters, path: str, at: int, prepared: dict[str, PreparedHi
     if path in prepared:
         prepared[path].add(0.0, at / 1024, float(at))
         return
-    bill = counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
-    counters.replied(request, reply, bill, at / 1024, reply)
+    cost = counters.asked(path, request.query, KEYS.fingerprint(CREDENTIAL))
+    counters.replied(request, reply, cost, at / 1024, reply)
     prepared[path] = counters.prepare_hit(request, reply, KEYS.fingerprint(CREDENTIAL), reply)

@@ -66,12 +66,12 @@ def telemetry() -> Counters:
         usage=lambda: USAGE,
     )
     request = ask("/act_1/ads")
-    bill = made.asked(request.path, request.query, b"f" * 16)
-    with made.batch([(bill, 1), (bill, 1)], "quick") as sending:
+    cost = made.asked(request.path, request.query, b"f" * 16)
+    with made.batch([(cost, 1), (cost, 1)], "quick") as sending:
         sending.left()
         sending.answered([True, True])
     confirmed = Reply(200, (), b"body", Mode.REVALIDATED, window_s=0.004, upstream_s=0.08)
-    made.replied(request, confirmed, bill, 0.09, confirmed)
+    made.replied(request, confirmed, cost, 0.09, confirmed)
     other = made.asked(request.path, request.query, b"f" * 16)
     fresh = Reply(200, (), b"body", Mode.REUSED, Channel.BATCH, ttl=1.0, age=20.0, detail="stretched")
     made.replied(request, fresh, other, 0.001, fresh)
@@ -131,8 +131,8 @@ async def test_labels_are_bounded(telemetry: Counters) -> None:
     """Whatever callers ask for, a scrape stays as small."""
     for number in range(1000):
         name = "".join(chr(97 + int(digit)) for digit in str(number))
-        bill = telemetry.asked(f"/1/{name}", "", number.to_bytes(16, "big"))
-        telemetry.replied(ask(f"/1/{name}"), Reply(200, (), b""), bill, 0.1, Reply(200, (), b""))
+        cost = telemetry.asked(f"/1/{name}", "", number.to_bytes(16, "big"))
+        telemetry.replied(ask(f"/1/{name}"), Reply(200, (), b""), cost, 0.1, Reply(200, (), b""))
     told = await series(telemetry)
     assert len({key[2] for key in told if key[0] == "graph_sidecar_replies_total"}) <= 65
     assert sum(told[key] for key in told if key[0] == "graph_sidecar_replies_total") == 1002

@@ -40,11 +40,11 @@ def answered(telemetry: Counters, fields: dict[str, str], status: int = 200) -> 
     """One read that rode in a batch."""
     assert telemetry.tracer
     with telemetry.tracer.message(fields):
-        bill = telemetry.asked(REQUEST.path, REQUEST.query, b"f" * 16)
-        with telemetry.batch([(bill, 1)]) as sending:
+        cost = telemetry.asked(REQUEST.path, REQUEST.query, b"f" * 16)
+        with telemetry.batch([(cost, 1)]) as sending:
             sending.left()
         reply = Reply(status, (), b"EAABsecret", Mode.MISS, batch=sending.id)
-        telemetry.replied(REQUEST, reply, bill, 0.1, reply)
+        telemetry.replied(REQUEST, reply, cost, 0.1, reply)
 
 
 def test_a_reply_is_a_span_of_its_callers_trace(telemetry: Counters, kept: InMemorySpanExporter) -> None:

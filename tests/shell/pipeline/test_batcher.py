@@ -74,7 +74,7 @@ class FakeUpstream:
         return told(f"alone {request.path}".encode())
 
 
-class FakeWitness(Counters):
+class FakeObserver(Counters):
     """Notes what it is told."""
 
     def __init__(self) -> None:
@@ -85,9 +85,9 @@ class FakeWitness(Counters):
         self.told.append(("batch", len(loads)))
         return super().batch(loads, lane)
 
-    def single(self, bill: Payer | None, calls: int) -> CountedCall:
+    def single(self, cost: Payer | None, calls: int) -> CountedCall:
         self.told.append(("single",))
-        return super().single(bill, calls)
+        return super().single(cost, calls)
 
     def asked_again(self, slots: int, cause: str) -> None:
         self.told.append(("again", slots, cause))
@@ -110,14 +110,14 @@ def refusal(code: int, status: int = 400) -> Reply:
 
 def batcher(
     upstream: FakeUpstream,
-    witness: FakeWitness | None = None,
+    observer: FakeObserver | None = None,
     clock: Clock | None = None,
     connections: int = 64,
     **limits: object,
 ) -> Batcher:
     """A batcher that waits long for queue unless told otherwise."""
     given, clock = Limits(**({"window_s": 3600.0} | limits)), clock or Clock()  # type: ignore[arg-type]
-    return Batcher(upstream, given, witness or FakeWitness(), clock, Places(connections, given, clock))
+    return Batcher(upstream, given, observer or FakeObserver(), clock, Places(connections, given, clock))
 
 
 def start(layer: Batcher, *requests: Request) -> list[asyncio.Future[Reply]]:
@@ -173,7 +173,7 @@ async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
     """Company is waited for as long as the window, not as long as Graph takes."""
     upstream, loop = FakeUpstream(), asyncio.get_running_loop()
     limits = Limits(window_s=0.001)
-    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
+    layer = Batcher(upstream, limits, FakeObserver(), loop.time, Places(64, limits, loop.time))
     callers = start(layer, ask("/1"))
     await turns()
     upstream.asked.clear()
@@ -253,7 +253,7 @@ async def test_a_call_that_takes_long_parts_its_route_from_the_others_while_it_i
     """An edge that nobody has listed holds up edges that are as new as it is once, and nobody who comes later."""
     upstream, loop = FakeUpstream(), asyncio.get_running_loop()
     limits = Limits(window_s=3600)
-    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(64, limits, loop.time))
+    layer = Batcher(upstream, limits, FakeObserver(), loop.time, Places(64, limits, loop.time))
     node, *first = start(layer, ask("/1"), ask("/2/feed"), ask("/2/oddities"))
     await turns()
     assert sorted(flight.paths for flight in upstream.flights) == [["/1"], ["/2/feed", "/2/oddities"]]
@@ -276,10 +276,10 @@ async def test_a_call_that_takes_long_parts_its_route_from_the_others_while_it_i
 
 async def test_a_read_that_must_go_alone_does() -> None:
     """What the route sends directly never waits for a batch."""
-    upstream, witness = FakeUpstream(), FakeWitness()
+    upstream, observer = FakeUpstream(), FakeObserver()
     request = replace(ask(), channel=Channel.DIRECT)
-    assert (await batcher(upstream, witness)(request)).body == b"alone /111"
-    assert (upstream.singles, upstream.flights, witness.told) == ([request], [], [("single",)])
+    assert (await batcher(upstream, observer)(request)).body == b"alone /111"
+    assert (upstream.singles, upstream.flights, observer.told) == ([request], [], [("single",)])
 
 
 async def test_times_are_told() -> None:
@@ -372,7 +372,7 @@ async def test_what_waits_too_long_is_told() -> None:
     """A read that no connection became free for is told so; the next is let in again."""
     loop, limits = asyncio.get_running_loop(), Limits(window_s=0.0, queue_s=0.05)
     upstream = FakeUpstream()
-    layer = Batcher(upstream, limits, FakeWitness(), loop.time, Places(1, limits, loop.time))
+    layer = Batcher(upstream, limits, FakeObserver(), loop.time, Places(1, limits, loop.time))
     first = start(layer, ask("/0"))
     await turns()
     with pytest.raises(Overloaded, match=r"within 0\.05 s"):
@@ -387,8 +387,8 @@ async def test_what_waits_too_long_is_told() -> None:
 
 async def test_a_flight_that_all_have_left_ends() -> None:
     """Its place is the next one's at once; the call was made and is counted."""
-    upstream, witness = FakeUpstream(), FakeWitness()
-    layer = batcher(upstream, witness, connections=1)
+    upstream, observer = FakeUpstream(), FakeObserver()
+    layer = batcher(upstream, observer, connections=1)
     leavers = start(layer, ask("/0"), ask("/1"))
     await turns()
     (stayer,) = start(layer, ask("/2", token="token-b"))
@@ -402,7 +402,7 @@ async def test_a_flight_that_all_have_left_ends() -> None:
     assert upstream.flights[1].paths == ["/2"]
     upstream.flights[1].land()
     assert (await stayer).body == b"/2"
-    assert witness.ledger.uncertain == 2
+    assert observer.ledger.uncertain == 2
 
 
 async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
@@ -497,16 +497,16 @@ async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
 
 async def test_null_and_missing_slots_are_asked_again() -> None:
     """A slot without an answer costs its own read another call, in a smaller batch first, then alone."""
-    witness = FakeWitness()
+    observer = FakeObserver()
 
     def lands(flight: Flight) -> Reply:
         return array(*(None if request.path in {"/1", "/2"} else slot(request.path) for request in flight.requests))
 
     upstream = FakeUpstream(lands)
-    replies = await asyncio.gather(*start(batcher(upstream, witness), *reads(4)))
+    replies = await asyncio.gather(*start(batcher(upstream, observer), *reads(4)))
     assert [reply.body for reply in replies] == [b"/0", b"alone /1", b"alone /2", b"/3"]
     assert [flight.paths for flight in upstream.flights] == [["/0", "/1", "/2", "/3"], ["/1", "/2"]]
-    assert ("again", 2, "slot") in witness.told
+    assert ("again", 2, "slot") in observer.told
 
 
 async def test_a_read_asked_alone_carries_no_validator_of_a_batch() -> None:
@@ -585,20 +585,20 @@ async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
 
 async def test_the_witness_hears_of_every_call() -> None:
     """The counts that `/stats` shows come from here: batches with their slots, and calls alone."""
-    witness = FakeWitness()
+    observer = FakeObserver()
     upstream = FakeUpstream(lambda _flight: BatchFailure.CUT)
-    await asyncio.gather(*start(batcher(upstream, witness), ask("/1"), ask("/2")))
+    await asyncio.gather(*start(batcher(upstream, observer), ask("/1"), ask("/2")))
     halves = [("batch", 1), ("again", 1, "cut"), ("batch", 1), ("again", 1, "cut"), ("single",), ("single",)]
-    assert witness.told == [("batch", 2), ("again", 2, "cut"), *halves]
-    assert (witness.ledger.counted, witness.ledger.uncertain, witness.in_flight) == (0, 6, 0)
+    assert observer.told == [("batch", 2), ("again", 2, "cut"), *halves]
+    assert (observer.ledger.counted, observer.ledger.uncertain, observer.in_flight) == (0, 6, 0)
 
 
 async def test_what_graph_answered_is_counted_for_certain() -> None:
     """Of a slot that was left null nobody knows, nor of one that was asked again and answered by no JSON."""
-    witness = FakeWitness()
+    observer = FakeObserver()
     answer = array(slot("/1"), None, slot('{"error":{"code":100}}', 400))
-    await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), witness), ask("/1"), ask("/2"), ask("/3")))
-    assert (witness.ledger.counted, witness.ledger.uncertain) == (2, 2)
+    await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), observer), ask("/1"), ask("/2"), ask("/3")))
+    assert (observer.ledger.counted, observer.ledger.uncertain) == (2, 2)
 
 
 async def test_a_batchs_own_reply_is_listened_to() -> None:
@@ -610,7 +610,7 @@ async def test_a_batchs_own_reply_is_listened_to() -> None:
 
     limits, clock = Limits(), Clock()
     upstream = FakeUpstream(lambda flight: BatchFailure.CUT if "/3" in flight.paths else None)
-    layer = Batcher(upstream, limits, FakeWitness(), clock, Places(64, limits, clock), on_reply=note)
+    layer = Batcher(upstream, limits, FakeObserver(), clock, Places(64, limits, clock), on_reply=note)
     for asked in ((ask("/1"), ask("/1", query="fields=name")), (ask("/3"),), (ask("/1"), ask("/2"))):
         await asyncio.gather(*start(layer, *asked))
     assert heard == [("token-a", 200, "/1"), ("token-a", 200, "/")]

@@ -15,7 +15,7 @@ from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, R
 from proxy.core.quota.ledger import Ledger
 from proxy.core.routing.rules import Rule
 from proxy.shell.pipeline import cost_context
-from proxy.shell.pipeline.cache import Cache, HeardBehind
+from proxy.shell.pipeline.cache import Cache, OnBackgroundReply
 from tests.shell.fakes import JSON, Clock, Onward, ask, entry, later, told, turns
 
 KEYS = Keys(bytes(32))
@@ -64,9 +64,9 @@ def cache(
     onward: Onward,
     store: FakeStore,
     *,
-    touches: InvalidationIndex | None = None,
+    invalidations: InvalidationIndex | None = None,
     purges: Purges | None = None,
-    heard_behind: HeardBehind = lambda *_heard: None,
+    on_background_reply: OnBackgroundReply = lambda *_heard: None,
     **rule: float | bool,
 ) -> Cache:
     """A cache with one rule for everything."""
@@ -75,10 +75,10 @@ def cache(
         store=store,
         keys=KEYS,
         rule=lambda _request: Rule(**rule),  # type: ignore[arg-type]
-        touches=touches or InvalidationIndex(),
+        invalidations=invalidations or InvalidationIndex(),
         purges=purges or Purges(),
         now=Clock(),
-        heard_behind=heard_behind,
+        on_background_reply=on_background_reply,
     )
 
 
@@ -160,10 +160,10 @@ async def test_fresh_but_lost_is_asked_for() -> None:
 
 async def test_a_write_ends_freshness() -> None:
     """Who writes through the sidecar reads the write, whatever the rules call fresh."""
-    touches = InvalidationIndex()
-    touches.invalidate(["111"], 999.0)
+    invalidations = InvalidationIndex()
+    invalidations.invalidate(["111"], 999.0)
     onward = not_modified()
-    await cache(onward, FakeStore(entry(asked=995.0)), touches=touches, fresh_s=10)(ask())
+    await cache(onward, FakeStore(entry(asked=995.0)), invalidations=invalidations, fresh_s=10)(ask())
     assert len(onward.asked) == 1
 
 
@@ -190,7 +190,7 @@ async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable,
         FakeStore(entry(asked=985.0)),
         fresh_s=10,
         stale_while_revalidate_s=60,
-        heard_behind=lambda _request, reply, bill, _seconds: heard.append((reply.mode, bill.app)),
+        on_background_reply=lambda _request, reply, cost, _seconds: heard.append((reply.mode, cost.app)),
     )
     with cost_context.charged_to(Ledger().open(1, app="fp")):
         await layer(ask())

@@ -60,7 +60,7 @@ async def test_a_flight_that_landed_is_joined_by_nobody() -> None:
     "wishes", [CacheDirectives(no_cache=True), CacheDirectives(no_store=True), CacheDirectives(only_if_cached=True)]
 )
 async def test_who_wants_graphs_own_word_shares_with_nobody(wishes: CacheDirectives) -> None:
-    """`no-cache` and its kin neither join a flight nor lend theirs."""
+    """A read with `no-cache` or the like neither joins a flight nor lend theirs."""
     answers = [later() for _ in range(3)]
     left = iter(answers)
     onward = Onward(lambda _request: next(left))

@@ -38,10 +38,10 @@ class Stand:
     """A governor and everything around it."""
 
     def __init__(self, onward: Onward | None = None, stages: Stages = AN_HOUR) -> None:
-        self.onward, self.clock, self.witness = onward or Onward(), Clock(), Witness()
+        self.onward, self.clock, self.observer = onward or Onward(), Clock(), Witness()
         self.quota = Limiter(stages)
         self.governor = RateLimiter(
-            self.onward, quota=self.quota, keys=Keys(bytes(32)), observer=self.witness, now=self.clock
+            self.onward, quota=self.quota, keys=Keys(bytes(32)), observer=self.observer, now=self.clock
         )
 
     def use(self, percent: int) -> None:
@@ -69,7 +69,7 @@ async def test_calm_reads_pass() -> None:
     here.use(50)
     for priority in (0, 7):
         await here.governor(ask(priority=priority))
-    assert (len(here.onward.asked), here.witness.waits) == (2, [])
+    assert (len(here.onward.asked), here.observer.waits) == (2, [])
 
 
 async def test_a_read_in_a_hurry_passes_those_that_wait() -> None:
@@ -94,7 +94,7 @@ async def test_who_waits_goes_when_urged() -> None:
     here.governor.promote(ask("/2"))
     assert (await waiting).status == 200
     assert not other.done()
-    assert here.witness.waits == ["app"]
+    assert here.observer.waits == ["app"]
     other.cancel()
 
 
@@ -170,7 +170,7 @@ async def test_who_waits_is_told_when_the_limit_is_reached() -> None:
     with pytest.raises(Throttled) as throttled:
         await waiting
     assert throttled.value.reply.status == 403
-    assert here.witness.stops == ["app"]
+    assert here.observer.stops == ["app"]
 
 
 async def test_one_probe_goes_and_the_others_are_told() -> None:

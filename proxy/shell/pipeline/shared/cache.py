@@ -24,7 +24,7 @@ from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
 from proxy.core.shared.wire import Position
 from proxy.shell import Layer
-from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, HeardBehind, Inquiry, _Found, _token
+from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, Inquiry, OnBackgroundReply, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
@@ -56,11 +56,11 @@ class CacheOptions(TypedDict):
     store: EntryStore
     keys: Keys
     rule: Callable[[Request], Rule]
-    touches: InvalidationIndex
+    invalidations: InvalidationIndex
     purges: Purges
     now: Callable[[], float]
     pressure: Callable[[Request], float]
-    heard_behind: HeardBehind
+    on_background_reply: OnBackgroundReply
 
 
 class SharedCache(Cache):
@@ -125,7 +125,7 @@ class SharedCache(Cache):
 
     def _tags(self, request: Request) -> tuple[str, ...]:
         fingerprint = self._keys.fingerprint(request.credential)
-        return self._touches.tags_of(request, fingerprint)
+        return self._invalidations.tags_of(request, fingerprint)
 
     def _left(self) -> float:
         return min(self._shared.budget_s, ENDS_AT.get() - self._shared.steady())
@@ -159,7 +159,7 @@ class SharedCache(Cache):
         if index.latest <= position.last:
             return True
         fingerprint = self._keys.fingerprint(request.credential)
-        tags = self._touches.all_tags(key, request, fingerprint, loaded.entry.body, loaded.entry.meta.asked_at)
+        tags = self._invalidations.all_tags(key, request, fingerprint, loaded.entry.body, loaded.entry.meta.asked_at)
         return index.last(tags) <= position.last
 
     # --- asking ---
@@ -178,10 +178,10 @@ class SharedCache(Cache):
             self._shared.fleet.clock.at(0.0, self._shared.steady()),
         )
 
-    def _ask_behind(self, inquiry: Inquiry) -> None:
+    def _revalidate_in_background(self, inquiry: Inquiry) -> None:
         mark = ENDS_AT.set(self._shared.steady() + self._shared.budget_s)
         try:
-            super()._ask_behind(inquiry)
+            super()._revalidate_in_background(inquiry)
         finally:
             ENDS_AT.reset(mark)
 

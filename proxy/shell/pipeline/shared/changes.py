@@ -79,8 +79,12 @@ class SharedChanges:
             self._end_flights(tags)
 
     def _closed(self, what: Closed, at: Id, when: float, *, own: bool) -> None:
-        touches = self.invalidator.index
-        tags = touches.tags_of_write(what.nodes, what.who) if own else touches.record_write(what.nodes, what.who, when)
+        invalidations = self.invalidator.index
+        tags = (
+            invalidations.tags_of_write(what.nodes, what.who)
+            if own
+            else invalidations.record_write(what.nodes, what.who, when)
+        )
         self.index.note(tags, at)
         self.shared.open_writes.close(what.write)
         if not own:
@@ -90,17 +94,21 @@ class SharedChanges:
         for event in (Event(*each) for each in what.events):
             if not own:
                 self.invalidator.subscriptions.on_event(event)
-            touches = self.invalidator.index
-            tags = touches.tags_of_write(event.nodes, b"") if own else touches.record_write(event.nodes, b"", when)
+            invalidations = self.invalidator.index
+            tags = (
+                invalidations.tags_of_write(event.nodes, b"")
+                if own
+                else invalidations.record_write(event.nodes, b"", when)
+            )
             self.index.note(tags, at)
             if not own:
                 self._end_flights(tags)
 
     def _refused(self, what: Refused, at: Id, when: float, *, own: bool) -> None:
-        touches = self.invalidator.index
+        invalidations = self.invalidator.index
         self.index.note((tag_of_token(what.who),), at)
         if not own:
-            touches.record_refused_token(what.who, when)
+            invalidations.record_refused_token(what.who, when)
 
     def _purged(self, what: Purged, at: Id, when: float, *, own: bool) -> None:
         if what.all or not what.id:

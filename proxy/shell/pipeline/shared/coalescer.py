@@ -33,13 +33,13 @@ class SharedCoalescer(Coalescer):
         onward: Layer,
         key: Callable[[Request], Hashable],
         names: Callable[[Request], tuple[str, ...]],
-        urge: Callable[[Request], None] = lambda _request: None,
+        promote: Callable[[Request], None] = lambda _request: None,
         *,
         is_certain: IsCertain,
         shared: Shared,
     ) -> None:
         """As `Coalescer`; a read may join a flight that has left if *is_certain*; *shared* reads the log."""
-        super().__init__(onward, key, names, urge)
+        super().__init__(onward, key, names, promote)
         self._is_certain = is_certain
         self._shared = shared
         self._sent: dict[Hashable, asyncio.Task[Reply]] = {}

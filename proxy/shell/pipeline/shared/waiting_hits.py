@@ -97,4 +97,4 @@ class WaitingHits:
                 return
         except Exception as fault:  # noqa: BLE001 - told, and the caller gets an answer all the same
             log_fault(fault)
-        hit.connection.go_the_usual_way(hit, hit.head)
+        hit.connection.pass_to_handler(hit, hit.head)
