@@ -53,10 +53,11 @@ def group_of(request: Request, limits: Limits, lane: Lane | None = None) -> Hash
 def due(queued: int, oldest: float, in_flight: int, limits: Limits, now: float) -> float | None:
     """Returns when the next batch of a group leaves, given a free connection (a past time: at once); None: none waits.
 
-    With nothing in flight a batch leaves at once. While a batch is in flight, the next one waits for the window, so
-    that more reads join it (as in Nagle's algorithm, RFC 896). It never waits for an earlier batch to end, for that may
-    be slow. More batches than `in_flight` widen the window in proportion, so that a busy group sends larger batches. A
-    late batch (`lanes.late_after`) no longer counts as *in_flight*: it neither opens nor widens a window.
+    A batch leaves at the end of this turn of the event loop if nothing is in flight, or if it is full (`slots`).
+    While a batch is in flight, the next one waits for the window, so that more reads join it (as in Nagle's
+    algorithm, RFC 896). It never waits for an earlier batch to end, for that may be slow. More batches than
+    `in_flight` widen the window in proportion, so that a busy group sends larger batches. A late batch
+    (`lanes.late_after`) no longer counts as *in_flight*: it neither opens nor widens a window.
     """
     if not queued:
         return None

@@ -1,4 +1,6 @@
-"""Seals entries: the stored bytes open only with this installation's secret and the caller's own token.
+"""Seals entries: by default encrypted, so that only this installation's secret and the caller's own token open them.
+
+With `cache.sealed = false` whoever has the file can read entries, but only bytes that this installation wrote open.
 
     cache.sealed = true    nonce (12) | AES-256-GCM( flags u8, length of meta u32, length of body u32 | meta | body )
     cache.sealed = false   keyed BLAKE2b (16) |      flags u8, length of meta u32, length of body u32 | meta | body

@@ -4,8 +4,9 @@ Graph sends `no-store` with every reply, meant for shared caches. Here every ent
 with that credential's token, and is by default served only after Graph has confirmed it. This deviation from RFC 9111
 section 5.2.2.5 is deliberate and documented in the README.
 
-`shell/pipeline/cache` asks `plan`, then `settle`; where `settle` returns None (a 304 that `confirms` no entry held
-here), its `resolve` asks Graph again without a validator.
+`shell/pipeline/cache` asks `plan`, then `settle`; where `settle` returns None (a 304 that does not match the entry, see
+`confirms`), its `resolve` asks Graph again without a validator. A 304 without an ETag confirms the validator that was
+sent.
 
 The fast path asks for the same decisions. `shell/downstream/fast_path` asks `fresh_lifetime_s` for hits in memory,
 which `core/fast_path/prepared_reply` renders from `reuse`. For the ordinary slots of a batch

@@ -1,4 +1,6 @@
-"""Finds when the signed links of Meta's CDN in a body expire: `oe=` or `ext=` in their queries.
+"""Finds when the first signed link in a body expires: a parameter `oe=` (8 hex digits) or `ext=` (10 digits) in a URL.
+
+Meta's CDN signs links so; the host of a link is not looked at.
 
 `expiry` is stored with the entry (`EntryMeta.expires`), by `cache/policy` and, for ordinary slots of a batch, by
 `core/fast_path/batch_answer.new`. `cache/policy` asks `lifetime_s` for how long the entry is fresh, and `has_expired`

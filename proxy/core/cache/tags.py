@@ -1,9 +1,10 @@
 """Cache tags (surrogate keys): which reads show an object, by its id, by `me` or another name, or in a list.
 
 A tag stands for something that can change: an object's id or name, or a list, by the path of the reads that show it.
-A write to an object so also ends the freshness of the lists that show it: `invalidation` records when a tag changed.
-What lists show is learned from bodies, for a bounded number of entries. The body of a forgotten entry is searched again
-before the entry counts as fresh (`invalidation.must_learn`).
+A write to an object ends the freshness of every read of that object, of all its edges (`/<id>/…`), and of the lists
+elsewhere in which it was seen: `invalidation` records when a tag changed. What lists show is learned from bodies,
+for a bounded number of entries. The body of a forgotten entry is searched again before the entry counts as fresh
+(`invalidation.must_learn`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ bare commas (developers.facebook.com/docs/graph-api/batch-requests). `jsonpath` 
 article says, and a bare number is an index.
 
 Graph fills in a reference to an operation of the same call. `fill` does so here in two cases. First, the batch has only
-reads, and the first read of each chain is held, so that whole chains can be revalidated
+reads, and the first read of each chain has an entry in the cache, so that whole chains can be revalidated
 (`shell/downstream/client_batch._are_roots_held`). Second, the operation went in an earlier call, because `split`
 divided the batch (`shell/downstream/client_batch_calls`). Both call `fill` by
 `shell/downstream/client_batch_slots.texts`.

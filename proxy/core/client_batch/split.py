@@ -1,14 +1,19 @@
 """Splits an application's batch into calls: Graph takes 50 operations in one, so a larger batch goes in several.
 
-Not every operation goes in a call. `shell/downstream/client_batch` sends the plain reads of a batch without writes and
-references through the pipeline, each like a GET of its own, whatever the size of the batch; so it does with a batch of
-reads whose references it can fill in (`references`). All operations of any other batch, and those that are no plain
-reads, go to `shell/downstream/client_batch_calls`. That asks `split_into_calls`, sends the calls one after another, and
-fills in references to operations of an earlier call. `slots.outer` joins all slots in one array.
+Not every operation goes in a call (`shell/downstream/client_batch` decides):
 
-`parse` asks `refuse_too_many`. A batch that `parse` does not understand, or finds too costly to parse, passes through
+    no writes and no references     each plain read goes through the pipeline like a GET; the rest goes in calls
+    references, only to reads       the same, where they can be filled in here (`references`)
+    any other batch                 all operations go in calls of at most 50, in order, one call after another
+    more than 1000 operations       400 (`refuse_too_many`, asked by `parse`)
+
+`shell/downstream/client_batch_calls` asks `split_into_calls`, sends the calls, and fills in references to operations of
+an earlier call. `slots.outer` joins all slots in one array.
+
+A batch that `parse` does not understand, or finds too costly to parse, passes through
 unchanged; Graph refuses it if it holds more than 50 operations. `shell/downstream/handler` asks `fits_in_one_call`
-about a batch with a reference to no earlier operation. The fast path takes no client batch.
+about a batch with a reference to no earlier operation. The fast path takes batches of plain reads alone
+(`shell/downstream/prepared_batches`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ a limit taken too wide would refuse reads that Graph answers.
 
 `core/quota/descriptors.stopped_by` finds the limit of a row's scope for the read that was refused, and
 `core/quota/limiter.on_reply` stops that limit. `core/batch/response` and `core/graph/errors` ask THROTTLED, so that a
-refused read is not asked again. The fast path has no say: it leaves every slot with an error to these.
+refused read is not asked again. The fast path leaves every slot with an error to these.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class LimitScope(StrEnum):
     """
 
     APP = "app"  # with `quota.group = "token"` that of this token: which other tokens belong to its app is not known
-    TOKEN = "token"  # noqa: S105 - a word, not a secret: the user's or the system user's
+    TOKEN = "token"  # of the user or system user whose token it is  # noqa: S105 - the word, not a secret
     PAGE = "page"  # of the one object that was read; of several objects: TOKEN
     ACCOUNT = "account"  # the one ad account that the one object belongs to; unknown: BUSINESS
     BUSINESS = "business"  # what usage headers named with the one object; unknown: a limit of just the objects of this

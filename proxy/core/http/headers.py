@@ -45,7 +45,8 @@ ELSEWHERE = frozenset({"alt-svc"})
 """Alternative services of Graph (RFC 7838): a client that used them would bypass the sidecar."""
 
 CODED = frozenset({"content-encoding"})
-"""The content coding of a body; `upstream/http1` drops it where it has decoded the body, and only there."""
+"""The content coding of a body. On a reply that passes through, only `upstream/http1` drops it, where it has decoded
+the body; slots and entries, whose bodies are text or decoded, never have it."""
 
 FRAMING = CODED | {"content-length"}
 """Fields about the bytes that came from Graph; stored bodies are decoded, and framed anew."""
@@ -90,7 +91,7 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
-# --- the lists of dropped names; fields that Connection names are dropped too ---
+# --- the lists of dropped names; `for_caller`, `for_stream` and `for_graph` drop those that Connection names too ---
 
 NOT_STREAMED = HOP_BY_HOP | ELSEWHERE
 """Dropped from both directions of a passed-through exchange; Set-Cookie stays, for such a reply has one caller."""

@@ -1,7 +1,8 @@
 """Splits a read of several objects (`?ids=a,b,c`) into reads of each, and joins their replies.
 
-`shell/pipeline/ids_splitter` does so where `may_be_held` allows it: only under rules with both `merge` and `fresh_s`.
-It answers each object from its entry if it can, and asks Graph for the others in one read. The fast path leaves every
+`shell/pipeline/ids_splitter` does so where `may_be_held` allows it: only under rules with `merge` and `fresh_s` that
+store, for at most 500 distinct numeric ids with at most one edge, and without parameters such as `id` or `debug`. It
+answers each object from its entry if it can, and asks Graph for the others in one read. The fast path leaves every
 `?ids=` to it. Graph answers each object under its id and counts each as a call; one bad id fails the whole read
 (developers.facebook.com/docs/graph-api/overview/rate-limiting).
 """

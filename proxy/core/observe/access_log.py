@@ -1,7 +1,7 @@
 """The access log entry of a reply: enough to see how it came about and to replay the traffic, and nothing secret.
 
-An entry holds ids, the sidecar's own words and keyed hashes: no token, no query, no name that a user chose
-(`route_template.redacted_path` leaves names out of paths).
+An entry holds no token, and no name that a user chose (`route_template.redacted_path` leaves names out of paths). Of
+the query there are only the top level of `fields`, without arguments, the ids in `ids=`, and keyed hashes.
 
 `shell/observe/access_logger` makes an entry for each reply. For replies of the fast path that differ only in `Varying`
 it makes one `PreparedLine`, kept with the read (`core/fast_path/prepared_read`, and `shell/downstream/fast_flights` for
@@ -119,7 +119,7 @@ class PreparedLine:
     __slots__ = ("json",)
 
     def __init__(self, entry: AccessLogEntry) -> None:
-        """Tell what *entry* tells, whatever it says of what varies."""
+        """Keep all of *entry* but the members of `Varying`."""
         self._take(replace(entry, total_ms=0.0, age_s=None, window_ms=None, upstream_ms=None, batch="", lane=""))
 
     def _take(self, bare: AccessLogEntry) -> None:

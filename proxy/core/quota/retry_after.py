@@ -6,7 +6,7 @@ time (a day at most: `stop.LONGEST_NAMED_S`), and Graph's refusal as `stored_ref
 
 While a limit is stopped, `limiter.admit` answers further reads with that refusal by `repeated_refusal`. Its
 `Retry-After` is the rest of the time that Graph named, rounded up; 1 where Graph named none, because then the caller's
-retry is sent as a probe (`stop`). The fast path has no say: it takes only reads that come while every limit is calm.
+retry is sent as a probe (`stop`). The fast path takes only reads that come while every limit is calm.
 The 503 of the sidecar's own overload has its `Retry-After` from `core/http/errors`.
 """
 

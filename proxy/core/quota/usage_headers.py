@@ -84,7 +84,7 @@ def usage_in(fields: Headers) -> Headers:
 
 
 class _IsUsage(dict[str, bool]):
-    """Whether a field name is that of a usage header, by spelling: a table, for every field of a reply is looked up."""
+    """Whether a field name is that of a usage header, by spelling: a table, for every field of every reply is asked."""
 
     CAPACITY = 256
     LONGEST = 64

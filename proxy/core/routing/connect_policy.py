@@ -1,9 +1,10 @@
 """The policy of transparent mode: which hosts `CONNECT` may reach, and which messages are misdirected.
 
 The TLS of a `CONNECT` to Graph is terminated here (RFC 9110 section 9.3.6); a `CONNECT` to another host becomes a blind
-tunnel, or is refused; so is a tunnel that leads back to one of the sidecar's own listeners (`is_own_listener`, asked by
-`shell/intercept/connect` once the tunnel's address is known). A message whose connection was made to one name and that
-asks for another is misdirected (section 15.5.20).
+tunnel if `intercept.tunnel` names that host (or is `any`, on loopback alone), else is refused; so is a tunnel that
+leads back to one of the sidecar's own listeners (`is_own_listener`, asked by `shell/intercept/connect` once the
+tunnel's address is known). A message whose connection was made to one name and that asks for another is misdirected
+(section 15.5.20).
 
 `shell/intercept/connect` asks `decide`; `shell/downstream/handler` asks `misdirection`. The fast path takes only
 messages in clear whose target is a path: no such message is misdirected.

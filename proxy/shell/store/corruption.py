@@ -2,7 +2,7 @@
 
     verification refuses it at opening             quarantined; an empty database is opened in its place
     a read meets a corrupt page                    a miss; after the third such read the database is quarantined
-    a write meets corruption                       quarantined; if nothing was written since the last time, it rests
+    a write meets corruption                       quarantined; a replacement never written to before this rests, too
     any other error, a timeout included            rests: memory only, until the breaker lets it be opened again
     no space left, twice in a row                  rests, and is erased before it is opened again
 
