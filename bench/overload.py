@@ -22,7 +22,7 @@ from bench.harness import Graph, _free_port, median, run, show, sidecar, table, 
 
 LATENCY_S = 0.08
 WARM_S, LOAD_S, AFTER_S = 3, int(os.environ.get("OVERLOAD_S", "60")), 10
-CALLERS = 400
+CALLERS = 1200
 MOST = 8000
 """Connections that the callers open at most; who finds none free is not counted as asking."""
 

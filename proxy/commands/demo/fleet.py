@@ -20,6 +20,9 @@ from proxy.commands.demo import GRAPH, DemoSize, demo_settings, play_ways, scene
 from proxy.commands.demo.processes import Control, DemoProcess, Ending, PartError
 
 _STARTS_WITHIN_S = 30
+_LONGEST_FOLDER = 80
+"""Bytes of a folder's name, without the eight that `tempfile` adds."""
+
 KEY_BYTES = 32
 
 
@@ -71,7 +74,7 @@ def _store() -> Iterator[str]:
         raise PartError(
             "--replicas needs a redis-server or valkey-server on PATH (Debian: apt-get install redis-server)"
         )
-    with tempfile.TemporaryDirectory(prefix="graph-sidecar-demo-") as folder:
+    with _short_folder() as folder:
         where = f"{folder}/socket"
         quiet = ("--port", "0", "--unixsocket", where, "--save", "", "--dir", folder, "--logfile", f"{folder}/log")
         process = subprocess.Popen([program, *quiet], stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603 - ours
@@ -81,6 +84,13 @@ def _store() -> Iterator[str]:
         finally:
             process.terminate()
             process.wait()
+
+
+def _short_folder() -> tempfile.TemporaryDirectory[str]:
+    """Returns a new folder whose name is short enough for a socket in it: systems take 103 to 107 bytes of path."""
+    name = "graph-sidecar-demo-"
+    is_short = len(os.fsencode(tempfile.gettempdir())) + len(name) <= _LONGEST_FOLDER
+    return tempfile.TemporaryDirectory(prefix=name, dir=None if is_short else "/tmp")  # noqa: S108 - made by mkdtemp
 
 
 def _await(where: str, process: subprocess.Popen[bytes]) -> None:
