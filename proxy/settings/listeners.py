@@ -48,7 +48,7 @@ class ListenerSettings(Section):
         "off",
     )
     lag_s: float = Field(
-        default=1,
+        default=0.6,
         ge=0,
         le=3600,
         description="seconds that reads may wait for a busy processor; while more come than are answered and a new GET "
