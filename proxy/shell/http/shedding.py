@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -61,7 +61,7 @@ class QueuedRequest:
 
     shedder: Shedder
     connection: QueuedConnection
-    data: bytes
+    data: bytes = field(repr=False)  # holds a token
     since: float
 
     def leave(self) -> None:

@@ -14,6 +14,7 @@ from proxy.core.http import errors
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.shedding import PER_TURN, QueuedRequest, Shedder
 from proxy.shell.http.timeouts import Timeouts
+from proxy.shell.pipeline.shared.waiting_hits import WaitingHit
 from tests.wires import Wire, calling
 
 
@@ -161,3 +162,14 @@ async def told_of_the_end(wire: Wire) -> None:
     assert (heard.status, heard.fields["Connection"]) == (503, "close")
     assert b"the sidecar has stopped" in heard.body
     await wire.ended()
+
+
+async def test_a_request_that_waits_shows_no_token() -> None:
+    """Whatever prints it, a log line or a traceback: the head with the token is not in it."""
+    async with busy() as here, calling(here.url) as wire:
+        await wire.send("GET /v25.0/me?access_token=EAABsecret HTTP/1.1\r\nHost: graph.facebook.com\r\n\r\n")
+        await here.has(1)
+        (waiting,) = here.callers
+        hit = WaitingHit(None, waiting.connection, waiting.data)  # type: ignore[arg-type]
+        assert "EAABsecret" not in repr((waiting, hit))
+        here.shedder.is_calm = True

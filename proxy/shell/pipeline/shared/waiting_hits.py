@@ -27,7 +27,7 @@ class WaitingHit:
 
     hits: WaitingHits
     connection: Connection
-    head: bytes
+    head: bytes = field(repr=False)  # of the message; holds a token
 
     def leave(self) -> None:
         """Note that the caller has hung up."""
