@@ -17,6 +17,8 @@ import proxy
 HOUSE = Path(proxy.__file__).parent
 FOLDERS = sorted({file.parent for file in HOUSE.rglob("*.py")})
 MOST_ENTRIES = 16
+LAYERS = ["coalescer", "ids_splitter", "merger", "cache", "rate_limiter", "batcher"]
+"""The layers of the pipeline in the order in which a read passes them."""
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -53,6 +55,16 @@ def test_imports_run_one_way(folder: str, may: set[str]) -> None:
     """Core imports core alone, shell core, app shell, commands app, the command line commands; the emulator nothing."""
     names = {name.split(".")[1] for file in (HOUSE / folder).rglob("*.py") for name in imported(file) if "." in name}
     assert names <= may
+
+
+@pytest.mark.parametrize("place", ["", "shared/"])
+def test_no_layer_stands_above_and_below_another(place: str) -> None:
+    """A layer knows layers below it at most, so each call of a read goes down; nothing below calls back up."""
+    order = [f"proxy.shell.pipeline.{name}" for name in LAYERS]
+    for at, layer in enumerate(LAYERS):
+        file = HOUSE / f"shell/pipeline/{place}{layer}.py"
+        names = {name.replace(".shared.", ".") for name in imported(file)} if file.exists() else set()
+        assert [above for above in order[:at] if any(name.startswith(f"{above}.") for name in names)] == [], layer
 
 
 def test_no_two_folders_import_each_other() -> None:

@@ -1,11 +1,17 @@
-"""Does what core decided: sockets, files, tasks, logs. A pipeline layer is an async callable that holds the next."""
+"""Does what core decided: sockets, files, tasks, logs. A pipeline layer is an async callable that holds the next.
+
+A layer is given a read, and the cost record of the caller that pays for the calls to Graph: where callers share a call,
+that is the caller for whom the call was begun, whoever else waits for it and even if that caller has gone.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from proxy.core.model import Credential, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 
-Layer = Callable[[Request], Awaitable[Reply]]
+Layer = Callable[[Request, RequestCost | None], Awaitable[Reply]]
+"""Answers a read; the calls that it makes are charged to the cost record, if there is one."""
 
 
 class OnWrite(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 
 JSON = ("Content-Type", "application/json; charset=UTF-8")
 Answer = Reply | BaseException | asyncio.Future[Reply]
@@ -41,14 +42,19 @@ class Clock:
 
 
 class Onward:
-    """The next layer: notes what it was asked, and answers by *answer*, at once or when its future is set."""
+    """The next layer: notes what it was asked, and answers by *answer*, at once or when its future is set.
+
+    *charged* are the cost records that came with the reads.
+    """
 
     def __init__(self, answer: Callable[[Request], Answer] | Answer | None = None) -> None:
         self.asked: list[Request] = []
+        self.charged: list[RequestCost | None] = []
         self.answer = answer
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         self.asked.append(request)
+        self.charged.append(cost)
         answer = self.answer(request) if callable(self.answer) else self.answer or told()
         if isinstance(answer, BaseException):
             raise answer

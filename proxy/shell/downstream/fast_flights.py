@@ -33,7 +33,6 @@ from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.downstream.waiting_caller import Caller, WaitingCaller
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.route_counts import OrdinaryAnswer, RouteCounts, add_answers
-from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
 from proxy.shell.pipeline.cache import Cache, Inquiry
@@ -445,8 +444,8 @@ class FastFlights:
         if not isinstance(answer, Reply | errors.SidecarError):
             self._deliver(flight, answer)
             return
-        with cost_context.charged_to(flight.record()):
-            flight.resolving = asyncio.ensure_future(self.cache.resolve(self._inquiry(flight), answer))
+        inquiry = replace(self._inquiry(flight), cost=flight.record())
+        flight.resolving = asyncio.ensure_future(self.cache.resolve(inquiry, answer))
         flight.resolving.add_done_callback(partial(self._on_resolved, flight))
 
     def _on_resolved(self, flight: FastFlight, resolved: asyncio.Task[Reply]) -> None:

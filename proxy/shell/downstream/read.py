@@ -23,7 +23,6 @@ from proxy.core.routing.classify import Read
 from proxy.core.routing.nodes import calls_of
 from proxy.shell import Layer
 from proxy.shell.observe.counters import Counters
-from proxy.shell.pipeline import cost_context
 from proxy.shell.upstream.http1 import OnSent
 
 _log = logging.getLogger("graph_sidecar.server")
@@ -90,8 +89,7 @@ class ReadHandler:
     async def _ask(self, request: Request, cost: RequestCost) -> Reply:
         try:
             try:
-                with cost_context.charged_to(cost):
-                    return await self.pipeline(request)
+                return await self.pipeline(request, cost)
             except errors.SidecarError:
                 raise
             except Exception as fault:  # noqa: BLE001 - a fault of ours makes a reply slower, never an error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Container, Coroutine, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -17,7 +17,6 @@ from proxy.core.http.errors import Draining, Overloaded
 from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.routing.nodes import calls_of
-from proxy.shell.pipeline import cost_context
 from proxy.shell.upstream.fair_share import Member, Place, Places, owner_of
 
 
@@ -60,9 +59,9 @@ class PendingRead:
 
     request: Request
     reply: asyncio.Future[Reply]
+    cost: RequestCost | None
     since: float
     left: float = 0.0
-    cost: RequestCost | None = field(default_factory=cost_context.current_cost)
     lane: Lane | None = None
     call: BatchCall | None = None
 
@@ -150,9 +149,11 @@ class BatchQueues:
         self._places = places
         self._queues: dict[Hashable, BatchQueue] = {}
 
-    async def join(self, group: Hashable, request: Request, lane: Lane | None = None) -> Reply:
+    async def join(
+        self, group: Hashable, request: Request, cost: RequestCost | None, lane: Lane | None = None
+    ) -> Reply:
         """Return the reply to *request*, which waits in *group*. Raises Overloaded, and what *send* fails it with."""
-        read = PendingRead(request, asyncio.get_running_loop().create_future(), self._clock(), lane=lane)
+        read = PendingRead(request, asyncio.get_running_loop().create_future(), cost, self._clock(), lane=lane)
         queue = self.enqueue(group, read)
         try:
             return await read.reply

@@ -19,10 +19,9 @@ from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.descriptors import one_node
-from proxy.core.quota.ledger import Payer, was_counted
+from proxy.core.quota.ledger import Payer, RequestCost, was_counted
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
-from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchQueue, BatchQueues, QueuedRead, fail_all
 from proxy.shell.pipeline.lane_timer import LaneTimer
 from proxy.shell.upstream.fair_share import Place, Places
@@ -114,12 +113,12 @@ class Batcher:
         self._queues = BatchQueues(lambda: limits, self._send, clock, places)
         self._templates = AnswerTemplates()
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
-            return await self._alone(request, cost_context.current_cost(), ignores_queue_limit=False)
+            return await self._alone(request, cost, ignores_queue_limit=False)
         lane = self._lanes.lane_of(request) if self._limits.lanes else None
-        return await self._queues.join(window.group_of(request, self._limits, lane), request, lane)
+        return await self._queues.join(window.group_of(request, self._limits, lane), request, cost, lane)
 
     def enqueue(self, read: QueuedRead, known: QueueOfRead | None = None) -> QueueOfRead:
         """Let *read* wait for a batch; no task waits for its reply. Raises Overloaded.

@@ -24,7 +24,6 @@ from proxy.core.model import LOW_PRIORITY, Entry, EntryMeta, Reply, Request
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell import Layer
-from proxy.shell.pipeline import cost_context
 
 OnBackgroundReply = Callable[[Request, Reply, RequestCost, float], None]
 """Called with a revalidated read, its reply, its cost record, and the seconds that the revalidation took."""
@@ -77,6 +76,7 @@ class Inquiry(msgspec.Struct, frozen=True):
     terms: policy.Terms
     found: _Found
     asked: float
+    cost: RequestCost | None = None  # what the calls to Graph are charged to
 
 
 class Cache:
@@ -110,22 +110,22 @@ class Cache:
         self._on_background_reply = on_background_reply
         self._behind: dict[bytes, asyncio.Task[Reply]] = {}
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         key = self._keys.entry(request)
-        return await self._answer(key, request, await self._find(key, request))
+        return await self._answer(key, request, cost, await self._find(key, request))
 
-    async def _answer(self, key: bytes, request: Request, found: _Found) -> Reply:
+    async def _answer(self, key: bytes, request: Request, cost: RequestCost | None, found: _Found) -> Reply:
         """Answer *request*, of which *found* is held."""
         plan, terms = await self._plan(request, key, found)
         if isinstance(plan, policy.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, policy.Ask):
-            return await self._ask(self._inquiry(request, plan.validator, key, terms, found))
-        reply = await self._reuse(request, plan, key, terms, found)
-        return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING))
+            return await self._ask(self._inquiry(request, plan.validator, key, terms, found, cost=cost))
+        reply = await self._reuse(request, plan, key, terms, found, cost=cost)
+        return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING, cost=cost))
 
-    async def answer_held(self, request: Request) -> Reply | None:
+    async def answer_held(self, request: Request, cost: RequestCost | None = None) -> Reply | None:
         """Return the reply to *request* from its entry without waiting for Graph; None if that is not allowed."""
         key = self._keys.entry(request)
         held = self._store.known_meta(key)
@@ -133,14 +133,16 @@ class Cache:
             return None
         found = await self._find(key, request)
         plan, terms = await self._plan(request, key, found)
-        return await self._reuse(request, plan, key, terms, found) if isinstance(plan, policy.Reuse) else None
+        return (
+            await self._reuse(request, plan, key, terms, found, cost=cost) if isinstance(plan, policy.Reuse) else None
+        )
 
     async def inquire(self, request: Request) -> Inquiry:
         """Prepare *request* for a caller that asks Graph itself, in a call of its own; `settle` takes the answer."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
         validator = policy.validator_for(found.held, request) if found.held else ""
-        return self._inquiry(request, validator, key, terms, found)
+        return self._inquiry(request, validator, key, terms, found, cost=None)
 
     async def holds(self, request: Request) -> bool:
         """Whether *request* can be asked with a validator."""
@@ -162,7 +164,7 @@ class Cache:
         plan = policy.plan(request, found.held, terms, self._now())
         if not isinstance(plan, policy.Ask):
             return None
-        return self._inquiry(request, plan.validator, key, terms, found), found.in_memory
+        return self._inquiry(request, plan.validator, key, terms, found, cost=None), found.in_memory
 
     def inquiry(self, request: Request, key: bytes, entry: Entry | None, asked: float) -> Inquiry:
         """Prepare again what the fast path sent at *asked* with the validator of *entry*, for `settle`."""
@@ -267,7 +269,14 @@ class Cache:
         return plan, terms
 
     async def _reuse(
-        self, request: Request, plan: policy.Reuse, key: bytes, terms: policy.Terms, found: _Found
+        self,
+        request: Request,
+        plan: policy.Reuse,
+        key: bytes,
+        terms: policy.Terms,
+        found: _Found,
+        *,
+        cost: RequestCost | None,
     ) -> Reply | None:
         """What is held as a reply; None if its body is gone."""
         entry = await found.entry()
@@ -275,7 +284,7 @@ class Cache:
             return None
         if plan.in_background:
             self._revalidate_in_background(
-                self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found)
+                self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found, cost=cost)
             )
         return policy.reuse(entry, plan, terms, self._now())
 
@@ -323,13 +332,22 @@ class Cache:
         self._purges.note(key, self._subject(request))
         return _Found(entry.meta, entry)
 
-    def _inquiry(self, request: Request, validator: str, key: bytes, terms: policy.Terms, found: _Found) -> Inquiry:
-        return Inquiry(request.with_validator(validator), key, terms, found, self._now())
+    def _inquiry(
+        self,
+        request: Request,
+        validator: str,
+        key: bytes,
+        terms: policy.Terms,
+        found: _Found,
+        *,
+        cost: RequestCost | None,
+    ) -> Inquiry:
+        return Inquiry(request.with_validator(validator), key, terms, found, self._now(), cost)
 
     async def _ask(self, inquiry: Inquiry) -> Reply:
         answer: Reply | SidecarError | Throttled
         try:
-            answer = await self._onward(inquiry.request)
+            answer = await self._onward(inquiry.request, inquiry.cost)
         except (SidecarError, Throttled) as error:
             answer = error
         return await self.resolve(inquiry, answer)
@@ -349,7 +367,9 @@ class Cache:
             raise answer
         reply = await self.settle(inquiry, answer)
         if reply is None:
-            return await self._ask(self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING))
+            return await self._ask(
+                self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING, cost=inquiry.cost)
+            )
         return reply
 
     async def _cover(self, inquiry: Inquiry, detail: str) -> Reply | None:
@@ -364,21 +384,18 @@ class Cache:
         """Revalidate in the background, once per key at a time; errors reach no caller."""
         if inquiry.key not in self._behind:
             patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
-            inquiry = replace(inquiry, request=patient)
-            caller = cost_context.current_cost()
-            cost = caller and caller.for_background()
-            with cost_context.charged_to(cost):
-                task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
-            task.add_done_callback(lambda done: self._landed(inquiry, cost, done))
+            inquiry = replace(inquiry, request=patient, cost=inquiry.cost and inquiry.cost.for_background())
+            task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
+            task.add_done_callback(lambda done: self._landed(inquiry, done))
 
-    def _landed(self, inquiry: Inquiry, cost: RequestCost | None, done: asyncio.Task[Reply]) -> None:
+    def _landed(self, inquiry: Inquiry, done: asyncio.Task[Reply]) -> None:
         del self._behind[inquiry.key]
         if done.cancelled():
             return
         error = done.exception()
-        if cost is not None and (error is None or isinstance(error, SidecarError)):
+        if inquiry.cost is not None and (error is None or isinstance(error, SidecarError)):
             reply = reply_of(error) if error else done.result()
-            self._on_background_reply(inquiry.request, reply, cost, self._now() - inquiry.asked)
+            self._on_background_reply(inquiry.request, reply, inquiry.cost, self._now() - inquiry.asked)
 
 
 NOTHING = _Found(None, None)

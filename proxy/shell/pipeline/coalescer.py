@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.core.model import Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.shell import Layer
 
 
@@ -76,14 +77,14 @@ class Coalescer:
         self.flights: dict[Hashable, Joinable] = {}
         """Calls under way that equal requests may join, by their keys."""
 
-    async def __call__(self, request: Request) -> Reply:
-        """Answer *request*; one that wants Graph's own word now joins nobody, and nobody joins it."""
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
+        """Answer *request*; a read with no-cache or no-store joins no flight, and no read joins it."""
         if request.directives.forbids_sharing:
-            return await self._onward(request)
+            return await self._onward(request, cost)
         key = self._key(request)
         flight = self.flights.get(key)
         if flight is None:
-            return await self._wait(key, self._start(key, request))
+            return await self._wait(key, self._start(key, request, self._onward(request, cost)))
         if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
             flight.has_time = False
             self._promote(request)
@@ -114,8 +115,8 @@ class Coalescer:
             self.land(key, flight)
             flight.cancel()
 
-    def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply] | None = None) -> CoalescedFlight:
-        task = asyncio.ensure_future(asking or self._onward(request))
+    def _start(self, key: Hashable, request: Request, asking: Awaitable[Reply]) -> CoalescedFlight:
+        task = asyncio.ensure_future(asking)
         flight = self.flights[key] = CoalescedFlight(task, self._names(request), request.is_low_priority)
         task.add_done_callback(lambda _done: self._on_done(key, flight))
         return flight

@@ -21,8 +21,8 @@ from proxy.core.http.errors import Cut, Late, SidecarError
 from proxy.core.merge import projection, selection
 from proxy.core.merge.history import MergeHistory
 from proxy.core.model import Mode, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
-from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
 from proxy.shell.upstream.fair_share import Place
 
@@ -30,10 +30,10 @@ from proxy.shell.upstream.fair_share import Place
 class HeldReplies(Protocol):
     """The cache, as far as the merger uses it."""
 
-    async def __call__(self, request: Request) -> Reply:
-        """Answer *request*. Raises a SidecarError."""
+    async def __call__(self, request: Request, cost: RequestCost | None) -> Reply:
+        """Answer *request*, charged to *cost*. Raises a SidecarError."""
 
-    async def answer_held(self, request: Request) -> Reply | None:
+    async def answer_held(self, request: Request, cost: RequestCost | None) -> Reply | None:
         """Return a held reply that needs no wait for Graph (fresh, or stale as a rule allows); else None."""
 
     async def cover(self, request: Request) -> Reply | None:
@@ -95,17 +95,17 @@ class Merger:
         self._queues = BatchQueues(lambda: window.merge_limits(limits), self._send, clock)
         self._in_flight: dict[_MergeLane, list[_MergedRead]] = {}
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises what the cache raises, and Overloaded."""
         if not self._merges(request):
-            return await self._cache(request)
-        if reply := await self.answer_held(request):
+            return await self._cache(request, cost)
+        if reply := await self.answer_held(request, cost):
             return reply
-        return await (self._join(request) if selection.may_share(request) else self._cache(request))
+        return await (self._join(request, cost) if selection.may_share(request) else self._cache(request, cost))
 
-    async def answer_held(self, request: Request) -> Reply | None:
+    async def answer_held(self, request: Request, cost: RequestCost | None) -> Reply | None:
         """Return the held reply to *request*, or a projection of a held reply with more fields; else None."""
-        return await self._cache.answer_held(request) or await self._answer_from_more(request)
+        return await self._cache.answer_held(request, cost) or await self._answer_from_more(request, cost)
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
         """Store *answer*, and note that it can answer reads of *request* with fewer fields."""
@@ -133,24 +133,26 @@ class Merger:
 
     # --- held replies and reads in flight ---
 
-    async def _answer_from_more(self, request: Request) -> Reply | None:
+    async def _answer_from_more(self, request: Request, cost: RequestCost | None) -> Reply | None:
         own = _field_set(request)
         for names in self._history.supersets(self._family(request), own, self._clock()) if own else ():
             more = selection.with_fields(request, names)
-            whole = await self._cache.answer_held(more) if self._rule(more) == self._rule(request) else None
+            if self._rule(more) != self._rule(request):
+                continue
+            whole = await self._cache.answer_held(more, cost)
             if whole and (reply := projection.project_reply(whole, names, own)):
                 return replace(reply, detail="superset") if reply.mode is Mode.REUSED else reply
         return None
 
-    async def _join(self, request: Request) -> Reply:
+    async def _join(self, request: Request, cost: RequestCost | None) -> Reply:
         own, family = _field_set(request), self._family(request)
         lanes = [(family, False), (family, True)] if request.is_low_priority else [(family, False)]
         reads = (read for lane in lanes for read in self._in_flight.get(lane, ()) if own <= read.names)
         read = next(reads, None)
         if read is None:
-            return await self._queues.join(lanes[-1], request)
+            return await self._queues.join(lanes[-1], request, cost)
         now = self._clock()
-        one = PendingRead(request, asyncio.get_running_loop().create_future(), since=now, left=now)
+        one = PendingRead(request, asyncio.get_running_loop().create_future(), cost, since=now, left=now)
         read.add(one)
         if (call := read.waiting[0].call) is not None:
             call.join(one)
@@ -185,9 +187,9 @@ class Merger:
         wanted = self._history.wanted(family, now, rule.shared_s)
         reads = []
         for group in selection.merge_selections([_field_set(one.request) for one in waiting], wanted, may):
-            request = selection.with_fields(waiting[group.indices[0]].request, group.names)
-            with cost_context.charged_to(waiting[group.indices[0]].cost):
-                read = _MergedRead(lane, request, group.names, asyncio.ensure_future(self._cache(request)))
+            payer = waiting[group.indices[0]]
+            request = selection.with_fields(payer.request, group.names)
+            read = _MergedRead(lane, request, group.names, asyncio.ensure_future(self._cache(request, payer.cost)))
             for index in group.indices:
                 read.add(waiting[index])
             reads.append(read)
@@ -244,8 +246,7 @@ class Merger:
         if one.reply.done():
             return None
         try:
-            with cost_context.charged_to(one.cost):
-                reply = await self._cache(one.request)
+            reply = await self._cache(one.request, one.cost)
         except SidecarError as error:
             one.fail(error)
             return None

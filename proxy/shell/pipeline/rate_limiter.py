@@ -18,6 +18,7 @@ from proxy.core.http.errors import Throttled
 from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.quota.limiter import (
     NO_CHANGES,
     RELEASED_PER_REPLY,
@@ -82,7 +83,7 @@ class RateLimiter:
         self._paced: dict[Hashable, set[_PacedRead]] = {}  # by the key of their flight
         self._queues: dict[BucketName, OrderedDict[_PacedRead, None]] = {}  # by the bucket that they wait for
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises Throttled, and what the next layer raises."""
         subject, now = (
             QuotaSubject(self._keys.fingerprint(request.credential), request.path, request.query),
@@ -90,10 +91,10 @@ class RateLimiter:
         )
         verdict = self._quota.admit(subject, request.priority, now, after_refusal=request.after_refusal)
         if not isinstance(verdict, Wait):
-            return await self._go(request, subject, verdict)
+            return await self._go(request, cost, subject, verdict)
         verdict, pool = await self._wait_for_turn(request, subject, verdict, now)
         try:
-            return _with_detail(await self._go(request, subject, verdict), "paced")
+            return _with_detail(await self._go(request, cost, subject, verdict), "paced")
         finally:
             self._wake(pool, RELEASED_PER_REPLY)
 
@@ -125,14 +126,14 @@ class RateLimiter:
             self._quota.on_reply(QuotaSubject(self._keys.fingerprint(who), path, query), reply, self._now(), probes)
         )
 
-    async def _go(self, request: Request, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
+    async def _go(self, request: Request, cost: RequestCost | None, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
-        return await self._ask(request, subject, verdict)
+        return await self._ask(request, cost, subject, verdict)
 
-    async def _ask(self, request: Request, subject: QuotaSubject, go: Go) -> Reply:
+    async def _ask(self, request: Request, cost: RequestCost | None, subject: QuotaSubject, go: Go) -> Reply:
         try:
-            reply = await self._onward(request)
+            reply = await self._onward(request, cost)
         except BaseException as error:
             # A failure says nothing about limits, so the next probe waits; after a caller's cancellation it need not.
             self._quota.on_no_reply(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))

@@ -14,7 +14,6 @@ from proxy.core.http.errors import Cut, NotHeld, Unreachable
 from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply
 from proxy.core.quota.ledger import Ledger
 from proxy.core.routing.rules import Rule
-from proxy.shell.pipeline import cost_context
 from proxy.shell.pipeline.cache import Cache, OnBackgroundReply
 from tests.shell.fakes import JSON, Clock, Onward, ask, entry, later, told, turns
 
@@ -192,8 +191,7 @@ async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable,
         stale_while_revalidate_s=60,
         on_background_reply=lambda _request, reply, cost, _seconds: heard.append((reply.mode, cost.app)),
     )
-    with cost_context.charged_to(Ledger().open(1, app="fp")):
-        await layer(ask())
+    await layer(ask(), Ledger().open(1, app="fp"))
     await turns()
     assert heard == [(mode, "fp")]
 

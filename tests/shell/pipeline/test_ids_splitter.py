@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.http.errors import Cut
 from proxy.core.model import CacheDirectives, Mode, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell.pipeline.ids_splitter import IdsSplitter
 from proxy.shell.pipeline.merger import Merger
@@ -24,7 +25,7 @@ class Fake(Onward):
         self.held: dict[str, Reply] = {}
         self.learnt: dict[str, tuple[bytes, float]] = {}
 
-    async def answer_held(self, request: Request) -> Reply | None:
+    async def answer_held(self, request: Request, cost: RequestCost | None) -> Reply | None:
         return self.held.get(request.path)
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:

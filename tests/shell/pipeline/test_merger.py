@@ -15,6 +15,7 @@ from proxy.core.batch.window import Limits
 from proxy.core.cache.key import Keys
 from proxy.core.http.errors import Cut, Late, Overloaded
 from proxy.core.model import Mode, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell.pipeline.merger import Merger
 from tests.shell.fakes import Answer, Clock, Onward, ask, later, told, turns
@@ -34,7 +35,7 @@ class FakeCache(Onward):
     async def cover(self, request: Request) -> Reply | None:
         return self.stale.get(request.query)
 
-    async def answer_held(self, request: Request) -> Reply | None:
+    async def answer_held(self, request: Request, cost: RequestCost | None) -> Reply | None:
         return self.held.get(request.query)
 
     @property

@@ -19,6 +19,7 @@ from proxy.core.graph.errors import ends_token
 from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
@@ -71,12 +72,14 @@ class SharedCache(Cache):
         super().__init__(onward, **options)
         self._shared = shared
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
         mark, heard = ENDS_AT.set(self._shared.ends_at), HAS_HEARD.set(HAS_HEARD.get())
         try:
             key = self._keys.entry(request)
-            return await (self._answer_cold(key, request) if self._is_cold(key, request) else super().__call__(request))
+            if self._is_cold(key, request):
+                return await self._answer_cold(key, request, cost)
+            return await super().__call__(request, cost)
         finally:
             ENDS_AT.reset(mark)
             HAS_HEARD.reset(heard)
@@ -91,10 +94,10 @@ class SharedCache(Cache):
             return False
         return self._shared.fleet.client.is_up and self._shared.trust.until > self._shared.steady()
 
-    async def _answer_cold(self, key: bytes, request: Request) -> Reply:
+    async def _answer_cold(self, key: bytes, request: Request, cost: RequestCost | None) -> Reply:
         """Answer *request*, of which nothing is held here: by an entry of the store, or by a flight."""
         shared, token = self._shared, _token(request)
-        inquiry = self._inquiry(request, "", key, self._terms(request), NOTHING)
+        inquiry = self._inquiry(request, "", key, self._terms(request), NOTHING, cost=cost)
         boarded, value = await shared.flights.look_or_board(
             self._flight(request),
             token,
@@ -106,7 +109,7 @@ class SharedCache(Cache):
         if value is None:
             return await self._fly(inquiry, boarded, None)
         found = NOTHING if loaded is None else self._unless_forgotten(key, request, self._take(key, request, loaded))
-        return await self._answer(key, request, found)
+        return await self._answer(key, request, cost, found)
 
     # --- what bears on a read ---
 
@@ -165,15 +168,23 @@ class SharedCache(Cache):
     # --- asking ---
 
     def _inquiry(
-        self, request: Request, validator: str, key: bytes, terms: policy.Terms, found: _Found
+        self,
+        request: Request,
+        validator: str,
+        key: bytes,
+        terms: policy.Terms,
+        found: _Found,
+        *,
+        cost: RequestCost | None,
     ) -> SharedInquiry:
-        made = super()._inquiry(request, validator, key, terms, found)
+        made = super()._inquiry(request, validator, key, terms, found, cost=cost)
         return SharedInquiry(
             made.request,
             made.key,
             made.terms,
             made.found,
             made.asked,
+            made.cost,
             self._shared.index.position,
             self._shared.fleet.clock.at(0.0, self._shared.steady()),
         )
@@ -251,7 +262,9 @@ class SharedCache(Cache):
             return None
         found = self._take(key, request, loaded)
         plan, terms = await self._plan(request, key, found)
-        return await self._reuse(request, plan, key, terms, found) if isinstance(plan, policy.Reuse) else None
+        if not isinstance(plan, policy.Reuse):
+            return None
+        return await self._reuse(request, plan, key, terms, found, cost=inquiry.cost)
 
     # --- leading ---
 
@@ -266,6 +279,7 @@ class SharedCache(Cache):
             inquiry.terms,
             inquiry.found,
             self._now(),
+            inquiry.cost,
             shared.index.position,
             shared.fleet.clock.at(0.0, now),
             flight,
@@ -364,7 +378,7 @@ class SharedCache(Cache):
                 return None
             fields = headers.from_stored(entry.headers)
             answer = Reply(200, fields, entry.body, channel=Channel(entry.meta.channel))
-        followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked)
+        followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked, inquiry.cost)
         if outcome.etag:
             shared.vouch(inquiry.key, asked)
         settled = await self.settle(followed, answer)

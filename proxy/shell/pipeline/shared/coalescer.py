@@ -15,6 +15,7 @@ from proxy.core.batch.window import Limits
 from proxy.core.cache.key import Keys
 from proxy.core.merge.history import MergeHistory
 from proxy.core.model import Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.shell import Layer
 from proxy.shell.pipeline.coalescer import Coalescer
@@ -44,21 +45,21 @@ class SharedCoalescer(Coalescer):
         self._shared = shared
         self._sent: dict[Hashable, asyncio.Task[Reply]] = {}
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*; a read with no-cache or no-store joins no flight, and no read joins it."""
         if request.directives.forbids_sharing or self._is_certain(request):
-            return await super().__call__(request)
+            return await super().__call__(request, cost)
         ends_at = ENDS_AT.set(self._shared.ends_at)
         heard = HAS_HEARD.set(await self._shared.hear(self._shared.budget_s))
         try:
             if self._is_certain(request):
-                return await super().__call__(request)
-            return await self._join_next(request)
+                return await super().__call__(request, cost)
+            return await self._join_next(request, cost)
         finally:
             HAS_HEARD.reset(heard)
             ENDS_AT.reset(ends_at)
 
-    async def _join_next(self, request: Request) -> Reply:
+    async def _join_next(self, request: Request, cost: RequestCost | None) -> Reply:
         """Return the answer of a call that begins after *request* came."""
         key = self._key(request)
         place = ("next", key)
@@ -66,20 +67,25 @@ class SharedCoalescer(Coalescer):
         if flight is not None:
             return (await self._wait(place, flight)).shared()
         before = self._sent.get(key)
-        return await self._wait(place, self._start(place, request, self._after(before, key, place, request)))
+        return await self._wait(place, self._start(place, request, self._after(before, place, request, cost)))
 
     async def _after(
-        self, before: asyncio.Task[Reply] | None, key: Hashable, place: Hashable, request: Request
+        self,
+        before: asyncio.Task[Reply] | None,
+        place: tuple[str, Hashable],
+        request: Request,
+        cost: RequestCost | None,
     ) -> Reply:
         """Call Graph when *before* has ended; from then on no read joins."""
         if before is not None:
             await asyncio.wait([before])
         self.flights.pop(place, None)
+        _, key = place
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - `_start` made it
         self._sent[key] = task
         try:
-            return await self._onward(request)
+            return await self._onward(request, cost)
         finally:
             if self._sent.get(key) is task:
                 del self._sent[key]
@@ -105,6 +111,6 @@ class SharedMerger(Merger):
         super().__init__(cache, history=history, **options)
         self._is_certain = is_certain
 
-    async def __call__(self, request: Request) -> Reply:
+    async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*; it is sent alone while writes of other replicas may be unknown."""
-        return await (super().__call__(request) if self._is_certain(request) else self._cache(request))
+        return await (super().__call__(request, cost) if self._is_certain(request) else self._cache(request, cost))

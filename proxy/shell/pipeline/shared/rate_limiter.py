@@ -10,6 +10,7 @@ from proxy.core.cache.key import Keys
 from proxy.core.http.errors import Throttled
 from proxy.core.model import Reply, Request
 from proxy.core.quota.descriptors import QuotaSubject
+from proxy.core.quota.ledger import RequestCost
 from proxy.core.quota.limiter import GO, Go, Halt
 from proxy.core.shared.limiter import SharedLimiter, limit_names
 from proxy.shell import Layer
@@ -55,27 +56,27 @@ class SharedRateLimiter(RateLimiter):
         self._fleet = fleet
         self._probe_s = probe_s
 
-    async def _go(self, request: Request, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
+    async def _go(self, request: Request, cost: RequestCost | None, subject: QuotaSubject, verdict: Go | Halt) -> Reply:
         if isinstance(verdict, Halt):
             raise Throttled(verdict.reply)
         if verdict.probes and not request.after_refusal:
-            return await self._probe(request, subject, verdict)
+            return await self._probe(request, cost, subject, verdict)
         if request.is_low_priority:
             await self._take_turn(request, subject)
-        return await super()._go(request, subject, verdict)
+        return await super()._go(request, cost, subject, verdict)
 
-    async def _probe(self, request: Request, subject: QuotaSubject, verdict: Go) -> Reply:
+    async def _probe(self, request: Request, cost: RequestCost | None, subject: QuotaSubject, verdict: Go) -> Reply:
         """Send the probe, unless another replica does; then act as if no probe were due."""
         limits = limit_names(verdict.probes)
         if await self._fleet.may_probe(limits, self._probe_s):
             try:
-                return await super()._go(request, subject, verdict)
+                return await super()._go(request, cost, subject, verdict)
             finally:
                 self._fleet.probed(limits)
         now = self._now()
         self._quota.on_no_reply(verdict.probes, now)
         again = self._quota.admit(subject, request.priority, now, has_waited=True)
-        return await super()._go(request, subject, again if isinstance(again, Halt) else GO)
+        return await super()._go(request, cost, subject, again if isinstance(again, Halt) else GO)
 
     async def _take_turn(self, request: Request, subject: QuotaSubject) -> None:
         """Wait until this read is the next in the fleet, for `longest_wait_s` at most."""

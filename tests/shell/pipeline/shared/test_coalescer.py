@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("redis")
 
 from proxy.core.model import Mode, Reply, Request
+from proxy.core.quota.ledger import RequestCost
 from proxy.shell.pipeline.shared.coalescer import SharedCoalescer
 
 READ = Request("graph.facebook.com", "v25.0", "/1", "")
@@ -34,7 +35,7 @@ class Slow:
     def __init__(self) -> None:
         self.calls: list[asyncio.Event] = []
 
-    async def __call__(self, _request: Request) -> Reply:
+    async def __call__(self, _request: Request, _cost: RequestCost | None) -> Reply:
         self.calls.append(asyncio.Event())
         number = len(self.calls)
         await self.calls[-1].wait()
