@@ -71,79 +71,111 @@ class Shares:
 
 @dataclass(slots=True)
 class _OwnerQueue(Generic[Item]):
-    """The waiting items of one owner in their order, and since when the owner waits for its turn."""
+    """The waiting items of one owner in their order, with their slots, and since when the owner waits for its turn."""
 
     turn: float
-    items: OrderedDict[Item, None] = field(default_factory=OrderedDict)
+    items: OrderedDict[Item, int] = field(default_factory=OrderedDict)
+    slots: int = 0  # of all items
+
+
+def _is_one(item: Item, slots: int) -> Item:
+    """Never called: an item of one slot is not split."""
+    raise ValueError(f"{slots} slots of {type(item).__name__}")
 
 
 class FairQueue(Generic[Item]):
-    """Waiting items: first in, first out for each owner, and round robin between owners."""
+    """Waiting items: first in, first out for each owner, and round robin between owners.
 
-    def __init__(self) -> None:
-        """Start empty."""
+    An item may count as several slots: its owner takes a turn for each of them, and the item is split where a call has
+    no room for all of them.
+    """
+
+    def __init__(self, split: Callable[[Item, int], Item] = _is_one) -> None:
+        """Start empty; *split* removes the first so many slots of an item, and returns them as an item."""
         self._items: OrderedDict[Item, tuple[Hashable, float]] = OrderedDict()
-        self.items: Collection[Item] = self._items
-        """All that wait."""
         self._queues: OrderedDict[Hashable, _OwnerQueue[Item]] = OrderedDict()
+        self._split = split
+        self.slots = 0
+        """How many slots all that wait count as."""
 
     def __len__(self) -> int:
-        """Returns how many items wait."""
-        return len(self._items)
+        """Returns how many slots wait."""
+        return self.slots
 
-    def add(self, item: Item, owner: Hashable, since: float) -> None:
-        """Add *item* of *owner*, waiting from *since* on; with infinity the item never times out."""
+    def add(self, item: Item, owner: Hashable, since: float, slots: int = 1) -> None:
+        """Add *item* of *owner*, of so many *slots*, waiting from *since* on; with infinity it never times out."""
         self._items[item] = owner, since
+        self.slots += slots
         queue = self._queues.get(owner)
         if queue is None:
             queue = self._queues[owner] = _OwnerQueue(since)
-        queue.items[item] = None
+        queue.items[item] = slots
+        queue.slots += slots
 
     def discard(self, item: Item) -> bool:
         """Remove *item*; returns whether it was waiting here."""
         if (found := self._items.pop(item, None)) is None:
             return False
         queue = self._queues[found[0]]
-        del queue.items[item]
+        slots = queue.items.pop(item)
+        queue.slots -= slots
+        self.slots -= slots
         if not queue.items:
             del self._queues[found[0]]
         return True
 
     def ready(self, most: int, may_take: Callable[[Hashable], bool] | None) -> tuple[int, float]:
-        """Returns how many items could leave now (counted up to *most*), and since when the first of them waits.
+        """Returns how many slots could leave now (counted up to *most*), and since when the first of them waits.
 
         Only owners for which *may_take* is true count; None means all of them.
         """
         if may_take is None:
-            return len(self._items), next(iter(self._items.values()))[1] if self._items else inf
+            return self.slots, next(iter(self._items.values()))[1] if self._items else inf
         count, since = 0, inf
         for owner, queue in self._queues.items():
             if may_take(owner):
                 since = min(since, self._items[next(iter(queue.items))][1])
-                count += len(queue.items)
+                count += queue.slots
                 if count >= most:
                     break
         return count, since
 
     def take(self, most: int, may_take: Callable[[Hashable], bool], now: float) -> list[Item]:
-        """Remove and return the next items, at most *most*, of owners for which *may_take* is true.
+        """Remove and return the next items, at most *most* slots, of owners for which *may_take* is true.
 
-        One item of each owner comes before a second of any.
+        One slot of each owner comes before a second of any.
         """
-        if len(self._items) <= most and all(map(may_take, self._queues)):
+        if self.slots <= most and all(map(may_take, self._queues)):
             return self.clear()
         owners = list(islice((owner for owner in self._queues if may_take(owner)), most))
         taken: list[Item] = []
-        while owners and len(taken) < most:
-            for owner in owners[: most - len(taken)]:
+        left = most
+        while owners and left:
+            # Each turn is as long as it can be without a second slot of any owner coming before the first of another.
+            turn = 1 if len(self._items) == self.slots else max(1, left // len(owners))
+            for owner in owners[:left]:
                 queue = self._queues[owner]
-                item = next(iter(queue.items))
                 queue.turn = now
                 self._queues.move_to_end(owner)
-                self.discard(item)
-                taken.append(item)
+                left -= self._take_turn(queue, turn, taken)
             owners = [owner for owner in owners if owner in self._queues]
         return taken
+
+    def _take_turn(self, queue: _OwnerQueue[Item], most: int, taken: list[Item]) -> int:
+        """Move the next *most* slots of an owner's *queue*, or what there is, to *taken*; returns how many."""
+        left = most
+        while left and queue.items:
+            item, slots = next(iter(queue.items.items()))
+            if slots > left:
+                taken.append(self._split(item, left))
+                queue.items[item] -= left
+                queue.slots -= left
+                self.slots -= left
+                return most
+            self.discard(item)
+            taken.append(item)
+            left -= slots
+        return most - left
 
     def waited(self, owner: Hashable, may_take: Callable[[Hashable], bool], now: float) -> float:
         """Returns how long the item has waited that is next in line for *owner*: about as long will a new item wait."""
@@ -168,4 +200,5 @@ class FairQueue(Generic[Item]):
         items = list(self._items)
         self._items.clear()
         self._queues.clear()
+        self.slots = 0
         return items

@@ -16,7 +16,7 @@ is neither.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -152,6 +152,20 @@ class Payer(Protocol):
 
     def send(self, calls: int, *, is_counted: bool = True) -> None:
         """Record that so many *calls* were sent to Graph; *is_counted*: whether Graph has certainly counted them."""
+
+
+class GroupPayer(Protocol):
+    """What the calls of several reads in one batch are charged to."""
+
+    @property
+    def slots(self) -> int:
+        """How many reads there are."""
+
+    def charge(self, counted: Sequence[bool], times: int) -> None:
+        """Record that each of them was sent so many *times*.
+
+        *counted* says for each whether Graph has certainly counted the last time; () if none of them.
+        """
 
 
 class RequestCost:

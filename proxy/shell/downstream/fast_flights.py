@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -46,6 +46,7 @@ URGENT_S = 0.01
 class FastFlight:
     """One read that is asked, and the callers that wait for its reply; it waits in the batch queue by itself."""
 
+    slots: ClassVar[int] = 1
     lane: Lane | None = None
     call: BatchCall | None = None
     place: QueueOfRead | None = None
@@ -80,8 +81,11 @@ class FastFlight:
 
     # --- for the coalescer ---
 
-    @property
-    def names(self) -> tuple[str, ...]:
+    def own(self, _key: Hashable) -> FastFlight:
+        """Return the flight itself, which is of one read."""
+        return self
+
+    def names(self, _key: Hashable) -> tuple[str, ...]:
         """Return the cache tags of what it reads."""
         return self.flights.coalescer.names(self.read.request)
 
@@ -244,7 +248,7 @@ class FastFlights:
             flight = self._open(read, entry, began)
             if flight is None:
                 return None
-        elif type(flight) is FastFlight:
+        elif isinstance(flight := flight.own(read.flight), FastFlight):
             flight.takes_slots &= read.is_ordinary
         else:
             return None

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from proxy.core.observe.histogram import Histogram
-from proxy.core.quota.ledger import Payer, RequestCost
+from proxy.core.quota.ledger import GroupPayer, Payer, RequestCost
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -37,6 +37,7 @@ class CountedCall:
     times: int = 0  # that it left
     lane: str = ""  # of a batch
     began: float = 0.0  # when it left first
+    groups: Sequence[GroupPayer] = ()  # whom the slots behind those of `loads` are charged to
 
     def __enter__(self) -> Self:
         """Count the call as in flight."""
@@ -62,6 +63,11 @@ class CountedCall:
             charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
             if self.times > 1:
                 charged.send(calls * (self.times - 1), is_counted=False)
+        at = len(self.loads)
+        for group in self.groups:
+            slots = group.slots
+            group.charge(self.counted[at : at + slots], self.times)
+            at += slots
 
     def left(self) -> None:
         """Take that the head was sent: from now on Graph may count the call."""

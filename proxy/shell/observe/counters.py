@@ -18,7 +18,7 @@ from proxy.core.observe.histogram import Histogram, time_bounds
 from proxy.core.observe.route_template import Routes, template
 from proxy.core.observe.troubles import COVERED
 from proxy.core.quota import ledger
-from proxy.core.quota.ledger import Ledger, Payer, RequestCost
+from proxy.core.quota.ledger import GroupPayer, Ledger, Payer, RequestCost
 from proxy.core.routing.nodes import calls_of, nodes
 from proxy.shell.observe.access_logger import AccessLog
 from proxy.shell.observe.counted_call import CountedCall, LaneCounts
@@ -305,10 +305,13 @@ class Counters:
 
     # --- what goes to Graph ---
 
-    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str = "") -> CountedCall:
-        """A batch of ours of this *lane* is made ready, a load for each of its slots."""
-        call = CountedCall(self, loads, lambda: self._count_batch(len(loads), lane), "batch", self._batch_id())
-        call.lane = lane
+    def batch(
+        self, loads: Sequence[tuple[Payer | None, int]], lane: str = "", groups: Sequence[GroupPayer] = ()
+    ) -> CountedCall:
+        """A batch of ours of this *lane* is made ready, a load for each of its slots, but for those of *groups*."""
+        slots = len(loads) + sum([group.slots for group in groups])
+        call = CountedCall(self, loads, lambda: self._count_batch(slots, lane), "batch", self._batch_id())
+        call.lane, call.groups = lane, groups
         return call
 
     def single(self, cost: Payer | None, calls: int) -> CountedCall:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from proxy.core.http.errors import Draining, Overloaded
 from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.routing.nodes import calls_of
+from proxy.shell.pipeline.queued_group import QueuedGroup
 from proxy.shell.upstream.fair_share import Member, Place, Places, owner_of
 
 
@@ -24,6 +25,7 @@ class QueuedRead(Protocol):
     """A read in a queue, or in a batch that is under way."""
 
     request: Request
+    slots: ClassVar[int]  # as how many slots of a batch it counts
     since: float
     left: float
     lane: Lane | None
@@ -57,6 +59,7 @@ class QueuedRead(Protocol):
 class PendingRead:
     """A read that a task waits for."""
 
+    slots: ClassVar[int] = 1
     request: Request
     reply: asyncio.Future[Reply]
     cost: RequestCost | None
@@ -96,7 +99,11 @@ class PendingRead:
             self.reply.set_exception(error)
 
 
-def fail_all(reads: Sequence[QueuedRead], error: BaseException) -> None:
+Queued: TypeAlias = QueuedRead | QueuedGroup
+"""What waits in a queue."""
+
+
+def fail_all(reads: Sequence[Queued], error: BaseException) -> None:
     """Report *error* to all who still wait for one of *reads*."""
     for read in reads:
         read.fail(error)
@@ -106,7 +113,7 @@ def fail_all(reads: Sequence[QueuedRead], error: BaseException) -> None:
 class BatchCall:
     """Reads that left together, and the task that sees to their replies. It belongs to none of them."""
 
-    reads: Sequence[QueuedRead]
+    reads: Sequence[Queued]
     task: asyncio.Task[None]
     wake: Callable[[], None]
     is_late: bool = False  # then it no longer delays the next batch, nor widens its window
@@ -163,12 +170,17 @@ class BatchQueues:
 
     def enqueue(self, group: Hashable, read: QueuedRead) -> BatchQueue:
         """Let *read* wait in *group*; return its queue, to `give_up` the read. Raises Overloaded."""
+        queue = self.queue(group)
+        queue.add(read)
+        return queue
+
+    def queue(self, group: Hashable) -> BatchQueue:
+        """Return the queue of *group*."""
         queue = self._queues.get(group)
         if queue is None:
             queue = self._queues[group] = BatchQueue(
                 self._limits, self._send, self._clock, lambda idle: self._forget(group, idle), self._places
             )
-        queue.add(read)
         return queue
 
     @property
@@ -205,7 +217,7 @@ class BatchQueue:
         self._on_idle = on_idle
         self._places = places
         self._line: Container[Member] = () if places is None else places.line(Kind.BATCH)
-        self._queue: FairQueue[QueuedRead] = FairQueue()
+        self._queue: FairQueue[Queued] = FairQueue(_split)
         self._calls: set[BatchCall] = set()
         self._alarm: asyncio.Handle | None = None
         self.is_open = True  # whether reads of its group still come here
@@ -221,19 +233,20 @@ class BatchQueue:
         """Whether no read waits and no call is under way."""
         return not self._queue and not self._calls
 
-    def add(self, read: QueuedRead) -> None:
+    def add(self, read: Queued) -> None:
         """Queue *read*. Raises Overloaded."""
-        credential, limits, queued = read.request.credential, self._limits(), len(self._queue.items)
+        credential, limits, queued, slots = read.request.credential, self._limits(), self._queue.slots, read.slots
         owner, waited = owner_of(credential) if credential is None else credential.token, 0.0
         if self in self._line:
             waited = self._queue.waited(owner, self._may, read.since) - self._window
-        if (waited or queued >= limits.queue) and (refusal := window.queue_refusal(queued, waited, limits)):
+        is_long = waited or queued + slots > limits.queue
+        if is_long and (refusal := window.queue_refusal(queued + slots - 1, waited, limits)):
             raise Overloaded(refusal)
-        self._queue.add(read, owner, read.since)
-        if self._alarm is None or (not self._leaves_now and queued + 1 >= limits.slots):
+        self._queue.add(read, owner, read.since, slots)
+        if self._alarm is None or (not self._leaves_now and queued + slots >= limits.slots):
             self._set_alarm()
 
-    def give_up(self, read: QueuedRead) -> None:
+    def give_up(self, read: Queued) -> None:
         """Remove a read that nobody waits for: from the queue, or from a call, which ends if all reads have gone."""
         if read.call is not None:
             read.call.leave()
@@ -341,3 +354,10 @@ class BatchQueue:
     def _rest_if_empty(self) -> None:
         if not self._queue and self._places is not None:
             self._places.forget(Kind.BATCH, self)
+
+
+def _split(read: Queued, slots: int) -> Queued:
+    """Return the first *slots* of a group of reads as a group."""
+    if not isinstance(read, QueuedGroup):
+        raise TypeError(f"{type(read).__name__} is one read")
+    return read.split(slots)

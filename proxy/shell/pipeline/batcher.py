@@ -19,10 +19,11 @@ from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.descriptors import one_node
-from proxy.core.quota.ledger import Payer, RequestCost, was_counted
+from proxy.core.quota.ledger import GroupPayer, Payer, RequestCost, was_counted
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
-from proxy.shell.pipeline.batch_queue import BatchQueue, BatchQueues, QueuedRead, fail_all
+from proxy.shell.pipeline.batch_contents import BatchContents
+from proxy.shell.pipeline.batch_queue import BatchQueue, BatchQueues, Queued, QueuedRead, fail_all
 from proxy.shell.pipeline.lane_timer import LaneTimer
 from proxy.shell.upstream.fair_share import Place, Places
 from proxy.shell.upstream.http1 import OnSent
@@ -63,8 +64,10 @@ class CallObserver(Protocol):
 class BatcherObserver(Protocol):
     """Who is told what the batcher did."""
 
-    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str) -> CallObserver:
-        """A batch of this *lane* is made ready, a load for each of its slots."""
+    def batch(
+        self, loads: Sequence[tuple[Payer | None, int]], lane: str, groups: Sequence[GroupPayer] = ()
+    ) -> CallObserver:
+        """A batch of this *lane* is made ready, a load for each of its slots, but for those of *groups*, the last."""
 
     def single(self, cost: Payer | None, calls: int) -> CallObserver:
         """A read is made ready to leave in a call of its own."""
@@ -125,13 +128,18 @@ class Batcher:
 
         *known* is the queue of the same read the last time; return the queue of this time.
         """
+        found = self.queue_of(read.request, known)
+        read.lane = found.lane
+        found.queue.add(read)
+        return found
+
+    def queue_of(self, request: Request, known: QueueOfRead | None = None) -> QueueOfRead:
+        """Return the queue in which *request* waits; *known* is that of the same read the last time."""
         if known is not None and known.version == self._lanes.lanes.version and known.queue.is_open:
-            read.lane = known.lane
-            known.queue.add(read)
             return known
-        request, limits = read.request, self._limits
-        read.lane = lane = self._lanes.lane_of(request) if limits.lanes else None
-        queue = self._queues.enqueue(window.group_of(request, limits, lane), read)
+        limits = self._limits
+        lane = self._lanes.lane_of(request) if limits.lanes else None
+        queue = self._queues.queue(window.group_of(request, limits, lane))
         return QueueOfRead(queue, lane, self._lanes.lanes.version if lane is None or lane == QUICK else -1)
 
     async def close(self) -> None:
@@ -143,37 +151,38 @@ class Batcher:
         """Reads that wait for their batch."""
         return self._queues.queued
 
-    async def _send(self, reads: Sequence[QueuedRead], place: Place | None, attempt: int = 0) -> None:
-        """Ask Graph for *reads* until each has a reply or an error: nobody waits in vain."""
+    async def _send(self, queued: Sequence[Queued], place: Place | None, attempt: int = 0) -> None:
+        """Ask Graph for the reads in *queued* until each has a reply or an error: nobody waits in vain."""
         try:
-            await self._ask(reads, place, attempt)
+            await self._ask(queued, place, attempt)
         except SidecarError as error:
-            fail_all(reads, error)
+            fail_all(queued, error)
         except BaseException:
-            fail_all(reads, Cut("the batch ended unanswered"))
+            fail_all(queued, Cut("the batch ended unanswered"))
             raise
 
-    async def _ask(self, reads: Sequence[QueuedRead], place: Place | None, attempt: int) -> None:
-        requests, lane = [read.request for read in reads], reads[0].lane
+    async def _ask(self, queued: Sequence[Queued], place: Place | None, attempt: int) -> None:
+        contents, lane = BatchContents(queued), queued[0].lane
+        requests = contents.requests
         top = self._tops.choose(requests, self._clock())
         if top is None:
             if place is not None:
                 place.release()
-            await self._all_alone(reads)
+            await self._all_alone(contents.each())
             return
-        loads, parts = [read.load() for read in reads], [read.part for read in reads]
         name = lane.name if lane else ""
-        with self._observer.batch(loads, name) as sending:
-            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(reads)) as timed:
-                answer = await self._call(requests, parts, top, place, timed.left)
+        with self._observer.batch(contents.loads(), name, contents.groups) as sending:
+            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(queued)) as timed:
+                answer = await self._call(requests, contents.parts, top, place, timed.left)
                 timed.answered(answer)
             if isinstance(answer, Reply):
                 self._on_reply(top, answer, one_node(requests))
-            taken = self._hand_out(reads, batch_answer(answer, top, sending.id, name, self._templates))
+            taken = self._hand_out(contents, batch_answer(answer, top, sending.id, name, self._templates))
             outcomes = batch_response.resolve(requests, top, answer, attempt, taken)
             sending.answered(outcomes.counted)
-        if len(taken) == len(reads):
+        if len(taken) == len(contents):
             return
+        reads = contents.each()
         if outcomes.refused_lead:
             self._tops.refuse(top, outcomes.refused_lead, self._clock())
         async for at, reply in in_turns(outcomes.replies.items(), _size):
@@ -185,13 +194,13 @@ class Batcher:
             parts_again = [self._send(part, None, attempt + 1) for part in again if part]
             await asyncio.gather(*parts_again, self._all_alone([reads[at] for at in outcomes.singles]))
 
-    def _hand_out(self, reads: Sequence[QueuedRead], answer: BatchAnswer | None) -> Collection[int]:
-        """Let each of *reads* take its slot, where that is an ordinary one; return the places of those that did."""
+    @staticmethod
+    def _hand_out(contents: BatchContents, answer: BatchAnswer | None) -> Collection[int]:
+        """Let each read take its slot, where that is an ordinary one; return the places of those that did."""
         if answer is None:
             return batch_response.NONE_ANSWERED
-        slots = batch_response.usual_slots(answer.outer, len(reads))
         try:
-            return {at for at, slot in enumerate(slots) if slot is not None and reads[at].take(slot, answer)}
+            return contents.take(answer)
         finally:
             answer.end()
 
@@ -231,9 +240,9 @@ class Batcher:
         return reply
 
 
-def _be_late(reads: Sequence[QueuedRead]) -> None:
-    """Let later reads not wait for the call that *reads* are in."""
-    for call in {read.call for read in reads}:
+def _be_late(queued: Sequence[Queued]) -> None:
+    """Let later reads not wait for the call that *queued* are in."""
+    for call in {each.call for each in queued}:
         if call is not None:
             call.be_late()
 

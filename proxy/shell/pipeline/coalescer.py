@@ -12,15 +12,21 @@ from proxy.core.quota.ledger import RequestCost
 from proxy.shell import Layer
 
 
-class Joinable(Protocol):
+class UnderWay(Protocol):
+    """What is under way for one read, or for several that each have a key."""
+
+    def own(self, key: Hashable) -> Joinable:
+        """Return what requests with this *key* join."""
+
+    def names(self, key: Hashable) -> tuple[str, ...]:
+        """Return the cache tags of the read with this *key*."""
+
+
+class Joinable(UnderWay, Protocol):
     """A call, or what leads to one, that equal requests may join."""
 
     has_time: bool  # whether it is of low priority
     waiting: int  # how many callers wait for it
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the cache tags of what it reads."""
 
     @property
     def is_over(self) -> bool:
@@ -38,9 +44,17 @@ class CoalescedFlight:
     """A call that a task makes."""
 
     reply: asyncio.Future[Reply]
-    names: tuple[str, ...]
+    tags: tuple[str, ...]
     has_time: bool
     waiting: int = 0
+
+    def own(self, _key: Hashable) -> CoalescedFlight:
+        """Return the flight itself, which is of one read."""
+        return self
+
+    def names(self, _key: Hashable) -> tuple[str, ...]:
+        """Return the cache tags of what it reads."""
+        return self.tags
 
     @property
     def is_over(self) -> bool:
@@ -74,7 +88,7 @@ class Coalescer:
         self._key = key
         self._names = names
         self._promote = promote
-        self.flights: dict[Hashable, Joinable] = {}
+        self.flights: dict[Hashable, UnderWay] = {}
         """Calls under way that equal requests may join, by their keys."""
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
@@ -82,9 +96,10 @@ class Coalescer:
         if request.directives.forbids_sharing:
             return await self._onward(request, cost)
         key = self._key(request)
-        flight = self.flights.get(key)
-        if flight is None:
+        found = self.flights.get(key)
+        if found is None:
             return await self._wait(key, self._start(key, request, self._onward(request, cost)))
+        flight = found.own(key)
         if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
             flight.has_time = False
             self._promote(request)
@@ -94,7 +109,7 @@ class Coalescer:
         """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
         named = set(touched)
         for key, flight in list(self.flights.items()):
-            if not named or not flight.names or not named.isdisjoint(flight.names):
+            if not named or not (names := flight.names(key)) or not named.isdisjoint(names):
                 del self.flights[key]
 
     # --- for callers that no task waits for ---
@@ -103,7 +118,7 @@ class Coalescer:
         """Return the cache tags of *request*."""
         return self._names(request)
 
-    def land(self, key: Hashable, flight: Joinable) -> None:
+    def land(self, key: Hashable, flight: UnderWay) -> None:
         """Let nobody join *flight* any more: it is over."""
         if self.flights.get(key) is flight:
             del self.flights[key]

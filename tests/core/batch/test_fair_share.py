@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from math import inf
+from operator import ne
 
 import pytest
 from hypothesis import given
@@ -129,3 +133,40 @@ def test_a_queue_is_bounded_by_count_and_by_time(queued: int, waited: float, wor
     """A newcomer is told at once where it would wait too long, as the one before it does."""
     told = queue_refusal(queued, waited, Limits(queue=10, queue_s=2.0)).replace(")", " ")
     assert (word in told) if word else not told
+
+
+@dataclass(eq=False)
+class Several:
+    """An item that counts as several slots."""
+
+    owner: str
+    slots: int
+
+    def split(self, slots: int) -> Several:
+        """The first of its slots."""
+        self.slots -= slots
+        return Several(self.owner, slots)
+
+
+CAME = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([1, 1, 2, 5, 20])), min_size=1, max_size=6)
+CALLS = st.lists(st.tuples(CAME, st.sampled_from([1, 3, 7, 50]), st.sampled_from("abz")), min_size=1, max_size=6)
+
+
+@given(CALLS)
+def test_an_item_of_several_slots_leaves_as_so_many_items_would(
+    calls: list[tuple[list[tuple[str, int]], int, str]],
+) -> None:
+    """Each owner has as many slots in each call, and stands in the same place afterwards."""
+    several, ones = FairQueue(Several.split), FairQueue[Several]()
+    for came, most, barred in calls:
+        for owner, slots in came:
+            several.add(Several(owner, slots), owner, 0.0, slots)
+            for _ in range(slots):
+                ones.add(Several(owner, 1), owner, 0.0)
+        taken = [Counter[str](), Counter[str]()]
+        for made, count in zip((several, ones), taken, strict=True):
+            for item in made.take(most, partial(ne, barred), 1.0):
+                count[item.owner] += item.slots
+        assert taken[0] == taken[1]
+        assert [*several._queues] == [*ones._queues]
+        assert len(several) == len(ones) == several.ready(10**6, None)[0]

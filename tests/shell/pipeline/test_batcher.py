@@ -15,7 +15,7 @@ from proxy.core.batch.response import BatchFailure
 from proxy.core.batch.window import Limits
 from proxy.core.http.errors import Cut, Draining, Late, Overloaded, Unreachable
 from proxy.core.model import Channel, Credential, Reply, Request
-from proxy.core.quota.ledger import Payer
+from proxy.core.quota.ledger import GroupPayer, Payer
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.batch_queue import BatchQueue, PendingRead
@@ -81,9 +81,11 @@ class FakeObserver(Counters):
         super().__init__(Clock(), Clock())
         self.told: list[tuple[object, ...]] = []
 
-    def batch(self, loads: Sequence[tuple[Payer | None, int]], lane: str = "") -> CountedCall:
+    def batch(
+        self, loads: Sequence[tuple[Payer | None, int]], lane: str = "", groups: Sequence[GroupPayer] = ()
+    ) -> CountedCall:
         self.told.append(("batch", len(loads)))
-        return super().batch(loads, lane)
+        return super().batch(loads, lane, groups)
 
     def single(self, cost: Payer | None, calls: int) -> CountedCall:
         self.told.append(("single",))

@@ -65,7 +65,7 @@ class SharedCoalescer(Coalescer):
         place = ("next", key)
         flight = self.flights.get(place)
         if flight is not None:
-            return (await self._wait(place, flight)).shared()
+            return (await self._wait(place, flight.own(place))).shared()
         before = self._sent.get(key)
         return await self._wait(place, self._start(place, request, self._after(before, place, request, cost)))
 

@@ -1,0 +1,58 @@
+"""What one batch carries to Graph, slot by slot, and what takes the slots of Graph's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+from typing import Any
+
+from proxy.core.batch import response as batch_response
+from proxy.core.fast_path.batch_answer import BatchAnswer
+from proxy.core.quota.ledger import Payer
+from proxy.shell.pipeline.batch_queue import Queued, QueuedRead
+from proxy.shell.pipeline.queued_group import QueuedGroup
+
+
+class BatchContents:
+    """The reads of one batch: single ones first, then those of each group."""
+
+    __slots__ = ("groups", "parts", "requests", "singles")
+
+    def __init__(self, queued: Sequence[Queued]) -> None:
+        """Take the reads of *queued*, which leave now."""
+        groups = [each for each in queued if isinstance(each, QueuedGroup)]
+        singles: Sequence[Any] = [each for each in queued if not isinstance(each, QueuedGroup)] if groups else queued
+        self.singles: Sequence[QueuedRead] = singles
+        self.groups: Sequence[QueuedGroup] = groups
+        self.requests = [read.request for read in self.singles]
+        self.parts = [read.part for read in self.singles]
+        for group in groups:
+            requests, parts = group.depart()
+            self.requests += requests
+            self.parts += parts
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def loads(self) -> list[tuple[Payer | None, int]]:
+        """Return what the call of each single read is charged to, and as how many calls Graph counts it."""
+        return [read.load() for read in self.singles]
+
+    def each(self) -> Sequence[QueuedRead]:
+        """Return what takes the reply in each slot that was not taken."""
+        return [*self.singles, *chain.from_iterable(group.each() for group in self.groups)]
+
+    def take(self, answer: BatchAnswer) -> Collection[int]:
+        """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""
+        slots = batch_response.usual_slots(answer.outer, len(self))
+        taken = {
+            at
+            for at, (read, slot) in enumerate(zip(self.singles, slots, strict=False))
+            if slot is not None and read.take(slot, answer)
+        }
+        at = len(self.singles)
+        if slots:
+            for group in self.groups:
+                taken.update([at + place for place in group.take(slots[at : at + group.slots], answer)])
+                at += group.slots
+        return taken
