@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 
 from bench.harness import (
@@ -161,41 +162,68 @@ async def hits():
 
 
 async def visits():
-    """A cold read visits the store at most twice, and what that costs.
+    """A cold read visits the store at most twice, and what that costs; then what sharing costs a revalidated read.
 
-    Both ways take the layers: replicas that share do without what asks for plain reads without a task for each, and
-    what that is worth is told beside.
+    Plain reads take the quick way, for which no task waits for a read; the layers, which answer all others, are
+    measured beside.
     """
-    costs = {"alone": [], "shared": [], "quick": []}
+    costs = {}
     with graph(body_bytes=2048) as origin, sidecar(origin) as alone, fleet(origin, 1) as ((shared,), _):
         await settled([shared])
         for one in (alone, shared):
-            await at_once(one.url, by_layers(one.url, 0, 500), 50)
-        before, start = shared.stats()["shared"], 1000
-        for _ in range(ROUNDS):
-            for name, one in (("alone", alone), ("shared", shared), ("quick", alone)):
-                asked = gets(one.url, ids(start, COLD)) if name == "quick" else by_layers(one.url, start, COLD)
-                began = one.cpu_s()
-                await at_once(one.url, asked, 50)
-                costs[name].append((one.cpu_s() - began) / COLD)
+            await at_once(one.url, by_layers(one.url, ids(0, 500)), 50)
+            await at_once(one.url, gets(one.url, ids(500, 500)), 50)
+        ways = {"alone": (alone, gets), "shared": (shared, gets), "layers alone": (alone, by_layers)}
+        ways["layers shared"] = shared, by_layers
+        told, start = Counter(), 1000
+        for at in range(ROUNDS):
+            for name in turned(ways, at):
+                one, asked_of = ways[name]
+                before = counted(shared)
+                costs.setdefault(name, []).append(await cost_us(one, asked_of(one.url, ids(start, COLD))))
+                if name == "shared":
+                    told.update({each: now - before[each] for each, now in counted(shared).items()})
                 start += COLD
-            after = shared.stats()["shared"]
+        again = {}
+        held = {one: gets(one.url, list(ids(500, 500)) * (COLD // 500)) for one in (alone, shared)}
+        for _ in range(ROUNDS):
+            for name, one in (("alone", alone), ("shared", shared)):
+                again.setdefault(name, []).append(await cost_us(one, held[one]))
     reads = ROUNDS * COLD
-    landed = (after["flights"]["led"] - before["flights"]["led"]) / reads
-    visits = (after["visits"] - before["visits"]) / reads
-    alone_us, shared_us, quick_us = (median(costs[name]) * 1e6 for name in ("alone", "shared", "quick"))
-    cost_us = (shared_us - alone_us) / visits
-    verdict("visits of a cold read before its answer", "<= 2", f"{visits - landed:.2f}", met=visits - landed <= 2.05)
-    verdict("processor time of a visit, 50 at once", "<= 60 us", f"{cost_us:.0f} us", met=cost_us <= 60)
-    print(f"  ({visits:.2f} visits, the one behind the answer too; sealing and leases are in it)")
-    print(
-        f"  ({alone_us:.0f} us a cold read alone, {shared_us:.0f} us shared; alone on the quick way {quick_us:.0f} us)"
-    )
+    landed, made = told["led"] / reads, told["visits"] / reads
+    us = {name: median(each) for name, each in costs.items()}
+    visit_us = max((us["shared"] - us["alone"]) / made, (us["layers shared"] - us["layers alone"]) / made)
+    verdict("visits of a cold read before its answer", "<= 2", f"{made - landed:.2f}", met=made - landed <= 2.05)
+    verdict("processor time of a visit, 50 at once", "<= 60 us", f"{visit_us:.0f} us", met=visit_us <= 60)
+    print(f"  ({made:.2f} visits, the one behind the answer too; sealing and leases are in it)")
+    print(f"  (a cold read: {us['alone']:.0f} us alone, {us['shared']:.0f} us shared; ", end="")
+    print(f"by the layers {us['layers alone']:.0f} us alone, {us['layers shared']:.0f} us shared)")
+    alone_us, shared_us = median(again["alone"]), median(again["shared"])
+    print(f"  (a revalidated read: {alone_us:.0f} us alone, {shared_us:.0f} us shared)")
 
 
-def by_layers(url, first, count):
+def turned(ways, at):
+    """The names of *ways*, beginning with another one each time."""
+    names = list(ways)
+    return names[at % len(names) :] + names[: at % len(names)]
+
+
+def counted(one):
+    """What a replica has counted of its visits."""
+    told = one.stats()["shared"]
+    return {"visits": told["visits"], "led": told["flights"]["led"]}
+
+
+async def cost_us(one, asked):
+    """Microseconds of processor time for each read of *asked*, 50 at once."""
+    began = one.cpu_s()
+    await at_once(one.url, asked, 50)
+    return (one.cpu_s() - began) / len(asked) * 1e6
+
+
+def by_layers(url, nodes):
     """Cold reads that go through all layers: a field that is seldom sent keeps them from the quick way."""
-    return [each.replace(b"\r\n", b"\r\nTE: trailers\r\n", 1) for each in gets(url, ids(first, count))]
+    return [each.replace(b"\r\n", b"\r\nTE: trailers\r\n", 1) for each in gets(url, nodes)]
 
 
 async def frozen():

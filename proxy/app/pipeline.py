@@ -17,7 +17,7 @@ from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer, DirectComparer
-from proxy.shell.downstream.fast_flights import FastFlights
+from proxy.shell.downstream.fast_flights import FastFlightOptions, FastFlights
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
 from proxy.shell.downstream.prepared_batches import PreparedBatches
@@ -292,7 +292,7 @@ def _fast_path(
 
     Replies that are traced or compared go the usual way.
     """
-    telemetry = components.telemetry
+    telemetry, shared = components.telemetry, components.shared
     flights = _fast_flights(components, layers, handler, inside)
     fast_path = FastPath(
         Preparation(handler.hosts, components.rules, components.keys),
@@ -310,13 +310,16 @@ def _fast_path(
         clock=components.clocks.monotonic,
         rewrites_links=handler.rewrite_links,
         table=HeadTable(components.head_bytes),
-        trust=components.shared.trust if components.shared is not None else None,
+        trust=shared.trust if shared is not None else None,
         doubted_at=components.doubted_at,
     )
-    if components.shared is not None:
+    if shared is not None:
+        from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
         from proxy.shell.pipeline.shared.waiting_hits import WaitingHits
 
-        fast_path.asker = WaitingHits(components.shared, inside.callers, fast_path.take)
+        assert isinstance(flights, SharedFastFlights)  # noqa: S101 - as `_fast_flights` made it
+        flights.take = fast_path.take
+        fast_path.asker = WaitingHits(shared, inside.callers, flights, fast_path.take)
     else:
         handler.client_batches.prepared = _prepared_batches(fast_path, flights)
     return fast_path
@@ -334,20 +337,26 @@ def _prepared_batches(fast_path: FastPath, flights: FastFlights) -> PreparedBatc
 
 
 def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHandler, inside: InFlight) -> FastFlights:
-    """Returns what asks Graph for plain reads without a task for each; replicas that share use the layers alone."""
-    return FastFlights(
-        layers.coalescer,
-        layers.cache,
-        layers.rate_limiter,
-        layers.batcher,
-        handler.reader,
-        now=components.clocks.now,
-        is_leaving=lambda: inside.is_draining,
-        callers=inside.callers,
-        is_unknown=components.store.is_unknown,
-        generation=components.generation,
-        renew=components.store.renew,
-    )
+    """Returns what asks Graph for plain reads without a task for each."""
+    options: FastFlightOptions = {
+        "coalescer": layers.coalescer,
+        "limiter": layers.rate_limiter,
+        "batcher": layers.batcher,
+        "reader": handler.reader,
+        "now": components.clocks.now,
+        "is_leaving": lambda: inside.is_draining,
+        "callers": inside.callers,
+        "is_unknown": components.store.is_unknown,
+        "generation": components.generation,
+        "renew": components.store.renew,
+    }
+    if components.shared is None:
+        return FastFlights(cache=layers.cache, **options)
+    from proxy.shell.pipeline.shared.cache import SharedCache
+    from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
+
+    assert isinstance(layers.cache, SharedCache)  # noqa: S101 - as `_cache` made it
+    return SharedFastFlights(cache=layers.cache, shared=components.shared, shared_cache=layers.cache, **options)
 
 
 def _front(

@@ -3,6 +3,8 @@
 The same drawn requests go to two sidecars in front of two equal Graphs. One gets heads as programs write them; to the
 other each head has a field without the space before its value, so that no head is known by its bytes there. Clients'
 batches are so long there that no operation is known by its JSON.
+
+The same is played by two pairs of replicas, each of which shares a store: the requests come to them in turn.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from proxy.settings import Settings
 from proxy.shell.observe.log_writer import LOG
 from proxy.shell.observe.stats import stats
 from tests.conftest import EFFORT
+from tests.shell.valkey.servers import Server, program, serving, until
 from tests.wires import Message, Wire, calling
 
 NOW = 1_790_000_000.0
@@ -179,14 +182,38 @@ class Side:
     """A Graph, the sidecar in front of it, and one who asks."""
 
     graph: emulator.Running
-    front: app_sidecar.Sidecar
+    fronts: list[app_sidecar.Sidecar]  # replicas, or one
     extra: tuple[str, ...]
+    store: Server | None = None
     heard: list[Any] = field(default_factory=list)
     kept: AsyncExitStack = field(default_factory=AsyncExitStack)
-    wire: Wire | None = None  # the connection on which the next read comes
+    wires: dict[str, Wire] = field(default_factory=dict)  # the connections on which the next reads come
+    steps: int = 0
+
+    @property
+    def front(self) -> app_sidecar.Sidecar:
+        """The one whose turn it is."""
+        return self.fronts[self.steps % len(self.fronts)]
 
     async def do(self, step: tuple[Any, ...], names: str) -> Any:
         """Do *step*, the tokens being those of *names*."""
+        answer = await self._do(step, names)
+        if self.store is not None:
+            await until(self._is_settled)
+        self.steps += 1
+        return answer
+
+    def _is_settled(self) -> bool:
+        """Whether the store has all that the replicas have for it, and each has read what the others wrote."""
+        assert self.store is not None
+        told = [front.telemetry.gauges.shared() for front in self.fronts]
+        leases: Any = self.store.ask("KEYS", "gs1:*:l:*")
+        logs: Any = self.store.ask("KEYS", "gs1:*:w")
+        records = sum(int(str(self.store.ask("XLEN", log))) for log in logs)
+        heard = all(each["log"]["records"] == records and not each["log"]["untold"] for each in told)
+        return heard and not leases and not any(each["log"]["open_writes"] for each in told)
+
+    async def _do(self, step: tuple[Any, ...], names: str) -> Any:
         match step:
             case "read", method, path, who, fields:
                 return await self.say(method, path, f"{who}{names}" if who else "", fields)
@@ -234,9 +261,10 @@ class Side:
             async with calling(url or self.front.url) as wire:
                 found = await self._exchange(wire, message, bodyless=bodyless)
         else:
-            if self.wire is None:
-                self.wire = await self.kept.enter_async_context(calling(self.front.url))
-            found = await self._exchange(self.wire, message, bodyless=bodyless)
+            url = self.front.url
+            if url not in self.wires:
+                self.wires[url] = await self.kept.enter_async_context(calling(url))
+            found = await self._exchange(self.wires[url], message, bodyless=bodyless)
             if found.status not in {200, 304} or found.fields.get("Connection") == "close":
                 await self.hang_up()
         return found.start, self._fields(found), found.body.replace(self.graph.url.encode(), b"http://graph")
@@ -247,8 +275,8 @@ class Side:
         return await wire.message(bodyless=bodyless) if found.start.startswith("HTTP/1.1 100") else found
 
     async def hang_up(self) -> None:
-        """End the connection that was kept."""
-        self.wire = None
+        """End the connections that were kept."""
+        self.wires.clear()
         await self.kept.aclose()
 
     def _fields(self, found: Message) -> list[tuple[str, str]]:
@@ -292,53 +320,81 @@ class Worlds:
         return answer, told, sorted(side.graph.ledger.slots[-6:])
 
     def _sums(self, side: Side) -> Any:
-        told = stats(side.front.telemetry)
         kept = ("replies", "calls", "calls_avoided", "bytes_avoided", "by_route", "by_app", "by_account")
-        return {name: told[name] for name in kept if name in told}, len(side.graph.ledger.slots)
+        told = [stats(front.telemetry) for front in side.fronts]
+        return [{name: each[name] for name in kept if name in each} for each in told], len(side.graph.ledger.slots)
 
 
 def _lasting(line: Any) -> dict[str, Any]:
     """What a line of the log says besides times, keyed hashes and names of batches and lanes, which each side has."""
     own = {"total_ms", "window_ms", "upstream_ms", "batch", "lane", "key", "app", "body", "rest", "proof", "host"}
-    return {name: getattr(line, name) for name in line.__struct_fields__ if name not in own}
+    told = {name: getattr(line, name) for name in line.__struct_fields__ if name not in own}
+    if told["age_s"] is not None:
+        told["age_s"] = int(told["age_s"])  # the age of what another replica fetched is by the store's clock
+    return told
 
 
 @asynccontextmanager
-async def _sides(folder: Path, now: list[float]) -> AsyncIterator[list[Side]]:
+async def _sides(folder: Path, now: list[float], *, replicas: int) -> AsyncIterator[list[Side]]:
+    """Both sides; more than one of *replicas* share a store."""
     async with AsyncExitStack() as stack:
         sides: list[Side] = []
-        for extra in ((), (UNUSUAL,)):
+        for number, extra in enumerate(((), (UNUSUAL,))):
             config = emulator.Config()
             graph = await stack.enter_async_context(emulator.running(config, clock=lambda: now[0]))
-            settings = Settings(
-                listen="127.0.0.1:0",  # type: ignore[arg-type]
-                admin="127.0.0.1:0",  # type: ignore[arg-type]
-                upstream={"origin": graph.url},  # type: ignore[arg-type]
-                cache={"dir": folder / f"cache{len(sides)}", "key_file": "ephemeral", "disk_mb": 0},  # type: ignore[arg-type]
-                listener={"lag_s": 0},  # type: ignore[arg-type]
-                rules=RULES,  # type: ignore[arg-type]
-            )
-            clocks = components.Clocks(now=lambda: now[0])
-            front = await stack.enter_async_context(app_sidecar.sidecar(settings, clocks))
-            sides.append(Side(graph, front, extra))
+            store = None
+            if replicas > 1:
+                (place := folder / f"store{number}").mkdir()
+                store = stack.enter_context(serving(place))
+            shared = {"url": store.url, "timeout_ms": 10_000} if store is not None else {}
+            fronts = []
+            for at in range(replicas):
+                key = str(folder / f"key{number}") if store is not None else "ephemeral"
+                settings = Settings(
+                    listen="127.0.0.1:0",  # type: ignore[arg-type]
+                    admin="127.0.0.1:0",  # type: ignore[arg-type]
+                    upstream={"origin": graph.url},  # type: ignore[arg-type]
+                    cache={"dir": folder / f"cache{number}{at}", "key_file": key, "disk_mb": 0},  # type: ignore[arg-type]
+                    listener={"lag_s": 0},  # type: ignore[arg-type]
+                    shared=shared,  # type: ignore[arg-type]
+                    rules=RULES,  # type: ignore[arg-type]
+                )
+                clocks = components.Clocks(now=lambda: now[0])
+                fronts.append(await stack.enter_async_context(app_sidecar.sidecar(settings, clocks)))
+            sides.append(Side(graph, fronts, extra, store))
             stack.push_async_callback(sides[-1].hang_up)
         yield sides
 
 
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+@contextmanager
+def _worlds(folder: Path, *, replicas: int) -> Iterator[Worlds]:
     """Both sides, for all plays: each has tokens of its own."""
     logger, lines, now = logging.getLogger(LOG), Lines(), [NOW]
     level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(lines)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        opened = _sides(tmp_path_factory.mktemp("worlds"), now)
+        opened = _sides(folder, now, replicas=replicas)
         sides = runner.run(opened.__aenter__())
         yield Worlds(runner, sides, lines, now)
         runner.run(opened.__aexit__(None, None, None))
     logger.removeHandler(lines)
     logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """A sidecar on each side."""
+    with _worlds(tmp_path_factory.mktemp("worlds"), replicas=1) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worlds]:
+    """Two replicas on each side."""
+    program()
+    with _worlds(tmp_path_factory.mktemp("fleets"), replicas=2) as made:
+        yield made
 
 
 @settings(max_examples=max(80, EFFORT.examples // 10), phases=[Phase.generate])
@@ -353,3 +409,10 @@ def test_nobody_can_tell_by_which_way_a_read_was_answered(worlds: Worlds, script
 def test_nobody_can_tell_by_which_way_a_batch_was_answered(worlds: Worlds, script: list[tuple[Any, ...]]) -> None:
     """A batch whose reads are known by their bytes is answered like one that is too long for that."""
     worlds.play(script)
+
+
+@settings(max_examples=max(25, EFFORT.examples // 40), phases=[Phase.generate])
+@given(SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_replica_answered(fleets: Worlds, script: list[tuple[Any, ...]]) -> None:
+    """The same for replicas that share entries, flights, writes and limits."""
+    fleets.play(script)

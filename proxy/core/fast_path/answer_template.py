@@ -27,15 +27,15 @@ from proxy.core.routing.rules import Rule
 MOST_TEMPLATES = 512
 """The most templates that are remembered; Graph has a few sets of fields."""
 
-_ETAG = '"~the-etag-of-this-reply~"'
+ETAG_MARK = '"~the-etag-of-this-reply~"'
 _OPENING_QUOTE, _CLOSING_QUOTE, _OWN_ETAG = b'"\\"', b'\\""', b"TheEtagOfThisSlot"
 _USAGE, _OUTER, _NEWEST, _DATE = 0xE000, 0xE100, 0xE200, 0xE201  # private use: no field of Graph's holds them
 _MOST_VALUES = 64
 _IS_OTHER, _IS_USAGE, _IS_ETAG = range(3)
 _LONGEST_NAME, _LONGEST_KNOWN = 64, 2048
 _FROM_OUTER = headers.USAGE | headers.TRACE | headers.OF_ANY_REPLY
-_IS_MARK = re.compile(f"{re.escape(_ETAG)}|[\ue000-\uf8ff]")
-_IS_MARK_BYTES = re.compile(re.escape(_ETAG).encode() + rb"|\xee[\x80-\xbf]{2}|\xef[\x80-\xa3][\x80-\xbf]")
+_IS_MARK = re.compile(f"{re.escape(ETAG_MARK)}|[\ue000-\uf8ff]")
+_IS_MARK_BYTES = re.compile(re.escape(ETAG_MARK).encode() + rb"|\xee[\x80-\xbf]{2}|\xef[\x80-\xa3][\x80-\xbf]")
 _VALUE = re.compile(rb"\xee[\x80-\x87][\x80-\xbf]")
 _DATE_MARK = chr(_DATE).encode()
 _TIMING = b"window;dur=0.0, upstream;dur=0.0"
@@ -173,7 +173,7 @@ class AnswerTemplates:
             if kind == _IS_OTHER or (kind == _IS_ETAG and etag is not None):
                 shared.append((name, value))
             elif kind == _IS_ETAG:
-                shared.append((name, _ETAG))
+                shared.append((name, ETAG_MARK))
                 etag = value
             else:
                 shared.append((name, chr(_USAGE + len(usage))))
@@ -218,11 +218,11 @@ class AnswerTemplates:
         """Returns what the fields of *entry* share with those of other entries; None where they hold a mark."""
         if not entry.meta.etag or _IS_MARK_BYTES.search(entry.headers):
             return None
-        block = entry.headers.replace(entry.meta.etag.encode("utf-8", "surrogateescape"), _ETAG.encode())
+        block = entry.headers.replace(entry.meta.etag.encode("utf-8", "surrogateescape"), ETAG_MARK.encode())
         known = self._blocks.get(block)
         if known is None:
             _make_room(self._blocks)
-            known = self._blocks[block] = FieldSet(headers.from_stored(block), tuple(block.split(_ETAG.encode())))
+            known = self._blocks[block] = FieldSet(headers.from_stored(block), tuple(block.split(ETAG_MARK.encode())))
         return known
 
     def template(self, slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> Template | None:
@@ -256,6 +256,12 @@ def fill(template: Template, slot: SlotFields, outer: OuterFields, date: bytes) 
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
+def listed(slot: SlotFields) -> list[dict[str, str]]:
+    """Returns the header fields of *slot* as Graph lists them, with `ETAG_MARK` for its ETag."""
+    own = {chr(mark): text for mark, text in enumerate(slot.values, _USAGE)}
+    return [{"name": name, "value": own.get(value, value)} for name, value in slot.shared.fields]
+
+
 def _make_room(known: dict[Any, Any]) -> None:
     if len(known) >= MOST_TEMPLATES:
         known.clear()
@@ -287,7 +293,7 @@ def _has_own_marks_alone(slot: FieldSet, outer: FieldSet, held: FieldSet | None)
     """Returns whether every mark stands where this module put it."""
     lower = [(headers.lower_name(name), value) for name, value in slot.fields]
     marked = [name for name, value in lower if name not in headers.USAGE and _IS_MARK.search(value)]
-    if marked and (marked != ["etag"] or dict(lower)["etag"] != _ETAG):
+    if marked and (marked != ["etag"] or dict(lower)["etag"] != ETAG_MARK):
         return False
     names = [name for fields in (slot, outer, held) if fields is not None for name, _ in fields.fields]
     return not any(map(_IS_MARK.search, names))
@@ -304,13 +310,13 @@ def _settled(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: O
         return None
     entry = None
     if occasion.mode is not Mode.MISS:
-        meta = EntryMeta(_ETAG, Channel.BATCH.value, 0.0, may_be_fresh=True, proofs=())
+        meta = EntryMeta(ETAG_MARK, Channel.BATCH.value, 0.0, may_be_fresh=True, proofs=())
         entry = Entry(meta, _lines(held.fields if held else ())[:-2], b"{}")
     return policy.settle(_request(held), entry, answer, policy.Terms(Rule()), 0.0)
 
 
 def _request(held: FieldSet | None) -> Request:
-    return Request("", "", "/", "", validator="" if held is None else _ETAG)
+    return Request("", "", "/", "", validator="" if held is None else ETAG_MARK)
 
 
 def _lines(fields: Headers) -> bytes:
@@ -319,7 +325,7 @@ def _lines(fields: Headers) -> bytes:
 
 def _split(head: bytes) -> tuple[_Piece, ...]:
     """Returns *head* in pieces, around each ETag."""
-    return tuple([_piece(part) for part in head.split(_ETAG.encode())])
+    return tuple([_piece(part) for part in head.split(ETAG_MARK.encode())])
 
 
 def _piece(part: bytes) -> _Piece:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.core.batch.response import BatchFailure, Slot
+from proxy.core.batch.response import BatchFailure, Slot, slot_reply
 from proxy.core.cache import cacheability, policy
 from proxy.core.cache.signed_links import expiry
 from proxy.core.fast_path.answer_template import (
+    ETAG_MARK,
     AnswerTemplates,
     FieldSet,
     Filled,
@@ -20,6 +21,7 @@ from proxy.core.fast_path.answer_template import (
     OuterFields,
     SlotFields,
     fill,
+    listed,
 )
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
@@ -35,6 +37,7 @@ class AnswerKind:
     __slots__ = (
         "_answer",
         "_fields",
+        "_graph",
         "_held",
         "_is_top",
         "_shared",
@@ -63,6 +66,7 @@ class AnswerKind:
         self._held = held  # the fields of the entry that a 304 confirms
         self._is_top = is_top
         self._shared: Filled | None = None
+        self._graph: Headers | None = None
         self.mode = mode  # MISS, CHANGED or REVALIDATED
         self.own = own
         self.is_stored = is_stored  # whether the reply says that its body is stored
@@ -71,6 +75,12 @@ class AnswerKind:
         )  # whether the entry's fields stay as they are
         self.usage = answer.usage_of(fields, is_top=is_top)
         self.repeated: dict[bytes, RecentUsage] = {}  # by token, what counts the replies that repeat this usage
+
+    def graph_fields(self, etag: str) -> Headers:
+        """Returns the header fields of Graph's reply that a slot with this *etag* stands for."""
+        if self._graph is None:
+            self._graph = self._answer.graph_fields(self._fields, is_top=self._is_top)
+        return tuple([(name, etag if value == ETAG_MARK else value) for name, value in self._graph])
 
     @property
     def shared(self) -> Filled | None:
@@ -199,6 +209,12 @@ class BatchAnswer:
             return None
         template = self._templates.template(fields.shared, self._outer.shared, held, occasion)
         return None if template is None else fill(template, fields, self._outer, self._date)
+
+    def graph_fields(self, fields: SlotFields, *, is_top: bool) -> Headers:
+        """Returns the header fields of the reply that a slot stands for, with a mark for its ETag."""
+        told = {"code": 200, "headers": listed(fields), "body": ""}
+        reply = slot_reply(told, self.outer, conditional=True, is_top=is_top)
+        return reply.headers if reply is not None else ()
 
     def usage_of(self, fields: SlotFields, *, is_top: bool) -> Headers:
         """Returns the usage headers of the reply that a slot with these *fields* stands for."""

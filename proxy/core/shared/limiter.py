@@ -42,6 +42,12 @@ class SharedLimiter(Limiter):
             self.send(Reopened(tuple((name.kind, name.owner, name.id, name.type) for name in probes)))
         return changes
 
+    def on_usage_of_reply(self, subject: QuotaSubject, usage: Headers, now: float) -> LimitChanges:
+        """As `Limiter.on_usage_of_reply`."""
+        changes = super().on_usage_of_reply(subject, usage, now)
+        self._share(subject, usage, now, None)
+        return changes
+
     def on_usage(self, subject: QuotaSubject, fields: Headers, now: float) -> None:
         """As `Limiter.on_usage`."""
         super().on_usage(subject, fields, now)

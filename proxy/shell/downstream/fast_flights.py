@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 from msgspec.structs import replace
 
@@ -149,13 +149,12 @@ class FastFlight:
                 found = answer.new(read, entry, slot, self.asked)
             if found is None or (self._has_joined and found[0].shared is None):
                 return False
-            kind, held = flights.hold(self, *found), found[1]
         except Exception as fault:  # noqa: BLE001 - told, and the layers answer
             log_fault(fault)
             return False
         self.is_done = self.is_over = True
         self.takes_slots = False
-        flights.hand_out(self, kind, held, moment)
+        flights.hand_out(self, *found, moment)
         return True
 
     @property
@@ -201,6 +200,21 @@ class Moment:
         self.has_refused = has_refused
         self.upstream_ms = (answer.outer.upstream_s or 0.0) * 1000
         self.answers: list[OrdinaryAnswer] = []
+
+
+class FastFlightOptions(TypedDict):
+    """The arguments of `FastFlights` but for its cache."""
+
+    coalescer: Coalescer
+    limiter: RateLimiter
+    batcher: Batcher
+    reader: ReadHandler
+    now: Callable[[], float]
+    is_leaving: Callable[[], bool]
+    callers: set[Any]
+    is_unknown: Callable[[bytes], bool]
+    generation: Generation
+    renew: Callable[[bytes, str, Entry], None]
 
 
 @dataclass(slots=True)
@@ -293,13 +307,24 @@ class FastFlights:
         etag = entry.meta.etag if entry is not None else None
         if read.asked is None or read.asked_etag is not etag:
             self._ask_with(read, entry, etag)
-        flight = FastFlight(self, read, entry, now, self.now())
-        try:
-            read.common.queue = flight.place = self.batcher.enqueue(flight, read.common.queue)
-        except errors.Overloaded:
-            return None
-        self.coalescer.flights[read.flight] = flight
+        flight = self.begin_flight(read, entry, now)
+        if flight is not None:
+            self.coalescer.flights[read.flight] = flight
         return flight
+
+    def begin_flight(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
+        """Return a new flight for *read*, which waits for a batch; None where too many wait."""
+        flight = FastFlight(self, read, entry, now, self.now())
+        return flight if self.enqueue(flight) else None
+
+    def enqueue(self, flight: FastFlight) -> bool:
+        """Let *flight* wait for a batch; return whether it does."""
+        common = flight.read.common
+        try:
+            common.queue = flight.place = self.batcher.enqueue(flight, common.queue)
+        except errors.Overloaded:
+            return False
+        return True
 
     @staticmethod
     def _ask_with(read: PreparedRead, entry: Entry | None, etag: str | None) -> None:
@@ -349,8 +374,8 @@ class FastFlights:
         except Exception as fault:  # noqa: BLE001 - told; the slots that are left are answered all the same
             log_fault(fault)
 
-    def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry) -> AnswerKind:
-        """Hold *entry*, and learn usage; return the kind of its replies, which say whether it is held."""
+    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
+        """Hold *entry*, and write replies of this *kind* to the callers of *flight*."""
         read, usage = flight.read, kind.usage
         if usage:
             repeated = kind.repeated.get(read.fingerprint)
@@ -360,12 +385,8 @@ class FastFlights:
                 repeated.calls += 1
         if kind.keeps_fields and read.request.credential is not None:
             self.renew(read.key, read.request.credential.token, entry)
-            return kind
-        return self._keep(read, kind, entry)
-
-    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
-        """Write replies of this *kind* to the callers of *flight*; *entry* has their body."""
-        read = flight.read
+        else:
+            kind = self._keep(read, kind, entry)
         if self.coalescer.flights.get(read.flight) is flight:
             del self.coalescer.flights[read.flight]
         callers, flight.callers = flight.callers, {}
@@ -437,31 +458,36 @@ class FastFlights:
         try:
             if isinstance(answer, Reply):
                 self.limiter.take(flight.read.subject, answer)
-                reply = self.cache.conclude(self._inquiry(flight), flight.entry, answer)
+                reply = self.cache.conclude(self.inquiry(flight), flight.entry, answer)
                 if reply is not None:
-                    self._deliver(flight, reply)
+                    self.deliver(flight, reply)
                     return
             self._resolve(flight, answer)
         except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
-            self._deliver(flight, fault)
+            self.deliver(flight, fault)
 
-    def _inquiry(self, flight: FastFlight) -> Inquiry:
+    def inquiry(self, flight: FastFlight) -> Inquiry:
+        """Return what *flight* asks, for the cache."""
         return self.cache.inquiry(flight.request, flight.read.key, flight.entry, flight.asked)
 
     def _resolve(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Let the cache say what becomes of an *answer* that is not an ordinary one."""
-        if not isinstance(answer, Reply | errors.SidecarError):
-            self._deliver(flight, answer)
-            return
-        inquiry = replace(self._inquiry(flight), cost=flight.record())
-        flight.resolving = asyncio.ensure_future(self.cache.resolve(inquiry, answer))
+        if isinstance(answer, Reply | errors.SidecarError):
+            inquiry = replace(self.inquiry(flight), cost=flight.record())
+            self.leave_to(flight, self.cache.resolve(inquiry, answer))
+        else:
+            self.deliver(flight, answer)
+
+    def leave_to(self, flight: FastFlight, asking: Coroutine[Any, Any, Reply]) -> None:
+        """Let the layers answer *flight*, as *asking* does."""
+        flight.resolving = asyncio.ensure_future(asking)
         flight.resolving.add_done_callback(partial(self._on_resolved, flight))
 
     def _on_resolved(self, flight: FastFlight, resolved: asyncio.Task[Reply]) -> None:
         if not resolved.cancelled():
-            self._deliver(flight, resolved.exception() or resolved.result())
+            self.deliver(flight, resolved.exception() or resolved.result())
 
-    def _deliver(self, flight: FastFlight, answer: Reply | BaseException) -> None:
+    def deliver(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Give *answer* to all who wait."""
         flight.is_over = True
         self.coalescer.land(flight.read.flight, flight)

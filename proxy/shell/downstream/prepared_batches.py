@@ -32,6 +32,7 @@ from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.routing.classify import Read
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
+from proxy.shell.http.protocol import Connection
 from proxy.shell.http.turns import MOST_ITEMS, pause
 
 AnsweredRead = tuple[Read, Reply]
@@ -242,3 +243,7 @@ class SlotCaller:
             return
         self.batch.slots.costs[self.at] = self.record()
         self.batch.ask_the_layers(self.at, self.read)
+
+    def ask_again(self, _take: Callable[[Connection, bytes], bool]) -> None:
+        """Ask through the layers."""
+        self.pass_to_handler(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.core.fast_path.answer_template import Filled
@@ -50,6 +51,9 @@ class Caller(Protocol):
 
     def pass_to_handler(self, cause: BaseException | None) -> None:
         """Be answered by the handler after all, because of *cause*."""
+
+    def ask_again(self, take: Callable[[Connection, bytes], bool]) -> None:
+        """Be answered as if the caller had come now: by *take*, the fast path's, or by the handler."""
 
 
 class WaitingCaller:
@@ -122,6 +126,12 @@ class WaitingCaller:
         except Exception as fault:  # noqa: BLE001 - as above
             log_fault(fault)
             self.connection.force_close()
+
+    def ask_again(self, take: Callable[[Connection, bytes], bool]) -> None:
+        """Be answered as if the caller had come now: by *take*, the fast path's, or by the handler."""
+        self.read.common.counts.asked -= 1
+        if not take(self.connection, self.head):
+            self.pass_to_handler(None)
 
     def leave(self) -> None:
         """Note that the caller has hung up."""

@@ -19,7 +19,7 @@ from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, FlightOutcome, Lease,
 from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
 from proxy.shell.valkey import random_bytes, scripts
 from proxy.shell.valkey.client import Client, is_full
-from proxy.shell.valkey.link import Away, Command, understood
+from proxy.shell.valkey.link import Away, understood
 
 CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "own", "wish")
 """Why a read is sent without a lease: the store is away, or its log; a write is open; ...; its caller wants it so."""
@@ -54,6 +54,64 @@ class Joined:
 
 
 @dataclass(eq=False, slots=True)
+class Boarding:
+    """A visit that takes the lease of a flight, or finds who holds it; no task need wait for its end."""
+
+    flights: Flights
+    flight: bytes
+    token: str  # of the callers
+    mine: Lease
+    packed: bytes = b""
+    replies: asyncio.Future[list[Any]] = field(init=False)
+    is_look: bool = False
+
+    def __post_init__(self) -> None:
+        """Pack the lease."""
+        self.packed = self.flights.leases.pack(self.mine, self.flight)
+
+    @property
+    def led(self) -> Led:
+        """Return the flight as this replica leads it, if it has the lease."""
+        return Led(self.flight, self.mine, self.packed)
+
+    async def end(self) -> tuple[Led | Joined | None, bytes | None]:
+        """Wait for the store; return what `result` does."""
+        try:
+            await self.replies
+        except Away:
+            pass  # `result` sees to it
+        except BaseException:
+            self.flights.give_back(self)
+            raise
+        return self.result()
+
+    def result(self) -> tuple[Led | Joined | None, bytes | None]:
+        """Return how the flight is boarded, None for alone, and the value of the entry, now that the visit has ended.
+
+        A value that was looked for leaves the flight to others.
+        """
+        try:
+            replies = self.replies.result()
+        except Away:
+            self.flights.give_back(self)
+            return self.flights.go_alone("away"), None
+        if not self.is_look:
+            held, *more = replies
+            value = more[0] if more else None
+            return self.flights.boarded(self, held), value if isinstance(value, bytes) else None
+        match replies[0]:
+            case [bytes(value)]:
+                return None, value
+            case [None, held]:
+                return self.flights.boarded(self, held), None
+            case ResponseError() as error:
+                return self.flights.boarded(self, error), None
+            case _:
+                self.flights.give_back(self)
+                return self.flights.go_alone("away"), None
+
+
+@dataclass(eq=False, slots=True)
 class Flights:
     """The flights of all replicas, as this replica leads and follows them; `run` is the task that polls."""
 
@@ -71,57 +129,41 @@ class Flights:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def board(
-        self, flight: bytes, token: str, extra: tuple[Command, ...], *, has_time: bool, within_s: float
-    ) -> tuple[Led | Joined | None, list[object]]:
-        """Lead or join *flight*; None: call alone. Return also the replies to the *extra* commands of this visit."""
-        mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
-        packed = self.leases.pack(mine, flight)
-        name = self.wire.names.lease(flight)
-        try:
-            held, *more = await self.client.ask(
-                (b"SET", name, packed, b"NX", b"PX", self._lease_ms, b"GET"), *extra, within_s=within_s
-            )
-        except BaseException as error:
-            self._release(Led(flight, mine, packed))  # the store may have given it all the same
-            if isinstance(error, Away):
-                return self.go_alone("away"), []
-            raise
-        return self._boarded(flight, token, mine, packed, held), more
+        self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
+    ) -> tuple[Led | Joined | None, bytes | None]:
+        """As `begin`, which see; return what comes of it."""
+        return await self.begin(flight, token, entry, has_time=has_time, within_s=within_s).end()
 
     async def look_or_board(
         self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
     ) -> tuple[Led | Joined | None, bytes | None]:
-        """Return the value that the store has at *entry*; if it has none, lead or join *flight*; None: call alone."""
-        mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
-        packed = self.leases.pack(mine, flight)
-        look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
-        try:
-            (told,) = await self.client.ask(look, within_s=within_s)
-        except BaseException as error:
-            self._release(Led(flight, mine, packed))  # the store may have given it all the same
-            if isinstance(error, Away):
-                return self.go_alone("away"), None
-            raise
-        match told:
-            case [bytes(value)]:
-                return None, value
-            case [None, held]:
-                return self._boarded(flight, token, mine, packed, held), None
-            case ResponseError():
-                return self._boarded(flight, token, mine, packed, told), None
-            case _:
-                self._release(Led(flight, mine, packed))
-                return self.go_alone("away"), None
+        """As `begin_to_look`, which see; return what comes of it."""
+        return await self.begin_to_look(flight, token, entry, has_time=has_time, within_s=within_s).end()
 
-    def _boarded(self, flight: bytes, token: str, mine: Lease, packed: bytes, held: object) -> Led | Joined | None:
+    def begin(self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float) -> Boarding:
+        """Begin to lead or to join *flight*, and to read the value at *entry*, unless that is empty."""
+        boarding = Boarding(self, flight, token, Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time))
+        lease = (b"SET", self.wire.names.lease(flight), boarding.packed, b"NX", b"PX", self._lease_ms, b"GET")
+        boarding.replies = self.client.ask(lease, *([(b"GET", entry)] if entry else []), within_s=within_s)
+        return boarding
+
+    def begin_to_look(self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float) -> Boarding:
+        """Begin to read the value at *entry*; only if there is none, to lead or to join *flight*."""
+        boarding = Boarding(self, flight, token, Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time))
+        look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=boarding.packed, ms=self._lease_ms)
+        boarding.is_look = True
+        boarding.replies = self.client.ask(look, within_s=within_s)
+        return boarding
+
+    def boarded(self, boarding: Boarding, held: object) -> Led | Joined | None:
         """Return the outcome of the attempt to take the lease; *held* is the value in the store."""
         if held is None:
             self.led += 1
-            return Led(flight, mine, packed)
+            return boarding.led
         if not isinstance(held, bytes):
             self.go_alone("full" if is_full(held) else "away")
             return None
-        return self._join(flight, token, held, has_time=mine.has_time)
+        return self._join(boarding.flight, boarding.token, held, has_time=boarding.mine.has_time)
 
     def _join(self, flight: bytes, token: str, held: bytes, *, has_time: bool) -> Joined | None:
         lease = self.leases.unpack(held, flight)
@@ -173,6 +215,10 @@ class Flights:
             )
         )
         landing.add_done_callback(lambda done: self._landed(led, done))
+
+    def give_back(self, boarding: Boarding) -> None:
+        """Release the lease that the store may have given, though its answer is not known."""
+        self._release(boarding.led)
 
     def release(self, led: Led) -> None:
         """Release the lease of a flight that has no callers, or no outcome for the followers."""

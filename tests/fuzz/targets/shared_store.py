@@ -83,7 +83,7 @@ async def _ask_everything(data: bytes) -> None:
     entries = Entries(fleet.client, WIRE.names, Sealer(MASTER), StoreClock(), 2**18)
     await _visits(fleet.client, data, entries.load(b"k" * 32, TOKEN, 1000.0, 1000.0, 1.0))
     flights = Flights(fleet.client, WIRE, Leases(MASTER), REPLICA, 10.0)
-    await _visits(fleet.client, data, flights.board(FLIGHT, TOKEN, (), has_time=False, within_s=1.0))
+    await _visits(fleet.client, data, flights.board(FLIGHT, TOKEN, b"", has_time=False, within_s=1.0))
     cold = flights.look_or_board(FLIGHT, TOKEN, b"entry", has_time=False, within_s=1.0)
     await _visits(fleet.client, data, cold)
     joined = Joined(FLIGHT, TOKEN, Lease(b"replica2", b"12345678"), b"packed")

@@ -40,7 +40,7 @@ def live(store: Server, flights: Flights, ms: int = 60_000) -> None:
 
 async def board(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
     """Board."""
-    found, _ = await flights.board(FLIGHT, "token", (), has_time=has_time, within_s=5)
+    found, _ = await flights.board(FLIGHT, "token", b"", has_time=has_time, within_s=5)
     return found
 
 
@@ -116,8 +116,8 @@ async def test_followers_look_for_all_flights_with_one_poll(store: Server, repli
     following = []
     for number in range(30):
         flight = b"%032d" % number
-        led, _ = await a.board(flight, "token", (), has_time=False, within_s=5)
-        one, _ = await b.board(flight, "token", (), has_time=False, within_s=5)
+        led, _ = await a.board(flight, "token", b"", has_time=False, within_s=5)
+        one, _ = await b.board(flight, "token", b"", has_time=False, within_s=5)
         assert isinstance(led, Led)
         assert isinstance(one, Joined)
         following.append(asyncio.create_task(b.follow(one)))
@@ -148,7 +148,7 @@ async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server,
     """An outcome opens for callers with that token alone."""
     a, b = await replica(), await replica()
     led = await leads(a)
-    other, _ = await b.board(FLIGHT, "another token", (), has_time=False, within_s=5)
+    other, _ = await b.board(FLIGHT, "another token", b"", has_time=False, within_s=5)
     assert isinstance(other, Joined)
     following = asyncio.create_task(b.follow(other))
     a.land(led, ended(led), "token", ENTRY)
@@ -251,7 +251,7 @@ async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFl
 async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server, replica: MakeFlights) -> None:
     """Nobody waits for a replica that does not know that it leads."""
     a, b = await replica(), await replica()
-    found, _ = await a.board(FLIGHT, "token", (), has_time=False, within_s=0)
+    found, _ = await a.board(FLIGHT, "token", b"", has_time=False, within_s=0)
     assert found is None
     await a.client.ask(("PING",))
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0

@@ -6,6 +6,7 @@ It is the layer of one replica with four steps changed: the terms of a read (`_t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 
@@ -13,25 +14,29 @@ from msgspec.structs import replace
 
 from proxy.core.cache import policy
 from proxy.core.cache.invalidation import InvalidationIndex, tag_of_token
-from proxy.core.cache.key import Keys
+from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.cache.purge import Purges
+from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph.errors import ends_token
 from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
-from proxy.core.model import Channel, Entry, Mode, Reply, Request
+from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply, Request
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
-from proxy.core.shared.wire import Position
+from proxy.core.shared.wire import BEGIN, Position
 from proxy.shell import Layer
 from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, Inquiry, OnBackgroundReply, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
-from proxy.shell.valkey.leases import Joined, Led
+from proxy.shell.valkey.leases import Boarding, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
+_ANY_AGES = CacheDirectives().ages
+_NO_AGES = repr(_ANY_AGES).encode()
 
-class _Flight:
+
+class SharedFlight:
     """The outcome of a flight that this replica leads."""
 
     def __init__(self, led: Led, etag: str) -> None:
@@ -48,7 +53,7 @@ class SharedInquiry(Inquiry, frozen=True):
 
     position: Position = Position(b"\0" * 16, (0, 0))  # type: ignore[arg-type]
     shared_asked: float = 0.0
-    flight: Any = None  # _Flight, of the inquiry that leads one
+    flight: Any = None  # SharedFlight, of the inquiry that leads one
 
 
 class CacheOptions(TypedDict):
@@ -107,9 +112,8 @@ class SharedCache(Cache):
         )
         loaded = shared.entries.read(key, token, value, self._now(), shared.steady())
         if value is None:
-            return await self._fly(inquiry, boarded, None)
-        found = NOTHING if loaded is None else self._unless_forgotten(key, request, self._take(key, request, loaded))
-        return await self._answer(key, request, cost, found)
+            return await self.fly(inquiry, boarded, None)
+        return await self._answer(key, request, cost, self.hold(request, key, loaded))
 
     # --- what bears on a read ---
 
@@ -203,9 +207,9 @@ class SharedCache(Cache):
             if isinstance(boarded, Led):
                 self._shared.flights.release(boarded)
             return reply
-        return await self._fly(inquiry, boarded, loaded)
+        return await self.fly(inquiry, boarded, loaded)
 
-    async def _fly(self, inquiry: Inquiry, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
+    async def fly(self, inquiry: Inquiry, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
         """Lead or follow the flight of *inquiry*, or ask alone; *loaded* is what the shared store holds."""
         if boarded is None:
             return await super()._ask(inquiry)
@@ -228,37 +232,30 @@ class SharedCache(Cache):
         if shared.open_writes.cover(tags):
             return shared.flights.go_alone("write"), None
         flight = self._flight(request, tags)
-        look = (shared.entries.get(inquiry.key),) if self._may_gain(inquiry) else ()
-        boarded, replies = await shared.flights.board(
-            flight, _token(request), look, has_time=request.is_low_priority, within_s=self._left()
+        entry = shared.fleet.wire.names.entry(inquiry.key) if _may_gain(inquiry.terms.rule) else b""
+        boarded, value = await shared.flights.board(
+            flight, _token(request), entry, has_time=request.is_low_priority, within_s=self._left()
         )
         loaded = None
-        if replies:
-            loaded = shared.entries.read(inquiry.key, _token(request), replies[0], self._now(), shared.steady())
+        if entry:
+            loaded = shared.entries.read(inquiry.key, _token(request), value, self._now(), shared.steady())
         return boarded, loaded
 
     def _flight(self, request: Request, tags: tuple[str, ...] = ()) -> bytes:
         """The name of the flight that *request*, which shows *tags*, may join: after a write it is another one."""
-        index = self._shared.index
-        entry_key, proof, ages = self._keys.flight(request)
-        tags = tags or self._tags(request)
-        last = bytes(index.last((tag_of_token(self._keys.fingerprint(request.credential)), *tags)))
-        return self._shared.fleet.wire.names.flight(entry_key, proof, repr(ages).encode(), last, index.lineage)
+        fingerprint = self._keys.fingerprint(request.credential)
+        return self._flight_name(self._keys.flight(request), fingerprint, lambda: tags or self._tags(request))
 
-    def _may_gain(self, inquiry: Inquiry) -> bool:
-        """Returns whether the shared store may have a better entry than this replica."""
-        rule = inquiry.terms.rule
-        return rule.fresh_s > 0 or rule.stretch_s > 0 or rule.stale_while_revalidate_s > 0
+    def _flight_name(self, flight: FlightKey, fingerprint: bytes, tags: Callable[[], tuple[str, ...]]) -> bytes:
+        index, (entry_key, proof, ages) = self._shared.index, flight
+        last = BEGIN if index.latest == BEGIN else index.last((tag_of_token(fingerprint), *tags()))
+        ages_text = _NO_AGES if ages == _ANY_AGES else repr(ages).encode()
+        return self._shared.fleet.wire.names.flight(entry_key, proof, ages_text, bytes(last), index.lineage)
 
     async def _reuse_loaded(self, inquiry: Inquiry, loaded: Found) -> Reply | None:
         """Returns the reply from *loaded* without asking Graph, if it is newer than ours and may be served."""
-        held = inquiry.found.held
-        if held is not None and loaded.entry.meta.asked_at <= held.asked_at:
-            return None
         request, key = inquiry.request, inquiry.key
-        if not self._is_current(key, request, loaded) or (
-            self._purges.any and self._is_forgotten(request, loaded.entry.meta)
-        ):
+        if not self.is_better(request, key, inquiry.found.held, loaded):
             return None
         found = self._take(key, request, loaded)
         plan, terms = await self._plan(request, key, found)
@@ -266,11 +263,18 @@ class SharedCache(Cache):
             return None
         return await self._reuse(request, plan, key, terms, found, cost=inquiry.cost)
 
+    def is_better(self, request: Request, key: bytes, held: EntryMeta | None, loaded: Found | None) -> bool:
+        """Returns whether *loaded* is newer than what is *held*, and nothing is known to have changed since."""
+        if loaded is None or (held is not None and loaded.entry.meta.asked_at <= held.asked_at):
+            return False
+        is_forgotten = self._purges.any and self._is_forgotten(request, loaded.entry.meta)
+        return not is_forgotten and self._is_current(key, request, loaded)
+
     # --- leading ---
 
     async def _lead(self, inquiry: Inquiry, led: Led, shared_etag: str) -> Reply:
         """Ask Graph for all replicas that wait."""
-        flight = _Flight(led, shared_etag)
+        flight = SharedFlight(led, shared_etag)
         shared = self._shared
         now = shared.steady()
         leading = SharedInquiry(
@@ -286,15 +290,15 @@ class SharedCache(Cache):
         )
         try:
             reply = await super()._ask(leading)
-            self._land(leading, flight)
+            self.land(leading, flight)
             return reply
         except SidecarError:
-            self._land(leading, flight)
+            self.land(leading, flight)
             raise
         finally:
             shared.flights.release(led)
 
-    def _land(self, inquiry: SharedInquiry, flight: _Flight) -> None:
+    def land(self, inquiry: SharedInquiry, flight: SharedFlight) -> None:
         """Write the outcome; if that fails, the followers call Graph themselves."""
         answer, entry = flight.answer, flight.entry
         outcome = FlightOutcome(flight.led.lease.token, 0, (), b"", "", "")
@@ -318,9 +322,9 @@ class SharedCache(Cache):
         name = self._shared.fleet.wire.names.entry(inquiry.key)
         self._shared.flights.land(flight.led, outcome, _token(inquiry.request), (name, flight.value, life))
 
-    async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
-        """As `Cache.settle`; others are told of a token that Graph refuses, and what the leader of a flight heard."""
-        reply = await super().settle(inquiry, answer)
+    def conclude(self, inquiry: Inquiry, entry: Entry | None, answer: Reply) -> Reply | None:
+        """As `Cache.conclude`; others are told of a token that Graph refuses, and what the leader of a flight heard."""
+        reply = super().conclude(inquiry, entry, answer)
         credential = inquiry.request.credential
         if answer.status >= 400 and credential and ends_token(answer.body):
             self._shared.tell(Refused(self._keys.fingerprint(credential)))
@@ -331,16 +335,16 @@ class SharedCache(Cache):
     def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
         is_held = super()._keep(inquiry, settled)
         if isinstance(inquiry, SharedInquiry) and settled.keep is not None:
-            self._share(inquiry, settled.keep, is_new=settled.write)
+            self.share(inquiry, settled.keep, is_new=settled.write)
         return is_held
 
-    def _share(self, inquiry: SharedInquiry, entry: Entry, *, is_new: bool) -> None:
+    def share(self, inquiry: SharedInquiry, entry: Entry, *, is_new: bool) -> None:
         """Let others have *entry*: one only confirmed by Graph where that makes it fresh, or where it is gone there."""
         flight, shared = inquiry.flight, self._shared
-        is_gone = flight is not None and self._may_gain(inquiry) and flight.shared_etag != entry.meta.etag
+        is_gone = flight is not None and _may_gain(inquiry.terms.rule) and flight.shared_etag != entry.meta.etag
         if flight is not None:
             flight.entry = entry
-        if not (is_new or is_gone or self._may_gain(inquiry)) or not shared.fleet.client.is_up:
+        if not (is_new or is_gone or _may_gain(inquiry.terms.rule)) or not shared.fleet.client.is_up:
             return
         steady = shared.steady()
         value = shared.entries.value(
@@ -355,6 +359,60 @@ class SharedCache(Cache):
             flight.value = value
         else:
             shared.entries.keep(inquiry.key, value, _life_s(inquiry.terms), steady)
+
+    # --- for reads that no task waits for ---
+
+    @property
+    def changed_at(self) -> float:
+        """When anything was last changed; infinity while changes of other replicas may be unknown."""
+        trust = self._shared.trust
+        return max(super().changed_at, trust.since) if trust.until > self._shared.steady() else math.inf
+
+    def begin_to_board(self, read: PreparedRead, entry: Entry | None) -> Boarding:
+        """Begin to lead or to join the flight of *read*; look for an entry unless *entry*, held here, is as good."""
+        flights, request = self._shared.flights, read.request
+        flight = self._flight_name(read.flight, read.fingerprint, lambda: self._tags(request))
+        token, within_s, is_held = _token(request), self._left(), entry is not None
+        if is_held and not _may_gain(self._rule(request)):
+            return flights.begin(flight, token, b"", has_time=read.is_low_priority, within_s=within_s)
+        begin = flights.begin if is_held else flights.begin_to_look
+        name = self._shared.fleet.wire.names.entry(read.key)
+        return begin(flight, token, name, has_time=read.is_low_priority, within_s=within_s)
+
+    def read_value(self, request: Request, key: bytes, value: bytes) -> Found | None:
+        """Return the entry in a *value* of the shared store; None for anything else."""
+        return self._shared.entries.read(key, _token(request), value, self._now(), self._shared.steady())
+
+    def hold(self, request: Request, key: bytes, loaded: Found | None) -> _Found:
+        """Hold what another replica fetched."""
+        return NOTHING if loaded is None else self._unless_forgotten(key, request, self._take(key, request, loaded))
+
+    def is_in_memory(self, key: bytes) -> bool:
+        """Return whether memory holds an entry of *key*."""
+        return self._store.in_memory(key) is not None
+
+    async def answer_found(self, request: Request, key: bytes, cost: RequestCost, found: _Found) -> Reply:
+        """Answer *request*, of which *found* is held. Raises NotHeld, and what the next layer raises."""
+        return await self._answer(key, request, cost, found)
+
+    def asked_now(
+        self, read: PreparedRead, entry: Entry | None, asked: float, led: Led | None, loaded: Found | None
+    ) -> SharedInquiry:
+        """Return *read* as it is asked now, at *asked*, with the validator of *entry*.
+
+        It is asked for all replicas if there is *led*; *loaded* is what the shared store holds.
+        """
+        shared, request = self._shared, read.asked or read.request
+        return SharedInquiry(
+            request,
+            read.key,
+            policy.Terms(self._rule(request), read.proof),
+            NOTHING if entry is None else _Found(entry.meta, entry),
+            asked,
+            position=shared.index.position,
+            shared_asked=shared.fleet.clock.at(0.0, shared.steady()),
+            flight=None if led is None else SharedFlight(led, loaded.entry.meta.etag if loaded else ""),
+        )
 
     # --- following ---
 
@@ -391,6 +449,11 @@ class SharedCache(Cache):
             inquiry.key, _token(inquiry.request), self._now(), shared.steady(), shared.budget_s
         )
         return loaded.entry if loaded is not None and loaded.entry.meta.etag == outcome.etag else None
+
+
+def _may_gain(rule: Rule) -> bool:
+    """Returns whether the shared store may have a better entry than a replica that holds one."""
+    return rule.fresh_s > 0 or rule.stretch_s > 0 or rule.stale_while_revalidate_s > 0
 
 
 def _life_s(terms: policy.Terms) -> float:

@@ -1,7 +1,7 @@
 """Hits that wait, without a task for each, until the log of the fleet is read again.
 
 A replica that was slow to read the log may not call anything fresh. One reading is then enough for all callers that
-ask for what memory holds; those whose entry is not fresh after it go the usual way.
+ask for what memory holds; those whose entry is not fresh after it are asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.http import errors
 from proxy.core.model import Entry
 from proxy.core.reply.response_head import framed, http_date
+from proxy.shell.downstream.fast_path import Asker
 from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.protocol import Connection
 from proxy.shell.valkey.shared import Shared
@@ -42,22 +43,20 @@ class WaitingHit:
 
 @dataclass(slots=True, eq=False)
 class WaitingHits:
-    """Lets hits wait for the log, and answers them; what memory does not hold it leaves to the layers."""
+    """Lets hits wait for the log, and answers them; what memory does not answer it leaves to *flights*."""
 
     shared: Shared
     callers: set[Any]  # all that wait for an answer of the fast path
+    flights: Asker  # asks Graph for what memory does not answer
     take: Callable[[Connection, bytes], bool] = lambda _connection, _head: False  # the fast path's
     _waiting: list[WaitingHit] = field(default_factory=list)
     _reading: asyncio.Task[None] | None = None
     _is_answering: bool = False
 
     def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
-        """Let *connection* wait for the log if *entry*, which answered *read* before, may be fresh after it."""
-        hit = read.hit
-        if entry is None or hit is None or hit.held is not entry.meta or self._is_answering:
-            return False
-        if self.shared.is_believed or self.shared.is_away:
-            return False
+        """Let *connection* wait: for the log if *entry*, which answered *read* before, may be fresh after it."""
+        if not self._may_be_fresh(read, entry):
+            return self.flights.ask(connection, read, head, entry)
         waiting = WaitingHit(self, connection, head)
         self._waiting.append(waiting)
         self.callers.add(waiting)
@@ -66,8 +65,16 @@ class WaitingHits:
             self._reading = asyncio.ensure_future(self._read())
         return True
 
+    def _may_be_fresh(self, read: PreparedRead, entry: Entry | None) -> bool:
+        """Return whether *entry* answers *read* once the log is read again."""
+        hit = read.hit
+        if entry is None or hit is None or hit.held is not entry.meta or self._is_answering:
+            return False
+        return not (self.shared.is_believed or self.shared.is_away)
+
     def forget(self) -> None:
-        """Do nothing: each hit that waits is prepared anew."""
+        """Rely on nothing that was prepared before; each hit that waits is prepared anew."""
+        self.flights.forget()
 
     async def _read(self) -> None:
         """Wait for the log on behalf of all that wait, as long as more come."""
