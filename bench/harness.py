@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -204,6 +205,53 @@ async def at_once(url: str, asked: Sequence[bytes], callers: int) -> list[Client
     for connection in connections:
         connection.close()
     return answers
+
+
+_WRK = """
+local n = {asked}
+request = function()
+  local path = "/v25.0/" .. string.format("%d", {first} + n % {count}) .. "?access_token=bench"
+  n = n + 1
+  return wrk.format("GET", path)
+end
+done = function(summary)
+  local e = summary.errors
+  print(string.format("done %d %d", summary.requests, e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
+
+
+def has_wrk() -> bool:
+    """Whether the load generator is installed; if not, say so."""
+    if shutil.which("wrk") is None:
+        print("  wrk is not installed, so what it measures is left out")
+        return False
+    return True
+
+
+@dataclass
+class Load:
+    """GETs of the nodes of *numbers* in their order, over and over, by wrk."""
+
+    proxy: Proxy
+    numbers: range
+    asked: int = 0
+
+    def rate(self, *, callers: int, seconds: int) -> float:
+        """GETs for each second of processor time of the proxy; each run begins where the last one ended."""
+        first, count = self.numbers[0], len(self.numbers)
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(_WRK.format(first=first, count=count, asked=self.asked))
+            script.flush()
+            command = ["wrk", "-t1", f"-c{callers}", f"-d{seconds}s", "-s", script.name, self.proxy.url]
+            before = self.proxy.cpu_s()
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            took = self.proxy.cpu_s() - before
+        asked, wrong = map(int, re.search(r"^done (\d+) (\d+)$", told, re.MULTILINE).groups())
+        if wrong or not asked:
+            raise SystemExit(f"{wrong} of {asked} GETs of {self.proxy.url} went wrong")
+        self.asked += asked
+        return asked / took
 
 
 async def sent(connections: Sequence[ClientConnection], asked: Sequence[bytes]) -> list[ClientReply]:

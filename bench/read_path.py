@@ -1,7 +1,7 @@
 """The read path: what reads of each kind cost the proxy's processor beside nginx, and what the sidecar takes of memory.
 
 Default settings: each reply is a line of JSON, in a file. Counted are requests per second of the proxy's own processor
-time, threads included, so that neither the load generator nor the emulator limits anybody. The ways take turns, and
+time, threads included, so that neither wrk, the load, nor the emulator limits anybody. The ways take turns, and
 each figure is the median of the rounds of one run. Direct calls cost no proxy time: they stand beside the lone GET.
 """
 
@@ -12,9 +12,11 @@ import json
 from urllib.parse import urlencode
 
 from bench.harness import (
+    Load,
     at_once,
     gets,
     graph,
+    has_wrk,
     ids,
     median,
     nginx,
@@ -29,7 +31,7 @@ from bench.harness import (
 )
 from proxy.commands.demo.client import request
 
-ROUNDS, GETS, CALLERS, URLS, MANY_URLS = 3, 4000, 50, 100, 20_000
+ROUNDS, SECONDS, CALLERS, URLS, MANY_URLS = 5, 2, 50, 100, 20_000
 OPERATIONS, BATCHES = 50, 40
 LONE, PAUSE_S = 300, 0.003
 READS, PIECE, MEMORY_MB = 100_000, 10_000, 16
@@ -41,7 +43,8 @@ CALM = {"listener.lag_s": 0}
 async def main():
     """Each part prints its table; the goals stand together at the end of `make bench`."""
     with graph(body_bytes=2048) as origin:
-        await _processor(origin)
+        if has_wrk():
+            await _processor(origin)
         await _lone(origin)
         await _memory(origin)
 
@@ -51,32 +54,26 @@ async def _processor(origin):
         sidecar(origin, lines=True, **CALM, rules=[{"path": FRESH, "fresh_s": 3600}]) as ours,
         nginx(origin) as theirs,
     ):
-        few, fresh = [ids(0, 1)[0] + number % URLS for number in range(GETS)], 1203_000_000_000
+        fresh, many = range(1203_000_000_000, 1203_000_000_000 + URLS), ids(10**6, MANY_URLS)
         ways = {
-            "fresh hit": (ours, lambda _: [fresh + number % URLS for number in range(GETS)]),
-            "revalidated, 100 URLs": (ours, lambda _: few),
-            "first-seen URL, answered and stored": (ours, lambda number: ids(10**7 + number * GETS, GETS)),
+            "fresh hit": Load(ours, fresh),
+            "revalidated, 100 URLs": Load(ours, ids(0, URLS)),
+            "revalidated, 20,000 URLs": Load(ours, many),
+            "first-seen URL, answered and stored": Load(ours, ids(10**7, 10**9)),
         }
         if theirs:
-            ways["nginx, cache hit"] = (theirs[1], lambda _: [fresh + number % URLS for number in range(GETS)])
-            ways["nginx, passing on"] = (theirs[0], lambda number: ids(2 * 10**7 + number * GETS, GETS))
-        rates = {name: [] for name in ways}
-        per_operation = []
+            ways["nginx, cache hit"] = Load(theirs[1], fresh)
+            ways["nginx, passing on"] = Load(theirs[0], ids(0, URLS))
+        rates, per_operation = {name: [] for name in ways}, []
+        await at_once(ours.url, gets(ours.url, many), CALLERS)
         for number in range(-1, ROUNDS):
-            for name, (proxy, what) in ways.items():
-                asked = gets(proxy.url, what(number + 1))
-                before = proxy.cpu_s()
-                await at_once(proxy.url, asked, CALLERS)
+            for name, load in ways.items():
+                found = load.rate(callers=CALLERS, seconds=SECONDS)
                 if number >= 0:  # the round before the first warms up
-                    rates[name].append(len(asked) / (proxy.cpu_s() - before))
+                    rates[name].append(found)
             cost = await _client_batches(ours)
             if number >= 0:
                 per_operation.append(cost * rates["revalidated, 100 URLs"][-1])
-        asked = gets(ours.url, ids(10**6, MANY_URLS))
-        await at_once(ours.url, asked, CALLERS)
-        before = ours.cpu_s()
-        await at_once(ours.url, asked, CALLERS)
-        rates["revalidated, 20,000 URLs"] = [MANY_URLS / (ours.cpu_s() - before)]
     _tell(rates, per_operation)
 
 
