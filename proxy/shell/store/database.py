@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
+from proxy.core.memory.key_filter import KEY_BYTES
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store import purge_file
 from proxy.shell.store.corruption import Clear, is_unfit
@@ -22,6 +23,7 @@ from proxy.shell.store.write_queue import QueuedWrite
 SMALLEST_DISK = 2**20
 EVICTED_AT_ONCE = 256  # rows in one transaction: a reader's wait stays short
 FLOOR_SHARE = 20  # of a small file system a twentieth is left to others, whatever the floor
+KEYS_AT_ONCE = 512  # keys that are listed in one trip to the reading thread: about a millisecond
 LARGEST_ROW_SHARE = 4  # no row above a quarter of the disk's share: it would push out everything else
 LOOKED_AT = 3  # rows by which the secret is recognised at the start
 _PURGES = b"note"
@@ -186,6 +188,12 @@ class Database:
     def _read(self, key: bytes, token: str) -> Entry | None:
         blob = self._open_rows().get(key)
         return None if blob is None else self._sealer.unseal(key, token, blob)
+
+    def list_keys(self, last: bytes, take: Callable[[list[bytes]], None]) -> bytes:
+        """Give *take* the next keys behind *last* in their order; the last of them, b"" if there are no more."""
+        keys = self._open_rows().keys_after(last, KEYS_AT_ONCE)
+        take([key for key in keys if len(key) == KEY_BYTES])  # a row with another key is not of this store
+        return keys[-1] if len(keys) == KEYS_AT_ONCE else b""
 
     def connect_reader(self) -> None:
         """Open the reader's connection now, so that the first caller need not wait for it."""

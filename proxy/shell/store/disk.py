@@ -152,6 +152,22 @@ class Disk:
             self._failed(error, reading=True)
             return None
 
+    async def list_keys(self, take: Callable[[list[bytes]], None]) -> bool:
+        """Let *take*, in the reading thread, have all keys on disk; False if that broke off.
+
+        Keys that are written meanwhile may be left out. Reads get their turn between two pages of keys.
+        """
+        last = b""
+        while self.ready:
+            try:
+                last = await self._on_reader(self._database.list_keys, last, take, timeout_s=self._timeouts.read_s)
+            except DISK_ERRORS as error:
+                self._failed(error, reading=True)
+                return False
+            if not last:
+                return True
+        return False
+
     async def write(self, group: Sequence[QueuedWrite]) -> WriteReport | None:
         """Write *group*; None if nothing of it was written."""
         if not self.ready:

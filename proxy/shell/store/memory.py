@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import msgspec
 
+from proxy.core.memory.key_filter import KeyFilter
 from proxy.core.model import Entry, EntryMeta
 
 ENTRY_COST = 700
@@ -101,13 +102,48 @@ _decode_row = msgspec.msgpack.Decoder(IndexRow).decode
 class Index:
     """The entries on disk or in the write queue, without bodies: a validator can be sent while the body is still read.
 
-    It never takes more than *limit* bytes. A row is one packed string, because its objects would take twice as much.
+    Its rows never take more than *limit* bytes. A row is one packed string: its objects would take twice as much. The
+    keys of rows that it has no room for are in a filter, so that a read of what is not on disk need not look there.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, filter_bytes: int = 4096) -> None:
         self.is_whole = False  # True if every row on disk is in the index: then a miss need not read the disk
+        self._filter_bytes = filter_bytes
         self._max_rows = limit // INDEX_ROW_COST
         self._rows: dict[bytes, bytes] = {}  # the least recently used first
+        self._filter: KeyFilter | None = None  # of all rows on disk; None: not all of them are known
+        self._learned: KeyFilter | None = None  # of the rows on disk that were listed so far
+        self._added: list[bytes] = []  # what was put since the listing began
+
+    def may_hold(self, key: bytes) -> bool:
+        """Whether *key* may be on disk or in the write queue; False is certain."""
+        if key in self._rows:
+            return True
+        return not self.is_whole and (self._filter is None or key in self._filter)
+
+    def wants_listing(self, entries: int) -> bool:
+        """Whether all keys on disk, where there are so many *entries*, should be listed: anew, if most of them left."""
+        known = self._filter
+        if self.is_whole or self._learned is not None:
+            return False
+        return known is None or (known.is_crowded and known.added > 2 * entries)
+
+    def begin_listing(self, queued: Sequence[bytes]) -> KeyFilter:
+        """Returns a filter for all keys on disk, which belongs to the thread that lists them until `end_listing`.
+
+        The keys *queued* for writing may come to lie where the thread has passed.
+        """
+        self._learned, self._added = KeyFilter(self._filter_bytes), list(queued)
+        return self._learned
+
+    def end_listing(self, learned: KeyFilter, *, is_complete: bool) -> None:
+        """Use the filter *learned* if it holds all keys on disk, and is not of an earlier database."""
+        if self._learned is not learned:
+            return
+        if is_complete:
+            learned.update(self._added)
+            self._filter = learned
+        self._learned, self._added = None, []
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -125,7 +161,8 @@ class Index:
 
     def put(self, key: bytes, held: EntryMeta, written: float) -> None:
         """Record that *key* is on disk."""
-        self._rows.pop(key, None)
+        if self._rows.pop(key, None) is None:
+            self._note_key(key)
         self._rows[key] = _encode_row(IndexRow(held, written))
         if len(self._rows) > self._max_rows:
             self._evict()
@@ -137,7 +174,19 @@ class Index:
     def clear(self) -> None:
         """Remove everything."""
         self._rows.clear()
+        self.forget_keys()
+
+    def forget_keys(self) -> None:
+        """Know no longer what may be on disk: another database is opened."""
         self.is_whole = False
+        self._filter = self._learned = None
+        self._added = []
+
+    def _note_key(self, key: bytes) -> None:
+        if self._filter is not None:
+            self._filter.add(key)
+        if self._learned is not None:
+            self._added.append(key)
 
     def _evict(self) -> None:
         """Remove the oldest sixteenth at once: a dict finds its first key slowly once many before it were removed."""

@@ -107,6 +107,11 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
         rows: list[tuple[bytes, bytes, bytes]] = found.fetchall()
         return rows
 
+    def keys_after(self, last: bytes, count: int) -> list[bytes]:
+        """Returns the next *count* keys behind *last* in their order, from the index of keys alone."""
+        found = self._sql("SELECT key FROM Cache WHERE key > ? ORDER BY key LIMIT ?", (last, count)).fetchall()
+        return [key for (key,) in found if type(key) is bytes]
+
     def evict_oldest(self, count: int) -> list[bytes]:
         """Delete the *count* rows that were stored longest ago; returns their keys.
 

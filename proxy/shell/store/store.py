@@ -25,6 +25,8 @@ from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQu
 MIB = 2**20
 INDEX_SHARE = 4
 """The index of the disk gets a quarter of the memory: 1.5 times as many rows as there are entries of 2 KB in memory."""
+FILTER_SHARE = 16
+"""A sixteenth of the index is a filter of all keys on disk: 1 MiB by default, enough for a million rows."""
 _RENEWED_A_TURN = 256
 """Entries of which the index gets the newer times in one turn of the event loop."""
 _log = logging.getLogger("graph_sidecar.store")
@@ -70,7 +72,7 @@ class Store:
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
         self.memory = Memory(max(0, bounds.memory_bytes - index_bytes), self._on_evict)
         self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
-        self._index = Index(index_bytes)
+        self._index = Index(index_bytes - index_bytes // FILTER_SHARE, index_bytes // FILTER_SHARE)
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
@@ -87,6 +89,7 @@ class Store:
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
         self._maintaining: asyncio.Task[None] | None = None
+        self._listing: asyncio.Task[None] | None = None
         self._writes = self._writes_dropped = self._bad_rows = 0
 
     # --- reading ---
@@ -108,12 +111,12 @@ class Store:
         near = self._without_disk(key)
         if near is not None:
             return near is DELETED
-        return self._disk is None or (key not in self._index and self._index.is_whole)
+        return self._disk is None or not self._index.may_hold(key)
 
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
         near = self._without_disk(key)
-        if near is None and self._disk is not None and (key in self._index or not self._index.is_whole):
+        if near is None and self._disk is not None and self._index.may_hold(key):
             return await self._load(self._disk, key, token)
         return None if near is DELETED else near
 
@@ -234,6 +237,7 @@ class Store:
         await self._note_renewed()
         for key in await self._disk.maintain():
             self._index.drop(key)
+        self._list_keys()
         if self._unsaved_purges is not None:
             await self.save_purges(self._unsaved_purges)
         self._schedule_write()
@@ -320,8 +324,24 @@ class Store:
     def _on_open(self, saved_purges: bytes | None) -> None:
         """Note that the disk is open; if it is empty, the index is whole and a miss need not read the disk."""
         self._restore_purges(saved_purges)
+        self._index.forget_keys()
         self._index.is_whole = self._disk is not None and not self._disk.entries
+        self._list_keys()
         self._schedule_write()
+
+    def _list_keys(self) -> None:
+        """Learn which keys are on disk, if the index does not know: until then every miss reads the disk."""
+        if self._disk is not None and self._disk.ready and self._index.wants_listing(self._disk.entries):
+            if self._listing is not None:
+                self._listing.cancel()  # of the database before this one, if it still runs
+            self._listing = asyncio.get_running_loop().create_task(self._list_keys_of(self._disk))
+
+    async def _list_keys_of(self, disk: Disk) -> None:
+        learned, is_complete = self._index.begin_listing(self._pending.keys), False
+        try:
+            is_complete = await disk.list_keys(learned.update)
+        finally:
+            self._index.end_listing(learned, is_complete=is_complete)
 
     def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
         if disk.accepting and self._pending.put(key, token, entry):
@@ -365,6 +385,7 @@ class Store:
         self._writes += 0 if report is None else report.rows
         self._writes_dropped += sum(write.entry is not None for write in group) if report is None else len(lost)
         self._pending.settle(lost if report is None else [])
+        self._list_keys()
 
     def _erase(self, disk: Disk) -> None:
         self._index.clear()
@@ -380,6 +401,7 @@ class Store:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._maintaining is not None:
-            self._maintaining.cancel()
-            await asyncio.gather(self._maintaining, return_exceptions=True)
+        running = [task for task in (self._maintaining, self._listing) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -48,6 +48,11 @@ class WriteQueue:
         """How many writes wait, without those that are being written now."""
         return len(self._waiting)
 
+    @property
+    def keys(self) -> list[bytes]:
+        """The keys of all queued changes, those that are being written included."""
+        return [*self._waiting, *self._being_written]
+
     def put(self, key: bytes, token: str, entry: Entry) -> bool:
         """Queue *entry*; False, with nothing queued for *key*, if the queue is full."""
         self._remove(key)
