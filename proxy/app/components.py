@@ -110,7 +110,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
     purges, invalidations = Purges(generation), InvalidationIndex(generation)
     clocks = replace(clocks, now=now)
     notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
-    store = await _open_store(settings.cache, master, notes, lifetimes)
+    store = await _open_store(settings.cache, master, notes, now, lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
     now.subscribe(invalidations.set_back, purges.set_back, telemetry.set_back)
     rules, shared = from_settings.rules_of(settings), None
@@ -155,12 +155,14 @@ def _installation_key(cache: CacheSettings) -> bytes:
         raise StartError(f"cache.key_file: {error}") from None
 
 
-async def _open_store(cache: CacheSettings, master: bytes, notes: Notes, lifetimes: AsyncExitStack) -> Store:
+async def _open_store(
+    cache: CacheSettings, master: bytes, notes: Notes, now: Callable[[], float], lifetimes: AsyncExitStack
+) -> Store:
     bounds = Bounds(cache.memory_mb * 2**20, cache.disk_mb * 2**20, cache.max_body_kb * 1024)
     sealer = Sealer(master, sealed=cache.sealed, is_lasting=cache.key_file != "ephemeral")
     if cache.disk_mb:
         sealer.warm_up(secrets.token_bytes(12))
-    store = Store(cache.dir, sealer, bounds, restore_purges=notes.restore)
+    store = Store(cache.dir, sealer, bounds, now=now, restore_purges=notes.restore)
     await store.open()
     lifetimes.push_async_callback(store.close)
     lifetimes.callback(lambda: store.save_at_end(notes.at_end()))

@@ -54,6 +54,28 @@ async def test_freshness_ends(scene: MakeScene, clock: Clock) -> None:
     assert (await here.say(READ, token="ann")).cache.startswith("hit; ttl=")
 
 
+@pytest.mark.parametrize("merge", [False, True], ids=["", "merged"])
+@pytest.mark.parametrize("is_held", [False, True], ids=["first seen", "revalidated"])
+async def test_a_slow_answer_does_not_take_the_place_of_a_newer_one(
+    scene: MakeScene, gate: MakeGate, *, is_held: bool, merge: bool
+) -> None:
+    """Two programs that share a token, and not the proof, ask at once; the first call is answered last."""
+    here = await scene({**FRESH, "batch": {"window_ms": 0}, "merge": {"enabled": merge}})
+    slow, quick = f"{READ}&appsecret_proof=aa", f"{READ}&appsecret_proof=bb"
+    if is_held:
+        await here.say(READ, token="ann")
+    held = gate(here.graph)
+    first = asyncio.ensure_future(here.say(slow, token="ann"))
+    await held.has(1)
+    held.holds = lambda _request: False
+    here.graph.world.touch("111")
+    newer, _ = await name_of(here, quick)
+    held.open()
+    assert (await first).json["name"] != newer
+    assert await name_of(here, quick) == (newer, "hit; ttl")
+    assert await name_of(here, slow) == (newer, "fwd")
+
+
 async def test_a_clock_that_is_set_back_makes_nothing_fresh_for_ever(scene: MakeScene, clock: Clock) -> None:
     """When the machine's clock is set back a day, entries do not stay fresh for that day."""
     clock.ahead = 86_400

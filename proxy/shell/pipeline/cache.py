@@ -292,11 +292,19 @@ class Cache:
         """Hold what *settled* says is to be kept, and learn from a body that is new; whether it is held."""
         entry, request = settled.keep, inquiry.request
         assert entry is not None  # noqa: S101 - the caller has looked
+        if entry.meta.asked_at < inquiry.asked and self._has_changed_since(inquiry, entry.meta):
+            self._store.drop(inquiry.key)
+            return False
         if settled.write:
             fingerprint = self._keys.fingerprint(request.credential)
             self._invalidations.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
             self._purges.note(inquiry.key, self._subject(request))
         return self._store.put(inquiry.key, _token(request), entry, write=settled.write)
+
+    def _has_changed_since(self, inquiry: Inquiry, meta: EntryMeta) -> bool:
+        """Whether another read has stored another entry since one with *meta* was found, and before *inquiry*."""
+        held = self._store.known_meta(inquiry.key)
+        return held is not None and meta.asked_at < held.asked_at < inquiry.asked
 
     def _subject(self, request: Request) -> PurgeSubject:
         fingerprint = self._keys.fingerprint(request.credential)

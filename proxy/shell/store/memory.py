@@ -50,11 +50,11 @@ class Memory:
         return self._entries.get(key)
 
     def renew(self, key: bytes, entry: Entry) -> bool:
-        """Put *entry* in place of the old one if only the times differ; False if more does, or if there is none."""
+        """Put *entry* in place of the old one if only the times differ, and are newer; False if not, or without one."""
         old = self._entries.get(key)
         if old is None or old.body is not entry.body or old.headers is not entry.headers:
             return False
-        if len(old.meta.proofs) != len(entry.meta.proofs):
+        if len(old.meta.proofs) != len(entry.meta.proofs) or entry.meta.asked_at < old.meta.asked_at:
             return False
         self._entries[key] = entry
         return True

@@ -65,6 +65,7 @@ class Store:
         bounds: Bounds,
         *,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
         restore_purges: Callable[[bytes | None], None] = lambda _text: None,
     ) -> None:
         """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
@@ -84,6 +85,7 @@ class Store:
             self._group_bytes = tier.wal_bytes
         self._bounds = bounds
         self._clock = clock
+        self._now = now
         self._restore_purges = restore_purges
         self._unsaved_purges: bytes | None = None  # not on disk yet
         self._timer: asyncio.TimerHandle | None = None
@@ -125,11 +127,14 @@ class Store:
     def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Store *entry* in memory now and, if *write*, on disk later; True if memory or disk took it.
 
-        It is not stored if it is too large, or if neither memory nor disk has room.
+        It is not stored if it is too large, if neither memory nor disk has room, or if the entry that is held was
+        asked for later: a slow reply must not take the place of a newer one.
 
         Without *write* the row on disk is still written again when it is older than `rewrite_s`: rows are deleted in
         the order of writing, and a row that Graph confirms again and again should stay.
         """
+        if self._is_outdated(key, entry.meta):
+            return False
         if len(entry.body) > self._bounds.max_body_bytes:
             self.drop(key)
             return False
@@ -151,6 +156,16 @@ class Store:
             self.put(key, token, entry, write=False)
         elif self._disk is not None:
             self._renewed[key] = token
+
+    def _is_outdated(self, key: bytes, meta: EntryMeta) -> bool:
+        """Whether the entry of *key* was asked for later than one with *meta*; not if the clock was set back since."""
+        entry = self.memory.peek(key)
+        if entry is None:
+            known = self._index.get(key) if key in self._index else None
+            held = None if known is None else known.held
+        else:
+            held = entry.meta
+        return held is not None and meta.asked_at < held.asked_at <= self._now()
 
     async def _note_renewed(self) -> None:
         """Bring the index up to date, a few entries in each turn of the event loop."""

@@ -11,7 +11,7 @@ from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
 from proxy.core.cache.purge import PurgeOrder, Purges
 from proxy.core.http.errors import Cut, NotHeld, Unreachable
-from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply
+from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply, Request
 from proxy.core.quota.ledger import Ledger
 from proxy.core.routing.rules import Rule
 from proxy.shell.pipeline.cache import Cache, OnBackgroundReply
@@ -37,7 +37,7 @@ class FakeStore:
         return self.memory
 
     def known_meta(self, key: bytes) -> EntryMeta | None:
-        return self.known
+        return self.known if self.memory is None else self.memory.meta
 
     def is_unknown(self, key: bytes) -> bool:
         return self.memory is None and self.known is None and self.on_disk is None
@@ -131,6 +131,23 @@ async def test_an_unknown_entry_on_disk_is_read_first() -> None:
     onward, store = not_modified(), FakeStore(disk=entry(b'{"disk":1}'))
     assert (await cache(onward, store)(ask())).mode is Mode.REVALIDATED
     assert store.tokens == ["token-a"]
+
+
+@pytest.mark.parametrize("asked_at, is_dropped", [(999.0, True), (1001.0, False)])
+async def test_an_object_that_is_gone_is_not_read_from_what_came_meanwhile(
+    asked_at: float, *, is_dropped: bool
+) -> None:
+    """An entry that another call brought is dropped, if Graph was asked for that one earlier."""
+    onward, store = Onward(), FakeStore(entry(asked=985.0))
+    layer = cache(onward, store)
+
+    def refuse(_request: Request) -> Reply:
+        store.memory = entry(asked=asked_at)
+        return told(b'{"error":{"code":100,"error_subcode":33}}', 400, etag="")
+
+    onward.answer = refuse
+    assert (await layer(ask())).status == 400
+    assert (store.memory is None) == is_dropped
 
 
 async def test_a_304_whose_body_is_gone_is_asked_again() -> None:

@@ -251,6 +251,38 @@ async def test_newer_times_reach_the_index_when_the_entry_leaves_memory(opened: 
     assert store.stats()["writes"] == 9
 
 
+def asked_for(at: float, size: int = 0, version: int = 0) -> Entry:
+    """The entry of key 1, asked for *at* that time."""
+    made = entry(1, size, version=version)
+    return msgspec.structs.replace(made, meta=msgspec.structs.replace(made.meta, asked_at=at))
+
+
+@pytest.mark.parametrize("memory_bytes", [2**20, 0], ids=["in memory", "on disk alone"])
+async def test_a_slow_reply_does_not_take_the_place_of_a_newer_one(opened: Open, memory_bytes: int) -> None:
+    """Whatever way it comes in, and even if it is too large to be stored."""
+    store = await opened(memory_bytes=memory_bytes, max_body_bytes=1000)
+    newer = asked_for(20.0)
+    assert store.put(key(1), TOKEN, newer)
+    assert not store.put(key(1), TOKEN, asked_for(10.0, version=1))
+    assert not store.put(key(1), TOKEN, asked_for(10.0), write=False)
+    assert not store.put(key(1), TOKEN, asked_for(10.0, 2000, version=1))
+    store.renew(key(1), TOKEN, msgspec.structs.replace(newer, meta=asked_for(10.0).meta))
+    assert await store.load(key(1), TOKEN) == newer
+    store = await restarted(store, opened)
+    assert await store.load(key(1), TOKEN) == newer
+    assert store.put(key(1), TOKEN, asked_for(20.0, version=1))
+
+
+async def test_an_entry_from_the_future_is_replaced(opened: Open) -> None:
+    """A clock that was ahead, and is right again, does not keep its last entries until the time has come."""
+    now = Clock()
+    now.now = 50.0
+    store = await opened(now=now)
+    store.put(key(1), TOKEN, asked_for(60.0))
+    assert store.put(key(1), TOKEN, asked_for(50.0, version=1))
+    assert store.in_memory(key(1)) == asked_for(50.0, version=1)
+
+
 async def test_an_entry_that_is_not_the_one_in_memory_is_stored_as_any_other(opened: Open) -> None:
     """Another body, more proofs, or none in memory any more: sizes are counted as they are."""
     store = await opened()
