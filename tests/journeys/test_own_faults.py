@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 
+from proxy.core.batch import response as batch_response
+from proxy.core.cache.purge import Purges
+from proxy.core.fast_path.answer_template import AnswerTemplates
 from proxy.core.observe.access_log import PreparedLine
+from proxy.core.quota.limiter import Limiter
 from proxy.shell.downstream import fast_flights
+from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import LOG
+from proxy.shell.pipeline.cache import Cache
+from proxy.shell.pipeline.rate_limiter import RateLimiter
+from proxy.shell.store.store import Store
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import calling
 
@@ -44,6 +52,34 @@ async def test_a_fault_in_the_fast_path_is_answered_by_the_handler(
     here = await scene({"rules": [{"path": "/*", "fresh_s": 60}]})
     monkeypatch.setattr(Counters, "prepare_hit", _fault)
     await _each_has_its_own(here.front.url)
+
+
+WHILE_TAKING: dict[str, tuple[object, str]] = {
+    "in the cache": (Cache, "keep_new"),
+    "in what is noted of an entry": (Purges, "note"),
+    "in the store": (Store, "put"),
+    "in what is learned of limits": (RateLimiter, "take_usage"),
+    "in what is learned of the batch's limits": (Limiter, "on_usage"),
+    "in the templates of replies": (AnswerTemplates, "outer_fields"),
+    "in what becomes of the slots": (batch_response, "resolve"),
+    "in what is counted": (CountedCall, "answered"),
+}
+
+
+@pytest.mark.parametrize("where", WHILE_TAKING)
+async def test_a_fault_while_a_slot_is_taken_leaves_no_caller_without_an_answer(
+    scene: MakeScene, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Neither the caller of that read nor those whose reads are in the same batch; it is logged."""
+    here = await scene({"batch": {"window_ms": 50}})
+    monkeypatch.setattr(*WHILE_TAKING[where], _fault)
+    nodes = ("111", "112", "113")
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(calling(here.front.url)) for _ in nodes]
+        for wire, node in zip(wires, nodes, strict=True):
+            await wire.send(ASKED.replace("111", node))
+        heard = [await wire.message() for wire in wires]
+    assert [(each.status, json.loads(each.body)["id"]) for each in heard] == [(200, node) for node in nodes]
 
 
 async def test_a_fault_while_a_batch_is_counted_fails_none_of_its_reads(

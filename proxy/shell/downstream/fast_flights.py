@@ -149,12 +149,13 @@ class FastFlight:
                 found = answer.new(read, entry, slot, self.asked)
             if found is None or (self._has_joined and found[0].shared is None):
                 return False
+            kind, held = flights.hold(self, *found), found[1]
         except Exception as fault:  # noqa: BLE001 - told, and the layers answer
             log_fault(fault)
             return False
         self.is_done = self.is_over = True
         self.takes_slots = False
-        flights.hand_out(self, *found, moment)
+        flights.hand_out(self, kind, held, moment)
         return True
 
     @property
@@ -374,8 +375,8 @@ class FastFlights:
         except Exception as fault:  # noqa: BLE001 - told; the slots that are left are answered all the same
             log_fault(fault)
 
-    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
-        """Hold *entry*, and write replies of this *kind* to the callers of *flight*."""
+    def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry) -> AnswerKind:
+        """Hold *entry*, and learn usage; return the kind of its replies, which say whether it is held."""
         read, usage = flight.read, kind.usage
         if usage:
             repeated = kind.repeated.get(read.fingerprint)
@@ -385,8 +386,12 @@ class FastFlights:
                 repeated.calls += 1
         if kind.keeps_fields and read.request.credential is not None:
             self.renew(read.key, read.request.credential.token, entry)
-        else:
-            kind = self._keep(read, kind, entry)
+            return kind
+        return self._keep(read, kind, entry)
+
+    def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
+        """Write replies of this *kind* to the callers of *flight*; *entry* has their body."""
+        read = flight.read
         if self.coalescer.flights.get(read.flight) is flight:
             del self.coalescer.flights[read.flight]
         callers, flight.callers = flight.callers, {}

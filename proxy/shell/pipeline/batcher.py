@@ -155,7 +155,7 @@ class Batcher:
         """Ask Graph for the reads in *queued* until each has a reply or an error: nobody waits in vain."""
         try:
             await self._ask(queued, place, attempt)
-        except SidecarError as error:
+        except Exception as error:  # noqa: BLE001 - each read's caller is told, and asks anew after a fault of ours
             fail_all(queued, error)
         except BaseException:
             fail_all(queued, Cut("the batch ended unanswered"))

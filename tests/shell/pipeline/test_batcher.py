@@ -573,16 +573,16 @@ async def test_unreachable_is_told_to_all_at_once() -> None:
 
 
 async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
-    """Even a mistake in the sidecar itself ends in an error that a caller can see."""
+    """Each caller's handler is told of a mistake in the sidecar itself, and asks Graph alone."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     upstream = FakeUpstream(lambda _flight: ZeroDivisionError())
     told_to = await asyncio.gather(*start(batcher(upstream), *reads(2)), return_exceptions=True)
-    assert all(isinstance(each, Cut) for each in told_to)
+    assert [type(each) for each in told_to] == [ZeroDivisionError] * 2
     await turns()
     upstream.flights.clear()
     gc.collect()
-    assert [type(each["exception"]) for each in complaints] == [ZeroDivisionError]  # and it is not kept from the log
+    assert complaints == []  # asyncio would log the values in it, which may be tokens
 
 
 async def test_the_witness_hears_of_every_call() -> None:
