@@ -124,6 +124,16 @@ class FairQueue(Generic[Item]):
             del self._queues[found[0]]
         return True
 
+    def shrink(self, item: Item, slots: int) -> None:
+        """Let *item* count as *slots* from now on, which are fewer; it may not be waiting here."""
+        found = self._items.get(item)
+        if found is not None:
+            queue = self._queues[found[0]]
+            gone = queue.items[item] - slots
+            queue.items[item] = slots
+            queue.slots -= gone
+            self.slots -= gone
+
     def ready(self, most: int, may_take: Callable[[Hashable], bool] | None) -> tuple[int, float]:
         """Returns how many slots could leave now (counted up to *most*), and since when the first of them waits.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import msgspec
 
+from proxy.core.cache.key import FlightKey
 from proxy.core.client_batch.operation import Envelope, plain_read, request_target
 from proxy.core.client_batch.parse import MOST_ESCAPES, MOST_PAIRS, Unresolved, read_operations
 from proxy.core.client_batch.split import MOST_OPERATIONS
@@ -13,6 +16,7 @@ from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http.errors import BadRequest
 from proxy.core.memory import json_text
+from proxy.core.model import Channel, Request
 from proxy.core.reply.link_origin import LinkOrigin
 from proxy.core.routing.classify import Read
 
@@ -25,6 +29,38 @@ _KIND = b"batch of "
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class PreparedBatch(msgspec.Struct, frozen=True, eq=False):
+    """A batch that holds nothing but plain reads; its repr shows none of them, for they hold tokens."""
+
+    reads: tuple[PreparedRead, ...]
+    places: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by: the first of twins
+    has_no_twins: bool
+    is_alike: bool  # whether all reads are of one token, and Graph is asked for each whatever is held
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the reads."""
+        return "PreparedBatch()"
+
+
+def prepared_batch(reads: Sequence[PreparedRead]) -> PreparedBatch:
+    """Returns the batch of *reads*."""
+    places = {read.flight: at for at, read in reversed([*enumerate(reads)])}
+    first = reads[0].request
+    is_alike = first.credential is not None and all(_is_like(read, first) for read in reads)
+    return PreparedBatch(tuple(reads), places, len(places) == len(reads), is_alike)
+
+
+def _is_like(read: PreparedRead, other: Request) -> bool:
+    """Whether Graph is asked for *read* whatever is held, and with the credential of *other*."""
+    request = read.request
+    is_asked = read.asks_always and read.is_ordinary and not read.is_low_priority and request.channel is Channel.BATCH
+    return is_asked and (request.credential, request.host, request.language) == (
+        other.credential,
+        other.host,
+        other.language,
+    )
+
+
 class PreparedOperations:
     """Finds the reads that operations are."""
 
@@ -33,18 +69,33 @@ class PreparedOperations:
         self._table = table
         self._preparation = preparation
 
-    def read(self, batch: object, envelope: Envelope, origin: LinkOrigin) -> list[PreparedRead] | None:
+    def read(self, batch: object, envelope: Envelope, origin: LinkOrigin) -> PreparedBatch | None:
         """Returns the reads in *batch*; None unless all its operations are plain reads that no other one names.
 
         Links in the replies lead to *origin*.
         """
+        try:
+            name = _name(envelope, origin)
+        except UnicodeEncodeError:
+            return None
+        known: PreparedBatch | None = self._table.batches.get((name, batch)) if isinstance(batch, str) else None
+        if known is not None:
+            return known
+        reads = self._read(batch, envelope, origin, name)
+        if reads is None:
+            return None
+        found = prepared_batch(reads)
+        self._table.add_batch((name, batch), found, len(reads), len(name) + len(str(batch)))
+        return found
+
+    def _read(self, batch: object, envelope: Envelope, origin: LinkOrigin, name: bytes) -> list[PreparedRead] | None:
+        """Returns the same for a batch that is not known word for word."""
         if not isinstance(batch, str) or len(batch) > LONGEST_BATCH:
             return None
         if batch.count("&") + batch.count("\\u") > MOST_PAIRS or batch.count("%") > MOST_ESCAPES - LONGEST_BATCH // 6:
             return None
         try:
-            raw, name = batch.encode(), _name(envelope, origin)
-            items = _array.decode(raw)
+            items = _array.decode(batch.encode())
         except (*UNREADABLE, UnicodeEncodeError):
             return None
         if not 0 < len(items) <= MOST_OPERATIONS:

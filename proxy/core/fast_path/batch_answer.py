@@ -166,6 +166,11 @@ class BatchAnswer:
             self._confirming[key] = kind
         return kind
 
+    def is_like_others(self, slot: Slot) -> bool:
+        """Whether what a 304 with the fields of *slot* confirms does not depend on the entry's ETag."""
+        fields = self._templates.remembered_fields(bytes(slot.headers))
+        return fields is not None and fields.etag is None
+
     def new(self, read: PreparedRead, entry: Entry | None, slot: Slot, asked: float) -> tuple[AnswerKind, Entry] | None:
         """Returns the kind of the replies to a 200, and the entry to store, *asked* for then, still without fields.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -11,6 +12,9 @@ from proxy.core.fast_path.prepared_reply import FreshHit, PreparedReply
 
 _BLOCK, _READ, _HIT = 2000, 2500, 3000
 """Bytes that the objects of a header block, of a read, and of a reply from memory take besides their text."""
+
+_READ_OF_BATCH = 150
+"""Bytes that a batch takes for each of its reads, besides the reads themselves."""
 
 _COPIES = 4
 """How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
@@ -41,6 +45,7 @@ class HeadTable:
         self._old: _Blocks = {}
         self._bytes = 0
         self.hits: dict[bytes, FreshHit] = {}  # replies from memory by the whole heads that they answer
+        self.batches: dict[Hashable, Any] = {}  # clients' batches of plain reads, by their texts
 
     def find(self, block: bytes) -> HeaderBlock | None:
         """What is known of the header *block*."""
@@ -77,6 +82,11 @@ class HeadTable:
             self.grow(_COPIES * len(data))
         self.hits[data] = hit
 
+    def add_batch(self, name: tuple[bytes, object], batch: Any, reads: int, size: int) -> None:
+        """Keep *batch*, of so many *reads* in a text of this *size*."""
+        self.grow(size + _READ_OF_BATCH * reads)
+        self.batches[name] = batch
+
     def grow_by_hit(self, reply: PreparedReply) -> None:
         """Count the bytes of a *reply* from memory that is kept with its read."""
         self.grow(_HIT + 2 * len(reply.start) + len(reply.body or b""))
@@ -92,9 +102,9 @@ class HeadTable:
         self._bytes += size
         if self._bytes > self._limit // 2:
             self._old, self._young, self._bytes = self._young, {}, 0
-            self.hits = {}
+            self.hits, self.batches = {}, {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._young, self._old, self._bytes = {}, {}, 0
-        self.hits = {}
+        self.hits, self.batches = {}, {}

@@ -36,6 +36,10 @@ class CommonPart(msgspec.Struct, eq=False):
         return "CommonPart()"
 
 
+TextOfSlot = tuple[bytes, int, bytes, str, bytes]
+"""The last body in a client's batch, the size that its caller got, its text there; its ETag, and the text of that."""
+
+
 class PreparedRead(msgspec.Struct, eq=False):
     """A plain read, and all that is derived from it; its repr shows none of it, for it holds a token."""
 
@@ -60,7 +64,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     held: FieldSet | None = None  # the fields of what is held of it, as others have them, too
     held_block: bytes = b""  # the same as the entry has them
     hit: FreshHit | None = None  # what answered it last from memory
-    text: tuple[bytes, int, bytes] = (b"", 0, b"")  # the last body in a client's batch, its size, and its text there
+    text: TextOfSlot = (b"", 0, b"", "", b"")
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""

@@ -140,17 +140,22 @@ class PreparedLine:
 
     def encoded(self, varying: Varying) -> bytes:
         """Returns the entry of one reply as JSON, without the brace that begins it."""
-        seconds, age, window_s, upstream_s, batch, lane = varying
-        text = b'"total_ms":%.2f,' % (seconds * 1000)
-        if age is not None:
-            text += b'"age_s":%.3f,' % age
-        if batch:
-            text += b'"batch":%b,"lane":%b,' % (encode(batch), encode(lane)) if lane else b'"batch":%b,' % encode(batch)
-        if window_s is not None:
-            text += b'"window_ms":%.2f,' % (window_s * 1000)
-        if upstream_s is not None:
-            text += b'"upstream_ms":%.2f,' % (upstream_s * 1000)
-        return text + self.json
+        return encode_varying(varying) + self.json
+
+
+def encode_varying(varying: Varying) -> bytes:
+    """Returns what *varying* adds to the JSON of a prepared line, before it."""
+    seconds, age, window_s, upstream_s, batch, lane = varying
+    text = b'"total_ms":%.2f,' % (seconds * 1000)
+    if age is not None:
+        text += b'"age_s":%.3f,' % age
+    if batch:
+        text += b'"batch":%b,"lane":%b,' % (encode(batch), encode(lane)) if lane else b'"batch":%b,' % encode(batch)
+    if window_s is not None:
+        text += b'"window_ms":%.2f,' % (window_s * 1000)
+    if upstream_s is not None:
+        text += b'"upstream_ms":%.2f,' % (upstream_s * 1000)
+    return text
 
 
 def _without_time(bare: AccessLogEntry) -> bytes:

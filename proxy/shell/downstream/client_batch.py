@@ -18,8 +18,8 @@ from proxy.core.client_batch import slots as client_batch_slots
 from proxy.core.client_batch.jsonpath import BadPath
 from proxy.core.client_batch.operation import Envelope, credential_and_target
 from proxy.core.client_batch.parse import BatchCall
+from proxy.core.client_batch.prepared_operations import PreparedBatch
 from proxy.core.client_batch.references import can_be_followed
-from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph import errors as graph_errors
 from proxy.core.http import errors
 from proxy.core.model import Mode, Reply
@@ -31,8 +31,9 @@ from proxy.core.routing.rules import RuleBook
 from proxy.shell import Announce, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch_calls import ClientBatchCalls, Post
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
-from proxy.shell.downstream.prepared_batches import AnsweredRead, PreparedBatches
+from proxy.shell.downstream.prepared_batches import PreparedBatches
 from proxy.shell.downstream.read import ReadHandler
+from proxy.shell.downstream.waiting_batch import AnsweredRead
 from proxy.shell.http.forms import File
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
@@ -85,17 +86,18 @@ class ClientBatches:
         if self.prepared is None or call.callback or self.limiter_bypass.has_refused:
             return None
         envelope, top = call.envelope, call.envelope.credential
-        reads = self.prepared.read(call.batch, envelope, link_origin)
-        if reads is None or not any(read.request.credential == top for read in reads):
+        batch = self.prepared.read(call.batch, envelope, link_origin)
+        if batch is None or not any(read.request.credential == top for read in batch.reads):
             return None
-        self.reader.telemetry.unbatched(len(reads))
-        slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules, size=len(reads))
-        return await self._answer(slots, self._fill_prepared(self.prepared, slots, reads))
+        size = len(batch.reads)
+        self.reader.telemetry.unbatched(size)
+        slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules, size=size)
+        return await self._answer(slots, self._fill_prepared(self.prepared, slots, batch))
 
     async def _fill_prepared(
-        self, prepared: PreparedBatches, slots: ClientBatchSlots, reads: Sequence[PreparedRead]
+        self, prepared: PreparedBatches, slots: ClientBatchSlots, batch: PreparedBatch
     ) -> Reply | None:
-        return _refusal(slots, await prepared.ask(slots, reads))
+        return _refusal(slots, await prepared.ask(slots, batch))
 
     async def _answer(self, slots: ClientBatchSlots, filling: Coroutine[Any, Any, Reply | None]) -> Reply:
         """Return the array of *slots* after *filling*, or the error that this returns or raises."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -153,6 +153,14 @@ class ClientBatchSlots:
             self._around = around
         self._reports_usage |= reports_usage
         self._slots[at] = slot
+
+    def fill_together(self, messages: Mapping[int, bytes], around: Headers, *, reports_usage: bool) -> None:
+        """Fill the slots of reads with *messages*, by their places; *around* as in `fill_prepared`."""
+        if len(around) >= len(self._around):
+            self._around = around
+        self._reports_usage |= reports_usage
+        for at, message in messages.items():
+            self._slots[at] = msgspec.Raw(message)
 
     def fill_refused(self, at: int, reply: Reply) -> None:
         """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""

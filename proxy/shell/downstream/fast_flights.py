@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, TypedDict
@@ -32,7 +32,7 @@ from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.read import ReadHandler, log_fault
 from proxy.shell.downstream.waiting_caller import Caller, WaitingCaller
 from proxy.shell.http.protocol import Connection
-from proxy.shell.observe.route_counts import OrdinaryAnswer, RouteCounts, add_answers
+from proxy.shell.observe.route_counts import AnsweredCall, AnswersOfBatch, OrdinaryAnswer, RouteCounts, add_answers
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
 from proxy.shell.pipeline.cache import Cache, Inquiry
@@ -182,7 +182,7 @@ class FastFlight:
 class Moment:
     """What stays the same while the slots of one batch are handed out, and the replies that were written."""
 
-    __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "upstream_ms")
+    __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "together", "upstream_ms")
 
     def __init__(
         self,
@@ -201,6 +201,7 @@ class Moment:
         self.has_refused = has_refused
         self.upstream_ms = (answer.outer.upstream_s or 0.0) * 1000
         self.answers: list[OrdinaryAnswer] = []
+        self.together: list[AnswersOfBatch] = []
 
 
 class FastFlightOptions(TypedDict):
@@ -268,14 +269,21 @@ class FastFlights:
             flight.takes_slots &= read.is_ordinary
         else:
             return None
-        if read.common.counts is None:
-            read.common.counts = self.reader.telemetry.route_counts(read.request.path, read.request.query, read.app)
-        counts: RouteCounts = read.common.counts
+        counts = self.counts_of(read)
         counts.asked += 1
         if not counts.is_pending:
             counts.wait_for_settling()
         flight.waiting += 1
         return flight
+
+    def counts_of(self, read: PreparedRead) -> RouteCounts:
+        """Return what counts the replies to *read* and to those like it."""
+        counts: RouteCounts | None = read.common.counts
+        if counts is None:
+            request = read.request
+            counts = self.reader.telemetry.route_counts(request.path, request.query, read.app)
+            read.common.counts = counts
+        return counts
 
     def forget(self) -> None:
         """Let the layers settle what is under way: settings changed, or everything was purged."""
@@ -301,13 +309,10 @@ class FastFlights:
             if question is None:
                 return None
             entry = question[1]
-        token, enough_until = self._urgent
-        if token is not read.fingerprint or now >= enough_until:
-            self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
-            self._urgent = read.fingerprint, now + URGENT_S
+        self.note_urgent(read, now)
         etag = entry.meta.etag if entry is not None else None
         if read.asked is None or read.asked_etag is not etag:
-            self._ask_with(read, entry, etag)
+            self.ask_with(read, entry)
         flight = self.begin_flight(read, entry, now)
         if flight is not None:
             self.coalescer.flights[read.flight] = flight
@@ -327,11 +332,18 @@ class FastFlights:
             return False
         return True
 
+    def note_urgent(self, read: PreparedRead, now: float) -> None:
+        """Note that *read*, which is of ordinary priority, is sent."""
+        token, enough_until = self._urgent
+        if token is not read.fingerprint or now >= enough_until:
+            self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
+            self._urgent = read.fingerprint, now + URGENT_S
+
     @staticmethod
-    def _ask_with(read: PreparedRead, entry: Entry | None, etag: str | None) -> None:
-        """Let *read* be asked with the validator of *entry*, whose ETag is *etag*."""
+    def ask_with(read: PreparedRead, entry: Entry | None) -> None:
+        """Let *read* be asked with the validator of *entry*."""
         request = read.request
-        read.asked_etag = etag
+        read.asked_etag = entry.meta.etag if entry is not None else None
         read.asked = request.with_validator(policy.validator_for(entry.meta, request)) if entry else request
         if read.asked.validator or read.common.around_node is None:
             read.part = batch_part(read.asked)
@@ -371,7 +383,8 @@ class FastFlights:
         """Count and log the replies to all slots."""
         answer = moment.answer
         try:
-            add_answers(self.reader.telemetry, moment.answers, answer.outer.upstream_s, answer.id, answer.lane)
+            call = AnsweredCall(answer.outer.upstream_s, answer.id, answer.lane)
+            add_answers(self.reader.telemetry, moment.answers, moment.together, call)
         except Exception as fault:  # noqa: BLE001 - told; the slots that are left are answered all the same
             log_fault(fault)
 
@@ -406,6 +419,20 @@ class FastFlights:
                 moment.answers.append(counted)
                 caller.send(message)
 
+    def note_confirmed(self, kind: AnswerKind, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> None:
+        """Learn the usage in replies of this *kind* to *reads* of one token, and hold their *entries*, renewed."""
+        if kind.usage:
+            at = 0
+            while at < len(reads) and reads[0].fingerprint not in kind.repeated:
+                self._learn_usage(reads[at], kind)
+                at += 1
+            if at < len(reads):
+                kind.repeated[reads[0].fingerprint].calls += len(reads) - at
+        credential = reads[0].request.credential
+        token = credential.token if credential is not None else ""
+        for read, entry in zip(reads, entries, strict=True):
+            self.renew(read.key, token, entry)
+
     def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
         """Hold *entry*; return the kind of its replies, which say whether it is held."""
         kept = Entry(entry.meta, entry.meta.etag.encode().join(kind.own.stored), entry.body)
@@ -431,11 +458,17 @@ class FastFlights:
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
-        line = read.lines.get(mode) if read.lines is not None else None
-        if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
-            line = self._prepare_line(read, kind, mode, entry, size)
+        line = self.line_of(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.common.counts, mode, seconds, window_s, len(body), line[2])
+        return message, (read.common.counts, mode, seconds, window_s, len(body), line)
+
+    def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
+        """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
+        line = read.lines.get(mode) if read.lines is not None else None
+        if line is None or line[0] is not entry.body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
+            line = self._prepare_line(read, kind, mode, entry, size)
+        found: PreparedLine | None = line[2]
+        return found
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxy.core.cache.key import Keys
@@ -24,10 +24,11 @@ class Sink:
     `refresh` looks again who listens; it is called when the log is set up or changed, and when a line is prepared.
     """
 
-    __slots__ = ("hit", "reply")
+    __slots__ = ("hit", "replies", "reply")
 
     hit: Callable[[PreparedLine, float, float, float], None]
     reply: Callable[[PreparedLine, float, Varying], None]
+    replies: Callable[[Sequence[PreparedLine], float, Varying], None]
 
     def __init__(self) -> None:
         """Look who listens now."""
@@ -36,11 +37,12 @@ class Sink:
     def refresh(self) -> None:
         """Look who listens from now on."""
         if not _log.isEnabledFor(logging.INFO):
-            self.hit, self.reply = _ignore_hit, _ignore_reply
+            self.hit, self.reply, self.replies = _ignore_hit, _ignore_reply, _ignore_replies
         elif (writer := _writer()) is not None:
-            self.hit, self.reply = writer.sampled_hit if writer.is_sampled else writer.hit, writer.reply
+            self.hit = writer.sampled_hit if writer.is_sampled else writer.hit
+            self.reply, self.replies = writer.reply, writer.replies
         else:
-            self.hit, self.reply = _tell_hit, _tell_reply
+            self.hit, self.reply, self.replies = _tell_hit, _tell_reply, _tell_replies
 
 
 def _ignore_hit(_line: PreparedLine, _now: float, _seconds: float, _age: float) -> None:
@@ -51,12 +53,21 @@ def _ignore_reply(_line: PreparedLine, _now: float, _varying: Varying) -> None:
     """Replies are not logged."""
 
 
+def _ignore_replies(_lines: Sequence[PreparedLine], _now: float, _varying: Varying) -> None:
+    """Replies are not logged."""
+
+
 def _tell_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
     _tell(line.entry(Varying(seconds, age)))
 
 
 def _tell_reply(line: PreparedLine, _now: float, varying: Varying) -> None:
     _tell(line.entry(varying))
+
+
+def _tell_replies(lines: Sequence[PreparedLine], _now: float, varying: Varying) -> None:
+    for line in lines:
+        _tell(line.entry(varying))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ import logging
 import time
 import traceback
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import random
 from threading import Event, Thread
 from typing import Any, TextIO
 
-from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying, encode, is_routine
+from proxy.core.observe.access_log import AccessLogEntry, PreparedLine, Varying, encode, encode_varying, is_routine
 
 LOG = "graph_sidecar.reply"
 """The logger of the lines that tell of replies."""
@@ -46,7 +47,10 @@ _Hit = tuple[PreparedLine, float, float, float]
 _Reply = tuple[PreparedLine, float, Varying]
 """A prepared line, epoch seconds, and what differs this time."""
 
-_Waiting = _Hit | _Reply | tuple[int, str | tuple[float, AccessLogEntry]]
+_Replies = tuple[Sequence[PreparedLine], float, Varying]
+"""Prepared lines of which all have the same epoch seconds, and differ alike."""
+
+_Waiting = _Hit | _Reply | _Replies | tuple[int, str | tuple[float, AccessLogEntry]]
 """A line that waits: prepared, or a pair of its size in bytes and the line."""
 
 
@@ -66,6 +70,10 @@ class TextLines(logging.Formatter):
     def reply(self, line: PreparedLine, now: float, varying: Varying) -> bytes:
         """Returns the line of a reply whose line was prepared."""
         return self.entry(now, line.entry(varying))
+
+    def replies(self, lines: Sequence[PreparedLine], now: float, varying: Varying) -> bytes:
+        """Returns the lines of replies whose lines were prepared."""
+        return b"\n".join([self.reply(line, now, varying) for line in lines])
 
     def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> bytes:
         """Returns the line of a hit in memory whose line was prepared."""
@@ -98,6 +106,11 @@ class JsonLines(TextLines):
     def reply(self, line: PreparedLine, now: float, varying: Varying) -> bytes:
         """Returns the line of a reply whose line was prepared."""
         return _head(now, "info", LOG).encode() + self._sample + line.encoded(varying)
+
+    def replies(self, lines: Sequence[PreparedLine], now: float, varying: Varying) -> bytes:
+        """Returns the lines of replies whose lines were prepared."""
+        start = _head(now, "info", LOG).encode() + self._sample + encode_varying(varying)
+        return start + (b"\n" + start).join([line.json for line in lines])
 
     def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> bytes:
         """Returns the line of a hit in memory whose line was prepared."""
@@ -165,6 +178,19 @@ class LogWriter(logging.Handler):
         """Take a prepared *line* of a good reply at *now*."""
         if self._sample == 1 or random() < self._sample:
             self._take_prepared((line, now, varying))
+
+    def replies(self, lines: Sequence[PreparedLine], now: float, varying: Varying) -> None:
+        """Take prepared *lines* of good replies at *now*."""
+        if self._sample < 1:
+            lines = [line for line in lines if random() < self._sample]
+        if not lines:
+            return
+        if len(self._waiting) < MOST_PREPARED:
+            self._waiting.append((lines, now, varying))
+        else:
+            self._lost += len(lines)
+        if not self._is_awake:
+            self._wake()
 
     def sampled_hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
         """Take a prepared *line* of a hit in memory at *now*, or leave it out."""
@@ -238,7 +264,7 @@ class LogWriter(logging.Handler):
                 if len(line) == 4:
                     block.append(self._lines.hit(*line))
                 elif len(line) == 3:
-                    block.append(self._lines.reply(*line))
+                    block.append(self._prepared(*line))
                 else:
                     size += line[0]
                     block.append(self._encoded(line[1]))
@@ -247,6 +273,11 @@ class LogWriter(logging.Handler):
             block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
         self._put(b"\n".join((*block, b"")))
         self._written += size
+
+    def _prepared(self, line: PreparedLine | Sequence[PreparedLine], now: float, varying: Varying) -> bytes:
+        if isinstance(line, PreparedLine):
+            return self._lines.reply(line, now, varying)
+        return self._lines.replies(line, now, varying)
 
     def _encoded(self, line: str | tuple[float, AccessLogEntry]) -> bytes:
         return line.encode("utf-8", "backslashreplace") if isinstance(line, str) else self._lines.entry(*line)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.core.model import Mode
 from proxy.core.observe.access_log import PreparedLine, Varying
@@ -105,10 +105,29 @@ OrdinaryAnswer = tuple[RouteCounts, Mode, float, float, int, PreparedLine | None
 the bytes of its body, and its line of the log."""
 
 
+class AnswersOfBatch(NamedTuple):
+    """Replies of status 200 and of one mode to a client's batch, which came together in one batch of ours."""
+
+    mode: Mode  # not COALESCED
+    seconds: float
+    window_s: float  # of them in the batch queue
+    shares: Sequence[tuple[RouteCounts, int, int]]  # how many of each route, and the bytes of their bodies
+    lines: Sequence[PreparedLine]
+
+
+class AnsweredCall(NamedTuple):
+    """The batch in which answers came."""
+
+    upstream_s: float | None
+    id: str
+    lane: str
+
+
 def add_answers(
-    counters: Counters, answers: Sequence[OrdinaryAnswer], upstream_s: float | None, batch: str, lane: str
+    counters: Counters, answers: Sequence[OrdinaryAnswer], together: Sequence[AnswersOfBatch], call: AnsweredCall
 ) -> None:
-    """Count and log the *answers* that came in one *batch*."""
+    """Count and log the *answers*, and those that came *together*, all in one *call*."""
+    upstream_s, batch, lane = call
     window, by_mode, calls = counters.window.observe, counters.times_by_mode, 0
     log, now = SINK.reply, counters.now()
     for counts, mode, seconds, window_s, size, line in answers:
@@ -128,7 +147,27 @@ def add_answers(
             histogram.sum += seconds
         if line is not None:
             log(line, now, Varying(seconds, None, window_s, upstream_s, batch, lane))
+    for some in together:
+        calls += _add_together(counters, some)
+        SINK.replies(some.lines, now, Varying(some.seconds, None, some.window_s, upstream_s, batch, lane))
     if upstream_s is not None:
         counters.upstream.observe(upstream_s, calls)
-    if counters.is_full_of_routes and any(counts.route == OTHER_ROUTE for counts, *_ in answers):
-        counters.settle()  # one of them may be used enough for a label of its own
+    if counters.is_full_of_routes:
+        of_all = [*[counts for counts, *_ in answers], *[share[0] for some in together for share in some.shares]]
+        if any(counts.route == OTHER_ROUTE for counts in of_all):
+            counters.settle()  # one of them may be used enough for a label of its own
+
+
+def _add_together(counters: Counters, some: AnswersOfBatch) -> int:
+    """Count *some* replies; returns how many they are."""
+    total = 0
+    for counts, number, size in some.shares:
+        counts.replies[some.mode] = counts.replies.get(some.mode, 0) + number
+        if some.mode is Mode.REVALIDATED:
+            counts.bytes_avoided += size
+        counts.wait_for_settling()
+        counts.took().observe(some.seconds, number)
+        total += number
+    counters.window.observe(some.window_s, total)
+    counters.times_by_mode[some.mode].observe(some.seconds, total)
+    return total

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import chain
 from typing import Any
 
 from proxy.core.batch import response as batch_response
@@ -38,9 +37,16 @@ class BatchContents:
         """Return what the call of each single read is charged to, and as how many calls Graph counts it."""
         return [read.load() for read in self.singles]
 
-    def each(self) -> Sequence[QueuedRead]:
-        """Return what takes the reply in each slot that was not taken."""
-        return [*self.singles, *chain.from_iterable(group.each() for group in self.groups)]
+    def read(self, at: int) -> QueuedRead:
+        """Return what takes the reply in the slot at place *at*, which has not been taken."""
+        if at < len(self.singles):
+            return self.singles[at]
+        at -= len(self.singles)
+        for group in self.groups:
+            if at < group.slots:
+                return group.read(at)
+            at -= group.slots
+        raise IndexError(at)
 
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""

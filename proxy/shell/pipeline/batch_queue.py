@@ -254,6 +254,10 @@ class BatchQueue:
             self._rest_if_empty()
         self._on_idle(self)
 
+    def shrink(self, group: QueuedGroup) -> None:
+        """Count *group* as its slots, which have become fewer."""
+        self._queue.shrink(group, group.slots)
+
     def close(self) -> Sequence[asyncio.Task[None]]:
         """Empty the queue and cancel the calls, which are returned."""
         fail_all(self._queue.clear(), Draining("the sidecar is stopping"))

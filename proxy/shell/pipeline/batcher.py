@@ -168,7 +168,7 @@ class Batcher:
         if top is None:
             if place is not None:
                 place.release()
-            await self._all_alone(contents.each())
+            await self._all_alone([contents.read(at) for at in range(len(contents))])
             return
         name = lane.name if lane else ""
         with self._observer.batch(contents.loads(), name, contents.groups) as sending:
@@ -182,17 +182,16 @@ class Batcher:
             sending.answered(outcomes.counted)
         if len(taken) == len(contents):
             return
-        reads = contents.each()
         if outcomes.refused_lead:
             self._tops.refuse(top, outcomes.refused_lead, self._clock())
         async for at, reply in in_turns(outcomes.replies.items(), _size):
-            reads[at].answer(reply, sending.id)
+            contents.read(at).answer(reply, sending.id)
         if outcomes.cause:
             self._observer.asked_again(len(requests) - len(outcomes.replies) - len(taken), outcomes.cause)
         if outcomes.batches or outcomes.singles:
-            again = [[reads[at] for at in part if not reads[at].is_done] for part in outcomes.batches]
+            again = [[read for read in map(contents.read, part) if not read.is_done] for part in outcomes.batches]
             parts_again = [self._send(part, None, attempt + 1) for part in again if part]
-            await asyncio.gather(*parts_again, self._all_alone([reads[at] for at in outcomes.singles]))
+            await asyncio.gather(*parts_again, self._all_alone([*map(contents.read, outcomes.singles)]))
 
     @staticmethod
     def _hand_out(contents: BatchContents, answer: BatchAnswer | None) -> Collection[int]:

@@ -46,8 +46,8 @@ class QueuedGroup(ABC):
         """Take those *slots* of a batch's *answer* that are ordinary ones; return their places among *slots*."""
 
     @abstractmethod
-    def each(self) -> Sequence[QueuedRead]:
-        """Return the reads that departed, each by itself."""
+    def read(self, place: int) -> QueuedRead:
+        """Return the read at this *place* among those that departed, by itself."""
 
     @abstractmethod
     def charge(self, counted: Sequence[bool], times: int) -> None:

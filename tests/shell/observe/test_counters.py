@@ -19,7 +19,7 @@ from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import JsonLines, LogWriter
 from proxy.shell.observe.prepared import PreparedHit
 from proxy.shell.observe.prometheus import _CountersCollector
-from proxy.shell.observe.route_counts import add_answers
+from proxy.shell.observe.route_counts import AnsweredCall, add_answers
 from proxy.shell.observe.stats import stats
 
 KEYS = Keys(b"k" * 32)
@@ -112,7 +112,7 @@ def _ask(counters: Counters, path: str, at: int, *, is_ordinary: bool) -> None:
         outcome = Outcome(200, len(reply.body), 0.0, 1, avoided=int(not is_sent), sent=int(is_sent))
         line = counters.access_log.prepare(request, reply, outcome, counts.route)
         answer = counts, mode, at / 16, at / 512, len(reply.body), line
-        add_answers(counters, [answer], reply.upstream_s, reply.batch, lane)
+        add_answers(counters, [answer], [], AnsweredCall(reply.upstream_s, reply.batch, lane))
         return
     cost = counters.asked(path, request.query, fingerprint)
     if is_sent:

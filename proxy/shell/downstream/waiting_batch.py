@@ -1,0 +1,222 @@
+"""A client's batch of plain reads whose slots wait for their answers, without a task for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from proxy.core.client_batch.prepared_slot import SlotTemplate, body_text, json_text, slot_template
+from proxy.core.fast_path.answer_template import Filled
+from proxy.core.fast_path.batch_answer import AnswerKind
+from proxy.core.fast_path.prepared_read import PreparedRead, TextOfSlot
+from proxy.core.graph import paging
+from proxy.core.http.errors import Large
+from proxy.core.model import Entry, Reply, Request
+from proxy.core.quota.ledger import RequestCost
+from proxy.core.routing.classify import Read
+from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.fast_flights import FastFlight, Moment
+from proxy.shell.http.protocol import Connection
+
+if TYPE_CHECKING:  # it imports this module
+    from proxy.shell.downstream.prepared_batches import PreparedBatches
+
+AnsweredRead = tuple[Read, Reply]
+
+
+class Group(Protocol):
+    """Reads that are asked together."""
+
+    def leave(self) -> None:
+        """Ask for nothing any more that no other caller waits for."""
+
+
+class WaitingBatch:
+    """A batch whose reads wait for their answers."""
+
+    def __init__(
+        self, batches: PreparedBatches, slots: ClientBatchSlots, on_end: Callable[[BaseException | None], None]
+    ) -> None:
+        """Wait for the answers to the reads of all *slots*; *on_end* is called once, with the error if there is one."""
+        self.batches = batches
+        self.slots = slots
+        self.version = slots.envelope.version
+        self.is_top_answered = False
+        """Whether a read with the token of the batch got an ordinary answer."""
+        self.others: dict[int, AnsweredRead] = {}
+        """The other answers, by the places of their reads."""
+        self.callers: list[SlotCaller] = []
+        self.groups: list[Group] = []
+        self._missing = set(range(len(slots)))
+        self._on_end = on_end
+        self._is_over = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._templates: dict[Filled, SlotTemplate] = {}
+
+    def ask(self, at: int, read: PreparedRead) -> None:
+        """Ask for *read*, whose slot is at place *at*."""
+        flights = self.batches.flights
+        began = flights.reader.clock()
+        flight = flights.join(read, self.batches.memory(read.key), began)
+        if flight is None:
+            self.ask_the_layers(at, read)
+            return
+        caller = SlotCaller(self, at, flight, read, began, is_first=flight.waiting == 1)
+        flight.callers[caller] = None
+        self.callers.append(caller)
+
+    def ask_the_layers(self, at: int, read: PreparedRead) -> None:
+        """Ask for *read* in a task, as for reads of all other batches."""
+        if at not in self.slots.costs:
+            self.slots.open_read(at, read.read)
+        self._tasks.append(asyncio.ensure_future(self._ask_the_layers(at, read.read)))
+
+    async def _ask_the_layers(self, at: int, read: Read) -> None:
+        try:
+            self.fill_other(at, read, await self.slots.ask(at, read))
+        except Exception as error:  # noqa: BLE001 - raised again where the batch is waited for
+            self.fail(error)
+
+    def template(self, filled: Filled) -> SlotTemplate:
+        """Return the template of slots with the head *filled*."""
+        known = self._templates.get(filled)
+        if known is None:
+            include_headers = self.slots.envelope.include_headers
+            known = self._templates[filled] = slot_template(filled, include_headers=include_headers)
+        return known
+
+    def write(self, read: PreparedRead, entry: Entry, filled: Filled, moment: Moment) -> tuple[bytes, int]:
+        """Return the slot of *read* with *entry* and the head *filled*, and the size of its body."""
+        text = read.text
+        if text[0] is not entry.body or text[3] is not entry.meta.etag:
+            text = self._prepare_text(read, entry)
+        newest = self._newest_usage(read, moment) if filled.takes_newest else b""
+        return self.template(filled).write(text[4], newest, text[2]), text[1]
+
+    def _newest_usage(self, read: PreparedRead, moment: Moment) -> bytes:
+        usage, _ = self.batches.flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
+        return self.batches.newest(usage) if usage else b""
+
+    def _prepare_text(self, read: PreparedRead, entry: Entry) -> TextOfSlot:
+        """Return the size of the body of *entry* as this caller gets it, and its text in a slot, kept with *read*."""
+        origin, body, etag = read.link_origin, entry.body, entry.meta.etag
+        given = paging.rewrite(body, origin.hosts, origin.origin) if origin.origin else body
+        read.text = body, len(given), body_text(given), etag, json_text(etag)
+        self.batches.grow(len(read.text[2]))
+        return read.text
+
+    def fill_together(self, messages: Mapping[int, bytes], kind: AnswerKind, moment: Moment, request: Request) -> None:
+        """Fill the slots with *messages* of this *kind*, by their places; *request* is one that they answer."""
+        template = self.template(kind.own)
+        around = template.around if request.version == self.version else template.around_of_other_version
+        self.slots.fill_together(messages, around, reports_usage=moment.answer.tells_usage)
+        self.is_top_answered = self.is_top_answered or request.credential == self.slots.envelope.credential
+        self._missing.difference_update(messages)
+        self._end_if_filled()
+
+    def unordinary(self) -> list[AnsweredRead]:
+        """Return the reads that got no ordinary answer, if the token on top got none; else nothing."""
+        return [] if self.is_top_answered else [self.others[at] for at in sorted(self.others)]
+
+    def fill_other(self, at: int, read: Read, reply: Reply) -> None:
+        """Note that the slot at place *at* holds *reply*, which is no ordinary one."""
+        self.others[at] = read, reply
+        self.note_filled(at)
+
+    def note_filled(self, at: int) -> None:
+        """Note that the slot at place *at* is filled."""
+        self._missing.discard(at)
+        self._end_if_filled()
+
+    def _end_if_filled(self) -> None:
+        if not self._missing and not self._is_over:
+            self._is_over = True
+            self._on_end(None)
+
+    def fail(self, error: BaseException) -> None:
+        """End the whole batch with *error*."""
+        if not self._is_over:
+            self._is_over = True
+            self._on_end(error)
+
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        self._is_over = True
+        for task in self._tasks:
+            task.cancel()
+        if self._missing:
+            for caller in self.callers:
+                self.batches.flights.leave(caller)
+            for group in tuple(self.groups):
+                group.leave()
+
+
+class SlotCaller:
+    """A slot that waits for the reply to its read."""
+
+    __slots__ = ("at", "batch", "began", "cost", "flight", "is_first", "read", "tells_usage", "template")
+
+    def __init__(
+        self, batch: WaitingBatch, at: int, flight: FastFlight, read: PreparedRead, began: float, *, is_first: bool
+    ) -> None:
+        """Wait for *flight* since *began*; *is_first* says whether the flight was begun for this slot."""
+        self.batch = batch
+        self.at = at
+        self.flight = flight
+        self.read = read
+        self.began = began
+        self.is_first = is_first
+        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
+        self.template: SlotTemplate | None = None  # of the slot, once there is a message
+        self.tells_usage = False  # whether the reply around Graph's slots tells of usage
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the operation."""
+        if self.is_first:
+            return self.flight.record()
+        if self.cost is None:
+            self.cost = self.read.common.counts.record(is_sent=False)
+        return self.cost
+
+    def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
+        """Return the slot with *entry* and the head *filled*, and the size of its body."""
+        self.template = self.batch.template(filled)
+        self.tells_usage = moment.answer.tells_usage
+        return self.batch.write(self.read, entry, filled, moment)
+
+    def send(self, message: bytes) -> None:
+        """Fill the slot with *message*."""
+        batch, request, template = self.batch, self.read.request, self.template
+        assert template is not None  # noqa: S101 - `message` has set it
+        slots = batch.slots
+        is_same = request.version == batch.version
+        around = template.around if is_same else template.around_of_other_version
+        slots.fill_prepared(self.at, msgspec.Raw(message), around, reports_usage=self.tells_usage)
+        batch.is_top_answered = batch.is_top_answered or request.credential == slots.envelope.credential
+        batch.note_filled(self.at)
+
+    def render(self, reply: Reply, seconds: float) -> Reply:
+        """Fill the slot with *reply*, which is not an ordinary one and came after so many *seconds*, counted."""
+        slots = self.batch.slots
+        slots.costs[self.at] = self.record()
+        slots.fill(self.at, self.read.read, reply, seconds)
+        return reply
+
+    def send_reply(self, reply: Reply) -> None:
+        """Note that the slot holds *reply*."""
+        self.batch.fill_other(self.at, self.read.read, reply)
+
+    def pass_to_handler(self, cause: BaseException | None) -> None:
+        """Ask through the layers after all, because of *cause*; Large ends the batch, which is passed through."""
+        if cause is not None and (isinstance(cause, Large) or not isinstance(cause, Exception)):
+            self.batch.fail(cause)
+            return
+        self.batch.slots.costs[self.at] = self.record()
+        self.batch.ask_the_layers(self.at, self.read)
+
+    def ask_again(self, _take: Callable[[Connection, bytes], bool]) -> None:
+        """Ask through the layers."""
+        self.pass_to_handler(None)
