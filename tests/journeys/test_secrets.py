@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import CoroutineType, FunctionType, ModuleType
 from urllib.parse import quote
 
 import aiohttp
@@ -15,7 +17,7 @@ import pytest
 
 from proxy.emulator import proof_of
 from tests.journeys.collecting import collecting
-from tests.journeys.conftest import MakeAsk, MakeGraph
+from tests.journeys.conftest import MakeAsk, MakeGate, MakeGraph, MakeScene
 from tests.journeys.processes import Serving, serving
 from tests.journeys.talking import Ask
 
@@ -156,3 +158,57 @@ def test_the_search_finds_what_it_looks_for() -> None:
     text = f"x{TOKEN}xy".encode()
     for heap in (text, text.hex().encode(), base64.b64encode(text), quote(f"a{PIPED}").encode()):
         assert found_in(heap)
+
+
+OURS = ("proxy.core.", "proxy.shell.", "proxy.app.", "proxy.settings.")
+ENDS = (type, ModuleType, FunctionType, str, bytes)
+"""What is not looked into: it leads to all that there is."""
+
+
+def objects_of_ours() -> Iterator[object]:
+    """Each object of a class of the sidecar's that is in memory."""
+    seen = set[int]()
+    left = [each for each in gc.get_objects() if is_ours(each) or isinstance(each, CoroutineType)]
+    while left:
+        each = left.pop()
+        if id(each) in seen or isinstance(each, ENDS):
+            continue
+        seen.add(id(each))
+        if is_ours(each):
+            yield each
+        left.extend(gc.get_referents(each))
+
+
+def is_ours(each: object) -> bool:
+    """Whether it is of a class of the sidecar's."""
+    return str(type(each).__module__).startswith(OURS)
+
+
+async def test_no_repr_shows_a_secret(scene: MakeScene, gate: MakeGate) -> None:
+    """Of whatever is in memory while requests of all kinds are on their way: a repr may end up in a log."""
+    rules = [{"path": "/111*", "merge": True}, {"path": "/112*", "fresh_s": 60}]
+    here = await scene({"batch": {"slots": 5}, "rules": rules})
+    token, proof = "EAAReprTokenReprToken", "e0e0e0e0e0e0e0e0e0e0"
+    reads = [f"/v25.0/{number}?fields=id,name" for number in range(111, 117)]
+    await here.crowd(*reads[:3], token=token)
+    held, bearer = gate(here.graph), {"Authorization": f"Bearer {token}"}
+    operations = '{"relative_url":"me"},{"relative_url":"112?access_token=' + token + '"}'
+    batches = [operations, operations + ',{"method":"POST","relative_url":"113","body":"name=x"}']
+    async with asyncio.TaskGroup() as group:
+        for path in (
+            *reads,
+            *(f"{read}&appsecret_proof={proof}" for read in reads),
+            "/?ids=1,2,3",
+            "/v25.0/111/picture",
+        ):
+            group.create_task(here.say(path, token=token))
+        for path in reads:
+            group.create_task(here.say(path, headers=bearer))
+        for batch in batches:
+            sent = {"access_token": token, "batch": f"[{batch}]"}
+            group.create_task(here.say("/", method="POST", data=sent))
+        group.create_task(here.say("/v25.0/114", method="POST", data={"name": "x"}, token=token))
+        await held.has(5)
+        shown = {type(each).__name__ for each in objects_of_ours() if token in (text := repr(each)) or proof in text}
+        held.open()
+    assert shown == set()

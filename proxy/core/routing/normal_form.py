@@ -83,6 +83,10 @@ class _Query(NamedTuple):
     odd: str
     fields: str
 
+    def __repr__(self) -> str:
+        """Say what kind of thing this is: a query may hold a token."""
+        return "_Query()"
+
 
 def _parse_query(raw_query: str) -> _Query:
     pairs = tuple(pair for pair in split_pairs(raw_query) if not pair[0].startswith(TRANSPORT))

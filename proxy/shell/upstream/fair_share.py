@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Container, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class Place:
 
     places: Places
     kind: Kind
-    owners: Collection[Hashable]
+    owners: Collection[Hashable] = field(repr=False)  # tokens
     is_held: bool = True
 
     def release(self) -> None:
