@@ -89,7 +89,7 @@ def _settings(origin, folder):
     return Settings(
         listen="127.0.0.1:0",
         admin="127.0.0.1:0",
-        upstream={"origin": origin},
+        upstream={"origin": origin, "rest_ms": 0},  # in ordinary traffic a connection has rested when its turn comes
         cache={"dir": f"{folder}/cache", "key_file": "ephemeral"},
         rules=[{"path": FRESH, "fresh_s": 3600}],
     )

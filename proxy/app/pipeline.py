@@ -140,6 +140,7 @@ def _layers(components: Components, upstream: _Upstream, lifetimes: AsyncExitSta
         clocks.monotonic,
         upstream.places,
         on_reply=components.on_batch_reply,
+        start=upstream.client.start_batch,
     )
     rate_limiter = _rate_limiter(components, batcher)
     cache = _cache(components, rate_limiter)

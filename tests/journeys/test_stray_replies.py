@@ -39,6 +39,9 @@ STRAYS = (
     strays.with_a_body, strays.chunked_and_more,
 )  # fmt: skip
 
+AT_ONCE = [stray for stray in STRAYS if stray not in {strays.doubled_late, strays.unasked_timeout}]
+"""Those that have come before the connection has rested, however short that is."""
+
 
 async def say(caller: Ask, way: str, name: str) -> Heard:
     """Ask by *way* for what belongs to *name* alone."""
@@ -69,6 +72,29 @@ async def test_a_stray_reply_answers_nobody(
         assert heard.status == 200, heard.body
         assert not [other for other in others if other in heard.body.decode()]
         assert name in heard.body.decode() or not heard.body
+
+
+@pytest.mark.parametrize("stray", AT_ONCE, ids=lambda fault: fault.__name__)
+async def test_a_stray_reply_on_a_connection_that_was_kept_answers_nobody(
+    scripted: MakeScripted, ask: MakeAsk, stray: strays.Fault
+) -> None:
+    """The same where each batch leaves on a kept connection, so that no task waits for its reply."""
+
+    async def serve(wire: Wire, at: Listener) -> None:
+        while True:
+            at.arrived.append(message := await wire.message())
+            await (stray if len(at.arrived) == 3 else strays.plain)(wire, right_reply(message))
+
+    at, front = await scripted(serve, upstream={"rest_ms": 1})
+    caller = await ask(front.url)
+    for name in ("ann111", "bob222", "cat333", "dan444", "eve555"):
+        await asyncio.sleep(0.005)
+        heard = await say(caller, "a read in a batch", name)
+        others = {"ann111", "bob222", "cat333", "dan444", "eve555", "stray"} - {name}
+        assert heard.status == 200, heard.body
+        assert not [other for other in others if other in heard.body.decode()]
+        assert name in heard.body.decode()
+    assert len(at.arrived) >= 5
 
 
 @pytest.mark.parametrize("way", ["a read alone", "a read that passes", "a write", "a batch with a write"])

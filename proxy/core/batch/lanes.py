@@ -8,7 +8,7 @@ left, each of them gets batches of its own until a call of one route has shown w
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -104,9 +104,9 @@ class _Speed:
     confirmed: float = 0.0  # when a call with this route alone showed that its lane is right
 
 
-def route_of(host: str, path: str, query: str) -> Route:
-    """Return the route of a read; a field with fields of its own is an edge, too."""
-    return _route(host, of_any_id(path), query)
+def route_of(request: Request) -> Route:
+    """Return the route of *request*; a field with fields of its own is an edge, too."""
+    return _route(request.host, of_any_id(request.path), request.query)
 
 
 @memo()
@@ -135,9 +135,8 @@ class Lanes:
         self._usual_s: dict[int, float] = {}  # what 95 of 100 calls of a level take
         self.version = 0  # it changes whenever a route of the quickest lane may have got another one
 
-    def lane_of(self, request: Request, now: float) -> Lane:
-        """Return the lane of *request*."""
-        route = route_of(request.host, request.path, request.query)
+    def lane_of(self, route: Route, now: float) -> Lane:
+        """Return the lane of the reads of *route*."""
         speed = self._speed(route)
         if speed.level and not speed.trials and now - speed.confirmed > RETRIAL_S:
             speed.trials, speed.confirmed = 1, now
@@ -151,13 +150,13 @@ class Lanes:
         usual = max(least, LATE_FACTOR * self._usual_s.get(lane.level, inf))
         return min(usual, MARGIN * top + _allowance(slots))
 
-    def late(self, requests: Collection[Request], lane: Lane, left: float) -> None:
-        """Learn that a batch of *lane*, sent when it *left*, is late: routes that may be the reason get trials."""
-        self._suspect(self._suspects(_routes(requests), left), lane, left)
+    def late(self, routes: Collection[Route], lane: Lane, left: float) -> None:
+        """Learn that a batch of *lane*, sent when it *left*, is late: *routes* that may be the reason get trials."""
+        self._suspect(self._suspects(routes, left), lane, left)
 
-    def landed(self, requests: Collection[Request], lane: Lane, left: float, seconds: float) -> None:
-        """Learn from a call with *requests* in *lane*: Graph answered it so many *seconds* after it *left*."""
-        routes, took = _routes(requests), max(0.0, seconds - _allowance(len(requests)))
+    def landed(self, routes: Collection[Route], slots: int, lane: Lane, left: float, seconds: float) -> None:
+        """Learn from a call of so many *slots* with these *routes*: Graph answered *seconds* after the call *left*."""
+        took = max(0.0, seconds - _allowance(slots))
         level = _level(took, lane.level)
         if level <= lane.level:
             self._quick_calls += lane.level == 0
@@ -261,10 +260,6 @@ class Lanes:
         usual = self._usual_s.get(level, seconds)
         up, down = 1 + _STEP * _SHARE, 1 - _STEP * (1 - _SHARE)
         self._usual_s[level] = max(usual * (up if seconds > usual else down), 0.001)
-
-
-def _routes(requests: Iterable[Request]) -> set[Route]:
-    return {route_of(request.host, request.path, request.query) for request in requests}
 
 
 def _allowance(slots: int) -> float:

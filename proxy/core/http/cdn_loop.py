@@ -25,6 +25,8 @@ class LoopGuard:
         """Use the id *own*, 16 hexadecimal digits that no other process has."""
         self._own = own
         self._others: OrderedDict[str, None] = OrderedDict()
+        self.field_value = self._field_value()
+        """The value of CDN-Loop in a call to Graph."""
 
     def is_back(self, field: str) -> bool:
         """Returns whether a request with this CDN-Loop *field* came from this process; remembers the ids of others."""
@@ -35,9 +37,9 @@ class LoopGuard:
                 self._others.move_to_end(each)
         while len(self._others) > _MOST_OTHERS:
             self._others.popitem(last=False)
+        if found:
+            self.field_value = self._field_value()
         return self._own in found
 
-    @property
-    def field_value(self) -> str:
-        """The value of CDN-Loop in a call to Graph."""
+    def _field_value(self) -> str:
         return ", ".join(f"{CACHE_NAME};id={each}" for each in (*self._others, self._own))

@@ -47,6 +47,10 @@ class Share:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Give all bytes back."""
+        self.end()
+
+    def end(self) -> None:
+        """Give all bytes back."""
         self._budget.used -= self.size
         self.size = 0
 

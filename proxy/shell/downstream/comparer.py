@@ -21,9 +21,9 @@ from proxy.core.routing.classify import Read
 from proxy.core.routing.hosts import Head
 from proxy.core.routing.nodes import calls_of
 from proxy.core.routing.normal_form import origin_form
-from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.turns import pause
 from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.http1 import OnSent
 

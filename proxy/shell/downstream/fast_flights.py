@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypedDict
 
 from msgspec.structs import replace
 
-from proxy.core.batch.lanes import Lane
+from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.request import batch_part, split_at_node
 from proxy.core.batch.response import Slot
 from proxy.core.cache import policy
@@ -29,9 +29,10 @@ from proxy.core.model import Channel, Entry, Headers, Mode, Reply, Request
 from proxy.core.observe.access_log import Outcome, PreparedLine
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.reply.response_head import framed, http_date
-from proxy.shell.downstream.read import ReadHandler, log_fault
+from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.downstream.waiting_caller import Caller, WaitingCaller
 from proxy.shell.http.protocol import Connection
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.observe.route_counts import AnsweredCall, AnswersOfBatch, OrdinaryAnswer, RouteCounts, add_answers
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
@@ -48,6 +49,7 @@ class FastFlight:
 
     slots: ClassVar[int] = 1
     lane: Lane | None = None
+    route: Route | None = None
     call: BatchCall | None = None
     place: QueueOfRead | None = None
     left = 0.0

@@ -28,9 +28,9 @@ from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.trust import Trust
 from proxy.shell.clock import TimeOfDay
-from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.faults import log_fault
 
 
 class EntriesInMemory(Protocol):

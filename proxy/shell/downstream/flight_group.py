@@ -20,8 +20,8 @@ from proxy.core.http.errors import Overloaded
 from proxy.core.model import Entry, Mode, Request
 from proxy.core.observe.access_log import PreparedLine
 from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
-from proxy.shell.downstream.read import log_fault
 from proxy.shell.downstream.waiting_batch import SlotCaller, WaitingBatch
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.observe.route_counts import AnswersOfBatch, RouteCounts
 from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue
 from proxy.shell.pipeline.batcher import QueueOfRead

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,9 +21,8 @@ from proxy.core.routing.classify import Read
 from proxy.core.routing.nodes import calls_of
 from proxy.shell import Layer
 from proxy.shell.observe.counters import Counters
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.upstream.http1 import OnSent
-
-_log = logging.getLogger("graph_sidecar.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +102,3 @@ class ReadHandler:
             reply = await self.last_resort(request, sending.left)
             sending.answered([was_counted(reply)])
         return reply
-
-
-def log_fault(fault: Exception) -> None:
-    """Log a fault of the sidecar: where it happened, without values, which may hold a token."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    where = "".join(f"\n  {frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    _log.error("a fault of the sidecar's own: %s%s", type(fault).__name__, where)

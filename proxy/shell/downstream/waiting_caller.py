@@ -11,8 +11,8 @@ from proxy.core.graph import paging
 from proxy.core.http import errors
 from proxy.core.model import Entry, Reply
 from proxy.core.quota.ledger import RequestCost
-from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.protocol import Connection
+from proxy.shell.observe.faults import log_fault
 
 if TYPE_CHECKING:  # it imports this module
     from proxy.shell.downstream.fast_flights import FastFlight, Moment

@@ -41,15 +41,23 @@ class CountedCall:
 
     def __enter__(self) -> Self:
         """Count the call as in flight."""
+        self.begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Count the end of the call, answered or not."""
+        self.end(kind)
+
+    def begin(self) -> None:
+        """Count the call as in flight."""
         self.telemetry.in_flight += 1
         if self.telemetry.tracer:
             self.span = self.telemetry.tracer.sent(
                 self.kind, self.id, [cost if isinstance(cost, RequestCost) else None for cost, _ in self.loads]
             )
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Count the end of the call, answered or not."""
+    def end(self, kind: type[BaseException] | None = None) -> None:
+        """Count the end of the call, answered or not, for an error of this *kind*."""
         self.telemetry.in_flight -= 1
         if self.times:
             self._charge()

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from proxy.core.batch import response as batch_response
+from proxy.core.batch.lanes import Route, route_of
 from proxy.core.fast_path.batch_answer import BatchAnswer
 from proxy.core.quota.ledger import Payer
 from proxy.shell.pipeline.batch_queue import Queued, QueuedRead
@@ -15,10 +16,11 @@ from proxy.shell.pipeline.queued_group import QueuedGroup
 class BatchContents:
     """The reads of one batch: single ones first, then those of each group."""
 
-    __slots__ = ("groups", "parts", "requests", "singles")
+    __slots__ = ("groups", "parts", "queued", "requests", "singles")
 
     def __init__(self, queued: Sequence[Queued]) -> None:
         """Take the reads of *queued*, which leave now."""
+        self.queued = queued
         groups = [each for each in queued if isinstance(each, QueuedGroup)]
         singles: Sequence[Any] = [each for each in queued if not isinstance(each, QueuedGroup)] if groups else queued
         self.singles: Sequence[QueuedRead] = singles
@@ -47,6 +49,11 @@ class BatchContents:
                 return group.read(at)
             at -= group.slots
         raise IndexError(at)
+
+    def routes(self) -> set[Route]:
+        """Return the routes of the reads."""
+        found = {read.route or route_of(read.request) for read in self.singles}
+        return found.union(map(route_of, self.requests[len(self.singles) :])) if self.groups else found
 
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""

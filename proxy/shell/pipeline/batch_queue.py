@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import FairQueue, Kind
-from proxy.core.batch.lanes import Lane
+from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.request import batch_part
-from proxy.core.http.errors import Draining, Overloaded
+from proxy.core.http.errors import Cut, Draining, Overloaded
 from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.routing.nodes import calls_of
@@ -29,6 +29,7 @@ class QueuedRead(Protocol):
     since: float
     left: float
     lane: Lane | None
+    route: Route | None
     call: BatchCall | None
 
     def __hash__(self) -> int:
@@ -66,6 +67,7 @@ class PendingRead:
     since: float
     left: float = 0.0
     lane: Lane | None = None
+    route: Route | None = None
     call: BatchCall | None = None
 
     @property
@@ -109,19 +111,27 @@ def fail_all(reads: Sequence[Queued], error: BaseException) -> None:
         read.fail(error)
 
 
+class Work(Protocol):
+    """What sees to the replies of a batch: a task, or an exchange with Graph that needs none."""
+
+    def cancel(self) -> object:
+        """Stop: nobody waits for a reply any more."""
+
+
 @dataclass(eq=False, slots=True)
 class BatchCall:
-    """Reads that left together, and the task that sees to their replies. It belongs to none of them."""
+    """Reads that left together, and the work that sees to their replies. It belongs to none of them."""
 
-    reads: Sequence[Queued]
-    task: asyncio.Task[None]
-    wake: Callable[[], None]
+    reads: Sequence[Any]  # each of them is a Queued
+    queue: BatchQueue
+    place: Place | None = None
+    work: Work | None = None
     is_late: bool = False  # then it no longer delays the next batch, nor widens its window
 
     def be_late(self) -> None:
         """Stop delaying the next batch; the reads in this one still wait for its end."""
         self.is_late = True
-        self.wake()
+        self.queue.wake()
 
     def join(self, read: PendingRead) -> None:
         """Add *read*, which came after the others had left."""
@@ -132,11 +142,40 @@ class BatchCall:
     def leave(self) -> None:
         """End at once if nobody waits for a reply any more; Graph's answer, which counts all the same, is dropped."""
         if all(read.is_done for read in self.reads):
-            self.task.cancel()
+            self.cancel()
+
+    def cancel(self) -> None:
+        """End at once."""
+        if self.work is not None:
+            self.work.cancel()
+
+    def follow(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Return a task that does *work*, with which the call ends."""
+        self.work = task = asyncio.create_task(work)
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # perhaps before it began
+            fail_all(self.reads, Cut("the batch ended unanswered"))
+        self.end()
+
+    def end(self) -> None:
+        """End: each read has a reply or an error."""
+        self.work = None
+        for read in self.reads:
+            read.call = None
+        self.release()
+        self.queue.on_end(self)
+
+    def release(self) -> None:
+        """Give the place back: Graph has answered."""
+        if self.place is not None:
+            self.place.release()
 
 
-Send = Callable[[Sequence[Any], Place | None], Coroutine[None, None, None]]
-"""Sees to the replies of reads that left; gives the place back, if there is one, as soon as Graph has answered."""
+Start = Callable[[BatchCall], None]
+"""Sees to the replies of the reads of a call, and ends the call; gives its place back as soon as Graph has answered."""
 
 LimitsNow = Callable[[], window.Limits]
 """The limits at this moment: a reload may change them."""
@@ -145,22 +184,30 @@ LimitsNow = Callable[[], window.Limits]
 class BatchQueues:
     """A queue for each group of reads that may share a batch: groups come and go with tokens, languages and objects."""
 
-    def __init__(self, limits: LimitsNow, send: Send, clock: Callable[[], float], places: Places | None = None) -> None:
+    def __init__(
+        self, limits: LimitsNow, start: Start, clock: Callable[[], float], places: Places | None = None
+    ) -> None:
         """Let the reads of one group leave together, as *limits* say, when one of *places* is free; None: when due.
 
-        *send* sees to the replies of all reads that it is given.
+        *start* sees to the replies of all reads of a call.
         """
         self._limits = limits
-        self._send = send
+        self._start = start
         self._clock = clock
         self._places = places
         self._queues: dict[Hashable, BatchQueue] = {}
 
     async def join(
-        self, group: Hashable, request: Request, cost: RequestCost | None, lane: Lane | None = None
+        self,
+        group: Hashable,
+        request: Request,
+        cost: RequestCost | None,
+        lane: Lane | None = None,
+        route: Route | None = None,
     ) -> Reply:
         """Return the reply to *request*, which waits in *group*. Raises Overloaded, and what *send* fails it with."""
-        read = PendingRead(request, asyncio.get_running_loop().create_future(), cost, self._clock(), lane=lane)
+        reply = asyncio.get_running_loop().create_future()
+        read = PendingRead(request, reply, cost, self._clock(), lane=lane, route=route)
         queue = self.enqueue(group, read)
         try:
             return await read.reply
@@ -179,7 +226,7 @@ class BatchQueues:
         queue = self._queues.get(group)
         if queue is None:
             queue = self._queues[group] = BatchQueue(
-                self._limits, self._send, self._clock, lambda idle: self._forget(group, idle), self._places
+                self._limits, self._start, self._clock, lambda idle: self._forget(group, idle), self._places
             )
         return queue
 
@@ -200,19 +247,19 @@ class BatchQueues:
 
 
 class BatchQueue:
-    """One queue; `window.due` says when its reads leave, *send* what becomes of them."""
+    """One queue; `window.due` says when its reads leave, *start* what becomes of them."""
 
     def __init__(
         self,
         limits: LimitsNow,
-        send: Send,
+        start: Start,
         clock: Callable[[], float],
         on_idle: Callable[[BatchQueue], None],
         places: Places | None = None,
     ) -> None:
         """Start empty; *on_idle* is called when nothing may be left to do."""
         self._limits = limits
-        self._send = send
+        self._start = start
         self._clock = clock
         self._on_idle = on_idle
         self._places = places
@@ -262,9 +309,10 @@ class BatchQueue:
         """Empty the queue and cancel the calls, which are returned."""
         fail_all(self._queue.clear(), Draining("the sidecar is stopping"))
         self._rest_if_empty()
-        for call in self._calls:
-            call.task.cancel()
-        return tuple(call.task for call in self._calls)
+        calls = tuple(self._calls)
+        for call in calls:
+            call.cancel()
+        return [call.work for call in calls if isinstance(call.work, asyncio.Task)]
 
     def start_next(self) -> bool:
         """Send the reads that may leave, on a connection that is free; return whether there were any."""
@@ -275,13 +323,16 @@ class BatchQueue:
         place = None
         if self._places is not None:
             place = self._places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads})
-        task = asyncio.create_task(self._send(reads, place))
-        call = BatchCall(reads, task, self._set_alarm)
+        call = BatchCall(reads, self, place)
+        self._calls.add(call)
         for read in reads:  # without places others may still join, and the sender sees when all have left
             read.left, read.call = now, None if self._places is None else call
-        self._calls.add(call)
-        task.add_done_callback(lambda _done: self._on_end(call, place))
+        self._start(call)
         return True
+
+    def wake(self) -> None:
+        """Leave when the reads that wait are due: one call less delays them."""
+        self._set_alarm()
 
     def wants_more(self) -> bool:
         """Return False: the next connection is waited for when `window.due` says so."""
@@ -346,12 +397,9 @@ class BatchQueue:
         elif self._queue:
             self._places.want(Kind.BATCH, self)
 
-    def _on_end(self, call: BatchCall, place: Place | None) -> None:
+    def on_end(self, call: BatchCall) -> None:
+        """Note that *call* has ended."""
         self._calls.discard(call)
-        for read in call.reads:
-            read.call = None
-        if place is not None:
-            place.release()
         self._set_alarm()
         self._on_idle(self)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
@@ -13,7 +14,7 @@ from proxy.core.batch import request as batch_request
 from proxy.core.batch import response as batch_response
 from proxy.core.batch import window
 from proxy.core.batch.fair_share import Kind
-from proxy.core.batch.lanes import QUICK, Lane, Lanes
+from proxy.core.batch.lanes import QUICK, Lane, Lanes, Route, route_of
 from proxy.core.fast_path.answer_template import AnswerTemplates
 from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
@@ -22,9 +23,11 @@ from proxy.core.quota.descriptors import one_node
 from proxy.core.quota.ledger import GroupPayer, Payer, RequestCost, was_counted
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.http.turns import in_turns
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.batch_contents import BatchContents
-from proxy.shell.pipeline.batch_queue import BatchQueue, BatchQueues, Queued, QueuedRead, fail_all
-from proxy.shell.pipeline.lane_timer import LaneTimer
+from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue, BatchQueues, Queued, QueuedRead, fail_all
+from proxy.shell.pipeline.lane_timer import LaneTimer, TimedCall
+from proxy.shell.upstream.client import BatchTaker, StartedBatch
 from proxy.shell.upstream.fair_share import Place, Places
 from proxy.shell.upstream.http1 import OnSent
 
@@ -47,6 +50,12 @@ class CallObserver(Protocol):
     @property
     def id(self) -> str:
         """The name that log and traces give it."""
+
+    def begin(self) -> None:
+        """It is made ready."""
+
+    def end(self, kind: type[BaseException] | None = None) -> None:
+        """It was answered, or will not be, for an error of this *kind*."""
 
     def __enter__(self) -> Self:
         """It is made ready."""
@@ -80,11 +89,16 @@ OnBatchReply = Callable[[Credential, Reply, str], None]
 """Takes the reply to a batch with this token on top, and the path of what all its slots are about."""
 
 
+StartBatch = Callable[[Request, Credential, Sequence[bytes], BatchTaker], StartedBatch | None]
+"""Sends a batch if a connection is kept: `UpstreamClient.start_batch`."""
+
+
 class QueueOfRead(NamedTuple):
-    """The queue in which a read waited, its lane, and the version of the lanes for which that holds."""
+    """The queue in which a read waited, its lane and route, and the version of the lanes for which that holds."""
 
     queue: BatchQueue
     lane: Lane | None
+    route: Route
     version: int
 
 
@@ -100,10 +114,12 @@ class Batcher:
         places: Places,
         *,
         on_reply: OnBatchReply = lambda _top, _reply, _path: None,
+        start: StartBatch = lambda _first, _top, _parts, _taker: None,
     ) -> None:
         """Ask *upstream* within *limits*, each call in one of *places*; *clock* gives monotonic seconds.
 
         *on_reply* takes the replies to batches: usage in a batch's own reply belongs to the token of the whole batch.
+        *start* sends a batch at once, where it can; else a task sends the batch.
         """
         self._upstream = upstream
         self._limits = limits
@@ -113,15 +129,16 @@ class Batcher:
         self._on_reply = on_reply
         self._tops = batch_request.LeadTokens()
         self._lanes = LaneTimer(Lanes(), clock)
-        self._queues = BatchQueues(lambda: limits, self._send, clock, places)
+        self._start_batch = start
+        self._queues = BatchQueues(lambda: limits, self._start, clock, places)
         self._templates = AnswerTemplates()
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises a SidecarError."""
         if request.channel is Channel.DIRECT:
             return await self._alone(request, cost, ignores_queue_limit=False)
-        lane = self._lanes.lane_of(request) if self._limits.lanes else None
-        return await self._queues.join(window.group_of(request, self._limits, lane), request, cost, lane)
+        route, lane = self._route(request)
+        return await self._queues.join(window.group_of(request, self._limits, lane), request, cost, lane, route)
 
     def enqueue(self, read: QueuedRead, known: QueueOfRead | None = None) -> QueueOfRead:
         """Let *read* wait for a batch; no task waits for its reply. Raises Overloaded.
@@ -129,7 +146,7 @@ class Batcher:
         *known* is the queue of the same read the last time; return the queue of this time.
         """
         found = self.queue_of(read.request, known)
-        read.lane = found.lane
+        read.lane, read.route = found.lane, found.route
         found.queue.add(read)
         return found
 
@@ -138,31 +155,53 @@ class Batcher:
         if known is not None and known.version == self._lanes.lanes.version and known.queue.is_open:
             return known
         limits = self._limits
-        lane = self._lanes.lane_of(request) if limits.lanes else None
+        route, lane = self._route(request)
         queue = self._queues.queue(window.group_of(request, limits, lane))
-        return QueueOfRead(queue, lane, self._lanes.lanes.version if lane is None or lane == QUICK else -1)
+        return QueueOfRead(queue, lane, route, self._lanes.lanes.version if lane is None or lane == QUICK else -1)
 
     async def close(self) -> None:
         """Cancel what is queued or under way: after a drain no caller waits; any that still does gets an error."""
         await self._queues.close()
+        self._lanes.close()
 
     @property
     def queued(self) -> int:
         """Reads that wait for their batch."""
         return self._queues.queued
 
-    async def _send(self, queued: Sequence[Queued], place: Place | None, attempt: int = 0) -> None:
-        """Ask Graph for the reads in *queued* until each has a reply or an error: nobody waits in vain."""
-        try:
-            await self._ask(queued, place, attempt)
-        except Exception as error:  # noqa: BLE001 - each read's caller is told, and asks anew after a fault of ours
-            fail_all(queued, error)
-        except BaseException:
-            fail_all(queued, Cut("the batch ended unanswered"))
-            raise
+    def _route(self, request: Request) -> tuple[Route, Lane | None]:
+        """Return the route of *request*, and its lane now, if there are lanes."""
+        route = route_of(request)
+        return route, self._lanes.lanes.lane_of(route, self._clock()) if self._limits.lanes else None
 
-    async def _ask(self, queued: Sequence[Queued], place: Place | None, attempt: int) -> None:
-        contents, lane = BatchContents(queued), queued[0].lane
+    def _start(self, call: BatchCall) -> None:
+        """Send the batch of *call*, without a task if a connection is kept."""
+        try:
+            contents = BatchContents(call.reads)
+            if not self._is_started(call, contents):
+                call.follow(self._send(contents, call.place))
+        except Exception as fault:  # noqa: BLE001 - each read's caller is told, and asks anew
+            log_fault(fault)
+            fail_all(call.reads, fault)
+            call.end()
+
+    def _is_started(self, call: BatchCall, contents: BatchContents) -> bool:
+        """Send *contents* without a task if a connection is kept, and return whether they were sent."""
+        top = self._tops.choose(contents.requests, self._clock())
+        if top is None:
+            return False
+        work = StartedCall(self, call)
+        started = self._start_batch(contents.requests[0], top, contents.parts, work)
+        if started is None:
+            return False
+        work.begin(self.prepare(contents, top, 0), started)
+        return True
+
+    async def _send(self, contents: BatchContents, place: Place | None, attempt: int = 0) -> None:
+        """Ask Graph for the reads in *contents* until each has a reply or an error: nobody waits in vain."""
+        await _until_told(contents.queued, lambda: self._ask(contents, place, attempt))
+
+    async def _ask(self, contents: BatchContents, place: Place | None, attempt: int) -> None:
         requests = contents.requests
         top = self._tops.choose(requests, self._clock())
         if top is None:
@@ -170,31 +209,61 @@ class Batcher:
                 place.release()
             await self._all_alone([contents.read(at) for at in range(len(contents))])
             return
-        name = lane.name if lane else ""
-        with self._observer.batch(contents.loads(), name, contents.groups) as sending:
-            with self._lanes.call(requests, lane, sending.left, lambda: _be_late(queued)) as timed:
-                answer = await self._call(requests, contents.parts, top, place, timed.left)
-                timed.answered(answer)
+        batch = self.prepare(contents, top, attempt)
+        batch.sending.begin()
+        await self.finish(batch, lambda: self._call(requests, contents.parts, top, place, batch.left))
+
+    def prepare(self, contents: BatchContents, top: Credential, attempt: int) -> Batch:
+        """Return a batch of *contents* that is about to be sent with the token of *top*."""
+        lane, queued = contents.queued[0].lane, contents.queued
+        sending = self._observer.batch(contents.loads(), lane.name if lane else "", contents.groups)
+        timed = self._lanes.call(contents.routes, len(contents), lane, partial(_be_late, queued))
+        return Batch(contents, top, attempt, sending, timed)
+
+    async def finish(
+        self, batch: Batch, answering: Callable[[], Awaitable[Reply | batch_response.BatchFailure]]
+    ) -> None:
+        """Wait for the answer to *batch*, hand it out, and ask again for reads to which there is none."""
+        try:
+            answer = await answering()
+        except BaseException as error:
+            batch.end(error)
+            raise
+        await self.ask_again(batch, self.hand_out(batch, answer))
+
+    def hand_out(self, batch: Batch, answer: Reply | batch_response.BatchFailure) -> Handed:
+        """Give the reads of *batch* their slots of *answer* if these are ordinary; say what becomes of the others."""
+        contents, lane = batch.contents, batch.timed.lane
+        batch.timed.end(answer)
+        try:
             if isinstance(answer, Reply):
-                self._on_reply(top, answer, one_node(requests))
-            taken = self._hand_out(contents, batch_answer(answer, top, sending.id, name, self._templates))
-            outcomes = batch_response.resolve(requests, top, answer, attempt, taken)
-            sending.answered(outcomes.counted)
+                self._on_reply(batch.top, answer, one_node(contents.requests))
+            name, templates = lane.name if lane else "", self._templates
+            taken = self._take_slots(contents, batch_answer(answer, batch.top, batch.sending.id, name, templates))
+            outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
+            batch.sending.answered(outcomes.counted)
+        finally:
+            batch.end(None)
+        return Handed(outcomes, taken)
+
+    async def ask_again(self, batch: Batch, handed: Handed) -> None:
+        """Give the reads of *batch* the replies that are left, and ask again for those to which there is none."""
+        (outcomes, taken), contents = handed, batch.contents
         if len(taken) == len(contents):
             return
         if outcomes.refused_lead:
-            self._tops.refuse(top, outcomes.refused_lead, self._clock())
+            self._tops.refuse(batch.top, outcomes.refused_lead, self._clock())
         async for at, reply in in_turns(outcomes.replies.items(), _size):
-            contents.read(at).answer(reply, sending.id)
+            contents.read(at).answer(reply, batch.sending.id)
         if outcomes.cause:
-            self._observer.asked_again(len(requests) - len(outcomes.replies) - len(taken), outcomes.cause)
+            self._observer.asked_again(len(contents) - len(outcomes.replies) - len(taken), outcomes.cause)
         if outcomes.batches or outcomes.singles:
             again = [[read for read in map(contents.read, part) if not read.is_done] for part in outcomes.batches]
-            parts_again = [self._send(part, None, attempt + 1) for part in again if part]
+            parts_again = [self._send(BatchContents(part), None, batch.attempt + 1) for part in again if part]
             await asyncio.gather(*parts_again, self._all_alone([*map(contents.read, outcomes.singles)]))
 
     @staticmethod
-    def _hand_out(contents: BatchContents, answer: BatchAnswer | None) -> Collection[int]:
+    def _take_slots(contents: BatchContents, answer: BatchAnswer | None) -> Collection[int]:
         """Let each read take its slot, where that is an ordinary one; return the places of those that did."""
         if answer is None:
             return batch_response.NONE_ANSWERED
@@ -231,12 +300,135 @@ class Batcher:
     async def _alone(self, request: Request, cost: Payer | None, *, ignores_queue_limit: bool = True) -> Reply:
         with self._observer.single(cost, calls_of(request.query)) as sending:
             async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=ignores_queue_limit):
-                lane = self._lanes.lane_of(request) if self._limits.lanes else None
-                with self._lanes.call((request,), lane, sending.left) as timed:
-                    reply = await self._upstream.single(request, timed.left)
-                    timed.answered(reply)
+                route, lane = self._route(request)
+                timed = self._lanes.call(lambda: (route,), 1, lane)
+                try:
+                    reply = await self._upstream.single(request, lambda: _leave(sending, timed))
+                except BaseException as error:
+                    timed.end(error)
+                    raise
+                timed.end(reply)
             sending.answered([was_counted(reply)])
         return reply
+
+
+class Handed(NamedTuple):
+    """What becomes of the reads in a batch, and the places of those that have taken their slots."""
+
+    outcomes: batch_response.Outcomes
+    taken: Collection[int]
+
+
+class Batch:
+    """One batch on its way, and who counts and measures the call."""
+
+    __slots__ = ("attempt", "contents", "is_over", "sending", "timed", "top")
+
+    def __init__(
+        self, contents: BatchContents, top: Credential, attempt: int, sending: CallObserver, timed: TimedCall
+    ) -> None:
+        """Send *contents* with the token of *top*; *attempt* counts the batches that they were in before."""
+        self.contents = contents
+        self.top = top
+        self.attempt = attempt
+        self.sending = sending
+        self.timed = timed
+        self.is_over = False
+
+    def left(self) -> None:
+        """Note that the head was written."""
+        _leave(self.sending, self.timed)
+
+    def end(self, error: BaseException | None) -> None:
+        """End with an answer that was handed out, or for an *error*; a second call does nothing."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if error is None:
+            self.sending.end()
+        else:
+            self.timed.end(error)
+            self.sending.end(type(error))
+
+
+class StartedCall:
+    """A batch that left without a task. A task is made if the answer is not plain, or if reads are asked again."""
+
+    __slots__ = ("_batch", "_batcher", "_call", "_started")
+
+    def __init__(self, batcher: Batcher, call: BatchCall) -> None:
+        """Be the work of *call*."""
+        self._batcher = batcher
+        self._call = call
+
+    def begin(self, batch: Batch, started: StartedBatch) -> None:
+        """Take that *batch* was sent."""
+        self._batch = batch
+        self._started = started
+        self._call.work = self
+        batch.sending.begin()
+        batch.left()
+
+    def take(self, answer: Reply) -> None:
+        """Hand out Graph's *answer*, which has come whole."""
+        self._call.release()
+        try:
+            handed = self._batcher.hand_out(self._batch, answer)
+        except Exception as fault:  # noqa: BLE001 - each read's caller is told, and asks anew
+            log_fault(fault)
+            self._fail(fault)
+            return
+        if len(handed.taken) == len(self._batch.contents):
+            self._call.end()
+        else:
+            self._follow(lambda: self._batcher.ask_again(self._batch, handed))
+
+    def read_on(self) -> None:
+        """Let a task await the answer."""
+        self._follow(self._await_answer)
+
+    async def _await_answer(self) -> None:
+        await self._batcher.finish(self._batch, self._answer)
+
+    async def _answer(self) -> Reply | batch_response.BatchFailure:
+        try:
+            return await self._started.answer()
+        finally:
+            self._call.release()
+
+    def _follow(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._call.follow(_until_told(self._batch.contents.queued, work)).add_done_callback(lambda _done: self._close())
+
+    def cancel(self) -> None:
+        """End at once: nobody waits for a reply any more, or the sidecar ends."""
+        self._close()
+        self._fail(Cut("the batch ended unanswered"))
+
+    def _close(self) -> None:
+        """Close the connection if nobody has taken it over, as a task that was cancelled before it began."""
+        self._started.close()
+        self._batch.end(asyncio.CancelledError())
+
+    def _fail(self, error: Exception) -> None:
+        fail_all(self._batch.contents.queued, error)
+        self._call.end()
+
+
+async def _until_told(queued: Sequence[Queued], work: Callable[[], Awaitable[None]]) -> None:
+    """Do *work*, after which each of *queued* has a reply or an error: nobody waits in vain."""
+    try:
+        await work()
+    except Exception as error:  # noqa: BLE001 - each read's caller is told, and asks anew after a fault of ours
+        fail_all(queued, error)
+    except BaseException:
+        fail_all(queued, Cut("the batch ended unanswered"))
+        raise
+
+
+def _leave(sending: CallObserver, timed: TimedCall) -> None:
+    """Note that the head of a call was written."""
+    sending.left()
+    timed.left()
 
 
 def _be_late(queued: Sequence[Queued]) -> None:

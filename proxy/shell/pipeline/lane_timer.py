@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
+from math import inf
 
-from proxy.core.batch.lanes import Lane, Lanes
+from proxy.core.batch.lanes import Lane, Lanes, Route
 from proxy.core.http.errors import Late
-from proxy.core.model import Reply, Request
+from proxy.core.model import Reply
+from proxy.shell.deadline import Deadline
 
 LONGEST_S = 3600
 """Seconds, longer than any call: the lateness bound of a lane without measurements."""
@@ -20,49 +20,35 @@ LONGEST_S = 3600
 class TimedCall:
     """One call to Graph, measured from the moment its head was written."""
 
-    lanes: Lanes
-    requests: Sequence[Request]
+    timer: LaneTimer
+    routes: Callable[[], Collection[Route]]
+    slots: int
     lane: Lane | None  # None: the call is not measured
-    on_sent: Callable[[], None]
     on_late: Callable[[], None]
-    clock: Callable[[], float]
     sent: float | None = None
-    timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> Self:
-        """Begin to make the call."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End; a call that timed out was at least as slow as that."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if isinstance(error, Late):
-            self.ended()
 
     def left(self) -> None:
-        """Note that the head has been written, and start the timer for lateness."""
-        self.on_sent()
-        if self.lane is None or self.sent is not None:
+        """Note that the head has been written, and watch for lateness."""
+        if self.lane is not None and self.sent is None:
+            self.sent = self.timer.clock()
+            self.timer.watch(self, self.timer.lanes.late_after(self.lane, self.slots))
+
+    def end(self, outcome: object) -> None:
+        """Measure the call if its *outcome* is a good answer of Graph's: errors say nothing about the speed of a route.
+
+        A call that timed out was at least as slow as that.
+        """
+        if self.lane is None or self.sent is None:
             return
-        self.sent = self.clock()
-        after = self.lanes.late_after(self.lane, len(self.requests))
-        if after < LONGEST_S:
-            self.timer = asyncio.get_running_loop().call_later(after, self._late)
+        timer = self.timer
+        timer.forget(self)
+        if isinstance(outcome, Late) or (isinstance(outcome, Reply) and outcome.status in {200, 304}):
+            timer.lanes.landed(self.routes(), self.slots, self.lane, self.sent, timer.clock() - self.sent)
 
-    def answered(self, answer: object) -> None:
-        """Measure the call if Graph's *answer* is good: errors say nothing about the speed of a route."""
-        if isinstance(answer, Reply) and answer.status in {200, 304}:
-            self.ended()
-
-    def ended(self) -> None:
-        """Record the time from the head to now."""
+    def be_late(self) -> None:
+        """Report that the call is late."""
         if self.lane is not None and self.sent is not None:
-            self.lanes.landed(self.requests, self.lane, self.sent, self.clock() - self.sent)
-
-    def _late(self) -> None:
-        if self.lane is not None and self.sent is not None:
-            self.lanes.late(self.requests, self.lane, self.sent)
+            self.timer.lanes.late(self.routes(), self.lane, self.sent)
         self.on_late()
 
 
@@ -72,18 +58,50 @@ class LaneTimer:
     def __init__(self, lanes: Lanes, clock: Callable[[], float]) -> None:
         """Record in *lanes* how long calls take by *clock*."""
         self.lanes = lanes
-        self._clock = clock
-
-    def lane_of(self, request: Request) -> Lane:
-        """Return the lane to which *request* belongs now."""
-        return self.lanes.lane_of(request, self._clock())
+        self.clock = clock
+        self._late_at: dict[TimedCall, float] = {}  # of calls that are not answered, in the event loop's time
+        self._soonest = inf
+        self._deadline: Deadline | None = None
 
     def call(
         self,
-        requests: Sequence[Request],
+        routes: Callable[[], Collection[Route]],
+        slots: int,
         lane: Lane | None,
-        on_sent: Callable[[], None],
         on_late: Callable[[], None] = lambda: None,
     ) -> TimedCall:
-        """Measure the call for *requests* that is made within; call *on_late* once it is late."""
-        return TimedCall(self.lanes, requests, lane, on_sent, on_late, self._clock)
+        """Return what measures a call of so many *slots* with these *routes*, and calls *on_late* once it is late."""
+        return TimedCall(self, routes, slots, lane, on_late)
+
+    def watch(self, call: TimedCall, after: float) -> None:
+        """Let *call* be late if it is not answered *after* so many seconds."""
+        if after >= LONGEST_S:
+            return
+        loop = asyncio.get_running_loop()
+        self._late_at[call] = at = loop.time() + after
+        if at < self._soonest:
+            self._soonest = at
+            if self._deadline is None:
+                self._deadline = Deadline(loop, self._report)
+            self._deadline.set(at)
+
+    def forget(self, call: TimedCall) -> None:
+        """Note that *call* was answered, or will not be."""
+        self._late_at.pop(call, None)
+
+    def close(self) -> None:
+        """Watch no call any more."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _report(self) -> None:
+        """Report the calls that are late."""
+        latest = asyncio.get_running_loop().time() + Deadline.RESOLUTION_S
+        late = [call for call, at in self._late_at.items() if at <= latest]
+        for call in late:
+            del self._late_at[call]
+        self._soonest = min(self._late_at.values(), default=inf)
+        if self._deadline is not None and self._late_at:
+            self._deadline.set(self._soonest)
+        for call in late:
+            call.be_late()

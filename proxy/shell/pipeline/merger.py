@@ -23,8 +23,7 @@ from proxy.core.merge.history import MergeHistory
 from proxy.core.model import Mode, Reply, Request
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
-from proxy.shell.pipeline.batch_queue import BatchQueues, PendingRead, fail_all
-from proxy.shell.upstream.fair_share import Place
+from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueues, PendingRead, fail_all
 
 
 class HeldReplies(Protocol):
@@ -92,7 +91,7 @@ class Merger:
         self._tags_of = tags_of
         self._clock = clock
         self._history = history or MergeHistory()
-        self._queues = BatchQueues(lambda: window.merge_limits(limits), self._send, clock)
+        self._queues = BatchQueues(lambda: window.merge_limits(limits), self._depart, clock)
         self._in_flight: dict[_MergeLane, list[_MergedRead]] = {}
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
@@ -160,7 +159,11 @@ class Merger:
 
     # --- the merged read ---
 
-    async def _send(self, waiting: Sequence[PendingRead], _place: Place | None) -> None:
+    def _depart(self, call: BatchCall) -> None:
+        """Let a task answer every read of *call*."""
+        call.follow(self._send(call.reads))
+
+    async def _send(self, waiting: Sequence[PendingRead]) -> None:
         """Answer every read of *waiting*, with a reply or an error, whatever happens."""
         reads: list[_MergedRead] = []
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,13 +20,17 @@ from proxy.core.http import cdn_loop, headers
 from proxy.core.http.codings import ACCEPTED
 from proxy.core.http.errors import Cut, Large, Late, Looping, Nonsense, SidecarError, Unreachable
 from proxy.core.memory.budget import Budget
-from proxy.core.model import Channel, Credential, Redacted, Reply, Request
+from proxy.core.model import Channel, Credential, Headers, Redacted, Reply, Request
 from proxy.shell.http.forms import FORM, EncodedForm
 from proxy.shell.upstream.connector import Lookup, OwnSockets, connector
-from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response, OnSent
+from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response, OnSent, head_of_post
+from proxy.shell.upstream.plain_exchange import PlainExchange
 
 LOOP = "the way to Graph leads back to the sidecar"
 """How error messages about a request loop begin; what to do about it follows."""
+
+_MOST_HEADS = 256
+"""The most heads of batches that are kept: one for each host and language."""
 
 
 def ignored() -> None:
@@ -45,6 +50,11 @@ class UpstreamOptions:
     lookup: Lookup = field(default_factory=Lookup)
     own: OwnSockets = field(default_factory=OwnSockets)
     loop_guard: cdn_loop.LoopGuard = field(default_factory=lambda: cdn_loop.LoopGuard(os.urandom(8).hex()))
+
+    @property
+    def longest_s(self) -> float:
+        """The most seconds that a call may take."""
+        return self.connect_timeout_s + self.reply_timeout_s
 
     def url(self, host: str, rest: str) -> URL:
         """Return the URL of *rest*, a path with or without a query, on *host*."""
@@ -78,6 +88,7 @@ class UpstreamClient:
             "Accept-Encoding": ACCEPTED,
         }
         self._origins: dict[str, URL] = {}
+        self._post_heads: dict[tuple[str, str], _PostHead] = {}
 
     async def open(self) -> None:
         """Open the connection pool."""
@@ -97,13 +108,44 @@ class UpstreamClient:
         """
         operations = parts or [batch_request.batch_part(request) for request in requests]
         form = EncodedForm(FORM, batch_request.batch_body(operations, top))
-        try:
-            answer = await self.post(requests[0].host, "/", requests[0].language, form, on_sent)
-        except (Cut, Nonsense):
-            return batch_response.BatchFailure.CUT
-        except Large:
-            return batch_response.BatchFailure.LARGE
-        return batch_response.BatchFailure.CUT if answer.header("content-encoding") else answer
+        return await _batch_answer(self.post(requests[0].host, "/", requests[0].language, form, on_sent))
+
+    def start_batch(
+        self, first: Request, top: Credential, parts: Sequence[bytes], taker: BatchTaker
+    ) -> StartedBatch | None:
+        """Send a batch of *parts*, the operations of *first* and others, if a connection is kept; else return None.
+
+        *taker* gets the answer.
+        """
+        assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
+        head, body = self._post_head(first.host, first.language), batch_request.batch_body(parts, top)
+        message = b"%bContent-Length: %d\r\n\r\n%b" % (head.block, len(body), body)
+        started = StartedBatch(self._way, taker)
+        started.exchange = self._client.start(head.end, message, started, self._way.longest_s)
+        return started if started.exchange is not None else None
+
+    def _post_head(self, host: str, language: str) -> _PostHead:
+        """Return the head of the batches that go to *host* in this *language*."""
+        known, loop_field = self._post_heads.get((host, language)), self._way.loop_guard.field_value
+        if known is None or known.loop_field != loop_field:
+            assert self._client is not None  # noqa: S101 - as above
+            end = self._client.endpoint(self._origin(host))
+            fields = self._all_fields({**_language(language), "Content-Type": FORM})
+            known = _PostHead(loop_field, end, head_of_post("POST /", end, fields))
+            if len(self._post_heads) >= _MOST_HEADS:
+                self._post_heads.clear()
+            self._post_heads[host, language] = known
+        return known
+
+    def _origin(self, host: str) -> URL:
+        origin = self._origins.get(host)
+        if origin is None:
+            origin = self._origins[host] = self._way.url(host, "/")
+        return origin
+
+    def _all_fields(self, own: Mapping[str, str]) -> dict[str, str]:
+        """Return the header fields of a call with *own* ones."""
+        return {**self._common_fields, cdn_loop.LOOP_FIELD: self._way.loop_guard.field_value, **own}
 
     async def post(self, host: str, path: str, language: str, form: EncodedForm, on_sent: OnSent = ignored) -> Reply:
         """Return Graph's reply to a batch, which may hold writes. Raises Unreachable, Cut, Late, Nonsense, Large."""
@@ -133,7 +175,7 @@ class UpstreamClient:
         clock = asyncio.get_running_loop().time
         began = clock()
         with TranslatedErrors(self._way.own):
-            async with asyncio.timeout(self._way.connect_timeout_s + self._way.reply_timeout_s):
+            async with asyncio.timeout(self._way.longest_s):
                 answer = await self._send(asked, on_sent)
         return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
@@ -144,10 +186,7 @@ class UpstreamClient:
         timeout had been at work on the read, so the read is not sent again.
         """
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
-        origin = self._origins.get(asked.host)
-        if origin is None:
-            origin = self._origins[asked.host] = self._way.url(asked.host, "/")
-        fields = {**self._common_fields, cdn_loop.LOOP_FIELD: self._way.loop_guard.field_value, **asked.fields}
+        origin, fields = self._origin(asked.host), self._all_fields(asked.fields)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -157,6 +196,76 @@ class UpstreamClient:
             if isinstance(gone, aiohttp.ClientConnectorError) or not asked.start.startswith("GET") or not is_soon:
                 raise
         return await self._client.ask(origin, asked.start, fields, asked.body, on_sent, check=asked.check)
+
+
+class BatchTaker(Protocol):
+    """What takes the answer to a batch that left without a task."""
+
+    def take(self, answer: Reply) -> None:
+        """Take Graph's *answer*."""
+
+    def read_on(self) -> None:
+        """Let a task await `StartedBatch.answer`: the answer is not plain, or does not come."""
+
+
+class StartedBatch:
+    """A batch that left without a task."""
+
+    __slots__ = ("_began", "_came_back", "_clock", "_taker", "_way", "exchange")
+
+    def __init__(self, way: UpstreamOptions, taker: BatchTaker) -> None:
+        """Give *taker* the answer to what is sent now by *way*."""
+        self._way = way
+        self._taker = taker
+        self._clock = asyncio.get_running_loop().time
+        self._began = self._clock()
+        self._came_back = way.own.came_back
+        self.exchange: PlainExchange | None = None
+
+    def take(self, fields: Headers, body: bytes) -> None:
+        """Take the *fields* and the *body* of a plain response."""
+        took = self._clock() - self._began
+        self._taker.take(Reply(200, fields, body, channel=Channel.BATCH, upstream_s=took))
+
+    def read_on(self) -> None:
+        """Let a task await `answer`."""
+        self._taker.read_on()
+
+    async def answer(self) -> Reply | batch_response.BatchFailure:
+        """Return the answer that is not plain. Raises Late, and what `TranslatedErrors` makes of an error."""
+        return await _batch_answer(self._answer())
+
+    async def _answer(self) -> Reply:
+        assert self.exchange is not None  # noqa: S101 - `start_batch` has set it
+        with TranslatedErrors(self._way.own, self._came_back):
+            async with asyncio.timeout_at(self._began + self._way.longest_s):
+                whole = await self.exchange.response(_check_batch)
+        took = self._clock() - self._began
+        return Reply(whole.status, whole.fields, whole.body, channel=Channel.BATCH, upstream_s=took)
+
+    def close(self) -> None:
+        """Close the connection, unless the answer was taken or a task awaits it."""
+        if self.exchange is not None:
+            self.exchange.close()
+
+
+async def _batch_answer(answering: Awaitable[Reply]) -> Reply | batch_response.BatchFailure:
+    """Return what *answering* gives; a failure of the whole batch for an answer that cannot be read."""
+    try:
+        answer = await answering
+    except (Cut, Nonsense):
+        return batch_response.BatchFailure.CUT
+    except Large:
+        return batch_response.BatchFailure.LARGE
+    return batch_response.BatchFailure.CUT if answer.header("content-encoding") else answer
+
+
+class _PostHead(NamedTuple):
+    """The head of batches, without the length of the body."""
+
+    loop_field: str
+    end: aiohttp.ClientRequest  # where they go
+    block: bytes
 
 
 class _OutgoingRequest(Redacted, frozen=True, gc=False):
@@ -195,9 +304,12 @@ class TranslatedErrors:
 
     __slots__ = ("_came_back", "_own")
 
-    def __init__(self, own: OwnSockets) -> None:
-        """Tell a call that came back to one of the sockets *own* from one that Graph did not answer."""
-        self._own, self._came_back = own, own.came_back
+    def __init__(self, own: OwnSockets, came_back: int | None = None) -> None:
+        """Tell a call that came back to one of the sockets *own* from one that Graph did not answer.
+
+        *came_back* is how many had come back when the call began, if that was earlier than now.
+        """
+        self._own, self._came_back = own, own.came_back if came_back is None else came_back
 
     def __enter__(self) -> None:
         """Begin the call."""

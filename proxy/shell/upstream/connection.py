@@ -18,11 +18,28 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
+from proxy.shell.deadline import Deadline
+from proxy.shell.upstream.plain_exchange import PlainExchange
+
 _HEAD_END = re.compile(rb"\n\r?\n")
 MOST_INTERIM = 100
 """The most interim responses before a final one (RFC 9110 section 15.2 sets no bound)."""
 _PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """A response that the parser returns alone only if no part of another one stands before it."""
+HEAD_SIZE = 65_536
+"""The largest status line or header field, in characters; usage headers grow with the number of accounts."""
+
+READ_AHEAD = 65_536
+"""Bytes of a response body that are read from the socket in advance."""
+
+PARSING: dict[str, Any] = {
+    "read_until_eof": True,
+    "max_line_size": HEAD_SIZE,
+    "max_field_size": HEAD_SIZE,
+    "read_bufsize": READ_AHEAD,
+}
+"""How aiohttp's parser reads responses."""
+
 _UNSURE_BELOW = 400
 """Statuses that no request gets that is not whole yet, unless it is the first of its connection."""
 
@@ -49,13 +66,57 @@ class UpstreamConnection(ResponseHandler):
         self._before = b""  # the last bytes of a head that is not whole
         self._content: StreamReader | None = None
         self._poll: select.poll | None = None  # asks whether the socket has unread bytes
+        self._plain: PlainExchange | None = None  # takes what comes, in place of the parser
+        self.now = loop.time
+        """Seconds of the event loop's clock."""
+        self.deadline = Deadline(loop, self._on_deadline)
+        """When an exchange without a task has to have ended."""
 
     def set_response_params(self, **options: Any) -> None:
         """Expect one response, parsed as *options* say."""
+        self._expect_head()
+        super().set_response_params(**options)
+
+    def _expect_head(self) -> None:
         self._step, self._interim, self._before, self._content = _Step.HEAD, 0, b"", None
         self._is_written = self._is_early = False
         self.was_used = self.has_answered
-        super().set_response_params(**options)
+
+    # --- an exchange without a task ---
+
+    def send_plain(self, exchange: PlainExchange, message: bytes) -> None:
+        """Send *message*, and let *exchange* take the response. Raises ServerDisconnectedError as `write` does."""
+        self.write(message)
+        self._expect_head()
+        self._is_written = True
+        self._plain = exchange
+
+    def end_plain(self) -> None:
+        """Expect nothing more: a whole response has come, or nobody waits for it."""
+        self._plain, self._step, self.has_answered = None, _Step.IDLE, True
+
+    def read_with_parser(self, read_timeout: float) -> None:
+        """Read the response with aiohttp's parser from now on, within this timeout for each piece."""
+        self._plain = None
+        super().set_response_params(**PARSING, read_timeout=read_timeout, auto_decompress=False)
+        self.start_timeout()
+
+    def fail_for_silence(self) -> None:
+        """Fail the response: it did not come in time."""
+        self._on_read_timeout()
+
+    def _on_deadline(self) -> None:
+        if self._plain is not None:
+            self._plain.give_over(is_late=True)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Fail the response that is awaited; a body that ends with its connection is whole."""
+        if self._plain is not None:
+            self._plain.give_over()
+        self.deadline.cancel()
+        super().connection_lost(exc)
+
+    # --- every exchange ---
 
     def write(self, data: bytes) -> None:
         """Send *data*. Raises ServerDisconnectedError where the connection has ended."""
@@ -76,7 +137,9 @@ class UpstreamConnection(ResponseHandler):
     @property
     def is_reusable(self) -> bool:
         """Whether request and response are complete and nothing has come after the response."""
-        return self._step is _Step.IDLE and self._is_written and self.is_connected() and not self.should_close
+        transport = self.transport
+        is_complete = self._step is _Step.IDLE and self._is_written
+        return is_complete and transport is not None and not transport.is_closing() and not self.should_close
 
     @property
     def has_news(self) -> bool:
@@ -98,9 +161,12 @@ class UpstreamConnection(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Read *data* as a part of the answer that is awaited; close the connection on what is no part of one."""
+        if self._plain is not None and data:
+            self._plain.data_received(data)
+            return
         resumed = not data
         while data and self._step is _Step.HEAD:
-            self._note_early()
+            self.note_early()
             end = self._end_of_head(data)
             self._feed(data[:end])
             data = data[end:]
@@ -135,10 +201,11 @@ class UpstreamConnection(ResponseHandler):
             self._content.set_exception(why)
         self.refuse()
 
-    def _note_early(self) -> None:
-        """Note that the response is early if a part of the request is still unsent."""
+    def note_early(self) -> bool:
+        """Note that the response is early if a part of the request is still unsent; return whether it is early."""
         if not self._is_written or (self.transport is not None and self.transport.get_write_buffer_size()):
             self._is_early = True
+        return self._is_early
 
     def _end_of_head(self, data: bytes) -> int:
         """Return how many bytes of *data* belong to the current head."""

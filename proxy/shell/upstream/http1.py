@@ -21,15 +21,10 @@ from proxy.core.http.errors import Cut, Large, Nonsense, SidecarError
 from proxy.core.memory.budget import Budget, Share
 from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Redacted
-from proxy.shell.upstream.connection import UpstreamConnection
+from proxy.shell.upstream.connection import PARSING, UpstreamConnection
 from proxy.shell.upstream.idle_connections import Connection, IdleConnections
+from proxy.shell.upstream.plain_exchange import PlainExchange, Taker
 from proxy.shell.upstream.reply_turns import ReplyTurns
-
-HEAD_SIZE = 65_536
-"""The largest status line or header field, in characters; usage headers grow with the number of accounts."""
-
-READ_AHEAD = 65_536
-"""Bytes of a response body that are read from the socket in advance."""
 
 _PIECE = 2**20
 """Bytes of a request body that are written, and perhaps encrypted, in one turn of the event loop."""
@@ -85,10 +80,10 @@ class Http1Client:
         *replies* bounds the bodies that are read whole.
         """
         self._pool = pool
-        self._replies = ReplyTurns(replies)
+        self.replies = ReplyTurns(replies)
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
-        self._reply_timeout_s = reply_timeout_s
+        self.reply_timeout_s = reply_timeout_s
         self._idle = IdleConnections(rest_s)
         self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 
@@ -105,14 +100,23 @@ class Http1Client:
         *on_sent* is called when the head is written: from then on Graph may have the request. *check* raises Nonsense
         if the response cannot belong to this request; on a reused connection it then answers an earlier one.
         """
-        end = self._endpoint(origin)
-        head = _head(start, (("Host", end.headers["Host"]), *fields.items()), body)
-        connection = self._idle.take(end) or await self._connect(end)
-        line = cast("UpstreamConnection", connection.protocol)
+        end = self.endpoint(origin)
+        head = _head(start, end, fields, body)
+        connection, line = self._idle.take(end) or await self._connect(end)
         try:
-            _expect_response(line, read_timeout=self._reply_timeout_s, auto_decompress=False)
+            _expect_response(line, read_timeout=self.reply_timeout_s, auto_decompress=False)
             await _write_message(line, head + body, on_sent)
-            whole = await _read_whole(await _read_head(line), self._replies)
+        except BaseException:
+            connection.close()
+            raise
+        return await self.receive(end, connection, line, check)
+
+    async def receive(
+        self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection, check: Check
+    ) -> Http1Response:
+        """Return the whole response that *line* reads, after *check*."""
+        try:
+            whole = await _read_whole(await _read_head(line), self.replies)
             try:
                 check(whole)
             except Nonsense:
@@ -122,15 +126,32 @@ class Http1Client:
         except BaseException:
             connection.close()
             raise
-        self._give_back(end, connection, line)
+        self.give_back(end, connection, line)
         return whole
+
+    def start(self, end: aiohttp.ClientRequest, message: bytes, taker: Taker, within_s: float) -> PlainExchange | None:
+        """Send *message*, a POST, if a connection to *end* is kept; return None if nothing is sent.
+
+        *taker* gets the response, which has to be whole in *within_s* seconds.
+        """
+        kept = self._idle.take(end) if len(message) <= _PIECE else None
+        if kept is None:
+            return None
+        now = kept[1].now()
+        exchange = PlainExchange(self, end, kept, taker, now + within_s)
+        try:
+            exchange.send(message, now)
+        except aiohttp.ServerDisconnectedError:
+            exchange.close()
+            return None
+        return exchange
 
     @asynccontextmanager
     async def stream(
         self, origin: URL, start: str, fields: Headers, body: Body | None, on_sent: OnSent
     ) -> AsyncIterator[Streamed]:
         """Stream a request with *body* to *origin*, and the response back. Raises aiohttp's errors."""
-        end = self._endpoint(origin)
+        end = self.endpoint(origin)
         head = headers.head_bytes(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields))
         async with self._connection(end) as line:
             _expect_response(line, skip_payload=start.startswith("HEAD "), auto_decompress=False)
@@ -147,7 +168,7 @@ class Http1Client:
                 sending.cancel()
                 await asyncio.wait([sending])
 
-    def _endpoint(self, origin: URL) -> aiohttp.ClientRequest:
+    def endpoint(self, origin: URL) -> aiohttp.ClientRequest:
         """Return *origin* in the form that the connection pool takes."""
         end = self._endpoints.get(origin)
         if end is None:
@@ -157,63 +178,61 @@ class Http1Client:
     @asynccontextmanager
     async def _connection(self, end: aiohttp.ClientRequest) -> AsyncIterator[UpstreamConnection]:
         """Hold a connection for one exchange; it is kept only if request and response were complete."""
-        connection = self._idle.take(end) or await self._connect(end)
-        line = cast("UpstreamConnection", connection.protocol)
+        connection, line = self._idle.take(end) or await self._connect(end)
         try:
             yield line
         except BaseException:
             connection.close()
             raise
-        self._give_back(end, connection, line)
+        self.give_back(end, connection, line)
 
-    def _give_back(self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection) -> None:
+    def give_back(self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection) -> None:
         """Keep *connection* for later exchanges if this one was complete."""
         if line.is_reusable:
-            self._idle.keep(end, connection)
+            self._idle.keep(end, connection, line)
         else:
             connection.close()
 
-    async def _connect(self, end: aiohttp.ClientRequest) -> Connection:
-        """Return a new connection. Where the addresses that are kept lead nowhere, they are looked up anew."""
+    async def _connect(self, end: aiohttp.ClientRequest) -> tuple[Connection, UpstreamConnection]:
+        """Return a new connection, and who reads it. Addresses that are kept and lead nowhere are looked up anew."""
         try:
             async with asyncio.timeout(self._connect_timeout_s):  # the look-up of the name included
                 try:
-                    return await self._pool.connect(end, [], self._connect_timeout)
+                    connection = await self._pool.connect(end, [], self._connect_timeout)
                 except aiohttp.ClientConnectorDNSError:
                     raise
                 except aiohttp.ClientConnectorError:
                     self._forget_addresses(end)
-                    return await self._pool.connect(end, [], self._connect_timeout)
+                    connection = await self._pool.connect(end, [], self._connect_timeout)
         except TimeoutError:
             self._forget_addresses(end)
             raise aiohttp.ConnectionTimeoutError from None
+        return connection, cast("UpstreamConnection", connection.protocol)
 
     def _forget_addresses(self, end: aiohttp.ClientRequest) -> None:
         self._pool.clear_dns_cache(end.url.raw_host, end.port)
 
 
-def _head(start: str, fields: Headers, body: bytes) -> bytes:
-    """Return the head of the request *start* with *fields*; that of a POST says how long its *body* is."""
-    if not start.startswith("POST "):
-        return headers.head_bytes(f"{start} HTTP/1.1", fields)
-    return b"%bContent-Length: %d\r\n\r\n" % (_head_of_post(start, fields), len(body))
+def _head(start: str, end: aiohttp.ClientRequest, fields: Mapping[str, str], body: bytes) -> bytes:
+    """Return the head of the request *start* to *end*; that of a POST says how long its *body* is."""
+    if start.startswith("POST "):
+        return b"%bContent-Length: %d\r\n\r\n" % (head_of_post(start, end, fields), len(body))
+    return headers.head_bytes(f"{start} HTTP/1.1", (("Host", end.headers["Host"]), *fields.items()))
+
+
+def head_of_post(start: str, end: aiohttp.ClientRequest, fields: Mapping[str, str]) -> bytes:
+    """Return the head of the POST *start* to *end* without the length of its body."""
+    return _head_of_post(start, (("Host", end.headers["Host"]), *fields.items()))
 
 
 @memo()
 def _head_of_post(start: str, fields: Headers) -> bytes:
-    """Return the head of a POST without the length of its body, which is the same for nearly all batches."""
     return headers.head_bytes(f"{start} HTTP/1.1", fields).removesuffix(b"\r\n")
 
 
 def _expect_response(line: UpstreamConnection, **options: Any) -> None:
     """Expect a response, which may begin before the request is complete."""
-    line.set_response_params(
-        read_until_eof=True,
-        max_line_size=HEAD_SIZE,
-        max_field_size=HEAD_SIZE,
-        read_bufsize=READ_AHEAD,
-        **options,
-    )
+    line.set_response_params(**PARSING, **options)
 
 
 async def _write_message(line: UpstreamConnection, message: bytes, on_sent: OnSent) -> None:

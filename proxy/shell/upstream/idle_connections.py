@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from time import monotonic
-from typing import cast
 
 import aiohttp
 
@@ -26,12 +25,12 @@ class IdleConnections:
     def __init__(self, rest_s: float) -> None:
         """Let each connection rest for *rest_s* before it is used again."""
         self._rest_s = rest_s
-        self._idle: dict[aiohttp.ClientRequest, deque[tuple[Connection, float]]] = {}
+        self._idle: dict[aiohttp.ClientRequest, deque[tuple[Connection, UpstreamConnection, float]]] = {}
         self._ends: deque[float] = deque(maxlen=RESTING_LIMIT)  # when the latest exchanges ended
         self._next_sweep: asyncio.Handle | None = None
 
-    def keep(self, end: aiohttp.ClientRequest, connection: Connection) -> None:
-        """Keep *connection* to *end*, whose exchange has just ended; close it where too many rest."""
+    def keep(self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection) -> None:
+        """Keep *connection* to *end*, read by *line*, whose exchange has just ended; close it where too many rest."""
         now = monotonic()
         if len(self._ends) == RESTING_LIMIT and now - self._ends[0] < self._rest_s:
             connection.close()
@@ -40,18 +39,21 @@ class IdleConnections:
         idle = self._idle.get(end)
         if idle is None:
             idle = self._idle[end] = deque()
-        idle.append((connection, now))
+        idle.append((connection, line, now))
         if self._next_sweep is None:
             self._sweep_later()
 
-    def take(self, end: aiohttp.ClientRequest) -> Connection | None:
-        """Return a connection to *end* that has rested, and on which nothing has come; None if there is none."""
+    def take(self, end: aiohttp.ClientRequest) -> tuple[Connection, UpstreamConnection] | None:
+        """Return a connection to *end* that has rested, and on which nothing has come; None if there is none.
+
+        Nothing has come of what is not read yet, either.
+        """
         idle = self._idle.get(end)
         now = monotonic()
-        while idle and now - idle[0][1] >= self._rest_s:
-            connection, since = idle.popleft()
-            if now - since <= KEPT_S and _is_quiet(connection):
-                return connection
+        while idle and now - idle[0][2] >= self._rest_s:
+            connection, line, since = idle.popleft()
+            if now - since <= KEPT_S and line.is_reusable and not line.has_news:
+                return connection, line
             connection.close()
         return None
 
@@ -61,7 +63,7 @@ class IdleConnections:
             self._next_sweep.cancel()
             self._next_sweep = None
         for idle in self._idle.values():
-            for connection, _ in idle:
+            for connection, _, _ in idle:
                 connection.release()
         self._idle.clear()
 
@@ -72,23 +74,12 @@ class IdleConnections:
         """Close the connections that have waited too long, or have ended."""
         self._next_sweep, now = None, monotonic()
         for end, idle in self._idle.items():
-            kept = deque[tuple[Connection, float]]()
-            for connection, since in idle:
-                if now - since < KEPT_S and _is_open(connection):
-                    kept.append((connection, since))
+            kept = deque[tuple[Connection, UpstreamConnection, float]]()
+            for connection, line, since in idle:
+                if now - since < KEPT_S and line.is_reusable:
+                    kept.append((connection, line, since))
                 else:
                     connection.close()
             self._idle[end] = kept
         if any(self._idle.values()):
             self._sweep_later()
-
-
-def _is_open(connection: Connection) -> bool:
-    line = cast("UpstreamConnection", connection.protocol)
-    return line.is_reusable
-
-
-def _is_quiet(connection: Connection) -> bool:
-    """Whether nothing has come on *connection* since its last response, also of what is not read yet."""
-    line = cast("UpstreamConnection", connection.protocol)
-    return line.is_reusable and not line.has_news

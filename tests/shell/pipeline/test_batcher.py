@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -18,9 +19,10 @@ from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import GroupPayer, Payer
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
-from proxy.shell.pipeline.batch_queue import BatchQueue, PendingRead
+from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
-from proxy.shell.upstream.fair_share import Place, Places
+from proxy.shell.upstream.client import BatchTaker
+from proxy.shell.upstream.fair_share import Places
 from tests.shell.fakes import JSON, Clock, ask, told, turns
 
 Answer = Reply | BatchFailure | BaseException
@@ -410,7 +412,7 @@ async def test_a_flight_that_all_have_left_ends() -> None:
 async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     """The reads before and behind the one that leaves are not looked at, so a crowd can leave at once."""
 
-    async def fly(_waiting: Sequence[PendingRead], _place: Place | None) -> None:
+    def fly(_call: BatchCall) -> None:
         raise AssertionError("no read is due")
 
     queue = BatchQueue(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _queue: None)
@@ -492,6 +494,96 @@ async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
         await layer(ask(token=f"token-{number}"))
     await turns(10)
     assert layer._queues._queues == {}
+
+
+# --- without a task
+
+
+class Started:
+    """A batch that left without a task, whose answer comes when the test says so."""
+
+    def __init__(self, taker: BatchTaker) -> None:
+        self.taker = taker
+        self.other: asyncio.Future[Reply | BatchFailure] = asyncio.get_running_loop().create_future()
+        self.is_closed = False
+
+    async def answer(self) -> Reply | BatchFailure:
+        return await self.other
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def starting(upstream: FakeUpstream, observer: FakeObserver | None = None) -> tuple[Batcher, list[Started]]:
+    """A batcher whose batches leave without a task, and those that left."""
+    limits, clock, started = Limits(window_s=3600.0), Clock(), list[Started]()
+
+    def start_batch(_first: Request, _top: Credential, _parts: Sequence[bytes], taker: BatchTaker) -> Any:
+        started.append(batch := Started(taker))
+        return batch
+
+    places = Places(64, limits, clock)
+    return Batcher(upstream, limits, observer or FakeObserver(), clock, places, start=start_batch), started
+
+
+async def test_a_batch_that_left_without_a_task_is_answered() -> None:
+    """Each read gets its slot, and a read without one is asked for again by a task."""
+    upstream, observer = FakeUpstream(), FakeObserver()
+    layer, started = starting(upstream, observer)
+    callers = start(layer, *reads(3))
+    await turns()
+    assert (observer.in_flight, upstream.flights) == (1, [])
+    started[0].taker.take(array(slot("a"), None, slot("c")))
+    await turns()
+    assert [(await caller).body for caller in (callers[0], callers[2])] == [b"a", b"c"]
+    assert (await callers[1]).body == b"alone /1"
+    assert observer.told == [("batch", 3), ("again", 1, "slot"), ("single",)]
+    await turns()
+    assert (observer.in_flight, layer.queued) == (0, 0)
+
+
+async def test_an_answer_that_is_not_plain_is_read_by_a_task() -> None:
+    """The reads wait for it as for any other, and share what becomes of it."""
+    upstream, observer = FakeUpstream(), FakeObserver()
+    layer, started = starting(upstream, observer)
+    callers = start(layer, *reads(2))
+    await turns()
+    started[0].taker.read_on()
+    await turns()
+    started[0].other.set_exception(Late("no answer"))
+    found = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(each) for each in found] == [Late, Late]
+    await turns()
+    assert (observer.in_flight, observer.ledger.uncertain, started[0].is_closed) == (0, 2, True)
+
+
+@pytest.mark.parametrize("then", ["nothing", "a task"])
+async def test_a_batch_without_a_task_ends_with_its_last_caller(then: str) -> None:
+    """Its connection is closed when nobody waits any more, perhaps before a task that was to read on has begun."""
+    upstream, observer = FakeUpstream(), FakeObserver()
+    layer, started = starting(upstream, observer)
+    callers = start(layer, *reads(2))
+    await turns()
+    callers[0].cancel()
+    await turns()
+    assert not started[0].is_closed
+    if then == "a task":
+        started[0].taker.read_on()
+    callers[1].cancel()
+    await turns()
+    assert (started[0].is_closed, observer.in_flight, observer.ledger.uncertain) == (True, 0, 2)
+    assert layer._queues._queues == {}
+
+
+async def test_close_ends_a_batch_without_a_task() -> None:
+    """Who still waits is told."""
+    layer, started = starting(FakeUpstream())
+    callers = start(layer, *reads(2))
+    await turns()
+    await layer.close()
+    found = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(each) for each in found] == [Cut, Cut]
+    assert started[0].is_closed
 
 
 # --- what becomes of a batch

@@ -17,8 +17,8 @@ from proxy.core.http import errors
 from proxy.core.model import Entry
 from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.fast_path import Asker
-from proxy.shell.downstream.read import log_fault
 from proxy.shell.http.protocol import Connection
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.valkey.shared import Shared
 
 
