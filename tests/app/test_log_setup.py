@@ -83,6 +83,24 @@ def test_whoever_does_not_read_costs_lines_not_time(monkeypatch: pytest.MonkeyPa
     assert '"lost_lines": 7' in stream.getvalue()
 
 
+def test_lines_of_batches_that_nobody_reads_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines came at once: what does not fit is dropped, and counted line by line."""
+    entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 7.0)
+    stream, may_go = io.StringIO(), threading.Event()
+    monkeypatch.setattr(log_writer, "MOST_BYTES", 120 * len(PreparedLine(entry).json))
+    monkeypatch.setattr(stream, "flush", may_go.wait)
+    handler = LogWriter(stream, JsonLines())
+    handler.emit(_line("first"))
+    while not stream.getvalue():
+        time.sleep(0.001)
+    for _ in range(20):
+        handler.replies([PreparedLine(entry) for _ in range(50)], 1000.0, Varying(0.5))
+    may_go.set()
+    handler.close()
+    assert sum("MISS" in line for line in stream.getvalue().splitlines()) == 100
+    assert '"lost_lines": 900' in stream.getvalue()
+
+
 def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
     """Messages, replies and prepared replies are written in the order in which they came, in blocks, by the end."""
     entry = AccessLogEntry("REUSED", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 7.0, size=7)
@@ -107,6 +125,21 @@ def test_lines_of_all_kinds_leave_in_order_and_whole() -> None:
             "level": "info",
             "logger": "graph_sidecar.reply",
         }
+
+
+def test_a_line_that_cannot_be_encoded_takes_no_other_along() -> None:
+    """It is counted as lost; the lines around it, and those that come later, are written."""
+    entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 7.0)
+    stream = io.StringIO()
+    writer = LogWriter(stream, JsonLines())
+    for path in ("/1", "/\ud800", "/2"):
+        writer.entry(1000.0, replace(entry, path=path))
+    writer.flush()
+    writer.entry(1000.0, replace(entry, path="/3"))
+    writer.close()
+    told = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert [each["path"] for each in told if "path" in each] == ["/1", "/2", "/3"]
+    assert [each["lost_lines"] for each in told if "lost_lines" in each] == [1]
 
 
 def test_of_good_replies_a_sample_is_written() -> None:

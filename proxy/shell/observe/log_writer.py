@@ -50,8 +50,8 @@ _Reply = tuple[PreparedLine, float, Varying]
 _Replies = tuple[Sequence[PreparedLine], float, Varying]
 """Prepared lines of which all have the same epoch seconds, and differ alike."""
 
-_Waiting = _Hit | _Reply | _Replies | tuple[int, str | tuple[float, AccessLogEntry]]
-"""A line that waits: prepared, or a pair of its size in bytes and the line."""
+_Waiting = _Hit | _Reply | tuple[int, str | tuple[float, AccessLogEntry] | _Replies]
+"""A line that waits: prepared, or a pair of its size in bytes and the line, or lines."""
 
 
 class TextLines(logging.Formatter):
@@ -151,7 +151,8 @@ class LogWriter(logging.Handler):
         self._sample = sample
         self._waiting: deque[_Waiting] = deque()
         self._taken = self._written = 0  # bytes; each is added to by one thread alone
-        self._lost = self._told = 0  # lines that were dropped, and those of them that a line told of
+        self._lost = 0  # lines that were dropped
+        self._broken = self._told = 0  # lines that could not be encoded; how many of both kinds a line told of
         self._news, self._ended = Event(), False
         self._is_awake = False  # whether the thread will look for lines before it sleeps
         self._thread = Thread(target=self._write, name="log", daemon=True)
@@ -183,14 +184,8 @@ class LogWriter(logging.Handler):
         """Take prepared *lines* of good replies at *now*."""
         if self._sample < 1:
             lines = [line for line in lines if random() < self._sample]
-        if not lines:
-            return
-        if len(self._waiting) < MOST_PREPARED:
-            self._waiting.append((lines, now, varying))
-        else:
-            self._lost += len(lines)
-        if not self._is_awake:
-            self._wake()
+        if lines:
+            self._take(sum([len(line.json) for line in lines]), (lines, now, varying), len(lines))
 
     def sampled_hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
         """Take a prepared *line* of a hit in memory at *now*, or leave it out."""
@@ -227,9 +222,9 @@ class LogWriter(logging.Handler):
         self._news.set()
         super().close()
 
-    def _take(self, size: int, line: str | tuple[float, AccessLogEntry]) -> None:
+    def _take(self, size: int, line: str | tuple[float, AccessLogEntry] | _Replies, lines: int = 1) -> None:
         if self._taken - self._written + size > MOST_BYTES:
-            self._lost += 1
+            self._lost += lines
             return
         self._taken += size
         self._waiting.append((size, line))
@@ -253,34 +248,34 @@ class LogWriter(logging.Handler):
                 self._wake()
 
     def _has_news(self) -> bool:
-        return bool(self._waiting) or self._lost > self._told
+        return bool(self._waiting) or self._lost + self._broken > self._told
 
     def _write_block(self) -> None:
         """Write the next lines; they count until they are written."""
         size, block, end = 0, list[bytes](), time.monotonic() + BLOCK_S
         while self._waiting and time.monotonic() < end:
-            for _ in range(min(_PIECE, len(self._waiting))):
-                line = self._waiting.popleft()
-                if len(line) == 4:
-                    block.append(self._lines.hit(*line))
-                elif len(line) == 3:
-                    block.append(self._prepared(*line))
-                else:
-                    size += line[0]
-                    block.append(self._encoded(line[1]))
-        if lost := self._lost - self._told:
+            try:
+                for _ in range(min(_PIECE, len(self._waiting))):
+                    line = self._waiting.popleft()
+                    if len(line) == 4:
+                        block.append(self._lines.hit(*line))
+                    elif len(line) == 3:
+                        block.append(self._lines.reply(*line))
+                    else:
+                        size += line[0]
+                        block.append(self._encoded(line[1]))
+            except Exception:  # noqa: BLE001 - a line that cannot be encoded is counted as lost; no other is
+                self._broken += 1
+        if lost := self._lost + self._broken - self._told:
             self._told += lost
             block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
         self._put(b"\n".join((*block, b"")))
         self._written += size
 
-    def _prepared(self, line: PreparedLine | Sequence[PreparedLine], now: float, varying: Varying) -> bytes:
-        if isinstance(line, PreparedLine):
-            return self._lines.reply(line, now, varying)
-        return self._lines.replies(line, now, varying)
-
-    def _encoded(self, line: str | tuple[float, AccessLogEntry]) -> bytes:
-        return line.encode("utf-8", "backslashreplace") if isinstance(line, str) else self._lines.entry(*line)
+    def _encoded(self, line: str | tuple[float, AccessLogEntry] | _Replies) -> bytes:
+        if isinstance(line, str):
+            return line.encode("utf-8", "backslashreplace")
+        return self._lines.entry(*line) if len(line) == 2 else self._lines.replies(*line)
 
     def _put(self, block: bytes) -> None:
         try:
