@@ -414,12 +414,12 @@ class FastFlights:
             self.callers.discard(caller)
             try:
                 message, counted = self._message(caller, kind, entry, moment)
+                caller.send(message)
             except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
                 log_fault(fault)
                 caller.pass_to_handler(fault)
             else:
                 moment.answers.append(counted)
-                caller.send(message)
 
     def note_confirmed(self, kind: AnswerKind, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> None:
         """Learn the usage in replies of this *kind* to *reads* of one token, and hold their *entries*, renewed."""
@@ -543,13 +543,13 @@ class FastFlights:
             cause = answer if isinstance(answer, BaseException) else None
             try:
                 reply = self._reply(caller, answer)
+                if reply is not None:
+                    caller.send_reply(reply)
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
                 reply, cause = None, fault
             if reply is None:
                 caller.pass_to_handler(cause)
-            else:
-                caller.send_reply(reply)
 
     def _reply(self, caller: Caller, answer: Reply | BaseException) -> Reply | None:
         """Return the reply that *answer* makes for *caller*, counted; None if the handler has to answer."""
