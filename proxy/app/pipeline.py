@@ -15,6 +15,7 @@ from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
+from proxy.shell.downstream.batch_messages import BatchMessages
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_flights import FastFlightOptions, FastFlights
@@ -322,7 +323,15 @@ def _fast_path(
         flights.take = fast_path.take
         fast_path.asker = WaitingHits(shared, inside.callers, flights, fast_path.take)
     else:
-        handler.client_batches.prepared = _prepared_batches(fast_path, flights)
+        prepared = handler.client_batches.prepared = _prepared_batches(fast_path, flights)
+        fast_path.batches = BatchMessages(
+            handler.client_batches,
+            prepared,
+            fast_path.table,
+            is_leaving=flights.is_leaving,
+            callers=inside.callers,
+            rewrites_links=handler.rewrite_links,
+        )
     return fast_path
 
 
