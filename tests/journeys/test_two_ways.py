@@ -174,7 +174,7 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line."""
-        self.told.append(record.told)  # type: ignore[attr-defined]
+        self.told.append(record.entry)  # type: ignore[attr-defined]
 
 
 @dataclass
