@@ -91,12 +91,12 @@ class JsonLines(TextLines):
     def format(self, record: logging.LogRecord) -> str:
         """Returns one JSON object on one line: with `where` after an exception, or an access log entry's own fields."""
         head = _head(record.created, record.levelname.lower(), record.name)
-        if (reply := getattr(record, "entry", None)) is not None:
+        if (reply := getattr(record, "told", None)) is not None:
             return head + encode(reply).decode()[1:]
-        line = {"message": record.getMessage()}
+        told = {"message": record.getMessage()}
         if record.exc_info:
-            line["where"] = self.formatException(record.exc_info)
-        return head + json.dumps(line)[1:]
+            told["where"] = self.formatException(record.exc_info)
+        return head + json.dumps(told)[1:]
 
     def entry(self, now: float, entry: AccessLogEntry) -> bytes:
         """Returns the line of a reply."""
@@ -152,7 +152,7 @@ class LogWriter(logging.Handler):
         self._waiting: deque[_Waiting] = deque()
         self._taken = self._written = 0  # bytes; each is added to by one thread alone
         self._lost = 0  # lines that were dropped
-        self._broken = self._reported = 0  # lines that could not be encoded; how many of both kinds were reported
+        self._broken = self._told = 0  # lines that could not be encoded; how many of both kinds a line told of
         self._news, self._ended = Event(), False
         self._is_awake = False  # whether the thread will look for lines before it sleeps
         self._thread = Thread(target=self._write, name="log", daemon=True)
@@ -211,8 +211,8 @@ class LogWriter(logging.Handler):
 
     def flush(self) -> None:
         """Wait until all is written, a little while if nobody reads."""
-        deadline = time.monotonic() + 2
-        while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < deadline:
+        patience = time.monotonic() + 2
+        while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < patience:
             time.sleep(0.001)
 
     def close(self) -> None:
@@ -248,7 +248,7 @@ class LogWriter(logging.Handler):
                 self._wake()
 
     def _has_news(self) -> bool:
-        return bool(self._waiting) or self._lost + self._broken > self._reported
+        return bool(self._waiting) or self._lost + self._broken > self._told
 
     def _write_block(self) -> None:
         """Write the next lines; they count until they are written."""
@@ -266,8 +266,8 @@ class LogWriter(logging.Handler):
                         block.append(self._encoded(line[1]))
             except Exception:  # noqa: BLE001 - a line that cannot be encoded is counted as lost; no other is
                 self._broken += 1
-        if lost := self._lost + self._broken - self._reported:
-            self._reported += lost
+        if lost := self._lost + self._broken - self._told:
+            self._told += lost
             block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
         self._put(b"\n".join((*block, b"")))
         self._written += size

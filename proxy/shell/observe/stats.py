@@ -15,21 +15,21 @@ from proxy.shell.observe.counters import PUSHED, Counters
 from proxy.shell.observe.error_counts import ERROR_ORIGINS
 
 TOP = 20
-"""The most routes, and the most accounts, that are shown."""
+"""Routes and accounts that are told of."""
 
 LIMITS = 100
-"""The most limits of Graph's that are shown, the tightest: each token may have some, and dashboards ask each second."""
+"""Limits of Graph's that are told of, the tightest: each token may have some, and lookers-on are told each second."""
 
 
 def stats(telemetry: Counters) -> dict[str, Any]:
     """All of it, with the troubles of now."""
-    numbers = _numbers(telemetry)
+    told = _told(telemetry)
     if shared := telemetry.gauges.shared():
-        numbers["shared"] = dict(shared)
-    return {**numbers, "troubles": troubles(numbers)}
+        told["shared"] = dict(shared)
+    return {**told, "troubles": troubles(told)}
 
 
-def _numbers(telemetry: Counters) -> dict[str, Any]:
+def _told(telemetry: Counters) -> dict[str, Any]:
     sums = telemetry.ledger
     return {
         "version": telemetry.version,
