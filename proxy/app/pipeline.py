@@ -15,7 +15,6 @@ from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
-from proxy.shell.downstream.batch_messages import BatchMessages
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_flights import FastFlightOptions, FastFlights
@@ -323,15 +322,7 @@ def _fast_path(
         flights.take = fast_path.take
         fast_path.asker = WaitingHits(shared, inside.callers, flights, fast_path.take)
     else:
-        prepared = handler.client_batches.prepared = _prepared_batches(fast_path, flights)
-        fast_path.batches = BatchMessages(
-            handler.client_batches,
-            prepared,
-            fast_path.table,
-            is_leaving=flights.is_leaving,
-            callers=inside.callers,
-            rewrites_links=handler.rewrite_links,
-        )
+        handler.client_batches.prepared = _prepared_batches(fast_path, flights)
     return fast_path
 
 
@@ -361,7 +352,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         "renew": components.store.renew,
     }
     if components.shared is None:
-        return FastFlights(cache=layers.cache, fetch=components.store.fetch, **options)
+        return FastFlights(cache=layers.cache, **options)
     from proxy.shell.pipeline.shared.cache import SharedCache
     from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
 
