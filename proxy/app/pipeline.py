@@ -15,6 +15,7 @@ from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation
 from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
+from proxy.shell.downstream.batch_messages import BatchMessages
 from proxy.shell.downstream.client_batch import ClientBatches
 from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_flights import FastFlightOptions, FastFlights
@@ -316,13 +317,21 @@ def _fast_path(
     )
     if shared is not None:
         from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
-        from proxy.shell.pipeline.shared.waiting_hits import WaitingHits
+        from proxy.shell.pipeline.shared.waiting_reads import WaitingReads
 
         assert isinstance(flights, SharedFastFlights)  # noqa: S101 - as `_fast_flights` made it
         flights.take = fast_path.take
-        fast_path.asker = WaitingHits(shared, inside.callers, flights, fast_path.take)
+        fast_path.asker = WaitingReads(shared, inside.callers, flights, fast_path.take)
     else:
-        handler.client_batches.prepared = _prepared_batches(fast_path, flights)
+        prepared = handler.client_batches.prepared = _prepared_batches(fast_path, flights)
+        fast_path.batches = BatchMessages(
+            handler.client_batches,
+            prepared,
+            fast_path.table,
+            is_leaving=flights.is_leaving,
+            callers=inside.callers,
+            rewrites_links=handler.rewrite_links,
+        )
     return fast_path
 
 

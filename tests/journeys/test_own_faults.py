@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -16,6 +17,10 @@ from proxy.core.fast_path.answer_template import AnswerTemplates
 from proxy.core.observe.access_log import PreparedLine
 from proxy.core.quota.limiter import Limiter
 from proxy.shell.downstream import fast_flights
+from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.fast_flights import FastFlights
+from proxy.shell.downstream.flight_group import FlightGroup
+from proxy.shell.downstream.waiting_batch import WaitingBatch
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import LOG
@@ -66,6 +71,15 @@ WHILE_TAKING: dict[str, tuple[object, str]] = {
 }
 
 
+WHILE_TAKING_TOGETHER: dict[str, tuple[object, str]] = {
+    "in what is confirmed together": (FlightGroup, "_find_confirmed"),
+    "in what is held together": (FastFlights, "note_confirmed"),
+    "in what is written of slots": (WaitingBatch, "write"),
+    "in what is filled together": (ClientBatchSlots, "fill_together"),
+    "in what is filled": (ClientBatchSlots, "fill_prepared"),
+}
+
+
 @pytest.mark.parametrize("where", WHILE_TAKING)
 async def test_a_fault_while_a_slot_is_taken_leaves_no_caller_without_an_answer(
     scene: MakeScene, monkeypatch: pytest.MonkeyPatch, where: str
@@ -80,6 +94,22 @@ async def test_a_fault_while_a_slot_is_taken_leaves_no_caller_without_an_answer(
             await wire.send(ASKED.replace("111", node))
         heard = [await wire.message() for wire in wires]
     assert [(each.status, json.loads(each.body)["id"]) for each in heard] == [(200, node) for node in nodes]
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["first seen", "revalidated"])
+@pytest.mark.parametrize("where", [*WHILE_TAKING, *WHILE_TAKING_TOGETHER])
+async def test_a_fault_while_the_slots_of_a_clients_batch_are_taken_leaves_no_caller_without_an_answer(
+    scene: MakeScene, monkeypatch: pytest.MonkeyPatch, where: str, *, is_held: bool
+) -> None:
+    """As for single reads: each operation has its own answer."""
+    here, nodes = await scene(), ("111", "112", "113")
+    if is_held:
+        await here.crowd(*[f"/v25.0/{node}?fields=id" for node in nodes], token="ann")
+    monkeypatch.setattr(*(WHILE_TAKING | WHILE_TAKING_TOGETHER)[where], _fault)
+    operations = json.dumps([{"method": "GET", "relative_url": f"v25.0/{node}?fields=id"} for node in nodes])
+    async with asyncio.timeout(20):
+        heard = await here.say("/v25.0/", method="POST", data={"access_token": "ann", "batch": operations})
+    assert [json.loads(slot["body"])["id"] for slot in heard.json] == list(nodes)
 
 
 async def test_a_fault_while_a_batch_is_counted_fails_none_of_its_reads(

@@ -315,9 +315,10 @@ class Worlds:
 
     async def _tell(self, side: Side, step: tuple[Any, ...], names: str) -> Any:
         self.lines.told.clear()
+        earlier = len(side.graph.ledger.slots)
         answer = await side.do(step, names)
         told = sorted([_lasting(line) for line in self.lines.told], key=repr)
-        return answer, told, sorted(side.graph.ledger.slots[-6:])
+        return answer, told, sorted(side.graph.ledger.slots[earlier:])
 
     def _sums(self, side: Side) -> Any:
         kept = ("replies", "calls", "calls_avoided", "bytes_avoided", "by_route", "by_app", "by_account")

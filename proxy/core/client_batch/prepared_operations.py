@@ -29,17 +29,30 @@ _KIND = b"batch of "
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class PreparedBatch(msgspec.Struct, frozen=True, eq=False):
+class PreparedBatch(msgspec.Struct, eq=False):
     """A batch that holds nothing but plain reads; its repr shows none of them, for they hold tokens."""
 
     reads: tuple[PreparedRead, ...]
     places: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by: the first of twins
     has_no_twins: bool
     is_alike: bool  # whether all reads are of one token, and Graph is asked for each whatever is held
+    is_repeated: bool = False  # whether the batch came before, word for word
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the reads."""
         return "PreparedBatch()"
+
+
+class BatchMessage(msgspec.Struct, frozen=True, eq=False):
+    """A whole message that holds a batch of plain reads; its repr shows none of it, for it holds tokens."""
+
+    batch: PreparedBatch
+    envelope: Envelope  # without the operations
+    link_origin: LinkOrigin
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the reads."""
+        return "BatchMessage()"
 
 
 def prepared_batch(reads: Sequence[PreparedRead]) -> PreparedBatch:
@@ -80,6 +93,7 @@ class PreparedOperations:
             return None
         known: PreparedBatch | None = self._table.batches.get((name, batch)) if isinstance(batch, str) else None
         if known is not None:
+            known.is_repeated = True
             return known
         reads = self._read(batch, envelope, origin, name)
         if reads is None:

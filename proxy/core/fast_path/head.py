@@ -9,6 +9,9 @@ from proxy.core.http.cdn_loop import LOOP_FIELD
 LARGEST_HEAD = 16_384
 """Bytes of a head that is looked at here."""
 
+LARGEST_MESSAGE = 32_768
+"""Bytes of a message with a body that is looked at here."""
+
 _REQUEST_LINE = re.compile(
     rb"GET (/(?:[A-Za-z0-9._~!$&'()*+,;=:@%?{}|-][A-Za-z0-9._~!$&'()*+,;=:@%/?{}|-]*)?) HTTP/1\.1"
 )
@@ -43,6 +46,27 @@ _CHANGING = re.compile(
 def is_whole(data: bytes) -> bool:
     """Whether *data* is the head of one GET, without anything behind it."""
     return len(data) <= LARGEST_HEAD and data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4
+
+
+_POST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@%?/{}|-]*) HTTP/1\.1")
+_LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,6})(?=\r\n)", re.IGNORECASE)
+
+
+def read_post(data: bytes) -> tuple[str, dict[str, str], bytes] | None:
+    """The target, the header fields but Content-Length, and the body of the one POST in *data*; None for others.
+
+    Its body is counted, and all of it is there.
+    """
+    end = data.find(b"\r\n\r\n") + 4
+    if not 4 <= end <= LARGEST_HEAD or len(data) > LARGEST_MESSAGE:
+        return None
+    line, rest = data[:end].split(b"\r\n", 1)
+    found, block = _POST_LINE.fullmatch(line), b"\r\n" + rest
+    length = _LENGTH.search(block)
+    if found is None or length is None or int(length[1]) != len(data) - end:
+        return None
+    fields = read_fields(block[: length.start()] + block[length.end() :])
+    return None if fields is None else (found[1].decode(), fields, data[end:])
 
 
 def without_changing(block: bytes) -> bytes:

@@ -82,8 +82,8 @@ class HeadTable:
             self.grow(_COPIES * len(data))
         self.hits[data] = hit
 
-    def add_batch(self, name: tuple[bytes, object], batch: Any, reads: int, size: int) -> None:
-        """Keep *batch*, of so many *reads* in a text of this *size*."""
+    def add_batch(self, name: Hashable, batch: Any, reads: int, size: int) -> None:
+        """Keep *batch*, of so many *reads*, under its *name* of this *size*."""
         self.grow(size + _READ_OF_BATCH * reads)
         self.batches[name] = batch
 

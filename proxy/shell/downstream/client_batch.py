@@ -83,37 +83,49 @@ class ClientBatches:
 
         Raises Large if a reply is too large to buffer.
         """
-        if self.prepared is None or call.callback or self.limiter_bypass.has_refused:
+        batch = self.prepare(call, link_origin)
+        if self.prepared is None or batch is None:
             return None
-        envelope, top = call.envelope, call.envelope.credential
-        batch = self.prepared.read(call.batch, envelope, link_origin)
-        if batch is None or not any(read.request.credential == top for read in batch.reads):
-            return None
-        size = len(batch.reads)
-        self.reader.telemetry.unbatched(size)
-        slots = ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules, size=size)
+        slots = self.open(call.envelope, link_origin, len(batch.reads))
         return await self._answer(slots, self._fill_prepared(self.prepared, slots, batch))
+
+    @property
+    def takes_prepared(self) -> bool:
+        """Whether batches of plain reads are answered now without a task for each read."""
+        return self.prepared is not None and self.prepared.is_ready() and not self.limiter_bypass.has_refused
+
+    def prepare(self, call: BatchCall, link_origin: LinkOrigin) -> PreparedBatch | None:
+        """Return the reads of *call*; None unless all are plain reads that are answered without a task for each."""
+        if self.prepared is None or call.callback or not self.takes_prepared:
+            return None
+        batch, top = self.prepared.operations.read(call.batch, call.envelope, link_origin), call.envelope.credential
+        # Were there no read of the token on top, Graph would never see that token.
+        return batch if batch is not None and any(read.request.credential == top for read in batch.reads) else None
+
+    def open(self, envelope: Envelope, link_origin: LinkOrigin, size: int) -> ClientBatchSlots:
+        """Return *size* empty slots of a batch of prepared reads, which is counted."""
+        self.reader.telemetry.unbatched(size)
+        return ClientBatchSlots(envelope, self.reader, link_origin, self.hosts, self.rules, size=size)
 
     async def _fill_prepared(
         self, prepared: PreparedBatches, slots: ClientBatchSlots, batch: PreparedBatch
     ) -> Reply | None:
-        return _refusal(slots, await prepared.ask(slots, batch))
+        return refusal_of(slots, await prepared.ask(slots, batch))
 
     async def _answer(self, slots: ClientBatchSlots, filling: Coroutine[Any, Any, Reply | None]) -> Reply:
         """Return the array of *slots* after *filling*, or the error that this returns or raises."""
-        callback = slots.envelope.callback
         try:
             whole = await filling
         except errors.SidecarError as error:
             if isinstance(error, errors.Large) and not slots.writes:
                 raise
-            self.reader.telemetry.failed(error)
-            whole = errors.reply_of(error)
-        reply = client_batch_slots.outer(slots.shown(), callback, slots.outer())
-        if whole is not None:
-            reply = client_batch_slots.refused_batch(whole, callback)
-        status_fields = passthrough_status("batch", writes=False, trouble=reply.detail)
-        return replace(reply, headers=(*reply.headers, *status_fields))
+            whole = self.failed(error)
+        return reply_of(slots, whole)
+
+    def failed(self, error: errors.SidecarError) -> Reply:
+        """Return the reply to a batch that ended with *error*, counted."""
+        self.reader.telemetry.failed(error)
+        return errors.reply_of(error)
 
     async def _fill(self, slots: ClientBatchSlots, calls: ClientBatchCalls) -> Reply | None:
         """Fill *slots* in the way that the batch allows; return a reply if Graph answered the batch as a whole."""
@@ -151,7 +163,7 @@ class ClientBatches:
         plain = [(at, read) for at, read in enumerate(reads) if isinstance(read, Read)]
         others = [at for at, read in enumerate(reads) if isinstance(read, Bypass)]
         replies, whole = await asyncio.gather(self._ask_all(slots, dict(plain)), calls.perform(others))
-        return whole or _refusal(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
+        return whole or refusal_of(slots, [(read, reply) for (_, read), reply in zip(plain, replies, strict=True)])
 
     async def _ask_all(self, slots: ClientBatchSlots, reads: Mapping[int, Read]) -> list[Reply]:
         """Ask all *reads* concurrently, started in turns of the event loop."""
@@ -190,7 +202,7 @@ class ClientBatches:
         finally:
             for task in tasks:
                 task.cancel()
-        return _refusal(slots, [asked for asked in answered if asked is not None])
+        return refusal_of(slots, [asked for asked in answered if asked is not None])
 
     async def _ask_after_parents(
         self,
@@ -214,7 +226,18 @@ class ClientBatches:
         return None
 
 
-def _refusal(slots: ClientBatchSlots, asked: Sequence[AnsweredRead]) -> Reply | None:
+def reply_of(slots: ClientBatchSlots, whole: Reply | None) -> Reply:
+    """Return the reply with the array of *slots*, or *whole* in its place, an error for the whole batch."""
+    callback = slots.envelope.callback
+    if whole is None:
+        reply = client_batch_slots.outer(slots.shown(), callback, slots.outer())
+    else:
+        reply = client_batch_slots.refused_batch(whole, callback)
+    status_fields = passthrough_status("batch", writes=False, trouble=reply.detail)
+    return replace(reply, headers=(*reply.headers, *status_fields))
+
+
+def refusal_of(slots: ClientBatchSlots, asked: Sequence[AnsweredRead]) -> Reply | None:
     """Return the error for the whole batch: the top token is refused, or no operation could be sent; else None."""
     top = slots.envelope.credential
     of_top = [reply for read, reply in asked if read.request.credential == top]

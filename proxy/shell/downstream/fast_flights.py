@@ -79,7 +79,6 @@ class FastFlight:
         self.era = flights.era
         self.callers: dict[Caller, None] = {}  # in their order
         self.waiting = 0  # callers, and tasks that have joined
-        self.has_joined = False  # whether a caller has come for whom the flight was not begun
         self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
 
     # --- for the coalescer ---
@@ -150,7 +149,7 @@ class FastFlight:
                 found = None if kind is None else (kind, confirmed(entry, read.proof, self.asked))
             else:
                 found = answer.new(read, entry, slot, self.asked)
-            if found is None or (self.has_joined and found[0].shared is None):
+            if found is None or (self._has_joined and found[0].shared is None):
                 return False
             kind, held = flights.hold(self, *found), found[1]
         except Exception as fault:  # noqa: BLE001 - told, and the layers answer
@@ -160,6 +159,14 @@ class FastFlight:
         self.takes_slots = False
         flights.hand_out(self, kind, held, moment)
         return True
+
+    @property
+    def _has_joined(self) -> bool:
+        """Whether a caller waits for whom it was not begun."""
+        if len(self.callers) > 1:
+            return True
+        only = next(iter(self.callers), None)
+        return only is not None and not only.is_first
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Let the layers say what becomes of *reply*, which came in *batch*."""
@@ -262,10 +269,9 @@ class FastFlights:
                 return None
         elif isinstance(flight := flight.own(read.flight), FastFlight):
             flight.takes_slots &= read.is_ordinary
-            flight.has_joined = True
         else:
             return None
-        counts: RouteCounts = read.common.counts or self.counts_of(read)
+        counts = self.counts_of(read)
         counts.asked += 1
         if not counts.is_pending:
             counts.wait_for_settling()
@@ -298,15 +304,14 @@ class FastFlights:
         request = read.request
         if request.channel is not Channel.BATCH:
             return None
-        if read.is_low_priority or (self._calm != self.generation.number and not self.is_calm()):
+        if read.is_low_priority or not self.is_calm():
             return None
         if not read.asks_always or (entry is None and not self.is_unknown(read.key)):
             question = self.cache.question(request, read.key)
             if question is None:
                 return None
             entry = question[1]
-        if self._urgent[0] is not read.fingerprint or now >= self._urgent[1]:
-            self.note_urgent(read, now)
+        self.note_urgent(read, now)
         etag = entry.meta.etag if entry is not None else None
         if read.asked is None or read.asked_etag is not etag:
             self.ask_with(read, entry)
@@ -331,8 +336,10 @@ class FastFlights:
 
     def note_urgent(self, read: PreparedRead, now: float) -> None:
         """Note that *read*, which is of ordinary priority, is sent."""
-        self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
-        self._urgent = read.fingerprint, now + URGENT_S
+        token, enough_until = self._urgent
+        if token is not read.fingerprint or now >= enough_until:
+            self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
+            self._urgent = read.fingerprint, now + URGENT_S
 
     @staticmethod
     def ask_with(read: PreparedRead, entry: Entry | None) -> None:
@@ -407,12 +414,12 @@ class FastFlights:
             self.callers.discard(caller)
             try:
                 message, counted = self._message(caller, kind, entry, moment)
+                caller.send(message)
             except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
                 log_fault(fault)
                 caller.pass_to_handler(fault)
             else:
                 moment.answers.append(counted)
-                caller.send(message)
 
     def note_confirmed(self, kind: AnswerKind, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> None:
         """Learn the usage in replies of this *kind* to *reads* of one token, and hold their *entries*, renewed."""
@@ -453,11 +460,9 @@ class FastFlights:
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
-        line = read.lines.get(mode) if read.lines is not None else None
-        if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
-            line = self._prepare_line(read, kind, mode, entry, size)
+        line = self.line_of(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.common.counts, mode, seconds, window_s, len(body), line[2])
+        return message, (read.common.counts, mode, seconds, window_s, len(body), line)
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
@@ -538,13 +543,13 @@ class FastFlights:
             cause = answer if isinstance(answer, BaseException) else None
             try:
                 reply = self._reply(caller, answer)
+                if reply is not None:
+                    caller.send_reply(reply)
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
                 reply, cause = None, fault
             if reply is None:
                 caller.pass_to_handler(cause)
-            else:
-                caller.send_reply(reply)
 
     def _reply(self, caller: Caller, answer: Reply | BaseException) -> Reply | None:
         """Return the reply that *answer* makes for *caller*, counted; None if the handler has to answer."""

@@ -65,6 +65,16 @@ class Comparer(Protocol):
         """Whether this read is to be compared; asked once a read."""
 
 
+class BatchMessages(Protocol):
+    """What answers clients' batches."""
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
+
+
+_POST = b"POST "
+
+
 @dataclass(slots=True)
 class FastPath:
     """What knows plain reads by the bytes of their heads, and answers those that a fresh entry in memory answers."""
@@ -84,6 +94,7 @@ class FastPath:
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
     table: HeadTable
+    batches: BatchMessages | None = None  # answers clients' batches
     trust: Trust | None = None  # of a replica that shares, in what it holds
     doubted_at: Callable[[PreparedRead], float] = lambda _read: 0.0  # the moment before which nothing held is trusted
     _usage: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
@@ -122,6 +133,8 @@ class FastPath:
     def take(self, connection: Connection, data: bytes) -> bool:
         """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
         try:
+            if data.startswith(_POST):
+                return self.batches is not None and self.batches.take(connection, data)
             read = self._find(data)
             if read is None or not self.is_open():
                 return False

@@ -351,12 +351,15 @@ def _by_route(flights: FastFlights, reads: Iterable[PreparedRead]) -> dict[Route
 
 
 def ask_together(
-    waiting: WaitingBatch, batch: PreparedBatch, entries: Sequence[Entry | None], at_once: Sequence[int]
+    waiting: WaitingBatch,
+    batch: PreparedBatch,
+    entries: Mapping[int, Entry | None] | Sequence[Entry | None],
+    at_once: Sequence[int],
 ) -> frozenset[int]:
     """Ask for the reads at the places *at_once* of *batch* in groups; return the places of those that were asked.
 
-    *entries* are what memory holds of all reads of the batch. Reads that are under way already, and repetitions, are
-    not asked here.
+    *entries* are what memory holds of the reads, by their places. Reads that are under way already, and repetitions,
+    are not asked here.
     """
     flights = waiting.batches.flights
     under_way, reads = flights.coalescer.flights, batch.reads

@@ -92,10 +92,11 @@ class DownstreamHandler:
     ) -> web.StreamResponse:
         """Answer *message*, of whose body *buffered* has been read; *whole* is the body if all of it was."""
         try:
-            if reply := await self._answer_batch(message, head, whole):
+            is_large = isinstance(message.protocol, Connection) and message.protocol.take_large()
+            if not is_large and (reply := await self._answer_batch(message, head, whole)):
                 return respond(reply)
             found = classify(head, whole, self.hosts, self.rules)
-            if isinstance(found, Read) and isinstance(message.protocol, Connection) and message.protocol.take_large():
+            if is_large:
                 found = Bypass("large", writes=False)
             if isinstance(found, Read):
                 reply = await self.reader.answer(found, self._link_origin(message, head))

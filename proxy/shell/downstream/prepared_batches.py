@@ -7,17 +7,15 @@ batch, by `ClientBatchSlots`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from proxy.core.client_batch.operation import Envelope
 from proxy.core.client_batch.prepared_operations import PreparedBatch, PreparedOperations
 from proxy.core.client_batch.prepared_slot import newest_fields
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry
-from proxy.core.reply.link_origin import LinkOrigin
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import ask_together
@@ -36,11 +34,9 @@ class PreparedBatches:
     grow: Callable[[int], None]  # counts bytes that are kept with reads
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
 
-    def read(self, batch: object, envelope: Envelope, origin: LinkOrigin) -> PreparedBatch | None:
-        """Return the reads in *batch*; None for one that is to be answered by the handler of all batches."""
-        if not self.is_open() or not self.flights.is_calm():
-            return None
-        return self.operations.read(batch, envelope, origin)
+    def is_ready(self) -> bool:
+        """Whether batches are answered here now."""
+        return self.is_open() and self.flights.is_calm()
 
     async def ask(self, slots: ClientBatchSlots, batch: PreparedBatch) -> list[AnsweredRead]:
         """Fill the *slots* of *batch*; return those that got no ordinary answer, if the token on top got none.
@@ -50,25 +46,49 @@ class PreparedBatches:
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = WaitingBatch(self, slots, partial(_tell, answered))
         try:
-            await self._ask(waiting, batch)
+            self.begin(waiting, batch)
             await answered
         finally:
             waiting.end()
         return waiting.unordinary()
 
-    async def _ask(self, waiting: WaitingBatch, batch: PreparedBatch) -> None:
-        """Ask for the reads of *batch*: those that leave for Graph now in one turn of the event loop, if they can."""
+    def begin(self, waiting: WaitingBatch, batch: PreparedBatch) -> None:
+        """Ask for the reads of *batch*, at once or, where they are many, in turns of the event loop."""
         entries, at_once = self._look(batch)
-        if len(at_once) < len(entries):
-            for at in sorted({*range(len(entries))}.difference(at_once)):
+        if len(at_once) == len(entries) <= MOST_ITEMS:
+            self._ask(waiting, batch, entries, at_once)
+        else:
+            waiting.keep(asyncio.ensure_future(self._ask_in_turns(waiting, batch, at_once)))
+
+    def _ask(
+        self,
+        waiting: WaitingBatch,
+        batch: PreparedBatch,
+        entries: Mapping[int, Entry | None] | Sequence[Entry | None],
+        places: Sequence[int],
+    ) -> None:
+        """Ask for the reads at these *places* of *batch*, for which Graph is asked."""
+        together = ask_together(waiting, batch, entries, places)
+        if len(together) < len(places):
+            for at in places:
+                if at not in together:
+                    waiting.ask(at, batch.reads[at])
+
+    async def _ask_in_turns(self, waiting: WaitingBatch, batch: PreparedBatch, at_once: Sequence[int]) -> None:
+        """Ask for the reads at the places *at_once* of *batch* in turns, after the others have been begun."""
+        try:
+            others = sorted({*range(len(batch.reads))}.difference(at_once))
+            for at in others:
                 waiting.ask_the_layers(at, batch.reads[at])
-            await asyncio.sleep(0)  # they join their batch in the next turn, and so do the rest
-            entries = [self.memory(read.key) for read in batch.reads]
-        together = ask_together(waiting, batch, entries, at_once)
-        for number, at in enumerate([at for at in at_once if at not in together]):
-            if number and number % MOST_ITEMS == 0:
-                await pause()
-            waiting.ask(at, batch.reads[at])
+            if others:
+                await asyncio.sleep(0)  # they join their batch in the next turn, and so do the rest
+            for start in range(0, len(at_once), MOST_ITEMS):
+                if start:
+                    await pause()
+                places = at_once[start : start + MOST_ITEMS]
+                self._ask(waiting, batch, {at: self.memory(batch.reads[at].key) for at in places}, places)
+        except Exception as fault:  # noqa: BLE001 - raised again where the batch is waited for
+            waiting.fail(fault)
 
     def _look(self, batch: PreparedBatch) -> tuple[list[Entry | None], list[int]]:
         """Return what memory holds of the reads of *batch*, and the places of those that Graph is asked for at once."""

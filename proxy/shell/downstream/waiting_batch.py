@@ -74,6 +74,10 @@ class WaitingBatch:
             self.slots.open_read(at, read.read)
         self._tasks.append(asyncio.ensure_future(self._ask_the_layers(at, read.read)))
 
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Cancel *task* when the batch ends."""
+        self._tasks.append(task)
+
     async def _ask_the_layers(self, at: int, read: Read) -> None:
         try:
             self.fill_other(at, read, await self.slots.ask(at, read))

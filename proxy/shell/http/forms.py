@@ -28,6 +28,9 @@ MOST_PARAMETERS = 1000
 _SLICE = 2**14  # bytes that are decoded in one turn of the event loop, about a millisecond at the most
 _PARTS_A_SLICE = 50
 
+LONGEST_SHORT = 2 * _SLICE
+"""Bytes of a body that is read at once."""
+
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -45,6 +48,21 @@ class Form:
 
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
     files: Mapping[str, File] = field(default_factory=dict)
+
+
+def read_short_form(raw: bytes, fields: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """Return the parameters of the form in *raw*, as `read_form` does, at once; None where that takes long.
+
+    The same where the form has files, or the body is packed or no form.
+    """
+    kind = media_type(fields.get("content-type", ""))
+    if len(raw) > LONGEST_SHORT or "content-encoding" in fields or kind.startswith("multipart/"):
+        return None
+    try:
+        found = _not_urlencoded(raw, kind)
+        return dict(split_pairs(_text(raw).strip())) if found is None else found
+    except (ValueError, *UNREADABLE):
+        return None
 
 
 async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
@@ -74,7 +92,15 @@ def _inflated(raw: bytes) -> bytes:
 
 
 async def _parameters(body: bytes, kind: str) -> dict[str, Any]:
-    """JSON where it is called so or looks so; else urlencoded, which some clients send without calling it anything."""
+    found = _not_urlencoded(body, kind)
+    return await _urlencoded(_text(body).strip()) if found is None else found
+
+
+def _not_urlencoded(body: bytes, kind: str) -> dict[str, Any] | None:
+    """JSON where it is called so or looks so; None if urlencoded, which some clients send without calling it anything.
+
+    Raises ValueError for more than is looked into.
+    """
     if kind.endswith("json") or body.lstrip()[:1] == b"{":
         if is_heavy(body):
             raise ValueError("more JSON than is looked into")
@@ -83,7 +109,7 @@ async def _parameters(body: bytes, kind: str) -> dict[str, Any]:
         return {}
     if body.count(b"&") >= MOST_PARAMETERS:
         raise ValueError("more parameters than are looked into")
-    return await _urlencoded(_text(body).strip())
+    return None
 
 
 _json_object = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode

@@ -177,14 +177,8 @@ class LogWriter(logging.Handler):
 
     def reply(self, line: PreparedLine, now: float, varying: Varying) -> None:
         """Take a prepared *line* of a good reply at *now*."""
-        if self._sample < 1 and random() >= self._sample:
-            return
-        if len(self._waiting) < MOST_PREPARED:
-            self._waiting.append((line, now, varying))
-        else:
-            self._lost += 1
-        if not self._is_awake:
-            self._wake()
+        if self._sample == 1 or random() < self._sample:
+            self._take_prepared((line, now, varying))
 
     def replies(self, lines: Sequence[PreparedLine], now: float, varying: Varying) -> None:
         """Take prepared *lines* of good replies at *now*."""
@@ -196,12 +190,20 @@ class LogWriter(logging.Handler):
     def sampled_hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
         """Take a prepared *line* of a hit in memory at *now*, or leave it out."""
         if random() < self._sample:
-            self.hit(line, now, seconds, age)
+            self._take_prepared((line, now, seconds, age))
 
     def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
-        """Take a prepared *line* of a hit in memory at *now*; by a writer of all lines, or if it was drawn."""
+        """Take a prepared *line* of a hit in memory at *now*; for a writer of all lines."""
         if len(self._waiting) < MOST_PREPARED:
             self._waiting.append((line, now, seconds, age))
+        else:
+            self._lost += 1
+        if not self._is_awake:
+            self._wake()
+
+    def _take_prepared(self, line: _Hit | _Reply) -> None:
+        if len(self._waiting) < MOST_PREPARED:
+            self._waiting.append(line)
         else:
             self._lost += 1
         if not self._is_awake:

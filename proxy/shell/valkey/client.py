@@ -43,6 +43,7 @@ Greet = Callable[[Link], Awaitable[None]]
 class _Visit:
     commands: tuple[Command, ...]
     replies: asyncio.Future[list[Any]]
+    callers: int  # for how many it is made
     joined: float
     until: float  # when its caller goes on without it, in monotonic seconds
 
@@ -86,10 +87,10 @@ class Client:
         """Return whether the store is connected."""
         return self._link is not None
 
-    def ask(self, *commands: Command, within_s: float = math.inf) -> asyncio.Future[list[Any]]:
+    def ask(self, *commands: Command, within_s: float = math.inf, callers: int = 1) -> asyncio.Future[list[Any]]:
         """The replies to *commands*, errors of the store's as ResponseErrors among them; or the future raises Away.
 
-        Away is raised after *within_s* at the latest.
+        Away is raised after *within_s* at the latest. It counts as a visit for each of the *callers*.
         """
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if self._link is None:
@@ -97,7 +98,7 @@ class Client:
             return replies
         now = time.monotonic()
         until = now + within_s
-        self._waiting.append(_Visit(commands, replies, now, until))
+        self._waiting.append(_Visit(commands, replies, callers, now, until))
         self._wake.set()
         if until < self._alarm_at:
             self._set_alarm(until, now)
@@ -221,7 +222,7 @@ class Client:
         """Give each visit its replies; return whether this server still takes writes."""
         is_good = True
         for visit, own in zip(piece, replies, strict=True):
-            self.counts.visits += 1
+            self.counts.visits += visit.callers
             self.counts.commands += len(own)
             for reply in own:
                 if isinstance(reply, ResponseError):
@@ -233,7 +234,7 @@ class Client:
 
     def _fail(self, visits: list[_Visit], why: str) -> None:
         for visit in visits:
-            self.counts.failed += 1
+            self.counts.failed += visit.callers
             if not visit.replies.done():
                 visit.replies.set_exception(Away(why))
                 visit.replies.exception()  # looked at: its caller may have left

@@ -16,6 +16,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -27,18 +28,9 @@ from proxy.core.shared.log_index import LogIndex
 from proxy.core.shared.records import Content, Record
 from proxy.core.shared.trust import Trust
 from proxy.core.shared.wire import BEGIN, NONCE_BYTES, Id, Wire
-from proxy.shell.valkey.client import Client, time_limit
+from proxy.shell.valkey.client import Client
 from proxy.shell.valkey.link import Away, Command, Dialer, Link, understood
-
-BLOCK_MS = 35
-"""How long the store waits for new records before it answers that there are none."""
-
-NEWS_S = 0.045
-"""Seconds after which the log is read again although the store has announced no records.
-
-An idle store looks at its clock ten times a second (its setting `hz`), so it ends a wait of BLOCK_MS as late as after
-100 ms; a command that is sent meanwhile wakes it.
-"""
+from proxy.shell.valkey.tail import BLOCK_MS, READ_S, Reading, Tail
 
 GAP_S = 0.5
 """A replica that read nothing for so long may have missed records that could not be written; writes wait longer."""
@@ -49,7 +41,6 @@ REMEMBERED_S = 60.0
 LONGEST = 50_000
 """About the most records in the log; an entry older than the oldest record is not fresh for other replicas."""
 
-READ_S = 1.0
 PAGE = 1000
 _ENTRIES = 64
 
@@ -110,7 +101,9 @@ class Events:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _number: int = 0
     _epoch: bytes = b""
-    _link: Link | None = None
+    _tail: Tail | None = None
+    _reading: tuple[Id, Reading] | None = None  # the position behind which the log is read, and by which commands
+    _is_whole: bool = False  # whether the last page was the end of the log
     _store_ms: int = 0  # the last reading of the store's clock
 
     # --- trust ---
@@ -134,8 +127,8 @@ class Events:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((self.clock(), waiter))
-        if self._link is not None:
-            self._link.wake()
+        if self._tail is not None:
+            self._tail.wake()
         try:
             async with asyncio.timeout(max(0.0, within_s)):
                 await waiter
@@ -241,7 +234,7 @@ class Events:
                 try:
                     await self._follow(link)
                 finally:
-                    self._link = None
+                    self._tail, self._is_whole = None, False
                     await link.close()
             except (Away, TimeoutError) as error:
                 self.trouble = str(error) or "it does not answer"
@@ -254,32 +247,40 @@ class Events:
         while not self.is_fit():  # noqa: ASYNC110 - a property of the other connection
             await asyncio.sleep(0.1)
         await self._begin(link)
-        self._link = link
-        is_whole = False
-        while True:
-            if is_whole and self.is_heard and not self._waiters:
-                await link.await_news(self._read(1, b"BLOCK", BLOCK_MS), NEWS_S)
-            sent = self.clock()
-            async with time_limit(READ_S, READ_S):
-                ((page, epoch, role),) = await link.exchange_all(
-                    [(self._read(PAGE), (b"GET", self.wire.names.epoch), (b"ROLE",))]
-                )
-            if epoch != self._epoch or not _is_primary(role):
-                raise Away("the log was emptied, or another server is the primary")
-            if isinstance(page, ResponseError):
-                raise Away(f"the log cannot be read: {page}")
+        tail = self._tail = Tail(link, self._reading_of_now, self._is_in_hurry, self.clock)
+        async with aclosing(tail.pages()) as pages:
+            async for sent, (page, epoch, role) in pages:
+                self._take(page, epoch, role)
+                if self._is_whole:
+                    self._confirm(sent)
+                else:
+                    await asyncio.sleep(0)
+
+    def _take(self, page: Any, epoch: Any, role: Any) -> None:
+        """Apply one page of the log. Raises Away where it is not of the log that was begun."""
+        if epoch != self._epoch or not _is_primary(role):
+            raise Away("the log was emptied, or another server is the primary")
+        if isinstance(page, ResponseError):
+            raise Away(f"the log cannot be read: {page}")
+        lines: list[tuple[Id, bytes]] = []
+        if page is not None:
             with understood():
                 lines = list(_lines(page))
             self._apply(lines)
-            is_whole = len(lines) < PAGE
-            if is_whole:
-                self._confirm(sent)
-            else:
-                await asyncio.sleep(0)
+        self._is_whole = len(lines) < PAGE
 
-    def _read(self, most: int, *block: bytes | int) -> Command:
-        """Returns the command that reads at most *most* records after the known ones."""
-        return (b"XREAD", b"COUNT", most, *block, b"STREAMS", self.wire.names.log, bytes(self.index.cursor))
+    def _is_in_hurry(self) -> bool:
+        """Returns whether the log is to be read at once, and not when there are records."""
+        return bool(self._waiters) or not (self._is_whole and self.is_heard)
+
+    def _reading_of_now(self) -> Reading:
+        """Returns the commands that read the log behind the known records, and wait for more."""
+        cursor, names = self.index.cursor, self.wire.names
+        if self._reading is None or self._reading[0] is not cursor:
+            place = (b"STREAMS", names.log, bytes(cursor))
+            read = ((b"XREAD", b"COUNT", PAGE, *place), (b"GET", names.epoch), (b"ROLE",))
+            self._reading = cursor, (read, (b"XREAD", b"COUNT", 1, b"BLOCK", BLOCK_MS, *place))
+        return self._reading[1]
 
     async def _begin(self, link: Link) -> None:
         """Check that this is the log that was read before; if not, start again and read all of it."""

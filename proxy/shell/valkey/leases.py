@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -19,11 +22,14 @@ from proxy.core.shared.lease import MARGIN_MS, OUTCOME_MS, FlightOutcome, Lease,
 from proxy.core.shared.wire import NONCE_BYTES, TOKEN_BYTES, Wire
 from proxy.shell.valkey import random_bytes, scripts
 from proxy.shell.valkey.client import Client, is_full
-from proxy.shell.valkey.link import Away, understood
+from proxy.shell.valkey.link import Away, Command, understood
 
 CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "own", "wish")
 """Why a read is sent without a lease: the store is away, or its log; a write is open; ...; its caller wants it so."""
 
+
+TOGETHER: Final = 64
+"""The most flights that are boarded, or land, by one visit."""
 
 MOST_OWED: Final = 10_000
 """The most leases that are remembered to be released; the others expire."""
@@ -53,62 +59,34 @@ class Joined:
     )
 
 
+Boarded = tuple[Led | Joined | None, bytes | None]
+"""How a flight is boarded, None for alone, and the value of the entry. A value that was looked for ends the matter."""
+
+
 @dataclass(eq=False, slots=True)
 class Boarding:
-    """A visit that takes the lease of a flight, or finds who holds it; no task need wait for its end."""
+    """A visit that takes the lease of a flight, or finds who holds it."""
 
-    flights: Flights
     flight: bytes
     token: str  # of the callers
     mine: Lease
-    packed: bytes = b""
-    replies: asyncio.Future[list[Any]] = field(init=False)
-    is_look: bool = False
-
-    def __post_init__(self) -> None:
-        """Pack the lease."""
-        self.packed = self.flights.leases.pack(self.mine, self.flight)
+    packed: bytes
+    commands: tuple[Command, ...]
+    is_look: bool  # whether the flight is boarded only if there is no entry
 
     @property
     def led(self) -> Led:
         """Return the flight as this replica leads it, if it has the lease."""
         return Led(self.flight, self.mine, self.packed)
 
-    async def end(self) -> tuple[Led | Joined | None, bytes | None]:
-        """Wait for the store; return what `result` does."""
-        try:
-            await self.replies
-        except Away:
-            pass  # `result` sees to it
-        except BaseException:
-            self.flights.give_back(self)
-            raise
-        return self.result()
 
-    def result(self) -> tuple[Led | Joined | None, bytes | None]:
-        """Return how the flight is boarded, None for alone, and the value of the entry, now that the visit has ended.
+@dataclass(eq=False, slots=True)
+class _Begun:
+    """A boarding that leaves with others at the end of this turn of the event loop."""
 
-        A value that was looked for leaves the flight to others.
-        """
-        try:
-            replies = self.replies.result()
-        except Away:
-            self.flights.give_back(self)
-            return self.flights.go_alone("away"), None
-        if not self.is_look:
-            held, *more = replies
-            value = more[0] if more else None
-            return self.flights.boarded(self, held), value if isinstance(value, bytes) else None
-        match replies[0]:
-            case [bytes(value)]:
-                return None, value
-            case [None, held]:
-                return self.flights.boarded(self, held), None
-            case ResponseError() as error:
-                return self.flights.boarded(self, error), None
-            case _:
-                self.flights.give_back(self)
-                return self.flights.go_alone("away"), None
+    boarding: Boarding
+    within_s: float
+    on_end: Callable[[Boarded], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -127,35 +105,75 @@ class Flights:
     _owed: list[Led] = field(default_factory=list)  # leases that could not be given back
     _joined: set[Joined] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _begun: list[_Begun] = field(default_factory=list)
+    _landings: list[tuple[Led, Command]] = field(default_factory=list)
 
-    async def board(
-        self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
-    ) -> tuple[Led | Joined | None, bytes | None]:
-        """As `begin`, which see; return what comes of it."""
-        return await self.begin(flight, token, entry, has_time=has_time, within_s=within_s).end()
+    def boarding(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> Boarding:
+        """Return what leads or joins *flight*, and reads the value at *entry*, unless that is empty."""
+        mine, packed = self._new_lease(flight, has_time=has_time)
+        lease = (b"SET", self.wire.names.lease(flight), packed, b"NX", b"PX", self._lease_ms, b"GET")
+        commands = (lease, (b"GET", entry)) if entry else (lease,)
+        return Boarding(flight, token, mine, packed, commands, is_look=False)
 
-    async def look_or_board(
-        self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float
-    ) -> tuple[Led | Joined | None, bytes | None]:
-        """As `begin_to_look`, which see; return what comes of it."""
-        return await self.begin_to_look(flight, token, entry, has_time=has_time, within_s=within_s).end()
+    def looking(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> Boarding:
+        """Return what reads the value at *entry*, and only if there is none leads or joins *flight*."""
+        mine, packed = self._new_lease(flight, has_time=has_time)
+        look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
+        return Boarding(flight, token, mine, packed, (look,), is_look=True)
 
-    def begin(self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float) -> Boarding:
-        """Begin to lead or to join *flight*, and to read the value at *entry*, unless that is empty."""
-        boarding = Boarding(self, flight, token, Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time))
-        lease = (b"SET", self.wire.names.lease(flight), boarding.packed, b"NX", b"PX", self._lease_ms, b"GET")
-        boarding.replies = self.client.ask(lease, *([(b"GET", entry)] if entry else []), within_s=within_s)
-        return boarding
+    def _new_lease(self, flight: bytes, *, has_time: bool) -> tuple[Lease, bytes]:
+        mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
+        return mine, self.leases.pack(mine, flight)
 
-    def begin_to_look(self, flight: bytes, token: str, entry: bytes, *, has_time: bool, within_s: float) -> Boarding:
-        """Begin to read the value at *entry*; only if there is none, to lead or to join *flight*."""
-        boarding = Boarding(self, flight, token, Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time))
-        look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=boarding.packed, ms=self._lease_ms)
-        boarding.is_look = True
-        boarding.replies = self.client.ask(look, within_s=within_s)
-        return boarding
+    async def board(self, boarding: Boarding, within_s: float) -> Boarded:
+        """Return what comes of *boarding*, within *within_s*."""
+        try:
+            replies = await self.client.ask(*boarding.commands, within_s=within_s)
+        except Away:
+            return self._boarded(boarding, None)
+        except BaseException:
+            self._release(boarding.led)  # the store may have given it all the same
+            raise
+        return self._boarded(boarding, replies)
 
-    def boarded(self, boarding: Boarding, held: object) -> Led | Joined | None:
+    def begin(self, boarding: Boarding, within_s: float, on_end: Callable[[Boarded], None]) -> None:
+        """Call *on_end* with what comes of *boarding*, without a task; all that begin in one turn leave together."""
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._send_begun)
+        self._begun.append(_Begun(boarding, within_s, on_end))
+
+    def _send_begun(self) -> None:
+        begun, self._begun = self._begun, []
+        for first in range(0, len(begun), TOGETHER):
+            part = begun[first : first + TOGETHER]
+            commands = [command for each in part for command in each.boarding.commands]
+            within_s = min(each.within_s for each in part)
+            asked = self.client.ask(*commands, within_s=within_s, callers=len(part))
+            asked.add_done_callback(partial(self._end_begun, part))
+
+    def _end_begun(self, begun: list[_Begun], asked: asyncio.Future[list[Any]]) -> None:
+        replies = None if asked.cancelled() or asked.exception() is not None else iter(asked.result())
+        for each in begun:
+            own = None if replies is None else list(islice(replies, len(each.boarding.commands)))
+            each.on_end(self._boarded(each.boarding, own))
+
+    def _boarded(self, boarding: Boarding, replies: list[Any] | None) -> Boarded:
+        """Return what the store's *replies* to *boarding* say; None for no answer in time."""
+        match replies:
+            case [bytes() | None | ResponseError() as held] if not boarding.is_look:
+                return self._judge_lease(boarding, held), None
+            case [bytes() | None | ResponseError() as held, value] if not boarding.is_look:
+                return self._judge_lease(boarding, held), value if isinstance(value, bytes) else None
+            case [[bytes(value)]] if boarding.is_look:
+                return None, value
+            case [[None, held]] if boarding.is_look:
+                return self._judge_lease(boarding, held), None
+            case [ResponseError() as error] if boarding.is_look:
+                return self._judge_lease(boarding, error), None
+        self._release(boarding.led)  # the store may have given it all the same
+        return self.go_alone("away"), None
+
+    def _judge_lease(self, boarding: Boarding, held: object) -> Led | Joined | None:
         """Return the outcome of the attempt to take the lease; *held* is the value in the store."""
         if held is None:
             self.led += 1
@@ -197,37 +215,46 @@ class Flights:
         return ended
 
     def land(self, led: Led, outcome: FlightOutcome, token: str, entry: tuple[bytes, bytes, int]) -> None:
-        """Write the outcome of *led* after the reply; *entry* is a name, a value and its lifetime in ms."""
+        """Write the outcome of *led* after the reply; *entry* is a name, a value and its lifetime in ms.
+
+        All flights that land in one turn of the event loop are written together.
+        """
         if led.is_over:
             return
         led.is_over = True
         sealed = leases.seal_outcome(outcome, self.wire.box, token, led.flight, random_bytes.take(NONCE_BYTES))
-        name, value, ms = entry
-        names = self.wire.names
-        landing = self.client.ask(
-            scripts.land(
-                names.lease(led.flight),
-                name,
-                names.outcome(led.flight),
-                mine=led.packed,
-                put=(value, ms),
-                told=(sealed, OUTCOME_MS),
-            )
+        (name, value, ms), names = entry, self.wire.names
+        landing = scripts.land(
+            names.lease(led.flight),
+            name,
+            names.outcome(led.flight),
+            mine=led.packed,
+            put=(value, ms),
+            told=(sealed, OUTCOME_MS),
         )
-        landing.add_done_callback(lambda done: self._landed(led, done))
+        if not self._landings:
+            asyncio.get_running_loop().call_soon(self._send_landings)
+        self._landings.append((led, landing))
 
-    def give_back(self, boarding: Boarding) -> None:
-        """Release the lease that the store may have given, though its answer is not known."""
-        self._release(boarding.led)
+    def _send_landings(self) -> None:
+        landed, self._landings = self._landings, []
+        for first in range(0, len(landed), TOGETHER):
+            part = landed[first : first + TOGETHER]
+            asked = self.client.ask(*(command for _, command in part), callers=len(part))
+            asked.add_done_callback(partial(self._on_landed, [led for led, _ in part]))
+
+    def _on_landed(self, landed: list[Led], asked: asyncio.Future[list[object]]) -> None:
+        """Give back the leases whose landing failed."""
+        has_failed = asked.cancelled() or asked.exception() is not None
+        replies = [ResponseError()] * len(landed) if has_failed else asked.result()
+        for led, reply in zip(landed, replies, strict=True):
+            if isinstance(reply, ResponseError):
+                self._release(led)
 
     def release(self, led: Led) -> None:
         """Release the lease of a flight that has no callers, or no outcome for the followers."""
         if not led.is_over:
             led.is_over = True
-            self._release(led)
-
-    def _landed(self, led: Led, done: asyncio.Future[list[object]]) -> None:
-        if _has_failed(done):
             self._release(led)
 
     def _release(self, led: Led) -> None:

@@ -7,8 +7,7 @@ piece is used, and the connection ends.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -109,8 +108,6 @@ class Link:
     def __init__(self, connection: Any) -> None:
         """Use *connection*, which is used for nothing else."""
         self._connection = connection
-        self._early: asyncio.Task[bool] | None = None  # reads the reply to what was sent before the next piece
-        self._news: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Connect, and show who we are. Raises what the library raises."""
@@ -133,76 +130,45 @@ class Link:
             packed.extend(group)
             packed.append((b"ECHO", echo))
         try:
-            await self._send(*packed)
-            if self._early is not None:
-                has_come, self._early = await self._early, None
-                if not has_come:
-                    raise Away("its replies are out of step")
-            replies = [[await self._reply() for _ in range(len(group) + 1)] for group in groups]
-        except BaseException as error:
+            await self.send(pack(packed))
+            replies = [[await self.reply() for _ in range(len(group) + 1)] for group in groups]
+        except BaseException:
             await self.close()
-            if isinstance(error, RedisError | OSError):
-                raise Away(_text(error)) from None
             raise
-        if [each.pop() for each in replies] != echoes or any(_holds(each, nonce) for each in replies):
+        if [each.pop() for each in replies] != echoes or any(holds(each, nonce) for each in replies):
             await self.close()
             raise Away("its replies are out of step")
         return replies
 
-    async def await_news(self, command: Command, seconds: float) -> None:
-        """Send *command*, which the store answers when there are records; return then, after *seconds*, or when woken.
-
-        The reply itself is dropped; the next piece may leave before it has come.
-        """
-        loop = asyncio.get_running_loop()
-        news = self._news = loop.create_future()
-        echo = random_bytes.take(8)
+    async def send(self, message: bytes) -> None:
+        """Send commands that are packed already; their replies are read one by one with `reply`. Raises Away."""
         try:
-            await self._send(command, (b"ECHO", echo))
+            await self._connection.send_packed_command(message, check_health=False)
         except (RedisError, OSError) as error:
             await self.close()
             raise Away(_text(error)) from None
-        self._early = asyncio.ensure_future(self._has_come(echo))
-        self._early.add_done_callback(self._on_early)
-        timer = loop.call_later(seconds, self.wake)
-        try:
-            await news
-        finally:
-            timer.cancel()
 
-    def wake(self) -> None:
-        """Let `await_news` return."""
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
-
-    async def _has_come(self, echo: bytes) -> bool:
-        """Read one reply and the echo behind it; return whether that is *echo*."""
-        await self._reply()
-        return bool(await self._reply() == echo)
-
-    def _on_early(self, done: asyncio.Task[bool]) -> None:
-        if not done.cancelled():
-            done.exception()  # looked at: who closes the link does not ask
-        self.wake()
-
-    async def _send(self, *commands: Command) -> None:
-        packed = b"".join([_pack(command) for command in commands])
-        await self._connection.send_packed_command(packed, check_health=False)
-
-    async def _reply(self) -> Any:
+    async def reply(self) -> Any:
+        """Return the next reply, an error of the store's as a ResponseError. Raises Away."""
         try:
             return await self._connection.read_response(disable_decoding=True)
         except ResponseError as error:
             return error
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise Away(_text(error)) from None
 
     async def close(self) -> None:
         """Close the connection at once."""
-        if self._early is not None:
-            self._early.cancel()
         await self._connection.disconnect(nowait=True)
 
 
-def _holds(replies: list[Any], nonce: bytes) -> bool:
+def pack(commands: Iterable[Command]) -> bytes:
+    """Return *commands* as they are sent."""
+    return b"".join([_pack(command) for command in commands])
+
+
+def holds(replies: list[Any], nonce: bytes) -> bool:
     """Return whether an echo stands in the place of a reply: the reply was lost, and the echo came twice."""
     return any(isinstance(reply, bytes) and reply.startswith(nonce) for reply in replies)
 

@@ -14,7 +14,7 @@ from proxy.core.http import errors
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.shedding import PER_TURN, QueuedRequest, Shedder
 from proxy.shell.http.timeouts import Timeouts
-from proxy.shell.pipeline.shared.waiting_hits import WaitingHit
+from proxy.shell.pipeline.shared.waiting_reads import WaitingRead
 from tests.wires import Wire, calling
 
 
@@ -170,6 +170,6 @@ async def test_a_request_that_waits_shows_no_token() -> None:
         await wire.send("GET /v25.0/me?access_token=EAABsecret HTTP/1.1\r\nHost: graph.facebook.com\r\n\r\n")
         await here.has(1)
         (waiting,) = here.callers
-        hit = WaitingHit(None, waiting.connection, waiting.data)  # type: ignore[arg-type]
+        hit = WaitingRead(None, waiting.connection, waiting.data)  # type: ignore[arg-type]
         assert "EAABsecret" not in repr((waiting, hit))
         here.shedder.is_calm = True

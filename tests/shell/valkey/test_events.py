@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import cast
 
 import pytest
@@ -15,8 +15,9 @@ from proxy.core.shared.location import read_location
 from proxy.core.shared.records import Closed, Content, Opened, Refused
 from proxy.core.shared.trust import TRUST_S
 from proxy.core.shared.wire import Id, Wire
-from proxy.shell.valkey.events import BLOCK_MS, NEWS_S, Events
-from proxy.shell.valkey.link import Dialer
+from proxy.shell.valkey.events import Events
+from proxy.shell.valkey.link import Dialer, Link
+from proxy.shell.valkey.tail import BLOCK_MS, Tail
 from tests.shell.valkey.conftest import MakeClient, begin
 from tests.shell.valkey.servers import Server, until
 
@@ -115,30 +116,56 @@ async def test_a_loop_that_was_late_itself_asks_once_and_trusts_again(replica: M
     assert (seen.doubts, seen.restarts) == (0, 1)
 
 
+async def tail(store: Server, block_ms: int = BLOCK_MS) -> tuple[Link, Tail]:
+    """Reads a stream to which a test may write, as a replica reads the log."""
+    link = await Dialer(read_location(store.url), lambda: ("", "")).dial()
+    reading = ((b"XREAD", b"STREAMS", b"w", b"0-1"),), (b"XREAD", b"BLOCK", block_ms, b"STREAMS", b"w", b"0-1")
+    return link, Tail(link, lambda: reading, lambda: False, now)
+
+
 async def test_a_store_that_has_nothing_to_do_is_heard_as_often_as_a_busy_one(store: Server) -> None:
     """A server looks at its clock as seldom as once a second (`hz`); what waits there for news is woken before."""
     store.ask("CONFIG", "SET", "hz", 1)
-    link = await Dialer(read_location(store.url), lambda: ("", "")).dial()
+    link, made = await tail(store)
     try:
-        async with asyncio.timeout(15):  # it would take a second each time
+        async with asyncio.timeout(15), aclosing(made.pages()) as pages:  # it would take a second each time
             for _ in range(30):
-                await link.await_news((b"XREAD", b"BLOCK", BLOCK_MS, b"STREAMS", b"w", b"0-1"), NEWS_S)
-                assert await link.exchange([(b"GET", b"nothing"), (b"PING",)]) == [None, b"PONG"]
+                assert (await anext(pages))[1] == [None]
     finally:
         await link.close()
 
 
-async def test_news_are_told_at_once(store: Server) -> None:
+async def test_news_are_told_at_once(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for news hears of them when they come, not when the wait is over."""
-    link = await Dialer(read_location(store.url), lambda: ("", "")).dial()
+    monkeypatch.setattr("proxy.shell.valkey.tail.NEWS_S", 60.0)
+    link, made = await tail(store, block_ms=0)
     try:
-        waiting = asyncio.ensure_future(link.await_news((b"XREAD", b"BLOCK", 0, b"STREAMS", b"w", b"0-1"), 60))
-        await until(lambda: b"blocked_clients:1" in cast("bytes", store.ask("INFO", "clients")))
-        store.ask("XADD", "w", "*", "d", "x")
-        await waiting
-        assert await link.exchange([(b"XLEN", b"w")]) == [1]
+        async with aclosing(made.pages()) as pages:
+            assert (await anext(pages))[1] == [None]
+            waiting = asyncio.ensure_future(anext(pages))
+            await until(lambda: b"blocked_clients:1" in cast("bytes", store.ask("INFO", "clients")))
+            store.ask("XADD", "w", "*", "d", "x")
+            assert (await waiting)[1] != [None]
     finally:
         await link.close()
+
+
+async def test_a_read_is_one_message_and_its_replies_are_another(store: Server, replica: MakeEvents) -> None:
+    """What reading a quiet log costs: the store gets one pipeline for each read, with the next wait in it."""
+    b, _ = await replica()
+    await until(lambda: b"blocked_clients:1" in cast("bytes", store.ask("INFO", "clients")))
+    link = b._tail.link  # type: ignore[union-attr]
+    sent: list[int] = []
+    send = link.send
+
+    async def counted(message: bytes) -> None:
+        sent.append(message.count(b"*"))
+        await send(message)
+
+    link.send = counted  # type: ignore[method-assign]
+    await until(lambda: len(sent) == 5)
+    assert set(sent) <= {4, 6}  # the page, the epoch, the role, the wait, and an echo behind each of the two
+    assert 6 in sent  # without the wait if this process was late
 
 
 async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(

@@ -107,13 +107,13 @@ async def test_the_user_of_the_docs_may_do_all_that_is_needed(tmp_path: Path) ->
     with serving(tmp_path) as server:
         assert server.ask("ACL", "SETUSER", "graph-sidecar", "on", ">word", *line[1].split()) == b"OK"
         used = set(re.findall(r"\(\s*b\"([A-Z]+)\"", (DOCS.parents[1] / "proxy/shell/valkey/leases.py").read_text()))
-        for module in ("entries", "events", "fleet", "limits", "shared"):
+        for module in ("entries", "events", "fleet", "limits", "link", "shared", "tail"):
             source = (DOCS.parents[1] / f"proxy/shell/valkey/{module}.py").read_text()
             used |= set(re.findall(r"\(b\"([A-Z]+)\"", source))
         source = (DOCS.parents[1] / "proxy/shell/valkey/scripts.py").read_text()
         used |= set(re.findall(r"redis\.call\('([A-Z]+)'", source)) | set(re.findall(r"\(b\"([A-Z]+)\"", source))
         granted = {each.lstrip("+").partition("|")[0].upper() for each in line[1].split() if each.startswith("+")}
-        assert used - {"BLOCK"} <= granted
+        assert used - {"BLOCK", "STREAMS"} <= granted
         assert await pong(dialer(server.url, "graph-sidecar", "word")) == b"PONG"
         with pytest.raises(Away, match="refuses"):
             await pong(dialer(server.url, "graph-sidecar", "another"))

@@ -40,7 +40,7 @@ def live(store: Server, flights: Flights, ms: int = 60_000) -> None:
 
 async def board(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
     """Board."""
-    found, _ = await flights.board(FLIGHT, "token", b"", has_time=has_time, within_s=5)
+    found, _ = await flights.board(flights.boarding(FLIGHT, "token", b"", has_time=has_time), 5)
     return found
 
 
@@ -80,7 +80,7 @@ async def test_one_visit_finds_an_entry_or_takes_the_lease(store: Server, replic
     a, b = await replica(), await replica()
 
     async def look(flights: Flights) -> tuple[Led | Joined | None, bytes | None]:
-        return await flights.look_or_board(FLIGHT, "token", b"an entry", has_time=False, within_s=5)
+        return await flights.board(flights.looking(FLIGHT, "token", b"an entry", has_time=False), 5)
 
     visits = a.client.counts.visits
     led, value = await look(a)
@@ -100,11 +100,11 @@ async def test_a_visit_that_is_cut_off_leaves_no_lease(store: Server, replica: M
     """Its caller left, or its time was over: whatever the store gave is given back."""
     a = await replica()
     name = a.wire.names.lease(FLIGHT)
-    leaving = asyncio.create_task(a.look_or_board(FLIGHT, "token", b"an entry", has_time=False, within_s=5))
+    leaving = asyncio.create_task(a.board(a.looking(FLIGHT, "token", b"an entry", has_time=False), 5))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait([leaving])
-    await a.look_or_board(b"g" * 32, "token", b"an entry", has_time=False, within_s=0)
+    await a.board(a.looking(b"g" * 32, "token", b"an entry", has_time=False), 0)
     for flight in (name, a.wire.names.lease(b"g" * 32)):
         await until(lambda flight=flight: store.ask("EXISTS", flight) == 0 and not a._owed)  # type: ignore[misc]
     assert a.alone["away"] == 1
@@ -116,8 +116,8 @@ async def test_followers_look_for_all_flights_with_one_poll(store: Server, repli
     following = []
     for number in range(30):
         flight = b"%032d" % number
-        led, _ = await a.board(flight, "token", b"", has_time=False, within_s=5)
-        one, _ = await b.board(flight, "token", b"", has_time=False, within_s=5)
+        led, _ = await a.board(a.boarding(flight, "token", b"", has_time=False), 5)
+        one, _ = await b.board(b.boarding(flight, "token", b"", has_time=False), 5)
         assert isinstance(led, Led)
         assert isinstance(one, Joined)
         following.append(asyncio.create_task(b.follow(one)))
@@ -148,7 +148,7 @@ async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server,
     """An outcome opens for callers with that token alone."""
     a, b = await replica(), await replica()
     led = await leads(a)
-    other, _ = await b.board(FLIGHT, "another token", b"", has_time=False, within_s=5)
+    other, _ = await b.board(b.boarding(FLIGHT, "another token", b"", has_time=False), 5)
     assert isinstance(other, Joined)
     following = asyncio.create_task(b.follow(other))
     a.land(led, ended(led), "token", ENTRY)
@@ -251,7 +251,7 @@ async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFl
 async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server, replica: MakeFlights) -> None:
     """Nobody waits for a replica that does not know that it leads."""
     a, b = await replica(), await replica()
-    found, _ = await a.board(FLIGHT, "token", b"", has_time=False, within_s=0)
+    found, _ = await a.board(a.boarding(FLIGHT, "token", b"", has_time=False), 0)
     assert found is None
     await a.client.ask(("PING",))
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0

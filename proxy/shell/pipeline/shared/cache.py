@@ -29,7 +29,7 @@ from proxy.core.shared.wire import BEGIN, Position
 from proxy.shell import Layer
 from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, Inquiry, OnBackgroundReply, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
-from proxy.shell.valkey.leases import Boarding, Joined, Led
+from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 _ANY_AGES = CacheDirectives().ages
@@ -103,13 +103,9 @@ class SharedCache(Cache):
         """Answer *request*, of which nothing is held here: by an entry of the store, or by a flight."""
         shared, token = self._shared, _token(request)
         inquiry = self._inquiry(request, "", key, self._terms(request), NOTHING, cost=cost)
-        boarded, value = await shared.flights.look_or_board(
-            self._flight(request),
-            token,
-            shared.fleet.wire.names.entry(key),
-            has_time=request.is_low_priority,
-            within_s=self._left(),
-        )
+        name, has_time = shared.fleet.wire.names.entry(key), request.is_low_priority
+        boarding = shared.flights.looking(self._flight(request), token, name, has_time=has_time)
+        boarded, value = await shared.flights.board(boarding, self._left())
         loaded = shared.entries.read(key, token, value, self._now(), shared.steady())
         if value is None:
             return await self.fly(inquiry, boarded, None)
@@ -233,9 +229,8 @@ class SharedCache(Cache):
             return shared.flights.go_alone("write"), None
         flight = self._flight(request, tags)
         entry = shared.fleet.wire.names.entry(inquiry.key) if _may_gain(inquiry.terms.rule) else b""
-        boarded, value = await shared.flights.board(
-            flight, _token(request), entry, has_time=request.is_low_priority, within_s=self._left()
-        )
+        boarding = shared.flights.boarding(flight, _token(request), entry, has_time=request.is_low_priority)
+        boarded, value = await shared.flights.board(boarding, self._left())
         loaded = None
         if entry:
             loaded = shared.entries.read(inquiry.key, _token(request), value, self._now(), shared.steady())
@@ -368,16 +363,15 @@ class SharedCache(Cache):
         trust = self._shared.trust
         return max(super().changed_at, trust.since) if trust.until > self._shared.steady() else math.inf
 
-    def begin_to_board(self, read: PreparedRead, entry: Entry | None) -> Boarding:
+    def begin_to_board(self, read: PreparedRead, entry: Entry | None, on_end: Callable[[Boarded], None]) -> None:
         """Begin to lead or to join the flight of *read*; look for an entry unless *entry*, held here, is as good."""
-        flights, request = self._shared.flights, read.request
+        flights, request, has_time = self._shared.flights, read.request, read.is_low_priority
         flight = self._flight_name(read.flight, read.fingerprint, lambda: self._tags(request))
-        token, within_s, is_held = _token(request), self._left(), entry is not None
-        if is_held and not _may_gain(self._rule(request)):
-            return flights.begin(flight, token, b"", has_time=read.is_low_priority, within_s=within_s)
-        begin = flights.begin if is_held else flights.begin_to_look
-        name = self._shared.fleet.wire.names.entry(read.key)
-        return begin(flight, token, name, has_time=read.is_low_priority, within_s=within_s)
+        name, token = b"", _token(request)
+        if entry is None or _may_gain(self._rule(request)):
+            name = self._shared.fleet.wire.names.entry(read.key)
+        make = flights.looking if entry is None else flights.boarding
+        flights.begin(make(flight, token, name, has_time=has_time), self._left(), on_end)
 
     def read_value(self, request: Request, key: bytes, value: bytes) -> Found | None:
         """Return the entry in a *value* of the shared store; None for anything else."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from msgspec.structs import replace
@@ -23,7 +24,7 @@ from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.cache import Inquiry
 from proxy.shell.pipeline.shared.cache import SharedCache, SharedInquiry
 from proxy.shell.valkey.entries import Found
-from proxy.shell.valkey.leases import Boarding, Joined, Led
+from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, Shared
 
 
@@ -57,15 +58,14 @@ class SharedFastFlights(FastFlights):
     def begin_flight(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
         """Return a new flight for *read*, which waits for the shared store."""
         flight = SharedFastFlight(self, read, entry, now, self.now())
-        boarding = self.shared_cache.begin_to_board(read, entry)
-        boarding.replies.add_done_callback(lambda _done: self._on_boarded(flight, boarding))
+        self.shared_cache.begin_to_board(read, entry, partial(self._on_boarded, flight))
         return flight
 
     # --- the store's answer ---
 
-    def _on_boarded(self, flight: SharedFastFlight, boarding: Boarding) -> None:
-        """Go on with *flight* as the store's answer to *boarding* says."""
-        boarded, value = boarding.result()
+    def _on_boarded(self, flight: SharedFastFlight, answer: Boarded) -> None:
+        """Go on with *flight* as the store's *answer* says."""
+        boarded, value = answer
         if isinstance(boarded, Led):
             flight.led = boarded
         if flight.is_over:  # all callers have left

@@ -1,7 +1,7 @@
-"""Hits that wait, without a task for each, until the log of the fleet is read again.
+"""Reads that wait, without a task for each, until the log of the fleet is read again.
 
-A replica that was slow to read the log may not call anything fresh. One reading is then enough for all callers that
-ask for what memory holds; those whose entry is not fresh after it are asked for.
+A replica that was slow to read the log may not call anything fresh, and may let no read join a call that has begun. One
+reading of the log is then enough for all callers; after it they are answered as if they had come then.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from proxy.shell.valkey.shared import Shared
 
 
 @dataclass(slots=True, eq=False)
-class WaitingHit:
-    """A connection whose caller asks for what memory holds."""
+class WaitingRead:
+    """A connection whose caller waits for the log."""
 
-    hits: WaitingHits
+    reads: WaitingReads
     connection: Connection
     head: bytes = field(repr=False)  # of the message; holds a token
 
     def leave(self) -> None:
         """Note that the caller has hung up."""
-        self.hits.callers.discard(self)
+        self.reads.callers.discard(self)
 
     def break_off(self, error: errors.SidecarError) -> None:
         """Answer with *error*: the sidecar ends."""
@@ -42,22 +42,22 @@ class WaitingHit:
 
 
 @dataclass(slots=True, eq=False)
-class WaitingHits:
-    """Lets hits wait for the log, and answers them; what memory does not answer it leaves to *flights*."""
+class WaitingReads:
+    """Lets reads wait for the log where that was not just read, and has the fast path answer them then."""
 
     shared: Shared
     callers: set[Any]  # all that wait for an answer of the fast path
     flights: Asker  # asks Graph for what memory does not answer
     take: Callable[[Connection, bytes], bool] = lambda _connection, _head: False  # the fast path's
-    _waiting: list[WaitingHit] = field(default_factory=list)
+    _waiting: list[WaitingRead] = field(default_factory=list)
     _reading: asyncio.Task[None] | None = None
     _is_answering: bool = False
 
     def ask(self, connection: Connection, read: PreparedRead, head: bytes, entry: Entry | None) -> bool:
-        """Let *connection* wait: for the log if *entry*, which answered *read* before, may be fresh after it."""
-        if not self._may_be_fresh(read, entry):
+        """Let *connection* wait for the log, or for the reply to *read* as *flights* have it."""
+        if self._is_answering or self.shared.is_believed or self.shared.is_away:
             return self.flights.ask(connection, read, head, entry)
-        waiting = WaitingHit(self, connection, head)
+        waiting = WaitingRead(self, connection, head)
         self._waiting.append(waiting)
         self.callers.add(waiting)
         connection.wait_for(waiting)
@@ -65,15 +65,8 @@ class WaitingHits:
             self._reading = asyncio.ensure_future(self._read())
         return True
 
-    def _may_be_fresh(self, read: PreparedRead, entry: Entry | None) -> bool:
-        """Return whether *entry* answers *read* once the log is read again."""
-        hit = read.hit
-        if entry is None or hit is None or hit.held is not entry.meta or self._is_answering:
-            return False
-        return not (self.shared.is_believed or self.shared.is_away)
-
     def forget(self) -> None:
-        """Rely on nothing that was prepared before; each hit that waits is prepared anew."""
+        """Rely on nothing that was prepared before; each read that waits is looked for anew."""
         self.flights.forget()
 
     async def _read(self) -> None:
@@ -88,7 +81,7 @@ class WaitingHits:
         finally:
             self._reading = None
 
-    def _answer_all(self, waiting: list[WaitingHit]) -> None:
+    def _answer_all(self, waiting: list[WaitingRead]) -> None:
         self._is_answering = True  # whoever is not answered now does not wait again
         try:
             for each in waiting:
@@ -98,10 +91,10 @@ class WaitingHits:
         finally:
             self._is_answering = False
 
-    def _answer(self, hit: WaitingHit) -> None:
+    def _answer(self, waiting: WaitingRead) -> None:
         try:
-            if self.take(hit.connection, hit.head):
+            if self.take(waiting.connection, waiting.head):
                 return
         except Exception as fault:  # noqa: BLE001 - told, and the caller gets an answer all the same
             log_fault(fault)
-        hit.connection.pass_to_handler(hit, hit.head)
+        waiting.connection.pass_to_handler(waiting, waiting.head)
