@@ -62,8 +62,10 @@ async def answer(port):
 class Tally:
     """What became of the reads of one phase."""
 
+    began: float = field(default_factory=time.perf_counter)
     told: Counter = field(default_factory=Counter)  # by status; 0: not sent, for no connection was free
     seconds: dict = field(default_factory=lambda: {200: [], 503: []})
+    steady: list = field(default_factory=list)  # seconds of the 200 that were due after the first second
     late_s: float = 0.0  # how long after a read was due it was sent, at most: that is the generator's own
 
     def share(self, status, part):
@@ -109,6 +111,8 @@ class Caller(asyncio.Protocol):
         self.sent = None
         tally.told[status] += 1
         tally.seconds.setdefault(status, []).append(time.perf_counter() - since)
+        if status == 200 and since > tally.began + 1:
+            tally.steady.append(tally.seconds[200][-1])
         if not self.transport.is_closing():
             self.crowd.free.append(self)
         if done is not None:
@@ -284,11 +288,12 @@ def tell(found):
     print(f"  answers in a second of the processor: {at_capacity:,.0f} at capacity, {under_load:,.0f} at twice of it")
     print(f"  connections {found.connections:,}; the load came up to {loaded.late_s:.2f} s late")
     p99, unloaded = loaded.share(200, 0.99), calm.share(200, 0.99)
-    print(
-        f"  p99 of the admitted is {p99 / unloaded:.1f} times the unloaded; their median {loaded.share(200, 0.5):.2f} s"
-    )
+    steady = sorted(loaded.steady or [0.0])[int(len(loaded.steady) * 0.99) - 1]
+    print(f"  p99 of the admitted after the first second {steady:.2f} s; median of all {loaded.share(200, 0.5):.2f} s")
     limit = 2 * unloaded + 1
     verdict("overload: p99 of the admitted", f"at most {limit:.2f} s", f"{p99:.2f} s", met=p99 <= limit)
+    times = p99 / unloaded
+    verdict("overload: p99 of the admitted to the unloaded", "at most 2.0", f"{times:.1f}", met=times <= 2)
     quick = loaded.share(503, 0.5)
     verdict("overload: median of the refused", "at most 0.1 s", f"{quick:.3f} s", met=quick <= 0.1)
     verdict("overload: calm again after the load", "at most 2 s", f"{found.after:.2f} s", met=found.after <= 2)

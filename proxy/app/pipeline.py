@@ -361,7 +361,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         "renew": components.store.renew,
     }
     if components.shared is None:
-        return FastFlights(cache=layers.cache, **options)
+        return FastFlights(cache=layers.cache, fetch=components.store.fetch, **options)
     from proxy.shell.pipeline.shared.cache import SharedCache
     from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
 

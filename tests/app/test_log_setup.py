@@ -175,8 +175,8 @@ def test_of_good_replies_a_sample_is_written() -> None:
 def test_replies_are_told_without_records_where_the_writer_alone_listens(told: io.StringIO) -> None:
     """The line of a reply is the same whether `logging` made a record of it or not."""
     entry = AccessLogEntry("MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14)
-    access_logger._tell(entry)
-    logging.getLogger("graph_sidecar.reply").info("%s", entry, extra={"told": entry})
+    access_logger._log_entry(entry)
+    logging.getLogger("graph_sidecar.reply").info("%s", entry, extra={"entry": entry})
     logging.getLogger().handlers[0].flush()
     first, second = (text.partition(" ")[2] for text in told.getvalue().splitlines())
     assert first == second == "INFO    MISS 200 GET /{id} 83.1 ms app 0123456789ab"
@@ -192,7 +192,7 @@ def test_a_reply_is_one_flat_object(told: io.StringIO) -> None:
         "MISS", 200, "GET", "graph.test", "v25.0", "/{id}", "/111", "0123456789ab", 83.14, batch="a-1", size=7
     )
     record = _line("%s")
-    record.args, record.told = (line,), line
+    record.args, record.entry = (line,), line
     found = json.loads(JsonLines().format(record))
     assert {"time", "level", "logger", "mode", "status", "route", "app", "batch"} <= found.keys()
     assert (found["mode"], found["total_ms"], found["size"]) == ("MISS", 83.14, 7)

@@ -24,7 +24,7 @@ from proxy import app
 from proxy.shell.store.sqlite import Sqlite
 real = Sqlite.{name}
 def hang(self, what, *more):
-    if what or {always}:
+    if {always} or what != [b""]:
         threading.Event().wait()
     return real(self, what, *more)
 Sqlite.{name} = hang
@@ -41,8 +41,8 @@ async def test_callers_get_what_graph_says(twins: MakeTwins, monkeypatch: pytest
         while not (await here.through.say(f"{here.front.admin_url}/stats")).json["store"]["writes"]:
             pass
     answers = threading.Event()
-    real = Sqlite.get
-    monkeypatch.setattr(Sqlite, "get", lambda rows, key: answers.wait() and real(rows, key))
+    real = Sqlite.read
+    monkeypatch.setattr(Sqlite, "read", lambda rows, keys: answers.wait() and real(rows, keys))
     try:
         async with asyncio.timeout(60):
             for path in (READ, READ, "/v25.0/222", "/v25.0/222"):
@@ -55,7 +55,7 @@ async def test_callers_get_what_graph_says(twins: MakeTwins, monkeypatch: pytest
         answers.set()
 
 
-@pytest.mark.parametrize("name, always", [("get", False), ("get", True), ("write", True)])
+@pytest.mark.parametrize("name, always", [("read", False), ("read", True), ("write", True)])
 async def test_a_thread_that_never_comes_back_keeps_no_process(
     graph: MakeGraph, sidecar_settings: SidecarSettings, ask: MakeAsk, tmp_path: Path, name: str, *, always: bool
 ) -> None:

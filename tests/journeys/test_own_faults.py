@@ -162,7 +162,7 @@ class _Routes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line."""
-        self.told.append(record.told.route)  # type: ignore[attr-defined]
+        self.told.append(record.entry.route)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("fresh_s", [0, 60])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -40,7 +40,7 @@ class Shares:
     def __init__(self, count: int) -> None:
         """Share *count* connections, all of them free."""
         self.count = self.free = count
-        self._taken: Counter[Hashable] = Counter()
+        self._taken: dict[Hashable, int] = {}
 
     @property
     def is_calm(self) -> bool:
@@ -58,15 +58,18 @@ class Shares:
     def take(self, kind: Kind, owners: Collection[Hashable]) -> None:
         """Record that a call of *kind* takes one connection for all of *owners*."""
         self.free -= 1
-        self._taken.update((kind, *owners))
+        taken = self._taken
+        for owner in (kind, *owners):
+            taken[owner] = taken.get(owner, 0) + 1
 
     def give_back(self, kind: Kind, owners: Collection[Hashable]) -> None:
         """Record that the call has ended and its connection is free."""
         self.free += 1
+        taken = self._taken
         for owner in (kind, *owners):
-            self._taken[owner] -= 1
-            if not self._taken[owner]:
-                del self._taken[owner]
+            taken[owner] -= 1
+            if not taken[owner]:
+                del taken[owner]
 
 
 @dataclass(slots=True)
@@ -150,14 +153,14 @@ class FairQueue(Generic[Item]):
                     break
         return count, since
 
-    def take(self, most: int, may_take: Callable[[Hashable], bool], now: float) -> list[Item]:
-        """Remove and return the next items, at most *most* slots, of owners for which *may_take* is true.
+    def take(self, most: int, may_take: Callable[[Hashable], bool] | None, now: float) -> list[Item]:
+        """Remove and return the next items, at most *most* slots, of owners for which *may_take* is true; None: of all.
 
         One slot of each owner comes before a second of any.
         """
-        if self.slots <= most and all(map(may_take, self._queues)):
+        if self.slots <= most and (may_take is None or all(map(may_take, self._queues))):
             return self.clear()
-        owners = list(islice((owner for owner in self._queues if may_take(owner)), most))
+        owners = list(islice((owner for owner in self._queues if may_take is None or may_take(owner)), most))
         taken: list[Item] = []
         left = most
         while owners and left:

@@ -7,6 +7,7 @@ left, each of them gets batches of its own until a call of one route has shown w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class Lanes:
         """Return the seconds after which a batch of *lane* is late, compared with other batches of its speed."""
         top, least = TOPS_S[lane.level], TOPS_S[max(0, lane.level - 1)] / 2
         usual = max(least, LATE_FACTOR * self._usual_s.get(lane.level, inf))
-        return min(usual, MARGIN * top + _allowance(slots))
+        return min(usual, MARGIN * top + SLOT_S * (slots - 1))
 
     def late(self, routes: Collection[Route], lane: Lane, left: float) -> None:
         """Learn that a batch of *lane*, sent when it *left*, is late: *routes* that may be the reason get trials."""
@@ -156,7 +157,7 @@ class Lanes:
 
     def landed(self, routes: Collection[Route], slots: int, lane: Lane, left: float, seconds: float) -> None:
         """Learn from a call of so many *slots* with these *routes*: Graph answered *seconds* after the call *left*."""
-        took = max(0.0, seconds - _allowance(slots))
+        took = max(0.0, seconds - SLOT_S * (slots - 1))
         level = _level(took, lane.level)
         if level <= lane.level:
             self._quick_calls += lane.level == 0
@@ -195,7 +196,8 @@ class Lanes:
         if level > speed.level:  # the route has another lane by now, and other routes may have been the slow ones
             return
         speed.cleared = max(speed.cleared, left)
-        self._remember_edges(route, speed.level)
+        if route.edges:
+            self._remember_edges(route, speed.level)
         if level < speed.level:
             speed.good += 1
             if speed.good >= QUICK_CALLS_TO_MOVE:
@@ -262,11 +264,7 @@ class Lanes:
         self._usual_s[level] = max(usual * (up if seconds > usual else down), 0.001)
 
 
-def _allowance(slots: int) -> float:
-    return SLOT_S * (slots - 1)
-
-
 def _level(seconds: float, own: int) -> int:
     """Return the level of a call of *seconds*; just above the limit of its *own* lane it is still of that level."""
-    level = next(level for level, top in enumerate(TOPS_S) if seconds <= top)
+    level = bisect_left(TOPS_S, seconds)
     return own if level > own and seconds <= MARGIN * TOPS_S[own] else level

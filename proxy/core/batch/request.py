@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -80,6 +81,9 @@ def operation(request: Request) -> dict[str, Any]:
     return item
 
 
+_CREDENTIAL = attrgetter("credential")
+
+
 class LeadTokens:
     """Chooses the top-level credential of a batch; leaves out those that Graph has refused there lately."""
 
@@ -95,6 +99,8 @@ class LeadTokens:
 
         A credential that is only out of quota is better than none: in a batch the ETags of these reads stay valid.
         """
+        if not self._rested:
+            return next(filter(None, map(_CREDENTIAL, requests)), None)
         credentials = [request.credential for request in requests if request.credential]
         free = (known for known in credentials if self._rest_until(known)[0] <= now)
         spent = (known for known in credentials if self._rest_until(known)[1] is Blame.QUOTA)

@@ -129,6 +129,10 @@ class _Subjects:
         """Returns how many there are."""
         return len(self._subjects)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Returns whether it is known what the entry under *key* is about."""
+        return key in self._subjects
+
     def put(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*, and forget the oldest where there are too many."""
         self.pop(key)
@@ -189,6 +193,10 @@ class Purges:
     def latest(self) -> float:
         """When the latest order was given, in epoch seconds; 0 for never."""
         return self._in_force[-1].when if self._in_force else self._floor
+
+    def knows(self, key: bytes) -> bool:
+        """Returns whether it is recorded what the entry under *key* is about."""
+        return key in self._subjects
 
     def note(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*."""

@@ -30,6 +30,8 @@ from proxy.core.graph.errors import is_clean
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
 from proxy.core.quota.limiter import RecentUsage
 
+_BATCH = Channel.BATCH.value
+
 
 class AnswerKind:
     """What replies to the slots of one batch have in common that differ in their ETags and bodies alone."""
@@ -139,6 +141,11 @@ class BatchAnswer:
         """Returns whether the reply around the slots tells of usage."""
         return self._outer is not None and bool(self._outer.usage)
 
+    @property
+    def may_tell_usage(self) -> bool:
+        """Returns whether the reply around the slots may tell of usage."""
+        return self._outer is None or bool(self._outer.usage)
+
     def begin(self, date: bytes) -> None:
         """Begin to hand out the slots, in replies of this *date*."""
         self._date = date
@@ -193,7 +200,7 @@ class BatchAnswer:
         if kind is None:
             return None
         may_be_fresh, expires = cacheability.is_final(read.request, body), expiry(body)
-        meta = EntryMeta(fields.etag, Channel.BATCH.value, asked, may_be_fresh, (read.proof,), expires)
+        meta = EntryMeta(fields.etag, _BATCH, asked, may_be_fresh, (read.proof,), expires)
         return kind, Entry(meta, b"", body)
 
     def kind(

@@ -56,6 +56,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     is_ordinary: bool  # whether the heads of its replies can be made from templates
     asks_always: bool  # whether Graph is asked whatever is held, as long as no limit is near
     is_low_priority: bool  # whether it may wait while calls are scarce
+    rule: Rule
     common: CommonPart  # what it has in common with reads that differ in their objects alone
     asked: Request | None = None  # with the validator that it was asked with last
     part: bytes = b""  # the same as an operation of a batch
@@ -112,6 +113,7 @@ class Preparation(msgspec.Struct, frozen=True):
             is_ordinary,
             is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
             request.is_low_priority,
+            rule,
             CommonPart(),
         )
 
@@ -119,7 +121,8 @@ class Preparation(msgspec.Struct, frozen=True):
         """Returns a read that differs from *other* only in its object, which is *node*; None if their rules differ."""
         read, _, edge = other.read, *other.request.path[1:].partition("/")[1:]
         request = replace(other.request, path=f"/{node}/{edge}" if edge else f"/{node}")
-        if self.rules.search(request) != self.rules.search(other.request):
+        rule = self.rules.search(request)
+        if rule is not other.rule and rule != other.rule:
             return None
         key = self.keys.derive(other.fingerprint, request)
         subject = QuotaSubject(other.fingerprint, request.path, request.query)
@@ -137,6 +140,7 @@ class Preparation(msgspec.Struct, frozen=True):
             other.is_ordinary,
             other.asks_always,
             other.is_low_priority,
+            rule,
             other.common,
         )
 

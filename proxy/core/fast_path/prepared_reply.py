@@ -81,25 +81,25 @@ def prepare_reply(read: Read, origin: LinkOrigin, entry: Entry, life: float) -> 
     if len(entry.body) > LARGEST_BODY:
         return None
     plain = policy.reuse(entry, policy.Reuse(), policy.Terms(Rule()), entry.meta.asked_at)
-    told = render(read, replace(plain, ttl=0.0), origin, ())
-    own, changing = told.headers[:-3], told.headers[-3:]
+    rendered = render(read, replace(plain, ttl=0.0), origin, ())
+    own, changing = rendered.headers[:-3], rendered.headers[-3:]
     if tuple(name for name, _ in changing) != _CHANGING:
         return None
-    head = head_bytes(f"HTTP/1.1 {told.status} {HTTPStatus(told.status).phrase}", own)[:-2]
+    head = head_bytes(f"HTTP/1.1 {rendered.status} {HTTPStatus(rendered.status).phrase}", own)[:-2]
     (age, _), (status, hit), timing = changing
-    added = message_fields(told, _DATE)
+    added = message_fields(rendered, _DATE)
     rest, date, end = field_lines((timing, *added)).partition(f"Date: {_DATE}\r\n".encode())
     return PreparedReply(
         held=entry.meta,
         life=life,
-        status=told.status,
+        status=rendered.status,
         start=head,
         age=f"{age}: ".encode(),
         ttl=f"\r\n{status}: {hit.removesuffix('0')}".encode(),
         rest=b"\r\n" + rest + (b"Date: " if date else b""),
         end=(b"\r\n" + end if date else end) + b"\r\n",
         has_date=bool(date),
-        body=None if told.body is entry.body else told.body,
+        body=None if rendered.body is entry.body else rendered.body,
     )
 
 

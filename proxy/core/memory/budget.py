@@ -26,6 +26,10 @@ class Budget:
         """The most bytes that one share can have."""
         return self.limit // 2
 
+    def has_room(self, size: int) -> bool:
+        """Returns whether a share of *size* bytes that is given back at once would be granted."""
+        return size <= max(SMALL, self.limit - self.used - size)
+
     def share(self) -> Share:
         """Returns an empty share for one message; leaving its context gives the bytes back."""
         return Share(self)

@@ -29,6 +29,7 @@ from proxy.core.model import Channel, Entry, Headers, Mode, Reply, Request
 from proxy.core.observe.access_log import Outcome, PreparedLine
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.reply.response_head import framed, http_date
+from proxy.shell.downstream.disk_reads import Fetch, load_entry
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.downstream.waiting_caller import Caller, WaitingCaller
 from proxy.shell.http.protocol import Connection
@@ -79,6 +80,7 @@ class FastFlight:
         self.era = flights.era
         self.callers: dict[Caller, None] = {}  # in their order
         self.waiting = 0  # callers, and tasks that have joined
+        self.has_joined = False  # whether a caller has come for whom the flight was not begun
         self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
 
     # --- for the coalescer ---
@@ -149,7 +151,7 @@ class FastFlight:
                 found = None if kind is None else (kind, confirmed(entry, read.proof, self.asked))
             else:
                 found = answer.new(read, entry, slot, self.asked)
-            if found is None or (self._has_joined and found[0].shared is None):
+            if found is None or (self.has_joined and found[0].shared is None):
                 return False
             kind, held = flights.hold(self, *found), found[1]
         except Exception as fault:  # noqa: BLE001 - told, and the layers answer
@@ -159,14 +161,6 @@ class FastFlight:
         self.takes_slots = False
         flights.hand_out(self, kind, held, moment)
         return True
-
-    @property
-    def _has_joined(self) -> bool:
-        """Whether a caller waits for whom it was not begun."""
-        if len(self.callers) > 1:
-            return True
-        only = next(iter(self.callers), None)
-        return only is not None and not only.is_first
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Let the layers say what becomes of *reply*, which came in *batch*."""
@@ -238,6 +232,7 @@ class FastFlights:
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     usage_lines: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
     era: int = 0  # another begins with new settings: what was asked before is settled by the layers
+    fetch: Fetch | None = None  # loads an entry that is on disk alone; without it the layers do
     _date: tuple[int, bytes] = (0, b"")
     _calm: int = -1  # the generation in which no limit was near
     _urgent: tuple[bytes, float] = (b"", 0.0)  # the token whose read was noted last, and until when that is enough
@@ -269,9 +264,10 @@ class FastFlights:
                 return None
         elif isinstance(flight := flight.own(read.flight), FastFlight):
             flight.takes_slots &= read.is_ordinary
+            flight.has_joined = True
         else:
             return None
-        counts = self.counts_of(read)
+        counts: RouteCounts = read.common.counts or self.counts_of(read)
         counts.asked += 1
         if not counts.is_pending:
             counts.wait_for_settling()
@@ -304,17 +300,18 @@ class FastFlights:
         request = read.request
         if request.channel is not Channel.BATCH:
             return None
-        if read.is_low_priority or not self.is_calm():
+        if read.is_low_priority or not self.may_ask(entry):
             return None
+        if entry is None and self.fetch is not None and not self.is_unknown(read.key):
+            loading = self.coalescer.flights[read.flight] = FastFlight(self, read, None, now, self.now())
+            load_entry(loading, self.fetch)
+            return loading
         if not read.asks_always or (entry is None and not self.is_unknown(read.key)):
             question = self.cache.question(request, read.key)
             if question is None:
                 return None
             entry = question[1]
-        self.note_urgent(read, now)
-        etag = entry.meta.etag if entry is not None else None
-        if read.asked is None or read.asked_etag is not etag:
-            self.ask_with(read, entry)
+        self.prepare(read, entry, now)
         flight = self.begin_flight(read, entry, now)
         if flight is not None:
             self.coalescer.flights[read.flight] = flight
@@ -334,12 +331,18 @@ class FastFlights:
             return False
         return True
 
+    def prepare(self, read: PreparedRead, entry: Entry | None, now: float) -> None:
+        """Let *read* be asked with the validator of *entry*, and note that it is sent at *now*, in monotonic time."""
+        if self._urgent[0] is not read.fingerprint or now >= self._urgent[1]:
+            self.note_urgent(read, now)
+        etag = entry.meta.etag if entry is not None else None
+        if read.asked is None or read.asked_etag != etag:
+            self.ask_with(read, entry)
+
     def note_urgent(self, read: PreparedRead, now: float) -> None:
         """Note that *read*, which is of ordinary priority, is sent."""
-        token, enough_until = self._urgent
-        if token is not read.fingerprint or now >= enough_until:
-            self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
-            self._urgent = read.fingerprint, now + URGENT_S
+        self.reader.quota.note_urgent(read.fingerprint, self.reader.now())
+        self._urgent = read.fingerprint, now + URGENT_S
 
     @staticmethod
     def ask_with(read: PreparedRead, entry: Entry | None) -> None:
@@ -355,13 +358,18 @@ class FastFlights:
             before, behind = read.common.around_node
             read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
 
-    def is_calm(self) -> bool:
-        """Whether reads are sent without asking the limiter: no limit is near, and no caller was refused of late.
+    def may_ask(self, entry: Entry | None) -> bool:
+        """Whether a read of which memory holds *entry* may be sent without asking the limiter and the orders."""
+        return self.is_quiet() and (entry is None or not self.cache.may_be_forgotten(entry.meta))
 
-        Neither may an order to forget entries be in force.
-        """
+    def is_calm(self) -> bool:
+        """Whether `is_quiet` is true, and no order to forget entries is in force."""
+        return self.is_quiet() and not self.cache.has_orders
+
+    def is_quiet(self) -> bool:
+        """Whether no limit is near, and no caller was refused of late."""
         if self._calm != self.generation.number:
-            if not self.reader.quota.is_quiet or self.cache.has_orders:
+            if not self.reader.quota.is_quiet:
                 return False
             self._calm = self.generation.number
         return True
@@ -460,9 +468,11 @@ class FastFlights:
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
-        line = self.line_of(read, kind, mode, entry, size)
+        line = read.lines.get(mode) if read.lines is not None else None
+        if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
+            line = self._prepare_line(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.common.counts, mode, seconds, window_s, len(body), line)
+        return message, (read.common.counts, mode, seconds, window_s, len(body), line[2])
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
@@ -505,6 +515,11 @@ class FastFlights:
             self._resolve(flight, answer)
         except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
             self.deliver(flight, fault)
+
+    def ask_layers(self, flight: FastFlight) -> None:
+        """Let the cache and the layers behind it answer *flight*, which is not asked in the ordinary way after all."""
+        flight.is_done, flight.takes_slots = True, False
+        self.leave_to(flight, self.cache(flight.read.request, flight.record()))
 
     def inquiry(self, flight: FastFlight) -> Inquiry:
         """Return what *flight* asks, for the cache."""

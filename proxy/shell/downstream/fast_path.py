@@ -37,7 +37,7 @@ class EntriesInMemory(Protocol):
     """What the fast path needs of the memory tier."""
 
     @property
-    def entries(self) -> Mapping[bytes, Entry]:
+    def entries(self) -> Mapping[bytes, Entry | None]:
         """The entries in memory; to look here is no use of an entry."""
 
     def get(self, key: bytes) -> Entry | None:

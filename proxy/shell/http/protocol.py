@@ -221,7 +221,8 @@ class Connection(TimedConnection):
             return
         self.wait_for_next()
         self._rests = self._is_resting
-        self._take_early()
+        if self._early or self._holds_back:
+            self._take_early()
 
     def proceed(self, data: bytes) -> None:
         """Answer *data*, which has waited for the processor."""

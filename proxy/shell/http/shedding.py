@@ -3,7 +3,8 @@
 When the processor is the bottleneck, requests wait in sockets, where nobody sees them, and each turn of the event loop
 takes all that have come: turns become long, and with them everything that takes several turns. So as soon as a turn is
 slow, plain GETs wait in a queue, and each turn takes up a few. What was taken up earlier is finished first, turns stay
-short, and the queue shows how much more comes than is answered. `core.http.admission` says what is too much.
+short, and the queue shows how much more comes than is answered. `core.http.admission` says what is too much, and
+`core.http.pacing` how many a turn takes up then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
-from proxy.core.http import admission, errors
+from proxy.core.http import admission, errors, pacing
 from proxy.core.reply import render
 from proxy.core.reply.response_head import framed, http_date
 
@@ -90,6 +91,7 @@ class Shedder:
         self.admission = admission.Admission(limit_s)
         self._queue: OrderedDict[QueuedRequest, None] = OrderedDict()
         self._turn: asyncio.Handle | None = None
+        self._turned_at = 0.0
         self._beat = admission.Beat()
         self._was_empty = True
         self._unlogged = 0
@@ -120,13 +122,17 @@ class Shedder:
         return time.monotonic() - next(iter(self._queue)).since if self._queue else 0.0
 
     def _set_turn(self) -> None:
-        if self._turn is None and self._queue:
+        if self._turn is not None:
+            return
+        if self.admission.is_overloaded:
+            self._turn = asyncio.get_running_loop().call_later(pacing.TURN_S, self._take_up)
+        elif self._queue:
             self._turn = asyncio.get_running_loop().call_soon(self._take_up)
 
     def _take_up(self) -> None:
         self._turn = None
         try:
-            for _ in range(min(PER_TURN, len(self._queue))):
+            for _ in range(self._due(time.monotonic())):
                 request, _none = self._queue.popitem(last=False)
                 self._callers.discard(request)
                 self._beat.taken += 1
@@ -134,6 +140,14 @@ class Shedder:
         finally:
             self._was_empty = self._was_empty or not self._queue
             self._set_turn()
+
+    def _due(self, now: float) -> int:
+        """Returns how many are taken up in this turn."""
+        elapsed, self._turned_at = now - self._turned_at, now
+        waiting = len(self._queue)
+        if self.admission.is_overloaded:
+            return self.admission.pace.due(elapsed, waiting, len(self._callers) - waiting)
+        return min(PER_TURN, waiting)
 
     def _refuse(self, connection: QueuedConnection, data: bytes) -> None:
         self._beat.refused += 1
@@ -151,7 +165,7 @@ class Shedder:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            self.is_calm = True
+            self.is_calm, self.admission = True, admission.Admission(self._limit_s)
 
     async def _measure(self) -> None:
         last = time.monotonic()
@@ -159,20 +173,22 @@ class Shedder:
             due = time.monotonic() + _BEAT_S
             await asyncio.sleep(_BEAT_S)
             now = time.monotonic()
-            self.is_calm = now - due < _SLOW_S and not self._queue
             self._end_beat(now - last)
+            self.is_calm = now - due < _SLOW_S and not self._queue and not self.admission.is_overloaded
             last = now
 
     def _end_beat(self, seconds: float) -> None:
         """Judge what has happened in the last *seconds*, and refuse the newest of those who are too many."""
         beat, queue = self._beat, self._queue
         beat.seconds, beat.waiting = seconds, 0 if self._was_empty else len(queue)
+        beat.inside = len(self._callers)
         self._beat, self._was_empty = admission.Beat(), not queue
         self.admission.measured(beat)
         while len(queue) > self.admission.most:
             request, _none = queue.popitem()
             self._callers.discard(request)
             self._refuse(request.connection, request.data)
+        self._set_turn()
         if beat.refused:
             self._report(beat.refused, time.monotonic())
 

@@ -58,21 +58,21 @@ def _ignore_replies(_lines: Sequence[PreparedLine], _now: float, _varying: Varyi
 
 
 def _tell_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
-    _tell(line.entry(Varying(seconds, age)))
+    _log_entry(line.entry(Varying(seconds, age)))
 
 
 def _tell_reply(line: PreparedLine, _now: float, varying: Varying) -> None:
-    _tell(line.entry(varying))
+    _log_entry(line.entry(varying))
 
 
 def _tell_replies(lines: Sequence[PreparedLine], _now: float, varying: Varying) -> None:
     for line in lines:
-        _tell(line.entry(varying))
+        _log_entry(line.entry(varying))
 
 
 @dataclass(frozen=True, slots=True)
 class AccessLog:
-    """Makes what is told only where somebody listens."""
+    """Makes log entries where a handler takes them; otherwise none."""
 
     keys: Keys
     rule: Callable[[Request], Rule]
@@ -80,7 +80,7 @@ class AccessLog:
     def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read was answered."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
+            _log_entry(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 
     def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str, key: bytes = b"") -> PreparedLine:
         """Returns the line of *reply*, which will be given again and again, each time with what `Varying` has."""
@@ -91,7 +91,7 @@ class AccessLog:
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
         """A read that was asked behind a reply was answered."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_read(request, reply, outcome, route, self.keys, behind=True))
+            _log_entry(access_log.of_read(request, reply, outcome, route, self.keys, behind=True))
 
     def passed(
         self,
@@ -105,12 +105,12 @@ class AccessLog:
     ) -> None:
         """Log a message that passed through; *is_refused*: it got Graph's last refusal again instead."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_passthrough(passage, outcome, route, cost.app, batch, is_refused=is_refused))
+            _log_entry(access_log.of_passthrough(passage, outcome, route, cost.app, batch, is_refused=is_refused))
 
     def failed(self, word: str, outcome: Outcome, route: str) -> None:
         """A message got an error of ours, and nothing more is known of it."""
         if _log.isEnabledFor(logging.INFO):
-            _tell(access_log.of_failure(word, outcome, route))
+            _log_entry(access_log.of_failure(word, outcome, route))
 
     def _named(self, request: Request) -> int | None:
         """The urgency that no rule has given *request*, so that its caller must have."""
@@ -119,18 +119,18 @@ class AccessLog:
 
 
 def _writer() -> LogWriter | None:
-    """Who writes the lines, where nobody else listens; then no record is made of a line."""
+    """The one handler of log lines, if there is just one: then no logging record is made of a line."""
     handlers = logging.root.handlers
     if len(handlers) == 1 and type(handlers[0]) is LogWriter and not _log.handlers:
         return handlers[0]
     return None
 
 
-def _tell(told: AccessLogEntry) -> None:
+def _log_entry(entry: AccessLogEntry) -> None:
     if (writer := _writer()) is not None:
-        writer.entry(time.time(), told)
+        writer.entry(time.time(), entry)
     else:
-        _log.info("%s", told, extra={"told": told})
+        _log.info("%s", entry, extra={"entry": entry})
 
 
 SINK = Sink()

@@ -67,7 +67,7 @@ class Counters:
         self.alone = self.carries = self.streamed = self.in_flight = 0
         self.client_batches = self.client_operations = 0
         self.notifications: Counter[str] = Counter()
-        self.events = 0  # told by Meta's webhooks
+        self.events = 0  # reported by Meta's webhooks
         self.window, self.lag = Histogram(FINE_WAITS_S, WAITS_S), Histogram(FINE_WAITS_S, WAITS_S)
         self.upstream, self._age = _times(), Histogram(AGES_S)
         self.slots = Histogram(SLOTS)
@@ -127,8 +127,8 @@ class Counters:
         if reply.status >= 400 or reply.detail == COVERED or is_refused:
             self._errors.keep(reply.mode, reply.status, route, reply.body, reply.detail)
         if self.tracer:
-            told = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": cost.app}
-            self.tracer.end(cost, dressed.status, told)
+            attributes = {"mode": reply.mode.value, "batch": reply.batch, "detail": reply.detail, "app": cost.app}
+            self.tracer.end(cost, dressed.status, attributes)
         if self.access_log:
             self.access_log.replied(request, reply, _outcome(cost, dressed, seconds), route)
 
@@ -268,8 +268,8 @@ class Counters:
                 refusal.detail if refusal else "",
             )
         if self.tracer:
-            told = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": cost.app}
-            self.tracer.end(cost, status, told)
+            attributes = {"mode": Mode.SKIPPED.value, "batch": batch, "detail": passage.reason, "app": cost.app}
+            self.tracer.end(cost, status, attributes)
         if self.access_log:
             outcome = Outcome(status, 0, seconds, cost.asked, cost.avoided, cost.sent, cost.uncertain)
             self.access_log.passed(passage, outcome, route, cost, batch, is_refused=refusal is not None)
@@ -281,8 +281,8 @@ class Counters:
         self._errors.count(Mode.FAILED)
         self._errors.keep(Mode.FAILED, error.status, route, b"", word(type(error)))
         if self.tracer and cost is not None:
-            told = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": cost.app}
-            self.tracer.end(cost, error.status, told)
+            attributes = {"mode": Mode.FAILED.value, "detail": word(type(error)), "app": cost.app}
+            self.tracer.end(cost, error.status, attributes)
         if self.access_log:
             sums = (cost.asked, cost.avoided, cost.sent, cost.uncertain) if cost else (0, 0, 0, 0)
             self.access_log.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
@@ -349,7 +349,7 @@ class Counters:
         for histogram in (self.window, self.upstream, self.lag, *upstream, *self.took.values()):
             histogram.rotate()
 
-    # --- what is told ---
+    # --- what is reported ---
 
     @property
     def ledger(self) -> Ledger:

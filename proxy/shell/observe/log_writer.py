@@ -91,12 +91,12 @@ class JsonLines(TextLines):
     def format(self, record: logging.LogRecord) -> str:
         """Returns one JSON object on one line: with `where` after an exception, or an access log entry's own fields."""
         head = _head(record.created, record.levelname.lower(), record.name)
-        if (reply := getattr(record, "told", None)) is not None:
+        if (reply := getattr(record, "entry", None)) is not None:
             return head + encode(reply).decode()[1:]
-        told = {"message": record.getMessage()}
+        line = {"message": record.getMessage()}
         if record.exc_info:
-            told["where"] = self.formatException(record.exc_info)
-        return head + json.dumps(told)[1:]
+            line["where"] = self.formatException(record.exc_info)
+        return head + json.dumps(line)[1:]
 
     def entry(self, now: float, entry: AccessLogEntry) -> bytes:
         """Returns the line of a reply."""
@@ -152,7 +152,7 @@ class LogWriter(logging.Handler):
         self._waiting: deque[_Waiting] = deque()
         self._taken = self._written = 0  # bytes; each is added to by one thread alone
         self._lost = 0  # lines that were dropped
-        self._broken = self._told = 0  # lines that could not be encoded; how many of both kinds a line told of
+        self._broken = self._reported = 0  # lines that could not be encoded; how many of both kinds were reported
         self._news, self._ended = Event(), False
         self._is_awake = False  # whether the thread will look for lines before it sleeps
         self._thread = Thread(target=self._write, name="log", daemon=True)
@@ -177,8 +177,14 @@ class LogWriter(logging.Handler):
 
     def reply(self, line: PreparedLine, now: float, varying: Varying) -> None:
         """Take a prepared *line* of a good reply at *now*."""
-        if self._sample == 1 or random() < self._sample:
-            self._take_prepared((line, now, varying))
+        if self._sample < 1 and random() >= self._sample:
+            return
+        if len(self._waiting) < MOST_PREPARED:
+            self._waiting.append((line, now, varying))
+        else:
+            self._lost += 1
+        if not self._is_awake:
+            self._wake()
 
     def replies(self, lines: Sequence[PreparedLine], now: float, varying: Varying) -> None:
         """Take prepared *lines* of good replies at *now*."""
@@ -190,10 +196,10 @@ class LogWriter(logging.Handler):
     def sampled_hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
         """Take a prepared *line* of a hit in memory at *now*, or leave it out."""
         if random() < self._sample:
-            self._take_prepared((line, now, seconds, age))
+            self.hit(line, now, seconds, age)
 
     def hit(self, line: PreparedLine, now: float, seconds: float, age: float) -> None:
-        """Take a prepared *line* of a hit in memory at *now*; for a writer of all lines."""
+        """Take a prepared *line* of a hit in memory at *now*; by a writer of all lines, or if it was drawn."""
         if len(self._waiting) < MOST_PREPARED:
             self._waiting.append((line, now, seconds, age))
         else:
@@ -201,18 +207,10 @@ class LogWriter(logging.Handler):
         if not self._is_awake:
             self._wake()
 
-    def _take_prepared(self, line: _Hit | _Reply) -> None:
-        if len(self._waiting) < MOST_PREPARED:
-            self._waiting.append(line)
-        else:
-            self._lost += 1
-        if not self._is_awake:
-            self._wake()
-
     def flush(self) -> None:
         """Wait until all is written, a little while if nobody reads."""
-        patience = time.monotonic() + 2
-        while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < patience:
+        deadline = time.monotonic() + 2
+        while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def close(self) -> None:
@@ -248,7 +246,7 @@ class LogWriter(logging.Handler):
                 self._wake()
 
     def _has_news(self) -> bool:
-        return bool(self._waiting) or self._lost + self._broken > self._told
+        return bool(self._waiting) or self._lost + self._broken > self._reported
 
     def _write_block(self) -> None:
         """Write the next lines; they count until they are written."""
@@ -266,8 +264,8 @@ class LogWriter(logging.Handler):
                         block.append(self._encoded(line[1]))
             except Exception:  # noqa: BLE001 - a line that cannot be encoded is counted as lost; no other is
                 self._broken += 1
-        if lost := self._lost + self._broken - self._told:
-            self._told += lost
+        if lost := self._lost + self._broken - self._reported:
+            self._reported += lost
             block.append(f'{{"level": "warning", "lost_lines": {lost}}}'.encode())
         self._put(b"\n".join((*block, b"")))
         self._written += size

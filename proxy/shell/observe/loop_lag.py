@@ -12,7 +12,7 @@ BEATS_A_MINUTE = int(60 / BEAT_S)
 
 
 class LoopLag(Protocol):
-    """Who is told."""
+    """Called with each lag."""
 
     def lagged(self, seconds: float) -> None:
         """The event loop came so much later to something than it was due."""

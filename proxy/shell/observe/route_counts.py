@@ -130,7 +130,10 @@ def add_answers(
     upstream_s, batch, lane = call
     window, by_mode, calls = counters.window.observe, counters.times_by_mode, 0
     log, now = SINK.reply, counters.now()
+    last, took = None, counters.window
     for counts, mode, seconds, window_s, size, line in answers:
+        if counts is not last:
+            last, took = counts, counts.took()
         counts.replies[mode] = counts.replies.get(mode, 0) + 1
         if mode is Mode.COALESCED:
             counts.collapsed += 1
@@ -142,7 +145,7 @@ def add_answers(
         if not counts.is_pending:
             counts.wait_for_settling()
         at = bisect_left(FINE_TIMES_S, seconds)
-        for histogram in (counts.took(), by_mode[mode]):
+        for histogram in (took, by_mode[mode]):
             histogram.counts[at] += 1
             histogram.sum += seconds
         if line is not None:

@@ -15,21 +15,21 @@ from proxy.shell.observe.counters import PUSHED, Counters
 from proxy.shell.observe.error_counts import ERROR_ORIGINS
 
 TOP = 20
-"""Routes and accounts that are told of."""
+"""The most routes, and the most accounts, that are shown."""
 
 LIMITS = 100
-"""Limits of Graph's that are told of, the tightest: each token may have some, and lookers-on are told each second."""
+"""The most limits of Graph's that are shown, the tightest: each token may have some, and dashboards ask each second."""
 
 
 def stats(telemetry: Counters) -> dict[str, Any]:
     """All of it, with the troubles of now."""
-    told = _told(telemetry)
+    numbers = _numbers(telemetry)
     if shared := telemetry.gauges.shared():
-        told["shared"] = dict(shared)
-    return {**told, "troubles": troubles(told)}
+        numbers["shared"] = dict(shared)
+    return {**numbers, "troubles": troubles(numbers)}
 
 
-def _told(telemetry: Counters) -> dict[str, Any]:
+def _numbers(telemetry: Counters) -> dict[str, Any]:
     sums = telemetry.ledger
     return {
         "version": telemetry.version,

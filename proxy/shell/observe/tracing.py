@@ -86,14 +86,14 @@ class Tracer:
         message.open[span] = None
         cost.span = span
 
-    def end(self, cost: RequestCost, status: int, told: Mapping[str, str | int]) -> None:
-        """The caller was answered with *status*, of which *told* says more; what came in a batch points to it."""
+    def end(self, cost: RequestCost, status: int, attributes: Mapping[str, str | int]) -> None:
+        """The caller was answered with *status*, of which *attributes* says more; what came in a batch points to it."""
         span = cost.span
         if not isinstance(span, Span):
             return
         span.set_attribute("http.response.status_code", status)
-        span.set_attributes({f"graph_sidecar.{name}": value for name, value in told.items() if value})
-        if batch := self._batches.get(str(told.get("batch"))):
+        span.set_attributes({f"graph_sidecar.{name}": value for name, value in attributes.items() if value})
+        if batch := self._batches.get(str(attributes.get("batch"))):
             span.add_link(batch)
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR))
@@ -110,10 +110,10 @@ class Tracer:
             parent = set_span_in_context(asked[0], Context()) if asked else Context()
             return self._tracer.start_span(kind, parent, SpanKind.CLIENT)
         links = [Link(span.get_span_context()) for span in asked]
-        told: dict[str, str | int] = {"graph_sidecar.batch": name, "graph_sidecar.slots": len(costs)}
+        attributes: dict[str, str | int] = {"graph_sidecar.batch": name, "graph_sidecar.slots": len(costs)}
         # Whoever samples its requests does not want the batches of the others.
         parent = Context() if not asked or any(span.is_recording() for span in asked) else _unsampled(asked[0])
-        span = self._tracer.start_span(kind, parent, SpanKind.CLIENT, told, links)
+        span = self._tracer.start_span(kind, parent, SpanKind.CLIENT, attributes, links)
         self._batches[name] = span.get_span_context()
         if len(self._batches) > BATCHES:
             self._batches.popitem(last=False)
@@ -147,8 +147,8 @@ class _Telling(SpanExporter):
         result = self._exporter.export(spans)
         arrives = result is SpanExportResult.SUCCESS
         if arrives != self._arrives:
-            told = "traces arrive again at %s" if arrives else "traces do not arrive at %s and are lost"
-            _log.log(logging.INFO if arrives else logging.WARNING, told, self._where)
+            message = "traces arrive again at %s" if arrives else "traces do not arrive at %s and are lost"
+            _log.log(logging.INFO if arrives else logging.WARNING, message, self._where)
         self._arrives = arrives
         return result
 

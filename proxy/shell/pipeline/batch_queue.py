@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from msgspec.structs import replace
@@ -181,6 +182,10 @@ LimitsNow = Callable[[], window.Limits]
 """The limits at this moment: a reload may change them."""
 
 
+MOST_IDLE = 64
+"""The most queues that are kept while nothing waits in them."""
+
+
 class BatchQueues:
     """A queue for each group of reads that may share a batch: groups come and go with tokens, languages and objects."""
 
@@ -196,6 +201,7 @@ class BatchQueues:
         self._clock = clock
         self._places = places
         self._queues: dict[Hashable, BatchQueue] = {}
+        self._kept: dict[Hashable, BatchQueue] = {}  # those that were idle last, which may be busy again
 
     async def join(
         self,
@@ -226,7 +232,7 @@ class BatchQueues:
         queue = self._queues.get(group)
         if queue is None:
             queue = self._queues[group] = BatchQueue(
-                self._limits, self._start, self._clock, lambda idle: self._forget(group, idle), self._places
+                self._limits, self._start, self._clock, partial(self._on_idle, group), self._places
             )
         return queue
 
@@ -240,10 +246,17 @@ class BatchQueues:
         calls = [call for queue in tuple(self._queues.values()) for call in queue.close()]
         await asyncio.gather(*calls, return_exceptions=True)
 
-    def _forget(self, group: Hashable, queue: BatchQueue) -> None:
-        if queue.is_idle and self._queues.get(group) is queue:
-            queue.is_open = False
-            del self._queues[group]
+    def _on_idle(self, group: Hashable, queue: BatchQueue) -> None:
+        """Keep *queue* for a while if it is idle; forget the one that has been kept longest, if there are many."""
+        if group in self._kept or not queue.is_idle:
+            return
+        self._kept[group] = queue
+        if len(self._kept) > MOST_IDLE:
+            oldest = next(iter(self._kept))
+            kept = self._kept.pop(oldest)
+            if kept.is_idle:
+                kept.is_open = False
+                del self._queues[oldest]
 
 
 class BatchQueue:
@@ -278,7 +291,7 @@ class BatchQueue:
     @property
     def is_idle(self) -> bool:
         """Whether no read waits and no call is under way."""
-        return not self._queue and not self._calls
+        return not self._queue.slots and not self._calls
 
     def add(self, read: Queued) -> None:
         """Queue *read*. Raises Overloaded."""
@@ -316,17 +329,17 @@ class BatchQueue:
 
     def start_next(self) -> bool:
         """Send the reads that may leave, on a connection that is free; return whether there were any."""
-        now = self._clock()
-        reads = self._queue.take(self._limits().slots, self._may, now)
+        now, places = self._clock(), self._places
+        may = None if places is None or places.shares.is_calm else self._may
+        reads = self._queue.take(self._limits().slots, may, now)
         if not reads:
             return False
-        place = None
-        if self._places is not None:
-            place = self._places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads})
+        place = places.take(Kind.BATCH, _owners(reads)) if places is not None else None
         call = BatchCall(reads, self, place)
         self._calls.add(call)
-        for read in reads:  # without places others may still join, and the sender sees when all have left
-            read.left, read.call = now, None if self._places is None else call
+        waited_for = None if places is None else call  # without places others may still join: see the merger
+        for read in reads:
+            read.left, read.call = now, waited_for
         self._start(call)
         return True
 
@@ -360,14 +373,14 @@ class BatchQueue:
     @property
     def _in_flight(self) -> int:
         """How many calls later reads wait for: those that are not late."""
-        return sum(not call.is_late for call in self._calls)
+        return sum([not call.is_late for call in self._calls]) if self._calls else 0
 
     def _may(self, owner: Hashable) -> bool:
         return self._places is None or self._places.shares.may_take(owner)
 
     def _set_alarm(self) -> None:
         """Leave when `window.due` says: if that is now, at the end of the loop's turn, with all reads of that turn."""
-        if not self._queue and self._alarm is None:
+        if not self._queue.slots and self._alarm is None:
             return
         if self._is_in_line and not self._may(Kind.BATCH):
             return  # the next connection that is given back is offered
@@ -385,7 +398,7 @@ class BatchQueue:
         now, limits = self._clock(), self._limits()
         is_calm = self._places is None or self._places.shares.is_calm
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
-        if not queued and self._queue:  # those who wait hold their shares already
+        if not queued and self._queue.slots:  # those who wait hold their shares already
             return None if self._is_in_line else now
         return window.due(queued, oldest, self._in_flight, limits, now)
 
@@ -394,18 +407,25 @@ class BatchQueue:
         if self._places is None:
             self.start_next()
             self._set_alarm()
-        elif self._queue:
+        elif self._queue.slots:
             self._places.want(Kind.BATCH, self)
 
     def on_end(self, call: BatchCall) -> None:
         """Note that *call* has ended."""
         self._calls.discard(call)
-        self._set_alarm()
-        self._on_idle(self)
+        if self._queue.slots or self._alarm is not None:
+            self._set_alarm()
+        elif not self._calls:
+            self._on_idle(self)
 
     def _rest_if_empty(self) -> None:
-        if not self._queue and self._places is not None:
+        if not self._queue.slots and self._places is not None:
             self._places.forget(Kind.BATCH, self)
+
+
+def _owners(reads: Sequence[Queued]) -> set[Hashable]:
+    """Return the owners of the shares that a call of *reads* uses."""
+    return {credential.token if (credential := read.request.credential) is not None else "" for read in reads}
 
 
 def _split(read: Queued, slots: int) -> Queued:

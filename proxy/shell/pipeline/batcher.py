@@ -145,10 +145,11 @@ class Batcher:
 
         *known* is the queue of the same read the last time; return the queue of this time.
         """
-        found = self.queue_of(read.request, known)
-        read.lane, read.route = found.lane, found.route
-        found.queue.add(read)
-        return found
+        if known is None or known.version != self._lanes.lanes.version or not known.queue.is_open:
+            known = self.queue_of(read.request)
+        read.lane, read.route = known.lane, known.route
+        known.queue.add(read)
+        return known
 
     def queue_of(self, request: Request, known: QueueOfRead | None = None) -> QueueOfRead:
         """Return the queue in which *request* waits; *known* is that of the same read the last time."""
@@ -236,10 +237,11 @@ class Batcher:
         contents, lane = batch.contents, batch.timed.lane
         batch.timed.end(answer)
         try:
-            if isinstance(answer, Reply):
-                self._on_reply(batch.top, answer, one_node(contents.requests))
             name, templates = lane.name if lane else "", self._templates
-            taken = self._take_slots(contents, batch_answer(answer, batch.top, batch.sending.id, name, templates))
+            answered = batch_answer(answer, batch.top, batch.sending.id, name, templates)
+            if isinstance(answer, Reply) and (answered is None or answered.may_tell_usage):
+                self._on_reply(batch.top, answer, one_node(contents.requests))
+            taken = self._take_slots(contents, answered)
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
             batch.sending.answered(outcomes.counted)
         finally:

@@ -158,8 +158,21 @@ class Cache:
         None if the entry is served without asking Graph, or if the disk has to be read first.
         """
         found = self._find_near(key, request)
-        if found is None:
-            return None
+        return None if found is None else self._question(request, key, found)
+
+    def question_of(self, request: Request, key: bytes, entry: Entry | None) -> tuple[Inquiry, Entry | None] | None:
+        """Return what `question` does, where *entry* was loaded from disk, or None because there is none."""
+        is_found = entry is not None and self._rule(request).cache
+        found = _Found(entry.meta, entry) if entry is not None and is_found else NOTHING
+        return self._question(request, key, self._unless_forgotten(key, request, found))
+
+    def note_loaded(self, request: Request, key: bytes, fingerprint: bytes) -> None:
+        """Note what an entry that was loaded from disk is about, for orders to forget it."""
+        if not self._purges.knows(key):
+            tags = self._invalidations.tags_of(request, fingerprint)
+            self._purges.note(key, PurgeSubject(request.path, tags, fingerprint))
+
+    def _question(self, request: Request, key: bytes, found: _Found) -> tuple[Inquiry, Entry | None] | None:
         terms = self._terms(request)
         plan = policy.plan(request, found.held, terms, self._now())
         if not isinstance(plan, policy.Ask):
@@ -176,6 +189,10 @@ class Cache:
     def has_orders(self) -> bool:
         """Whether an order to forget entries is in force."""
         return self._purges.any
+
+    def may_be_forgotten(self, held: EntryMeta) -> bool:
+        """Whether an order to forget entries may apply to *held*, which was not asked for after the latest order."""
+        return self._purges.any and not self._purges.latest < held.asked_at <= self._now()
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Hold *entry*, Graph's new answer to *request*; whether it is held."""

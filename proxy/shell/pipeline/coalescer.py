@@ -1,4 +1,4 @@
-"""Identical requests in flight share one answer. A flight belongs to no caller: it ends early if nobody waits."""
+"""Lets identical requests in flight share one answer. A flight ends early when its last waiting caller has gone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Joinable(UnderWay, Protocol):
         """Return the reply to come."""
 
     def cancel(self) -> None:
-        """End: nobody waits any more."""
+        """End, because no caller waits any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +66,7 @@ class CoalescedFlight:
         return self.reply
 
     def cancel(self) -> None:
-        """End: nobody waits any more."""
+        """End, because no caller waits any more."""
         self.reply.cancel()
 
 
@@ -80,9 +80,9 @@ class Coalescer:
         names: Callable[[Request], tuple[str, ...]],
         promote: Callable[[Request], None] = lambda _request: None,
     ) -> None:
-        """Tell twins by *key*, and by *names* what they read; ask *onward* once for all of them.
+        """Ask *onward* once for all requests of one *key* that are in flight together; *names* gives their cache tags.
 
-        *promote* is told of a flight that waits somewhere and no longer has time.
+        *promote* is called for a low-priority flight that a request of ordinary priority has joined.
         """
         self._onward = onward
         self._key = key
@@ -100,14 +100,14 @@ class Coalescer:
         if found is None:
             return await self._wait(key, self._start(key, request, self._onward(request, cost)))
         flight = found.own(key)
-        if flight.has_time and not request.is_low_priority:  # nobody waits behind a read of lower priority
+        if flight.has_time and not request.is_low_priority:  # no read waits for one of lower priority
             flight.has_time = False
             self._promote(request)
         return (await self._wait(key, flight)).shared()
 
-    def close(self, touched: Iterable[str]) -> None:
-        """Let nobody join the flights that read *touched* (none named: any flight): they may tell of before a write."""
-        named = set(touched)
+    def close(self, tags: Iterable[str]) -> None:
+        """Let no later request join the flights with one of *tags* (all, without a tag): a write came later."""
+        named = set(tags)
         for key, flight in list(self.flights.items()):
             if not named or not (names := flight.names(key)) or not named.isdisjoint(names):
                 del self.flights[key]
@@ -119,12 +119,12 @@ class Coalescer:
         return self._names(request)
 
     def land(self, key: Hashable, flight: UnderWay) -> None:
-        """Let nobody join *flight* any more: it is over."""
+        """Let no later request join *flight*, which is over."""
         if self.flights.get(key) is flight:
             del self.flights[key]
 
     def leave(self, key: Hashable, flight: Joinable) -> None:
-        """Note that one caller less waits; where there is none left, the flight ends."""
+        """Note that a caller has gone; the flight ends with the last one."""
         flight.waiting -= 1
         if not flight.waiting and not flight.is_over:
             self.land(key, flight)
@@ -144,7 +144,7 @@ class Coalescer:
             self.leave(key, flight)
 
     def _on_done(self, key: Hashable, flight: CoalescedFlight) -> None:
-        """Leave the map before anyone wakes: nobody joins a flight that has landed."""
+        """Forget *flight* before its callers wake: no request joins a flight that is over."""
         self.land(key, flight)
         if not flight.reply.cancelled():
             flight.reply.exception()  # looked at, so that a failure that everybody left is not reported as forgotten

@@ -177,17 +177,32 @@ class Database:
 
     def read(self, wanted: Sequence[KeyAndToken]) -> list[ReadResult]:
         """For each key its entry, decrypted with the token; None if there is none; or the exception that it raised."""
-        found: list[ReadResult] = []
-        for key, token in wanted:
+        try:
+            blobs: dict[bytes, bytes | Exception] = dict(self._read([key for key, _ in wanted]))
+        except Exception as error:  # noqa: BLE001 - an error of one key must not fail the others
+            blobs = {key: error for key, _ in wanted} if len(wanted) == 1 else self._read_each(wanted)
+        return [self._unsealed(key, token, blobs.get(key)) for key, token in wanted]
+
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        return self._open_rows().read(keys)
+
+    def _read_each(self, wanted: Sequence[KeyAndToken]) -> dict[bytes, bytes | Exception]:
+        """Returns the sealed entry of each key that has one, read alone, or the exception that this raised."""
+        found: dict[bytes, bytes | Exception] = {}
+        for key, _ in wanted:
             try:
-                found.append(self._read(key, token))
-            except Exception as error:  # noqa: BLE001 - an error of one key must not fail the others
-                found.append(error)
+                found.update(self._read([key]))
+            except Exception as error:  # noqa: BLE001 - as above
+                found[key] = error
         return found
 
-    def _read(self, key: bytes, token: str) -> Entry | None:
-        blob = self._open_rows().get(key)
-        return None if blob is None else self._sealer.unseal(key, token, blob)
+    def _unsealed(self, key: bytes, token: str, blob: bytes | Exception | None) -> ReadResult:
+        if not isinstance(blob, bytes):
+            return blob
+        try:
+            return self._sealer.unseal(key, token, blob)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error
 
     def list_keys(self, last: bytes, take: Callable[[list[bytes]], None]) -> bytes:
         """Give *take* the next keys behind *last* in their order; the last of them, b"" if there are no more."""
@@ -197,7 +212,7 @@ class Database:
 
     def connect_reader(self) -> None:
         """Open the reader's connection now, so that the first caller need not wait for it."""
-        self._open_rows().get(b"")
+        self._open_rows().read([b""])
 
     def close_reader(self) -> None:
         """Close the reader's connection while the writer still has its own."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from proxy.core.cache.encryption import BadSeal
-from proxy.core.model import Entry
 from proxy.shell.store.breaker import Breaker
 from proxy.shell.store.corruption import DISK_ERRORS, Clear, CorruptionPolicy, DiskTimeoutError
 from proxy.shell.store.database import Database, WriteReport
-from proxy.shell.store.read_queue import GRACE_S, ReadQueue
+from proxy.shell.store.read_queue import GRACE_S, OnRead, ReadQueue, ReadResult
 from proxy.shell.store.worker import Worker
 from proxy.shell.store.write_queue import QueuedWrite
 
@@ -33,7 +33,7 @@ class DiskTimeouts(NamedTuple):
 
 
 class Disk:
-    """Runs *database* in one reading and one writing thread; its methods raise nothing but BadSeal.
+    """Runs *database* in one reading and one writing thread; its methods raise nothing.
 
     Exactly one connection writes and checkpoints: SQLite up to 3.51.2 can lose commits when two do (the WAL-reset bug).
     """
@@ -50,7 +50,7 @@ class Disk:
         self._on_open = on_open
         self._timeouts = timeouts
         self._reader, self._writer = Worker("store-reader"), Worker("store-writer")
-        self._read = ReadQueue(self._reader, database.read, timeouts.read_s, self._timed_out)
+        self._reads = ReadQueue(self._reader, database.read, timeouts.read_s, self._timed_out)
         self._unanswered: set[asyncio.Future[Any]] = set()  # timed out and not returned yet
         self._open = False
         self._closed = False
@@ -140,17 +140,21 @@ class Disk:
         self._reader.shutdown(wait=wait)
         self._writer.shutdown(wait=wait)
 
-    async def read(self, key: bytes, token: str) -> Entry | None:
-        """The entry of *key*; None if there is none or the disk failed. Raises BadSeal."""
-        if not self.ready:
-            return None
-        try:
-            return await self._read(key, token)
-        except BadSeal:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, a caller must get a miss
-            self._failed(error, reading=True)
-            return None
+    def read(self, key: bytes, token: str, on_read: OnRead) -> None:
+        """Let *on_read* take the entry of *key*, None if there is none or the disk failed, BadSeal if it is bad.
+
+        It is called in a later turn of the event loop.
+        """
+        if self.ready:
+            self._reads.add(key, token, partial(self._on_read, on_read))
+        else:
+            asyncio.get_running_loop().call_soon(on_read, None)
+
+    def _on_read(self, on_read: OnRead, found: ReadResult) -> None:
+        if isinstance(found, Exception) and not isinstance(found, BadSeal):
+            self._failed(found, reading=True)
+            found = None  # whatever it is, a caller must get a miss
+        on_read(found)
 
     async def list_keys(self, take: Callable[[list[bytes]], None]) -> bool:
         """Let *take*, in the reading thread, have all keys on disk; False if that broke off.

@@ -15,6 +15,8 @@ ENTRY_COST = 700
 """Bytes of the objects around an entry's own bytes (measured on 64-bit CPython 3.11, rounded up; a test checks it)."""
 INDEX_ROW_COST = 420
 """The most bytes that one row of the index takes, with its key and four digests of proofs."""
+USE_COST = 280
+"""Bytes that one remembered use of an entry on disk takes, with its key."""
 
 
 def size_of(entry: Entry) -> int:
@@ -24,39 +26,52 @@ def size_of(entry: Entry) -> int:
 
 
 class Memory:
-    """An LRU cache of entries that never takes more than *limit* bytes."""
+    """Entries up to a number of bytes, the least recently used evicted first, with LIRS' rule for what the disk has.
 
-    def __init__(self, limit: int, on_evict: Callable[[bytes, Entry], None] = lambda _key, _entry: None) -> None:
-        """Start empty; *on_evict* gets each entry that has to make room."""
+    LIRS (Jiang and Zhang, SIGMETRICS 2002): an entry read from disk takes the place of another only if it was asked for
+    before, after the last use of the entry that it evicts. So a loop over more entries than fit evicts nothing, and
+    the hits are as many as fit; and entries that a program turns to are here from their second use on.
+    """
+
+    def __init__(
+        self, limit: int, on_evict: Callable[[bytes, Entry], None] = lambda _key, _entry: None, *, remembered: int = 0
+    ) -> None:
+        """Start empty; *on_evict* gets each entry that has to make room.
+
+        So many uses of entries that are on disk alone are *remembered*.
+        """
         self.bytes = 0
         self.evictions = 0
         self._limit = limit
+        self._remembered = remembered
         self._on_evict = on_evict
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
-        self.entries: Mapping[bytes, Entry] = self._entries  # to look here is no use of an entry
+        # LIRS' stack: all by their last use. None stands for an entry on disk; the first is never one of these.
+        self._stack: OrderedDict[bytes, Entry | None] = OrderedDict()
+        self._ghosts: dict[bytes, None] = {}  # those on disk, in the same order
+        self.entries: Mapping[bytes, Entry | None] = self._stack  # to look here is no use of an entry
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._stack) - len(self._ghosts)
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of *key*, which becomes the most recently used."""
-        entry = self._entries.get(key)
+        entry = self._stack.get(key)
         if entry is not None:
-            self._entries.move_to_end(key)
+            self._stack.move_to_end(key)
         return entry
 
     def peek(self, key: bytes) -> Entry | None:
         """The entry of *key*, without marking it as used."""
-        return self._entries.get(key)
+        return self._stack.get(key)
 
     def renew(self, key: bytes, entry: Entry) -> bool:
         """Put *entry* in place of the old one if only the times differ, and are newer; False if not, or without one."""
-        old = self._entries.get(key)
+        old = self._stack.get(key)
         if old is None or old.body is not entry.body or old.headers is not entry.headers:
             return False
         if len(old.meta.proofs) != len(entry.meta.proofs) or entry.meta.asked_at < old.meta.asked_at:
             return False
-        self._entries[key] = entry
+        self._stack[key] = entry
         return True
 
     def put(self, key: bytes, entry: Entry) -> None:
@@ -65,27 +80,59 @@ class Memory:
         size = size_of(entry)
         if size > self._limit:
             return
-        self._entries[key] = entry
+        self._stack[key] = entry
         self.bytes += size
         while self.bytes > self._limit:
             self._evict()
+        self._forget_older()
+
+    def admit(self, key: bytes, entry: Entry) -> bool:
+        """Store *entry*, which the disk has, if there is room or LIRS' rule allows; returns whether it is here."""
+        is_new = self._stack.get(key) is None
+        if is_new and self.bytes + size_of(entry) > self._limit and key not in self._ghosts:
+            self._remember(key)
+            return False
+        self.put(key, entry)
+        return key in self._stack
 
     def drop(self, key: bytes) -> None:
         """Remove *key* if it is here."""
-        entry = self._entries.pop(key, None)
+        entry = self._stack.pop(key, None)
         if entry is not None:
             self.bytes -= size_of(entry)
+            self._forget_older()
+        else:
+            self._ghosts.pop(key, None)
 
     def clear(self) -> None:
         """Remove everything."""
-        self._entries.clear()
+        self._stack.clear()
+        self._ghosts.clear()
         self.bytes = 0
 
     def _evict(self) -> None:
-        key, entry = self._entries.popitem(last=False)
+        key, entry = self._stack.popitem(last=False)
+        if entry is None:
+            del self._ghosts[key]
+            return
         self.bytes -= size_of(entry)
         self.evictions += 1
         self._on_evict(key, entry)
+
+    def _remember(self, key: bytes) -> None:
+        """Note that the entry of *key*, which is on disk alone, is used now."""
+        if not self._stack:
+            return
+        self._stack[key] = self._ghosts[key] = None
+        if len(self._ghosts) > self._remembered:
+            # A sixteenth at once: a dict finds its first key slowly once many before it were removed.
+            for oldest in list(islice(self._ghosts, 1 + len(self._ghosts) // 16)):
+                del self._stack[oldest], self._ghosts[oldest]
+
+    def _forget_older(self) -> None:
+        """Forget the uses before that of the entry to be evicted next: they decide nothing."""
+        while self._ghosts and (first := next(iter(self._stack))) in self._ghosts:
+            del self._stack[first], self._ghosts[first]
 
 
 class IndexRow(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -18,13 +18,16 @@ MAX_KEYS = 64  # the first of a trip waits for the last: 64 rows take about 2 ms
 GRACE_S = 0.01
 """Seconds after a timeout in which an event loop that was late itself sees the results that have arrived."""
 
-_QueuedRead = tuple[KeyAndToken, asyncio.Future[Entry | None]]
+OnRead = Callable[[ReadResult], None]
+"""Takes what was found for one key."""
+
+_QueuedRead = tuple[KeyAndToken, OnRead]
 
 
 class ReadQueue:
-    """Sends one read at once, and the reads that arrive meanwhile together on the next trip.
+    """Sends the reads of one turn of the event loop together, and those that arrive meanwhile on the next trip.
 
-    A trip to a thread and back costs several times what reading a row does; fifty loads in one turn make two trips.
+    A trip to a thread and back costs several times what reading a row does.
     """
 
     def __init__(
@@ -40,15 +43,14 @@ class ReadQueue:
         self._timeout_s = timeout_s
         self._on_timeout = on_timeout
         self._queued: list[_QueuedRead] = []
-        self._is_reading = False
+        self._is_busy = False  # whether a trip is under way, or will be at the end of this turn
 
-    async def __call__(self, key: bytes, token: str) -> Entry | None:
-        """The entry that *read* finds for *key*; raises the exception that *read* returns for it."""
-        answer: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
-        self._queued.append(((key, token), answer))
-        if not self._is_reading:
-            self._send()
-        return await answer
+    def add(self, key: bytes, token: str, on_read: OnRead) -> None:
+        """Let *on_read* take the entry that *read* finds for *key*, or the exception that it returns."""
+        self._queued.append(((key, token), on_read))
+        if not self._is_busy:
+            self._is_busy = True
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         trip, self._queued = self._queued[:MAX_KEYS], self._queued[MAX_KEYS:]
@@ -56,9 +58,9 @@ class ReadQueue:
         try:
             job = loop.run_in_executor(self._thread, self._read, [wanted for wanted, _ in trip])
         except RuntimeError as error:  # the thread has ended
-            _hand_out(trip, [error] * len(trip))
+            failed, self._queued, self._is_busy = [*trip, *self._queued], [], False
+            _hand_out(failed, [error] * len(failed))
         else:
-            self._is_reading = True
             alarm = loop.call_later(self._timeout_s, loop.call_later, GRACE_S, self._give_up, trip, job)
             job.add_done_callback(partial(self._return, trip, alarm))
 
@@ -67,24 +69,21 @@ class ReadQueue:
         if job.done():
             return
         failed, self._queued = [*trip, *self._queued], []
+        trip.clear()  # nothing is left to hand out when it returns
         _hand_out(failed, [self._on_timeout(job)] * len(failed))
 
     def _return(self, trip: list[_QueuedRead], alarm: asyncio.Handle, job: asyncio.Future[list[ReadResult]]) -> None:
         alarm.cancel()
-        self._is_reading = False
+        self._is_busy = bool(self._queued)
         if self._queued:
             self._send()
-        _hand_out(trip, job.result())
+        if trip:
+            _hand_out(trip, job.result())
 
 
 def _hand_out(trip: list[_QueuedRead], answers: list[ReadResult]) -> None:
-    for (_, answer), found in zip(trip, answers, strict=True):
-        if answer.done():
-            continue  # its caller has left
-        if isinstance(found, Exception):
-            answer.set_exception(found)
-        else:
-            answer.set_result(found)
+    for (_, on_read), found in zip(trip, answers, strict=True):
+        on_read(found)
 
 
 class Loads:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,17 +19,21 @@ from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.breaker import Breaker
 from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.disk import Disk, DiskTimeouts
-from proxy.shell.store.memory import Index, Memory
-from proxy.shell.store.read_queue import Loads
+from proxy.shell.store.memory import INDEX_ROW_COST, USE_COST, Index, Memory
+from proxy.shell.store.read_queue import Loads, ReadResult
 from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
 
 MIB = 2**20
 INDEX_SHARE = 4
-"""The index of the disk gets a quarter of the memory: 1.5 times as many rows as there are entries of 2 KB in memory."""
+"""The index of the disk gets a quarter of the memory: twice as many rows as there are entries of 2 KB in memory."""
+ROWS_PER_USE = 2
+"""For so many rows of the index one use of an entry that is on disk alone is remembered."""
 FILTER_SHARE = 16
 """A sixteenth of the index is a filter of all keys on disk: 1 MiB by default, enough for a million rows."""
 _RENEWED_A_TURN = 256
 """Entries of which the index gets the newer times in one turn of the event loop."""
+OnEntry = Callable[[Entry | None], None]
+"""Takes a loaded entry; None if there is none."""
 _log = logging.getLogger("graph_sidecar.store")
 
 
@@ -71,9 +76,12 @@ class Store:
         """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
         place = directory if bounds.disk_bytes > 0 else None
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
-        self.memory = Memory(max(0, bounds.memory_bytes - index_bytes), self._on_evict)
+        rows = (index_bytes - index_bytes // FILTER_SHARE) // (INDEX_ROW_COST + USE_COST // ROWS_PER_USE)
+        memory_bytes = max(0, bounds.memory_bytes - index_bytes)
+        self.memory = Memory(memory_bytes, self._on_evict, remembered=rows // ROWS_PER_USE)
         self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
-        self._index = Index(index_bytes - index_bytes // FILTER_SHARE, index_bytes // FILTER_SHARE)
+        filter_bytes = index_bytes // FILTER_SHARE
+        self._index = Index(rows * INDEX_ROW_COST, filter_bytes)
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
@@ -118,9 +126,23 @@ class Store:
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
         near = self._without_disk(key)
+        if near is not None or self._disk is None or not self._index.may_hold(key):
+            return None if near is DELETED else near
+        loaded: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
+        self._read(self._disk, key, token, lambda entry: None if loaded.done() else loaded.set_result(entry))
+        return await loaded
+
+    def fetch(self, key: bytes, token: str, on_entry: OnEntry) -> None:
+        """Let *on_entry* take what `load` returns, in a later turn of the event loop."""
+        near = self._without_disk(key)
         if near is None and self._disk is not None and self._index.may_hold(key):
-            return await self._load(self._disk, key, token)
-        return None if near is DELETED else near
+            self._read(self._disk, key, token, on_entry)
+        else:
+            asyncio.get_running_loop().call_soon(on_entry, None if near is DELETED else near)
+
+    def _read(self, disk: Disk, key: bytes, token: str, on_entry: OnEntry) -> None:
+        self._loads.begin(key)
+        disk.read(key, token, partial(self._on_read, key, on_entry))
 
     # --- changing ---
 
@@ -131,7 +153,8 @@ class Store:
         asked for later: a slow reply must not take the place of a newer one.
 
         Without *write* the row on disk is still written again when it is older than `rewrite_s`: rows are deleted in
-        the order of writing, and a row that Graph confirms again and again should stay.
+        the order of writing, and a row that Graph confirms again and again should stay. An entry that is on disk alone
+        stays there: `fetch` has decided whether memory takes it.
         """
         if self._is_outdated(key, entry.meta):
             return False
@@ -140,7 +163,8 @@ class Store:
             return False
         self._renewed.pop(key, None)
         self._loads.supersede(key)
-        self.memory.put(key, entry)
+        if write or key not in self._index or self.memory.peek(key) is not None:
+            self.memory.put(key, entry)
         if self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=write)
         return self.memory.peek(key) is not None or key in self._index
@@ -301,37 +325,32 @@ class Store:
             return entry
         waiting = self._pending.find(key)
         if waiting is not None and waiting is not DELETED:
-            self.memory.put(key, waiting)
+            self.memory.admit(key, waiting)
         return waiting
 
-    async def _load(self, disk: Disk, key: bytes, token: str) -> Entry | None:
-        """The entry of *key* from disk, or from memory if it was replaced during the read."""
-        self._loads.begin(key)
-        entry, bad = None, False
-        try:
-            entry = await disk.read(key, token)
-        except BadSeal:
-            bad = True
-        finally:
-            overtaken = self._loads.end(key)
-        if overtaken:
+    def _on_read(self, key: bytes, on_entry: OnEntry, found: ReadResult) -> None:
+        """Hand *found* on, or what is in memory if that was replaced during the read."""
+        if self._loads.end(key):
             near = self._without_disk(key)
-            return None if near is DELETED else near
-        if bad:
-            self._bad_rows += 1
-            self.drop(key)
-        return self._promote(key, entry)
-
-    def _promote(self, key: bytes, entry: Entry | None) -> Entry | None:
-        if entry is None:
+            on_entry(None if near is DELETED else near)
+        elif isinstance(found, Entry):
+            on_entry(self._promote(key, found))
+        else:
+            if isinstance(found, BadSeal):
+                self._bad_rows += 1
+                self.drop(key)
             self._index.drop(key)
-            return None
+            on_entry(None)
+
+    def _promote(self, key: bytes, entry: Entry) -> Entry:
+        """Return *entry* as the index knows it, and keep it in memory if it was used lately."""
         known = self._index.get(key)
-        if known is not None and known.held.etag == entry.meta.etag:
+        if known is None or known.held.etag != entry.meta.etag:
+            self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
+        else:
             # Graph has confirmed this body since the row was written; only the index has the newer metadata.
             entry = replace(entry, meta=known.held)
-        self.memory.put(key, entry)
-        self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
+        self.memory.admit(key, entry)
         return entry
 
     # --- writing after the reply ---

@@ -83,6 +83,9 @@ class Places:
 
     def want(self, kind: Kind, member: Member) -> None:
         """Hand a connection to *member* as soon as its turn comes."""
+        is_first = not any(self._rings.values())
+        if is_first and self.shares.may_take(kind) and member.start_next() and not member.wants_more():
+            return
         self._rings[kind].setdefault(member)
         self._offer()
         if self._next_check is None and self._rings[kind]:

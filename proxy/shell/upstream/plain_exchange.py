@@ -130,7 +130,10 @@ class PlainExchange:
     def _has_room(self, size: int) -> bool:
         """Return whether *size* more bytes are within the budget of all replies that are being read."""
         if self._share is None:
-            self._share = self._client.replies.budget.share()
+            budget = self._client.replies.budget
+            if not self._missing:
+                return budget.has_room(size)
+            self._share = budget.share()
         return self._share.grow(size)
 
     def _wait(self, now: float) -> None:

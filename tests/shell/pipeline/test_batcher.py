@@ -19,7 +19,7 @@ from proxy.core.model import Channel, Credential, Reply, Request
 from proxy.core.quota.ledger import GroupPayer, Payer
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
-from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue, PendingRead
+from proxy.shell.pipeline.batch_queue import MOST_IDLE, BatchCall, BatchQueue, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.upstream.client import BatchTaker
 from proxy.shell.upstream.fair_share import Places
@@ -484,16 +484,16 @@ async def test_close_ends_what_waits() -> None:
     told_to = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(each) for each in told_to] == [Cut, Cut, Draining, Draining, Draining]
     assert upstream.flights[0].answer.cancelled()
-    assert (len(upstream.flights), layer.queued, layer._queues._queues) == (1, 0, {})
+    assert (len(upstream.flights), layer.queued) == (1, 0)
 
 
 async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
     """Memory does not grow with the tokens and languages that have passed by."""
     layer = batcher(FakeUpstream(lambda _flight: None), by_token=True)
-    for number in range(3):
+    for number in range(MOST_IDLE + 9):
         await layer(ask(token=f"token-{number}"))
     await turns(10)
-    assert layer._queues._queues == {}
+    assert len(layer._queues._queues) == len(layer._queues._kept) == MOST_IDLE
 
 
 # --- without a task
@@ -572,7 +572,7 @@ async def test_a_batch_without_a_task_ends_with_its_last_caller(then: str) -> No
     callers[1].cancel()
     await turns()
     assert (started[0].is_closed, observer.in_flight, observer.ledger.uncertain) == (True, 0, 2)
-    assert layer._queues._queues == {}
+    assert all(queue.is_idle for queue in layer._queues._queues.values())
 
 
 async def test_close_ends_a_batch_without_a_task() -> None:
@@ -696,15 +696,21 @@ async def test_what_graph_answered_is_counted_for_certain() -> None:
 
 
 async def test_a_batchs_own_reply_is_listened_to() -> None:
-    """What stands on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
+    """Usage on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
     heard: list[tuple[str, int, str]] = []
+
+    def answer(flight: Flight) -> Answer:
+        if "/3" in flight.paths:
+            return BatchFailure.CUT
+        fields = () if "/4" in flight.paths else (("X-App-Usage", '{"call_count":1}'),)
+        return replace(array(*map(slot, flight.paths)), headers=(JSON, *fields))
 
     def note(top: Credential, reply: Reply, path: str) -> None:
         heard.append((top.token, reply.status, path))
 
     limits, clock = Limits(), Clock()
-    upstream = FakeUpstream(lambda flight: BatchFailure.CUT if "/3" in flight.paths else None)
+    upstream = FakeUpstream(answer)
     layer = Batcher(upstream, limits, FakeObserver(), clock, Places(64, limits, clock), on_reply=note)
-    for asked in ((ask("/1"), ask("/1", query="fields=name")), (ask("/3"),), (ask("/1"), ask("/2"))):
+    for asked in ((ask("/1"), ask("/1", query="fields=name")), (ask("/3"),), (ask("/4"),), (ask("/1"), ask("/2"))):
         await asyncio.gather(*start(layer, *asked))
     assert heard == [("token-a", 200, "/1"), ("token-a", 200, "/")]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.memory import INDEX_ROW_COST, Index, Memory, size_of
+from proxy.shell.store.memory import INDEX_ROW_COST, USE_COST, Index, Memory, size_of
 from tests.shell.store.samples import entry, key
 
 
@@ -72,6 +72,13 @@ def test_what_the_index_is_said_to_cost_covers_what_it_costs() -> None:
     size = _growth(lambda number: index.put(key(number), _fresh(number).meta, 1000.5 + number))
     assert len(index) == 2000
     assert size <= INDEX_ROW_COST * 2000
+
+
+def test_what_a_remembered_use_is_said_to_cost_covers_what_it_costs() -> None:
+    """The uses that are remembered are counted like rows of the index."""
+    memory = Memory(size_of(entry(0)), remembered=2000)
+    memory.put(key(10_000), entry(0))
+    assert _growth(lambda number: memory.admit(key(number), _fresh(number))) <= USE_COST * 2000
 
 
 def test_the_index_is_bounded() -> None:

@@ -26,7 +26,7 @@ def limit(store: Store, seconds: float) -> Store:
     disk = store._disk
     assert disk is not None
     disk._timeouts = DiskTimeouts(seconds, seconds)
-    disk._read._timeout_s = seconds
+    disk._reads._timeout_s = seconds
     return store
 
 
@@ -79,7 +79,7 @@ async def test_a_read_that_hangs_is_a_miss(filled: Path, opened: Open, disk: Dis
     """All who read get a miss, those who come later at once; the disk is asked once, and is used again when back."""
     clock = Clock()
     store = limit(await opened(clock=clock), 0.05)
-    disk.hang(Sqlite, "get")
+    disk.hang(Sqlite, "read")
     async with asyncio.timeout(60):
         found = await asyncio.gather(*(store.load(key(number), TOKEN) for number in range(200)))
         assert found == [None] * 200
@@ -158,7 +158,7 @@ async def test_a_lock_of_another_program_is_not_waited_for(filled: Path, opened:
     assert await works(store)
 
 
-@pytest.mark.parametrize("where, name", [(Directory, "enter"), (Sqlite, "get")], ids=["folder", "first read"])
+@pytest.mark.parametrize("where, name", [(Directory, "enter"), (Sqlite, "read")], ids=["folder", "first read"])
 async def test_a_disk_that_hangs_at_the_start(opened: Open, disk: Disk, where: type, name: str) -> None:
     """The store opens without it, says so once, and takes it when it answers."""
     clock = Clock()
@@ -170,7 +170,7 @@ async def test_a_disk_that_hangs_at_the_start(opened: Open, disk: Disk, where: t
     assert await works(store)
 
 
-@pytest.mark.parametrize("name", ["get", "write"])
+@pytest.mark.parametrize("name", ["read", "write"])
 async def test_the_end_waits_for_no_disk(
     filled: Path, opened: Open, disk: Disk, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,7 +193,7 @@ async def test_an_order_waits_for_no_disk(filled: Path, opened: Open, disk: Disk
     """An order that cannot be written is told as that, and is written when the disk is back."""
     clock = Clock()
     store = limit(await opened(clock=clock), 0.05)
-    disk.hang(Sqlite, "get")
+    disk.hang(Sqlite, "read")
     await store.load(key(1), TOKEN)
     assert not await store.save_purges(b"orders")
     await back(store, disk, clock)

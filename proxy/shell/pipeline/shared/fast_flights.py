@@ -55,6 +55,10 @@ class SharedFastFlights(FastFlights):
             return None
         return super().join(read, entry, began)
 
+    def may_ask(self, entry: Entry | None) -> bool:  # noqa: ARG002 - another entry may come from the store
+        """Whether reads may be sent without asking the limiter, and no order to forget entries is in force."""
+        return self.is_calm()
+
     def begin_flight(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
         """Return a new flight for *read*, which waits for the shared store."""
         flight = SharedFastFlight(self, read, entry, now, self.now())
