@@ -17,6 +17,9 @@ RECENT_S = 60
 LATE_MS = 250
 """The lag of the event loop from which on the processor, and not Graph, makes callers wait."""
 
+LOG_UNREAD_S, SILENT_S = 1.0, 3.0
+"""Seconds after which it is told that the fleet's log was not read, or that its store took no sign of life."""
+
 COVERED = "stale-if-error"
 """The detail of a stale reply that was served in place of an error of Graph's."""
 
@@ -162,8 +165,19 @@ def _shared(shared: Stats) -> Iterator[Trouble]:
         yield Trouble("warn", "shared", f"The shared store is away, this replica works alone: {shared['trouble']}")
     elif shared["full"]:
         yield Trouble("warn", "shared", "The shared store is full, entries are not written")
-    elif not shared["believed"]:
-        yield Trouble("warn", "shared", f"Changes by other replicas are not known here: {shared['trouble']}")
+    elif not shared["believed"] and (why := _why_unknown(shared)):
+        yield Trouble("warn", "shared", f"Changes by other replicas are not known here: {why}")
+
+
+def _why_unknown(shared: Stats) -> str:
+    """Returns why changes by other replicas are not known; "" where they were until a moment ago."""
+    if shared["trouble"]:
+        return str(shared["trouble"])
+    if not 0 <= (lag := shared["log"]["lag_s"]) < LOG_UNREAD_S:
+        return "the log was not read yet" if lag < 0 else f"the log was last read {lag:.0f} s ago"
+    if not 0 <= (silent := shared["sign_of_life_s"]) < SILENT_S:
+        return "the store took no sign of life" + (f" for {silent:.0f} s" if silent >= 0 else " yet")
+    return ""
 
 
 def _lag(lag: Stats) -> Iterator[Trouble]:

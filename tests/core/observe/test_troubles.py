@@ -103,6 +103,7 @@ def test_our_errors_are_called_by_their_names() -> None:
 
 
 WELL = {"up": True, "believed": True, "full": False, "other_secret": False, "trouble": ""}
+WELL |= {"log": {"lag_s": 0.03}, "sign_of_life_s": 0.4}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +114,15 @@ WELL = {"up": True, "believed": True, "full": False, "other_secret": False, "tro
         ({"up": False, "believed": False, "other_secret": True}, [("bad", "shared", None, None)]),
         ({"full": True, "believed": False}, [("warn", "shared", None, None)]),
         ({"believed": False, "trouble": "the log cannot be read"}, [("warn", "shared", None, None)]),
+        ({"believed": False, "log": {"lag_s": -1}}, [("warn", "shared", None, None)]),
+        ({"believed": False, "log": {"lag_s": 4.2}}, [("warn", "shared", None, None)]),
+        ({"believed": False, "sign_of_life_s": 3.4}, [("warn", "shared", None, None)]),
+        ({"believed": False, "sign_of_life_s": -1}, [("warn", "shared", None, None)]),
+        ({"believed": False, "log": {"lag_s": 0.28}}, []),  # the process was busy for a moment
     ],
 )
 def test_of_a_shared_store_one_thing_is_told(told: dict[str, Any], expected: list[tuple[Any, ...]]) -> None:
     """That which is why of the others; and nothing of a store that nobody shares."""
     assert found(shared={**WELL, **told}) == expected
+    told_of = [each["what"] for each in troubles({**CALM, "shared": {**WELL, **told}})]
+    assert all(each[-1].isalnum() for each in told_of)  # none ends before it says why
