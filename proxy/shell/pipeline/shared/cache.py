@@ -428,7 +428,9 @@ class SharedCache(Cache):
             if entry is None:
                 shared.flights.go_alone("gone")
                 return None
-            fields = headers.from_stored(entry.headers)
+            fields = outcome.headers
+            if outcome.status == 304:
+                fields = headers.updated_by_304(headers.from_stored(entry.headers), fields)
             answer = Reply(200, fields, entry.body, channel=Channel(entry.meta.channel))
         followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked, inquiry.cost)
         if outcome.etag:
