@@ -24,6 +24,7 @@ from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import PARSING, UpstreamConnection
 from proxy.shell.upstream.idle_connections import Connection, IdleConnections
 from proxy.shell.upstream.plain_exchange import PlainExchange, Taker
+from proxy.shell.upstream.plain_response import HeadReader
 from proxy.shell.upstream.reply_turns import ReplyTurns
 
 _PIECE = 2**20
@@ -84,6 +85,7 @@ class Http1Client:
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self.reply_timeout_s = reply_timeout_s
+        self.heads = HeadReader()
         self._idle = IdleConnections(rest_s)
         self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,24 +18,49 @@ from proxy.core.batch.response import BatchFailure
 from proxy.core.http.errors import Late, SidecarError
 from proxy.core.model import Credential, Reply, Request
 from proxy.shell.upstream.client import StartedBatch, UpstreamClient, UpstreamOptions
-from proxy.shell.upstream.plain_exchange import read_head
+from proxy.shell.upstream.plain_response import HeadReader
 from tests.shell.fakes import ask
 from tests.wires import Listener, Wire, listening, ok
 
 TOP = Credential("EAABsecret")
 ARRAY = b'[{"code":200,"headers":[],"body":"{\\"id\\":\\"111\\"}"}]'
 LONG = b"[" + b" " * 300_000 + b"]"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(ARRAY), ARRAY)
+
+
+def chunked(body: bytes, *fields: str, end: bytes = b"0\r\n\r\n", size: int = 30) -> bytes:
+    """A reply in chunks of this *size*."""
+    head = "\r\n".join(["HTTP/1.1 200 OK", "Transfer-Encoding: chunked", *fields, "", ""]).encode()
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return head + b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + end
+
+
+PACKED = gzip.compress(ARRAY)
 EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 PLAIN = {
     "an array": ok(ARRAY),
     "no slots": ok(b"[]"),
     "a long array": ok(LONG),
+    "in chunks": chunked(ARRAY),
+    "in one chunk": chunked(ARRAY, size=1000),
+    "packed": ok(PACKED, "Content-Encoding: gzip"),
+    "packed in chunks": chunked(PACKED, "Content-Encoding: gzip", "Connection: keep-alive"),
     "kept alive": ok(ARRAY, "Connection: keep-alive", 'X-App-Usage: {"call_count":1}', "Set-Cookie: a=b; path=/"),
 }  # fmt: skip
 OTHERS = {
-    "in chunks": CHUNKED,
-    "packed": ok(gzip.compress(ARRAY), "Content-Encoding: gzip"),
+    "in chunks that say more": chunked(ARRAY).replace(b"\r\n1E\r\n", b"\r\n1E;a=b\r\n"),
+    "in chunks of wrong sizes": chunked(ARRAY).replace(b"\r\n1E\r\n", b"\r\n1D\r\n"),
+    "in chunks without a size": chunked(ARRAY).replace(b"\r\n1E\r\n", b"\r\n\r\n"),
+    "in chunks with a trailer": chunked(ARRAY, end=b"0\r\nX-Sum: 1\r\n\r\n"),
+    "in chunks and more": chunked(ARRAY) + b"HTTP/1.1 2",
+    "no chunk but the last": chunked(b""),
+    "by length and in chunks": chunked(ARRAY, "Content-Length: 3"),
+    "nothing": ok(b""),
+    "packed in part": ok(PACKED[:-1], "Content-Encoding: gzip"),
+    "packed twice": ok(PACKED * 2, "Content-Encoding: gzip"),
+    "packed and more": ok(PACKED + b"more", "Content-Encoding: gzip"),
+    "not packed": ok(ARRAY, "Content-Encoding: gzip"),
+    "packed and large": ok(gzip.compress(b"[" + b" " * 2**21 + b"]"), "Content-Encoding: gzip"),
+    "packed by another": ok(zlib.compress(ARRAY), "Content-Encoding: deflate"),
     "packed in a strange way": ok(ARRAY, "Content-Encoding: br"),
     "announced": EARLY_HINTS + ok(ARRAY),
     "an object": ok(b'{"id":"1"}'),
@@ -56,6 +82,14 @@ OTHERS = {
     "with a trailer": ok(ARRAY, "Trailer: X-Sum"),
     "an upgrade": ok(ARRAY, "Upgrade: h2c", "Connection: upgrade"),
 }
+NOT_BY_THEIR_HEADS = {
+    "packed in a strange way", "packed by another", "announced", "an error", "idle for too long", "the last",
+    "two lengths", "two different lengths", "a length that is none", "by length and in chunks", "nothing",
+    "a folded field", "a field without a name", "a field of other letters", "an empty field", "of version 1.0",
+    "no HTTP", "with a trailer", "an upgrade",
+}  # fmt: skip
+"""The others of which the head alone shows that they are not plain."""
+
 ENDED = {
     "until the end": b"HTTP/1.1 200 OK\r\n\r\n" + ARRAY,
     "half a head": ok(ARRAY)[:25],
@@ -208,7 +242,7 @@ async def test_a_plain_response_needs_no_task(name: str, cut: int) -> None:
         for _ in range(3):
             outcome, has_task = await here.without_task()
             assert isinstance(outcome, Reply)
-            assert outcome.body == said.partition(b"\r\n\r\n")[2]
+            assert outcome.body == {"no slots": b"[]", "a long array": LONG}.get(name, ARRAY)
             assert not has_task
         assert here.at.connections == 1
 
@@ -264,13 +298,22 @@ async def test_without_a_kept_connection_nothing_is_sent() -> None:
 
 def test_no_head_is_plain_that_says_more() -> None:
     """What a plain head is: each other is left to aiohttp's parser."""
-    heads = {name: read_head(said) for name, said in (PLAIN | OTHERS).items()}
-    plain = {*PLAIN, "an object", "twice", "and a part of another", "and bytes that are no head"}
-    assert {name for name, head in heads.items() if head is not None} == plain
-    assert read_head(ok(ARRAY, *["X: 1"] * 200)) is None
-    assert read_head(ok(ARRAY, f"X: {'1' * 20_000}")) is None
-    assert read_head(ok(ARRAY)) == (
-        (("Content-Type", "application/json"), ("Content-Length", str(len(ARRAY)))),
-        len(ok(ARRAY)) - len(ARRAY),
-        len(ok(ARRAY)),
-    )
+    reader = HeadReader()
+    for _ in range(2):  # the second time most lines are known
+        heads = {name: reader.read(said) for name, said in (PLAIN | OTHERS).items()}
+        assert not {name for name in PLAIN if heads[name] is None}
+        assert {name for name in OTHERS if heads[name] is None} == NOT_BY_THEIR_HEADS
+    assert reader.read(ok(ARRAY, *["X: 1"] * 200)) is None
+    assert reader.read(ok(ARRAY, f"X: {'1' * 20_000}")) is None
+    fields = (("Content-Type", "application/json"), ("Content-Length", str(len(ARRAY))))
+    assert reader.read(ok(ARRAY)) == (fields, len(ok(ARRAY)) - len(ARRAY), len(ARRAY), False)
+
+
+def test_what_is_known_of_heads_is_bounded() -> None:
+    """Lines that never come again do not stay for good."""
+    reader = HeadReader()
+    for number in range(3 * HeadReader.MOST_LINES):
+        head = reader.read(ok(ARRAY, f"X-Number: {number}"))
+        assert head is not None
+        assert head.fields[2] == ("X-Number", str(number))
+    assert len(reader._known) <= HeadReader.MOST_LINES
