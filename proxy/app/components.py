@@ -112,7 +112,7 @@ async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncE
     notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
     store = await _open_store(settings.cache, master, notes, now, lifetimes)
     telemetry = await _telemetry(settings, clocks, lifetimes)
-    now.subscribe(invalidations.set_back, purges.set_back, telemetry.set_back)
+    now.subscribe(store.set_back, invalidations.set_back, purges.set_back, telemetry.set_back)
     rules, shared = from_settings.rules_of(settings), None
     if settings.shared.url:
         from proxy.app.shared import build_shared

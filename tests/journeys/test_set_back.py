@@ -154,3 +154,43 @@ async def test_an_error_is_no_news_a_minute_later(scene: MakeScene, clock: Clock
     assert troubles(await here.stats())
     clock.ahead = 62
     assert not troubles(await here.stats())
+
+
+@pytest.mark.parametrize("happens_at", [DAYS, 0.0], ids=["while it was ahead", "while it was right"])
+@pytest.mark.parametrize("what", ["write", "purge", "purge_everything"])
+async def test_a_clock_that_goes_wrong_twice_makes_nothing_fresh_again(
+    scene: MakeScene, clock: Clock, what: str, happens_at: float
+) -> None:
+    """What was read while the clock was ahead is not fresh when the clock shows that time once more."""
+    here = await scene(FRESH)
+    clock.ahead = DAYS
+    before = (await here.say(READ, token="ann")).json["name"]
+    clock.ahead = happens_at
+    await HAPPENED[what](here)
+    clock.ahead = 0
+    await here.stats()
+    clock.ahead = DAYS + 1
+    heard = await here.say(READ, token="ann")
+    assert not heard.cache.startswith("hit")
+    assert (heard.json["name"] == before) == (what != "write")
+
+
+@pytest.mark.parametrize("what", ["write", "purge", "purge_everything"])
+async def test_what_an_earlier_run_left_is_not_fresh_after_the_clock_was_behind(
+    graph: MakeGraph, sidecar_settings: SidecarSettings, ask: MakeAsk, clock: Clock, tmp_path: Path, *, what: str
+) -> None:
+    """A machine that starts with its clock behind does not forget what happens until the clock is right."""
+    meta = await graph()
+    settings = sidecar_settings(meta.url, cache={"fresh_s": 3600, "key_file": tmp_path / "state" / "key"})
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
+        await (await ask(front.url)).say(READ, token="ann")
+    clock.ahead = -DAYS
+    async with sidecar.sidecar(settings, components.Clocks(now=clock)) as front:
+        here = Scene(meta, front, await ask(front.url))
+        await HAPPENED[what](here)
+        clock.ahead = 1
+        heard = await here.say(READ, token="ann")
+        assert not heard.cache.startswith("hit")
+        assert what != "write" or heard.json["name"] == "new"
+        if what != "write":
+            assert heard.cache == "fwd=uri-miss; stored"

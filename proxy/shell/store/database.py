@@ -63,6 +63,7 @@ class Database:
         self._ceiling: int | None = None  # the size at which a nearly full file system was met
         self._rows: Sqlite | None = None
         self.quarantines = 0
+        self.newest_at = 0.0  # when the newest row was written that was there when this was opened
         self.is_other_key = False  # whether the rows were written with another secret than this one
 
     @property
@@ -81,21 +82,23 @@ class Database:
             self._open_or_quarantine()
             self._directory.remember_database()
             self._look_at_key()
+            self.newest_at = self._open_rows().newest_at()
             self._budget = self._limit - 3 * self.wal_bytes - 2**16 - self._directory.quarantined_bytes()
             return self._report(0, [], self._make_room(0, self._budget))
         except BaseException:
             self.close()
             raise
 
-    def write(self, group: Sequence[QueuedWrite]) -> WriteReport:
-        """Write *group* in one transaction, after making room for it."""
+    def write(self, group: Sequence[QueuedWrite], now: float) -> WriteReport:
+        """Write *group* in one transaction, after making room for it. No row is older than *now*, or than its entry."""
         rows, most = self._open_rows(), self._size_limit()
         changes = [(write.key, self._sealed(write)) for write in group]
         need = sum(_room_for(blob) for _, blob in changes if blob is not None)
         if need > most // 2:  # one group must not push out half of the entries
             changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
         evicted = self._make_room(need, most)
-        rows.write(changes, self._sealer.mark)
+        asked_at = [write.entry.meta.asked_at for write in group if write.entry is not None]
+        rows.write(changes, self._sealer.mark, max(now, *asked_at, 0.0))
         refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
         return self._report(sum(blob is not None for _, blob in changes), refused, evicted)
 

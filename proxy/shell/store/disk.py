@@ -85,6 +85,11 @@ class Disk:
         """How many databases were quarantined."""
         return self._database.quarantines
 
+    @property
+    def newest_at(self) -> float:
+        """When the newest row was written that was there when the database was opened, in epoch seconds."""
+        return self._database.newest_at
+
     async def open(self) -> None:
         """Open the database, after the clearing that was asked for; a disk error opens the breaker."""
         async with self._opening:
@@ -172,12 +177,12 @@ class Disk:
                 return True
         return False
 
-    async def write(self, group: Sequence[QueuedWrite]) -> WriteReport | None:
-        """Write *group*; None if nothing of it was written."""
+    async def write(self, group: Sequence[QueuedWrite], now: float) -> WriteReport | None:
+        """Write *group* at *now*, in epoch seconds; None if nothing of it was written."""
         if not self.ready:
             return None
         try:
-            report = await self._on_writer(self._database.write, group)
+            report = await self._on_writer(self._database.write, group, now)
         except DISK_ERRORS as error:
             self._failed(error)
             return None

@@ -8,6 +8,7 @@ from itertools import islice
 
 import msgspec
 
+from proxy.core.cache.clock_step import undated
 from proxy.core.memory.key_filter import KeyFilter
 from proxy.core.model import Entry, EntryMeta
 
@@ -94,6 +95,12 @@ class Memory:
             return False
         self.put(key, entry)
         return key in self._stack
+
+    def undate(self, now: float) -> None:
+        """Take away the times of entries that were asked for after *now*."""
+        for key, entry in self._stack.items():
+            if entry is not None and entry.meta.asked_at > now:
+                self._stack[key] = Entry(undated(entry.meta), entry.headers, entry.body)
 
     def drop(self, key: bytes) -> None:
         """Remove *key* if it is here."""
@@ -213,6 +220,13 @@ class Index:
         self._rows[key] = _encode_row(IndexRow(held, written))
         if len(self._rows) > self._max_rows:
             self._evict()
+
+    def undate(self, now: float) -> None:
+        """Take away the times of entries that were asked for after *now*."""
+        for key, packed in self._rows.items():
+            row = _decode_row(packed)
+            if row.held.asked_at > now:
+                self._rows[key] = _encode_row(IndexRow(undated(row.held), row.written_at))
 
     def drop(self, key: bytes) -> None:
         """Remove *key* if it is here."""

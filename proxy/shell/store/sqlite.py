@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -94,9 +93,11 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
             self.close()
             raise
 
-    def write(self, changes: Iterable[tuple[bytes, bytes | None]], mark: Callable[[bytes, bytes], bytes]) -> None:
-        """Store or delete all of *changes* in one transaction: all of them, or none; each row with its *mark*."""
-        kept, gone, now = [], [], time.time()
+    def write(
+        self, changes: Iterable[tuple[bytes, bytes | None]], mark: Callable[[bytes, bytes], bytes], now: float
+    ) -> None:
+        """Store or delete all of *changes* at *now*, in one transaction: all, or none; each row with its *mark*."""
+        kept, gone = [], []
         for key, blob in changes:
             if blob is None:
                 gone.append(key)
@@ -115,6 +116,11 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
         rows = self._sql(_SELECTS[size], [*keys, *[keys[-1]] * (size - len(keys))]).fetchall()
         fetch = self._disk.fetch
         return {key: fetch(mode, filename, value, read=False) for key, mode, filename, value in rows}
+
+    def newest_at(self) -> float:
+        """Returns when the newest row was stored, in epoch seconds; 0 if there is none."""
+        ((newest,),) = self._sql("SELECT MAX(store_time) FROM Cache").fetchall()
+        return newest if isinstance(newest, float) else 0.0
 
     def newest(self, count: int) -> list[tuple[bytes, bytes, bytes]]:
         """Returns key, value and mark of the *count* rows stored last; rows of older versions have no mark."""

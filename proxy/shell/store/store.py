@@ -14,6 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from proxy.core.cache.clock_step import UncertainTimes, undated
 from proxy.core.cache.encryption import BadSeal, Sealer
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.breaker import Breaker
@@ -94,6 +95,7 @@ class Store:
         self._bounds = bounds
         self._clock = clock
         self._now = now
+        self._uncertain = UncertainTimes()
         self._restore_purges = restore_purges
         self._unsaved_purges: bytes | None = None  # not on disk yet
         self._timer: asyncio.TimerHandle | None = None
@@ -156,6 +158,7 @@ class Store:
         the order of writing, and a row that Graph confirms again and again should stay. An entry that is on disk alone
         stays there: `fetch` has decided whether memory takes it.
         """
+        entry = self._dated(entry)
         if self._is_outdated(key, entry.meta):
             return False
         if len(entry.body) > self._bounds.max_body_bytes:
@@ -174,12 +177,28 @@ class Store:
 
         The index gets them when the entry leaves memory, and otherwise within `maintain_s`.
         """
+        entry = self._dated(entry)
         if self._loads:
             self._loads.supersede(key)
         if not self.memory.renew(key, entry):
             self.put(key, token, entry, write=False)
         elif self._disk is not None:
             self._renewed[key] = token
+
+    def set_back(self, now: float, by: float) -> None:
+        """Take away the times of all entries that were asked for after *now*: the clock was set back by *by* seconds.
+
+        A change between now and then would have an earlier time than these entries.
+        """
+        self._uncertain.add(now, now + by)
+        self.memory.undate(now)
+        self._index.undate(now)
+
+    def _dated(self, entry: Entry) -> Entry:
+        """Return *entry*, without its time if the clock was set back after it was asked for."""
+        if self._uncertain and entry.meta.asked_at > self._now():
+            return replace(entry, meta=undated(entry.meta))
+        return entry
 
     def _is_outdated(self, key: bytes, meta: EntryMeta) -> bool:
         """Whether the entry of *key* was asked for later than one with *meta*; not if the clock was set back since."""
@@ -324,9 +343,11 @@ class Store:
         if entry := self.memory.get(key):
             return entry
         waiting = self._pending.find(key)
-        if waiting is not None and waiting is not DELETED:
-            self.memory.admit(key, waiting)
-        return waiting
+        if waiting is None or waiting is DELETED:
+            return waiting
+        entry = self._as_known(key, waiting)
+        self.memory.admit(key, entry)
+        return entry
 
     def _on_read(self, key: bytes, on_entry: OnEntry, found: ReadResult) -> None:
         """Hand *found* on, or what is in memory if that was replaced during the read."""
@@ -344,19 +365,27 @@ class Store:
 
     def _promote(self, key: bytes, entry: Entry) -> Entry:
         """Return *entry* as the index knows it, and keep it in memory if it was used lately."""
-        known = self._index.get(key)
-        if known is None or known.held.etag != entry.meta.etag:
-            self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
-        else:
-            # Graph has confirmed this body since the row was written; only the index has the newer metadata.
-            entry = replace(entry, meta=known.held)
+        entry = self._as_known(key, entry)
         self.memory.admit(key, entry)
+        return entry
+
+    def _as_known(self, key: bytes, entry: Entry) -> Entry:
+        """Return *entry* with the metadata that the index has of it; note them there if it has none."""
+        known = self._index.get(key)
+        if known is not None and known.held.etag == entry.meta.etag:
+            # Graph has confirmed this body since the row was written; only the index has the newer metadata.
+            return entry if known.held == entry.meta else replace(entry, meta=known.held)
+        if self._uncertain:
+            entry = replace(entry, meta=self._uncertain.checked(entry.meta))
+        self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
         return entry
 
     # --- writing after the reply ---
 
     def _on_open(self, saved_purges: bytes | None) -> None:
         """Note that the disk is open; if it is empty, the index is whole and a miss need not read the disk."""
+        if self._disk is not None:
+            self._uncertain.add(self._now(), self._disk.newest_at)
         self._restore_purges(saved_purges)
         self._index.forget_keys()
         self._index.is_whole = self._disk is not None and not self._disk.entries
@@ -405,7 +434,7 @@ class Store:
         """Write group after group until the queue is empty."""
         try:
             while disk.ready and (group := self._pending.take(self._bounds.group_entries, self._group_bytes)):
-                self._apply(group, await disk.write(group))
+                self._apply(group, await disk.write(group, self._now()))
         finally:
             self._writing = None
 

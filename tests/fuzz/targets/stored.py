@@ -67,7 +67,8 @@ def databases() -> Iterator[Parse]:
         good, used = Path(folder, "good"), Path(folder, "used")
         database = Database(good, SEALER, 4 * MIB, 0)
         database.open()
-        database.write([QueuedWrite(bytes([number]) * 32, TOKEN, _entry(b"%d" % number * 100)) for number in range(20)])
+        stored = [QueuedWrite(bytes([number]) * 32, TOKEN, _entry(b"%d" % number * 100)) for number in range(20)]
+        database.write(stored, 1000.0)
         database.close()
         yield partial(_open_spoiled, good, used)
 
@@ -91,7 +92,7 @@ def _open_spoiled(good: Path, used: Path, data: bytes) -> None:
                 assert found.body == b"%d" % number * 100
             else:
                 assert found is None or isinstance(found, (BadSeal, *DISK_ERRORS))
-        database.write([QueuedWrite(b"n" * 32, TOKEN, _entry(b"new"))])
+        database.write([QueuedWrite(b"n" * 32, TOKEN, _entry(b"new"))], 1000.0)
     except DISK_ERRORS:
         pass
     finally:

@@ -157,7 +157,7 @@ def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) 
     rows.reset("sqlite_auto_vacuum", 0)
     rows._sql("VACUUM")
     assert rows._sql("PRAGMA auto_vacuum").fetchall() == [(0,)]
-    rows.write(((key(number), bytes(1400)) for number in range(500)), lambda *_row: b"")
+    rows.write(((key(number), bytes(1400)) for number in range(500)), lambda *_row: b"", 1.0)
     before = rows.live_bytes()
     assert len(rows.evict_oldest(250)) == 250
     assert 0.4 * before < rows.live_bytes() < 0.6 * before

@@ -1,6 +1,7 @@
 import asyncio
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -281,6 +282,45 @@ async def test_an_entry_from_the_future_is_replaced(opened: Open) -> None:
     store.put(key(1), TOKEN, asked_for(60.0))
     assert store.put(key(1), TOKEN, asked_for(50.0, version=1))
     assert store.in_memory(key(1)) == asked_for(50.0, version=1)
+
+
+@pytest.mark.parametrize("where", ["in memory", "in the write queue", "on disk", "in another run"])
+async def test_entries_from_the_future_lose_their_time(opened: Open, where: str) -> None:
+    """After the clock was set back nothing tells whether they are older than a change; they can be confirmed yet."""
+    now = Clock()
+    now.now = 100.0
+    small = {} if where in {"in memory", "in another run"} else {"memory_bytes": 0}
+    store = await opened(now=now, **small)
+    for number, asked in ((1, 40.0), (2, 90.0)):
+        made = entry(number)
+        store.put(key(number), TOKEN, msgspec.structs.replace(made, meta=asked_for(asked).meta))
+    if where == "on disk":
+        await store.flush()
+    now.now = 50.0
+    if where == "in another run":
+        store = await restarted(store, partial(opened, now=now))
+    else:
+        store.set_back(50.0, 50.0)
+    for passed in (0.0, 60.0):  # the clock shows the time once more
+        now.now += passed
+        loaded = [await store.load(key(number), TOKEN) for number in (1, 2)]
+        assert [each and each.meta.asked_at for each in loaded] == [40.0, 0.0]
+    store.put(key(2), TOKEN, asked_for(95.0))
+    assert store.known_meta(key(2)) == asked_for(95.0).meta
+
+
+async def test_a_reply_that_was_asked_for_in_the_future_has_no_time(opened: Open) -> None:
+    """The clock was set back while Graph was asked."""
+    now = Clock()
+    now.now = 100.0
+    store = await opened(now=now)
+    store.set_back(50.0, 50.0)
+    now.now = 51.0
+    store.put(key(1), TOKEN, asked_for(99.0))
+    store.renew(key(1), TOKEN, asked_for(99.0))
+    held = store.known_meta(key(1))
+    assert held is not None
+    assert held.asked_at == 0.0
 
 
 async def test_an_entry_that_is_not_the_one_in_memory_is_stored_as_any_other(opened: Open) -> None:
