@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -15,6 +16,8 @@ from proxy.core.routing.query import form, form_value, join_pairs
 
 MOST_LEAD_TOKENS = 3
 """The most credentials that one batch is tried with at its top level."""
+
+_IS_PLAIN_TAG = re.compile(r'"[0-9A-Za-z]+"', re.ASCII)
 
 
 def encode_batch(requests: Sequence[Request], top: Credential) -> bytes:
@@ -44,6 +47,23 @@ def split_at_node(part: bytes, request: Request) -> tuple[bytes, bytes] | None:
     before = form_value(f'{{"method":"GET","relative_url":"{request.version and f"{request.version}/"}')
     node = request.path[1:].partition("/")[0].encode()
     return (before, part[len(before) + len(node) :]) if part.startswith(before + node) else None
+
+
+def split_at_validator(part: bytes, request: Request) -> tuple[bytes, bytes, bytes] | None:
+    """Returns *part*, which `batch_part` made of *request*, around the object and the validator; None for another form.
+
+    The same read of another object with another validator has these between the three, the latter as of `tag_in_part`.
+    """
+    around, tag = split_at_node(part, request), tag_in_part(request.validator)
+    if around is None or tag is None or around[1].count(tag) != 1:
+        return None
+    between, _, behind = around[1].partition(tag)
+    return around[0], between, behind
+
+
+def tag_in_part(tag: str) -> bytes | None:
+    """Returns the entity tag *tag* as it stands in an operation of a batch; None if it has unusual characters."""
+    return b"%%5C%%22%b%%5C%%22" % tag[1:-1].encode() if _IS_PLAIN_TAG.fullmatch(tag) else None
 
 
 def batch_body(parts: Sequence[bytes], top: Credential) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -28,8 +29,8 @@ class CommonPart(msgspec.Struct, eq=False):
     around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
-    line: LineTemplate | None = None  # of the log, for a new body
-    line_is_of: tuple[str, Headers] = ("", ())  # the mode and the usage of that line
+    around_validator: tuple[bytes, bytes, bytes] | None = None  # one with a validator, around the object and that
+    lines: Mapping[str, tuple[Headers, LineTemplate | None]] = {}
 
     def __repr__(self) -> str:
         """Say what kind of thing this is: operations hold tokens."""

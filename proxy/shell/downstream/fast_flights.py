@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypedDict
 from msgspec.structs import replace
 
 from proxy.core.batch.lanes import Lane, Route
-from proxy.core.batch.request import batch_part, split_at_node
+from proxy.core.batch.request import batch_part, split_at_node, split_at_validator, tag_in_part
 from proxy.core.batch.response import Slot
 from proxy.core.cache import policy
 from proxy.core.cache.generation import Generation
@@ -25,7 +25,7 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import field_lines
 from proxy.core.http import errors
 from proxy.core.memory.memo import Memo
-from proxy.core.model import Channel, Entry, Headers, Mode, Reply, Request
+from proxy.core.model import Channel, Entry, Mode, Reply, Request
 from proxy.core.observe.access_log import Outcome, PreparedLine
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.reply.response_head import framed, http_date
@@ -347,16 +347,23 @@ class FastFlights:
     @staticmethod
     def ask_with(read: PreparedRead, entry: Entry | None) -> None:
         """Let *read* be asked with the validator of *entry*."""
-        request = read.request
+        request, common = read.request, read.common
         read.asked_etag = entry.meta.etag if entry is not None else None
         read.asked = request.with_validator(policy.validator_for(entry.meta, request)) if entry else request
-        if read.asked.validator or read.common.around_node is None:
+        validator, node = read.asked.validator, request.path[1:].partition("/")[0].encode()
+        tag = tag_in_part(validator) if validator else None
+        if tag is not None and common.around_validator is not None:
+            before, between, behind = common.around_validator
+            read.part = b"%b%b%b%b%b" % (before, node, between, tag, behind)
+        elif validator:
             read.part = batch_part(read.asked)
-            if not read.asked.validator:
-                read.common.around_node = split_at_node(read.part, request)
+            common.around_validator = split_at_validator(read.part, read.asked)
+        elif common.around_node is not None:
+            before, behind = common.around_node
+            read.part = b"%b%b%b" % (before, node, behind)
         else:
-            before, behind = read.common.around_node
-            read.part = b"%b%b%b" % (before, request.path[1:].partition("/")[0].encode(), behind)
+            read.part = batch_part(request)
+            common.around_node = split_at_node(read.part, request)
 
     def may_ask(self, entry: Entry | None) -> bool:
         """Whether a read of which memory holds *entry* may be sent without asking the limiter and the orders."""
@@ -468,36 +475,39 @@ class FastFlights:
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
-        line = read.lines.get(mode) if read.lines is not None else None
-        if line is None or line[0] is not body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
-            line = self._prepare_line(read, kind, mode, entry, size)
+        line = self.line_of(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.common.counts, mode, seconds, window_s, len(body), line[2])
+        return message, (read.common.counts, mode, seconds, window_s, len(body), line)
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
         line = read.lines.get(mode) if read.lines is not None else None
-        if line is None or line[0] is not entry.body or line[1] != kind.usage or line[3] != self.reader.telemetry.era:
-            line = self._prepare_line(read, kind, mode, entry, size)
+        if (
+            line is None
+            or line[0] != entry.meta.etag
+            or line[1] != kind.usage
+            or line[3] != (size, self.reader.telemetry.era)
+        ):
+            return self._prepare_line(read, kind, mode, entry, size)
         found: PreparedLine | None = line[2]
         return found
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
-    ) -> tuple[bytes, Headers, PreparedLine | None, int]:
-        """Return the log line of such replies, kept with *read* if there may be more of them."""
-        telemetry = self.reader.telemetry
-        if kind.mode is not Mode.REVALIDATED and mode is kind.mode:  # a new body is told of once
-            told = telemetry.line_like(read, kind.mode, kind.usage, entry, size)
-            return entry.body, kind.usage, told, telemetry.era
-        is_shared, body = mode is Mode.COALESCED, entry.body
-        reply = Reply(
-            200, (("ETag", entry.meta.etag), *kind.usage), body, mode, joined=kind.mode if is_shared else None
-        )
-        outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
-        line = body, kind.usage, telemetry.prepare_line(read, reply, outcome), telemetry.era
+    ) -> PreparedLine | None:
+        """Return the log line of such replies, kept with *read* if the last one was like it."""
+        telemetry, etag = self.reader.telemetry, entry.meta.etag
+        last = read.lines.get(mode) if read.lines is not None else None
+        is_repeated = last is not None and last[0] == etag and last[1] == kind.usage
+        is_shared = mode is Mode.COALESCED
+        if is_repeated or is_shared:
+            reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode if is_shared else None)
+            outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
+            line, is_for = telemetry.prepare_line(read, reply, outcome), (size, telemetry.era)
+        else:
+            line, is_for = telemetry.line_like(read, mode, kind.usage, entry, size), (size, -1)
         if kind.mode is Mode.REVALIDATED:
-            read.lines = {**(read.lines or {}), mode: line}
+            read.lines = {**(read.lines or {}), mode: (etag, kind.usage, line, is_for)}
         return line
 
     # --- all other answers ---

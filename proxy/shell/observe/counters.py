@@ -162,29 +162,25 @@ class Counters:
         )
 
     def line_like(self, read: PreparedRead, mode: Mode, usage: Headers, entry: Entry, size: int) -> PreparedLine | None:
-        """Returns the log line of the reply of this *mode* and *usage* whose new body is in *entry*.
+        """Returns the log line of the reply of this *mode* and *usage* with *entry* to the first caller.
 
         It is made from the line of a read of another object, if there was one.
         """
         if self.access_log is None:
             return None
         common, node = read.common, read.node
-        if (
-            common.line is None
-            or common.line_is_of != (mode, usage)
-            or common.line.route != common.counts.route
-            or not is_id(node)
-        ):
+        known, template = common.lines.get(mode, ((), None))
+        if template is None or known != usage or template.route != common.counts.route or not is_id(node):
             reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
             outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
                 is_shown = bare.path == read.request.path and bare.node == node
-                common.line, common.line_is_of = LineTemplate(bare) if is_shown else None, (mode, usage)
+                common.lines = {**common.lines, mode: (usage, LineTemplate(bare) if is_shown else None)}
             return line
         mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
-        return common.line.line(read.request.path, node, read.key.hex()[:16], mark, size)
+        return template.line(read.request.path, node, read.key.hex()[:16], mark, size)
 
     def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
         """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""

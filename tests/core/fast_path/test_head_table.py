@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import product
 
 import pytest
 
-from proxy.core.batch.request import batch_part, split_at_node
+from proxy.core.batch.request import batch_part, split_at_node, split_at_validator, tag_in_part
 from proxy.core.cache.key import Keys
 from proxy.core.fast_path import head
 from proxy.core.fast_path.head_table import HeadTable
@@ -160,6 +161,9 @@ LINES = [
 ]
 
 
+TAGS = ['"0a1B"', '"xx99"', 'W/"ab+c %"', '"ä\\"']
+
+
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("node", ["7", "222", "00111", "9" * 40])
 def test_a_read_of_another_object_is_made_from_one_that_is_known(line: bytes, node: str) -> None:
@@ -189,6 +193,14 @@ def test_a_read_of_another_object_is_made_from_one_that_is_known(line: bytes, no
     around = split_at_node(batch_part(first.request), first.request)
     assert around is not None
     assert around[0] + node.encode() + around[1] == batch_part(made.request)
+    for tag, other_tag in product(TAGS, TAGS):
+        asked, wanted_tag = first.request.with_validator(tag), tag_in_part(other_tag)
+        parts = split_at_validator(batch_part(asked), asked)
+        assert (parts is None, wanted_tag is None) == (tag not in TAGS[:2], other_tag not in TAGS[:2])
+        if parts is not None and wanted_tag is not None:
+            before, between, behind = parts
+            wanted_part = batch_part(made.request.with_validator(other_tag))
+            assert before + node.encode() + between + wanted_tag + behind == wanted_part
 
 
 def test_a_read_that_has_another_rule_is_made_by_itself() -> None:
