@@ -20,7 +20,7 @@ CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/
 BROWSER := .venvs/browser/.installed
 PROGRAMS := .venvs/.programs
 STORE := .venvs/store/.installed
-FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py
+FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py tests/journeys/test_fleet_flights.py tests/journeys/test_fleet_store.py
 ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed .venvs/advisories/.installed $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
 
 .DELETE_ON_ERROR:
