@@ -39,6 +39,7 @@ from proxy.shell.pipeline.invalidator import Invalidator
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.pipeline.merger import Merger
 from proxy.shell.pipeline.rate_limiter import RateLimiter
+from proxy.shell.store.store import Store
 from proxy.shell.upstream.client import UpstreamClient, UpstreamOptions
 from proxy.shell.upstream.fair_share import Calls, Places
 from proxy.shell.upstream.passthrough import Passthrough
@@ -323,7 +324,7 @@ def _fast_path(
         flights.take = fast_path.take
         fast_path.asker = WaitingReads(shared, inside.callers, flights, fast_path.take)
     else:
-        prepared = handler.client_batches.prepared = _prepared_batches(fast_path, flights)
+        prepared = handler.client_batches.prepared = _prepared_batches(fast_path, flights, components.store)
         fast_path.batches = BatchMessages(
             handler.client_batches,
             prepared,
@@ -335,12 +336,12 @@ def _fast_path(
     return fast_path
 
 
-def _prepared_batches(fast_path: FastPath, flights: FastFlights) -> PreparedBatches:
+def _prepared_batches(fast_path: FastPath, flights: FastFlights, store: Store) -> PreparedBatches:
     """Returns what answers clients' batches of plain reads; replicas that share use the layers alone."""
     return PreparedBatches(
         PreparedOperations(fast_path.table, fast_path.preparation),
         flights,
-        memory=fast_path.memory.get,
+        store=store,
         is_open=fast_path.is_open,
         grow=fast_path.table.grow,
     )

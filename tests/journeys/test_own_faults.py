@@ -73,7 +73,7 @@ WHILE_TAKING: dict[str, tuple[object, str]] = {
 
 WHILE_TAKING_TOGETHER: dict[str, tuple[object, str]] = {
     "in what is confirmed together": (FlightGroup, "_find_confirmed"),
-    "in what is held together": (FastFlights, "note_confirmed"),
+    "in what is held together": (FastFlights, "note_usage"),
     "in what is written of slots": (WaitingBatch, "write"),
     "in what is filled together": (ClientBatchSlots, "fill_together"),
     "in what is filled": (ClientBatchSlots, "fill_prepared"),

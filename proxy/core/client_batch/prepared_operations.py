@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -33,10 +34,13 @@ class PreparedBatch(msgspec.Struct, eq=False):
     """A batch that holds nothing but plain reads; its repr shows none of them, for they hold tokens."""
 
     reads: tuple[PreparedRead, ...]
+    keys: tuple[bytes, ...]  # of their entries
+    kinds: tuple[PreparedRead, ...]  # one of those that differ in their objects alone
     places: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by: the first of twins
     has_no_twins: bool
     is_alike: bool  # whether all reads are of one token, and Graph is asked for each whatever is held
     is_repeated: bool = False  # whether the batch came before, word for word
+    steady: Any = None  # what it is asked and answered with while Graph confirms all that is held
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the reads."""
@@ -60,7 +64,8 @@ def prepared_batch(reads: Sequence[PreparedRead]) -> PreparedBatch:
     places = {read.flight: at for at, read in reversed([*enumerate(reads)])}
     first = reads[0].request
     is_alike = first.credential is not None and all(_is_like(read, first) for read in reads)
-    return PreparedBatch(tuple(reads), places, len(places) == len(reads), is_alike)
+    keys, kinds = tuple([read.key for read in reads]), tuple({id(read.common): read for read in reads}.values())
+    return PreparedBatch(tuple(reads), keys, kinds, places, len(places) == len(reads), is_alike)
 
 
 def _is_like(read: PreparedRead, other: Request) -> bool:

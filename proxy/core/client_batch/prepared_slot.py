@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxy.core.client_batch.slots import fields_around_batch, shown_fields
 from proxy.core.fast_path.answer_template import Filled
 from proxy.core.graph import lax_json
 from proxy.core.http import headers
+from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Reply
 
 _ETAG = '"~the-etag-of-this-slot~"'
@@ -29,18 +32,66 @@ class SlotTemplate(NamedTuple):
         """Returns the slot with this *etag*, the *newest* usage, and the *text* of its body, all of them JSON."""
         return b"".join((etag.join(self.before), newest, self.behind, text, b"}"))
 
+    def write_all(self, etags: Sequence[bytes], texts: Sequence[bytes]) -> list[bytes]:
+        """Returns slots with these *etags* and *texts*, without newest usage."""
+        join, end = b"".join, b"}"
+        if len(self.before) == 2:
+            before, behind = self.before[0], self.before[1] + self.behind
+            return [join((before, etag, behind, text, end)) for etag, text in zip(etags, texts, strict=True)]
+        return [self.write(etag, b"", text) for etag, text in zip(etags, texts, strict=True)]
+
 
 def slot_template(filled: Filled, *, include_headers: bool) -> SlotTemplate:
-    """Returns the template of slots of replies with the head *filled*."""
-    own = headers.from_stored(_ETAG.encode().join(filled.head).partition(b"\r\n")[2].removesuffix(b"\r\n"))
-    status = headers.from_stored(filled.tail.partition(b"\r\n")[0].replace(b"%%", b"%"))
-    reply = Reply(200, (*own, *status), b"")
+    """Returns the template of slots of replies with the head *filled*.
+
+    Slots do not show the fields that name one call. So the template is remembered without the values of these.
+    """
+    values: list[bytes] = []
+
+    def without_value(found: re.Match[bytes]) -> bytes:
+        values.append(found[2])
+        return found[1]
+
+    head = tuple([_OF_ONE_CALL.sub(without_value, piece) for piece in filled.head])
+    status = filled.tail.partition(b"\r\n")[0]
+    template = _template(head, status, include_headers, filled.takes_newest)
+    if not values:
+        return template
+    return template._replace(
+        around=_with_values(template.around, values),
+        around_of_other_version=_with_values(template.around_of_other_version, values),
+    )
+
+
+_OF_ONE_CALL = re.compile(
+    rb"^((?:" + b"|".join(re.escape(name.encode()) for name in sorted(headers.TRACE)) + rb"): )([^\r\n]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def _with_values(fields: Headers, values: Sequence[bytes]) -> Headers:
+    """Returns *fields* in which those that name one call have their *values*."""
+    left = iter(values)
+    return tuple(
+        [
+            (name, next(left).decode("utf-8", "surrogateescape")) if name.lower() in headers.TRACE else (name, value)
+            for name, value in fields
+        ]
+    )
+
+
+@memo()
+def _template(head: tuple[bytes, ...], status: bytes, include_headers: bool, takes_newest: bool) -> SlotTemplate:  # noqa: FBT001 - a memo takes its arguments by position
+    """Returns the template of slots of replies with this *head* around each ETag, and this line with the *status*."""
+    own = headers.from_stored(_ETAG.encode().join(head).partition(b"\r\n")[2].removesuffix(b"\r\n"))
+    told = headers.from_stored(status.replace(b"%%", b"%"))
+    reply = Reply(200, (*own, *told), b"")
     around = [fields_around_batch(reply, same_version=is_same) for is_same in (True, False)]
     if not include_headers:
         return SlotTemplate((_WITHOUT_HEADERS,), b"", False, *around)
-    first, last = lax_json.encode(shown_fields(own))[1:-1], lax_json.encode(shown_fields(status))[1:-1]
+    first, last = lax_json.encode(shown_fields(own))[1:-1], lax_json.encode(shown_fields(told))[1:-1]
     before = (_HEADERS + first + (b"," if first and last else b"")).split(lax_json.encode(_ETAG)[1:-1])
-    return SlotTemplate(tuple(before), last + _BODY, filled.takes_newest, *around)
+    return SlotTemplate(tuple(before), last + _BODY, takes_newest, *around)
 
 
 def newest_fields(usage: Headers) -> bytes:

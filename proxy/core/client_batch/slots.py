@@ -15,9 +15,10 @@ from proxy.core.graph.errors import read_error
 from proxy.core.graph.jsonp import jsonp
 from proxy.core.http import headers
 from proxy.core.http.errors import BadRequest, reply_of
+from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Reply
 
-ClientSlot = dict[str, Any] | msgspec.Raw | None
+ClientSlot = dict[str, Any] | bytes | None
 """A slot, null, or a slot as JSON already."""
 
 
@@ -85,7 +86,7 @@ def is_quiet(slot_dict: object) -> bool:
 def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
     """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
     body = _array(slots)
-    fields = (*headers.without(headers.for_caller(given), headers.NOT_AROUND_CLIENT_BATCH), *_UNCACHED)
+    fields = (*_fields_of_outer(given), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))
     if callback:
@@ -93,12 +94,32 @@ def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
     return Reply(200, (("Content-Type", headers.JSON_TYPE), *fields), body)
 
 
+def _fields_of_outer(given: Headers) -> Headers:
+    """Returns those of the *given* fields of Graph's own reply that the reply to the application has."""
+    names = tuple([name.lower() for name, _ in given])
+    if "connection" in names:  # which names others that are left out
+        return headers.without(headers.for_caller(given), headers.NOT_AROUND_CLIENT_BATCH)
+    return tuple([given[at] for at in _kept(names)])
+
+
+@memo()
+def _kept(names: tuple[str, ...]) -> tuple[int, ...]:
+    """Returns which of the fields with these *names* the reply to the application has."""
+    fields = tuple([(name, str(at)) for at, name in enumerate(names)])
+    kept = headers.without(headers.for_caller(fields), headers.NOT_AROUND_CLIENT_BATCH)
+    return tuple([int(at) for _, at in kept])
+
+
 def _array(slots: Sequence[ClientSlot]) -> bytes:
     """Returns *slots* as JSON."""
+    return b"[%b]" % b",".join([slot if isinstance(slot, bytes) else _encoded(slot) for slot in slots])
+
+
+def _encoded(slot: ClientSlot) -> bytes:
     try:
-        return msgspec.json.encode(slots)
+        return msgspec.json.encode(slot)
     except UnicodeEncodeError:
-        return lax_json.encode([lax_json.decode(each) if isinstance(each, msgspec.Raw) else each for each in slots])
+        return lax_json.encode(slot)
 
 
 def fields_around_batch(reply: Reply, *, same_version: bool) -> Headers:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import cached_property
 from typing import Any
-
-import msgspec
 
 from proxy.core.client_batch import slots
 from proxy.core.client_batch.operation import Envelope, Operation, is_in_normal_form, plain_read
@@ -147,20 +145,22 @@ class ClientBatchSlots:
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
 
-    def fill_prepared(self, at: int, slot: msgspec.Raw, around: Headers, *, reports_usage: bool) -> None:
+    def fill_prepared(self, at: int, slot: bytes, around: Headers, *, reports_usage: bool) -> None:
         """Fill the slot of a read that no other names with *slot*; *around* are the fields that the batch has too."""
         if len(around) >= len(self._around):
             self._around = around
         self._reports_usage |= reports_usage
         self._slots[at] = slot
 
-    def fill_together(self, messages: Mapping[int, bytes], around: Headers, *, reports_usage: bool) -> None:
-        """Fill the slots of reads with *messages*, by their places; *around* as in `fill_prepared`."""
+    def fill_together(
+        self, places: Sequence[int], messages: Sequence[bytes], around: Headers, *, reports_usage: bool
+    ) -> None:
+        """Fill the slots at *places* with *messages*; *around* as in `fill_prepared`."""
         if len(around) >= len(self._around):
             self._around = around
         self._reports_usage |= reports_usage
-        for at, message in messages.items():
-            self._slots[at] = msgspec.Raw(message)
+        for at, message in zip(places, messages, strict=True):
+            self._slots[at] = message
 
     def fill_refused(self, at: int, reply: Reply) -> None:
         """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""
@@ -205,6 +205,8 @@ class ClientBatchSlots:
 
     def shown(self) -> list[ClientSlot]:
         """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown."""
+        if not self.referred:
+            return self._slots
         quiet = {at for at in self.referred if self.operation(at).is_quiet}
         return [None if at in quiet and slots.is_quiet(slot) else slot for at, slot in enumerate(self._slots)]
 

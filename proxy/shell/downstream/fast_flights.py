@@ -436,19 +436,16 @@ class FastFlights:
             else:
                 moment.answers.append(counted)
 
-    def note_confirmed(self, kind: AnswerKind, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> None:
-        """Learn the usage in replies of this *kind* to *reads* of one token, and hold their *entries*, renewed."""
-        if kind.usage:
-            at = 0
-            while at < len(reads) and reads[0].fingerprint not in kind.repeated:
-                self._learn_usage(reads[at], kind)
-                at += 1
-            if at < len(reads):
-                kind.repeated[reads[0].fingerprint].calls += len(reads) - at
-        credential = reads[0].request.credential
-        token = credential.token if credential is not None else ""
-        for read, entry in zip(reads, entries, strict=True):
-            self.renew(read.key, token, entry)
+    def note_usage(self, kind: AnswerKind, reads: Sequence[PreparedRead]) -> None:
+        """Learn the usage in replies of this *kind* to *reads* of one token."""
+        if not kind.usage:
+            return
+        at, fingerprint = 0, reads[0].fingerprint
+        while at < len(reads) and fingerprint not in kind.repeated:
+            self._learn_usage(reads[at], kind)
+            at += 1
+        if at < len(reads):
+            kind.repeated[fingerprint].calls += len(reads) - at
 
     def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
         """Hold *entry*; return the kind of its replies, which say whether it is held."""

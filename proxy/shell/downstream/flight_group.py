@@ -6,24 +6,24 @@ a `FastFlight` of its own, as soon as another caller joins it or anything else t
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.core.batch.lanes import Lane
+from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.response import Slot
 from proxy.core.cache.key import FlightKey
 from proxy.core.client_batch.prepared_operations import PreparedBatch
 from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
-from proxy.core.http.errors import Overloaded
 from proxy.core.model import Entry, Mode, Request
 from proxy.core.observe.access_log import PreparedLine
 from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
+from proxy.shell.downstream.steady_batch import SteadyBatch, Told, steady_batch
 from proxy.shell.downstream.waiting_batch import SlotCaller, WaitingBatch
 from proxy.shell.observe.faults import log_fault
-from proxy.shell.observe.route_counts import AnswersOfBatch, RouteCounts
-from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue
+from proxy.shell.observe.route_counts import AnswersOfBatch, RouteCounts, Share
+from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import QueueOfRead
 from proxy.shell.pipeline.queued_group import QueuedGroup
 
@@ -40,9 +40,12 @@ class AskedReads:
     requests: Sequence[Request]
     parts: Sequence[bytes]
     indices: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by
+    routes: Collection[Route]
     since: float
     asked: float  # the same in epoch seconds
     era: int
+    whole: PreparedBatch | None = None  # where these are all reads of the batch
+    steady: SteadyBatch | None = None  # what is known of them from the last time, if that is still so
 
 
 class GroupedFlight(FastFlight):
@@ -79,6 +82,7 @@ class FlightGroup(QueuedGroup):
         self._own: dict[int, FastFlight] = {}  # reads that have left the group, by their indices
         self._is_open = True  # whether the others are waited for
         self._taken: list[int] = []  # the indices of those of the others whose slots were taken
+        self._sums: dict[RouteCounts, int] = {}  # how many of these there are of each route
 
     # --- for the coalescer ---
 
@@ -197,6 +201,13 @@ class FlightGroup(QueuedGroup):
         flight = self._own.get(at)
         return self._is_open if flight is None else not flight.is_done
 
+    def routes(self) -> Collection[Route]:
+        """Return the routes of the reads that departed."""
+        shared = self.shared
+        if self.slots == len(shared.reads):
+            return shared.routes
+        return {shared.reads[at].common.queue.route for at in self._indices}
+
     def read(self, place: int) -> FastFlight:
         """Return the flight of the read at this *place* among those that departed."""
         return self._own_flight(self._indices[place])
@@ -215,10 +226,12 @@ class FlightGroup(QueuedGroup):
 
         *counted* says for each whether Graph has certainly counted the last time; () if none of them.
         """
-        flights, reads, taken = self.shared.flights, self.shared.reads, frozenset(self._taken)
-        for counts, number in _by_route(flights, [reads[at] for at in self._taken]).items():
+        for counts, number in self._sums.items():
             counts.counted += number
             counts.wait_for_settling()
+        if len(self._taken) == self.slots and times == 1:
+            return
+        reads, taken = self.shared.reads, frozenset(self._taken)
         for place, at in enumerate(self._indices):
             if at not in taken:
                 self._own_flight(at).send(1, is_counted=place < len(counted) and counted[place])
@@ -228,30 +241,51 @@ class FlightGroup(QueuedGroup):
 
     # --- Graph's answer ---
 
-    def take(self, slots: Sequence[Slot | None], answer: BatchAnswer) -> list[int]:
+    def take(self, slots: Sequence[Slot | None], answer: BatchAnswer) -> Collection[int]:
         """Take those *slots* of a batch's *answer* that are ordinary ones; return their places among *slots*."""
         moment: Moment = answer.moment or self.shared.flights.begin(answer)
         taken = self._take_confirmed(slots, moment)
         if len(taken) < len(slots):
-            among = frozenset(taken)
-            for place, at in enumerate(self._indices):
-                if place in among:
-                    continue
-                flight, slot = self._own_flight(at), slots[place]
-                if slot is not None and flight.take(slot, answer):
-                    taken.append(place)
+            taken = {*taken, *self._take_each(slots, answer, frozenset(taken))}
         self._is_open = False
         return taken
 
-    def _take_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> list[int]:
+    def _take_each(self, slots: Sequence[Slot | None], answer: BatchAnswer, taken: Collection[int]) -> Iterator[int]:
+        """Let each read whose slot is not *taken* leave the group; yield the places of those that take their slots."""
+        for place, at in enumerate(self._indices):
+            if place not in taken:
+                flight, slot = self._own_flight(at), slots[place]
+                if slot is not None and flight.take(slot, answer):
+                    yield place
+
+    def _take_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> Collection[int]:
         """Take the slots of reads in the group that confirm their entries; return the places of these slots."""
         shared = self.shared
         if not self._is_open or moment.is_leaving or moment.has_refused or shared.era != shared.flights.era:
-            return []
+            return ()
+        if shared.steady is not None and len(slots) == len(shared.reads) and not self._own:
+            try:
+                if self._take_steady(shared.steady, slots, moment):
+                    return range(len(slots))
+            except Exception as fault:  # noqa: BLE001 - told, and each slot is looked at
+                log_fault(fault)
         taken: list[int] = []
         for kind, places in self._find_confirmed(slots, moment).items():
             taken += self._hand_out(kind, places, moment)
         return taken
+
+    def _take_steady(self, steady: SteadyBatch, slots: Sequence[Slot | None], moment: Moment) -> bool:
+        """Take all *slots* if they confirm the whole batch in the same words; return whether they do."""
+        shared, flights, batch = self.shared, self.shared.flights, self.shared.batch
+        kind = steady.kind_of(slots, moment.answer, moment.changed_at)
+        if kind is None:
+            return False
+        told, messages = steady.told_for(flights, kind), steady.messages(batch.template(kind.own))
+        entries = steady.renewed(shared.asked)
+        flights.note_usage(kind, shared.reads)
+        batch.batches.store.renew_all(steady.batch.keys, self._token, steady.entries, entries)
+        steady.entries = entries
+        return self._is_filled(kind, range(len(slots)), messages, told, moment)
 
     def _find_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> dict[AnswerKind, list[int]]:
         """Return the places of the slots that confirm entries and leave their fields as they are, by their kinds."""
@@ -285,57 +319,79 @@ class FlightGroup(QueuedGroup):
             return None
         return None if kind is None or not kind.keeps_fields else found.setdefault(kind, [])
 
-    def _hand_out(self, kind: AnswerKind, places: Sequence[int], moment: Moment) -> list[int]:
+    def _hand_out(self, kind: AnswerKind, places: Sequence[int], moment: Moment) -> Sequence[int]:
         """Renew the entries that slots of this *kind* confirm and fill the client's slots; return their places."""
-        shared, indices = self.shared, self._indices
-        flights, batch = shared.flights, shared.batch
-        messages: dict[int, bytes] = {}  # by their places in the client's batch
-        lines: list[PreparedLine] = []
+        shared, indices, flights, batch = self.shared, self._indices, self.shared.flights, self.shared.batch
+        messages, lines = list[bytes](), list[PreparedLine | None]()
         taken, reads, entries = list[int](), list[PreparedRead](), list[Entry]()
         for place in places:
-            at = indices[place]
-            read, entry = shared.reads[at], shared.entries[at]
+            read, entry = shared.reads[indices[place]], shared.entries[indices[place]]
             assert entry is not None  # noqa: S101 - `_find_confirmed` has seen it
             try:
                 message, size = batch.write(read, entry, kind.own, moment)
-                line = flights.line_of(read, kind, Mode.REVALIDATED, entry, size)
+                lines.append(flights.line_of(read, kind, Mode.REVALIDATED, entry, size))
             except Exception as fault:  # noqa: BLE001 - as above
                 log_fault(fault)
                 continue
-            messages[shared.places[at]] = message
+            messages.append(message)
             taken.append(place)
             reads.append(read)
             entries.append(confirmed(entry, read.proof, shared.asked))
-            if line is not None:
-                lines.append(line)
         if not taken:
             return taken
         try:
-            flights.note_confirmed(kind, reads, entries)
+            flights.note_usage(kind, reads)
+            for read, entry in zip(reads, entries, strict=True):
+                flights.renew(read.key, self._token, entry)
         except Exception as fault:  # noqa: BLE001 - as above
             log_fault(fault)
-            return []
-        self._taken += [indices[place] for place in taken]
-        self._land_taken(reads)
-        sums = _by_route(flights, reads)
-        sizes = dict.fromkeys(sums, 0)
-        for read, entry in zip(reads, entries, strict=True):
-            sizes[read.common.counts] += len(entry.body)
-        seconds = flights.reader.clock() - shared.since
-        shares = [(counts, number, sizes[counts]) for counts, number in sums.items()]
-        moment.together.append(AnswersOfBatch(Mode.REVALIDATED, seconds, self._left - self.since, shares, lines))
-        batch.fill_together(messages, kind, moment, reads[0].request)
-        return taken
+            return ()
+        logged = [line for line in lines if line is not None]
+        told = Told(_shares(flights, reads, entries), logged, kind.usage, flights.reader.telemetry.era)
+        if shared.whole is not None and len(taken) == len(shared.reads):
+            shared.whole.steady = steady_batch(shared.whole, entries, shared.requests, shared.parts, told)
+        return taken if self._is_filled(kind, taken, messages, told, moment) else ()
 
-    def _land_taken(self, reads: Sequence[PreparedRead]) -> None:
-        """Let nobody join *reads*, which were answered."""
-        under_way = self.shared.flights.coalescer.flights
-        for read in reads:
-            if under_way.get(read.flight) is self:
-                del under_way[read.flight]
+    def _is_filled(
+        self, kind: AnswerKind, places: Sequence[int], messages: Sequence[bytes], told: Told, moment: Moment
+    ) -> bool:
+        """Fill the client's slots for those at *places*; return whether they are, and note what is *told* of them."""
+        shared, taken = self.shared, [self._indices[place] for place in places]
+        under_way, reads = shared.flights.coalescer.flights, shared.reads
+        for at in taken:
+            key = reads[at].flight
+            if under_way.get(key) is self:
+                del under_way[key]
+        slots = shared.places if len(taken) == len(reads) else [shared.places[at] for at in taken]
+        self._taken += taken
+        seconds, window_s = shared.flights.reader.clock() - shared.since, self._left - self.since
+        try:
+            shared.batch.fill_together(slots, messages, kind, moment, self.request)
+        except Exception as fault:  # noqa: BLE001 - told, and the reads are answered each by itself
+            log_fault(fault)
+            del self._taken[-len(taken) :]
+            return False
+        for counts, number, _ in told.shares:
+            self._sums[counts] = self._sums.get(counts, 0) + number
+        moment.together.append(AnswersOfBatch(Mode.REVALIDATED, seconds, window_s, told.shares, told.lines))
+        return True
+
+    @property
+    def _token(self) -> str:
+        credential = self.request.credential
+        return credential.token if credential is not None else ""
 
 
-def _by_route(flights: FastFlights, reads: Iterable[PreparedRead]) -> dict[RouteCounts, int]:
+def _shares(flights: FastFlights, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> list[Share]:
+    """Return how many of *reads* are of each route, and the bytes of the bodies of their *entries*."""
+    sizes: dict[RouteCounts, int] = {}
+    for read, entry in zip(reads, entries, strict=True):
+        counts = read.common.counts
+        sizes[counts] = sizes.get(counts, 0) + len(entry.body)
+    return [(counts, number, sizes[counts]) for counts, number in by_route(flights, reads).items()]
+
+
+def by_route(flights: FastFlights, reads: Iterable[PreparedRead]) -> dict[RouteCounts, int]:
     """Return the numbers of *reads* by what counts them."""
     found: dict[RouteCounts, int] = {}
     common, counts, number = None, None, 0
@@ -348,84 +404,3 @@ def _by_route(flights: FastFlights, reads: Iterable[PreparedRead]) -> dict[Route
     if counts is not None:
         found[counts] = found.get(counts, 0) + number
     return found
-
-
-def ask_together(
-    waiting: WaitingBatch,
-    batch: PreparedBatch,
-    entries: Mapping[int, Entry | None] | Sequence[Entry | None],
-    at_once: Sequence[int],
-) -> frozenset[int]:
-    """Ask for the reads at the places *at_once* of *batch* in groups; return the places of those that were asked.
-
-    *entries* are what memory holds of the reads, by their places. Reads that are under way already, and repetitions,
-    are not asked here.
-    """
-    flights = waiting.batches.flights
-    under_way, reads = flights.coalescer.flights, batch.reads
-    if not batch.is_alike or not flights.is_calm():
-        return frozenset()
-    if len(at_once) < len(reads) or not batch.has_no_twins or not under_way.keys().isdisjoint(batch.places):
-        firsts = [at for at in at_once if batch.places[reads[at].flight] == at]
-        at_once = [at for at in firsts if reads[at].flight not in under_way]
-    asked: list[int] = []
-    for queue, places in _by_queue(flights, batch, at_once):
-        if len(places) > 1:
-            reads_of_queue = [(at, reads[at], entries[at]) for at in places]
-            asked += places if _ask_in_queue(waiting, queue, reads_of_queue) else ()
-    return frozenset(asked)
-
-
-def _by_queue(
-    flights: FastFlights, batch: PreparedBatch, at_once: Sequence[int]
-) -> Iterable[tuple[QueueOfRead, Sequence[int]]]:
-    """Return the places of reads by the queues in which they wait."""
-    found: dict[tuple[BatchQueue, Lane | None], tuple[QueueOfRead, list[int]]] = {}
-    common, places = None, list[int]()
-    for at in at_once:
-        read = batch.reads[at]
-        if read.common is not common:
-            common = read.common
-            place = common.queue = flights.batcher.queue_of(read.request, common.queue)
-            _, places = found.setdefault((place.queue, place.lane), (place, []))
-        places.append(at)
-    return found.values()
-
-
-def _ask_in_queue(
-    waiting: WaitingBatch, place: QueueOfRead, asked: Sequence[tuple[int, PreparedRead, Entry | None]]
-) -> bool:
-    """Ask for reads as one group in the queue of *place*; return whether the queue took it.
-
-    *asked* has the place of each read in the client's batch, the read, and what is held of it.
-    """
-    flights = waiting.batches.flights
-    places, reads, entries = zip(*asked, strict=True)
-    for read, entry in zip(reads, entries, strict=True):
-        if read.asked is None or read.asked_etag is not (entry.meta.etag if entry is not None else None):
-            flights.ask_with(read, entry)
-    shared = AskedReads(
-        flights=flights,
-        batch=waiting,
-        reads=reads,
-        places=places,
-        entries=entries,
-        requests=[read.asked or read.request for read in reads],
-        parts=[read.part for read in reads],
-        indices={read.flight: at for at, read in enumerate(reads)},
-        since=flights.reader.clock(),
-        asked=flights.now(),
-        era=flights.era,
-    )
-    group = FlightGroup(shared, range(len(reads)), place)
-    try:
-        place.queue.add(group)
-    except Overloaded:
-        return False
-    flights.note_urgent(reads[0], shared.since)
-    for counts, number in _by_route(flights, reads).items():
-        counts.asked += number
-        counts.wait_for_settling()
-    flights.coalescer.flights.update(dict.fromkeys(shared.indices, group))
-    waiting.groups.append(group)
-    return True

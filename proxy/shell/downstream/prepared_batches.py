@@ -11,16 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from proxy.core.batch.lanes import Route
 from proxy.core.client_batch.prepared_operations import PreparedBatch, PreparedOperations
 from proxy.core.client_batch.prepared_slot import newest_fields
 from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.http.errors import Overloaded
 from proxy.core.memory.memo import Memo
-from proxy.core.model import Entry
+from proxy.core.model import Entry, Request
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flights import FastFlights
-from proxy.shell.downstream.flight_group import ask_together
+from proxy.shell.downstream.flight_group import AskedReads, FlightGroup, by_route
 from proxy.shell.downstream.waiting_batch import AnsweredRead, WaitingBatch
 from proxy.shell.http.turns import MOST_ITEMS, pause
+from proxy.shell.pipeline.batcher import QueueOfRead
+from proxy.shell.store.store import Store
+
+Entries = Mapping[int, Entry | None] | Sequence[Entry | None]
+"""What memory holds of reads, by their places."""
 
 
 @dataclass(slots=True)
@@ -29,7 +36,7 @@ class PreparedBatches:
 
     operations: PreparedOperations
     flights: FastFlights
-    memory: Callable[[bytes], Entry | None]  # the entry under a key
+    store: Store
     is_open: Callable[[], bool]  # whether reads may be answered here now
     grow: Callable[[int], None]  # counts bytes that are kept with reads
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
@@ -54,25 +61,21 @@ class PreparedBatches:
 
     def begin(self, waiting: WaitingBatch, batch: PreparedBatch) -> None:
         """Ask for the reads of *batch*, at once or, where they are many, in turns of the event loop."""
-        entries, at_once = self._look(batch)
+        entries = self.store.memory.get_all(batch.keys)
+        if batch.is_alike and None not in entries:
+            at_once: Sequence[int] = range(len(entries))
+        else:
+            at_once = [at for at, read in enumerate(batch.reads) if self._is_asked_at_once(read, entries[at])]
         if len(at_once) == len(entries) <= MOST_ITEMS:
             self._ask(waiting, batch, entries, at_once)
         else:
             waiting.keep(asyncio.ensure_future(self._ask_in_turns(waiting, batch, at_once)))
 
-    def _ask(
-        self,
-        waiting: WaitingBatch,
-        batch: PreparedBatch,
-        entries: Mapping[int, Entry | None] | Sequence[Entry | None],
-        places: Sequence[int],
-    ) -> None:
-        """Ask for the reads at these *places* of *batch*, for which Graph is asked."""
-        together = ask_together(waiting, batch, entries, places)
-        if len(together) < len(places):
-            for at in places:
-                if at not in together:
-                    waiting.ask(at, batch.reads[at])
+    def _is_asked_at_once(self, read: PreparedRead, entry: Entry | None) -> bool:
+        """Whether Graph is asked for *read* whatever is held, and what is held, *entry*, is known without the disk."""
+        if not read.asks_always or read.is_low_priority:
+            return False
+        return entry is not None or self.flights.is_unknown(read.key)
 
     async def _ask_in_turns(self, waiting: WaitingBatch, batch: PreparedBatch, at_once: Sequence[int]) -> None:
         """Ask for the reads at the places *at_once* of *batch* in turns, after the others have been begun."""
@@ -86,20 +89,99 @@ class PreparedBatches:
                 if start:
                     await pause()
                 places = at_once[start : start + MOST_ITEMS]
-                self._ask(waiting, batch, {at: self.memory(batch.reads[at].key) for at in places}, places)
+                self._ask(waiting, batch, {at: self.store.in_memory(batch.reads[at].key) for at in places}, places)
         except Exception as fault:  # noqa: BLE001 - raised again where the batch is waited for
             waiting.fail(fault)
 
-    def _look(self, batch: PreparedBatch) -> tuple[list[Entry | None], list[int]]:
-        """Return what memory holds of the reads of *batch*, and the places of those that Graph is asked for at once."""
-        entries = [self.memory(read.key) for read in batch.reads]
-        return entries, [at for at, read in enumerate(batch.reads) if self._is_asked_at_once(read, entries[at])]
+    def _ask(self, waiting: WaitingBatch, batch: PreparedBatch, entries: Entries, places: Sequence[int]) -> None:
+        """Ask for the reads at these *places* of *batch*, for which Graph is asked; *entries* are what is held."""
+        together = self._ask_together(waiting, batch, entries, places)
+        if len(together) < len(places):
+            for at in places:
+                if at not in together:
+                    waiting.ask(at, batch.reads[at])
 
-    def _is_asked_at_once(self, read: PreparedRead, entry: Entry | None) -> bool:
-        """Whether Graph is asked for *read* whatever is held, and what is held, *entry*, is known without the disk."""
-        if not read.asks_always or read.is_low_priority:
+    def _ask_together(
+        self, waiting: WaitingBatch, batch: PreparedBatch, entries: Entries, at_once: Sequence[int]
+    ) -> frozenset[int]:
+        """Ask for reads at the places *at_once* of *batch* in groups; return the places of those that were asked.
+
+        Reads that are under way already, and repetitions, are not asked here.
+        """
+        under_way, reads = self.flights.coalescer.flights, batch.reads
+        if not batch.is_alike or not self.flights.is_calm():
+            return frozenset()
+        if len(at_once) < len(reads) or not batch.has_no_twins or not under_way.keys().isdisjoint(batch.places):
+            firsts = [at for at in at_once if batch.places[reads[at].flight] == at]
+            at_once = [at for at in firsts if reads[at].flight not in under_way]
+        asked = frozenset[int]()
+        for queue, places, routes in self._by_queue(batch, at_once):
+            if len(places) > 1 and self._wait(queue, self._asked(waiting, batch, entries, places, routes)):
+                asked = asked.union(places)
+        return asked
+
+    def _by_queue(
+        self, batch: PreparedBatch, at_once: Sequence[int]
+    ) -> Sequence[tuple[QueueOfRead, Sequence[int], set[Route]]]:
+        """Return the places of reads by the queues in which they wait, with their routes."""
+        for read in batch.kinds:
+            read.common.queue = self.flights.batcher.queue_of(read.request, read.common.queue)
+        queues = {(read.common.queue.queue, read.common.queue.lane): read.common.queue for read in batch.kinds}
+        if len(queues) == 1:
+            (queue,) = queues.values()
+            return [(queue, at_once, {read.common.queue.route for read in batch.kinds})]
+        found = {each: (queue, list[int](), set[Route]()) for each, queue in queues.items()}
+        for at in at_once:
+            queue = batch.reads[at].common.queue
+            _, places, routes = found[queue.queue, queue.lane]
+            places.append(at)
+            routes.add(queue.route)
+        return list(found.values())
+
+    def _asked(
+        self, waiting: WaitingBatch, batch: PreparedBatch, entries: Entries, places: Sequence[int], routes: set[Route]
+    ) -> AskedReads:
+        """Return the reads at these *places* of *batch* as they are asked now."""
+        flights, steady = self.flights, None
+        if len(places) == len(batch.reads):
+            reads, whole, indices = batch.reads, batch, batch.places
+            held: Sequence[Entry | None] = entries if isinstance(entries, list) else [entries[at] for at in places]
+            steady = batch.steady if batch.steady is not None and batch.steady.is_of(held) else None
+        else:
+            reads, held, whole = tuple([batch.reads[at] for at in places]), [entries[at] for at in places], None
+            indices = {read.flight: at for at, read in enumerate(reads)}
+        if steady is None:
+            requests, parts = self._with_validators(reads, held)
+        else:
+            requests, parts = steady.requests, steady.parts
+        now, asked, era = flights.reader.clock(), flights.now(), flights.era
+        return AskedReads(
+            flights, waiting, reads, places, held, requests, parts, indices, routes, now, asked, era, whole, steady
+        )
+
+    def _with_validators(
+        self, reads: Sequence[PreparedRead], entries: Sequence[Entry | None]
+    ) -> tuple[Sequence[Request], Sequence[bytes]]:
+        """Return what *reads* ask with the validators of *entries*, and the same as operations of a batch."""
+        for read, entry in zip(reads, entries, strict=True):
+            if read.asked is None or read.asked_etag is not (entry.meta.etag if entry is not None else None):
+                self.flights.ask_with(read, entry)
+        return [read.asked or read.request for read in reads], [read.part for read in reads]
+
+    def _wait(self, queue: QueueOfRead, asked: AskedReads) -> bool:
+        """Let the reads in *asked* wait in *queue* as one group; return whether they do."""
+        group, flights = FlightGroup(asked, range(len(asked.reads)), queue), self.flights
+        try:
+            queue.queue.add(group)
+        except Overloaded:
             return False
-        return entry is not None or self.flights.is_unknown(read.key)
+        flights.note_urgent(asked.reads[0], asked.since)
+        for counts, number in by_route(flights, asked.reads).items():
+            counts.asked += number
+            counts.wait_for_settling()
+        flights.coalescer.flights.update(dict.fromkeys(asked.indices, group))
+        asked.batch.groups.append(group)
+        return True
 
 
 def _tell(answered: asyncio.Future[None], error: BaseException | None) -> None:

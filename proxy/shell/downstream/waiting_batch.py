@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
-
-import msgspec
 
 from proxy.core.client_batch.prepared_slot import SlotTemplate, body_text, json_text, slot_template
 from proxy.core.fast_path.answer_template import Filled
@@ -60,7 +58,7 @@ class WaitingBatch:
         """Ask for *read*, whose slot is at place *at*."""
         flights = self.batches.flights
         began = flights.reader.clock()
-        flight = flights.join(read, self.batches.memory(read.key), began)
+        flight = flights.join(read, self.batches.store.in_memory(read.key), began)
         if flight is None:
             self.ask_the_layers(at, read)
             return
@@ -96,7 +94,7 @@ class WaitingBatch:
         """Return the slot of *read* with *entry* and the head *filled*, and the size of its body."""
         text = read.text
         if text[0] is not entry.body or text[3] is not entry.meta.etag:
-            text = self._prepare_text(read, entry)
+            text = self.prepare_text(read, entry)
         newest = self._newest_usage(read, moment) if filled.takes_newest else b""
         return self.template(filled).write(text[4], newest, text[2]), text[1]
 
@@ -104,7 +102,7 @@ class WaitingBatch:
         usage, _ = self.batches.flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
         return self.batches.newest(usage) if usage else b""
 
-    def _prepare_text(self, read: PreparedRead, entry: Entry) -> TextOfSlot:
+    def prepare_text(self, read: PreparedRead, entry: Entry) -> TextOfSlot:
         """Return the size of the body of *entry* as this caller gets it, and its text in a slot, kept with *read*."""
         origin, body, etag = read.link_origin, entry.body, entry.meta.etag
         given = paging.rewrite(body, origin.hosts, origin.origin) if origin.origin else body
@@ -112,13 +110,15 @@ class WaitingBatch:
         self.batches.grow(len(read.text[2]))
         return read.text
 
-    def fill_together(self, messages: Mapping[int, bytes], kind: AnswerKind, moment: Moment, request: Request) -> None:
-        """Fill the slots with *messages* of this *kind*, by their places; *request* is one that they answer."""
+    def fill_together(
+        self, places: Sequence[int], messages: Sequence[bytes], kind: AnswerKind, moment: Moment, request: Request
+    ) -> None:
+        """Fill the slots at *places* with *messages* of this *kind*; *request* is one that they answer."""
         template = self.template(kind.own)
         around = template.around if request.version == self.version else template.around_of_other_version
-        self.slots.fill_together(messages, around, reports_usage=moment.answer.tells_usage)
+        self.slots.fill_together(places, messages, around, reports_usage=moment.answer.tells_usage)
         self.is_top_answered = self.is_top_answered or request.credential == self.slots.envelope.credential
-        self._missing.difference_update(messages)
+        self._missing.difference_update(places)
         self._end_if_filled()
 
     def unordinary(self) -> list[AnsweredRead]:
@@ -198,7 +198,7 @@ class SlotCaller:
         slots = batch.slots
         is_same = request.version == batch.version
         around = template.around if is_same else template.around_of_other_version
-        slots.fill_prepared(self.at, msgspec.Raw(message), around, reports_usage=self.tells_usage)
+        slots.fill_prepared(self.at, message, around, reports_usage=self.tells_usage)
         batch.is_top_answered = batch.is_top_answered or request.credential == slots.envelope.credential
         batch.note_filled(self.at)
 

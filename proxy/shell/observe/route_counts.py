@@ -105,13 +105,17 @@ OrdinaryAnswer = tuple[RouteCounts, Mode, float, float, int, PreparedLine | None
 the bytes of its body, and its line of the log."""
 
 
+Share = tuple[RouteCounts, int, int]
+"""How many of some replies are of a route, and the bytes of their bodies."""
+
+
 class AnswersOfBatch(NamedTuple):
     """Replies of status 200 and of one mode to a client's batch, which came together in one batch of ours."""
 
     mode: Mode  # not COALESCED
     seconds: float
     window_s: float  # of them in the batch queue
-    shares: Sequence[tuple[RouteCounts, int, int]]  # how many of each route, and the bytes of their bodies
+    shares: Sequence[Share]
     lines: Sequence[PreparedLine]
 
 

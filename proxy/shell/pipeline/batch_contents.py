@@ -53,7 +53,7 @@ class BatchContents:
     def routes(self) -> set[Route]:
         """Return the routes of the reads."""
         found = {read.route or route_of(read.request) for read in self.singles}
-        return found.union(map(route_of, self.requests[len(self.singles) :])) if self.groups else found
+        return found.union(*[group.routes() for group in self.groups])
 
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from proxy.core.batch.lanes import Lane
+from proxy.core.batch.lanes import Lane, Route
 from proxy.core.model import Request
 
 if TYPE_CHECKING:  # it imports this module
@@ -40,6 +40,10 @@ class QueuedGroup(ABC):
 
         From then on the group has as many slots as such reads.
         """
+
+    @abstractmethod
+    def routes(self) -> Collection[Route]:
+        """Return the routes of the reads that departed."""
 
     @abstractmethod
     def take(self, slots: Sequence[Any], answer: Any) -> Collection[int]:

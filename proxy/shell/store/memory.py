@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from operator import is_
 
 import msgspec
 
@@ -61,6 +62,14 @@ class Memory:
             self._stack.move_to_end(key)
         return entry
 
+    def get_all(self, keys: Sequence[bytes]) -> list[Entry | None]:
+        """The entries of *keys*, which become the most recently used."""
+        found = list(map(self._stack.get, keys))
+        if None in found:
+            keys = [key for key, entry in zip(keys, found, strict=True) if entry is not None]
+        deque(map(self._stack.move_to_end, keys), maxlen=0)
+        return found
+
     def peek(self, key: bytes) -> Entry | None:
         """The entry of *key*, without marking it as used."""
         return self._stack.get(key)
@@ -73,6 +82,13 @@ class Memory:
         if len(old.meta.proofs) != len(entry.meta.proofs) or entry.meta.asked_at < old.meta.asked_at:
             return False
         self._stack[key] = entry
+        return True
+
+    def renew_all(self, keys: Sequence[bytes], old: Sequence[Entry], new: Sequence[Entry]) -> bool:
+        """Put *new* entries, of which only the times differ, in place of the *old*; False if not all *old* are here."""
+        if not all(map(is_, map(self._stack.get, keys), old)) or new[0].meta.asked_at < old[0].meta.asked_at:
+            return False
+        self._stack.update(zip(keys, new, strict=True))
         return True
 
     def put(self, key: bytes, entry: Entry) -> None:

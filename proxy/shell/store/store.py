@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -184,6 +184,14 @@ class Store:
             self.put(key, token, entry, write=False)
         elif self._disk is not None:
             self._renewed[key] = token
+
+    def renew_all(self, keys: Sequence[bytes], token: str, old: Sequence[Entry], new: Sequence[Entry]) -> None:
+        """Store *new* entries of one *token* as `renew` does; all were asked for at one time, and so were the *old*."""
+        if self._loads or self._uncertain or not self.memory.renew_all(keys, old, new):
+            for key, entry in zip(keys, new, strict=True):
+                self.renew(key, token, entry)
+        elif self._disk is not None:
+            self._renewed.update(dict.fromkeys(keys, token))
 
     def set_back(self, now: float, by: float) -> None:
         """Take away the times of all entries that were asked for after *now*: the clock was set back by *by* seconds.
