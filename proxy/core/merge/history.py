@@ -9,7 +9,7 @@ from typing import Any
 
 from proxy.core.graph.errors import is_clean, is_trouble
 from proxy.core.memory.memo import MEMO_BYTES, Recent
-from proxy.core.merge.selection import FieldSet
+from proxy.core.merge.selection import FieldNames
 from proxy.core.model import Reply
 
 MOST_FIELDS = 100
@@ -24,9 +24,11 @@ _SELECTION_BYTES, _FIELD_BYTES = 400, 200
 class _Family:
     """The field sets of reads that differ in their fields alone."""
 
-    asked: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # when a caller last asked for this set
-    answered: OrderedDict[FieldSet, None] = field(default_factory=OrderedDict)  # the merged sets that Graph answered
-    refused: OrderedDict[FieldSet, float] = field(default_factory=OrderedDict)  # until when the set is not tried again
+    asked: OrderedDict[FieldNames, float] = field(default_factory=OrderedDict)  # when a caller last asked for this set
+    answered: OrderedDict[FieldNames, None] = field(default_factory=OrderedDict)  # the merged sets that Graph answered
+    refused: OrderedDict[FieldNames, float] = field(
+        default_factory=OrderedDict
+    )  # until when the set is not tried again
 
     @property
     def size(self) -> int:
@@ -48,7 +50,7 @@ class MergeHistory:
         """Start empty."""
         self._families = Recent[Hashable, _Family](self.CAPACITY, 8 * MEMO_BYTES)
 
-    def supersets(self, family: Hashable, own: FieldSet, now: float) -> list[FieldSet]:
+    def supersets(self, family: Hashable, own: FieldNames, now: float) -> list[FieldNames]:
         """Returns the answered sets that contain *own* and more, newest first; records that *own* is wanted again."""
         found = self._families.get(family)
         more = [names for names in reversed(found.answered) if own < names] if found else []
@@ -56,13 +58,13 @@ class MergeHistory:
             found.asked[own] = now
         return more
 
-    def wanted(self, family: Hashable, now: float, fresh_s: float) -> FieldSet:
+    def wanted(self, family: Hashable, now: float, fresh_s: float) -> FieldNames:
         """Returns the fields that other callers asked for lately: a read that adds them may answer their next reads."""
         found = self._families.get(family)
         asked = found.asked.items() if found else ()
         return frozenset().union(*(names for names, at in asked if now - at < max(self.REST_S, 2 * fresh_s)))
 
-    def may_merge(self, family: Hashable, names: FieldSet, now: float) -> bool:
+    def may_merge(self, family: Hashable, names: FieldNames, now: float) -> bool:
         """Returns whether *names* may be asked together: not too many, and no subset of them was refused lately."""
         found = self._families.get(family)
         refused = found.refused.items() if found else ()
@@ -71,9 +73,9 @@ class MergeHistory:
     def on_reply(
         self,
         family: Hashable,
-        names: FieldSet,
+        names: FieldNames,
         answer: Reply,
-        selections: Collection[FieldSet],
+        selections: Collection[FieldNames],
         now: float,
         *,
         fresh_s: float,
@@ -84,7 +86,7 @@ class MergeHistory:
         elif fresh_s or len(selections) > 1:
             self.record(family, names, selections, now)
 
-    def record(self, family: Hashable, names: FieldSet, selections: Collection[FieldSet], now: float) -> None:
+    def record(self, family: Hashable, names: FieldNames, selections: Collection[FieldNames], now: float) -> None:
         """Record that an answer to *names* answered all *selections*."""
         found = self._find(family)
         _put_newest(found.answered, names, None, self.ANSWERED)
@@ -92,7 +94,9 @@ class MergeHistory:
             _put_newest(found.asked, own, now, self.ASKED)
         self._keep(family, found)
 
-    def on_failure(self, family: Hashable, names: FieldSet, alone: Mapping[FieldSet, Reply | None], now: float) -> None:
+    def on_failure(
+        self, family: Hashable, names: FieldNames, alone: Mapping[FieldNames, Reply | None], now: float
+    ) -> None:
         """Record that the merged read of *names* failed; *alone* holds the reply to each selection asked by itself.
 
         Selections that fail by themselves are refused; if all succeed, their combination is. Errors on Graph's side
@@ -102,7 +106,7 @@ class MergeHistory:
         is_combination = all(reply and _is_good(reply) for reply in alone.values())
         self._refuse(family, [names] if is_combination else bad, now)
 
-    def _refuse(self, family: Hashable, combinations: Iterable[FieldSet], now: float) -> None:
+    def _refuse(self, family: Hashable, combinations: Iterable[FieldNames], now: float) -> None:
         for names in combinations:
             found = self._find(family)
             _put_newest(found.refused, names, now + self.REST_S, self.REFUSED)
@@ -117,7 +121,7 @@ class MergeHistory:
         self._families.put(family, found, found.size)
 
 
-def _put_newest(known: OrderedDict[FieldSet, Any], names: FieldSet, value: Any, capacity: int) -> None:
+def _put_newest(known: OrderedDict[FieldNames, Any], names: FieldNames, value: Any, capacity: int) -> None:
     """Record *names* as the newest set; the oldest is dropped beyond *capacity*."""
     known[names] = value
     known.move_to_end(names)

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http import headers
-from proxy.core.merge.selection import AROUND_A_LIST, FieldSet, JsonText
+from proxy.core.merge.selection import AROUND_A_LIST, FieldNames, JsonText
 from proxy.core.model import Mode, Reply
 
 _ADDED_BY_GRAPH = "id"
 
 
-def project_reply(reply: Reply, asked: FieldSet, own: FieldSet) -> Reply | None:
+def project_reply(reply: Reply, asked: FieldNames, own: FieldNames) -> Reply | None:
     """Returns the reply that Graph would have given to *own*, cut out of its *reply* to *asked*; None if it cannot be.
 
     A cut reply has no ETag, because Graph gave none for it.
@@ -35,7 +35,7 @@ def as_merged(reply: Reply) -> Reply:
     return replace(reply, mode=Mode.COALESCED, joined=reply.mode, detail="merged") if is_asked else reply
 
 
-def project(body: bytes, asked: FieldSet, own: FieldSet) -> bytes | None:
+def project(body: bytes, asked: FieldNames, own: FieldNames) -> bytes | None:
     """Returns the JSON of *body*, which answers *asked*, with the fields in *own* alone; None if it is not understood.
 
     Values stay byte for byte the same.
@@ -57,7 +57,7 @@ _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows_decoder = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
-def _project_object(members: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
+def _project_object(members: Mapping[str, JsonText], asked: FieldNames, own: FieldNames) -> dict[str, JsonText]:
     """Returns the fields of one object in Graph's order; `id` last if this caller did not ask for it."""
     if not members.keys() <= asked | {_ADDED_BY_GRAPH}:
         raise _UnexpectedField
@@ -65,7 +65,7 @@ def _project_object(members: Mapping[str, JsonText], asked: FieldSet, own: Field
     return {**kept, _ADDED_BY_GRAPH: members[_ADDED_BY_GRAPH]} if _ADDED_BY_GRAPH in members else kept
 
 
-def _project_list(whole: Mapping[str, JsonText], asked: FieldSet, own: FieldSet) -> dict[str, JsonText]:
+def _project_list(whole: Mapping[str, JsonText], asked: FieldNames, own: FieldNames) -> dict[str, JsonText]:
     """Returns a list with each object projected, and with paging links that ask for the same fields."""
     if not whole.keys() <= AROUND_A_LIST:
         raise _UnexpectedField
@@ -84,14 +84,14 @@ _COMMA = re.compile(rb",|%2[Cc]|\\u0025(?:2[Cc])|\\u002[Cc]")
 _FIELDS_PARAMETER = re.compile(rb"(?<=[?&6])fields=((?:\w|" + _COMMA.pattern + rb")*)")
 
 
-def _project_link(link: JsonText, asked: FieldSet, own: FieldSet) -> bytes:
+def _project_link(link: JsonText, asked: FieldNames, own: FieldNames) -> bytes:
     r"""Returns a paging link that asks for *own*; commas stay as Graph spelled them: `,`, `%2C`, or `\u00252C`."""
     return _FIELDS_PARAMETER.sub(
         lambda members: b"fields=" + _project_fields_parameter(members[1], asked, own), bytes(link)
     )
 
 
-def _project_fields_parameter(text: bytes, asked: FieldSet, own: FieldSet) -> bytes:
+def _project_fields_parameter(text: bytes, asked: FieldNames, own: FieldNames) -> bytes:
     names = [name.decode() for name in _COMMA.split(text)]
     if set(names) != asked:
         raise _UnexpectedField

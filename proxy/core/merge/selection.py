@@ -21,7 +21,7 @@ from proxy.core.model import NO_DIRECTIVES, Request
 from proxy.core.routing.query import join_pairs, php_name, split_pairs
 from proxy.core.routing.rules import Rule
 
-FieldSet = frozenset[str]
+FieldNames = frozenset[str]
 JsonText = bytes | msgspec.Raw
 
 _PLAIN_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -36,7 +36,7 @@ AROUND_A_LIST = frozenset({"data", "paging", "summary"})
 class Selection:
     """The plain field names of a read, and its query without them."""
 
-    names: FieldSet
+    names: FieldNames
     rest: str
 
 
@@ -74,12 +74,12 @@ _selection = Memo(_parse_selection, MEMO_BYTES // 2)
 """Remembers the selections of recent reads: programs repeat themselves."""
 
 
-def with_fields(request: Request, names: FieldSet) -> Request:
+def with_fields(request: Request, names: FieldNames) -> Request:
     """Returns *request* with *names* in place of its fields, in normal form."""
     return replace(request, query=_query(request.query, names))
 
 
-def _first_query(query: str, names: FieldSet) -> str:
+def _first_query(query: str, names: FieldNames) -> str:
     text = ",".join(sorted(names))
     return join_pairs(tuple((name, text if name == "fields" else value) for name, value in split_pairs(query)))
 
@@ -106,12 +106,12 @@ def family(request: Request, rule: Rule, keys: Keys) -> Hashable:
 class MergedSelection(msgspec.Struct, frozen=True, gc=False):
     """A merged read: its fields, and the indices of the reads in it."""
 
-    names: FieldSet
+    names: FieldNames
     indices: tuple[int, ...]
 
 
 def merge_selections(
-    selections: Sequence[FieldSet], wanted: FieldSet, is_allowed: Callable[[FieldSet], bool]
+    selections: Sequence[FieldNames], wanted: FieldNames, is_allowed: Callable[[FieldNames], bool]
 ) -> list[MergedSelection]:
     """Returns *selections* merged into as few reads as *is_allowed* permits.
 

@@ -28,7 +28,7 @@ class _MergeableRead:
     """A read that waits to be merged, or is part of a merged read."""
 
     request: Request
-    names: selection.FieldSet
+    names: selection.FieldNames
     caller: SimulatedCaller
     done: Done
     since: float
@@ -51,7 +51,7 @@ class _Merged:
 
     lane: _MergeLane
     request: Request
-    names: selection.FieldSet
+    names: selection.FieldNames
     reads: list[_MergeableRead]
     on_end: Callable[[], None]
 
@@ -144,7 +144,7 @@ class SimulatedMerger:
         first, now = waiting[0].request, self._events.now
         family, rule = lane[0], self._rules.of(first)
 
-        def may(names: selection.FieldSet) -> bool:
+        def may(names: selection.FieldNames) -> bool:
             return (
                 self._history.may_merge(family, names, now)
                 and self._rules.of(selection.with_fields(first, names)) == rule
@@ -186,7 +186,7 @@ class SimulatedMerger:
         flight.on_end()
 
     def _retry_alone(self, flight: _Merged, unanswered: Sequence[_MergeableRead]) -> None:
-        alone: dict[selection.FieldSet, Reply | None] = {}
+        alone: dict[selection.FieldNames, Reply | None] = {}
         to_come = len(unanswered)
 
         def answered(one: _MergeableRead, reply: Reply) -> None:

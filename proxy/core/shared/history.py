@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 
 from proxy.core.memory.memo import Recent
 from proxy.core.merge.history import MergeHistory
-from proxy.core.merge.selection import FieldSet
+from proxy.core.merge.selection import FieldNames
 from proxy.core.model import Reply
 from proxy.core.shared.records import Wanted
 
@@ -25,26 +25,26 @@ class SharedHistory(MergeHistory):
         super().__init__()
         self._name = name
         self._send = send
-        self._sent = Recent[tuple[bytes, FieldSet, FieldSet], float](MOST_SENT)
+        self._sent = Recent[tuple[bytes, FieldNames, FieldNames], float](MOST_SENT)
 
-    def supersets(self, family: Hashable, own: FieldSet, now: float) -> list[FieldSet]:
+    def supersets(self, family: Hashable, own: FieldNames, now: float) -> list[FieldNames]:
         """As `MergeHistory.supersets`."""
         return super().supersets(self._named(family), own, now)
 
-    def wanted(self, family: Hashable, now: float, fresh_s: float) -> FieldSet:
+    def wanted(self, family: Hashable, now: float, fresh_s: float) -> FieldNames:
         """As `MergeHistory.wanted`."""
         return super().wanted(self._named(family), now, fresh_s)
 
-    def may_merge(self, family: Hashable, names: FieldSet, now: float) -> bool:
+    def may_merge(self, family: Hashable, names: FieldNames, now: float) -> bool:
         """As `MergeHistory.may_merge`."""
         return super().may_merge(self._named(family), names, now)
 
     def on_reply(
         self,
         family: Hashable,
-        names: FieldSet,
+        names: FieldNames,
         answer: Reply,
-        selections: Collection[FieldSet],
+        selections: Collection[FieldNames],
         now: float,
         *,
         fresh_s: float,
@@ -60,7 +60,9 @@ class SharedHistory(MergeHistory):
                 self._sent.put((named, names, own), now)
                 self._send(Wanted(named, tuple(sorted(own)), tuple(sorted(names))))
 
-    def on_failure(self, family: Hashable, names: FieldSet, alone: Mapping[FieldSet, Reply | None], now: float) -> None:
+    def on_failure(
+        self, family: Hashable, names: FieldNames, alone: Mapping[FieldNames, Reply | None], now: float
+    ) -> None:
         """As `MergeHistory.on_failure`."""
         super().on_failure(self._named(family), names, alone, now)
 

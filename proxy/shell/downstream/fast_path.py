@@ -54,8 +54,8 @@ class Asker(Protocol):
         """Rely on nothing that was prepared before: settings changed, or everything was purged."""
 
 
-class Comparer(Protocol):
-    """What the fast path needs of the comparer."""
+class ComparisonSampler(Protocol):
+    """Says which reads are to be compared: these take the handler's path."""
 
     @property
     def is_on(self) -> bool:
@@ -88,7 +88,7 @@ class FastPath:
     limiter: Limiter
     telemetry: Counters
     generation: Generation
-    comparer: Comparer
+    comparer: ComparisonSampler
     is_open: Callable[[], bool]  # whether reads may be answered here now
     now: TimeOfDay
     clock: Callable[[], float]  # monotonic seconds

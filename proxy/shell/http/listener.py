@@ -17,7 +17,7 @@ from proxy.shell.http.protocol import (
     READ_AHEAD,
     Connection,
     DetachedConnection,
-    FastPath,
+    HeadHandler,
     last_response,
 )
 from proxy.shell.http.shedding import Shedder
@@ -37,7 +37,7 @@ class Listener(web.Server):
         *,
         timeouts: Timeouts,
         shedder: Shedder | None = None,
-        fast_path: FastPath | None = None,
+        fast_path: HeadHandler | None = None,
         **options: Any,
     ) -> None:
         """Pass correctly framed messages to *handler*, unless *fast_path* answers them or *shedder* refuses them."""

@@ -65,7 +65,7 @@ class _Sending:
         """Nobody waits for that."""
 
 
-class FastPath(Protocol):
+class HeadHandler(Protocol):
     """What may answer a message before it is parsed."""
 
     def answer_again(self, connection: Connection, data: bytes) -> bool:
@@ -110,7 +110,7 @@ class Connection(TimedConnection):
     """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
     def __init__(
-        self, manager: web.Server, *, shedder: Shedder | None, fast_path: FastPath | None = None, **options: Any
+        self, manager: web.Server, *, shedder: Shedder | None, fast_path: HeadHandler | None = None, **options: Any
     ) -> None:
         """Let *shedder* hold or refuse messages while the processor is busy; *fast_path* answers those in clear."""
         super().__init__(manager, **options)

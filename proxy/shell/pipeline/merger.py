@@ -52,7 +52,7 @@ class _MergedRead:
 
     lane: _MergeLane
     request: Request
-    names: selection.FieldSet
+    names: selection.FieldNames
     answer: asyncio.Task[Reply]
     waiting: list[PendingRead] = field(default_factory=list)
 
@@ -182,7 +182,7 @@ class Merger:
         family, rule = self._family(first), self._rule(first)
         lane = family, first.is_low_priority
 
-        def may(names: selection.FieldSet) -> bool:
+        def may(names: selection.FieldNames) -> bool:
             return (
                 self._history.may_merge(family, names, now) and self._rule(selection.with_fields(first, names)) == rule
             )
@@ -232,7 +232,7 @@ class Merger:
                 one.answer(projection.as_merged(part) if place else part)
         return left
 
-    async def _ask_each(self, left: Sequence[PendingRead]) -> dict[selection.FieldSet, Reply | None]:
+    async def _ask_each(self, left: Sequence[PendingRead]) -> dict[selection.FieldNames, Reply | None]:
         """Send each read alone; return the reply to each field set, None where there was none."""
         replies = await asyncio.gather(*(self._ask_alone(one) for one in left))
         return {_field_set(one.request): reply for one, reply in zip(left, replies, strict=True)}
@@ -265,13 +265,13 @@ class Merger:
                 del self._in_flight[read.lane]
 
 
-def _field_set(request: Request) -> selection.FieldSet:
+def _field_set(request: Request) -> selection.FieldNames:
     chosen = selection.selection(request)
     return chosen.names if chosen else frozenset()
 
 
 def _own_part(
-    answer: Reply | SidecarError, asked: selection.FieldSet, own: selection.FieldSet
+    answer: Reply | SidecarError, asked: selection.FieldNames, own: selection.FieldNames
 ) -> Reply | SidecarError | None:
     if isinstance(answer, Reply):
         return projection.project_reply(answer, asked, own)
