@@ -8,6 +8,7 @@ differ; further replies put their own values in place of the marks.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -249,10 +250,7 @@ def fill(template: Template, slot: SlotFields, outer: OuterFields, date: bytes) 
             if "\r" in text or "\n" in text:
                 raise ValueError("a line of the head holds the end of a line")
             values[chr(at)] = text.encode("utf-8", "surrogateescape")
-    head, stored = (
-        tuple([piece.format % tuple([values[mark] for mark in piece.marks]) for piece in pieces])
-        for pieces in (template.pieces, template.stored)
-    )
+    head, stored = _filled(template.pieces, values), _filled(template.stored, values)
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
@@ -260,6 +258,11 @@ def listed(slot: SlotFields) -> list[dict[str, str]]:
     """Returns the header fields of *slot* as Graph lists them, with `ETAG_MARK` for its ETag."""
     own = {chr(mark): text for mark, text in enumerate(slot.values, _USAGE)}
     return [{"name": name, "value": own.get(value, value)} for name, value in slot.shared.fields]
+
+
+def _filled(pieces: tuple[_Piece, ...], values: Mapping[str, bytes]) -> tuple[bytes, ...]:
+    """Returns *pieces* with their *values*."""
+    return tuple([form % tuple(map(values.__getitem__, marks)) for form, marks in pieces])
 
 
 def _make_room(known: dict[Any, Any]) -> None:

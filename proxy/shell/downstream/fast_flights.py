@@ -302,11 +302,12 @@ class FastFlights:
             return None
         if read.is_low_priority or not self.may_ask(entry):
             return None
-        if entry is None and self.fetch is not None and not self.is_unknown(read.key):
+        is_on_disk = entry is None and not self.is_unknown(read.key)
+        if is_on_disk and self.fetch is not None:
             loading = self.coalescer.flights[read.flight] = FastFlight(self, read, None, now, self.now())
             load_entry(loading, self.fetch)
             return loading
-        if not read.asks_always or (entry is None and not self.is_unknown(read.key)):
+        if is_on_disk or not read.asks_always:
             question = self.cache.question(request, read.key)
             if question is None:
                 return None

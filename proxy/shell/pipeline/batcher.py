@@ -381,7 +381,7 @@ class StartedCall:
             self._fail(fault)
             return
         if len(handed.taken) == len(self._batch.contents):
-            self._call.end()
+            self._call.end_soon()
         else:
             self._follow(lambda: self._batcher.ask_again(self._batch, handed))
 
