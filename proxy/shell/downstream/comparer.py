@@ -85,7 +85,8 @@ class DirectComparer:
 
     def wants(self) -> bool:
         """Draw whether this read is compared; if so it takes the usual way, because the fast path offers no replies."""
-        self._is_wanted = self._is_wanted or self._drawn()
+        if self.percent and not self._is_wanted:
+            self._is_wanted = self._drawn()
         return self._is_wanted
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:

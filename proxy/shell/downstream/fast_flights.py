@@ -312,7 +312,10 @@ class FastFlights:
             if question is None:
                 return None
             entry = question[1]
-        self.prepare(read, entry, now)
+        etag = entry.meta.etag if entry is not None else None
+        token, enough_until = self._urgent
+        if token is not read.fingerprint or now >= enough_until or read.asked is None or read.asked_etag != etag:
+            self.prepare(read, entry, now)
         flight = self.begin_flight(read, entry, now)
         if flight is not None:
             self.coalescer.flights[read.flight] = flight
@@ -368,7 +371,9 @@ class FastFlights:
 
     def may_ask(self, entry: Entry | None) -> bool:
         """Whether a read of which memory holds *entry* may be sent without asking the limiter and the orders."""
-        return self.is_quiet() and (entry is None or not self.cache.may_be_forgotten(entry.meta))
+        if self._calm != self.generation.number and not self.is_quiet():
+            return False
+        return entry is None or not self.cache.may_be_forgotten(entry.meta)
 
     def is_calm(self) -> bool:
         """Whether `is_quiet` is true, and no order to forget entries is in force."""

@@ -94,7 +94,7 @@ class WaitingCaller:
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as bytes, and how many of them are the body."""
         read, flights, given, newest = self.read, self.flight.flights, entry.body, b""
-        if (origin := read.link_origin).origin and paging.may_have_links(given):
+        if given.find(b"{", 1) >= 0 and (origin := read.link_origin).origin and paging.may_have_links(given):
             given = paging.rewrite(given, origin.hosts, origin.origin)
         if filled.takes_newest:
             usage, _ = flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)

@@ -138,7 +138,7 @@ class Connection(TimedConnection):
         self._rests = False
         if self._caller is not None:
             self._hold(data)
-        elif not (data and rests and (self._is_held(data) or self._is_answered(data))):
+        elif not (data and rests and self._is_answered(data)):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
@@ -162,14 +162,14 @@ class Connection(TimedConnection):
                 self._part = None
             self._feed(data[start:at])
 
-    def _is_held(self, data: bytes) -> bool:
-        """Whether *data* waits for the processor, or was refused."""
-        shedder = self._shedder
-        return shedder is not None and not shedder.is_calm and self.transport is not None and shedder.hold(self, data)
-
     def _is_answered(self, data: bytes) -> bool:
-        """Whether the fast path has answered *data*."""
-        return self._fast_path is not None and self.transport is not None and self._fast_path.take(self, data)
+        """Whether *data* waits for the processor, was refused, or was answered by the fast path."""
+        if self.transport is None:
+            return False
+        shedder = self._shedder
+        if shedder is not None and not shedder.is_calm and shedder.hold(self, data):
+            return True
+        return self._fast_path is not None and self._fast_path.take(self, data)
 
     def wait_for(self, caller: Caller) -> None:
         """Keep what comes until *caller* has its answer: messages are answered in their order."""
@@ -228,7 +228,7 @@ class Connection(TimedConnection):
         """Answer *data*, which has waited for the processor."""
         self._caller = None
         if self.transport is not None:
-            if not self._is_answered(data):
+            if self._fast_path is None or not self._fast_path.take(self, data):
                 self._take(data)
             self._take_early()
 

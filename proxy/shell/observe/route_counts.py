@@ -132,9 +132,9 @@ def add_answers(
 ) -> None:
     """Count and log the *answers*, and those that came *together*, all in one *call*."""
     upstream_s, batch, lane = call
-    window, by_mode, calls = counters.window.observe, counters.times_by_mode, 0
+    window, by_mode, calls = counters.window, counters.times_by_mode, 0
     log, now = SINK.reply, counters.now()
-    last, took = None, counters.window
+    last, took = None, window
     for counts, mode, seconds, window_s, size, line in answers:
         if counts is not last:
             last, took = counts, counts.took()
@@ -143,7 +143,8 @@ def add_answers(
             counts.collapsed += 1
         else:
             calls += 1
-            window(window_s)
+            window.counts[bisect_left(window.bounds, window_s)] += 1
+            window.sum += window_s
             if mode is Mode.REVALIDATED:
                 counts.bytes_avoided += size
         if not counts.is_pending:
