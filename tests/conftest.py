@@ -36,7 +36,7 @@ LONG = "LONG_TESTS" in os.environ
 EFFORT = (
     Effort(2000, 100_000, 1000, 2048 * MIB, 200_000, 1_000_000)
     if LONG
-    else Effort(40, 400, 300, 64 * MIB, 3000, 30_000)
+    else Effort(40, 400, 300, 64 * MIB, 3000, 50_000)
 )
 
 # By day the same examples each time, so that a failure is its change's own; `make long` draws new ones. No deadline:

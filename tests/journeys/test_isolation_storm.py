@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -18,9 +20,11 @@ import pytest
 from proxy import emulator
 from proxy.app import sidecar
 from proxy.commands.demo.client import ClientConnection, LostConnectionError, open_connection
+from proxy.emulator.graph.faults import Fault, Target
+from proxy.emulator.graph.ledger import mask_credentials
 from proxy.emulator.objects.values import user_of
 from proxy.emulator.server.webhooks import signature
-from tests.conftest import EFFORT
+from tests.conftest import EFFORT, ROOT
 from tests.journeys.conftest import MakeGraph, SidecarSettings
 from tests.journeys.talking import Ask
 from tests.shell.valkey.servers import Server
@@ -41,18 +45,22 @@ RULES = [
 ]
 FAULTS = [("null", "batch", 0.02), ("aborted", "batch", 0.02), ("short", "batch", 0.02), ("cut_middle", "any", 0.01),
           ("refused", "batch", 0.01), ("unavailable", "any", 0.01), ("lost", "any", 0.005)]  # fmt: skip
-LIVES: list[tuple[int, dict[str, Any]]] = [
-    (1, {}),
-    (1, {"merge": {"enabled": True}}),
-    (1, {"cache": {"memory_mb": 0}}),
-    (1, {"cache": {"fresh_s": 3600}, "merge": {"enabled": True}}),
-    (20, {"cache": {"fresh_s": 3600}}),
-    (1, {"batch": {"group": "token"}}),
+LIVES: list[tuple[int, float, dict[str, Any]]] = [
+    (1, 4.0, {}),
+    (1, 4.0, {"merge": {"enabled": True}}),
+    (1, 4.0, {"cache": {"memory_mb": 0}}),
+    (1, 4.0, {"cache": {"fresh_s": 3600}, "merge": {"enabled": True}}),
+    (46, 0.03, {"cache": {"fresh_s": 3600}}),
+    (1, 4.0, {"batch": {"group": "token"}}),
 ]
 """How many parts of the requests one life of the sidecar after the other gets, and its settings, on one cache folder.
 
-Most come to the life that answers most from memory: these are the cheapest, and the most that go wrong at once.
+Most come to the life that answers most from memory: these are the cheapest, and the most that go wrong at once. There
+changes are rarer, each of which makes some hundred entries stale: the second number says how often they come.
 """
+
+FOUND = ROOT / "build" / "storm"
+"""Where what is known of a body that names another viewer is kept."""
 
 
 def viewers(found: Any) -> Iterator[str]:
@@ -66,30 +74,51 @@ def viewers(found: Any) -> Iterator[str]:
             yield from viewers(value)
 
 
+@lru_cache(maxsize=4096)
+def viewers_in(body: bytes | str) -> frozenset[str]:
+    """Every viewer that a body of JSON names."""
+    return frozenset(viewers(json.loads(body)))
+
+
+class Exchange(NamedTuple):
+    """A request and its reply, both as bytes."""
+
+    at: float
+    connection: int  # the caller's port
+    asked: bytes
+    head: bytes
+    body: bytes
+
+
 class Caller:
     """One caller of one sidecar, with a connection of its own; bytes out and bytes in, to cost next to nothing."""
 
     def __init__(self, front: sidecar.Sidecar) -> None:
         """Call *front*."""
         self.front = front
-        self._at = urlsplit(front.url)
+        self.last: deque[Exchange] = deque(maxlen=4)
+        self._host = urlsplit(front.url).netloc
         self._connection: ClientConnection | None = None
+        self._port = 0
 
-    async def ask(self, line: str, body: str = "", **fields: str) -> Any:
-        """The JSON of the reply to the request *line*; *fields* are more header fields. Raises LostConnectionError."""
+    async def ask(self, line: str, body: str = "", **fields: str) -> bytes:
+        """The body of the reply to the request *line*; *fields* are more header fields. Raises LostConnectionError."""
         if self._connection is None:
             self._connection = await open_connection(self.front.url)
-        head = [f"{line} HTTP/1.1", f"Host: {self._at.netloc}", *(f"{name}: {each}" for name, each in fields.items())]
+            self._port = self._connection.port
+        head = [f"{line} HTTP/1.1", f"Host: {self._host}", *(f"{name}: {each}" for name, each in fields.items())]
         if body:
             head += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}"]
+        asked = "\r\n".join([*head, "", body]).encode()
         try:
-            reply = await self._connection.ask("\r\n".join([*head, "", body]).encode())
+            reply = await self._connection.ask(asked)
         except BaseException:  # the reply may come yet
             self.hang_up()
             raise
+        self.last.append(Exchange(time.time(), self._port, asked, reply.head, reply.body))
         if b"\r\nConnection: close" in reply.head:
             self.hang_up()
-        return json.loads(reply.body)
+        return reply.body
 
     def hang_up(self) -> None:
         """End the connection."""
@@ -102,13 +131,31 @@ class Caller:
 class Storm:
     """Callers of one or more sidecars, and what they were told."""
 
+    behind: emulator.Running
     dice: random.Random = field(default_factory=lambda: random.Random(17))
     told: Counter[str] = field(default_factory=Counter)
     foreign: list[str] = field(default_factory=list)
+    faults: deque[tuple[float, str, str, list[str]]] = field(default_factory=lambda: deque(maxlen=500))
 
-    async def rage(self, fronts: list[sidecar.Sidecar], requests: int) -> None:
-        """Make so many requests, 64 at a time, each of a way that is drawn, some of callers who do not wait."""
-        ways = iter(self.dice.choices(list(WAYS), list(WAYS.values()), k=requests))
+    def __post_init__(self) -> None:
+        """Note the faults that Graph plays."""
+        draw = self.behind.faults.draw
+
+        def noted(stage: str, target: Target) -> Fault | None:
+            fault = draw(stage, target)
+            if fault is not None:
+                self.faults.append((time.time(), fault.kind, stage, [*target.paths]))
+            return fault
+
+        self.behind.faults.draw = noted  # type: ignore[method-assign]
+
+    async def rage(self, fronts: list[sidecar.Sidecar], requests: int, changes: float = 1.0) -> None:
+        """Make so many requests, 64 at a time, each of a way that is drawn, some of callers who do not wait.
+
+        *changes* says how many times as often as usual something is changed.
+        """
+        weights = [weight * changes if way in CHANGES else weight for way, weight in WAYS.items()]
+        ways = iter(self.dice.choices(list(WAYS), weights, k=requests))
 
         async def some(number: int) -> None:
             caller = Caller(fronts[number % len(fronts)])
@@ -130,12 +177,25 @@ class Storm:
         except (LostConnectionError, ConnectionError):  # a transfer that breaks off, as Graph's own did
             self.told["broken off"] += 1
 
-    def judge(self, body: Any, token: str) -> None:
-        """Take down whom *body* names; it was for *token*."""
-        names = set(viewers(body))
-        self.told["own" if names == {user_of(token)} else "nobody's"] += 1
-        if names - {user_of(token)}:
-            self.foreign.append(f"{token}: {body}"[:300])
+    def judge(self, caller: Caller, body: bytes | str, token: str) -> None:
+        """Take down whom *body* names, which *caller* got last; it was for *token*."""
+        names, own = viewers_in(body), user_of(token)
+        self.told["own" if names == {own} else "nobody's"] += 1
+        if names - {own}:
+            self.foreign.append(f"{token}: {body!r}"[:300])
+            self._keep(caller, token)
+
+    def _keep(self, caller: Caller, token: str) -> None:
+        """Write down what the caller asked and got, what Graph was asked, and the faults that it played."""
+        FOUND.mkdir(parents=True, exist_ok=True)
+        known = {
+            "token": mask_credentials(f"access_token={token}"),
+            "sidecar": caller.front.url,
+            "exchanges": [[mask_credentials(str(each)) for each in exchange] for exchange in caller.last],
+            "faults": list(self.faults),
+            "requests of Graph": self.behind.ledger.requests,
+        }
+        (FOUND / f"{time.time_ns()}.json").write_text(json.dumps(known, indent=1, default=str))
 
     def draw(self) -> tuple[str, str]:
         """A read and a token."""
@@ -145,20 +205,20 @@ class Storm:
 async def in_query(storm: Storm, caller: Caller) -> None:
     """Pass the token in the query."""
     path, token = storm.draw()
-    storm.judge(await caller.ask(f"GET {path}&access_token={token}"), token)
+    storm.judge(caller, await caller.ask(f"GET {path}&access_token={token}"), token)
 
 
 async def in_header(storm: Storm, caller: Caller) -> None:
     """Pass the token in Authorization."""
     path, token = storm.draw()
     scheme = storm.dice.choice(("Bearer", "OAuth", "bearer"))
-    storm.judge(await caller.ask(f"GET {path}", Authorization=f"{scheme} {token}"), token)
+    storm.judge(caller, await caller.ask(f"GET {path}", Authorization=f"{scheme} {token}"), token)
 
 
 async def in_body(storm: Storm, caller: Caller) -> None:
     """Read by POST, with the token in the form."""
     path, token = storm.draw()
-    storm.judge(await caller.ask(f"POST {path}", f"method=get&access_token={token}"), token)
+    storm.judge(caller, await caller.ask(f"POST {path}", f"method=get&access_token={token}"), token)
 
 
 async def in_batch(storm: Storm, caller: Caller) -> None:
@@ -166,17 +226,17 @@ async def in_batch(storm: Storm, caller: Caller) -> None:
     drawn = [storm.draw() for _ in range(3)]
     urls = [f"{path[1:]}&access_token={token}" for path, token in drawn[1:]]
     batch = json.dumps([{"method": "GET", "relative_url": url} for url in [drawn[0][0][1:], *urls]])
-    found = await caller.ask("POST /", f"access_token={drawn[0][1]}&batch={quote(batch)}")
+    found = json.loads(await caller.ask("POST /", f"access_token={drawn[0][1]}&batch={quote(batch)}"))
     if isinstance(found, list):
         for slot, (_, token) in zip(found, drawn, strict=True):
-            storm.judge(json.loads(slot["body"]) if slot and slot.get("body") else None, token)
+            storm.judge(caller, slot["body"] if slot and slot.get("body") else "null", token)
 
 
 async def by_write(storm: Storm, caller: Caller) -> None:
     """Change one of the objects."""
     _, token = storm.draw()
     form = f"access_token={token}&name=name{storm.dice.random()}"
-    storm.judge(await caller.ask(f"POST /v25.0/{storm.dice.choice(IDS)}", form), token)
+    storm.judge(caller, await caller.ask(f"POST /v25.0/{storm.dice.choice(IDS)}", form), token)
 
 
 async def by_webhook(storm: Storm, caller: Caller) -> None:
@@ -209,6 +269,8 @@ WAYS: dict[Callable[[Storm, Caller], Awaitable[None]], float] = {
     by_webhook: 0.1,
     by_purge: 0.03,
 }
+CHANGES = (in_body, by_write, by_webhook, by_purge)
+"""What ends freshness: a read by POST too, for only Graph knows what its form says."""
 
 
 async def troubled(graph: MakeGraph) -> emulator.Running:
@@ -242,22 +304,24 @@ def settings(sidecar_settings: SidecarSettings, tmp_path: Path) -> Callable[...,
 
 async def test_a_storm_over_several_lives(graph: MakeGraph, settings: Callable[..., Any]) -> None:
     """One sidecar is started again and again on one cache folder, each time with other settings."""
-    behind, storm, requests = await troubled(graph), Storm(), EFFORT.isolation * 4 // 5
-    for parts, life in LIVES:
+    behind, requests = await troubled(graph), EFFORT.isolation * 4 // 5
+    storm = Storm(behind)
+    for parts, changes, life in LIVES:
         async with sidecar.sidecar(settings(behind, "cache", **life)) as front:
-            await storm.rage([front], requests * parts // sum(parts for parts, _ in LIVES))
+            await storm.rage([front], requests * parts // sum(parts for parts, *_ in LIVES), changes)
     check(storm, requests, behind)
 
 
 async def test_a_storm_over_replicas(graph: MakeGraph, settings: Callable[..., Any], store: Server) -> None:
     """Two replicas share a store, which is emptied in the middle."""
-    behind, storm, requests = await troubled(graph), Storm(), EFFORT.isolation // 5
+    behind, requests = await troubled(graph), EFFORT.isolation // 5
+    storm = Storm(behind)
     async with AsyncExitStack() as stack:
         fronts = []
         for name in ("one", "two"):
             made = settings(behind, name, shared={"url": store.url}, cache={"fresh_s": 3600})
             fronts.append(await stack.enter_async_context(sidecar.sidecar(made)))
         for _ in range(2):
-            await storm.rage(fronts, requests // 2)
+            await storm.rage(fronts, requests // 2, 0.1)
             store.ask("FLUSHALL")
     check(storm, requests, behind)

@@ -67,6 +67,11 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(asked)
         return await self._reply
 
+    @property
+    def port(self) -> int:
+        """The port of this end."""
+        return 0 if self._transport is None else self._transport.get_extra_info("sockname")[1]
+
     def close(self) -> None:
         """End the connection."""
         if self._transport is not None:
