@@ -15,10 +15,11 @@ import pytest
 
 from proxy.app import components
 from proxy.app import sidecar as app_sidecar
+from tests.conftest import LONG
 from tests.journeys.conftest import MakeAsk, MakeGraph, SidecarSettings
-from tests.journeys.fleets import FRESH, MakeFleet, Replica, first_ad, say, share
+from tests.journeys.fleets import FRESH, MakeFleet, Replica, Storm, first_ad, say, share
 from tests.journeys.talking import troubles
-from tests.shell.valkey.servers import Server, until
+from tests.shell.valkey.servers import Server, guarded, until
 
 READ = "/v25.0/me?fields=id,name"
 
@@ -118,6 +119,23 @@ async def test_each_change_of_the_store_is_one_line_of_the_log(
     assert len(set(away)) == len(away) <= 2  # that the connection broke, and then why there is no other
     assert sum(line.endswith(" answers") for line in told) == 2
     assert len(told) == len(away) + 2
+
+
+@pytest.mark.skipif(not LONG, reason="a Sentinel takes seconds; the client and a failover are tested alone")
+async def test_a_failover_by_a_sentinel_leaves_no_read_older_than_a_write(
+    graph: MakeGraph, fleet: MakeFleet, tmp_path: Path
+) -> None:
+    """The primary is killed in a storm of reads and writes; replicas find the next one, and share through that."""
+    with guarded(tmp_path) as (url, one, two):
+        a, b, c = await fleet(await graph(latency_ms=3), 3, **FRESH, shared={"url": url, "timeout_ms": 50})
+        await share(a, b)
+        listed = (await say(a, "/v25.0/act_1/ads?limit=6&fields=id,name")).json["data"]
+        storm = Storm(a, [b, c], [each["id"] for each in listed], 3000)
+        await storm.blow(lambda: one.signal(signal.SIGKILL))
+        assert storm.older == []
+        await until(lambda: all(each.told["believed"] for each in (a, b, c)), 60)
+        await share(a, b)
+        assert two.ask("ROLE")[0] == b"master"  # type: ignore[index]
 
 
 @pytest.mark.parametrize("ahead_s", [7200.0, -7200.0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +19,7 @@ from tests.journeys.fleets import (
     TOKEN,
     MakeFleet,
     Replica,
+    Storm,
     first_ad,
     is_fresh,
     is_untroubled,
@@ -252,66 +252,7 @@ async def test_in_a_storm_no_read_is_older_than_a_write_that_was_answered(
     """Writes through one replica, reads through the others, and the store in trouble in the middle."""
     a, b, c = await fleet(await graph(latency_ms=3), 3, **FRESH, shared={"timeout_ms": 50})
     listed = (await say(a, "/v25.0/act_1/ads?limit=6&fields=id,name")).json["data"]
-    storm = Storm(a, [b, c], [each["id"] for each in listed])
-    writers = [asyncio.create_task(storm.write(ad)) for ad in storm.ads]
-    readers = [asyncio.create_task(storm.read(replica)) for replica in (b, c) for _ in range(3)]
-    working = [*writers, *readers]
-    try:
-        await until(lambda: storm.reads > storm.most // 3 or any(task.done() for task in working), 300)
-        trouble(store)
-        await until(lambda: storm.is_enough or any(task.done() for task in working), 600)
-    finally:
-        storm.is_over = True
-        ended = await asyncio.gather(*working, return_exceptions=True)
-    assert [each for each in ended if each is not None] == []
+    storm = Storm(a, [b, c], [each["id"] for each in listed], 10_000 if LONG else 900)
+    await storm.blow(lambda: trouble(store))
     assert storm.older == []
     assert storm.fresh > 10
-
-
-class Storm:
-    """Writers that count upwards, and readers that know what they must see."""
-
-    def __init__(self, a: Replica, others: list[Replica], ads: list[str]) -> None:
-        """Write through *a*, read through *others*."""
-        self.a, self.others, self.ads = a, others, ads
-        self.answered = dict.fromkeys(ads, 0)
-        self.older: list[tuple[str, int, int]] = []
-        self.reads = self.writes = self.fresh = 0
-        self.most = 10_000 if LONG else 900
-        self.is_over = False
-        self.dice = random.Random(3)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether there were as many reads as wanted, and writes in all of that time."""
-        return self.reads >= self.most and self.writes > 3 * len(self.ads)
-
-    async def write(self, ad: str) -> None:
-        """Give *ad* one number after the other."""
-        number = 0
-        while not self.is_over:
-            number += 1
-            await say(self.a, f"/v25.0/{ad}", method="POST", data={"name": f"number {number}"})
-            self.answered[ad] = number
-            self.writes += 1
-            await asyncio.sleep(self.dice.random() * 0.2)
-
-    async def read(self, replica: Replica) -> None:
-        """Read any ad, alone or in the list."""
-        while not self.is_over:
-            ad = self.dice.choice(self.ads)
-            known = dict(self.answered)
-            if self.dice.random() < 0.5:
-                heard = await say(replica, f"/v25.0/{ad}?fields=id,name")
-                self._check(heard.json, known)
-            else:
-                heard = await say(replica, "/v25.0/act_1/ads?limit=6&fields=id,name")
-                for each in heard.json["data"]:
-                    self._check(each, known)
-            self.reads += 1
-            self.fresh += heard.cache.startswith("hit")
-
-    def _check(self, ad: dict[str, str], known: dict[str, int]) -> None:
-        number = int(ad["name"].split()[1]) if ad["name"].startswith("number ") else 0
-        if number < known[ad["id"]]:
-            self.older.append((ad["id"], number, known[ad["id"]]))

@@ -8,6 +8,7 @@ is not used, and each visit fails without waiting.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -19,6 +20,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from proxy.shell.valkey.link import Away, Command, Dialer, Link
+
+_log = logging.getLogger("graph_sidecar.shared")
 
 REST_S = 1.0
 """About how many seconds pass from one attempt to connect to the next."""
@@ -123,11 +126,18 @@ class Client:
             self._set_alarm(following, now)
 
     async def run(self) -> None:
-        """Keep a connection, and send the visits over it."""
+        """Keep a connection, and send the visits over it; after a fault of our own, another connection."""
         try:
             while True:
-                await self._connect()
-                await self._serve()
+                try:
+                    await self._connect()
+                    await self._serve()
+                except Exception as fault:  # noqa: BLE001 - told; without this task nothing would be shared any more
+                    _log.error("a fault at a visit to the shared store", exc_info=fault)
+                    link, why = self._link, "a fault of the sidecar's own"
+                    self._lose(why)
+                    if link is not None:
+                        await link.close()
                 await self._rest()
         finally:
             link, self.changed = self._link, lambda _trouble: None
@@ -194,8 +204,8 @@ class Client:
                 self._fail(piece, why)
                 self._lose(why)
                 return
-            except BaseException:
-                self._fail(piece, "the sidecar stops")
+            except BaseException as fault:
+                self._fail(piece, "the sidecar stops" if isinstance(fault, asyncio.CancelledError) else str(fault))
                 raise
             self.answered_at = time.monotonic()
             self.counts.seconds += self.answered_at - began

@@ -25,6 +25,9 @@ from proxy.shell.valkey import random_bytes
 
 Command = tuple[bytes | str | int, ...]
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub knows one argument
+_BROKEN = (RedisError, OSError, RuntimeError)
+"""What tells that a connection has ended: uvloop raises RuntimeError where a transport is closed already."""
+
 Credentials = Callable[[], tuple[str, str]]
 """The user and the password of now, "" for none. Raises OSError or ValueError where a file cannot be read."""
 
@@ -74,7 +77,7 @@ class Dialer:
             await link.open()
         except AuthenticationError as error:
             raise Away(f"it refuses user and password: {error}") from None
-        except (RedisError, OSError) as error:
+        except _BROKEN as error:
             raise Away(_text(error)) from None
         return link
 
@@ -141,10 +144,15 @@ class Link:
         return replies
 
     async def send(self, message: bytes) -> None:
-        """Send commands that are packed already; their replies are read one by one with `reply`. Raises Away."""
+        """Send commands that are packed already; their replies are read one by one with `reply`. Raises Away.
+
+        The library would open another connection where this one has ended, perhaps to another server.
+        """
+        if not self._connection.is_connected:
+            raise Away("the connection was closed")
         try:
             await self._connection.send_packed_command(message, check_health=False)
-        except (RedisError, OSError) as error:
+        except _BROKEN as error:
             await self.close()
             raise Away(_text(error)) from None
 
@@ -154,7 +162,7 @@ class Link:
             return await self._connection.read_response(disable_decoding=True)
         except ResponseError as error:
             return error
-        except (RedisError, OSError) as error:
+        except _BROKEN as error:
             await self.close()
             raise Away(_text(error)) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -28,6 +29,8 @@ from proxy.shell.valkey.fleet import OTHER_SECRET, Fleet
 from proxy.shell.valkey.leases import CAUSES, Flights
 from proxy.shell.valkey.limits import SharedLimits
 
+_log = logging.getLogger("graph_sidecar.shared")
+
 WRITE_BYTES: Final = 8
 VOUCHED: Final = 50_000
 """The most entries whose position in the log is remembered to be in order."""
@@ -43,6 +46,9 @@ EVENTS: Final = 100
 DEAF_S: Final = 1.0
 """The seconds for which no read waits for the log after a read has waited in vain."""
 
+
+AGAIN_S = 0.5
+"""Seconds after which a task goes on that had a fault of its own."""
 
 ENDS_AT = ContextVar("ends_at", default=math.inf)
 """When the budget of the read at hand is used up, in seconds of the loop; infinity where it has not begun."""
@@ -265,15 +271,15 @@ class Shared:
     async def start(self, lifetimes: AsyncExitStack, expired: Callable[[], None]) -> None:
         """Start all tasks; leaving *lifetimes* ends them."""
         fleet = self.fleet
-        tasks: list[Awaitable[None]] = [
-            fleet.client.run(),
-            fleet.beat_forever(),
-            self.log.run(),
-            self.log.publish(),
-            self.flights.run(),
-            self.tend_forever(expired),
+        tasks: list[Callable[[], Awaitable[None]]] = [
+            fleet.client.run,
+            fleet.beat_forever,
+            self.log.run,
+            self.log.publish,
+            self.flights.run,
+            lambda: self.tend_forever(expired),
         ]
-        running = [asyncio.ensure_future(task) for task in tasks]
+        running = [asyncio.ensure_future(_go_on(task)) for task in tasks]
 
         async def end() -> None:
             await self._write_last_records()
@@ -328,3 +334,13 @@ class Shared:
             "writes_waited": self.writes_waited,
             "writes_untold": self.writes_untold,
         }
+
+
+async def _go_on(task: Callable[[], Awaitable[None]]) -> None:
+    """Do *task*, which has no end; after a fault of its own again, so that the replica goes on sharing."""
+    while True:
+        try:
+            await task()
+        except Exception as fault:  # noqa: BLE001 - told
+            _log.error("a fault in sharing with other replicas", exc_info=fault)
+            await asyncio.sleep(AGAIN_S)

@@ -36,6 +36,8 @@ REPLICA, FLIGHT, TOKEN, NONCE = b"replica1", b"f" * 32, "token", bytes(12)
 class Script:
     """A connection to a store whose replies were written beforehand; an ECHO is answered rightly."""
 
+    is_connected = True
+
     def __init__(self, data: bytes) -> None:
         self._reader = hiredis.Reader(replyError=ResponseError)
         self._reader.feed(data)

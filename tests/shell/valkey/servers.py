@@ -115,6 +115,38 @@ def serving(folder: Path, *options: str) -> Iterator[Server]:
         server.stop()
 
 
+@contextmanager
+def guarded(folder: Path) -> Iterator[tuple[str, Server, Server]]:
+    """A primary, its replica, and a Sentinel that watches them; with its address."""
+    for name in ("one", "two", "sentinel"):
+        (folder / name).mkdir()
+    with serving(folder / "one") as one, serving(folder / "two") as two:
+        two.ask("REPLICAOF", "127.0.0.1", one.port)
+        watch, config = free_port(), folder / "sentinel" / "sentinel.conf"
+        config.write_text(
+            f"port {watch}\ndir {folder / 'sentinel'}\n"
+            f"sentinel monitor main 127.0.0.1 {one.port} 1\nsentinel down-after-milliseconds main 300\n"
+        )
+        guard = Server(folder / "sentinel", port=watch, options=("--sentinel",))
+        try:
+            guard.run([program(), str(config), "--sentinel"])
+            _wait_for_replica(guard, two)
+            yield f"valkey+sentinel://127.0.0.1:{watch}/main", one, two
+        finally:
+            guard.stop()
+
+
+def _wait_for_replica(guard: Server, replica: Server) -> None:
+    """Wait until the Sentinel knows of the *replica*, which has all that its primary has."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        known, info = guard.ask("SENTINEL", "REPLICAS", "main"), replica.ask("INFO", "replication")
+        if isinstance(known, list) and known and isinstance(info, bytes) and b"master_link_status:up" in info:
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the Sentinel knows of no replica")
+
+
 @dataclass
 class Faults:
     """How often a reply is dropped, doubled or delayed, of each 1000."""

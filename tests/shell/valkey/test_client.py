@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
+import struct
 from contextlib import suppress
 
 import hiredis
@@ -172,3 +174,36 @@ def _stat(store: Server, name: str) -> int:
     told = store.ask("INFO", "stats")
     assert isinstance(told, bytes)
     return next(int(line.split(":")[1]) for line in told.decode().splitlines() if line.startswith(f"{name}:"))
+
+
+async def test_a_link_that_has_ended_opens_no_other() -> None:
+    """The next connection may be to another server, so it is greeted first; a write to a closed one says so, too."""
+    opened = 0
+
+    async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        line: socket.socket = writer.get_extra_info("socket")
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        link = await Dialer(read_location(f"redis://127.0.0.1:{port}"), lambda: ("", "")).dial()
+        await until(lambda: opened == 1)
+        for _ in range(5):
+            with pytest.raises(Away):
+                await link.exchange([(b"PING",)])
+            with pytest.raises(Away):
+                await link.send(b"PING\r\n")
+        assert opened == 1
+
+
+async def test_a_fault_of_our_own_ends_no_sharing(store: Server, client: MakeClient) -> None:
+    """What nobody thought of costs one visit; the next connection serves the others."""
+    made = await client(store.url)
+    with pytest.raises(Away):
+        await made.ask((b"SET", b"key", None))  # type: ignore[arg-type]  # no command can hold this
+    await until(lambda: made.is_up)
+    assert await made.ask((b"PING",)) == [b"PONG"]

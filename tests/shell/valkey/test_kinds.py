@@ -7,7 +7,6 @@ import datetime as dt
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from proxy.core.shared.wire import Wire
 from proxy.shell.valkey import scripts
 from proxy.shell.valkey.fleet import Fleet, too_old
 from proxy.shell.valkey.link import Away, Dialer
-from tests.shell.valkey.servers import Server, free_port, program, serving
+from tests.shell.valkey.servers import free_port, guarded, program, serving
 
 DOCS = Path(__file__).parents[3] / "docs" / "fleet.md"
 
@@ -166,40 +165,13 @@ def test_an_old_server_is_told_and_not_used(told: bytes, is_refused: bool) -> No
 
 async def test_sentinels_lead_to_the_primary_and_to_the_next_one(tmp_path: Path) -> None:
     """After a failover the next connection is to the new primary; a replica is not used."""
-    for name in ("one", "two", "sentinel"):
-        (tmp_path / name).mkdir()
-    with ExitStack() as stack:
-        one, two = (stack.enter_context(serving(tmp_path / name)) for name in ("one", "two"))
-        two.ask("REPLICAOF", "127.0.0.1", one.port)
-        watch = free_port()
-        config = tmp_path / "sentinel" / "sentinel.conf"
-        config.write_text(
-            f"port {watch}\ndir {tmp_path / 'sentinel'}\n"
-            f"sentinel monitor main 127.0.0.1 {one.port} 1\nsentinel down-after-milliseconds main 300\n"
-        )
-        guard = Server(tmp_path / "sentinel", port=watch, options=("--sentinel",))
-        guard.run([program(), str(config), "--sentinel"])
-        stack.callback(guard.stop)
-        await asyncio.to_thread(wait_for, guard, b"slave0")
-        there = dialer(f"valkey+sentinel://127.0.0.1:{watch}/main")
+    with guarded(tmp_path) as (url, one, two):
+        there = dialer(url)
         assert await port_of(there) == one.port
         one.signal(signal.SIGKILL)
         async with asyncio.timeout(30):
             while await port_of(there) != two.port:  # noqa: ASYNC110 - the Sentinel's own time
                 await asyncio.sleep(0.1)
-
-
-def wait_for(guard: Server, what: bytes) -> None:
-    """Wait until the Sentinel knows of a replica."""
-    import time
-
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        told = guard.ask("SENTINEL", "REPLICAS", "main")
-        if isinstance(told, list) and told:
-            return
-        time.sleep(0.05)
-    raise TimeoutError(what)
 
 
 async def port_of(there: Dialer) -> int:
