@@ -1,4 +1,4 @@
-"""What is held and what is asked: the cache between a faked store and a faked Graph, on a clock of the test's."""
+"""What the cache asks, stores and serves; store, Graph and clock are fakes."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def not_modified() -> Onward:
     return Onward(told(b"", 304, etag=""))
 
 
-async def test_what_is_not_held_is_asked_for_and_kept() -> None:
-    """The first read costs a call without a condition; its body is kept under its caller's token, on disk too."""
+async def test_a_read_without_an_entry_is_asked_and_stored() -> None:
+    """The call has no validator; the body is stored under the caller's token, on disk too."""
     onward, store = Onward(), FakeStore()
     reply = await cache(onward, store)(ask())
     assert (reply.mode, reply.stored) == (Mode.MISS, True)
@@ -96,8 +96,8 @@ async def test_what_is_not_held_is_asked_for_and_kept() -> None:
     assert (key, token, kept.body, kept.meta.etag, write) == (KEYS.entry(ask()), "token-a", reply.body, '"e1"', True)
 
 
-async def test_what_is_held_is_revalidated() -> None:
-    """By default Graph is always asked, with the ETag; a 304 without one gives the body that is held."""
+async def test_an_entry_is_revalidated() -> None:
+    """By default Graph is always asked, with the ETag; a 304 without an ETag confirms the entry."""
     onward, store = not_modified(), FakeStore(entry(b'{"held":1}'))
     reply = await cache(onward, store)(ask())
     assert (reply.status, reply.body, reply.mode) == (200, b'{"held":1}', Mode.REVALIDATED)
@@ -105,16 +105,16 @@ async def test_what_is_held_is_revalidated() -> None:
     assert store.kept[0][3] is False  # nothing new for the disk
 
 
-async def test_what_changed_replaces_what_is_held() -> None:
-    """A 200 in place of a 304 is served and kept."""
+async def test_a_new_body_replaces_the_entry() -> None:
+    """A 200 in place of a 304 is served and stored."""
     onward, store = Onward(told(b'{"new":1}', etag='"e2"')), FakeStore(entry())
     reply = await cache(onward, store)(ask())
     assert (reply.body, reply.mode) == (b'{"new":1}', Mode.CHANGED)
     assert (store.kept[0][2].meta.etag, store.kept[0][3]) == ('"e2"', True)
 
 
-async def test_a_known_validator_leaves_before_its_body_is_read() -> None:
-    """A slow disk does not delay the question: only the answer waits for the body."""
+async def test_a_call_with_a_known_validator_does_not_wait_for_the_disk() -> None:
+    """Only the reply waits for the body."""
     on_disk = entry(b'{"disk":1}')
     onward, store = not_modified(), FakeStore(disk=on_disk, known=on_disk.meta)
     store.spinning.clear()
@@ -126,8 +126,8 @@ async def test_a_known_validator_leaves_before_its_body_is_read() -> None:
     assert (await caller).body == b'{"disk":1}'
 
 
-async def test_an_unknown_entry_on_disk_is_read_first() -> None:
-    """After a restart the disk is asked before Graph, so that the first read already carries its ETag."""
+async def test_an_entry_that_only_the_disk_knows_is_read_first() -> None:
+    """After a restart the first call already has the ETag."""
     onward, store = not_modified(), FakeStore(disk=entry(b'{"disk":1}'))
     assert (await cache(onward, store)(ask())).mode is Mode.REVALIDATED
     assert store.tokens == ["token-a"]
@@ -151,7 +151,7 @@ async def test_an_object_that_is_gone_is_not_read_from_what_came_meanwhile(
 
 
 async def test_a_304_whose_body_is_gone_is_asked_again() -> None:
-    """A body that vanishes between question and answer costs a second call, never a wrong or an empty reply."""
+    """A body that vanishes while Graph is asked costs a second call, never a wrong or an empty reply."""
     answers = iter([told(b"", 304, etag=""), told(b'{"again":1}')])
     onward, store = Onward(lambda _request: next(answers)), FakeStore(known=entry().meta)
     reply = await cache(onward, store)(ask())
@@ -159,23 +159,23 @@ async def test_a_304_whose_body_is_gone_is_asked_again() -> None:
     assert [request.validator for request in onward.asked] == ['"e1"', ""]
 
 
-async def test_fresh_is_served_without_asking() -> None:
-    """A rule that calls an entry fresh saves the call altogether."""
+async def test_a_fresh_entry_is_served_without_a_call() -> None:
+    """The rule says for how long."""
     onward, store = Onward(), FakeStore(entry(b'{"held":1}', asked=995.0))
     reply = await cache(onward, store, fresh_s=10)(ask())
     assert (reply.mode, reply.body, reply.age, reply.ttl) == (Mode.REUSED, b'{"held":1}', 5.0, 5.0)
     assert onward.asked == []
 
 
-async def test_fresh_but_lost_is_asked_for() -> None:
-    """An entry that is fresh by the index and cannot be read is a miss."""
+async def test_a_fresh_entry_whose_body_cannot_be_read_is_a_miss() -> None:
+    """The index knew the entry, and the disk has no body."""
     onward, store = Onward(told(b'{"new":1}')), FakeStore(known=entry(asked=995.0).meta)
     reply = await cache(onward, store, fresh_s=10)(ask())
     assert (reply.mode, reply.body) == (Mode.MISS, b'{"new":1}')
 
 
 async def test_a_write_ends_freshness() -> None:
-    """Who writes through the sidecar reads the write, whatever the rules call fresh."""
+    """A caller that writes through the sidecar reads its write, whatever the rules say."""
     invalidations = InvalidationIndex()
     invalidations.invalidate(["111"], 999.0)
     onward = not_modified()
@@ -183,8 +183,8 @@ async def test_a_write_ends_freshness() -> None:
     assert len(onward.asked) == 1
 
 
-async def test_stale_is_served_while_graph_is_asked_once() -> None:
-    """Within stale-while-revalidate callers wait for nobody, and one question at a time is enough."""
+async def test_a_stale_entry_is_served_while_one_call_revalidates_it() -> None:
+    """Within stale-while-revalidate no caller waits, and one revalidation at a time is enough."""
     answer = later()
     onward, store = Onward(answer), FakeStore(entry(b'{"old":1}', asked=985.0))
     layer = cache(onward, store, fresh_s=10, stale_while_revalidate_s=60)
@@ -198,8 +198,8 @@ async def test_stale_is_served_while_graph_is_asked_once() -> None:
 
 
 @pytest.mark.parametrize("answer, mode", [(told(b'{"new":1}', etag='"e2"'), Mode.CHANGED), (GONE, Mode.FAILED)])
-async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable, mode: Mode) -> None:
-    """Nobody gets it, and whoever reads the log knows of the call all the same: it counted."""
+async def test_a_revalidation_in_the_background_is_logged(answer: Reply | Unreachable, mode: Mode) -> None:
+    """No caller gets its reply, and the call counts all the same."""
     heard: list[tuple[Mode, str]] = []
     layer = cache(
         Onward(answer),
@@ -213,8 +213,8 @@ async def test_what_is_heard_behind_a_reply_is_told(answer: Reply | Unreachable,
     assert heard == [(mode, "fp")]
 
 
-async def test_a_question_behind_may_fail_and_is_asked_again() -> None:
-    """A revalidation that nobody waits for fails for nobody, and the next caller starts another."""
+async def test_a_revalidation_in_the_background_may_fail() -> None:
+    """No caller gets the error, and the next caller starts another one."""
     onward, store = Onward(GONE), FakeStore(entry(asked=985.0))
     layer = cache(onward, store, fresh_s=10, stale_while_revalidate_s=60)
     for count in (1, 2):
@@ -223,8 +223,8 @@ async def test_a_question_behind_may_fail_and_is_asked_again() -> None:
         assert len(onward.asked) == count
 
 
-async def test_close_ends_the_questions_behind() -> None:
-    """Draining does not wait for what nobody asked for."""
+async def test_closing_cancels_revalidations_in_the_background() -> None:
+    """A drain does not wait for them."""
     answer = later()
     layer = cache(Onward(answer), FakeStore(entry(asked=985.0)), fresh_s=10, stale_while_revalidate_s=60)
     await layer(ask())
@@ -234,35 +234,35 @@ async def test_close_ends_the_questions_behind() -> None:
 
 
 @pytest.mark.parametrize("trouble", [GONE, Cut("cut"), told(b'{"error":{"code":2}}', 503, etag="")])
-async def test_stale_stands_in_for_trouble(trouble: object) -> None:
-    """Within stale-if-error what is held stands in for an answer that Graph cannot give, and says so."""
+async def test_a_stale_entry_answers_for_an_error_of_graph(trouble: object) -> None:
+    """Within stale-if-error; the reply says so."""
     onward, store = Onward(trouble), FakeStore(entry(b'{"old":1}', asked=985.0))  # type: ignore[arg-type]
     reply = await cache(onward, store, fresh_s=10, stale_if_error_s=60)(ask())
     assert (reply.status, reply.body, reply.mode, reply.detail) == (200, b'{"old":1}', Mode.STALE, "stale-if-error")
 
 
-async def test_without_a_rule_nothing_old_is_served() -> None:
-    """By default a failure is told as a failure, though something is held."""
+async def test_without_a_rule_no_stale_entry_is_served() -> None:
+    """By default callers get the error, though there is an entry."""
     with pytest.raises(Unreachable):
         await cache(Onward(GONE), FakeStore(entry()))(ask())
 
 
-async def test_trouble_with_nothing_held_is_told() -> None:
-    """Nothing can stand in where nothing was ever read."""
+async def test_without_an_entry_the_error_reaches_the_caller() -> None:
+    """No entry can answer for it."""
     with pytest.raises(Unreachable):
         await cache(Onward(GONE), FakeStore(), stale_if_error_s=60)(ask())
 
 
-async def test_only_if_cached_asks_nobody() -> None:
-    """A caller that wants no call made gets none made."""
+async def test_only_if_cached_makes_no_call() -> None:
+    """Without a fresh entry the caller gets NotHeld."""
     onward = Onward()
     with pytest.raises(NotHeld):
         await cache(onward, FakeStore(entry()))(replace(ask(), directives=CacheDirectives(only_if_cached=True)))
     assert onward.asked == []
 
 
-async def test_a_rule_without_cache_touches_no_store() -> None:
-    """What must not be kept is neither looked for nor kept."""
+async def test_a_rule_without_cache_uses_no_store() -> None:
+    """Nothing is looked up, and nothing is stored."""
     onward, store = Onward(), FakeStore(entry())
     reply = await cache(onward, store, cache=False)(ask())
     assert (reply.mode, reply.stored, store.kept, store.tokens) == (Mode.MISS, False, [], [])
@@ -277,22 +277,22 @@ async def test_a_rule_without_cache_touches_no_store() -> None:
         told(b'{"id":"1"}', 200, etag=""),
     ],
 )
-async def test_what_is_no_good_answer_is_not_kept(answer: object) -> None:
-    """Errors, hidden ones too, bodies that are no JSON, and what has no ETag pass and leave nothing behind."""
+async def test_errors_and_bodies_without_an_etag_are_not_stored(answer: object) -> None:
+    """Nor are errors with status 200 and bodies that are no JSON."""
     store = FakeStore()
     reply = await cache(Onward(answer), store)(ask())  # type: ignore[arg-type]
     assert (reply.body, store.kept) == (answer.body, [])  # type: ignore[attr-defined]
 
 
-async def test_an_etag_holds_for_one_form_of_asking() -> None:
-    """An ETag that was given in a batch is not sent with a call of its own: Graph may format that differently."""
+async def test_an_etag_of_a_batch_is_not_sent_in_a_single_call() -> None:
+    """Graph may format the body differently there."""
     onward, store = Onward(), FakeStore(entry(channel="batch"))
     await cache(onward, store)(replace(ask(), channel=Channel.DIRECT))
     assert onward.asked[0].validator == ""
 
 
-async def test_what_nobody_read_is_kept_as_nobodys() -> None:
-    """A reply to a read without a token is sealed without one."""
+async def test_a_reply_to_a_read_without_a_token_is_sealed_without_one() -> None:
+    """The empty token is its key."""
     store = FakeStore()
     await cache(Onward(), store)(ask(token=""))
     assert store.kept[0][1] == ""
@@ -301,8 +301,8 @@ async def test_what_nobody_read_is_kept_as_nobodys() -> None:
 
 
 @pytest.mark.parametrize("hot", [True, False])
-async def test_what_was_to_be_forgotten_is_dropped_when_it_is_met(*, hot: bool) -> None:
-    """Of what an earlier run left, only its reader can tell that an order was about it: then it is a miss, and gone."""
+async def test_an_entry_of_an_earlier_run_is_dropped_if_a_purge_order_covers_it(*, hot: bool) -> None:
+    """Only a read shows what the entry is about: then it is a miss, and the entry is dropped."""
     old = entry(asked=900)
     store = FakeStore(old) if hot else FakeStore(disk=old, known=old.meta)
     purges = Purges()
@@ -317,8 +317,8 @@ async def test_what_was_to_be_forgotten_is_dropped_when_it_is_met(*, hot: bool) 
     assert (await layer(ask())).mode is Mode.REUSED
 
 
-async def test_what_is_held_is_known_by_what_it_is_about() -> None:
-    """Once kept, or read from the disk, an entry is found by an order."""
+async def test_a_purge_order_finds_entries_that_were_stored_or_loaded() -> None:
+    """By what their reads are about."""
     purges, old = Purges(), entry(asked=900)
     await cache(Onward(), FakeStore(), purges=purges)(ask("/1"))
     await cache(Onward(), FakeStore(disk=old, known=old.meta), purges=purges)(ask("/2"))

@@ -1,4 +1,4 @@
-"""Twins in flight share one answer; nobody's leaving or failing is anybody else's."""
+"""Identical requests in flight share one call; each caller leaves or fails by itself."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def names_of(request: Request) -> tuple[str, ...]:
     return (first,) if first else ()
 
 
-async def test_twins_share_one_call() -> None:
-    """A hundred callers with one question cost one call, and each has the whole answer."""
+async def test_identical_requests_in_flight_share_one_call() -> None:
+    """A hundred callers with one request cost one call, and each has the whole reply."""
     answer = later()
     onward = Onward(answer)
     coalescer = Coalescer(onward, path_of, names_of)
@@ -40,16 +40,16 @@ async def test_twins_share_one_call() -> None:
     assert replies[1].joined is Mode.MISS
 
 
-async def test_others_have_flights_of_their_own() -> None:
-    """Different questions are never answered by one answer."""
+async def test_different_requests_make_calls_of_their_own() -> None:
+    """Each has the reply to its own request."""
     onward = Onward(lambda request: told(request.path.encode()))
     coalescer = Coalescer(onward, path_of, names_of)
     replies = await asyncio.gather(coalescer(ask("/1")), coalescer(ask("/2")))
     assert [reply.body for reply in replies] == [b"/1", b"/2"]
 
 
-async def test_a_flight_that_landed_is_joined_by_nobody() -> None:
-    """An answer is shared only while it is on its way: afterwards it is the cache's business."""
+async def test_no_request_joins_a_flight_that_is_over() -> None:
+    """A reply is shared only while it is on its way; after that only the cache may answer with it."""
     onward = Onward()
     coalescer = Coalescer(onward, path_of, names_of)
     assert [(await coalescer(ask())).mode for _ in range(2)] == [Mode.MISS, Mode.MISS]
@@ -59,8 +59,8 @@ async def test_a_flight_that_landed_is_joined_by_nobody() -> None:
 @pytest.mark.parametrize(
     "wishes", [CacheDirectives(no_cache=True), CacheDirectives(no_store=True), CacheDirectives(only_if_cached=True)]
 )
-async def test_who_wants_graphs_own_word_shares_with_nobody(wishes: CacheDirectives) -> None:
-    """A read with `no-cache` or the like neither joins a flight nor lend theirs."""
+async def test_no_cache_no_store_and_only_if_cached_share_no_call(wishes: CacheDirectives) -> None:
+    """Such a read joins no flight, and no read joins its call."""
     answers = [later() for _ in range(3)]
     left = iter(answers)
     onward = Onward(lambda _request: next(left))
@@ -74,8 +74,8 @@ async def test_who_wants_graphs_own_word_shares_with_nobody(wishes: CacheDirecti
     assert {reply.mode for reply in await asyncio.gather(*waiting)} == {Mode.MISS}
 
 
-async def test_a_failure_is_told_to_all_and_kept_for_nobody() -> None:
-    """All who waited for a call that failed hear of it; whoever asks next gets a new call."""
+async def test_a_failure_reaches_all_who_wait_and_no_later_request() -> None:
+    """The next request makes a new call."""
     answer = later()
     onward = Onward(answer)
     coalescer = Coalescer(onward, path_of, names_of)
@@ -88,8 +88,8 @@ async def test_a_failure_is_told_to_all_and_kept_for_nobody() -> None:
 
 
 @pytest.mark.parametrize("leaver", [0, 1])
-async def test_who_leaves_takes_nobody_along(leaver: int) -> None:
-    """The one who asked first may leave as well as the one who joined: the other gets the answer."""
+async def test_a_caller_that_leaves_does_not_end_the_flight_of_the_others(leaver: int) -> None:
+    """It may be the first caller or one that has joined."""
     answer = later()
     onward = Onward(answer)
     coalescer = Coalescer(onward, path_of, names_of)
@@ -102,8 +102,8 @@ async def test_who_leaves_takes_nobody_along(leaver: int) -> None:
     assert len(onward.asked) == 1
 
 
-async def test_a_flight_ends_when_nobody_waits() -> None:
-    """A call that nobody waits for any more is given up, and a newcomer gets one of its own."""
+async def test_a_flight_ends_when_its_last_caller_leaves() -> None:
+    """The call is cancelled, and the next request makes a new one."""
     answer = later()
     onward = Onward(answer)
     coalescer = Coalescer(onward, path_of, names_of)
@@ -117,8 +117,8 @@ async def test_a_flight_ends_when_nobody_waits() -> None:
     assert (await coalescer(ask())).body == b"new"
 
 
-async def test_a_newcomer_does_not_join_a_flight_that_was_given_up() -> None:
-    """Between giving up and ending there is a moment; who comes then is not told of somebody else's leaving."""
+async def test_no_request_joins_a_flight_that_is_being_cancelled() -> None:
+    """The cancellation of other callers does not reach it."""
     onward = Onward(later())
     coalescer = Coalescer(onward, path_of, names_of)
     first = asyncio.ensure_future(coalescer(ask()))
@@ -129,8 +129,8 @@ async def test_a_newcomer_does_not_join_a_flight_that_was_given_up() -> None:
     assert (await coalescer(ask())).body == b"mine"
 
 
-async def test_a_failure_that_everybody_left_is_not_reported_as_forgotten() -> None:
-    """The log of a healthy sidecar holds no complaint of the event loop's about a caller that hung up."""
+async def test_a_failure_after_the_last_caller_left_is_no_warning_of_asyncio() -> None:
+    """The event loop would log that the exception was never retrieved."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
 

@@ -1,4 +1,4 @@
-"""Several objects in one read, between a faked merger and callers of the test's."""
+"""Reads with `ids=` are split by id; the merger below is a fake."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def read(ids: str) -> Request:
 HELD = replace(told(b'{"held":1}'), mode=Mode.REUSED, ttl=5.0)
 
 
-async def test_only_the_rest_is_asked_and_learnt() -> None:
-    """What is held stays; the answer for each of the others is held as its own."""
+async def test_only_ids_without_an_entry_are_asked_and_stored() -> None:
+    """Each part of the reply is stored as the entry of its id."""
     fake = Fake()
     fake.held["/1"] = HELD
     reply = await layer(fake)(read("2,1,3"))
@@ -68,30 +68,30 @@ async def test_only_the_rest_is_asked_and_learnt() -> None:
     assert fake.learnt == {"/2": (b"{}", 1000), "/3": (b"{}", 1000)}
 
 
-async def test_with_nothing_held_the_whole_is_asked() -> None:
-    """As it was, with its own ETag; each is learnt all the same."""
+async def test_without_any_entry_the_whole_read_is_asked() -> None:
+    """It keeps the ETag of the whole reply; the part of each id is stored all the same."""
     fake = Fake()
     reply = await layer(fake)(read("1,2"))
     assert (fake.ids, reply.header("etag"), list(fake.learnt)) == (["1,2"], '"e1"', ["/1", "/2"])
 
 
-async def test_with_all_held_nothing_is_asked() -> None:
-    """Not a call."""
+async def test_with_an_entry_for_each_id_no_call_is_made() -> None:
+    """The reply is put together from the entries."""
     fake = Fake()
     fake.held = {"/1": HELD, "/2": HELD}
     reply = await layer(fake)(read("1,2"))
     assert (fake.ids, reply.mode, reply.avoided) == ([], Mode.REUSED, (("fresh", 2),))
 
 
-async def test_what_was_not_asked_now_is_not_learnt() -> None:
-    """It would be made younger than it is."""
+async def test_a_reply_that_is_not_new_is_not_stored() -> None:
+    """Its parts would seem younger than they are."""
     fake = Fake(replace(told_all(read("1")), mode=Mode.REUSED, ttl=1.0))
     await layer(fake)(read("1"))
     assert fake.learnt == {}
 
 
-async def test_a_bad_one_makes_graph_speak_to_the_whole() -> None:
-    """Its error names what was asked, not what was left of it."""
+async def test_an_error_for_the_remaining_ids_is_asked_for_the_whole_read() -> None:
+    """Graph's error names all ids that the caller asked for."""
     fake = Fake()
     fake.held["/1"] = HELD
     assert (await layer(fake)(read("1,404"))).status == 404
@@ -101,8 +101,8 @@ async def test_a_bad_one_makes_graph_speak_to_the_whole() -> None:
     assert fake.ids == ["1,404"]
 
 
-async def test_trouble_is_not_asked_for_twice() -> None:
-    """A throttle, or trouble at Graph, is the same for the whole."""
+async def test_a_throttle_or_an_outage_is_not_asked_for_again() -> None:
+    """The error would be the same for the whole read."""
     fake = Fake(told(b'{"error":{"code":4}}', 400, etag=""))
     fake.held["/1"] = HELD
     assert (await layer(fake)(read("1,2"))).status == 400
@@ -113,8 +113,8 @@ async def test_trouble_is_not_asked_for_twice() -> None:
 
 
 @pytest.mark.parametrize("rule", [{"merge": False}, {"fresh_s": 0}, {"cache": False}])
-async def test_where_nothing_may_be_held_it_stays_whole(rule: dict[str, Any]) -> None:
-    """The rules of each object say whether it may."""
+async def test_a_read_is_not_split_where_a_rule_forbids_entries(rule: dict[str, Any]) -> None:
+    """The rule of each id decides."""
     fake = Fake()
     fake.held["/1"] = HELD
     await layer(fake, **rule)(read("1,2"))
@@ -122,8 +122,8 @@ async def test_where_nothing_may_be_held_it_stays_whole(rule: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("wishes", [CacheDirectives(no_cache=True), CacheDirectives(no_store=True)])
-async def test_who_wants_graphs_own_word_gets_it(wishes: CacheDirectives) -> None:
-    """For the whole."""
+async def test_no_cache_no_store_and_only_if_cached_are_not_split(wishes: CacheDirectives) -> None:
+    """The whole read is asked."""
     fake = Fake()
     fake.held["/1"] = HELD
     await layer(fake)(replace(read("1,2"), directives=wishes))

@@ -1,4 +1,4 @@
-"""One read for many, between a faked cache and callers of the test's."""
+"""Reads of one object that differ in their fields are merged; the cache below is a fake."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def read(*names: str, path: str = "/111") -> Request:
     return ask(path, query=f"fields={','.join(names)}")
 
 
-async def test_a_turn_of_the_loop_is_one_read() -> None:
-    """What comes in one turn leaves as one; the first is told how it came about, the others whom they joined."""
+async def test_reads_of_one_turn_of_the_event_loop_are_merged() -> None:
+    """The reply of the first caller has its own mode; the others say which call they joined."""
     cache = FakeCache()
     layer = merger(cache)
     replies = await asyncio.gather(layer(read("a")), layer(read("b", "c")), layer(read("a", "b")))
@@ -85,8 +85,8 @@ async def test_a_turn_of_the_loop_is_one_read() -> None:
     assert [reply.header("etag") for reply in replies] == [None] * 3
 
 
-async def test_limits_may_change() -> None:
-    """A window that a reload sets holds for the next read that waits for company."""
+async def test_new_limits_hold_for_the_next_read() -> None:
+    """A reload may set another window or queue."""
     cache, limits = FakeCache(), Limits(window_s=0)
     layer = merger(cache, limits=limits)
     await layer(read("a"))
@@ -95,8 +95,8 @@ async def test_limits_may_change() -> None:
         await asyncio.gather(layer(read("b")), layer(read("c")))
 
 
-async def test_a_union_of_another_rule_is_not_asked() -> None:
-    """Rules may go by fields: each is held by its own rule, so what is asked together is of one rule."""
+async def test_reads_are_not_merged_if_the_merged_read_has_another_rule() -> None:
+    """Rules may name fields, and each entry is stored by the rule of its read."""
     narrow, wide = Rule(merge=True), Rule(merge=True, fresh_s=60)
     cache = FakeCache()
     layer = Merger(
@@ -111,24 +111,24 @@ async def test_a_union_of_another_rule_is_not_asked() -> None:
     assert cache.queries == ["a", "b"]
 
 
-async def test_objects_do_not_wait_for_each_other() -> None:
-    """Only reads of one thing are company."""
+async def test_reads_of_different_objects_are_not_merged() -> None:
+    """They wait in queues of their own."""
     cache = FakeCache()
     layer = merger(cache)
     await asyncio.gather(layer(read("a")), layer(read("b", path="/222")))
     assert cache.queries == ["a", "b"]
 
 
-async def test_without_a_rule_nothing_waits() -> None:
-    """The next layer is asked at once, whatever else is."""
+async def test_without_merge_in_the_rule_no_read_waits() -> None:
+    """The next layer is asked at once."""
     cache = FakeCache()
     layer = merger(cache, merge=False)
     await asyncio.gather(layer(read("a")), layer(read("b")))
     assert cache.queries == ["a", "b"]
 
 
-async def test_who_asks_for_no_more_gets_on() -> None:
-    """A read joins one in the air that asks for all it wants; who asked for just that keeps the ETag."""
+async def test_a_read_joins_one_in_flight_that_has_all_its_fields() -> None:
+    """A read of exactly these fields keeps the ETag."""
     answer = later()
     cache = FakeCache(answer)
     layer = merger(cache)
@@ -142,8 +142,8 @@ async def test_who_asks_for_no_more_gets_on() -> None:
     assert (second.mode, json.loads(second.body)) == (Mode.COALESCED, {"a": "a", "id": "1"})
 
 
-async def test_nobody_waits_behind_a_read_of_lower_priority() -> None:
-    """Who has time gets on any flight; who has none gets on no flight that may be held back."""
+async def test_no_read_joins_one_of_lower_priority() -> None:
+    """A low-priority read joins any flight; the others join none that the rate limiter may hold back."""
     answers: dict[str, asyncio.Future[Reply]] = {}
     cache = FakeCache(lambda request: answers.setdefault(request.query, later()))
     layer = merger(cache)
@@ -162,8 +162,8 @@ async def test_nobody_waits_behind_a_read_of_lower_priority() -> None:
 
 
 @pytest.mark.parametrize("touched, asks", [(("111",), 2), ((), 2), (("222",), 1)])
-async def test_a_write_closes_flights(touched: tuple[str, ...], asks: int) -> None:
-    """After a write to the object, or to nobody knows what, no read gets on a flight from before it."""
+async def test_no_read_joins_a_flight_from_before_a_write(touched: tuple[str, ...], asks: int) -> None:
+    """The write was to the object of the flight, or to an unknown one."""
     answer = later()
     cache = FakeCache(answer)
     layer = merger(cache)
@@ -178,8 +178,8 @@ async def test_a_write_closes_flights(touched: tuple[str, ...], asks: int) -> No
     await asyncio.wait([narrow])
 
 
-async def test_what_is_late_is_asked_of_nobody_again() -> None:
-    """Graph may be at work on it yet: what is held for one of them answers that one, and the others are told."""
+async def test_a_merged_read_that_is_late_is_not_sent_again() -> None:
+    """Graph may still work on it: a caller gets its own entry where a rule allows that, else the error."""
     late = Late("no reply")
     cache = FakeCache(lambda _request: late)
     cache.stale["fields=b"] = told_all(read("b"))
@@ -191,8 +191,8 @@ async def test_what_is_late_is_asked_of_nobody_again() -> None:
     assert replies[1].body == cache.stale["fields=b"].body
 
 
-async def test_trouble_is_taken_apart() -> None:
-    """Where all cannot be answered at once, each is asked alone, and only its own trouble is its own."""
+async def test_after_a_failure_each_read_is_sent_alone() -> None:
+    """Only the caller whose own read fails gets an error."""
     trouble = Cut("cut")
     cache = FakeCache(lambda request: trouble if "b" in request.query else told_all(request))
     layer = merger(cache)
@@ -202,8 +202,8 @@ async def test_trouble_is_taken_apart() -> None:
     assert replies[1] is trouble
 
 
-async def test_a_refusal_is_taken_apart_and_remembered() -> None:
-    """The bad one alone is told so, and asked for alone from then on, until it may have become good."""
+async def test_a_refused_field_is_not_merged_again_for_a_while() -> None:
+    """Only its own caller gets the error, and the field is asked alone until the time is over."""
     cache, clock = FakeCache(), Clock()
     layer = merger(cache, clock)
     for asked in (["a,bad,c", "a", "bad", "c"], ["a,c", "bad"]):
@@ -217,8 +217,8 @@ async def test_a_refusal_is_taken_apart_and_remembered() -> None:
     assert cache.queries[0] == "a,bad"
 
 
-async def test_what_is_not_understood_is_asked_apart() -> None:
-    """A body with something in it that nobody asked for is nobody's."""
+async def test_a_body_with_a_field_that_no_caller_requested_is_not_shared() -> None:
+    """Each read is sent alone."""
     cache = FakeCache(lambda request: told(b'{"whose":1}'))
     layer = merger(cache)
     replies = await asyncio.gather(layer(read("a")), layer(read("b")))
@@ -226,16 +226,16 @@ async def test_what_is_not_understood_is_asked_apart() -> None:
     assert [reply.mode for reply in replies] == [Mode.MISS] * 2
 
 
-async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
-    """What the next layer should never raise reaches everybody, who then turn to Graph itself."""
+async def test_a_fault_in_the_next_layer_reaches_every_caller() -> None:
+    """Each caller's handler then asks Graph directly."""
     cache = FakeCache(lambda _request: cast("Reply", RuntimeError("ours")))
     layer = merger(cache)
     replies = await asyncio.gather(layer(read("a")), layer(read("b")), return_exceptions=True)
     assert [type(reply) for reply in replies] == [RuntimeError] * 2
 
 
-async def test_a_flight_ends_early_only_if_all_leave() -> None:
-    """It belongs to none of those aboard; nothing is left of it."""
+async def test_a_merged_read_is_cancelled_only_when_all_callers_have_left() -> None:
+    """Nothing of it is left in memory."""
     answer = later()
     cache = FakeCache(answer)
     layer = merger(cache)
@@ -252,16 +252,16 @@ async def test_a_flight_ends_early_only_if_all_leave() -> None:
     assert all(queue.is_idle for queue in layer._queues._queues.values())
 
 
-async def test_what_nobody_paid_for_is_not_merged() -> None:
-    """If the next layer had the whole without asking, each is told just that."""
+async def test_a_merged_read_that_an_entry_answers_is_reused_for_each_caller() -> None:
+    """No call was made, so none was shared."""
     whole = replace(told_all(read("a", "b")), mode=Mode.REUSED, ttl=5.0)
     layer = merger(FakeCache(whole))
     replies = await asyncio.gather(layer(read("a")), layer(read("b")))
     assert [(reply.mode, reply.detail) for reply in replies] == [(Mode.REUSED, "")] * 2
 
 
-async def test_closing_ends_what_waits() -> None:
-    """After a drain nobody waits; whoever does all the same is told."""
+async def test_closing_fails_the_reads_that_wait() -> None:
+    """After a drain no caller should wait; one that does gets an error."""
     answer = later()
     layer = merger(FakeCache(answer))
     waiting = asyncio.ensure_future(layer(read("a")))
@@ -274,8 +274,8 @@ async def test_closing_ends_what_waits() -> None:
 # --- held for more
 
 
-async def test_what_is_held_for_more() -> None:
-    """Where answers are kept, the widest that was asked answers whoever asks for less."""
+async def test_an_entry_with_more_fields_answers_a_read_of_fewer() -> None:
+    """The reply is the projection of the entry."""
     cache = FakeCache()
     layer = merger(cache, fresh_s=60)
     await layer(read("a", "b"))
@@ -288,8 +288,8 @@ async def test_what_is_held_for_more() -> None:
     assert cache.queries == ["a,b"]
 
 
-async def test_what_is_held_for_just_this_comes_first() -> None:
-    """A fresh entry of one's own keeps its ETag."""
+async def test_the_entry_of_exactly_these_fields_comes_first() -> None:
+    """Its reply keeps the ETag."""
     cache = FakeCache()
     layer = merger(cache, fresh_s=60)
     await layer(read("a", "b"))
@@ -298,8 +298,8 @@ async def test_what_is_held_for_just_this_comes_first() -> None:
     assert await layer(read("a")) is own
 
 
-async def test_what_is_asked_widens_only_where_it_is_kept() -> None:
-    """One after the other: with freshness they come to ask one thing, without it each asks its own."""
+async def test_reads_are_widened_only_where_entries_may_be_fresh() -> None:
+    """With freshness later reads ask for all fields that were wanted before; without it each asks for its own."""
     for fresh_s, asked in ((60, ["a", "a,b", "a,b,c"]), (0, ["a", "b", "c"])):
         cache = FakeCache()
         layer = merger(cache, fresh_s=fresh_s)

@@ -1,4 +1,4 @@
-"""Who waits, who goes and who is sent back: the governor before a faked Graph, on a clock of the test's."""
+"""Which reads wait, leave or are refused near a limit; the next layer and the clock are fakes."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ async def patient(here: Stand, path: str = "/2") -> asyncio.Task[Reply]:
     return waiting
 
 
-async def test_calm_reads_pass() -> None:
-    """Whatever their priority."""
+async def test_far_from_a_limit_reads_of_any_priority_pass() -> None:
+    """None of them waits."""
     here = Stand()
     here.use(50)
     for priority in (0, 7):
@@ -72,8 +72,8 @@ async def test_calm_reads_pass() -> None:
     assert (len(here.onward.asked), here.observer.waits) == (2, [])
 
 
-async def test_a_read_in_a_hurry_passes_those_that_wait() -> None:
-    """Near the limit those that have time wait, the others do not."""
+async def test_an_urgent_read_overtakes_those_that_wait() -> None:
+    """Near the limit only low-priority reads wait."""
     here = Stand()
     here.use(90)
     waiting = await patient(here)
@@ -82,8 +82,8 @@ async def test_a_read_in_a_hurry_passes_those_that_wait() -> None:
     waiting.cancel()
 
 
-async def test_who_waits_goes_when_urged() -> None:
-    """A twin in a hurry takes along the read that waits, and no other."""
+async def test_a_read_that_waits_is_sent_when_an_urgent_one_joins_it() -> None:
+    """Other reads go on waiting."""
     here = Stand()
     here.use(90)
     waiting = await patient(here)
@@ -98,8 +98,8 @@ async def test_who_waits_goes_when_urged() -> None:
     other.cancel()
 
 
-async def test_who_waits_goes_when_there_is_room_again() -> None:
-    """The time that was named does not hold once Graph tells that all is calm."""
+async def test_a_read_that_waits_is_sent_when_the_limit_is_calm_again() -> None:
+    """The time that was computed before no longer holds."""
     here = Stand()
     here.use(90)
     waiting = await patient(here)
@@ -116,8 +116,8 @@ async def line(here: Stand, length: int) -> list[asyncio.Task[Reply]]:
     return waiting
 
 
-async def test_a_line_that_has_room_again_does_not_stampede() -> None:
-    """One goes, and two more with each answer, so that news of what they cost comes before the rest has left."""
+async def test_a_queue_is_released_step_by_step() -> None:
+    """One read is sent, and two more with each reply, so that usage is known before all have left."""
     here = Stand()
     waiting = await line(here, 7)
     answers = {f"/{10 + number}": later() for number in range(7)}
@@ -143,8 +143,8 @@ async def test_a_line_that_has_room_again_does_not_stampede() -> None:
     await asyncio.gather(*waiting)
 
 
-async def test_the_next_in_line_goes_when_the_first_has_left() -> None:
-    """A caller that hangs up holds nobody back."""
+async def test_a_caller_that_leaves_the_queue_holds_no_other_back() -> None:
+    """The next read takes its place."""
     here = Stand(stages=Stages(longest_wait_s=3600, spare_pct=70))
     waiting = await line(here, 3)
     here.use(69)
@@ -153,16 +153,16 @@ async def test_the_next_in_line_goes_when_the_first_has_left() -> None:
     assert [type(reply).__name__ for reply in replies] == ["CancelledError", "Reply", "Reply"]
 
 
-async def test_nobody_waits_longer_than_the_longest_wait() -> None:
-    """Then a read goes, whatever is left."""
+async def test_no_read_waits_longer_than_the_longest_wait() -> None:
+    """Then it is sent, whatever the limit says."""
     here = Stand(stages=Stages(longest_wait_s=0.01))
     here.use(99)
     replies = await asyncio.gather(*(here.governor(ask(f"/{number}", priority=7)) for number in range(5)))
     assert [reply.status for reply in replies] == [200] * 5
 
 
-async def test_who_waits_is_told_when_the_limit_is_reached() -> None:
-    """It has not left, and so gets the refusal as those that come later."""
+async def test_reads_that_wait_are_refused_when_the_limit_is_reached() -> None:
+    """As those are that come later."""
     here = Stand()
     here.use(90)
     waiting = await patient(here)
@@ -173,8 +173,8 @@ async def test_who_waits_is_told_when_the_limit_is_reached() -> None:
     assert here.observer.stops == ["app"]
 
 
-async def test_one_probe_goes_and_the_others_are_told() -> None:
-    """Until the probe has come back nobody else is asked; its answer opens the way."""
+async def test_one_probe_is_sent_and_other_reads_are_refused() -> None:
+    """Until the reply to the probe has come; a good one ends the stop."""
     answer = later()
     here = Stand(Onward(REFUSED))
     assert await here.governor(ask("/1")) is REFUSED
@@ -194,7 +194,7 @@ async def test_one_probe_goes_and_the_others_are_told() -> None:
 
 
 async def test_a_probe_whose_caller_left_is_replaced_at_once() -> None:
-    """Nobody else has to wait for an answer that nobody hears."""
+    """The next read is a probe without a pause."""
     here = Stand(Onward(REFUSED))
     await here.governor(ask("/1"))
     here.clock.now += 30
@@ -207,8 +207,8 @@ async def test_a_probe_whose_caller_left_is_replaced_at_once() -> None:
     assert (await here.governor(ask("/4"))).status == 200
 
 
-async def test_a_probe_that_breaks_off_is_replaced_later() -> None:
-    """Trouble on the way says nothing of the limit."""
+async def test_a_probe_that_breaks_off_is_replaced_after_a_pause() -> None:
+    """A failed connection says nothing about the limit."""
     here = Stand(Onward(REFUSED))
     await here.governor(ask("/1"))
     here.clock.now += 30

@@ -1,4 +1,4 @@
-"""A crowd of equal reads while it is not known what others have written: nobody joins a call begun before it came."""
+"""Many identical reads while writes of other replicas may be unknown: none joins a call that began before it came."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_crowd_makes_one_call_more_and_not_one_for_each() -> None:
-    """The first asks; all who come meanwhile share the call that begins when the first has landed."""
+async def test_many_identical_reads_make_two_calls_in_a_row() -> None:
+    """The first read makes a call; all that come meanwhile share the call that begins when the first is over."""
     slow = Slow()
     layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: False, shared=DEAF)
     first = asyncio.create_task(layer(READ))
@@ -72,7 +72,7 @@ async def test_a_crowd_makes_one_call_more_and_not_one_for_each() -> None:
     assert (await first).body == b"1"
 
 
-async def test_where_all_is_known_a_call_in_the_air_is_joined() -> None:
+async def test_where_all_writes_are_known_a_read_joins_a_call_in_flight() -> None:
     """As in one process."""
     slow = Slow()
     layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: True, shared=DEAF)
