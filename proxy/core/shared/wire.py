@@ -15,6 +15,7 @@ gs1:<secret>:m      the replicas that are alive
 from __future__ import annotations
 
 import base64
+import struct
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -30,6 +31,7 @@ TOKEN_BYTES: Final = 8
 NONCE_BYTES: Final = 12
 _LINEAGE_BYTES: Final = 16
 _ID_BYTES: Final = 8
+_LENGTHS: Final = [size.to_bytes(4, "big") for size in range(256)]
 
 UNREADABLE = (InvalidTag, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
 """The exceptions of opening or decoding bytes that no replica with this secret has sealed."""
@@ -63,19 +65,17 @@ class Position(NamedTuple):
 
     def pack(self) -> bytes:
         """Returns the 32 bytes that stand before a sealed entry, and that its seal covers."""
-        return self.lineage + b"".join(part.to_bytes(_ID_BYTES, "big") for part in self.last)
+        return _POSITION.pack(self.lineage, *self.last)
 
     @classmethod
     def unpack(cls, packed: bytes) -> Position:
         """Returns the position that `pack` wrote."""
-        numbers = packed[_LINEAGE_BYTES:]
-        return cls(
-            packed[:_LINEAGE_BYTES],
-            Id(int.from_bytes(numbers[:_ID_BYTES], "big"), int.from_bytes(numbers[_ID_BYTES:], "big")),
-        )
+        ms, number = packed[_LINEAGE_BYTES:-_ID_BYTES], packed[-_ID_BYTES:]
+        return cls(packed[:_LINEAGE_BYTES], Id(int.from_bytes(ms, "big"), int.from_bytes(number, "big")))
 
 
-POSITION_BYTES: Final = _LINEAGE_BYTES + 2 * _ID_BYTES
+_POSITION: Final = struct.Struct(">16sQQ")
+POSITION_BYTES: Final = _POSITION.size
 
 
 class Box:
@@ -136,7 +136,7 @@ class KeyNames:
 
     def flight(self, *parts: bytes) -> bytes:
         """Returns the 32-byte name of a flight: equal only for equal *parts*."""
-        framed = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+        framed = b"".join([_length(part) + part for part in parts])
         return blake2b(framed, key=self._master, digest_size=32, person=b"gs-flight").digest()
 
     def _keyed(self, text: bytes) -> bytes:
@@ -150,6 +150,11 @@ class Wire:
         """Take *master*, the installation's secret."""
         self.names = KeyNames(master)
         self.box = Box(master)
+
+
+def _length(part: bytes) -> bytes:
+    size = len(part)
+    return _LENGTHS[size] if size < len(_LENGTHS) else size.to_bytes(4, "big")
 
 
 def _base64url(name: bytes) -> bytes:
