@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 from typing import Any
 from urllib.parse import urlsplit
@@ -96,3 +97,25 @@ async def test_an_entry_of_another_replica_is_served_to_all_who_came_for_it(grap
     assert behind.ledger.counted_calls == 1
     told = (await b.stats())["calls"]
     assert (told["asked"], told["counted"]) == (20, 0)
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+async def test_a_trace_costs_as_many_calls_through_any_number_of_replicas(
+    graph: MakeGraph, fleet: MakeFleet, number: int
+) -> None:
+    """Each object is asked for once, whichever replicas its readers come to; a busy machine may cost more."""
+    behind = await graph(latency_ms=10)
+    replicas = await fleet(behind, number, **FRESH, shared={"timeout_ms": 5000})
+    await until(lambda: all(each.told["believed"] and each.told["replicas"] == number for each in replicas), 60)
+    dice = random.Random(number)
+    nodes = dice.choices(range(1000, 1040), [1 / (rank + 1) for rank in range(40)], k=400)
+    going = asyncio.Semaphore(16)
+
+    async def read(node: int) -> None:
+        async with going:
+            await say(dice.choice(replicas), f"/v25.0/{node}?fields=id,name")
+
+    await asyncio.gather(*(read(node) for node in nodes))
+    alone = sum(sum(each.told["alone"].values()) for each in replicas)
+    gaps = sum(each.told["log"]["gaps"] for each in replicas)
+    assert len(set(nodes)) <= behind.ledger.counted_calls <= len(set(nodes)) * (1 + gaps) + alone
