@@ -32,7 +32,7 @@ from proxy.shell import Announce, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.http.forms import EncodedForm, File, write_form
 from proxy.shell.pipeline.batcher import CallObserver
-from proxy.shell.pipeline.cache import Cache, Inquiry
+from proxy.shell.pipeline.cache import Cache, ForwardedRead
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass, Probes
 from proxy.shell.upstream.http1 import OnSent
 
@@ -55,7 +55,7 @@ class ClientBatchObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _PreparedOperation:
-    """An operation ready to be sent, with the cache's inquiry if it is a plain read."""
+    """An operation ready to be sent, with the cache's forwarded if it is a plain read."""
 
     at: int
     item: Mapping[str, Any] = field(repr=False)  # may hold a token
@@ -63,7 +63,7 @@ class _PreparedOperation:
     written: tuple[str, ...] = ()
     who: Credential | None = None
     read: Read | None = None
-    inquiry: Inquiry | None = None
+    forwarded: ForwardedRead | None = None
     subject: QuotaSubject | None = None  # of a read
     probes: Probes = ()
 
@@ -192,20 +192,26 @@ class ClientBatchCalls:
     async def _prepare_read(self, at: int, read: Read, names: frozenset[str]) -> _PreparedOperation | None:
         """Return a plain read in normal form, with its validator unless Graph must resolve references to its body."""
         operation, named = self._slots.operation(at), at in self._slots.referred
-        inquiry, request = await self._cache.inquire(read.request), read.request
+        forwarded, request = await self._cache.prepare_forward(read.request), read.request
         subject = self._limiter_bypass.subject(request.credential, request.path, request.query)
         try:
             probes = self._admit(at, subject)
         except errors.Throttled as throttled:
             # A held reply may be outdated by a write of this very batch.
-            instead = throttled.reply if self._slots.writes else await self._cache.stand_in(inquiry, throttled)
+            instead = (
+                throttled.reply
+                if self._slots.writes
+                else await self._cache.answer_while_throttled(forwarded, throttled)
+            )
             self._limiter_bypass.on_delivered_reply(subject, instead)
             self._slots.fill(at, read, instead, 0.0)
             return None
         if named:
-            inquiry = replace(inquiry, request=inquiry.request.with_validator(""))
-        item = outgoing.normal_operation(operation, inquiry.request, names=names, named=named)
-        return _PreparedOperation(at, item, writes=False, read=read, inquiry=inquiry, subject=subject, probes=probes)
+            forwarded = replace(forwarded, request=forwarded.request.with_validator(""))
+        item = outgoing.normal_operation(operation, forwarded.request, names=names, named=named)
+        return _PreparedOperation(
+            at, item, writes=False, read=read, forwarded=forwarded, subject=subject, probes=probes
+        )
 
     def _prepare_other(
         self, at: int, item: Mapping[str, Any], who: Credential, path: str, query: str
@@ -309,17 +315,17 @@ class ClientBatchCalls:
 
         Return False for a read that Graph has not answered.
         """
-        if one.inquiry is None or one.read is None:
+        if one.forwarded is None or one.read is None:
             self._slots.fill_as_received(one.at, slot)
             is_answered = one.writes or not client_batch_slots.is_unanswered(slot)
             if is_answered:
                 self._slots.count_passed(one.at, slot, seconds, writes=one.writes, batch=answer.batch)
             return is_answered
-        asked, top = one.inquiry.request, self._slots.envelope.credential
+        asked, top = one.forwarded.request, self._slots.envelope.credential
         reply = batch_response.slot_reply(
             slot, answer, conditional=bool(asked.validator), is_top=asked.credential == top
         )
-        settled = await self._cache.settle(one.inquiry, reply) if reply is not None else None
+        settled = await self._cache.on_answer(one.forwarded, reply) if reply is not None else None
         if settled is None:
             self._slots.fill_as_received(one.at, slot if reply is None else None)
             return False

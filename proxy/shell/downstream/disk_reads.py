@@ -44,10 +44,10 @@ def _is_asked(flight: FastFlight, entry: Entry | None) -> bool:
     if entry is not None:
         flights.cache.note_loaded(read.request, read.key, read.fingerprint)
     if not read.asks_always:
-        question = flights.cache.question_of(read.request, read.key, entry)
-        if question is None:
+        prepared = flights.cache.forward_loaded(read.request, read.key, entry)
+        if prepared is None:
             return False
-        entry = question[1]
+        entry = prepared[1]
     flight.since = flights.reader.clock()
     flights.prepare(read, entry, flight.since)
     flight.entry, flight.asked = entry, flights.now()

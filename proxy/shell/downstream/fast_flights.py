@@ -37,7 +37,7 @@ from proxy.shell.observe.faults import log_fault
 from proxy.shell.observe.route_counts import AnsweredCall, AnswersOfBatch, OrdinaryAnswer, RouteCounts, add_answers
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import Batcher, QueueOfRead
-from proxy.shell.pipeline.cache import Cache, Inquiry
+from proxy.shell.pipeline.cache import Cache, ForwardedRead
 from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.rate_limiter import RateLimiter
 
@@ -308,10 +308,10 @@ class FastFlights:
             load_entry(loading, self.fetch)
             return loading
         if is_on_disk or not read.asks_always:
-            question = self.cache.question(request, read.key)
-            if question is None:
+            prepared = self.cache.forward_from_memory(request, read.key)
+            if prepared is None:
                 return None
-            entry = question[1]
+            entry = prepared[1]
         etag = entry.meta.etag if entry is not None else None
         token, enough_until = self._urgent
         if token is not read.fingerprint or now >= enough_until or read.asked is None or read.asked_etag != etag:
@@ -521,7 +521,7 @@ class FastFlights:
         try:
             if isinstance(answer, Reply):
                 self.limiter.take(flight.read.subject, answer)
-                reply = self.cache.conclude(self.inquiry(flight), flight.entry, answer)
+                reply = self.cache.apply_answer(self.forwarded(flight), flight.entry, answer)
                 if reply is not None:
                     self.deliver(flight, reply)
                     return
@@ -534,15 +534,15 @@ class FastFlights:
         flight.is_done, flight.takes_slots = True, False
         self.leave_to(flight, self.cache(flight.read.request, flight.record()))
 
-    def inquiry(self, flight: FastFlight) -> Inquiry:
+    def forwarded(self, flight: FastFlight) -> ForwardedRead:
         """Return what *flight* asks, for the cache."""
-        return self.cache.inquiry(flight.request, flight.read.key, flight.entry, flight.asked)
+        return self.cache.forwarded(flight.request, flight.read.key, flight.entry, flight.asked)
 
     def _resolve(self, flight: FastFlight, answer: Reply | BaseException) -> None:
         """Let the cache say what becomes of an *answer* that is not an ordinary one."""
         if isinstance(answer, Reply | errors.SidecarError):
-            inquiry = replace(self.inquiry(flight), cost=flight.record())
-            self.leave_to(flight, self.cache.resolve(inquiry, answer))
+            forwarded = replace(self.forwarded(flight), cost=flight.record())
+            self.leave_to(flight, self.cache.resolve(forwarded, answer))
         else:
             self.deliver(flight, answer)
 

@@ -163,7 +163,7 @@ def tightest(telemetry: Counters, most: int = LIMITS) -> list[Mapping[str, Any]]
 
 
 def _tightness(pool: Mapping[str, Any]) -> tuple[bool, float]:
-    """What orders limits: Graph may refuse what it tells small usage of."""
+    """Return the key by which limits are sorted: Graph may refuse calls for a limit with a small usage."""
     return pool["stage"] == "stop", pool["percent"]
 
 

@@ -1,8 +1,8 @@
 """The cache layer: asks `core/cache/policy` what to do before Graph is asked and what to store after, and does it.
 
 It finds the entry in memory or on disk, asks the next layer, stores what is to be stored, and asks again without a
-validator where a 304 confirms nothing (`resolve`). The fast path asks it for the same decisions (`question`,
-`conclude`), and stores by it what it has confirmed (`keep_new`, `renew`).
+validator where a 304 confirms nothing (`resolve`). The fast path uses it for the same decisions (`forward_from_memory`,
+`apply_answer`) and stores entries through it (`keep_new`, `keep_confirmed`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class EntryStore(Protocol):
 
 
 class _Found:
-    """What is held under one key: its validator known now, its body perhaps still on its way from the disk."""
+    """The entry of one key. Its metadata is known; its body may still be on its way from the disk."""
 
     def __init__(
         self, held: EntryMeta | None, entry: Entry | None, loading: asyncio.Task[Entry | None] | None = None
@@ -68,10 +68,10 @@ class _Found:
         return await self._loading if self._loading is not None else self.in_memory
 
 
-class Inquiry(msgspec.Struct, frozen=True):
-    """A read that Graph is asked now, and the entry that the answer may confirm."""
+class ForwardedRead(msgspec.Struct, frozen=True):
+    """A read that is forwarded to Graph, and the entry that the answer may confirm."""
 
-    request: Request  # with the validator of what is held, where that is of use
+    request: Request  # with the ETag of the entry as validator, where Graph may confirm that
     key: bytes
     terms: policy.Terms
     found: _Found
@@ -80,7 +80,7 @@ class Inquiry(msgspec.Struct, frozen=True):
 
 
 class Cache:
-    """A layer: serves what is held where the rules allow, else asks onward with its validator."""
+    """A layer: serves entries where the rules allow that, else asks the next layer with their validators."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Cache:
     ) -> None:
         """Hold replies of *onward* in *store*; *now* gives epoch seconds, *pressure* how scarce calls are.
 
-        *on_background_reply* is told of replies that nobody waits for.
+        *on_background_reply* is called with the replies to revalidations in the background.
         """
         self._onward = onward
         self._store = store
@@ -108,7 +108,7 @@ class Cache:
         self._now = now
         self._pressure = pressure
         self._on_background_reply = on_background_reply
-        self._behind: dict[bytes, asyncio.Task[Reply]] = {}
+        self._in_background: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
@@ -121,9 +121,9 @@ class Cache:
         if isinstance(plan, policy.Refuse):
             raise NotHeld("only-if-cached, and nothing fresh is held")
         if isinstance(plan, policy.Ask):
-            return await self._ask(self._inquiry(request, plan.validator, key, terms, found, cost=cost))
+            return await self._ask(self._forwarded(request, plan.validator, key, terms, found, cost=cost))
         reply = await self._reuse(request, plan, key, terms, found, cost=cost)
-        return reply or await self._ask(self._inquiry(request, "", key, terms, NOTHING, cost=cost))
+        return reply or await self._ask(self._forwarded(request, "", key, terms, NOTHING, cost=cost))
 
     async def answer_held(self, request: Request, cost: RequestCost | None = None) -> Reply | None:
         """Return the reply to *request* from its entry without waiting for Graph; None if that is not allowed."""
@@ -137,65 +137,69 @@ class Cache:
             await self._reuse(request, plan, key, terms, found, cost=cost) if isinstance(plan, policy.Reuse) else None
         )
 
-    async def inquire(self, request: Request) -> Inquiry:
-        """Prepare *request* for a caller that asks Graph itself, in a call of its own; `settle` takes the answer."""
+    async def prepare_forward(self, request: Request) -> ForwardedRead:
+        """Return *request* for a caller that asks Graph by itself; `on_answer` takes the answer."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
         validator = policy.validator_for(found.held, request) if found.held else ""
-        return self._inquiry(request, validator, key, terms, found, cost=None)
+        return self._forwarded(request, validator, key, terms, found, cost=None)
 
     async def holds(self, request: Request) -> bool:
-        """Whether *request* can be asked with a validator."""
-        return bool((await self.inquire(request)).request.validator)
+        """Return whether *request* can be sent with a validator."""
+        return bool((await self.prepare_forward(request)).request.validator)
 
-    async def settle(self, inquiry: Inquiry, answer: Reply) -> Reply | None:
+    async def on_answer(self, forwarded: ForwardedRead, answer: Reply) -> Reply | None:
         """Return the reply after Graph's *answer*; None if a 304 confirms no entry: ask again without a validator."""
-        return self.conclude(inquiry, await inquiry.found.entry(), answer)
+        return self.apply_answer(forwarded, await forwarded.found.entry(), answer)
 
-    def question(self, request: Request, key: bytes) -> tuple[Inquiry, Entry | None] | None:
-        """Prepare *request* from memory alone, for the fast path; return the inquiry and the entry in memory.
+    def forward_from_memory(self, request: Request, key: bytes) -> tuple[ForwardedRead, Entry | None] | None:
+        """Return *request* for the fast path, prepared without the disk, and its entry in memory.
 
-        None if the entry is served without asking Graph, or if the disk has to be read first.
+        Return None if the entry is served without a call, or if the disk has to be read first.
         """
         found = self._find_near(key, request)
-        return None if found is None else self._question(request, key, found)
+        return None if found is None else self._forward_if_asked(request, key, found)
 
-    def question_of(self, request: Request, key: bytes, entry: Entry | None) -> tuple[Inquiry, Entry | None] | None:
-        """Return what `question` does, where *entry* was loaded from disk, or None because there is none."""
+    def forward_loaded(
+        self, request: Request, key: bytes, entry: Entry | None
+    ) -> tuple[ForwardedRead, Entry | None] | None:
+        """Return the same as `forward_from_memory`; *entry* was loaded from disk, None if there is none."""
         is_found = entry is not None and self._rule(request).cache
         found = _Found(entry.meta, entry) if entry is not None and is_found else NOTHING
-        return self._question(request, key, self._unless_forgotten(key, request, found))
+        return self._forward_if_asked(request, key, self._unless_forgotten(key, request, found))
 
     def note_loaded(self, request: Request, key: bytes, fingerprint: bytes) -> None:
-        """Note what an entry that was loaded from disk is about, for orders to forget it."""
+        """Note the tags of an entry that was loaded from disk, so that purge orders find it."""
         if not self._purges.knows(key):
             tags = self._invalidations.tags_of(request, fingerprint)
             self._purges.note(key, PurgeSubject(request.path, tags, fingerprint))
 
-    def _question(self, request: Request, key: bytes, found: _Found) -> tuple[Inquiry, Entry | None] | None:
+    def _forward_if_asked(
+        self, request: Request, key: bytes, found: _Found
+    ) -> tuple[ForwardedRead, Entry | None] | None:
         terms = self._terms(request)
         plan = policy.plan(request, found.held, terms, self._now())
         if not isinstance(plan, policy.Ask):
             return None
-        return self._inquiry(request, plan.validator, key, terms, found, cost=None), found.in_memory
+        return self._forwarded(request, plan.validator, key, terms, found, cost=None), found.in_memory
 
-    def inquiry(self, request: Request, key: bytes, entry: Entry | None, asked: float) -> Inquiry:
-        """Prepare again what the fast path sent at *asked* with the validator of *entry*, for `settle`."""
-        return Inquiry(
+    def forwarded(self, request: Request, key: bytes, entry: Entry | None, asked: float) -> ForwardedRead:
+        """Return *request* as the fast path sent it at *asked*, with the validator of *entry*."""
+        return ForwardedRead(
             request, key, self._terms(request), NOTHING if entry is None else _Found(entry.meta, entry), asked
         )
 
     @property
     def has_orders(self) -> bool:
-        """Whether an order to forget entries is in force."""
+        """Whether a purge order is in force."""
         return self._purges.any
 
     def may_be_forgotten(self, held: EntryMeta) -> bool:
-        """Whether an order to forget entries may apply to *held*, which was not asked for after the latest order."""
+        """Return whether a purge order may cover *held*: it was not asked for after the latest order."""
         return self._purges.any and not self._purges.latest < held.asked_at <= self._now()
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
-        """Hold *entry*, Graph's new answer to *request*; whether it is held."""
+        """Store *entry*, Graph's new answer to *request*; return whether it is stored."""
         invalidations = self._invalidations
         invalidations.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
         self._purges.note(key, PurgeSubject(request.path, invalidations.tags_of(request, fingerprint), fingerprint))
@@ -203,19 +207,15 @@ class Cache:
 
     @property
     def changed_at(self) -> float:
-        """When anything was last changed, in epoch seconds."""
+        """The time of the last invalidation, in epoch seconds."""
         return self._invalidations.changed_at
 
-    def renew(self, request: Request, key: bytes, entry: Entry) -> None:
-        """Hold *entry*, which Graph has confirmed without new header fields."""
-        self._store.renew(key, _token(request), entry)
-
     def keep_confirmed(self, request: Request, key: bytes, entry: Entry) -> None:
-        """Hold *entry*, which Graph has confirmed."""
+        """Store *entry*, which Graph has confirmed."""
         self._store.put(key, _token(request), entry, write=False)
 
     def _find_near(self, key: bytes, request: Request) -> _Found | None:
-        """What is held, as `_find` has it; None where only the disk can say."""
+        """Return the entry as `_find` does, without the disk; None if only the disk knows."""
         if not self._rule(request).cache:
             return NOTHING
         entry = self._store.in_memory(key)
@@ -226,30 +226,30 @@ class Cache:
             return NOTHING
         return _Found(entry.meta, entry)
 
-    def conclude(self, inquiry: Inquiry, entry: Entry | None, answer: Reply) -> Reply | None:
-        """Do what `settle` does, with *entry* as the entry that was found."""
-        terms = self._terms_of(inquiry.request, inquiry.key, entry)
-        settled = policy.settle(inquiry.request, entry, answer, terms, inquiry.asked)
+    def apply_answer(self, forwarded: ForwardedRead, entry: Entry | None, answer: Reply) -> Reply | None:
+        """Do what `on_answer` does, for the loaded *entry*."""
+        terms = self._terms_of(forwarded.request, forwarded.key, entry)
+        settled = policy.settle(forwarded.request, entry, answer, terms, forwarded.asked)
         if settled is None:
             return None
         reply = settled.reply
-        if answer.status >= 400 and inquiry.request.credential and ends_token(answer.body):
-            self._invalidations.record_refused_token(self._keys.fingerprint(inquiry.request.credential), self._now())
+        if answer.status >= 400 and forwarded.request.credential and ends_token(answer.body):
+            self._invalidations.record_refused_token(self._keys.fingerprint(forwarded.request.credential), self._now())
         if settled.keep is not None:
-            is_held = self._keep(inquiry, settled)
+            is_held = self._keep(forwarded, settled)
             reply = replace(reply, stored=reply.stored and is_held)
         return reply
 
     async def cover(self, request: Request) -> Reply | None:
-        """What is held of *request*, where a rule lets it stand in for an answer that Graph could not give."""
-        return await self._cover(await self.inquire(request), "stale-if-error")
+        """Return the stale entry of *request* where a rule allows that after an error of Graph's (stale-if-error)."""
+        return await self._cover(await self.prepare_forward(request), "stale-if-error")
 
-    async def stand_in(self, inquiry: Inquiry, throttled: Throttled) -> Reply:
-        """What answers *inquiry* while a limit is reached: what is held, where a rule allows it, else Graph's words."""
-        return await self._cover(inquiry, "throttled") or throttled.reply
+    async def answer_while_throttled(self, forwarded: ForwardedRead, throttled: Throttled) -> Reply:
+        """Return the entry while a limit is reached, where a rule allows that, else Graph's last refusal."""
+        return await self._cover(forwarded, "throttled") or throttled.reply
 
     async def learn(self, request: Request, answer: Reply, asked: float) -> None:
-        """Hold what Graph said of *request* in *answer* to another read, asked for at *asked*."""
+        """Store *answer*, the part about *request* of the reply to another read that was sent at *asked*."""
         key, terms = self._keys.entry(request), self._terms(request)
         found = await self._find(key, request)
         entry = await found.entry()
@@ -257,18 +257,18 @@ class Cache:
             entry = None  # the clock was ahead then: nothing tells which of the two is newer
         settled = policy.learn(request, entry, answer, terms, asked)
         if settled.keep is not None:
-            self._keep(Inquiry(request, key, terms, found, asked), settled)
+            self._keep(ForwardedRead(request, key, terms, found, asked), settled)
 
     async def close(self) -> None:
         """End the revalidations in the background."""
-        for task in self._behind.values():
+        for task in self._in_background.values():
             task.cancel()
-        await asyncio.gather(*self._behind.values(), return_exceptions=True)
+        await asyncio.gather(*self._in_background.values(), return_exceptions=True)
 
     def _terms(self, request: Request) -> policy.Terms:
-        touched = self._invalidations.invalidated_at(request, self._keys.fingerprint(request.credential))
+        invalidated_at = self._invalidations.invalidated_at(request, self._keys.fingerprint(request.credential))
         proof, pressure = self._keys.proof(request.credential), self._pressure(request)
-        return policy.Terms(self._rule(request), proof, touched, pressure)
+        return policy.Terms(self._rule(request), proof, invalidated_at, pressure)
 
     def _terms_of(self, request: Request, key: bytes, entry: Entry | None) -> policy.Terms:
         """Return the terms of *request* after the objects that *entry* lists are learned: one may have changed."""
@@ -295,33 +295,33 @@ class Cache:
         *,
         cost: RequestCost | None,
     ) -> Reply | None:
-        """What is held as a reply; None if its body is gone."""
+        """Return the reply from the entry; None if its body is gone."""
         entry = await found.entry()
         if entry is None:
             return None
         if plan.in_background:
             self._revalidate_in_background(
-                self._inquiry(request, policy.validator_for(entry.meta, request), key, terms, found, cost=cost)
+                self._forwarded(request, policy.validator_for(entry.meta, request), key, terms, found, cost=cost)
             )
         return policy.reuse(entry, plan, terms, self._now())
 
-    def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
-        """Hold what *settled* says is to be kept, and learn from a body that is new; whether it is held."""
-        entry, request = settled.keep, inquiry.request
+    def _keep(self, forwarded: ForwardedRead, settled: policy.Settled) -> bool:
+        """Store the entry of *settled*, and learn the tags of a new body; return whether it is stored."""
+        entry, request = settled.keep, forwarded.request
         assert entry is not None  # noqa: S101 - the caller has looked
-        if entry.meta.asked_at < inquiry.asked and self._has_changed_since(inquiry, entry.meta):
-            self._store.drop(inquiry.key)
+        if entry.meta.asked_at < forwarded.asked and self._has_changed_since(forwarded, entry.meta):
+            self._store.drop(forwarded.key)
             return False
         if settled.write:
             fingerprint = self._keys.fingerprint(request.credential)
-            self._invalidations.on_stored(inquiry.key, request, fingerprint, entry.body, entry.meta.asked_at)
-            self._purges.note(inquiry.key, self._subject(request))
-        return self._store.put(inquiry.key, _token(request), entry, write=settled.write)
+            self._invalidations.on_stored(forwarded.key, request, fingerprint, entry.body, entry.meta.asked_at)
+            self._purges.note(forwarded.key, self._subject(request))
+        return self._store.put(forwarded.key, _token(request), entry, write=settled.write)
 
-    def _has_changed_since(self, inquiry: Inquiry, meta: EntryMeta) -> bool:
-        """Whether another read has stored another entry since one with *meta* was found, and before *inquiry*."""
-        held = self._store.known_meta(inquiry.key)
-        return held is not None and meta.asked_at < held.asked_at < inquiry.asked
+    def _has_changed_since(self, forwarded: ForwardedRead, meta: EntryMeta) -> bool:
+        """Return whether another read, sent before *forwarded*, has stored an entry since one with *meta* was found."""
+        held = self._store.known_meta(forwarded.key)
+        return held is not None and meta.asked_at < held.asked_at < forwarded.asked
 
     def _subject(self, request: Request) -> PurgeSubject:
         fingerprint = self._keys.fingerprint(request.credential)
@@ -340,7 +340,7 @@ class Cache:
         return found
 
     def _is_forgotten(self, request: Request, held: EntryMeta) -> bool:
-        """Whether a purge applies to *held*; a time in the future, left by a clock that was set back, counts as 0."""
+        """Return whether a purge order covers *held*; a time in the future (the clock was set back) counts as 0."""
         asked = held.asked_at if held.asked_at <= self._now() else 0.0
         return self._purges.has_forgotten(self._subject(request), asked)
 
@@ -357,7 +357,7 @@ class Cache:
         self._purges.note(key, self._subject(request))
         return _Found(entry.meta, entry)
 
-    def _inquiry(
+    def _forwarded(
         self,
         request: Request,
         validator: str,
@@ -366,65 +366,65 @@ class Cache:
         found: _Found,
         *,
         cost: RequestCost | None,
-    ) -> Inquiry:
-        return Inquiry(request.with_validator(validator), key, terms, found, self._now(), cost)
+    ) -> ForwardedRead:
+        return ForwardedRead(request.with_validator(validator), key, terms, found, self._now(), cost)
 
-    async def _ask(self, inquiry: Inquiry) -> Reply:
+    async def _ask(self, forwarded: ForwardedRead) -> Reply:
         answer: Reply | SidecarError | Throttled
         try:
-            answer = await self._onward(inquiry.request, inquiry.cost)
+            answer = await self._onward(forwarded.request, forwarded.cost)
         except (SidecarError, Throttled) as error:
             answer = error
-        return await self.resolve(inquiry, answer)
+        return await self.resolve(forwarded, answer)
 
-    async def resolve(self, inquiry: Inquiry, answer: Reply | SidecarError | Throttled) -> Reply:
-        """Return the reply to *inquiry* after the next layer's *answer*. Raises a SidecarError.
+    async def resolve(self, forwarded: ForwardedRead, answer: Reply | SidecarError | Throttled) -> Reply:
+        """Return the reply to *forwarded* after the next layer's *answer*. Raises a SidecarError.
 
         A 304 that confirms no entry is asked again without a validator.
         """
         if isinstance(answer, Throttled):
-            return await self.stand_in(inquiry, answer)
+            return await self.answer_while_throttled(forwarded, answer)
         if isinstance(answer, Large):  # Graph has an answer, and it is streamed
             raise answer
         if isinstance(answer, SidecarError):
-            if covered := await self._cover(inquiry, "stale-if-error"):
+            if covered := await self._cover(forwarded, "stale-if-error"):
                 return covered
             raise answer
-        reply = await self.settle(inquiry, answer)
+        reply = await self.on_answer(forwarded, answer)
         if reply is None:
             return await self._ask(
-                self._inquiry(inquiry.request, "", inquiry.key, inquiry.terms, NOTHING, cost=inquiry.cost)
+                self._forwarded(forwarded.request, "", forwarded.key, forwarded.terms, NOTHING, cost=forwarded.cost)
             )
         return reply
 
-    async def _cover(self, inquiry: Inquiry, detail: str) -> Reply | None:
-        """What is held, where a rule lets it stand in for an answer that Graph could not give, or was not asked for."""
-        entry, now = await inquiry.found.entry(), self._now()
-        terms = self._terms_of(inquiry.request, inquiry.key, entry)
-        if entry and policy.may_cover(entry.meta, inquiry.request.directives, terms, now):
+    async def _cover(self, forwarded: ForwardedRead, detail: str) -> Reply | None:
+        """Return the stale entry where a rule allows that after an error, or while a limit is reached."""
+        entry, now = await forwarded.found.entry(), self._now()
+        terms = self._terms_of(forwarded.request, forwarded.key, entry)
+        if entry and policy.may_cover(entry.meta, forwarded.request.directives, terms, now):
             return policy.cover(entry, terms, now, detail)
         return None
 
-    def _revalidate_in_background(self, inquiry: Inquiry) -> None:
+    def _revalidate_in_background(self, forwarded: ForwardedRead) -> None:
         """Revalidate in the background, once per key at a time; errors reach no caller."""
-        if inquiry.key not in self._behind:
-            patient = replace(inquiry.request, priority=max(inquiry.request.priority, LOW_PRIORITY))
-            inquiry = replace(inquiry, request=patient, cost=inquiry.cost and inquiry.cost.for_background())
-            task = self._behind[inquiry.key] = asyncio.ensure_future(self._ask(inquiry))
-            task.add_done_callback(lambda done: self._landed(inquiry, done))
+        if forwarded.key not in self._in_background:
+            patient = replace(forwarded.request, priority=max(forwarded.request.priority, LOW_PRIORITY))
+            forwarded = replace(forwarded, request=patient, cost=forwarded.cost and forwarded.cost.for_background())
+            task = self._in_background[forwarded.key] = asyncio.ensure_future(self._ask(forwarded))
+            task.add_done_callback(lambda done: self._on_revalidated(forwarded, done))
 
-    def _landed(self, inquiry: Inquiry, done: asyncio.Task[Reply]) -> None:
-        del self._behind[inquiry.key]
+    def _on_revalidated(self, forwarded: ForwardedRead, done: asyncio.Task[Reply]) -> None:
+        del self._in_background[forwarded.key]
         if done.cancelled():
             return
         error = done.exception()
-        if inquiry.cost is not None and (error is None or isinstance(error, SidecarError)):
+        if forwarded.cost is not None and (error is None or isinstance(error, SidecarError)):
             reply = reply_of(error) if error else done.result()
-            self._on_background_reply(inquiry.request, reply, inquiry.cost, self._now() - inquiry.asked)
+            self._on_background_reply(forwarded.request, reply, forwarded.cost, self._now() - forwarded.asked)
 
 
 NOTHING = _Found(None, None)
-"""What is found where nothing is held."""
+"""Stands for no entry."""
 
 
 def _token(request: Request) -> str:

@@ -99,7 +99,7 @@ class RateLimiter:
             self._wake(pool, RELEASED_PER_REPLY)
 
     def take(self, subject: QuotaSubject, reply: Reply) -> None:
-        """Take what Graph's *reply* to a read that went at once says of limits."""
+        """Learn limits from Graph's *reply* to a read that was sent at once."""
         self._on_changes(self._quota.on_reply(subject, reply, self._now()))
 
     def take_usage(self, subject: QuotaSubject, usage: Headers) -> None:

@@ -27,7 +27,7 @@ from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
 from proxy.core.shared.wire import BEGIN, Position
 from proxy.shell import Layer
-from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, Inquiry, OnBackgroundReply, _Found, _token
+from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, ForwardedRead, OnBackgroundReply, _Found, _token
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
@@ -48,12 +48,12 @@ class SharedFlight:
         self.value = b""
 
 
-class SharedInquiry(Inquiry, frozen=True):
-    """A question, how far the log was read before it is asked, and when that was by the store's clock."""
+class SharedForwardedRead(ForwardedRead, frozen=True):
+    """A forwarded read, the position up to which the log was read before, and the time by the store's clock."""
 
     position: Position = Position(b"\0" * 16, (0, 0))  # type: ignore[arg-type]
     shared_asked: float = 0.0
-    flight: Any = None  # SharedFlight, of the inquiry that leads one
+    flight: Any = None  # SharedFlight, of the forwarded that leads one
 
 
 class CacheOptions(TypedDict):
@@ -102,13 +102,13 @@ class SharedCache(Cache):
     async def _answer_cold(self, key: bytes, request: Request, cost: RequestCost | None) -> Reply:
         """Answer *request*, of which nothing is held here: by an entry of the store, or by a flight."""
         shared, token = self._shared, _token(request)
-        inquiry = self._inquiry(request, "", key, self._terms(request), NOTHING, cost=cost)
+        forwarded = self._forwarded(request, "", key, self._terms(request), NOTHING, cost=cost)
         name, has_time = shared.fleet.wire.names.entry(key), request.is_low_priority
         boarding = shared.flights.looking(self._flight(request), token, name, has_time=has_time)
         boarded, value = await shared.flights.board(boarding, self._left())
         loaded = shared.entries.read(key, token, value, self._now(), shared.steady())
         if value is None:
-            return await self.fly(inquiry, boarded, None)
+            return await self.fly(forwarded, boarded, None)
         return await self._answer(key, request, cost, self.hold(request, key, loaded))
 
     # --- what bears on a read ---
@@ -167,7 +167,7 @@ class SharedCache(Cache):
 
     # --- asking ---
 
-    def _inquiry(
+    def _forwarded(
         self,
         request: Request,
         validator: str,
@@ -176,9 +176,9 @@ class SharedCache(Cache):
         found: _Found,
         *,
         cost: RequestCost | None,
-    ) -> SharedInquiry:
-        made = super()._inquiry(request, validator, key, terms, found, cost=cost)
-        return SharedInquiry(
+    ) -> SharedForwardedRead:
+        made = super()._forwarded(request, validator, key, terms, found, cost=cost)
+        return SharedForwardedRead(
             made.request,
             made.key,
             made.terms,
@@ -189,36 +189,36 @@ class SharedCache(Cache):
             self._shared.fleet.clock.at(0.0, self._shared.steady()),
         )
 
-    def _revalidate_in_background(self, inquiry: Inquiry) -> None:
+    def _revalidate_in_background(self, forwarded: ForwardedRead) -> None:
         mark = ENDS_AT.set(self._shared.steady() + self._shared.budget_s)
         try:
-            super()._revalidate_in_background(inquiry)
+            super()._revalidate_in_background(forwarded)
         finally:
             ENDS_AT.reset(mark)
 
-    async def _ask(self, inquiry: Inquiry) -> Reply:
+    async def _ask(self, forwarded: ForwardedRead) -> Reply:
         """Ask Graph, or wait for another replica that does."""
-        boarded, loaded = await self._board(inquiry)
-        if loaded is not None and (reply := await self._reuse_loaded(inquiry, loaded)):
+        boarded, loaded = await self._board(forwarded)
+        if loaded is not None and (reply := await self._reuse_loaded(forwarded, loaded)):
             if isinstance(boarded, Led):
                 self._shared.flights.release(boarded)
             return reply
-        return await self.fly(inquiry, boarded, loaded)
+        return await self.fly(forwarded, boarded, loaded)
 
-    async def fly(self, inquiry: Inquiry, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
-        """Lead or follow the flight of *inquiry*, or ask alone; *loaded* is what the shared store holds."""
+    async def fly(self, forwarded: ForwardedRead, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
+        """Lead or follow the flight of *forwarded*, or ask alone; *loaded* is what the shared store holds."""
         if boarded is None:
-            return await super()._ask(inquiry)
+            return await super()._ask(forwarded)
         ended = await self._shared.flights.follow(boarded) if isinstance(boarded, Joined) else boarded
         if isinstance(ended, Led):
-            return await self._lead(inquiry, ended, loaded.entry.meta.etag if loaded else "")
-        reply = await self._follow(inquiry, ended) if ended is not None else None
-        return reply or await super()._ask(inquiry)
+            return await self._lead(forwarded, ended, loaded.entry.meta.etag if loaded else "")
+        reply = await self._follow(forwarded, ended) if ended is not None else None
+        return reply or await super()._ask(forwarded)
 
-    async def _board(self, inquiry: Inquiry) -> tuple[Led | Joined | None, Found | None]:
-        """Lead or join the flight of *inquiry*; None to ask alone. With it, what the shared store holds by now."""
-        request, shared = inquiry.request, self._shared
-        if request.directives.forbids_sharing or not inquiry.terms.rule.cache:
+    async def _board(self, forwarded: ForwardedRead) -> tuple[Led | Joined | None, Found | None]:
+        """Lead or join the flight of *forwarded*; None to ask alone. With it, what the shared store holds by now."""
+        request, shared = forwarded.request, self._shared
+        if request.directives.forbids_sharing or not forwarded.terms.rule.cache:
             return shared.flights.go_alone("wish"), None
         if not shared.fleet.client.is_up:
             return shared.flights.go_alone("away"), None
@@ -228,12 +228,12 @@ class SharedCache(Cache):
         if shared.open_writes.cover(tags):
             return shared.flights.go_alone("write"), None
         flight = self._flight(request, tags)
-        entry = shared.fleet.wire.names.entry(inquiry.key) if _may_gain(inquiry.terms.rule) else b""
+        entry = shared.fleet.wire.names.entry(forwarded.key) if _may_gain(forwarded.terms.rule) else b""
         boarding = shared.flights.boarding(flight, _token(request), entry, has_time=request.is_low_priority)
         boarded, value = await shared.flights.board(boarding, self._left())
         loaded = None
         if entry:
-            loaded = shared.entries.read(inquiry.key, _token(request), value, self._now(), shared.steady())
+            loaded = shared.entries.read(forwarded.key, _token(request), value, self._now(), shared.steady())
         return boarded, loaded
 
     def _flight(self, request: Request, tags: tuple[str, ...] = ()) -> bytes:
@@ -247,16 +247,16 @@ class SharedCache(Cache):
         ages_text = _NO_AGES if ages == _ANY_AGES else repr(ages).encode()
         return self._shared.fleet.wire.names.flight(entry_key, proof, ages_text, bytes(last), index.lineage)
 
-    async def _reuse_loaded(self, inquiry: Inquiry, loaded: Found) -> Reply | None:
+    async def _reuse_loaded(self, forwarded: ForwardedRead, loaded: Found) -> Reply | None:
         """Returns the reply from *loaded* without asking Graph, if it is newer than ours and may be served."""
-        request, key = inquiry.request, inquiry.key
-        if not self.is_better(request, key, inquiry.found.held, loaded):
+        request, key = forwarded.request, forwarded.key
+        if not self.is_better(request, key, forwarded.found.held, loaded):
             return None
         found = self._take(key, request, loaded)
         plan, terms = await self._plan(request, key, found)
         if not isinstance(plan, policy.Reuse):
             return None
-        return await self._reuse(request, plan, key, terms, found, cost=inquiry.cost)
+        return await self._reuse(request, plan, key, terms, found, cost=forwarded.cost)
 
     def is_better(self, request: Request, key: bytes, held: EntryMeta | None, loaded: Found | None) -> bool:
         """Returns whether *loaded* is newer than what is *held*, and nothing is known to have changed since."""
@@ -267,18 +267,18 @@ class SharedCache(Cache):
 
     # --- leading ---
 
-    async def _lead(self, inquiry: Inquiry, led: Led, shared_etag: str) -> Reply:
+    async def _lead(self, forwarded: ForwardedRead, led: Led, shared_etag: str) -> Reply:
         """Ask Graph for all replicas that wait."""
         flight = SharedFlight(led, shared_etag)
         shared = self._shared
         now = shared.steady()
-        leading = SharedInquiry(
-            inquiry.request,
-            inquiry.key,
-            inquiry.terms,
-            inquiry.found,
+        leading = SharedForwardedRead(
+            forwarded.request,
+            forwarded.key,
+            forwarded.terms,
+            forwarded.found,
             self._now(),
-            inquiry.cost,
+            forwarded.cost,
             shared.index.position,
             shared.fleet.clock.at(0.0, now),
             flight,
@@ -293,7 +293,7 @@ class SharedCache(Cache):
         finally:
             shared.flights.release(led)
 
-    def land(self, inquiry: SharedInquiry, flight: SharedFlight) -> None:
+    def land(self, forwarded: SharedForwardedRead, flight: SharedFlight) -> None:
         """Write the outcome; if that fails, the followers call Graph themselves."""
         answer, entry = flight.answer, flight.entry
         outcome = FlightOutcome(flight.led.lease.token, 0, (), b"", "", "")
@@ -309,51 +309,51 @@ class SharedCache(Cache):
                     answer.channel.value,
                     flight.mode.value,
                     entry.meta.etag if entry is not None else "",
-                    inquiry.shared_asked,
-                    inquiry.position.pack(),
+                    forwarded.shared_asked,
+                    forwarded.position.pack(),
                     is_shared,
                 )
-        life = life_ms(_life_s(inquiry.terms))
-        name = self._shared.fleet.wire.names.entry(inquiry.key)
-        self._shared.flights.land(flight.led, outcome, _token(inquiry.request), (name, flight.value, life))
+        life = life_ms(_life_s(forwarded.terms))
+        name = self._shared.fleet.wire.names.entry(forwarded.key)
+        self._shared.flights.land(flight.led, outcome, _token(forwarded.request), (name, flight.value, life))
 
-    def conclude(self, inquiry: Inquiry, entry: Entry | None, answer: Reply) -> Reply | None:
-        """As `Cache.conclude`; others are told of a token that Graph refuses, and what the leader of a flight heard."""
-        reply = super().conclude(inquiry, entry, answer)
-        credential = inquiry.request.credential
+    def apply_answer(self, forwarded: ForwardedRead, entry: Entry | None, answer: Reply) -> Reply | None:
+        """As `Cache.apply_answer`; other replicas learn of a refused token, and of the answer to a shared flight."""
+        reply = super().apply_answer(forwarded, entry, answer)
+        credential = forwarded.request.credential
         if answer.status >= 400 and credential and ends_token(answer.body):
             self._shared.tell(Refused(self._keys.fingerprint(credential)))
-        if reply is not None and isinstance(inquiry, SharedInquiry) and inquiry.flight is not None:
-            inquiry.flight.answer, inquiry.flight.mode = answer, reply.mode
+        if reply is not None and isinstance(forwarded, SharedForwardedRead) and forwarded.flight is not None:
+            forwarded.flight.answer, forwarded.flight.mode = answer, reply.mode
         return reply
 
-    def _keep(self, inquiry: Inquiry, settled: policy.Settled) -> bool:
-        is_held = super()._keep(inquiry, settled)
-        if isinstance(inquiry, SharedInquiry) and settled.keep is not None:
-            self.share(inquiry, settled.keep, is_new=settled.write)
+    def _keep(self, forwarded: ForwardedRead, settled: policy.Settled) -> bool:
+        is_held = super()._keep(forwarded, settled)
+        if isinstance(forwarded, SharedForwardedRead) and settled.keep is not None:
+            self.share(forwarded, settled.keep, is_new=settled.write)
         return is_held
 
-    def share(self, inquiry: SharedInquiry, entry: Entry, *, is_new: bool) -> None:
+    def share(self, forwarded: SharedForwardedRead, entry: Entry, *, is_new: bool) -> None:
         """Let others have *entry*: one only confirmed by Graph where that makes it fresh, or where it is gone there."""
-        flight, shared = inquiry.flight, self._shared
-        is_gone = flight is not None and _may_gain(inquiry.terms.rule) and flight.shared_etag != entry.meta.etag
+        flight, shared = forwarded.flight, self._shared
+        is_gone = flight is not None and _may_gain(forwarded.terms.rule) and flight.shared_etag != entry.meta.etag
         if flight is not None:
             flight.entry = entry
-        if not (is_new or is_gone or _may_gain(inquiry.terms.rule)) or not shared.fleet.client.is_up:
+        if not (is_new or is_gone or _may_gain(forwarded.terms.rule)) or not shared.fleet.client.is_up:
             return
         steady = shared.steady()
         value = shared.entries.value(
-            inquiry.key,
-            _token(inquiry.request),
+            forwarded.key,
+            _token(forwarded.request),
             entry,
-            asked=inquiry.shared_asked,
-            position=inquiry.position,
+            asked=forwarded.shared_asked,
+            position=forwarded.position,
             steady=steady,
         )
         if flight is not None:
             flight.value = value
         else:
-            shared.entries.keep(inquiry.key, value, _life_s(inquiry.terms), steady)
+            shared.entries.keep(forwarded.key, value, _life_s(forwarded.terms), steady)
 
     # --- for reads that no task waits for ---
 
@@ -391,13 +391,13 @@ class SharedCache(Cache):
 
     def asked_now(
         self, read: PreparedRead, entry: Entry | None, asked: float, led: Led | None, loaded: Found | None
-    ) -> SharedInquiry:
+    ) -> SharedForwardedRead:
         """Return *read* as it is asked now, at *asked*, with the validator of *entry*.
 
         It is asked for all replicas if there is *led*; *loaded* is what the shared store holds.
         """
         shared, request = self._shared, read.asked or read.request
-        return SharedInquiry(
+        return SharedForwardedRead(
             request,
             read.key,
             policy.Terms(self._rule(request), read.proof),
@@ -410,21 +410,21 @@ class SharedCache(Cache):
 
     # --- following ---
 
-    async def _follow(self, inquiry: Inquiry, outcome: FlightOutcome) -> Reply | None:
+    async def _follow(self, forwarded: ForwardedRead, outcome: FlightOutcome) -> Reply | None:
         """The reply that the leader's *outcome* makes here; None where it is of no use."""
         if not outcome.status:
             self._shared.flights.go_alone("gone")
             return None
         shared = self._shared
         asked = self._now() - max(0.0, shared.fleet.clock.age(outcome.asked, shared.steady()))
-        request, found = inquiry.request, inquiry.found
+        request, found = forwarded.request, forwarded.found
         answer = Reply(outcome.status, outcome.headers, outcome.body, channel=Channel(outcome.channel))
         held = found.held
         if outcome.etag and held is not None and held.etag == outcome.etag and held.channel == outcome.channel:
             answer = replace(answer, status=304, body=b"")
             request = request.with_validator(outcome.etag)
         elif outcome.is_shared or outcome.status == 304:
-            entry = await self._fetch_shared(inquiry, outcome)
+            entry = await self._fetch_shared(forwarded, outcome)
             if entry is None:
                 shared.flights.go_alone("gone")
                 return None
@@ -432,17 +432,17 @@ class SharedCache(Cache):
             if outcome.status == 304:
                 fields = headers.updated_by_304(headers.from_stored(entry.headers), fields)
             answer = Reply(200, fields, entry.body, channel=Channel(entry.meta.channel))
-        followed = Inquiry(request, inquiry.key, inquiry.terms, found, asked, inquiry.cost)
+        followed = ForwardedRead(request, forwarded.key, forwarded.terms, found, asked, forwarded.cost)
         if outcome.etag:
-            shared.vouch(inquiry.key, asked)
-        settled = await self.settle(followed, answer)
+            shared.vouch(forwarded.key, asked)
+        settled = await self.on_answer(followed, answer)
         return None if settled is None else settled.shared()
 
-    async def _fetch_shared(self, inquiry: Inquiry, outcome: FlightOutcome) -> Entry | None:
+    async def _fetch_shared(self, forwarded: ForwardedRead, outcome: FlightOutcome) -> Entry | None:
         """The entry that the leader made or confirmed."""
         shared = self._shared
         loaded = await shared.entries.load(
-            inquiry.key, _token(inquiry.request), self._now(), shared.steady(), shared.budget_s
+            forwarded.key, _token(forwarded.request), self._now(), shared.steady(), shared.budget_s
         )
         return loaded.entry if loaded is not None and loaded.entry.meta.etag == outcome.etag else None
 

@@ -21,8 +21,8 @@ from proxy.core.model import Channel, Entry, Mode, Reply
 from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.faults import log_fault
-from proxy.shell.pipeline.cache import Inquiry
-from proxy.shell.pipeline.shared.cache import SharedCache, SharedInquiry
+from proxy.shell.pipeline.cache import ForwardedRead
+from proxy.shell.pipeline.shared.cache import SharedCache, SharedForwardedRead
 from proxy.shell.valkey.entries import Found
 from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, Shared
@@ -32,7 +32,7 @@ class SharedFastFlight(FastFlight):
     """One read that is asked for the callers of all replicas, if this replica has the lease."""
 
     led: Led | None = None
-    asking: SharedInquiry | None = None
+    asking: SharedForwardedRead | None = None
     """What is asked; from when this replica knows that it asks Graph."""
 
     def cancel(self) -> None:
@@ -118,10 +118,10 @@ class SharedFastFlights(FastFlights):
 
     # --- Graph's answer ---
 
-    def inquiry(self, flight: FastFlight) -> Inquiry:
-        """As `FastFlights.inquiry`."""
+    def forwarded(self, flight: FastFlight) -> ForwardedRead:
+        """As `FastFlights.forwarded`."""
         asking = cast("SharedFastFlight", flight).asking
-        return super().inquiry(flight) if asking is None else asking
+        return super().forwarded(flight) if asking is None else asking
 
     def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
         """As `FastFlights.hand_out`; then let the other replicas have what Graph said."""
