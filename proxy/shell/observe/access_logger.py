@@ -19,9 +19,9 @@ _log = logging.getLogger(LOG)
 
 
 class Sink:
-    """Where prepared lines go: to the writer at once while it alone listens, or as records through `logging`.
+    """Takes prepared lines: straight to the writer if that is the only handler, else as records through `logging`.
 
-    `refresh` looks again who listens; it is called when the log is set up or changed, and when a line is prepared.
+    `refresh` looks at the handlers again; it is called when the log is set up or changed, and when a line is prepared.
     """
 
     __slots__ = ("hit", "replies", "reply")
@@ -31,18 +31,18 @@ class Sink:
     replies: Callable[[Sequence[PreparedLine], float, Varying], None]
 
     def __init__(self) -> None:
-        """Look who listens now."""
+        """Look at the handlers."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Look who listens from now on."""
+        """Look at the handlers again."""
         if not _log.isEnabledFor(logging.INFO):
             self.hit, self.reply, self.replies = _ignore_hit, _ignore_reply, _ignore_replies
         elif (writer := _writer()) is not None:
             self.hit = writer.sampled_hit if writer.is_sampled else writer.hit
             self.reply, self.replies = writer.reply, writer.replies
         else:
-            self.hit, self.reply, self.replies = _tell_hit, _tell_reply, _tell_replies
+            self.hit, self.reply, self.replies = _log_hit, _log_reply, _log_replies
 
 
 def _ignore_hit(_line: PreparedLine, _now: float, _seconds: float, _age: float) -> None:
@@ -57,15 +57,15 @@ def _ignore_replies(_lines: Sequence[PreparedLine], _now: float, _varying: Varyi
     """Replies are not logged."""
 
 
-def _tell_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
+def _log_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
     _log_entry(line.entry(Varying(seconds, age)))
 
 
-def _tell_reply(line: PreparedLine, _now: float, varying: Varying) -> None:
+def _log_reply(line: PreparedLine, _now: float, varying: Varying) -> None:
     _log_entry(line.entry(varying))
 
 
-def _tell_replies(lines: Sequence[PreparedLine], _now: float, varying: Varying) -> None:
+def _log_replies(lines: Sequence[PreparedLine], _now: float, varying: Varying) -> None:
     for line in lines:
         _log_entry(line.entry(varying))
 

@@ -35,7 +35,7 @@ FINE_WAITS_S = time_bounds(*WAITS_S)
 SLOTS = (1, 2, 5, 10, 20, 30, 40, 50)
 
 PUSHED = ("heard", "forged", "refused")
-"""What becomes of a notification of Meta's."""
+"""The outcomes of a webhook notification: accepted, with a wrong signature, refused."""
 
 ROUTE_COUNTS = 4096
 """Routes by app and account whose reads are counted together."""
@@ -46,7 +46,7 @@ Sums = tuple[Sequence[int], float]
 
 
 class Counters:
-    """What is counted. Calls, bytes and round trips avoided are three numbers and are never added up."""
+    """All counters. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
     def __init__(self, clock: Callable[[], float], now: Callable[[], float], version: str = "") -> None:
         """Begin at nothing; *clock* gives monotonic, *now* epoch seconds, *version* is what runs."""
@@ -133,9 +133,9 @@ class Counters:
             self.access_log.replied(request, reply, _outcome(cost, dressed, seconds), route)
 
     def prepare_hit(self, request: Request, reply: Reply, fingerprint: bytes, rendered: Reply) -> PreparedHit:
-        """Returns what counts and logs each time that *rendered*, made of *reply*, answers *request* from memory.
+        """Returns an object that counts and logs each reply to *request* from memory with *rendered*, made of *reply*.
 
-        That is the same as `asked` and `replied` for each. Not while replies are traced.
+        Its `add` does the same as `asked` and `replied`. It is not used while replies are traced.
         """
         path, query, calls = request.path, request.query, calls_of(request.query)
         outcome = Outcome(rendered.status, len(rendered.body), 0.0, calls, calls)
@@ -144,7 +144,7 @@ class Counters:
         return PreparedHit(self, request, reply, outcome=outcome, names=names, line=line)
 
     def route_counts(self, path: str, query: str, app: str) -> RouteCounts:
-        """Returns what counts reads of this route for *app*: each is one call, and Graph's answer is a good one."""
+        """Returns the counts of reads of this route by *app* that are one call each and get a good answer."""
         key = template(path), app, account(next(iter(nodes(path, query)), ""))
         counts = self._route_counts.get(key)
         if counts is None:

@@ -24,7 +24,7 @@ _COLLAPSED = "collapsed"
 
 
 class RouteCounts:
-    """What is not in the sums yet of one route; each read is one call to Graph, or joins one."""
+    """Counts of one route that are not in the sums yet; each read is one call to Graph, or joins one."""
 
     __slots__ = (
         "_account",

@@ -51,7 +51,7 @@ class Tracer:
     """Makes the spans."""
 
     def __init__(self, processor: SpanProcessor, version: str = "") -> None:
-        """Hand what has ended to *processor*; what OTEL_ variables say of the resource and of sampling holds."""
+        """Hand ended spans to *processor*; OTEL_ variables set the resource and the sampling."""
         ours = Resource({"service.name": CACHE_NAME, "service.version": version})
         resource = ours.merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -60,11 +60,11 @@ class Tracer:
         self._message: ContextVar[_Message | None] = ContextVar("message", default=None)
         self._batches: OrderedDict[str, SpanContext] = OrderedDict()
 
-    # --- what callers ask ---
+    # --- requests of callers ---
 
     @contextmanager
     def message(self, fields: Mapping[str, str]) -> Iterator[None]:
-        """What is asked within belongs to the trace that a message's *fields* name, if any; all its spans end in it."""
+        """Put the spans of one message into the trace that its header *fields* name, if any; end them at the end."""
         propagator = TraceContextTextMapPropagator()
         message = _Message(propagator.extract(fields) if "traceparent" in fields else Context())
         token, why = self._message.set(message), "unanswered"

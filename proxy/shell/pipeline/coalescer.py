@@ -13,17 +13,17 @@ from proxy.shell import Layer
 
 
 class UnderWay(Protocol):
-    """What is under way for one read, or for several that each have a key."""
+    """Calls under way for one read, or for several that have a key each."""
 
     def own(self, key: Hashable) -> Joinable:
-        """Return what requests with this *key* join."""
+        """Return the flight that requests with this *key* join."""
 
     def names(self, key: Hashable) -> tuple[str, ...]:
         """Return the cache tags of the read with this *key*."""
 
 
 class Joinable(UnderWay, Protocol):
-    """A call, or what leads to one, that equal requests may join."""
+    """A call, under way or about to be made, that identical requests may join."""
 
     has_time: bool  # whether it is of low priority
     waiting: int  # how many callers wait for it
@@ -71,7 +71,7 @@ class CoalescedFlight:
 
 
 class Coalescer:
-    """A layer: joins a request to the flight of its twin, or starts one."""
+    """A layer: joins a request to the flight of an identical one, or starts a flight."""
 
     def __init__(
         self,
