@@ -21,6 +21,9 @@ from proxy.app.system.service_manager import Notify, notify_nobody
 from proxy.settings import Settings
 from proxy.settings.load import oddities
 
+GARBAGE_BEFORE_A_SEARCH = 3000
+"""New objects that are not freed yet before Python searches them for cycles; most live only as long as a read."""
+
 _log = logging.getLogger("graph_sidecar")
 
 
@@ -72,6 +75,7 @@ async def _serve_until(
         _log.info("%s", serving)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE_BEFORE_A_SEARCH)
         resident_memory.release_code_of_the_start()
         for oddity in oddities(settings):
             _log.warning("%s", oddity)

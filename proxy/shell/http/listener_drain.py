@@ -42,13 +42,13 @@ class InFlight:
         self._handle = handle
         self._on_drain = on_drain
         self._open: set[asyncio.Task[None] | None] = set()
-        self._is_draining = self._is_broken_off = False
+        self.is_draining = self._is_broken_off = False
         self.callers: set[Any] = set()  # callers of the fast path: they wait for an answer that no task works on
 
     async def handle(self, message: web.BaseRequest) -> web.StreamResponse:
         """Answer *message*; while draining, its connection is closed after the answer."""
         task = asyncio.current_task()
-        message[LEAVING] = lambda: self._is_draining
+        message[LEAVING] = lambda: self.is_draining
         self._open.add(task)
         try:
             response = await self._handle(message)
@@ -59,14 +59,9 @@ class InFlight:
             response = _broken_off(message)
         finally:
             self._open.discard(task)
-        if self._is_draining and not response.prepared:  # else its head has promised another answer
+        if self.is_draining and not response.prepared:  # else its head has promised another answer
             response.force_close()
         return response
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether shutdown has begun."""
-        return self._is_draining
 
     @property
     def open(self) -> int:
@@ -75,7 +70,7 @@ class InFlight:
 
     def begin_drain(self) -> None:
         """Begin shutdown: from now on each answer closes its connection."""
-        self._is_draining = True
+        self.is_draining = True
         self._on_drain()
 
     async def break_off(self) -> None:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.core.model import Mode
 from proxy.core.observe.access_log import PreparedLine, Varying
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # it imports this module
     from proxy.shell.observe.counters import Counters
 
 _COLLAPSED = "collapsed"
+_varying: Callable[[tuple[Any, ...]], Varying] = partial(tuple.__new__, Varying)  # without a call of Python's
 
 
 class RouteCounts:
@@ -154,7 +156,7 @@ def add_answers(
             histogram.counts[at] += 1
             histogram.sum += seconds
         if line is not None:
-            log(line, now, Varying(seconds, None, window_s, upstream_s, batch, lane))
+            log(line, now, _varying((seconds, None, window_s, upstream_s, batch, lane)))
     for some in together:
         calls += _add_together(counters, some)
         SINK.replies(some.lines, now, Varying(some.seconds, None, some.window_s, upstream_s, batch, lane))

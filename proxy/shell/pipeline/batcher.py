@@ -235,7 +235,6 @@ class Batcher:
     def hand_out(self, batch: Batch, answer: Reply | batch_response.BatchFailure) -> Handed:
         """Give the reads of *batch* their slots of *answer* if these are ordinary; say what becomes of the others."""
         contents, lane = batch.contents, batch.timed.lane
-        batch.timed.end(answer)
         try:
             name, templates = lane.name if lane else "", self._templates
             answered = batch_answer(answer, batch.top, batch.sending.id, name, templates)
@@ -245,6 +244,7 @@ class Batcher:
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
             batch.sending.answered(outcomes.counted)
         finally:
+            batch.timed.end(answer)
             batch.end(None)
         return Handed(outcomes, taken)
 
