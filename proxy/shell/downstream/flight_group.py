@@ -18,7 +18,8 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.model import Entry, Mode, Request
 from proxy.core.observe.access_log import PreparedLine
-from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
+from proxy.shell.downstream.fast_flight import FastFlight, Moment
+from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.steady_batch import SteadyBatch, Told, steady_batch
 from proxy.shell.downstream.waiting_batch import SlotCaller, WaitingBatch
 from proxy.shell.observe.faults import log_fault

@@ -16,7 +16,7 @@ from proxy.core.model import Entry, Reply, Request
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.classify import Read
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
-from proxy.shell.downstream.fast_flights import FastFlight, Moment
+from proxy.shell.downstream.fast_flight import FastFlight, Moment
 from proxy.shell.http.protocol import Connection
 
 if TYPE_CHECKING:  # it imports this module

@@ -15,7 +15,7 @@ from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.faults import log_fault
 
 if TYPE_CHECKING:  # it imports this module
-    from proxy.shell.downstream.fast_flights import FastFlight, Moment
+    from proxy.shell.downstream.fast_flight import FastFlight, Moment
 
 
 class Caller(Protocol):

@@ -18,7 +18,8 @@ from proxy.core.fast_path.batch_answer import AnswerKind
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.http import errors
 from proxy.core.model import Channel, Entry, Mode, Reply
-from proxy.shell.downstream.fast_flights import FastFlight, FastFlights, Moment
+from proxy.shell.downstream.fast_flight import FastFlight, Moment
+from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.cache import ForwardedRead

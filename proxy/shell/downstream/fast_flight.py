@@ -1,0 +1,224 @@
+"""One plain read that waits for Graph without a task, and the callers that wait for its reply.
+
+Where only the disk may hold an entry, that is loaded first, together with others of the same turn of the event loop.
+Then Graph is asked with the entry's validator, as for an entry in memory. No task waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from msgspec.structs import replace
+
+from proxy.core.batch.lanes import Lane, Route
+from proxy.core.batch.response import Slot
+from proxy.core.fast_path.batch_answer import BatchAnswer, confirmed
+from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.model import Entry, Reply, Request
+from proxy.core.quota.ledger import Payer, RequestCost
+from proxy.shell.downstream.waiting_caller import Caller
+from proxy.shell.observe.faults import log_fault
+from proxy.shell.observe.route_counts import AnswersOfBatch, OrdinaryAnswer, RouteCounts
+from proxy.shell.pipeline.batch_queue import BatchCall
+from proxy.shell.pipeline.batcher import QueueOfRead
+
+if TYPE_CHECKING:  # it imports this module
+    from proxy.shell.downstream.fast_flights import FastFlights
+
+Fetch = Callable[[bytes, str, Callable[[Entry | None], None]], None]
+"""Loads the entry of a key under a token, and hands it over in a later turn of the loop."""
+
+
+class FastFlight:
+    """One read that is asked, and the callers that wait for its reply; it waits in the batch queue by itself."""
+
+    slots: ClassVar[int] = 1
+    lane: Lane | None = None
+    route: Route | None = None
+    call: BatchCall | None = None
+    place: QueueOfRead | None = None
+    left = 0.0
+    cost: RequestCost | None = None
+    """The cost record, where its calls are not counted by `RouteCounts`."""
+    is_sent = False
+    has_time = False
+    is_done = False
+    """Whether Graph has answered, or will not."""
+    is_over = False
+    """Whether the callers have been answered."""
+    reply: asyncio.Future[Reply] | None = None
+    """The reply to come, where a task has joined."""
+    resolving: asyncio.Task[Reply] | None = None
+
+    def __init__(
+        self, flights: FastFlights, read: PreparedRead, entry: Entry | None, since: float, asked: float
+    ) -> None:
+        """Ask for *read* since then; *entry* is what is held of it. *asked* is the same in epoch seconds."""
+        self.flights = flights
+        self.read = read
+        self.entry = entry
+        self.request: Request = read.asked or read.request
+        self.part = read.part
+        self.since = since
+        self.asked = asked
+        self.era = flights.era
+        self.callers: dict[Caller, None] = {}  # in their order
+        self.waiting = 0  # callers, and tasks that have joined
+        self.has_joined = False  # whether a caller has come for whom the flight was not begun
+        self.takes_slots = read.is_ordinary  # whether the replies can be made from templates
+
+    # --- for the coalescer ---
+
+    def own(self, _key: Hashable) -> FastFlight:
+        """Return the flight itself, which is of one read."""
+        return self
+
+    def names(self, _key: Hashable) -> tuple[str, ...]:
+        """Return the cache tags of what it reads."""
+        return self.flights.coalescer.names(self.read.request)
+
+    def future(self) -> asyncio.Future[Reply]:
+        """Return the reply to come, for a task."""
+        self.takes_slots = False
+        if self.reply is None:
+            self.reply = asyncio.get_running_loop().create_future()
+        return self.reply
+
+    def cancel(self) -> None:
+        """End: nobody waits any more, and nothing is asked for it."""
+        self.is_over = self.is_done = True
+        self.takes_slots = False
+        if self.place is not None:
+            self.place.queue.give_up(self)
+        if self.resolving is not None:
+            self.resolving.cancel()
+        if self.reply is not None:
+            self.reply.cancel()
+
+    # --- for the batch queue, and for the ledger ---
+
+    def load(self) -> tuple[Payer, int]:
+        """Return what its call is charged to, and as how many calls Graph counts it."""
+        return self.cost or self, 1
+
+    def send(self, calls: int, *, is_counted: bool = True) -> None:
+        """Record that a call was sent to Graph."""
+        if is_counted and not self.is_sent and self.cost is None:
+            self.is_sent, self.takes_slots = True, False
+            counts: RouteCounts = self.read.common.counts
+            counts.counted += 1
+            if not counts.is_pending:
+                counts.wait_for_settling()
+        else:
+            self.record().send(calls, is_counted=is_counted)
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the request that began it."""
+        if self.cost is None:
+            self.cost, self.takes_slots = self.read.common.counts.record(is_sent=self.is_sent), False
+        return self.cost
+
+    def take(self, slot: Slot, answer: BatchAnswer) -> bool:
+        """Answer all callers by *slot* of a batch's *answer* if that is an ordinary one; else do nothing.
+
+        It is ordinary as long as nothing was changed since the entry was asked for, and the read was sent once.
+        """
+        flights, read, entry = self.flights, self.read, self.entry
+        moment: Moment = answer.moment or flights.begin(answer)
+        if not self.takes_slots or moment.is_leaving or self.era != flights.era:
+            return False
+        if entry is not None and moment.changed_at >= entry.meta.asked_at:
+            return False
+        try:
+            if slot.code == 304 and entry is not None and self.request.validator:
+                kind = answer.confirming(read, entry, slot)
+                found = None if kind is None else (kind, confirmed(entry, read.proof, self.asked))
+            else:
+                found = answer.new(read, entry, slot, self.asked)
+            if found is None or (self.has_joined and found[0].shared is None):
+                return False
+            kind, held = flights.hold(self, *found), found[1]
+        except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+            log_fault(fault)
+            return False
+        self.is_done = self.is_over = True
+        self.takes_slots = False
+        flights.hand_out(self, kind, held, moment)
+        return True
+
+    def answer(self, reply: Reply, batch: str = "") -> None:
+        """Let the layers say what becomes of *reply*, which came in *batch*."""
+        if not self.is_done:
+            waited = self.left - self.since + (reply.window_s or 0.0)
+            lane = self.lane.name if self.lane and batch else reply.lane
+            self.flights.settle(self, replace(reply, window_s=waited, batch=batch or reply.batch, lane=lane))
+
+    def fail(self, error: BaseException) -> None:
+        """Let the layers say what becomes of *error*."""
+        if not self.is_done:
+            self.flights.settle(self, error)
+
+
+class Moment:
+    """What stays the same while the slots of one batch are handed out, and the replies that were written."""
+
+    __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "together", "upstream_ms")
+
+    def __init__(
+        self,
+        answer: BatchAnswer,
+        changed_at: float,
+        now: float,
+        *,
+        is_leaving: bool,
+        has_refused: bool,
+    ) -> None:
+        """Begin with no replies."""
+        self.answer = answer
+        self.is_leaving = is_leaving
+        self.changed_at = changed_at
+        self.now = now
+        self.has_refused = has_refused
+        self.upstream_ms = (answer.outer.upstream_s or 0.0) * 1000
+        self.answers: list[OrdinaryAnswer] = []
+        self.together: list[AnswersOfBatch] = []
+
+
+def load_entry(flight: FastFlight, fetch: Fetch) -> None:
+    """Load the entry of the read that *flight* is for by *fetch*, and then ask Graph; until then others may join it."""
+    credential = flight.read.request.credential
+    fetch(flight.read.key, credential.token if credential else "", partial(_on_loaded, flight))
+
+
+def _on_loaded(flight: FastFlight, entry: Entry | None) -> None:
+    flights = flight.flights
+    if flight.is_over:  # all callers have left
+        return
+    try:
+        if flight.era != flights.era or not flights.may_ask(entry) or not _is_asked(flight, entry):
+            flights.ask_layers(flight)
+    except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
+        flights.settle(flight, fault)
+
+
+def _is_asked(flight: FastFlight, entry: Entry | None) -> bool:
+    """Ask Graph with the validator of *entry*; return whether *flight* waits for a batch now.
+
+    It does not where the policy does not ask Graph, and where too many reads wait.
+    """
+    flights, read = flight.flights, flight.read
+    if entry is not None:
+        flights.cache.note_loaded(read.request, read.key, read.fingerprint)
+    if not read.asks_always:
+        prepared = flights.cache.forward_loaded(read.request, read.key, entry)
+        if prepared is None:
+            return False
+        entry = prepared[1]
+    flight.since = flights.reader.clock()
+    flights.prepare(read, entry, flight.since)
+    flight.entry, flight.asked = entry, flights.now()
+    flight.request, flight.part = read.asked or read.request, read.part
+    return flights.enqueue(flight)
