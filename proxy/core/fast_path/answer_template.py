@@ -8,7 +8,7 @@ differ; further replies put their own values in place of the marks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -133,6 +133,8 @@ class AnswerTemplates:
         self._blocks: dict[bytes, FieldSet] = {}
         self._outer: dict[tuple[str, ...], tuple[FieldSet, tuple[int, ...]]] = {}
         self._templates: dict[tuple[object, ...], Template | None] = {}
+        self.confirming: dict[int, tuple[bytes, Sequence[response.Slot | None]]] = {}
+        """Replies of nothing but 304s, by their lengths, and their slots."""
 
     def slot_fields(self, raw: bytes) -> SlotFields | None:
         """Returns the header fields in *raw*, the JSON of a slot's `headers`; None where they are unusual.

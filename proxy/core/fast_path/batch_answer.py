@@ -6,9 +6,10 @@ more slowly. The decisions here are those of `cache/policy`: `confirms` about a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from proxy.core.batch import response
 from proxy.core.batch.response import BatchFailure, Slot, slot_reply
 from proxy.core.cache import cacheability, policy
 from proxy.core.cache.signed_links import expiry
@@ -31,6 +32,11 @@ from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mod
 from proxy.core.quota.limiter import RecentUsage
 
 _BATCH = Channel.BATCH.value
+
+
+_IS_304 = b'"code":304,'
+_LONGEST_KNOWN, _MOST_KNOWN = 32_768, 8
+"""The most bytes of a reply whose slots are remembered, and how many such replies are."""
 
 
 class AnswerKind:
@@ -145,6 +151,22 @@ class BatchAnswer:
     def may_tell_usage(self) -> bool:
         """Returns whether the reply around the slots may tell of usage."""
         return self._outer is None or bool(self._outer.usage)
+
+    def slots(self, count: int) -> Sequence[Slot | None]:
+        """Returns the slots where all *count* of them have the usual shape, else ().
+
+        A reply that confirms what is held says the same again and again; then its slots are the same objects, too.
+        """
+        body, known = self.outer.body, self._templates.confirming
+        last = known.get(len(body))
+        if last is not None and last[0] == body:
+            return last[1] if len(last[1]) == count else ()
+        slots = response.usual_slots(self.outer, count)
+        if slots and len(body) <= _LONGEST_KNOWN and body.count(_IS_304) == count:
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[len(body)] = body, slots
+        return slots
 
     def begin(self, date: bytes) -> None:
         """Begin to hand out the slots, in replies of this *date*."""

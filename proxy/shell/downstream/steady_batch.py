@@ -38,6 +38,7 @@ class SteadyBatch:
     etags: Sequence[bytes]  # as JSON, like the texts of the bodies
     texts: Sequence[bytes]
     told: Told
+    alike: Sequence[Slot | None] = ()  # the slots that were alike the last time
 
     def is_of(self, entries: Sequence[Entry | None]) -> bool:
         """Whether *entries*, which are held now, are those of the last answer."""
@@ -51,9 +52,9 @@ class SteadyBatch:
         first, entry = slots[0], self.entries[0]
         if first is None or first.code != 304 or changed_at >= entry.meta.asked_at:
             return None
-        fields = first.headers
-        if any(slot is None or slot.code != 304 or slot.headers != fields for slot in slots):
+        if slots is not self.alike and not _are_alike(slots, first):
             return None
+        self.alike = slots
         kind = answer.confirming(self.batch.reads[0], entry, first)
         is_plain = kind is not None and kind.keeps_fields and not kind.own.takes_newest
         return kind if is_plain and answer.is_like_others(first) else None
@@ -80,6 +81,12 @@ class SteadyBatch:
     def messages(self, template: SlotTemplate) -> list[bytes]:
         """Return the slots made from *template*."""
         return template.write_all(self.etags, self.texts)
+
+
+def _are_alike(slots: Sequence[Slot | None], first: Slot) -> bool:
+    """Whether all *slots* confirm what is held, in the words of the *first*."""
+    fields = first.headers
+    return not any(slot is None or slot.code != 304 or slot.headers != fields for slot in slots)
 
 
 def steady_batch(

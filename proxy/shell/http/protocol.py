@@ -194,9 +194,13 @@ class Connection(TimedConnection):
         if self.transport is None or self.transport.is_closing():
             return
         self.transport.write(head + body[:PIECE])
-        if len(body) > PIECE:
+        sent = PIECE
+        while sent < len(body) and not self.transport.get_write_buffer_size():  # the caller takes it as it comes
+            self.transport.write(body[sent : sent + PIECE])
+            sent += PIECE
+        if sent < len(body):
             self._caller = self._caller or _Sending()
-            self._sending = self._loop.create_task(self._send_rest(body, keeps=keeps))
+            self._sending = self._loop.create_task(self._send_rest(body, sent, keeps=keeps))
             return
         if self._paused and self._unread is None:
             self._wait_until_taken(len(head) + len(body))
@@ -208,10 +212,10 @@ class Connection(TimedConnection):
             self._unread = ExitStack()
             self._unread.enter_context(self.outbox.waiting(self.transport, size))
 
-    async def _send_rest(self, body: bytes, *, keeps: bool) -> None:
+    async def _send_rest(self, body: bytes, sent: int, *, keeps: bool) -> None:
         with suppress(ConnectionError):
             if self.transport is not None:
-                await send_rest(self, self._drain_helper, self.transport, body)
+                await send_rest(self, self._drain_helper, self.transport, body, sent)
                 self._end_answer(keeps=keeps)
 
     def _end_answer(self, *, keeps: bool) -> None:

@@ -62,15 +62,19 @@ class _WholeResponse(web.StreamResponse):
 
 
 async def send_rest(
-    protocol: web.RequestHandler, drain: Callable[[], Awaitable[None]], transport: asyncio.Transport, body: bytes
+    protocol: web.RequestHandler,
+    drain: Callable[[], Awaitable[None]],
+    transport: asyncio.Transport,
+    body: bytes,
+    sent: int = PIECE,
 ) -> None:
-    """Write *body* from its second piece on, as fast as the caller reads; the outbox bounds such bodies together."""
+    """Write *body* from byte *sent* on, as fast as the caller reads; the outbox bounds such bodies together."""
     with (
         protocol.outbox.waiting(transport, len(body))
         if isinstance(protocol, TimedConnection)
         else nullcontext(_not_bounded) as took
     ):
-        for at in range(PIECE, len(body), PIECE):
+        for at in range(sent, len(body), PIECE):
             await asyncio.sleep(0)  # the loop writes between its turns, and knows only then whether the caller takes it
             await drain()
             took()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from proxy.core.batch import response as batch_response
 from proxy.core.batch.lanes import Route, route_of
 from proxy.core.fast_path.batch_answer import BatchAnswer
 from proxy.core.quota.ledger import Payer
@@ -57,7 +56,7 @@ class BatchContents:
 
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""
-        slots = batch_response.usual_slots(answer.outer, len(self))
+        slots = answer.slots(len(self))
         taken = {
             at
             for at, (read, slot) in enumerate(zip(self.singles, slots, strict=False))
@@ -66,6 +65,7 @@ class BatchContents:
         at = len(self.singles)
         if slots:
             for group in self.groups:
-                taken.update([at + place for place in group.take(slots[at : at + group.slots], answer)])
+                own = slots if group.slots == len(slots) else slots[at : at + group.slots]
+                taken.update([at + place for place in group.take(own, answer)])
                 at += group.slots
         return taken
