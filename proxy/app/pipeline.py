@@ -344,6 +344,8 @@ def _prepared_batches(fast_path: FastPath, flights: FastFlights, store: Store) -
         store=store,
         is_open=fast_path.is_open,
         grow=fast_path.table.grow,
+        plain_hit=fast_path.plain_hit,
+        time_of_day=fast_path.now,
     )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from proxy.core.client_batch.slots import fields_around_batch, shown_fields
 from proxy.core.fast_path.answer_template import Filled
+from proxy.core.fast_path.prepared_reply import PreparedReply
 from proxy.core.graph import lax_json
 from proxy.core.http import headers
 from proxy.core.memory.memo import memo
@@ -92,6 +93,44 @@ def _template(head: tuple[bytes, ...], status: bytes, include_headers: bool, tak
     first, last = lax_json.encode(shown_fields(own))[1:-1], lax_json.encode(shown_fields(told))[1:-1]
     before = (_HEADERS + first + (b"," if first and last else b"")).split(lax_json.encode(_ETAG)[1:-1])
     return SlotTemplate(tuple(before), last + _BODY, takes_newest, *around)
+
+
+class FreshSlot(NamedTuple):
+    """The slot that an entry gives while it is plainly fresh, but for what changes."""
+
+    before: bytes  # up to the newest usage
+    age: bytes  # from there to the seconds of age
+    ttl: bytes  # from there to the seconds of freshness left
+    behind: bytes  # from there to the end
+    around: Headers  # the fields that the reply around the slots has too
+    around_of_other_version: Headers  # the same where the read is of another version than the batch
+
+    def write(self, newest: bytes, age_s: float, left_s: float) -> bytes:
+        """Returns the slot with the *newest* usage as JSON, of this age, and fresh for so many seconds."""
+        if not self.age:  # without header fields
+            return self.before
+        return b"%b%b%b%d%b%d%b" % (self.before, newest, self.age, age_s, self.ttl, left_s // 1, self.behind)
+
+
+def fresh_slot(reply: PreparedReply, body: bytes, *, include_headers: bool) -> FreshSlot | None:
+    """Returns the slot of *reply*, which is from memory and has this *body*; None where it is no plain one."""
+    if reply.status != 200:
+        return None
+    own = headers.from_stored(reply.start.partition(b"\r\n")[2].removesuffix(b"\r\n"))
+    told = Reply(200, own, b"")
+    around = [fields_around_batch(told, same_version=is_same) for is_same in (True, False)]
+    if not include_headers:
+        return FreshSlot(_WITHOUT_HEADERS + body_text(body) + b"}", b"", b"", b"", *around)
+    age = headers.from_stored(reply.age)[0][0]
+    status = headers.from_stored(reply.ttl.removeprefix(b"\r\n"))[0]
+    shown = lax_json.encode(shown_fields(own))[1:-1]
+    return FreshSlot(
+        _HEADERS + shown + (b"," if shown else b""),
+        lax_json.encode({"name": age, "value": ""})[:-2],
+        b'"},' + lax_json.encode({"name": status[0], "value": status[1]})[:-2],
+        b'"}' + _BODY + body_text(body) + b"}",
+        *around,
+    )
 
 
 def newest_fields(usage: Headers) -> bytes:

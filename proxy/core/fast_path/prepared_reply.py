@@ -61,10 +61,15 @@ class FreshHit(msgspec.Struct, eq=False):
     head: bytes = b""  # as it is sent now
     since: float = 0.0  # epoch seconds from which *head* is true, and before which
     until: float = 0.0
+    slots: Any = None  # of clients' batches, made of the same reply
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the reply."""
         return "FreshHit()"
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether the entry is plainly fresh at *now*."""
+        return 0 <= now - self.asked_at < self.reply.life
 
     def frame(self, now: float, date: bytes) -> None:
         """Write the head for *now*; it is true until Age, Date or the seconds of freshness left change."""

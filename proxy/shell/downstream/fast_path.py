@@ -163,12 +163,9 @@ class FastPath:
 
     def _fresh_hit(self, read: PreparedRead, entry: Entry, began: float) -> FreshHit | None:
         """The reply to *read* from *entry*, if that is plainly fresh, with its head for this moment."""
-        now, hit = self.now(), read.hit
-        if hit is None or hit.held is not entry.meta or hit.generation != self.generation.number:
-            hit = self._check(read, entry)
-        if hit is None or not 0 <= now - hit.asked_at < hit.reply.life or self._is_doubted(read, hit.asked_at, began):
-            return None
-        if self.comparer.wants():
+        now = self.now()
+        hit = self.plain_hit(read, entry, began, now)
+        if hit is None or self.comparer.wants():
             return None
         steady = self.now.steady()
         if not self.limiter.is_quiet:
@@ -176,6 +173,15 @@ class FastPath:
         usage, lasts_s = self.limiter.newest_usage_of(read.fingerprint, read.node, steady)
         hit.usage, hit.usage_until = self._usage(usage) if usage else b"", now + lasts_s
         hit.frame(now, self._today(now))
+        return hit
+
+    def plain_hit(self, read: PreparedRead, entry: Entry, began: float, now: float) -> FreshHit | None:
+        """The reply to *read* from *entry*, if that is plainly fresh *now*; its head is of an earlier moment."""
+        hit = read.hit
+        if hit is None or hit.held is not entry.meta or hit.generation != self.generation.number:
+            hit = self._check(read, entry)
+        if hit is None or not hit.is_fresh(now) or self._is_doubted(read, hit.asked_at, began):
+            return None
         return hit
 
     def _check(self, read: PreparedRead, entry: Entry) -> FreshHit | None:

@@ -15,6 +15,7 @@ from proxy.core.batch.lanes import Route
 from proxy.core.client_batch.prepared_operations import PreparedBatch, PreparedOperations
 from proxy.core.client_batch.prepared_slot import newest_fields
 from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import Overloaded
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry, Request
@@ -39,6 +40,8 @@ class PreparedBatches:
     store: Store
     is_open: Callable[[], bool]  # whether reads may be answered here now
     grow: Callable[[int], None]  # counts bytes that are kept with reads
+    plain_hit: Callable[[PreparedRead, Entry, float, float], FreshHit | None]  # the fast path's
+    time_of_day: Callable[[], float]
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
 
     def is_ready(self) -> bool:
@@ -60,27 +63,66 @@ class PreparedBatches:
         return waiting.unordinary()
 
     def begin(self, waiting: WaitingBatch, batch: PreparedBatch) -> None:
-        """Ask for the reads of *batch*, at once or, where they are many, in turns of the event loop."""
+        """Answer the reads of *batch* from memory or ask for them, at once or, if many, in turns of the event loop."""
+        size = len(batch.reads)
+        if size > MOST_ITEMS:
+            waiting.keep(asyncio.ensure_future(self._begin_in_turns(waiting, batch)))
+            return
         entries = self.store.memory.get_all(batch.keys)
         if batch.is_alike and None not in entries:
-            at_once: Sequence[int] = range(len(entries))
-        else:
-            at_once = [at for at, read in enumerate(batch.reads) if self._is_asked_at_once(read, entries[at])]
-        if len(at_once) == len(entries) <= MOST_ITEMS:
+            self._ask(waiting, batch, entries, range(size))
+            return
+        left = self._fill_fresh(waiting, batch, entries, range(size))
+        at_once = [at for at in left if self._is_asked_at_once(batch.reads[at], entries[at])]
+        if len(at_once) == len(left):
             self._ask(waiting, batch, entries, at_once)
         else:
-            waiting.keep(asyncio.ensure_future(self._ask_in_turns(waiting, batch, at_once)))
+            waiting.keep(asyncio.ensure_future(self._ask_in_turns(waiting, batch, left, at_once)))
+
+    async def _begin_in_turns(self, waiting: WaitingBatch, batch: PreparedBatch) -> None:
+        """Answer the reads of *batch* from memory or ask for them, in turns of the event loop."""
+        left, at_once = list[int](), list[int]()
+        try:
+            for start in range(0, len(batch.reads), MOST_ITEMS):
+                if start:
+                    await pause()
+                places = range(len(batch.reads))[start : start + MOST_ITEMS]
+                entries = self._held(batch, places)
+                found = self._fill_fresh(waiting, batch, entries, places)
+                left += found
+                at_once += [at for at in found if self._is_asked_at_once(batch.reads[at], entries[at])]
+            await self._ask_in_turns(waiting, batch, left, at_once)
+        except Exception as fault:  # noqa: BLE001 - raised again where the batch is waited for
+            waiting.fail(fault)
+
+    def _held(self, batch: PreparedBatch, places: Sequence[int]) -> dict[int, Entry | None]:
+        """Return what memory holds of the reads at these *places* of *batch*."""
+        return {at: self.store.in_memory(batch.reads[at].key) for at in places}
+
+    def _fill_fresh(
+        self, waiting: WaitingBatch, batch: PreparedBatch, entries: Entries, places: Sequence[int]
+    ) -> Sequence[int]:
+        """Fill the slots of reads whose *entries* are plainly fresh; return those of *places* that are left."""
+        now, began, left = self.time_of_day(), self.flights.reader.clock(), list[int]()
+        for at in places:
+            read, entry = batch.reads[at], entries[at]
+            hit = None if entry is None or read.asks_always else self.plain_hit(read, entry, began, now)
+            if hit is None or entry is None or not waiting.fill_fresh(at, read, entry, hit, now):
+                left.append(at)
+        return left
 
     def _is_asked_at_once(self, read: PreparedRead, entry: Entry | None) -> bool:
-        """Whether Graph is asked for *read* whatever is held, and what is held, *entry*, is known without the disk."""
-        if not read.asks_always or read.is_low_priority:
+        """Whether Graph is asked for *read*, of which *entry* is in memory, and the disk need not be looked at."""
+        if read.is_low_priority or (entry is None and not self.flights.is_unknown(read.key)):
             return False
-        return entry is not None or self.flights.is_unknown(read.key)
+        return read.asks_always or self.flights.cache.question(read.request, read.key) is not None
 
-    async def _ask_in_turns(self, waiting: WaitingBatch, batch: PreparedBatch, at_once: Sequence[int]) -> None:
-        """Ask for the reads at the places *at_once* of *batch* in turns, after the others have been begun."""
+    async def _ask_in_turns(
+        self, waiting: WaitingBatch, batch: PreparedBatch, left: Sequence[int], at_once: Sequence[int]
+    ) -> None:
+        """Ask for the reads at the places *at_once* of *batch* in turns, after the others of those *left* have begun."""
         try:
-            others = sorted({*range(len(batch.reads))}.difference(at_once))
+            others = sorted({*left}.difference(at_once))
             for at in others:
                 waiting.ask_the_layers(at, batch.reads[at])
             if others:
@@ -89,7 +131,7 @@ class PreparedBatches:
                 if start:
                     await pause()
                 places = at_once[start : start + MOST_ITEMS]
-                self._ask(waiting, batch, {at: self.store.in_memory(batch.reads[at].key) for at in places}, places)
+                self._ask(waiting, batch, self._held(batch, places), places)
         except Exception as fault:  # noqa: BLE001 - raised again where the batch is waited for
             waiting.fail(fault)
 

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.core.client_batch.prepared_slot import SlotTemplate, body_text, json_text, slot_template
+from proxy.core.client_batch.prepared_slot import SlotTemplate, body_text, fresh_slot, json_text, slot_template
 from proxy.core.fast_path.answer_template import Filled
 from proxy.core.fast_path.batch_answer import AnswerKind
 from proxy.core.fast_path.prepared_read import PreparedRead, TextOfSlot
+from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.graph import paging
 from proxy.core.http.errors import Large
 from proxy.core.model import Entry, Reply, Request
@@ -95,11 +96,11 @@ class WaitingBatch:
         text = read.text
         if text[0] is not entry.body or text[3] is not entry.meta.etag:
             text = self.prepare_text(read, entry)
-        newest = self._newest_usage(read, moment) if filled.takes_newest else b""
+        newest = self._newest_usage(read, moment.now) if filled.takes_newest else b""
         return self.template(filled).write(text[4], newest, text[2]), text[1]
 
-    def _newest_usage(self, read: PreparedRead, moment: Moment) -> bytes:
-        usage, _ = self.batches.flights.reader.quota.newest_usage_of(read.fingerprint, read.node, moment.now)
+    def _newest_usage(self, read: PreparedRead, now: float) -> bytes:
+        usage, _ = self.batches.flights.reader.quota.newest_usage_of(read.fingerprint, read.node, now)
         return self.batches.newest(usage) if usage else b""
 
     def prepare_text(self, read: PreparedRead, entry: Entry) -> TextOfSlot:
@@ -120,6 +121,27 @@ class WaitingBatch:
         self.is_top_answered = self.is_top_answered or request.credential == self.slots.envelope.credential
         self._missing.difference_update(places)
         self._end_if_filled()
+
+    def fill_fresh(self, at: int, read: PreparedRead, entry: Entry, hit: FreshHit, now: float) -> bool:
+        """Fill the slot at place *at* with *hit*, the reply to *read* from *entry* in memory; return whether it is."""
+        envelope, reader = self.slots.envelope, self.batches.flights.reader
+        began, kept = reader.clock(), hit.slots or {}
+        slot = kept.get(envelope.include_headers)
+        if slot is None:
+            body = entry.body if hit.body is None else hit.body
+            slot = fresh_slot(hit.reply, body, include_headers=envelope.include_headers)
+            if slot is None:
+                return False
+            hit.slots = {**kept, envelope.include_headers: slot}
+            self.batches.grow(len(slot.before) + len(slot.behind))
+        newest, age_s = self._newest_usage(read, reader.now()), now - hit.asked_at
+        around = slot.around if read.request.version == self.version else slot.around_of_other_version
+        message = slot.write(newest, age_s, hit.reply.life - age_s)
+        self.slots.fill_prepared(at, message, around, reports_usage=False)
+        self.is_top_answered = self.is_top_answered or read.request.credential == envelope.credential
+        hit.counted.add(now, reader.clock() - began, age_s)
+        self.note_filled(at)
+        return True
 
     def unordinary(self) -> list[AnsweredRead]:
         """Return the reads that got no ordinary answer, if the token on top got none; else nothing."""
