@@ -20,6 +20,7 @@ from proxy.shell.downstream import fast_flights
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import FlightGroup
+from proxy.shell.downstream.steady_batch import SteadyBatch
 from proxy.shell.downstream.waiting_batch import WaitingBatch
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
@@ -77,6 +78,9 @@ WHILE_TAKING_TOGETHER: dict[str, tuple[object, str]] = {
     "in what is written of slots": (WaitingBatch, "write"),
     "in what is filled together": (ClientBatchSlots, "fill_together"),
     "in what is filled": (ClientBatchSlots, "fill_prepared"),
+    "in what is renewed together": (Store, "renew_all"),
+    "in what is confirmed again": (SteadyBatch, "kind_of"),
+    "in the slots of fresh entries": (WaitingBatch, "fill_fresh"),
 }
 
 
@@ -96,17 +100,17 @@ async def test_a_fault_while_a_slot_is_taken_leaves_no_caller_without_an_answer(
     assert [(each.status, json.loads(each.body)["id"]) for each in heard] == [(200, node) for node in nodes]
 
 
-@pytest.mark.parametrize("is_held", [False, True], ids=["first seen", "revalidated"])
+@pytest.mark.parametrize("before", [0, 1, 3], ids=["first seen", "revalidated", "revalidated again"])
 @pytest.mark.parametrize("where", [*WHILE_TAKING, *WHILE_TAKING_TOGETHER])
 async def test_a_fault_while_the_slots_of_a_clients_batch_are_taken_leaves_no_caller_without_an_answer(
-    scene: MakeScene, monkeypatch: pytest.MonkeyPatch, where: str, *, is_held: bool
+    scene: MakeScene, monkeypatch: pytest.MonkeyPatch, where: str, before: int
 ) -> None:
     """As for single reads: each operation has its own answer."""
-    here, nodes = await scene(), ("111", "112", "113")
-    if is_held:
-        await here.crowd(*[f"/v25.0/{node}?fields=id" for node in nodes], token="ann")
-    monkeypatch.setattr(*(WHILE_TAKING | WHILE_TAKING_TOGETHER)[where], _fault)
+    here, nodes = await scene({"rules": [{"path": "/113*", "fresh_s": 60}]}), ("111", "112", "113", "114")
     operations = json.dumps([{"method": "GET", "relative_url": f"v25.0/{node}?fields=id"} for node in nodes])
+    for _ in range(before):
+        await here.say("/v25.0/", method="POST", data={"access_token": "ann", "batch": operations})
+    monkeypatch.setattr(*(WHILE_TAKING | WHILE_TAKING_TOGETHER)[where], _fault)
     async with asyncio.timeout(20):
         heard = await here.say("/v25.0/", method="POST", data={"access_token": "ann", "batch": operations})
     assert [json.loads(slot["body"])["id"] for slot in heard.json] == list(nodes)

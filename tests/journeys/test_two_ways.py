@@ -15,6 +15,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -32,6 +33,7 @@ from proxy.shell.observe.log_writer import LOG
 from proxy.shell.observe.stats import stats
 from proxy.shell.store import Store
 from tests.conftest import EFFORT
+from tests.journeys.talking import Gate
 from tests.shell.valkey.servers import Server, program, serving, until
 from tests.wires import Message, Wire, calling
 
@@ -139,6 +141,25 @@ BATCHES = st.tuples(
     st.sampled_from([{}, {}, {}, {"include_headers": "false"}, {"pretty": "1"}, {"callback": "got"}]),
     st.sampled_from([(), (), (), ("Cache-Control: no-cache",), ("Priority: u=6",)]),
 )
+FORM = "Content-Type: application/x-www-form-urlencoded"
+HELD: st.SearchStrategy[Any] = st.tuples(
+    st.sampled_from([f"/v25.0/66{number}?fields=name" for number in range(8)]), st.just(""), st.just({})
+)
+"""Reads that no rule calls fresh: each time Graph confirms what is held of them."""
+TOGETHER = st.lists(HELD, min_size=2, max_size=8)
+CROWDS = TOGETHER.flatmap(
+    lambda operations: st.tuples(
+        st.just("crowd"),
+        st.just(operations),
+        st.lists(
+            st.one_of(st.sampled_from(operations), st.lists(st.sampled_from(operations), min_size=1, max_size=3)),
+            max_size=3,
+        ),
+        st.just("ann"),
+        st.booleans(),
+    )
+)
+CHANGES_AT_GRAPH = st.tuples(st.just("change"), st.sampled_from([f"66{number}" for number in range(8)]), st.just("ann"))
 LONG = 70_000
 """Spaces that make a batch too long to be known by its bytes."""
 
@@ -162,6 +183,17 @@ BATCH_STEPS = st.tuples(st.sampled_from("bbbbbrc"), BATCHES, READS, CHANGES).map
 BATCH_SCRIPTS = st.lists(BATCH_STEPS, min_size=4, max_size=10).map(
     lambda steps: [each for step in steps for each in step]
 )
+HELD_STEPS = st.tuples(
+    st.sampled_from("bbbbcchgg"), TOGETHER, CROWDS, CHANGES, CHANGES_AT_GRAPH, st.integers(1, 3)
+).map(
+    lambda drawn: {
+        "b": [("batch", drawn[1], "ann", {}, ())] * drawn[5],
+        "c": [("batch", drawn[2][1], "ann", {}, ()), drawn[2], ("batch", drawn[2][1], "ann", {}, ())],
+        "h": [drawn[3]],
+        "g": [drawn[4]],
+    }[drawn[0]]
+)
+HELD_SCRIPTS = st.lists(HELD_STEPS, min_size=4, max_size=10).map(_joined)
 STEPS, STEPS_ON_DISK = [
     st.tuples(st.sampled_from(kinds), st.integers(1, 4), AGAIN, READS, CHANGES).map(_step)
     for kinds in (_KINDS, f"{_KINDS}ee")  # the last: what is held is on disk alone from then on
@@ -237,6 +269,11 @@ class Side:
                 self.entries.memory.clear()
             case "trouble", kind:
                 self.graph.faults.add({"kind": kind, "count": 1})
+            case "change", node, who:  # at Graph, so that the sidecar hears of it when it asks
+                target = f"/v25.0/{node}?name=n{self.steps}&access_token={who}{names}"
+                return (await self.say("POST", target, "", ("Content-Length: 0",), url=self.graph.url))[0]
+            case "crowd", operations, twins, who, leaves:
+                return await self.crowd(operations, twins, f"{who}{names}", names, leaves=leaves)
         return None
 
     @property
@@ -249,6 +286,13 @@ class Side:
         self, operations: Any, token: str, parameters: dict[str, str], fields: tuple[str, ...], names: str
     ) -> Any:
         """What comes back for a batch of *operations*."""
+        body = self._form(operations, token, parameters, names)
+        start, fields_of_reply, slots = await self.say(
+            "POST", "/v25.0/", "", (f"Content-Length: {len(body)}", FORM, *fields), body=body
+        )
+        return start, self._untraced(fields_of_reply), slots
+
+    def _form(self, operations: Any, token: str, parameters: dict[str, str], names: str) -> str:
         items = []
         for path, who, members in operations:
             own = f"{'&' if '?' in path else '?'}access_token={who}{names}" if who else ""
@@ -256,13 +300,58 @@ class Side:
         text = json.dumps(items)
         if self.extra:
             text = f"{text[:-1]}{' ' * LONG}]"
-        body = urlencode({"access_token": token, "batch": text, **parameters})
-        kind = "Content-Type: application/x-www-form-urlencoded"
-        start, fields_of_reply, slots = await self.say(
-            "POST", "/v25.0/", "", (f"Content-Length: {len(body)}", kind, *fields), body=body
-        )
-        # Several calls of one batch are answered in any order; the trace is that of one of them.
-        return start, [field for field in fields_of_reply if not field[0].lower().startswith("x-fb-")], slots
+        return urlencode({"access_token": token, "batch": text, **parameters})
+
+    def _untraced(self, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Several calls of one batch are answered in any order; the trace is that of one of them."""
+        return [field for field in fields if not field[0].lower().startswith("x-fb-")]
+
+    def _batch(self, operations: Any, token: str, names: str) -> str:
+        """A batch as a message."""
+        body = self._form(operations, token, {}, names)
+        lines = ("POST /v25.0/ HTTP/1.1", f"Host: {HOST}", f"Content-Length: {len(body)}", FORM, *self.extra)
+        return "\r\n".join([*lines, "", body])
+
+    def _get(self, operation: Any, token: str) -> str:
+        """A read that an operation of a batch makes, alone, as a message."""
+        lines = (f"GET {operation[0]} HTTP/1.1", f"Host: {HOST}", f"Authorization: Bearer {token}", *self.extra)
+        return "\r\n".join([*lines, "", ""])
+
+    async def crowd(self, operations: Any, twins: Any, token: str, names: str, *, leaves: bool) -> Any:
+        """What comes back for a batch, and for reads and batches of the same objects that come while it is asked.
+
+        The caller of the batch *leaves* before Graph answers, or waits.
+        """
+        emulated: Any = self.graph.emulator
+        gate = Gate(emulated._send)
+        emulated._send, send = gate.send, emulated._send
+        async with AsyncExitStack() as leaving, AsyncExitStack() as stack:
+            wires: list[Wire] = []
+            for each in (operations, *twins):
+                kept = stack if wires or not leaves else leaving
+                wires.append(await kept.enter_async_context(calling(self.front.url)))
+                message = self._batch(each, token, names) if isinstance(each, list) else self._get(each, token)
+                asked = self._asked() + _size(each)
+                await wires[-1].send(message)
+                await until(partial(self._has_asked, asked))
+                await gate.has(1)
+            if leaves:
+                await leaving.aclose()
+                await until(partial(self._has_open, len(wires) - 1))
+            gate.open()
+            heard = [await wire.message() for wire in wires[int(leaves) :]]
+        emulated._send = send
+        return [(each.start, self._untraced(self._fields(each)), each.body) for each in heard]
+
+    def _has_asked(self, reads: int) -> bool:
+        return self._asked() >= reads
+
+    def _has_open(self, messages: int) -> bool:
+        return self.front.telemetry.gauges.open() == messages
+
+    def _asked(self) -> int:
+        asked: int = self.front.telemetry.ledger.asked
+        return asked
 
     async def say(
         self, method: str, path: str, token: str, fields: tuple[str, ...], *, body: str = "", url: str = ""
@@ -341,6 +430,11 @@ class Worlds:
         kept = ("replies", "calls", "calls_avoided", "bytes_avoided", "by_route", "by_app", "by_account")
         told = [stats(front.telemetry) for front in side.fronts]
         return [{name: each[name] for name in kept if name in each} for each in told], len(side.graph.ledger.slots)
+
+
+def _size(asked: Any) -> int:
+    """How many reads a batch is, or a read alone."""
+    return len(asked) if isinstance(asked, list) else 1
 
 
 def _lasting(line: Any) -> dict[str, Any]:
@@ -443,3 +537,12 @@ def test_nobody_can_tell_by_which_way_a_batch_was_answered(worlds: Worlds, scrip
 def test_nobody_can_tell_by_which_way_a_replica_answered(fleets: Worlds, script: list[tuple[Any, ...]]) -> None:
     """The same for replicas that share entries, flights, writes and limits."""
     fleets.play(script)
+
+
+@settings(max_examples=max(20, EFFORT.examples // 10), phases=[Phase.generate])
+@given(HELD_SCRIPTS)
+def test_nobody_can_tell_by_which_way_a_batch_of_held_reads_was_answered(
+    worlds: Worlds, script: list[tuple[Any, ...]]
+) -> None:
+    """Nor who asks for the same reads meanwhile, whether the batch's caller stays or not, and what Graph says."""
+    worlds.play(script)

@@ -62,6 +62,7 @@ class FreshHit(msgspec.Struct, eq=False):
     since: float = 0.0  # epoch seconds from which *head* is true, and before which
     until: float = 0.0
     slots: Any = None  # of clients' batches, made of the same reply
+    slot_usage: tuple[bytes, float, int] = (b"", 0.0, -1)  # usage headers in these, until when, and the generation
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the reply."""

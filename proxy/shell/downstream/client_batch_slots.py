@@ -52,6 +52,7 @@ class ClientBatchSlots:
         self._results: dict[int, Any] = {}
         self._outer: Headers | None = None  # the fields of Graph's reply to the first call
         self._around: Headers = ()  # the fields that are known from reads, without such a call
+        self._around_at = -1  # the place of the slot that they are around
         self._reports_usage = False  # whether Graph reports usage on the batch's reply
         self.after_refusal = (
             False  # whether any of its operations was refused for a limit, and so all come back with it
@@ -139,28 +140,29 @@ class ClientBatchSlots:
         rendered = self._reader.render(read, reply, self.costs[at], self._link_origin, seconds)
         if reply.mode is not Mode.FAILED:
             fields = slots.fields_around_batch(rendered, same_version=read.request.version == self.envelope.version)
-            self._around = max(fields, self._around, key=len)
-            self._reports_usage |= bool(reply.usage_of_top)
+            self._note_around(at, fields, reports_usage=bool(reply.usage_of_top))
         self._slots[at] = slots.slot(rendered, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
 
     def fill_prepared(self, at: int, slot: bytes, around: Headers, *, reports_usage: bool) -> None:
         """Fill the slot of a read that no other names with *slot*; *around* are the fields that the batch has too."""
-        if len(around) >= len(self._around):
-            self._around = around
-        self._reports_usage |= reports_usage
+        self._note_around(at, around, reports_usage=reports_usage)
         self._slots[at] = slot
 
     def fill_together(
         self, places: Sequence[int], messages: Sequence[bytes], around: Headers, *, reports_usage: bool
     ) -> None:
         """Fill the slots at *places* with *messages*; *around* as in `fill_prepared`."""
-        if len(around) >= len(self._around):
-            self._around = around
-        self._reports_usage |= reports_usage
+        self._note_around(places[-1], around, reports_usage=reports_usage)
         for at, message in zip(places, messages, strict=True):
             self._slots[at] = message
+
+    def _note_around(self, at: int, fields: Headers, *, reports_usage: bool) -> None:
+        """Note the *fields* around the slot at place *at*: the last slot with the most tells those of the batch."""
+        self._reports_usage |= reports_usage
+        if (len(fields), at) >= (len(self._around), self._around_at):
+            self._around, self._around_at = fields, at
 
     def fill_refused(self, at: int, reply: Reply) -> None:
         """Fill the slot of a read that is not sent with Graph's *reply* about its limit."""

@@ -24,6 +24,7 @@ from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import AskedReads, FlightGroup, by_route
 from proxy.shell.downstream.waiting_batch import AnsweredRead, WaitingBatch
 from proxy.shell.http.turns import MOST_ITEMS, pause
+from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.batcher import QueueOfRead
 from proxy.shell.store.store import Store
 
@@ -106,8 +107,13 @@ class PreparedBatches:
         now, began, left = self.time_of_day(), self.flights.reader.clock(), list[int]()
         for at in places:
             read, entry = batch.reads[at], entries[at]
-            hit = None if entry is None or read.asks_always else self.plain_hit(read, entry, began, now)
-            if hit is None or entry is None or not waiting.fill_fresh(at, read, entry, hit, now):
+            try:
+                hit = None if entry is None or read.asks_always else self.plain_hit(read, entry, began, now)
+                is_filled = hit is not None and entry is not None and waiting.fill_fresh(at, read, entry, hit, now)
+            except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+                log_fault(fault)
+                is_filled = False
+            if not is_filled:
                 left.append(at)
         return left
 
@@ -120,7 +126,7 @@ class PreparedBatches:
     async def _ask_in_turns(
         self, waiting: WaitingBatch, batch: PreparedBatch, left: Sequence[int], at_once: Sequence[int]
     ) -> None:
-        """Ask for the reads at the places *at_once* of *batch* in turns, after the others of those *left* have begun."""
+        """Ask for the reads at the places *at_once* of *batch* in turns, once the others of those *left* have begun."""
         try:
             others = sorted({*left}.difference(at_once))
             for at in others:

@@ -134,7 +134,10 @@ class WaitingBatch:
                 return False
             hit.slots = {**kept, envelope.include_headers: slot}
             self.batches.grow(len(slot.before) + len(slot.behind))
-        newest, age_s = self._newest_usage(read, reader.now()), now - hit.asked_at
+        newest, until, generation = hit.slot_usage
+        if generation != hit.generation or now >= until:
+            newest = self._usage_of_hit(read, hit, now)
+        age_s = now - hit.asked_at
         around = slot.around if read.request.version == self.version else slot.around_of_other_version
         message = slot.write(newest, age_s, hit.reply.life - age_s)
         self.slots.fill_prepared(at, message, around, reports_usage=False)
@@ -142,6 +145,14 @@ class WaitingBatch:
         hit.counted.add(now, reader.clock() - began, age_s)
         self.note_filled(at)
         return True
+
+    def _usage_of_hit(self, read: PreparedRead, hit: FreshHit, now: float) -> bytes:
+        """Return the newest usage for *read* as it stands in slots, kept with *hit* for as long as it is the newest."""
+        reader = self.batches.flights.reader
+        usage, lasts_s = reader.quota.newest_usage_of(read.fingerprint, read.node, reader.now())
+        newest = self.batches.newest(usage) if usage else b""
+        hit.slot_usage = newest, now + lasts_s, hit.generation
+        return newest
 
     def unordinary(self) -> list[AnsweredRead]:
         """Return the reads that got no ordinary answer, if the token on top got none; else nothing."""
