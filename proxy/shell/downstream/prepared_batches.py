@@ -121,7 +121,7 @@ class PreparedBatches:
         """Whether Graph is asked for *read*, of which *entry* is in memory, and the disk need not be looked at."""
         if read.is_low_priority or (entry is None and not self.flights.is_unknown(read.key)):
             return False
-        return read.asks_always or self.flights.cache.question(read.request, read.key) is not None
+        return read.asks_always or self.flights.cache.forward_from_memory(read.request, read.key) is not None
 
     async def _ask_in_turns(
         self, waiting: WaitingBatch, batch: PreparedBatch, left: Sequence[int], at_once: Sequence[int]
