@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 HEADS_SHARE, LEAST_HEAD_BYTES = 8, 2**20
 """Known heads take this part of `cache.memory_mb` besides it, and so many bytes at least."""
 
+SUBJECTS_PER_MB = 320
+"""For each megabyte of `cache.memory_mb`, the subjects of so many entries are known, for orders to forget them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
@@ -107,7 +110,8 @@ class Components:
 async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Components:
     """Returns the components for *settings*, with the store open. Raises StartError."""
     generation, master, now = Generation(), _installation_key(settings.cache), TimeOfDay(clocks.now)
-    purges, invalidations = Purges(generation), InvalidationIndex(generation)
+    subjects = min(Purges.SUBJECTS, SUBJECTS_PER_MB * max(settings.cache.memory_mb, 1))
+    purges, invalidations = Purges(generation, subjects), InvalidationIndex(generation)
     clocks = replace(clocks, now=now)
     notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
     store = await _open_store(settings.cache, master, notes, now, lifetimes)

@@ -26,6 +26,9 @@ GARBAGE_BEFORE_A_SEARCH = 3000
 
 _log = logging.getLogger("graph_sidecar")
 
+RELEASE_S = 5.0
+"""Seconds between two times at which free memory is returned to the kernel; that takes well under a millisecond."""
+
 
 def serve(settings: Settings, reread: Callable[[], Settings], notify: Notify = notify_nobody) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises StartError and SettingsError.
@@ -80,13 +83,22 @@ async def _serve_until(
         for oddity in oddities(settings):
             _log.warning("%s", oddity)
         notify("READY", serving)
-        await ending.wait()
+        await _until(ending)
         now = running.live.settings
         draining = f"draining for at most {now.drain_grace_s + now.drain_s:g} s"
         _log.info("%s", draining)
         notify("STOPPING", draining)
     _log.info("done")
     return 0
+
+
+async def _until(ending: asyncio.Event) -> None:
+    """Wait for *ending*, and return free memory to the kernel now and then."""
+    while not ending.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELEASE_S):
+                await ending.wait()
+        resident_memory.release_free_memory()
 
 
 @asynccontextmanager

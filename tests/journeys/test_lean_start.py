@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import sys
 from pathlib import Path
 
-from proxy.app.system.resident_memory import read_only_mappings
+import pytest
+
+from proxy.app.system import resident_memory
 from tests.journeys.conftest import MakeAsk, MakeGraph
 from tests.journeys.processes import serving
+from tests.shell.store.samples import MIB
 
 UNUSED = (
     "cryptography.x509",  # transparent mode
@@ -62,6 +67,21 @@ async def test_the_last_lines_of_the_log_are_written_at_the_end(graph: MakeGraph
     assert [each["path"] for each in told] == [f"/{1000 + number}" for number in range(50)]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="proc_pid_statm(5)")
+def test_free_memory_is_returned() -> None:
+    """Of many bodies a few stay, each between others that have gone: the process holds little more than those."""
+    bodies = [os.urandom(2000) for _ in range(20_000)]
+    bodies = bodies[::50]
+    before = _resident()
+    resident_memory.release_free_memory()
+    assert before - _resident() > 20 * MIB
+    assert len(bodies) == 400
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_only_unwritten_pages_of_files_are_unmapped() -> None:
     """Not those that may be written to, that are nobody's file, or of which a page differs from the file."""
     smaps = """\
@@ -80,4 +100,4 @@ a000-c000 r--p 00000000 08:01 12 /lib/other.so
 Anonymous:             0 kB
 VmFlags: rd mr mw me
 """
-    assert list(read_only_mappings(smaps.splitlines())) == [(0x1000, 0x2000), (0xA000, 0xC000)]
+    assert list(resident_memory.read_only_mappings(smaps.splitlines())) == [(0x1000, 0x2000), (0xA000, 0xC000)]

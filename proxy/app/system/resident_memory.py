@@ -24,6 +24,12 @@ def keep_the_heap_small() -> None:
             mallopt(option, value)
 
 
+def release_free_memory() -> None:
+    """Return the free pages within glibc's heap to the kernel: bodies that come and go leave a tenth of it free."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def release_code_of_the_start() -> None:
     """Unmap the pages of libraries that the start has read; the kernel maps those again that are used from then on.
 

@@ -177,10 +177,13 @@ class Purges:
     BYTES = 16 * MEMO_BYTES
     MARKS = 256
 
-    def __init__(self, generation: Generation | None = None) -> None:
-        """Start without entries and orders; each order advances *generation*."""
+    def __init__(self, generation: Generation | None = None, subjects: int | None = None) -> None:
+        """Start without entries and orders; each order advances *generation*.
+
+        What at most so many *subjects*, the newest entries, are about is known.
+        """
         self._generation = generation or Generation()
-        self._subjects = _Subjects(self.SUBJECTS, self.BYTES)
+        self._subjects = _Subjects(self.SUBJECTS if subjects is None else subjects, self.BYTES)
         self._in_force: list[_OrderInForce] = []
         self._floor = 0.0  # every older entry counts as purged: a forgotten order is taken as one for everything
 
