@@ -137,7 +137,7 @@ def reads(count: int, **fields: object) -> list[Request]:
 # --- when a batch leaves
 
 
-async def test_a_lone_read_waits_for_nobody() -> None:
+async def test_a_lone_read_leaves_at_once() -> None:
     """With nothing in flight a read leaves at the end of the loop's turn, however long the window is."""
     upstream = FakeUpstream()
     (caller,) = start(batcher(upstream), ask())
@@ -147,8 +147,8 @@ async def test_a_lone_read_waits_for_nobody() -> None:
     assert (await caller).body == b"/111"
 
 
-async def test_what_comes_in_one_turn_leaves_together() -> None:
-    """Reads that arrive at once share one call, and each gets its own reply."""
+async def test_reads_of_one_turn_leave_together() -> None:
+    """They share one call, and each gets its own reply."""
     upstream = FakeUpstream()
     callers = start(batcher(upstream), *reads(20))
     await turns()
@@ -157,8 +157,8 @@ async def test_what_comes_in_one_turn_leaves_together() -> None:
     assert [reply.body for reply in await asyncio.gather(*callers)] == [f"/{n}".encode() for n in range(20)]
 
 
-async def test_a_full_batch_leaves_at_once_and_the_rest_with_the_landing() -> None:
-    """Behind a flight reads gather; a full load does not wait, a rest leaves when the flight lands."""
+async def test_a_full_batch_leaves_at_once_and_the_rest_when_a_call_ends() -> None:
+    """While a call is in flight reads gather; a full batch does not wait for its end."""
     upstream = FakeUpstream()
     layer = batcher(upstream, slots=2)
     callers = start(layer, *reads(5))
@@ -173,8 +173,8 @@ async def test_a_full_batch_leaves_at_once_and_the_rest_with_the_landing() -> No
     assert len(await asyncio.gather(*callers)) == 5
 
 
-async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
-    """Company is waited for as long as the window, not as long as Graph takes."""
+async def test_while_a_call_is_in_flight_a_read_waits_for_the_window_at_most() -> None:
+    """It does not wait as long as Graph takes."""
     upstream, loop = FakeUpstream(), asyncio.get_running_loop()
     limits = Limits(window_s=0.001)
     layer = Batcher(upstream, limits, FakeObserver(), loop.time, Places(64, limits, loop.time))
@@ -192,8 +192,8 @@ async def test_behind_a_flight_a_read_waits_for_the_window_at_most() -> None:
     assert second.window_s >= 0.001
 
 
-async def test_only_so_many_batches_are_in_flight() -> None:
-    """Graph never works on more calls than there are connections, full loads included."""
+async def test_no_more_batches_are_in_flight_than_connections() -> None:
+    """Full batches included."""
     upstream = FakeUpstream()
     layer = batcher(upstream, slots=1, connections=4)
     callers = start(layer, *reads(4))
@@ -220,15 +220,15 @@ async def test_only_so_many_batches_are_in_flight() -> None:
         (ask("/2", language="de"), False, 2),
     ],
 )
-async def test_who_may_ride_together(other: Request, calls: int, *, by_token: bool) -> None:
-    """Reads share a call only where that call says the same of all of them; tokens apart if so set."""
+async def test_which_reads_share_a_batch(other: Request, calls: int, *, by_token: bool) -> None:
+    """Reads share a call only where host, version and language are the same, and the token too if so set."""
     upstream = FakeUpstream(lambda _flight: None)
     await asyncio.gather(*start(batcher(upstream, by_token=by_token), ask("/1"), other))
     assert len(upstream.flights) == calls
 
 
-async def test_a_slow_route_holds_no_quick_read() -> None:
-    """What is known to be slow leaves in a call of its own; reads of the others are answered meanwhile."""
+async def test_a_slow_route_delays_no_quick_read() -> None:
+    """Reads of a slow route leave in a call of their own."""
     upstream = FakeUpstream()
     layer = batcher(upstream)
     slow, *quick = start(layer, ask("/act_1/insights"), ask("/1"), ask("/2"))
@@ -246,8 +246,8 @@ async def test_a_slow_route_holds_no_quick_read() -> None:
     assert (await slow).lane == "trial"
 
 
-async def test_lanes_can_be_turned_off() -> None:
-    """Then everything rides together, and no reply names a lane."""
+async def test_without_lanes_all_routes_share_batches() -> None:
+    """No reply names a lane."""
     upstream = FakeUpstream(lambda _flight: None)
     replies = await asyncio.gather(*start(batcher(upstream, lanes=False), ask("/act_1/insights"), ask("/1")))
     assert (len(upstream.flights), {reply.lane for reply in replies}) == (1, {""})
@@ -278,16 +278,16 @@ async def test_a_call_that_takes_long_parts_its_route_from_the_others_while_it_i
     await asyncio.gather(*first)
 
 
-async def test_a_read_that_must_go_alone_does() -> None:
-    """What the route sends directly never waits for a batch."""
+async def test_a_read_of_the_direct_channel_is_sent_alone() -> None:
+    """It never waits for a batch."""
     upstream, observer = FakeUpstream(), FakeObserver()
     request = replace(ask(), channel=Channel.DIRECT)
     assert (await batcher(upstream, observer)(request)).body == b"alone /111"
     assert (upstream.singles, upstream.flights, observer.told) == ([request], [], [("single",)])
 
 
-async def test_times_are_told() -> None:
-    """A reply knows how long it waited for queue and for Graph."""
+async def test_a_reply_says_how_long_it_waited() -> None:
+    """In the queue, and for Graph."""
     upstream, clock = FakeUpstream(), Clock()
     layer = batcher(upstream, clock=clock, connections=1)
     first = start(layer, ask("/1"))
@@ -305,8 +305,8 @@ async def test_times_are_told() -> None:
 # --- who waits and who leaves
 
 
-async def test_beyond_the_queue_a_read_is_refused() -> None:
-    """Overload is told at once and to the newcomer alone; those who wait are served."""
+async def test_a_read_is_refused_when_the_queue_is_full() -> None:
+    """Reads that wait already are answered."""
     upstream = FakeUpstream()
     layer = batcher(upstream, queue=2, connections=1)
     callers = start(layer, ask("/0"))
@@ -347,8 +347,8 @@ class CountedWaiting(PendingRead):
         return self is other
 
 
-async def test_behind_a_queue_that_stands_newcomers_are_told_at_once() -> None:
-    """Once the first in line has waited a while, the next of its token is not let in, and nobody is overtaken."""
+async def test_a_read_is_refused_at_once_if_the_queue_of_its_token_stands_still() -> None:
+    """Reads are answered in their order all the same."""
     upstream, clock = FakeUpstream(), Clock()
     layer = batcher(upstream, clock=clock, connections=1, queue_s=2.0, window_s=0.0)
     callers = start(layer, ask("/0"))
@@ -372,8 +372,8 @@ async def test_behind_a_queue_that_stands_newcomers_are_told_at_once() -> None:
     assert [reply.body for reply in await asyncio.gather(*callers)] == [b"/0", b"/1", b"/2", b"/4"]
 
 
-async def test_what_waits_too_long_is_told() -> None:
-    """A read that no connection became free for is told so; the next is let in again."""
+async def test_a_read_that_waits_too_long_for_a_connection_is_refused() -> None:
+    """A later read is let in again."""
     loop, limits = asyncio.get_running_loop(), Limits(window_s=0.0, queue_s=0.05)
     upstream = FakeUpstream()
     layer = Batcher(upstream, limits, FakeObserver(), loop.time, Places(1, limits, loop.time))
@@ -389,8 +389,8 @@ async def test_what_waits_too_long_is_told() -> None:
     assert [reply.body for reply in await asyncio.gather(*last)] == [b"/2"]
 
 
-async def test_a_flight_that_all_have_left_ends() -> None:
-    """Its place is the next one's at once; the call was made and is counted."""
+async def test_a_call_ends_when_all_its_callers_have_left() -> None:
+    """Its connection is free at once; the call is counted."""
     upstream, observer = FakeUpstream(), FakeObserver()
     layer = batcher(upstream, observer, connections=1)
     leavers = start(layer, ask("/0"), ask("/1"))
@@ -428,8 +428,8 @@ async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     queue.close()
 
 
-async def test_who_leaves_the_queue_is_not_asked_for() -> None:
-    """A caller that hangs up while it waits costs no call."""
+async def test_a_caller_that_leaves_the_queue_costs_no_call() -> None:
+    """Its read is not sent."""
     upstream = FakeUpstream()
     layer = batcher(upstream, connections=1)
     first = start(layer, ask("/0"))
@@ -447,8 +447,8 @@ async def test_who_leaves_the_queue_is_not_asked_for() -> None:
     await asyncio.gather(*first)
 
 
-async def test_who_leaves_a_flight_hurts_nobody() -> None:
-    """Batch mates of a caller that hung up get their answers from the same call."""
+async def test_a_caller_that_leaves_a_call_takes_no_other_along() -> None:
+    """The other reads of the batch get their answers from the same call."""
     upstream = FakeUpstream()
     leaver, stayer = start(batcher(upstream), ask("/1"), ask("/2"))
     await turns()
@@ -459,8 +459,8 @@ async def test_who_leaves_a_flight_hurts_nobody() -> None:
     assert (len(upstream.flights), upstream.singles) == (1, [])
 
 
-async def test_for_who_has_left_nothing_is_asked_again() -> None:
-    """A read in trouble whose caller is gone is let go."""
+async def test_a_read_without_a_caller_is_not_sent_again() -> None:
+    """Its slot was null, and its caller has gone."""
     upstream = FakeUpstream()
     leaver, stayer = start(batcher(upstream), ask("/1"), ask("/2"))
     await turns()
@@ -474,8 +474,8 @@ async def test_for_who_has_left_nothing_is_asked_again() -> None:
     assert [request.path for request in upstream.singles] == ["/2"]
 
 
-async def test_close_ends_what_waits() -> None:
-    """After a drain nobody is left hanging: what is queued or in the air ends at once, with an error that says so."""
+async def test_closing_fails_reads_in_queues_and_in_calls() -> None:
+    """With an error that says that the sidecar stops."""
     upstream = FakeUpstream()
     layer = batcher(upstream, slots=2, connections=1)
     callers = start(layer, *reads(5))
@@ -610,8 +610,8 @@ async def test_a_read_asked_alone_carries_no_validator_of_a_batch() -> None:
     assert [(request.channel, request.validator) for request in upstream.singles] == [(Channel.DIRECT, "")]
 
 
-async def test_one_that_fails_alone_fails_alone() -> None:
-    """When even the last resort fails for one read, its batch mates have their answers."""
+async def test_a_read_that_fails_alone_fails_no_other() -> None:
+    """The other reads of the batch have their answers."""
     upstream = FakeUpstream(lambda _flight: BatchFailure.CUT)
     upstream.single_trouble["/1"] = Late("Graph did not answer in time")
     good, bad = await asyncio.gather(*start(batcher(upstream), ask("/0"), ask("/1")), return_exceptions=True)
@@ -648,24 +648,24 @@ async def test_with_no_token_left_for_the_top_each_goes_alone() -> None:
 
 
 @pytest.mark.parametrize("trouble", [BatchFailure.CUT, refusal(1, 500), Reply(200, (), b""), array(slot("/0"))])
-async def test_a_spoiled_batch_is_taken_apart(trouble: Answer) -> None:
-    """Whatever became of the whole, each read is answered: in halves, then alone, and then there is an end."""
+async def test_a_batch_that_fails_is_split(trouble: Answer) -> None:
+    """Each read is answered: in halves, then alone, and never more often."""
     upstream = FakeUpstream(lambda _flight: trouble)
     replies = await asyncio.gather(*start(batcher(upstream), *reads(4)))
     assert [reply.body for reply in replies] == [f"alone /{n}".encode() for n in range(4)]
     assert [flight.paths for flight in upstream.flights] == [["/0", "/1", "/2", "/3"], ["/0", "/1"], ["/2", "/3"]]
 
 
-async def test_unreachable_is_told_to_all_at_once() -> None:
-    """Where there is no connection there is no sense in trying fifty more."""
+async def test_without_a_connection_all_reads_of_a_batch_fail_at_once() -> None:
+    """They are not tried one by one."""
     upstream = FakeUpstream(lambda _flight: Unreachable("no connection to Graph"))
     told_to = await asyncio.gather(*start(batcher(upstream), *reads(3)), return_exceptions=True)
     assert all(isinstance(each, Unreachable) for each in told_to)
     assert (len(upstream.flights), upstream.singles) == (1, [])
 
 
-async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
-    """Each caller's handler is told of a mistake in the sidecar itself, and asks Graph alone."""
+async def test_a_fault_of_ours_reaches_every_caller() -> None:
+    """Each caller's handler then asks Graph alone."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     upstream = FakeUpstream(lambda _flight: ZeroDivisionError())
@@ -677,8 +677,8 @@ async def test_a_fault_of_ours_leaves_nobody_hanging() -> None:
     assert complaints == []  # asyncio would log the values in it, which may be tokens
 
 
-async def test_the_witness_hears_of_every_call() -> None:
-    """The counts that `/stats` shows come from here: batches with their slots, and calls alone."""
+async def test_every_call_is_observed() -> None:
+    """Batches with their slots, and single calls: `/stats` counts them."""
     observer = FakeObserver()
     upstream = FakeUpstream(lambda _flight: BatchFailure.CUT)
     await asyncio.gather(*start(batcher(upstream, observer), ask("/1"), ask("/2")))
@@ -687,16 +687,16 @@ async def test_the_witness_hears_of_every_call() -> None:
     assert (observer.ledger.counted, observer.ledger.uncertain, observer.in_flight) == (0, 6, 0)
 
 
-async def test_what_graph_answered_is_counted_for_certain() -> None:
-    """Of a slot that was left null nobody knows, nor of one that was asked again and answered by no JSON."""
+async def test_only_answered_slots_are_counted_for_certain() -> None:
+    """A null slot is uncertain, and so is one that was sent again and answered with no JSON."""
     observer = FakeObserver()
     answer = array(slot("/1"), None, slot('{"error":{"code":100}}', 400))
     await asyncio.gather(*start(batcher(FakeUpstream(lambda _: answer), observer), ask("/1"), ask("/2"), ask("/3")))
     assert (observer.ledger.counted, observer.ledger.uncertain) == (2, 2)
 
 
-async def test_a_batchs_own_reply_is_listened_to() -> None:
-    """Usage on it is said of the token on top, and of the object if all slots read one; a cut call is mute."""
+async def test_usage_in_a_batchs_own_reply_is_learned() -> None:
+    """For the token on top, and for the object if all slots read one; a call that was cut off says nothing."""
     heard: list[tuple[str, int, str]] = []
 
     def answer(flight: Flight) -> Answer:

@@ -35,18 +35,18 @@ class Witness:
 
 
 class Stand:
-    """A governor and everything around it."""
+    """A rate limiter between fakes."""
 
     def __init__(self, onward: Onward | None = None, stages: Stages = AN_HOUR) -> None:
         self.onward, self.clock, self.observer = onward or Onward(), Clock(), Witness()
         self.quota = Limiter(stages)
-        self.governor = RateLimiter(
+        self.limiter = RateLimiter(
             self.onward, quota=self.quota, keys=Keys(bytes(32)), observer=self.observer, now=self.clock
         )
 
     def use(self, percent: int) -> None:
         """Graph tells how much the app has used."""
-        self.governor.on_reply(Credential("token-a"), usage(percent))
+        self.limiter.on_reply(Credential("token-a"), usage(percent))
 
 
 def usage(percent: int) -> Reply:
@@ -56,8 +56,8 @@ def usage(percent: int) -> Reply:
 
 async def patient(here: Stand, path: str = "/2") -> asyncio.Task[Reply]:
     """A read that waits its turn, after another took the turn that was free."""
-    await here.governor(ask("/1", priority=7))
-    waiting = asyncio.ensure_future(here.governor(ask(path, priority=7)))
+    await here.limiter(ask("/1", priority=7))
+    waiting = asyncio.ensure_future(here.limiter(ask(path, priority=7)))
     await turns()
     assert not waiting.done()
     return waiting
@@ -68,7 +68,7 @@ async def test_far_from_a_limit_reads_of_any_priority_pass() -> None:
     here = Stand()
     here.use(50)
     for priority in (0, 7):
-        await here.governor(ask(priority=priority))
+        await here.limiter(ask(priority=priority))
     assert (len(here.onward.asked), here.observer.waits) == (2, [])
 
 
@@ -77,7 +77,7 @@ async def test_an_urgent_read_overtakes_those_that_wait() -> None:
     here = Stand()
     here.use(90)
     waiting = await patient(here)
-    await here.governor(ask("/3", priority=4))
+    await here.limiter(ask("/3", priority=4))
     assert [request.path for request in here.onward.asked] == ["/1", "/3"]
     waiting.cancel()
 
@@ -87,11 +87,11 @@ async def test_a_read_that_waits_is_sent_when_an_urgent_one_joins_it() -> None:
     here = Stand()
     here.use(90)
     waiting = await patient(here)
-    other = asyncio.ensure_future(here.governor(ask("/5", priority=7)))
-    here.governor.promote(ask("/9"))
+    other = asyncio.ensure_future(here.limiter(ask("/5", priority=7)))
+    here.limiter.promote(ask("/9"))
     await turns()
     assert not waiting.done()
-    here.governor.promote(ask("/2"))
+    here.limiter.promote(ask("/2"))
     assert (await waiting).status == 200
     assert not other.done()
     assert here.observer.waits == ["app"]
@@ -111,7 +111,7 @@ async def line(here: Stand, length: int) -> list[asyncio.Task[Reply]]:
     """So many reads that wait, in the order of their paths from /10 on."""
     here.use(90)
     waiting = [await patient(here, "/10")]
-    waiting += [asyncio.ensure_future(here.governor(ask(f"/{10 + n}", priority=7))) for n in range(1, length)]
+    waiting += [asyncio.ensure_future(here.limiter(ask(f"/{10 + n}", priority=7))) for n in range(1, length)]
     await turns()
     return waiting
 
@@ -157,7 +157,7 @@ async def test_no_read_waits_longer_than_the_longest_wait() -> None:
     """Then it is sent, whatever the limit says."""
     here = Stand(stages=Stages(longest_wait_s=0.01))
     here.use(99)
-    replies = await asyncio.gather(*(here.governor(ask(f"/{number}", priority=7)) for number in range(5)))
+    replies = await asyncio.gather(*(here.limiter(ask(f"/{number}", priority=7)) for number in range(5)))
     assert [reply.status for reply in replies] == [200] * 5
 
 
@@ -166,7 +166,7 @@ async def test_reads_that_wait_are_refused_when_the_limit_is_reached() -> None:
     here = Stand()
     here.use(90)
     waiting = await patient(here)
-    here.governor.on_reply(Credential("token-a"), REFUSED)
+    here.limiter.on_reply(Credential("token-a"), REFUSED)
     with pytest.raises(Throttled) as throttled:
         await waiting
     assert throttled.value.reply.status == 403
@@ -177,46 +177,46 @@ async def test_one_probe_is_sent_and_other_reads_are_refused() -> None:
     """Until the reply to the probe has come; a good one ends the stop."""
     answer = later()
     here = Stand(Onward(REFUSED))
-    assert await here.governor(ask("/1")) is REFUSED
+    assert await here.limiter(ask("/1")) is REFUSED
     with pytest.raises(Throttled):
-        await here.governor(ask("/2"))
+        await here.limiter(ask("/2"))
     here.clock.now += 30
     here.onward.answer = answer
-    probe = asyncio.ensure_future(here.governor(ask("/3")))
+    probe = asyncio.ensure_future(here.limiter(ask("/3")))
     await turns()
     with pytest.raises(Throttled):
-        await here.governor(ask("/4"))
+        await here.limiter(ask("/4"))
     answer.set_result(told())
     assert (await probe).status == 200
     here.onward.answer = None
-    assert (await here.governor(ask("/4"))).status == 200
+    assert (await here.limiter(ask("/4"))).status == 200
     assert [request.path for request in here.onward.asked] == ["/1", "/3", "/4"]
 
 
 async def test_a_probe_whose_caller_left_is_replaced_at_once() -> None:
     """The next read is a probe without a pause."""
     here = Stand(Onward(REFUSED))
-    await here.governor(ask("/1"))
+    await here.limiter(ask("/1"))
     here.clock.now += 30
     here.onward.answer = later()
-    probe = asyncio.ensure_future(here.governor(ask("/3")))
+    probe = asyncio.ensure_future(here.limiter(ask("/3")))
     await turns()
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
     here.onward.answer = None
-    assert (await here.governor(ask("/4"))).status == 200
+    assert (await here.limiter(ask("/4"))).status == 200
 
 
 async def test_a_probe_that_breaks_off_is_replaced_after_a_pause() -> None:
     """A failed connection says nothing about the limit."""
     here = Stand(Onward(REFUSED))
-    await here.governor(ask("/1"))
+    await here.limiter(ask("/1"))
     here.clock.now += 30
     here.onward.answer = Cut("gone")
     with pytest.raises(Cut):
-        await here.governor(ask("/3"))
+        await here.limiter(ask("/3"))
     here.onward.answer = None
     with pytest.raises(Throttled):
-        await here.governor(ask("/4"))
+        await here.limiter(ask("/4"))
     here.clock.now += 30
-    assert (await here.governor(ask("/4"))).status == 200
+    assert (await here.limiter(ask("/4"))).status == 200
