@@ -144,12 +144,20 @@ class Flights:
 
     def _send_begun(self) -> None:
         begun, self._begun = self._begun, []
-        for first in range(0, len(begun), TOGETHER):
-            part = begun[first : first + TOGETHER]
-            commands = [command for each in part for command in each.boarding.commands]
-            within_s = min(each.within_s for each in part)
-            asked = self.client.ask(*commands, within_s=within_s, callers=len(part))
-            asked.add_done_callback(partial(self._end_begun, part))
+        half = self.client.budget_s / 2
+        for group in (
+            [each for each in begun if each.within_s >= half],
+            [each for each in begun if each.within_s < half],
+        ):
+            for first in range(0, len(group), TOGETHER):
+                self._send_together(group[first : first + TOGETHER])
+
+    def _send_together(self, begun: list[_Begun]) -> None:
+        """Make one visit for all of *begun*, as short as the shortest of theirs may be."""
+        commands = [command for each in begun for command in each.boarding.commands]
+        within_s = min(each.within_s for each in begun)
+        asked = self.client.ask(*commands, within_s=within_s, callers=len(begun))
+        asked.add_done_callback(partial(self._end_begun, begun))
 
     def _end_begun(self, begun: list[_Begun], asked: asyncio.Future[list[Any]]) -> None:
         replies = None if asked.cancelled() or asked.exception() is not None else iter(asked.result())

@@ -325,6 +325,8 @@ class SharedCache(Cache):
             self._shared.tell(Refused(self._keys.fingerprint(credential)))
         if reply is not None and isinstance(forwarded, SharedForwardedRead) and forwarded.flight is not None:
             forwarded.flight.answer, forwarded.flight.mode = answer, reply.mode
+        if reply is not None and reply.invalidated_s == -math.inf:  # doubt is no change, and has no time
+            reply = replace(reply, invalidated_s=None)
         return reply
 
     def _keep(self, forwarded: ForwardedRead, settled: policy.Settled) -> bool:

@@ -56,10 +56,6 @@ class SharedFastFlights(FastFlights):
             return None
         return super().join(read, entry, began)
 
-    def may_ask(self, entry: Entry | None) -> bool:  # noqa: ARG002 - another entry may come from the store
-        """Whether reads may be sent without asking the limiter, and no order to forget entries is in force."""
-        return self.is_calm()
-
     def begin_flight(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
         """Return a new flight for *read*, which waits for the shared store."""
         flight = SharedFastFlight(self, read, entry, now, self.now())
@@ -90,7 +86,7 @@ class SharedFastFlights(FastFlights):
             return
         flight.since, flight.asked = self.reader.clock(), self.now()
         flight.asking = cache.asked_now(read, entry, flight.asked, flight.led, loaded)
-        if isinstance(boarded, Joined) or not self.is_calm() or not self.enqueue(flight):
+        if isinstance(boarded, Joined) or not self.is_quiet() or not self.enqueue(flight):
             flight.asking = replace(flight.asking, cost=flight.record())
             self._leave_to_layers(flight, cache.fly(flight.asking, boarded, loaded))
 
@@ -99,7 +95,7 @@ class SharedFastFlights(FastFlights):
         read, cache = flight.read, self.shared_cache
         self.release(flight)
         found = cache.hold(read.request, read.key, loaded)
-        if flight.reply is not None or not (self.is_calm() and cache.is_in_memory(read.key)):
+        if flight.reply is not None or not (self.is_quiet() and cache.is_in_memory(read.key)):
             self._leave_to_layers(flight, cache.answer_found(read.request, read.key, flight.record(), found))
             return
         flight.is_done = flight.is_over = True

@@ -19,7 +19,7 @@ from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.fast_path import Asker
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.faults import log_fault
-from proxy.shell.valkey.shared import Shared
+from proxy.shell.valkey.shared import ENDS_AT, Shared
 
 
 @dataclass(slots=True, eq=False)
@@ -74,10 +74,12 @@ class WaitingReads:
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
+                mark = ENDS_AT.set(self.shared.ends_at)  # what is left of it is for the other visits of these reads
                 try:
                     await self.shared.hear(self.shared.budget_s)
                 finally:
                     self._answer_all(waiting)
+                    ENDS_AT.reset(mark)
         finally:
             self._reading = None
 
