@@ -143,7 +143,9 @@ BATCHES = st.tuples(
 )
 FORM = "Content-Type: application/x-www-form-urlencoded"
 HELD: st.SearchStrategy[Any] = st.tuples(
-    st.sampled_from([f"/v25.0/66{number}?fields=name" for number in range(8)]), st.just(""), st.just({})
+    st.sampled_from([*[f"/v25.0/66{number}?fields=name" for number in range(8)], "/661?fields=name", "/v24.0/662"]),
+    st.just(""),
+    st.just({}),
 )
 """Reads that no rule calls fresh: each time Graph confirms what is held of them."""
 TOGETHER = st.lists(HELD, min_size=2, max_size=8)

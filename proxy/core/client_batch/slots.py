@@ -83,9 +83,9 @@ def is_quiet(slot_dict: object) -> bool:
     return isinstance(slot_dict, dict) and isinstance(code := slot_dict.get("code"), int) and code < 400
 
 
-def outer(slots: Sequence[ClientSlot], callback: str, given: Headers) -> Reply:
-    """Returns the reply to a batch with *slots*; *given* are the fields of Graph's own reply to the batch."""
-    body = _array(slots)
+def outer(slots: Sequence[ClientSlot] | bytes, callback: str, given: Headers) -> Reply:
+    """Returns the reply to a batch with *slots*, or a JSON array of them; *given* are the fields of Graph's own."""
+    body = slots if isinstance(slots, bytes) else _array(slots)
     fields = (*_fields_of_outer(given), *_UNCACHED)
     named = {name.lower() for name, _ in fields}
     fields = fields if "access-control-allow-origin" in named else (*fields, ("Access-Control-Allow-Origin", "*"))

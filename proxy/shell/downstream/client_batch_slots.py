@@ -52,6 +52,7 @@ class ClientBatchSlots:
         self._results: dict[int, Any] = {}
         self._outer: Headers | None = None  # the fields of Graph's reply to the first call
         self._around: Headers = ()  # the fields that are known from reads, without such a call
+        self._array: bytes | None = None  # in the place of the slots
         self._around_at = -1  # the place of the slot that they are around
         self._reports_usage = False  # whether Graph reports usage on the batch's reply
         self.after_refusal = (
@@ -140,25 +141,26 @@ class ClientBatchSlots:
         rendered = self._reader.render(read, reply, self.costs[at], self._link_origin, seconds)
         if reply.mode is not Mode.FAILED:
             fields = slots.fields_around_batch(rendered, same_version=read.request.version == self.envelope.version)
-            self._note_around(at, fields, reports_usage=bool(reply.usage_of_top))
+            self.note_around(at, fields, reports_usage=bool(reply.usage_of_top))
         self._slots[at] = slots.slot(rendered, include_headers=self.envelope.include_headers)
         if reply.status == 200:
             self._results[at] = _decoded(reply.body)
 
     def fill_prepared(self, at: int, slot: bytes, around: Headers, *, reports_usage: bool) -> None:
         """Fill the slot of a read that no other names with *slot*; *around* are the fields that the batch has too."""
-        self._note_around(at, around, reports_usage=reports_usage)
+        self.note_around(at, around, reports_usage=reports_usage)
         self._slots[at] = slot
 
-    def fill_together(
-        self, places: Sequence[int], messages: Sequence[bytes], around: Headers, *, reports_usage: bool
-    ) -> None:
-        """Fill the slots at *places* with *messages*; *around* as in `fill_prepared`."""
-        self._note_around(places[-1], around, reports_usage=reports_usage)
+    def fill_together(self, places: Sequence[int], messages: Sequence[bytes]) -> None:
+        """Fill the slots at *places* with *messages*; `note_around` says what is around them."""
         for at, message in zip(places, messages, strict=True):
             self._slots[at] = message
 
-    def _note_around(self, at: int, fields: Headers, *, reports_usage: bool) -> None:
+    def fill_whole(self, array: bytes) -> None:
+        """Fill all slots with those in *array*, a JSON array; `note_around` says what is around them."""
+        self._array = array
+
+    def note_around(self, at: int, fields: Headers, *, reports_usage: bool) -> None:
         """Note the *fields* around the slot at place *at*: the last slot with the most tells those of the batch."""
         self._reports_usage |= reports_usage
         if (len(fields), at) >= (len(self._around), self._around_at):
@@ -205,8 +207,13 @@ class ClientBatchSlots:
             return self._outer
         return (*self._around, *(self._reader.usage_of(self.envelope.credential) if self._reports_usage else ()))
 
-    def shown(self) -> list[ClientSlot]:
-        """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown."""
+    def shown(self) -> Sequence[ClientSlot] | bytes:
+        """Return the slots as Graph shows them: a referenced success is null unless its operation asks to be shown.
+
+        They are a JSON array where they were filled with one.
+        """
+        if self._array is not None:
+            return self._array
         if not self.referred:
             return self._slots
         quiet = {at for at in self.referred if self.operation(at).is_quiet}

@@ -6,8 +6,9 @@ a `FastFlight` of its own, as soon as another caller joins it or anything else t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.response import Slot
@@ -281,12 +282,13 @@ class FlightGroup(QueuedGroup):
         kind = steady.kind_of(slots, moment.answer, moment.changed_at)
         if kind is None:
             return False
-        told, messages = steady.told_for(flights, kind), steady.messages(batch.template(kind.own))
+        told, array = steady.told_for(flights, kind), steady.array_of(batch.template(kind.own), batch.batches.arrays)
         entries = steady.renewed(shared.asked)
         flights.note_usage(kind, shared.reads)
         batch.batches.store.renew_all(steady.batch.keys, self._token, steady.entries, entries)
         steady.entries = entries
-        return self._is_filled(kind, range(len(slots)), messages, told, moment)
+        fill = partial(batch.fill_whole, array, kind, moment, shared.requests)
+        return self._is_filled(fill, range(len(slots)), told, moment)
 
     def _find_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> dict[AnswerKind, list[int]]:
         """Return the places of the slots that confirm entries and leave their fields as they are, by their kinds."""
@@ -351,23 +353,22 @@ class FlightGroup(QueuedGroup):
         told = Told(_shares(flights, reads, entries), logged, kind.usage, flights.reader.telemetry.era)
         if shared.whole is not None and len(taken) == len(shared.reads):
             shared.whole.steady = steady_batch(shared.whole, entries, shared.requests, shared.parts, told)
-        return taken if self._is_filled(kind, taken, messages, told, moment) else ()
+        slots = [shared.places[indices[place]] for place in taken]
+        fill = partial(batch.fill_together, slots, messages, kind, moment, [read.request for read in reads])
+        return taken if self._is_filled(fill, taken, told, moment) else ()
 
-    def _is_filled(
-        self, kind: AnswerKind, places: Sequence[int], messages: Sequence[bytes], told: Told, moment: Moment
-    ) -> bool:
-        """Fill the client's slots for those at *places*; return whether they are, and note what is *told* of them."""
+    def _is_filled(self, fill: Callable[[], None], places: Sequence[int], told: Told, moment: Moment) -> bool:
+        """Let *fill* fill the client's slots for those at *places*; return whether they are, noting what is *told*."""
         shared, taken = self.shared, [self._indices[place] for place in places]
         under_way, reads = shared.flights.coalescer.flights, shared.reads
         for at in taken:
             key = reads[at].flight
             if under_way.get(key) is self:
                 del under_way[key]
-        slots = shared.places if len(taken) == len(reads) else [shared.places[at] for at in taken]
         self._taken += taken
         seconds, window_s = shared.flights.reader.clock() - shared.since, self._left - self.since
         try:
-            shared.batch.fill_together(slots, messages, kind, moment, self.request)
+            fill()
         except Exception as fault:  # noqa: BLE001 - told, and the reads are answered each by itself
             log_fault(fault)
             del self._taken[-len(taken) :]

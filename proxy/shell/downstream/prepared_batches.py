@@ -22,6 +22,7 @@ from proxy.core.model import Entry, Request
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import AskedReads, FlightGroup, by_route
+from proxy.shell.downstream.steady_batch import KeptArrays
 from proxy.shell.downstream.waiting_batch import AnsweredRead, WaitingBatch
 from proxy.shell.http.turns import MOST_ITEMS, pause
 from proxy.shell.observe.faults import log_fault
@@ -43,6 +44,7 @@ class PreparedBatches:
     grow: Callable[[int], None]  # counts bytes that are kept with reads
     plain_hit: Callable[[PreparedRead, Entry, float, float], FreshHit | None]  # the fast path's
     time_of_day: Callable[[], float]
+    arrays: KeptArrays = field(default_factory=KeptArrays)
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
 
     def is_ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import is_
@@ -39,6 +40,8 @@ class SteadyBatch:
     texts: Sequence[bytes]
     told: Told
     alike: Sequence[Slot | None] = ()  # the slots that were alike the last time
+    array: bytes = b""  # of the slots of the last reply, while it is kept
+    form: tuple[tuple[bytes, ...], bytes] = ((), b"")  # of that template
 
     def is_of(self, entries: Sequence[Entry | None]) -> bool:
         """Whether *entries*, which are held now, are those of the last answer."""
@@ -78,9 +81,39 @@ class SteadyBatch:
             self.told = Told(self.told.shares, lines, kind.usage, era)
         return self.told
 
-    def messages(self, template: SlotTemplate) -> list[bytes]:
-        """Return the slots made from *template*."""
-        return template.write_all(self.etags, self.texts)
+    def array_of(self, template: SlotTemplate, kept: KeptArrays) -> bytes:
+        """Return the array of the slots made from *template*; the last one is *kept* with others of late."""
+        form = template.before, template.behind
+        if self.array and form == self.form:
+            return self.array
+        array = b"[%b]" % b",".join(template.write_all(self.etags, self.texts))
+        self.form = form
+        kept.keep(self, array)
+        return array
+
+
+MOST_ARRAY_BYTES = 2 * 2**20
+"""Bytes of the arrays of slots that are kept."""
+
+
+class KeptArrays:
+    """Keeps the arrays of slots of the batches that were answered of late, in a bounded number of bytes."""
+
+    def __init__(self) -> None:
+        """Keep none yet."""
+        self._batches: deque[SteadyBatch] = deque()
+        self._bytes = 0
+
+    def keep(self, batch: SteadyBatch, array: bytes) -> None:
+        """Keep *array* with *batch*, and let go those that were kept first."""
+        if not batch.array:
+            self._batches.append(batch)
+        self._bytes += len(array) - len(batch.array)
+        batch.array = array
+        while self._bytes > MOST_ARRAY_BYTES:
+            oldest = self._batches.popleft()
+            self._bytes -= len(oldest.array)
+            oldest.array = b""
 
 
 def _are_alike(slots: Sequence[Slot | None], first: Slot) -> bool:

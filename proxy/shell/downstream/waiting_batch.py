@@ -112,15 +112,37 @@ class WaitingBatch:
         return read.text
 
     def fill_together(
-        self, places: Sequence[int], messages: Sequence[bytes], kind: AnswerKind, moment: Moment, request: Request
+        self,
+        places: Sequence[int],
+        messages: Sequence[bytes],
+        kind: AnswerKind,
+        moment: Moment,
+        requests: Sequence[Request],
     ) -> None:
-        """Fill the slots at *places* with *messages* of this *kind*; *request* is one that they answer."""
-        template = self.template(kind.own)
-        around = template.around if request.version == self.version else template.around_of_other_version
-        self.slots.fill_together(places, messages, around, reports_usage=moment.answer.tells_usage)
-        self.is_top_answered = self.is_top_answered or request.credential == self.slots.envelope.credential
+        """Fill the slots at *places* with *messages* of this *kind*, which answer these *requests* of one token."""
+        self._note_around(kind, moment, requests, places)
+        self.slots.fill_together(places, messages)
         self._missing.difference_update(places)
         self._end_if_filled()
+
+    def fill_whole(self, array: bytes, kind: AnswerKind, moment: Moment, requests: Sequence[Request]) -> None:
+        """Fill all slots with those in *array*, which are of this *kind* and answer these *requests* of one token."""
+        self._note_around(kind, moment, requests, range(len(requests)))
+        self.slots.fill_whole(array)
+        self._missing.clear()
+        self._end_if_filled()
+
+    def _note_around(
+        self, kind: AnswerKind, moment: Moment, requests: Sequence[Request], places: Sequence[int]
+    ) -> None:
+        """Note the fields around the slots at *places*: those of the last read of the batch's version, if any is."""
+        template, version = self.template(kind.own), self.version
+        alike = (at for at in reversed(range(len(requests))) if requests[at].version == version)
+        last = next(alike, -1)
+        around = template.around if last >= 0 else template.around_of_other_version
+        self.slots.note_around(places[last], around, reports_usage=moment.answer.tells_usage)
+        is_top = requests[0].credential == self.slots.envelope.credential
+        self.is_top_answered = self.is_top_answered or is_top
 
     def fill_fresh(self, at: int, read: PreparedRead, entry: Entry, hit: FreshHit, now: float) -> bool:
         """Fill the slot at place *at* with *hit*, the reply to *read* from *entry* in memory; return whether it is."""
