@@ -42,6 +42,12 @@ class SlotTemplate(NamedTuple):
         return [self.write(etag, b"", text) for etag, text in zip(etags, texts, strict=True)]
 
 
+def with_traces(fields: Headers, traces: Sequence[str]) -> Headers:
+    """Returns *fields* in which those that name one call have the values *traces*."""
+    left = iter(traces)
+    return tuple([(name, next(left) if name.lower() in headers.TRACE else value) for name, value in fields])
+
+
 def slot_template(filled: Filled, *, include_headers: bool) -> SlotTemplate:
     """Returns the template of slots of replies with the head *filled*.
 
@@ -58,9 +64,10 @@ def slot_template(filled: Filled, *, include_headers: bool) -> SlotTemplate:
     template = _template(head, status, include_headers, filled.takes_newest)
     if not values:
         return template
+    texts = [value.decode("utf-8", "surrogateescape") for value in values]
     return template._replace(
-        around=_with_values(template.around, values),
-        around_of_other_version=_with_values(template.around_of_other_version, values),
+        around=with_traces(template.around, texts),
+        around_of_other_version=with_traces(template.around_of_other_version, texts),
     )
 
 
@@ -68,17 +75,6 @@ _OF_ONE_CALL = re.compile(
     rb"^((?:" + b"|".join(re.escape(name.encode()) for name in sorted(headers.TRACE)) + rb"): )([^\r\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
-
-
-def _with_values(fields: Headers, values: Sequence[bytes]) -> Headers:
-    """Returns *fields* in which those that name one call have their *values*."""
-    left = iter(values)
-    return tuple(
-        [
-            (name, next(left).decode("utf-8", "surrogateescape")) if name.lower() in headers.TRACE else (name, value)
-            for name, value in fields
-        ]
-    )
 
 
 @memo()

@@ -80,6 +80,8 @@ class OuterFields(msgspec.Struct, eq=False, frozen=True):
     shared: FieldSet
     values: tuple[str, ...]
     usage: Headers
+    untraced: tuple[str, ...]  # the values, each "" that names one call
+    traces: tuple[str, ...]  # those that do
 
 
 class Occasion(NamedTuple):
@@ -131,7 +133,8 @@ class AnswerTemplates:
         self._around_etag: dict[tuple[bytes, bytes], SlotFields] = {}  # by the JSON before and behind the ETag
         self._sets: dict[Headers, FieldSet] = {}
         self._blocks: dict[bytes, FieldSet] = {}
-        self._outer: dict[tuple[str, ...], tuple[FieldSet, tuple[int, ...]]] = {}
+        self._outer: dict[tuple[str, ...], tuple[FieldSet, tuple[int, ...], frozenset[int]]] = {}
+        self._untraced: dict[tuple[object, ...], Filled] = {}
         self._templates: dict[tuple[object, ...], Template | None] = {}
         self.confirming: dict[int, tuple[bytes, Sequence[response.Slot | None]]] = {}
         """Replies of nothing but 304s, by their lengths, and their slots."""
@@ -214,8 +217,22 @@ class AnswerTemplates:
             _make_room(self._outer)
             shared = tuple([(name, chr(_OUTER + at)) for at, name in enumerate(names)])
             usage = tuple([at for at, name in enumerate(names) if name.lower() in headers.USAGE])
-            known = self._outer[names] = self._set(shared), usage
-        return OuterFields(known[0], tuple([value for _, value in taken]), tuple([taken[at] for at in known[1]]))
+            traces = frozenset([at for at, name in enumerate(names) if name.lower() in headers.TRACE])
+            known = self._outer[names] = self._set(shared), usage, traces
+        fields, usage, traces = known
+        values = tuple([value for _, value in taken])
+        untraced = tuple(["" if at in traces else value for at, value in enumerate(values)])
+        traced = tuple([value for at, value in enumerate(values) if at in traces])
+        return OuterFields(fields, values, tuple([taken[at] for at in usage]), untraced, traced)
+
+    def untraced(self, template: Template, slot: SlotFields, outer: OuterFields) -> Filled:
+        """Returns *template* without the date and the values that name one call: one object for equal other values."""
+        key = (template, slot.values, outer.untraced)
+        known = self._untraced.get(key)
+        if known is None:
+            _make_room(self._untraced)
+            known = self._untraced[key] = fill(template, slot.values, outer.untraced, b"")
+        return known
 
     def held_fields(self, entry: Entry) -> FieldSet | None:
         """Returns what the fields of *entry* share with those of other entries; None where they hold a mark."""
@@ -244,10 +261,10 @@ class AnswerTemplates:
         return known
 
 
-def fill(template: Template, slot: SlotFields, outer: OuterFields, date: bytes) -> Filled:
+def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: bytes) -> Filled:
     """Returns *template* with the values of *slot*, *outer* and *date*. Raises ValueError for a value of two lines."""
     values: dict[str, bytes] = {}
-    for first, texts in ((_USAGE, slot.values), (_OUTER, outer.values)):
+    for first, texts in ((_USAGE, slot), (_OUTER, outer)):
         for at, text in enumerate(texts, first):
             if "\r" in text or "\n" in text:
                 raise ValueError("a line of the head holds the end of a line")

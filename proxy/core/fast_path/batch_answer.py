@@ -21,6 +21,7 @@ from proxy.core.fast_path.answer_template import (
     Occasion,
     OuterFields,
     SlotFields,
+    Template,
     fill,
     listed,
 )
@@ -28,6 +29,7 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.graph import paging
 from proxy.core.graph.errors import is_clean
+from proxy.core.http import headers
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
 from proxy.core.quota.limiter import RecentUsage
 
@@ -48,12 +50,14 @@ class AnswerKind:
         "_graph",
         "_held",
         "_is_top",
+        "_own",
         "_shared",
+        "_template",
         "is_stored",
         "keeps_fields",
         "mode",
-        "own",
         "repeated",
+        "untraced",
         "usage",
     )
 
@@ -63,12 +67,13 @@ class AnswerKind:
         mode: Mode,
         fields: SlotFields,
         held: FieldSet | None,
-        own: Filled,
+        heads: tuple[Template, Filled],
         *,
         is_top: bool,
         is_stored: bool,
     ) -> None:
-        """Have *own* for the caller for whom Graph was asked."""
+        """Have *heads* for the caller for whom Graph was asked: a template, and what says nothing of one call."""
+        template, untraced = heads
         self._answer = answer
         self._fields = fields
         self._held = held  # the fields of the entry that a 304 confirms
@@ -76,13 +81,28 @@ class AnswerKind:
         self._shared: Filled | None = None
         self._graph: Headers | None = None
         self.mode = mode  # MISS, CHANGED or REVALIDATED
-        self.own = own
+        self._template = template
+        self._own: Filled | None = None
+        self.untraced = untraced
         self.is_stored = is_stored  # whether the reply says that its body is stored
         self.keeps_fields = (
-            held is not None and own.stored == held.stored
+            held is not None and untraced.stored == held.stored
         )  # whether the entry's fields stay as they are
         self.usage = answer.usage_of(fields, is_top=is_top)
         self.repeated: dict[bytes, RecentUsage] = {}  # by token, what counts the replies that repeat this usage
+
+    @property
+    def own(self) -> Filled:
+        """Returns the head for the caller for whom Graph was asked."""
+        if self._own is None:
+            self._own = self._answer.filled(self._template, self._fields)
+        return self._own
+
+    @property
+    def traces(self) -> tuple[str, ...] | None:
+        """Returns the values that name the call, in their order; None where a slot has such of its own."""
+        own = [name for name, _ in self._fields.shared.fields if name.lower() in headers.TRACE]
+        return None if own else self._answer.traces
 
     def graph_fields(self, etag: str) -> Headers:
         """Returns the header fields of Graph's reply that a slot with this *etag* stands for."""
@@ -231,18 +251,32 @@ class BatchAnswer:
         """Returns the kind of replies with these *fields*; None where their heads are not made from a template."""
         key = (mode, fields.shared, fields.values, held, is_top, is_stored)
         if key not in self._kinds:
-            own = self.fill(fields, held, Occasion(mode, is_top, False, is_stored, self.lane))
-            self._kinds[key] = (
-                None if own is None else AnswerKind(self, mode, fields, held, own, is_top=is_top, is_stored=is_stored)
-            )
+            template = self._template(fields, held, Occasion(mode, is_top, False, is_stored, self.lane))
+            made = None
+            if template is not None and self._outer is not None:
+                untraced = self._templates.untraced(template, fields, self._outer)
+                made = AnswerKind(self, mode, fields, held, (template, untraced), is_top=is_top, is_stored=is_stored)
+            self._kinds[key] = made
         return self._kinds[key]
 
     def fill(self, fields: SlotFields, held: FieldSet | None, occasion: Occasion) -> Filled | None:
         """Returns the head of replies with these *fields*, but for what differs from one to the next."""
+        template = self._template(fields, held, occasion)
+        return None if template is None else self.filled(template, fields)
+
+    def _template(self, fields: SlotFields, held: FieldSet | None, occasion: Occasion) -> Template | None:
         if self._outer is None:
             return None
-        template = self._templates.template(fields.shared, self._outer.shared, held, occasion)
-        return None if template is None else fill(template, fields, self._outer, self._date)
+        return self._templates.template(fields.shared, self._outer.shared, held, occasion)
+
+    def filled(self, template: Template, fields: SlotFields) -> Filled:
+        """Returns *template* with the values of *fields* and of this reply."""
+        return fill(template, fields.values, self._outer.values if self._outer is not None else (), self._date)
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """Returns the values that name the call."""
+        return self._outer.traces if self._outer is not None else ()
 
     def graph_fields(self, fields: SlotFields, *, is_top: bool) -> Headers:
         """Returns the header fields of the reply that a slot stands for, with a mark for its ETag."""

@@ -282,7 +282,7 @@ class FlightGroup(QueuedGroup):
         kind = steady.kind_of(slots, moment.answer, moment.changed_at)
         if kind is None:
             return False
-        told, array = steady.told_for(flights, kind), steady.array_of(batch.template(kind.own), batch.batches.arrays)
+        told, array = steady.told_for(flights, kind), steady.array_of(batch.template_of(kind), batch.batches.arrays)
         entries = steady.renewed(shared.asked)
         flights.note_usage(kind, shared.reads)
         batch.batches.store.renew_all(steady.batch.keys, self._token, steady.entries, entries)

@@ -13,7 +13,8 @@ from functools import partial
 
 from proxy.core.batch.lanes import Route
 from proxy.core.client_batch.prepared_operations import PreparedBatch, PreparedOperations
-from proxy.core.client_batch.prepared_slot import newest_fields
+from proxy.core.client_batch.prepared_slot import SlotTemplate, newest_fields
+from proxy.core.fast_path.answer_template import Filled
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import Overloaded
@@ -44,6 +45,7 @@ class PreparedBatches:
     grow: Callable[[int], None]  # counts bytes that are kept with reads
     plain_hit: Callable[[PreparedRead, Entry, float, float], FreshHit | None]  # the fast path's
     time_of_day: Callable[[], float]
+    templates: dict[tuple[Filled, bool], SlotTemplate] = field(default_factory=dict)
     arrays: KeptArrays = field(default_factory=KeptArrays)
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
 

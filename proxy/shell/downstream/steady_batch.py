@@ -59,7 +59,7 @@ class SteadyBatch:
             return None
         self.alike = slots
         kind = answer.confirming(self.batch.reads[0], entry, first)
-        is_plain = kind is not None and kind.keeps_fields and not kind.own.takes_newest
+        is_plain = kind is not None and kind.keeps_fields and not kind.untraced.takes_newest
         return kind if is_plain and answer.is_like_others(first) else None
 
     def renewed(self, asked: float) -> list[Entry]:

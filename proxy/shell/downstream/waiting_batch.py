@@ -6,7 +6,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.core.client_batch.prepared_slot import SlotTemplate, body_text, fresh_slot, json_text, slot_template
+from proxy.core.client_batch.prepared_slot import (
+    SlotTemplate,
+    body_text,
+    fresh_slot,
+    json_text,
+    slot_template,
+    with_traces,
+)
 from proxy.core.fast_path.answer_template import Filled
 from proxy.core.fast_path.batch_answer import AnswerKind
 from proxy.core.fast_path.prepared_read import PreparedRead, TextOfSlot
@@ -24,6 +31,9 @@ if TYPE_CHECKING:  # it imports this module
     from proxy.shell.downstream.prepared_batches import PreparedBatches
 
 AnsweredRead = tuple[Read, Reply]
+
+MOST_TEMPLATES = 64
+"""The most templates of slots that are remembered."""
 
 
 class Group(Protocol):
@@ -91,6 +101,16 @@ class WaitingBatch:
             known = self._templates[filled] = slot_template(filled, include_headers=include_headers)
         return known
 
+    def template_of(self, kind: AnswerKind) -> SlotTemplate:
+        """Return the template of slots of this *kind*, without what names the call."""
+        known, name = self.batches.templates, (kind.untraced, self.slots.envelope.include_headers)
+        template = known.get(name)
+        if template is None:
+            if len(known) >= MOST_TEMPLATES:
+                known.clear()
+            template = known[name] = slot_template(kind.untraced, include_headers=name[1])
+        return template
+
     def write(self, read: PreparedRead, entry: Entry, filled: Filled, moment: Moment) -> tuple[bytes, int]:
         """Return the slot of *read* with *entry* and the head *filled*, and the size of its body."""
         text = read.text
@@ -136,10 +156,13 @@ class WaitingBatch:
         self, kind: AnswerKind, moment: Moment, requests: Sequence[Request], places: Sequence[int]
     ) -> None:
         """Note the fields around the slots at *places*: those of the last read of the batch's version, if any is."""
-        template, version = self.template(kind.own), self.version
+        template, version, traces = self.template_of(kind), self.version, kind.traces
         alike = (at for at in reversed(range(len(requests))) if requests[at].version == version)
         last = next(alike, -1)
+        if traces is None:
+            template, traces = self.template(kind.own), ()
         around = template.around if last >= 0 else template.around_of_other_version
+        around = with_traces(around, traces) if traces else around
         self.slots.note_around(places[last], around, reports_usage=moment.answer.tells_usage)
         is_top = requests[0].credential == self.slots.envelope.credential
         self.is_top_answered = self.is_top_answered or is_top

@@ -193,11 +193,15 @@ class Connection(TimedConnection):
         """Send *head* and *body*, which answer what has come; then wait for the next message, or end."""
         if self.transport is None or self.transport.is_closing():
             return
-        self.transport.write(head + body[:PIECE])
         sent = PIECE
-        while sent < len(body) and not self.transport.get_write_buffer_size():  # the caller takes it as it comes
-            self.transport.write(body[sent : sent + PIECE])
-            sent += PIECE
+        if len(body) <= sent:
+            self.transport.write(head + body)
+        else:
+            pieces = memoryview(body)
+            self.transport.writelines((head, pieces[:sent]))
+            while sent < len(body) and not self.transport.get_write_buffer_size():  # the caller takes it as it comes
+                self.transport.write(pieces[sent : sent + PIECE])
+                sent += PIECE
         if sent < len(body):
             self._caller = self._caller or _Sending()
             self._sending = self._loop.create_task(self._send_rest(body, sent, keeps=keeps))
