@@ -359,12 +359,14 @@ class FlightGroup(QueuedGroup):
 
     def _is_filled(self, fill: Callable[[], None], places: Sequence[int], told: Told, moment: Moment) -> bool:
         """Let *fill* fill the client's slots for those at *places*; return whether they are, noting what is *told*."""
-        shared, taken = self.shared, [self._indices[place] for place in places]
+        shared, indices = self.shared, self._indices
+        taken = indices if len(places) == len(indices) else [indices[place] for place in places]
         under_way, reads = shared.flights.coalescer.flights, shared.reads
         for at in taken:
             key = reads[at].flight
-            if under_way.get(key) is self:
-                del under_way[key]
+            found = under_way.pop(key, None)
+            if found is not self and found is not None:
+                under_way[key] = found
         self._taken += taken
         seconds, window_s = shared.flights.reader.clock() - shared.since, self._left - self.since
         try:

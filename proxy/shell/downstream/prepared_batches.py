@@ -228,7 +228,8 @@ class PreparedBatches:
         except Overloaded:
             return False
         flights.note_urgent(asked.reads[0], asked.since)
-        for counts, number in by_route(flights, asked.reads).items():
+        shares = asked.steady.told.shares if asked.steady is not None else by_route(flights, asked.reads).items()
+        for counts, number, *_ in shares:
             counts.asked += number
             counts.wait_for_settling()
         flights.coalescer.flights.update(dict.fromkeys(asked.indices, group))
