@@ -273,6 +273,11 @@ def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: by
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
+def names_a_call(fields: FieldSet) -> bool:
+    """Returns whether any of *fields* names one call."""
+    return any(name.lower() in headers.TRACE for name, _ in fields.fields)
+
+
 def listed(slot: SlotFields) -> list[dict[str, str]]:
     """Returns the header fields of *slot* as Graph lists them, with `ETAG_MARK` for its ETag."""
     own = {chr(mark): text for mark, text in enumerate(slot.values, _USAGE)}

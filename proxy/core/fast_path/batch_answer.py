@@ -24,12 +24,12 @@ from proxy.core.fast_path.answer_template import (
     Template,
     fill,
     listed,
+    names_a_call,
 )
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.graph import paging
 from proxy.core.graph.errors import is_clean
-from proxy.core.http import headers
 from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
 from proxy.core.quota.limiter import RecentUsage
 
@@ -101,8 +101,7 @@ class AnswerKind:
     @property
     def traces(self) -> tuple[str, ...] | None:
         """Returns the values that name the call, in their order; None where a slot has such of its own."""
-        own = [name for name, _ in self._fields.shared.fields if name.lower() in headers.TRACE]
-        return None if own else self._answer.traces
+        return None if names_a_call(self._fields.shared) else self._answer.traces
 
     def graph_fields(self, etag: str) -> Headers:
         """Returns the header fields of Graph's reply that a slot with this *etag* stands for."""
