@@ -478,7 +478,8 @@ async def _sides(folder: Path, now: list[float], *, replicas: int, disk_mb: int)
                 settings = Settings(
                     listen="127.0.0.1:0",  # type: ignore[arg-type]
                     admin="127.0.0.1:0",  # type: ignore[arg-type]
-                    upstream={"origin": graph.url},  # type: ignore[arg-type]
+                    # on the first side batches leave on kept connections, without a task; on the second they hardly do
+                    upstream={"origin": graph.url, "rest_ms": 100 * number},  # type: ignore[arg-type]
                     cache={"dir": folder / f"cache{number}{at}", "key_file": key, "disk_mb": disk_mb},  # type: ignore[arg-type]
                     listener={"lag_s": 0},  # type: ignore[arg-type]
                     shared=shared,  # type: ignore[arg-type]

@@ -354,7 +354,8 @@ class BatchQueue:
 
     def wants_more(self) -> bool:
         """Return False: the next connection is waited for when `window.due` says so."""
-        self._set_alarm()
+        if self._queue.slots or self._alarm is not None:
+            self._set_alarm()
         return False
 
     def fail_late(self, now: float) -> None:
@@ -365,11 +366,6 @@ class BatchQueue:
         )
         self._rest_if_empty()
         self._on_idle(self)
-
-    @property
-    def _is_in_line(self) -> bool:
-        """Whether a connection is waited for."""
-        return self in self._line
 
     @property
     def _window(self) -> float:
@@ -387,7 +383,7 @@ class BatchQueue:
         """Leave when `window.due` says: if that is now, at the end of the loop's turn, with all reads of that turn."""
         if not self._queue.slots and self._alarm is None:
             return
-        if self._is_in_line and not self._may(Kind.BATCH):
+        if self in self._line and not self._may(Kind.BATCH):
             return  # the next connection that is given back is offered
         if self._alarm is not None:
             self._alarm.cancel()
@@ -404,7 +400,7 @@ class BatchQueue:
         is_calm = self._places is None or self._places.shares.is_calm
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
         if not queued and self._queue.slots:  # those who wait hold their shares already
-            return None if self._is_in_line else now
+            return None if self in self._line else now
         return window.due(queued, oldest, self._in_flight, limits, now)
 
     def _depart(self) -> None:

@@ -195,7 +195,11 @@ class Batcher:
         started = self._start_batch(contents.requests[0], top, contents.parts, work)
         if started is None:
             return False
-        work.begin(self.prepare(contents, top, 0), started)
+        try:
+            work.begin(self.prepare(contents, top, 0), started)
+        except Exception:
+            started.close()
+            raise
         return True
 
     async def _send(self, contents: BatchContents, place: Place | None, attempt: int = 0) -> None:

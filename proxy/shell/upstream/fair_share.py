@@ -79,7 +79,8 @@ class Places:
     def give_back(self, place: Place) -> None:
         """Hand *place* to the next that waits."""
         self.shares.give_back(place.kind, place.owners)
-        self._offer()
+        if any(self._rings.values()):
+            self._offer()
 
     def want(self, kind: Kind, member: Member) -> None:
         """Hand a connection to *member* as soon as its turn comes."""

@@ -575,6 +575,20 @@ async def test_a_batch_without_a_task_ends_with_its_last_caller(then: str) -> No
     assert all(queue.is_idle for queue in layer._queues._queues.values())
 
 
+async def test_a_fault_behind_the_departure_leaves_nobody_waiting() -> None:
+    """What has left already is closed, and each read fails with the fault, after which its caller asks anew."""
+
+    class Broken(FakeObserver):
+        def batch(self, *_args: Any, **_named: Any) -> CountedCall:
+            raise ZeroDivisionError
+
+    layer, started = starting(FakeUpstream(), Broken())
+    found = await asyncio.gather(*start(layer, *reads(2)), return_exceptions=True)
+    assert [type(each) for each in found] == [ZeroDivisionError] * 2
+    assert started[0].is_closed
+    assert layer._places.shares.free == layer._places.shares.count
+
+
 async def test_close_ends_a_batch_without_a_task() -> None:
     """Who still waits is told."""
     layer, started = starting(FakeUpstream())
