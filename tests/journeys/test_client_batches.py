@@ -526,6 +526,31 @@ async def test_batches_of_strangers_leave_together(scene: MakeScene, gate: MakeG
     ]
 
 
+@pytest.mark.parametrize("before", [0, 1, 2], ids=["first seen", "held", "confirmed before"])
+@pytest.mark.parametrize("sizes, calls", [((20, 30), [50]), ((50, 10), [50, 10]), ((30, 30), [50, 10])])
+async def test_a_batch_fills_its_calls_with_the_reads_of_others(
+    scene: MakeScene, gate: MakeGate, before: int, sizes: tuple[int, int], calls: list[int]
+) -> None:
+    """Its reads leave together where they fit, in two calls where they do not, and no other caller waits in vain."""
+    size, singles = sizes
+    here = await scene(ONE_AT_A_TIME)
+    nodes = [str(1201 + number) for number in range(size)]
+    for _ in range(before):
+        await batch(here.caller, gets(*nodes))
+    shut, earlier = gate(here.graph), len(here.slots)
+    first = await here.caller.start(here.say("/1", token="ann"))
+    await shut.has(1)
+    (asked,) = await here.caller.start(batch(here.caller, gets(*nodes)))
+    await here.queue_of(size)
+    others = await here.caller.start(*[here.say(f"/v25.0/{7000 + at}", token="ben") for at in range(singles)])
+    await here.queue_of(size + singles)
+    shut.open()
+    await asyncio.gather(*first)
+    assert [json.loads(slot["body"])["id"] for slot in (await asked).json] == nodes
+    assert [heard.status for heard in await asyncio.gather(*others)] == [200] * singles
+    assert here.slots[earlier + 1 :] == calls
+
+
 async def test_pictures_never_ride_with_strangers(twins: MakeTwins) -> None:
     """An operation that is no plain read is sent unchanged in the batch's own call; the others are served as usual."""
     both = await twins()
