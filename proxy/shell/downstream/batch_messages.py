@@ -54,7 +54,7 @@ class BatchMessages:
         connection.wait_for(caller)
         try:
             self.prepared.begin(caller.waiting, message.batch)
-        except Exception as fault:  # noqa: BLE001 - told, and the handler answers
+        except Exception as fault:  # noqa: BLE001 - logged, and the handler answers
             caller.on_end(fault)
         return True
 
@@ -101,7 +101,7 @@ class BatchCaller:
             self.waiting.end()
         try:
             reply = self._reply(error)
-        except Exception as fault:  # noqa: BLE001 - told, and the handler answers
+        except Exception as fault:  # noqa: BLE001 - logged, and the handler answers
             log_fault(fault)
             self._pass_to_handler(is_large=isinstance(fault, errors.Large))
             return
@@ -121,7 +121,7 @@ class BatchCaller:
         try:
             head, body = framed(reply, http_date(int(time.time())), keeps=keeps)
             self._connection.answer(head, body, keeps=keeps)
-        except Exception as fault:  # noqa: BLE001 - told; the reply may have been sent, so no other may follow
+        except Exception as fault:  # noqa: BLE001 - logged; the reply may have been sent, so no other may follow
             log_fault(fault)
             self._connection.force_close()
 

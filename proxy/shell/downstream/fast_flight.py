@@ -88,7 +88,7 @@ class FastFlight:
         return self.reply
 
     def cancel(self) -> None:
-        """End: nobody waits any more, and nothing is asked for it."""
+        """End, because no caller waits any more; nothing more is asked for it."""
         self.is_over = self.is_done = True
         self.takes_slots = False
         if self.place is not None:
@@ -141,7 +141,7 @@ class FastFlight:
             if found is None or (self.has_joined and found[0].shared is None):
                 return False
             kind, held = flights.hold(self, *found), found[1]
-        except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+        except Exception as fault:  # noqa: BLE001 - logged, and the layers answer
             log_fault(fault)
             return False
         self.is_done = self.is_over = True
@@ -200,7 +200,7 @@ def _on_loaded(flight: FastFlight, entry: Entry | None) -> None:
     try:
         if flight.era != flights.era or not flights.may_ask(entry) or not _is_asked(flight, entry):
             flights.ask_layers(flight)
-    except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
+    except Exception as fault:  # noqa: BLE001 - logged, and the callers get their answers all the same
         flights.settle(flight, fault)
 
 

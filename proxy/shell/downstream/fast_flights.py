@@ -129,7 +129,7 @@ class FastFlights:
         self.era += 1
 
     def leave(self, caller: Caller) -> None:
-        """Let *caller* wait no more; a flight that nobody waits for ends."""
+        """Let *caller* wait no more; a flight without callers ends."""
         self.callers.discard(caller)
         flight = caller.flight
         if caller in flight.callers:
@@ -249,7 +249,7 @@ class FastFlights:
         try:
             call = AnsweredCall(answer.outer.upstream_s, answer.id, answer.lane)
             add_answers(self.reader.telemetry, moment.answers, moment.together, call)
-        except Exception as fault:  # noqa: BLE001 - told; the slots that are left are answered all the same
+        except Exception as fault:  # noqa: BLE001 - logged; the slots that are left are answered all the same
             log_fault(fault)
 
     def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry) -> AnswerKind:
@@ -277,7 +277,7 @@ class FastFlights:
             try:
                 message, counted = self._message(caller, kind, entry, moment)
                 caller.send(message)
-            except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
+            except Exception as fault:  # noqa: BLE001 - logged, and the callers get their answers all the same
                 log_fault(fault)
                 caller.pass_to_handler(fault)
             else:
@@ -367,7 +367,7 @@ class FastFlights:
                     self.deliver(flight, reply)
                     return
             self._resolve(flight, answer)
-        except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
+        except Exception as fault:  # noqa: BLE001 - logged, and the callers get their answers all the same
             self.deliver(flight, fault)
 
     def ask_layers(self, flight: FastFlight) -> None:

@@ -142,7 +142,7 @@ class FastPath:
             hit = None if entry is None or read.asks_always else self._fresh_hit(read, entry, began)
             if hit is None or entry is None:
                 return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
-        except Exception as fault:  # noqa: BLE001 - told, and the handler answers
+        except Exception as fault:  # noqa: BLE001 - logged, and the handler answers
             log_fault(fault)
             return False
         self._give(connection, hit, entry, began)

@@ -62,7 +62,7 @@ class GroupedFlight(FastFlight):
         self.group = group
 
     def cancel(self) -> None:
-        """End: nobody waits any more."""
+        """End, because no caller waits any more."""
         super().cancel()
         self.group.on_left()
 
@@ -98,7 +98,7 @@ class FlightGroup(QueuedGroup):
         return self.shared.flights.coalescer.names(read.request)
 
     def _own_flight(self, at: int) -> FastFlight:
-        """Return the flight of the read at index *at*; one that is over where nobody waits for the read."""
+        """Return the flight of the read at index *at*; one that is over if no caller waits for the read."""
         flight = self._own.get(at)
         if flight is not None:
             return flight
@@ -138,7 +138,7 @@ class FlightGroup(QueuedGroup):
         self.slots = len(self._indices)
 
     def _land(self) -> None:
-        """Let nobody join the reads that are in the group."""
+        """Let no later caller join the reads that are in the group."""
         reads, under_way = self.shared.reads, self.shared.flights.coalescer.flights
         for at in self._indices:
             key = reads[at].flight
@@ -269,7 +269,7 @@ class FlightGroup(QueuedGroup):
             try:
                 if self._take_steady(shared.steady, slots, moment):
                     return range(len(slots))
-            except Exception as fault:  # noqa: BLE001 - told, and each slot is looked at
+            except Exception as fault:  # noqa: BLE001 - logged, and each slot is looked at
                 log_fault(fault)
         taken: list[int] = []
         for kind, places in self._find_confirmed(slots, moment).items():
@@ -317,7 +317,7 @@ class FlightGroup(QueuedGroup):
         """Return the places in *found* of slots of the same kind as *slot*; None if that is no ordinary one."""
         try:
             kind = answer.confirming(read, entry, slot)
-        except Exception as fault:  # noqa: BLE001 - told, and the read is answered by itself
+        except Exception as fault:  # noqa: BLE001 - logged, and the read is answered by itself
             log_fault(fault)
             return None
         return None if kind is None or not kind.keeps_fields else found.setdefault(kind, [])
@@ -371,7 +371,7 @@ class FlightGroup(QueuedGroup):
         seconds, window_s = shared.flights.reader.clock() - shared.since, self._left - self.since
         try:
             fill()
-        except Exception as fault:  # noqa: BLE001 - told, and the reads are answered each by itself
+        except Exception as fault:  # noqa: BLE001 - logged, and the reads are answered each by itself
             log_fault(fault)
             del self._taken[-len(taken) :]
             return False

@@ -114,7 +114,7 @@ class PreparedBatches:
             try:
                 hit = None if entry is None or read.asks_always else self.plain_hit(read, entry, began, now)
                 is_filled = hit is not None and entry is not None and waiting.fill_fresh(at, read, entry, hit, now)
-            except Exception as fault:  # noqa: BLE001 - told, and the layers answer
+            except Exception as fault:  # noqa: BLE001 - logged, and the layers answer
                 log_fault(fault)
                 is_filled = False
             if not is_filled:

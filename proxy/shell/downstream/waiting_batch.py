@@ -21,10 +21,10 @@ from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.graph import paging
 from proxy.core.http.errors import Large
 from proxy.core.model import Entry, Reply, Request
-from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.classify import Read
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
 from proxy.shell.downstream.fast_flight import FastFlight, Moment
+from proxy.shell.downstream.waiting_caller import ChargedCaller
 from proxy.shell.http.protocol import Connection
 
 if TYPE_CHECKING:  # it imports this module
@@ -236,32 +236,20 @@ class WaitingBatch:
                 group.leave()
 
 
-class SlotCaller:
+class SlotCaller(ChargedCaller):
     """A slot that waits for the reply to its read."""
 
-    __slots__ = ("at", "batch", "began", "cost", "flight", "is_first", "read", "tells_usage", "template")
+    __slots__ = ("at", "batch", "tells_usage", "template")
 
     def __init__(
         self, batch: WaitingBatch, at: int, flight: FastFlight, read: PreparedRead, began: float, *, is_first: bool
     ) -> None:
         """Wait for *flight* since *began*; *is_first* says whether the flight was begun for this slot."""
+        super().__init__(flight, read, began, is_first=is_first)
         self.batch = batch
         self.at = at
-        self.flight = flight
-        self.read = read
-        self.began = began
-        self.is_first = is_first
-        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
         self.template: SlotTemplate | None = None  # of the slot, once there is a message
         self.tells_usage = False  # whether the reply around Graph's slots tells of usage
-
-    def record(self) -> RequestCost:
-        """Return the cost record of the operation."""
-        if self.is_first:
-            return self.flight.record()
-        if self.cost is None:
-            self.cost = self.read.common.counts.record(is_sent=False)
-        return self.cost
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
         """Return the slot with *entry* and the head *filled*, and the size of its body."""

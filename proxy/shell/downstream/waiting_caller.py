@@ -56,10 +56,32 @@ class Caller(Protocol):
         """Be answered as if the caller had come now: by *take*, the fast path's, or by the handler."""
 
 
-class WaitingCaller:
+class ChargedCaller:
+    """A caller of a flight, and its cost record: that of the flight for the first, one without calls for the others."""
+
+    __slots__ = ("began", "cost", "flight", "is_first", "read")
+
+    def __init__(self, flight: FastFlight, read: PreparedRead, began: float, *, is_first: bool) -> None:
+        """Wait for *flight* since *began*; *is_first* says whether the flight was begun for this caller."""
+        self.flight = flight
+        self.read = read
+        self.began = began
+        self.is_first = is_first
+        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
+
+    def record(self) -> RequestCost:
+        """Return the cost record of the caller's request."""
+        if self.is_first:
+            return self.flight.record()
+        if self.cost is None:
+            self.cost = self.read.common.counts.record(is_sent=False)
+        return self.cost
+
+
+class WaitingCaller(ChargedCaller):
     """A connection whose caller waits for the reply to a read."""
 
-    __slots__ = ("began", "connection", "cost", "flight", "head", "is_first", "read")
+    __slots__ = ("connection", "head")
 
     def __init__(
         self,
@@ -75,21 +97,9 @@ class WaitingCaller:
 
         *is_first* says whether the flight was begun for this caller.
         """
-        self.flight = flight
+        super().__init__(flight, read, began, is_first=is_first)
         self.connection = connection
-        self.read = read
         self.head = head
-        self.began = began
-        self.is_first = is_first
-        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
-
-    def record(self) -> RequestCost:
-        """Return the cost record of the caller's request."""
-        if self.is_first:
-            return self.flight.record()
-        if self.cost is None:
-            self.cost = self.read.common.counts.record(is_sent=False)
-        return self.cost
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as bytes, and how many of them are the body."""
@@ -106,7 +116,7 @@ class WaitingCaller:
         """Send the reply; a fault in what comes behind it on the connection ends that connection alone."""
         try:
             self.connection.answer(head, body, keeps=keeps)
-        except Exception as fault:  # noqa: BLE001 - told; the reply was sent, so no other may follow
+        except Exception as fault:  # noqa: BLE001 - logged; the reply was sent, so no other may follow
             log_fault(fault)
             self.connection.force_close()
 

@@ -62,7 +62,7 @@ class _Sending:
     """In the place of a caller whose answer is being sent."""
 
     def leave(self) -> None:
-        """Nobody waits for that."""
+        """Do nothing: no caller waits for it."""
 
 
 class HeadHandler(Protocol):
