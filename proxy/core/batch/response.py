@@ -98,15 +98,17 @@ def resolve(
     if slots is None:
         return _resolve_refusal(requests, top, answer, attempt)
     unanswered = [at for at in all_indices if at not in answered]
-    read = {
-        at: slot_reply(slots[at], answer, conditional=bool(request.validator), is_top=request.credential == top)
-        for at, request in ((at, requests[at]) for at in unanswered)
-    }
-    replies = {at: reply for at, reply in read.items() if reply is not None}
+    counted, replies = tuple(map(is_slot_counted, slots)), dict[int, Reply]()
+    for at in unanswered:
+        request = requests[at]
+        is_top = request.credential == top
+        reply = slot_reply(slots[at], answer, conditional=bool(request.validator), is_top=is_top)
+        if reply is not None:
+            replies[at], slots[at] = reply, None  # the text of a body is held once: it may be large
     troubled = tuple(at for at in unanswered if at not in replies and _is_trouble(slots[at]))
     missing = tuple(at for at in unanswered if at not in replies and at not in troubled)
     rest = _retry_missing(missing, len(requests), attempt)
-    cause, counted = "slot" if missing or troubled else "", tuple(map(is_slot_counted, slots))
+    cause = "slot" if missing or troubled else ""
     return replace(rest, replies=replies, singles=rest.singles + troubled, cause=cause, counted=counted)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.core.batch import response
 from proxy.core.batch.response import BatchFailure, Slot, slot_reply
 from proxy.core.cache import cacheability, policy
@@ -192,7 +194,8 @@ class BatchAnswer:
         self._date = date
 
     def end(self) -> None:
-        """End: all slots have been handed out."""
+        """End: all slots have been handed out; the body is held no longer, which may be large."""
+        self.outer = replace(self.outer, body=b"")
         if self.at_end is not None:
             self.at_end()
 

@@ -95,7 +95,9 @@ class PlainExchange:
         if self._connection is not None:
             self._client.give_back(self._end, self._connection, self._line)
             self._connection = None
-        self._taker.take(response.fields, response.body)
+        fields, body = response.fields, response.body
+        response.release()  # it may be large, and exchange and taker hold each other
+        self._taker.take(fields, body)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""
@@ -103,7 +105,9 @@ class PlainExchange:
         self._end_waiting()
         line.read_with_parser(self._client.reply_timeout_s)
         self._taker.read_on()
-        for piece in self._response.pieces:
+        pieces = self._response.pieces
+        self._response.release()
+        for piece in pieces:
             line.data_received(piece)
         if is_late:
             line.fail_for_silence()

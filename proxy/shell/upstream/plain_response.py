@@ -132,6 +132,10 @@ class PlainResponse:
             return ()
         return headers.without(self._head.fields, headers.CODED) if self._head.is_packed else self._head.fields
 
+    def release(self) -> None:
+        """Hold none of it any more."""
+        self.pieces, self._chunks, self.body = [], [], b""
+
     def feed(self, data: bytes) -> bool | None:
         """Take *data*, which comes next; return whether the response is whole, None if it is not a plain one."""
         self.pieces.append(data)
