@@ -40,6 +40,7 @@ message's way.
     shell/http/             connections of callers: protocol, timeouts, bodies, responses, drain
     shell/intercept/        transparent mode: CONNECT, TLS, tunnels, certificates
     shell/downstream/       each message to where it is answered: a read, a client batch, a passthrough
+    shell/downstream/shared/ plain reads of a replica that shares with others
     shell/pipeline/         the layers of the drawing
     shell/pipeline/shared/  the layers of a replica that shares with others
     shell/upstream/         calls to Graph: connections, one HTTP/1.1 exchange, streams

@@ -19,6 +19,21 @@ FOLDERS = sorted({file.parent for file in HOUSE.rglob("*.py")})
 MOST_ENTRIES = 16
 LAYERS = ["coalescer", "ids_splitter", "merger", "cache", "rate_limiter", "batcher"]
 """The layers of the pipeline in the order in which a read passes them."""
+PLACES = [
+    "admin",
+    "downstream/shared",
+    "downstream",
+    "intercept",
+    "pipeline/shared",
+    "pipeline",
+    "upstream",
+    "http",
+    "observe",
+    "store",
+    "valkey",
+    "",
+]
+"""The folders of shell in the order in which a message passes them, then what serves all of them."""
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -65,6 +80,22 @@ def test_no_layer_stands_above_and_below_another(place: str) -> None:
         file = HOUSE / f"shell/pipeline/{place}{layer}.py"
         names = {name.replace(".shared.", ".") for name in imported(file)} if file.exists() else set()
         assert [above for above in order[:at] if any(name.startswith(f"{above}.") for name in names)] == [], layer
+
+
+def test_every_folder_of_shell_has_its_place() -> None:
+    """The order below says nothing about a folder that it leaves out."""
+    shell = HOUSE / "shell"
+    folders = {str(folder.relative_to(shell)) for folder in FOLDERS if folder.is_relative_to(shell)}
+    assert {place or "." for place in PLACES} == folders
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place or "shell")
+def test_a_place_of_shell_imports_places_further_on_alone(place: str) -> None:
+    """A message goes from the caller to Graph, and no file on its way needs a place that the message has left."""
+    shell = HOUSE / "shell"
+    passed = {shell / name for name in PLACES[: PLACES.index(place)]}
+    names = {(file.name, name) for file in (shell / place).glob("*.py") for name in imported(file)}
+    assert sorted((file, name) for file, name in names if folder_of(name) in passed) == []
 
 
 def test_no_two_folders_import_each_other() -> None:

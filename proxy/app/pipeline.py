@@ -17,7 +17,6 @@ from proxy.core.memory.budget import Budget
 from proxy.settings import Settings
 from proxy.shell.downstream.batch_messages import BatchMessages
 from proxy.shell.downstream.client_batch import ClientBatches
-from proxy.shell.downstream.comparer import Comparer, DirectComparer
 from proxy.shell.downstream.fast_flights import FastFlightOptions, FastFlights
 from proxy.shell.downstream.fast_path import FastPath
 from proxy.shell.downstream.handler import DownstreamHandler
@@ -34,6 +33,7 @@ from proxy.shell.observe.gauges import Gauges
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.pipeline.cache import Cache
 from proxy.shell.pipeline.coalescer import Coalescer
+from proxy.shell.pipeline.comparer import Comparer, DirectComparer
 from proxy.shell.pipeline.ids_splitter import IdsSplitter
 from proxy.shell.pipeline.invalidator import Invalidator
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
@@ -317,8 +317,8 @@ def _fast_path(
         doubted_at=components.doubted_at,
     )
     if shared is not None:
-        from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
-        from proxy.shell.pipeline.shared.waiting_reads import WaitingReads
+        from proxy.shell.downstream.shared.fast_flights import SharedFastFlights
+        from proxy.shell.downstream.shared.waiting_reads import WaitingReads
 
         assert isinstance(flights, SharedFastFlights)  # noqa: S101 - as `_fast_flights` made it
         flights.take = fast_path.take
@@ -365,8 +365,8 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
     }
     if components.shared is None:
         return FastFlights(cache=layers.cache, fetch=components.store.fetch, **options)
+    from proxy.shell.downstream.shared.fast_flights import SharedFastFlights
     from proxy.shell.pipeline.shared.cache import SharedCache
-    from proxy.shell.pipeline.shared.fast_flights import SharedFastFlights
 
     assert isinstance(layers.cache, SharedCache)  # noqa: S101 - as `_cache` made it
     return SharedFastFlights(cache=layers.cache, shared=components.shared, shared_cache=layers.cache, **options)

@@ -25,7 +25,6 @@ from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import RuleBook
 from proxy.shell import Announce, Announced, OnWrite, no_announcement
 from proxy.shell.downstream.client_batch import ClientBatches
-from proxy.shell.downstream.comparer import Comparer
 from proxy.shell.downstream.read import ReadHandler
 from proxy.shell.http import request_body
 from proxy.shell.http.forms import read_form
@@ -33,6 +32,7 @@ from proxy.shell.http.protocol import Connection
 from proxy.shell.http.response import respond
 from proxy.shell.intercept.connect import local_address, tls_server_name
 from proxy.shell.observe.faults import log_fault
+from proxy.shell.pipeline.comparer import Comparer
 from proxy.shell.pipeline.limiter_bypass import LimiterBypass
 from proxy.shell.upstream.client import LOOP
 from proxy.shell.upstream.passthrough import Passthrough

@@ -11,10 +11,10 @@ from typing import Any
 from aiohttp import web
 
 from proxy.core.http import errors
+from proxy.shell.downstream.shared.waiting_reads import WaitingRead
 from proxy.shell.http.listener import Listener
 from proxy.shell.http.shedding import PER_TURN, QueuedRequest, Shedder
 from proxy.shell.http.timeouts import Timeouts
-from proxy.shell.pipeline.shared.waiting_reads import WaitingRead
 from tests.wires import Wire, calling
 
 

@@ -1,0 +1,1 @@
+"""Plain reads of a replica that shares entries, flights and the log of changes with other replicas."""
