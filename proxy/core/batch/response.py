@@ -61,6 +61,8 @@ class Slot(msgspec.Struct, frozen=True, gc=False):
 
 
 _slots = msgspec.json.Decoder(list[Slot | None])
+_undecoded = msgspec.json.Decoder(list[msgspec.Raw])
+_LARGE = 2**20  # bytes of an answer
 
 
 def usual_slots(answer: Reply | BatchFailure, count: int) -> Sequence[Slot | None]:
@@ -94,22 +96,24 @@ def resolve(
         return Outcomes({}, counted=(True,) * len(requests))
     if isinstance(answer, BatchFailure):
         return _split_or_single(all_indices, attempt, answer.value)
-    slots = slots_of(answer, len(requests))
+    slots = _slots_one_by_one(answer, len(requests))
     if slots is None:
         return _resolve_refusal(requests, top, answer, attempt)
-    unanswered = [at for at in all_indices if at not in answered]
-    counted, replies = tuple(map(is_slot_counted, slots)), dict[int, Reply]()
-    for at in unanswered:
-        request = requests[at]
+    replies, counted, troubled, missing = dict[int, Reply](), list[bool](), list[int](), list[int]()
+    for at, (request, slot) in enumerate(zip(requests, slots, strict=True)):
+        counted.append(at in answered or is_slot_counted(slot))
+        if at in answered:
+            continue
         is_top = request.credential == top
-        reply = slot_reply(slots[at], answer, conditional=bool(request.validator), is_top=is_top)
+        reply = slot_reply(slot, answer, conditional=bool(request.validator), is_top=is_top)
         if reply is not None:
-            replies[at], slots[at] = reply, None  # the text of a body is held once: it may be large
-    troubled = tuple(at for at in unanswered if at not in replies and _is_trouble(slots[at]))
-    missing = tuple(at for at in unanswered if at not in replies and at not in troubled)
-    rest = _retry_missing(missing, len(requests), attempt)
+            replies[at] = reply
+        else:
+            (troubled if _is_trouble(slot) else missing).append(at)
+    rest = _retry_missing(tuple(missing), len(requests), attempt)
     cause = "slot" if missing or troubled else ""
-    return replace(rest, replies=replies, singles=rest.singles + troubled, cause=cause, counted=counted)
+    singles = (*rest.singles, *troubled)
+    return replace(rest, replies=replies, singles=singles, cause=cause, counted=tuple(counted))
 
 
 def slots_of(answer: Reply, count: int) -> list[Any] | None:
@@ -125,6 +129,25 @@ def slots_of(answer: Reply, count: int) -> list[Any] | None:
     except lax_json.UNREADABLE:
         return None
     return slots if isinstance(slots, list) and len(slots) == count else None
+
+
+def _slots_one_by_one(answer: Reply, count: int) -> Iterable[Any] | None:
+    """Returns what `slots_of` does; the slots of a large answer are decoded one after the other, to hold less."""
+    if len(answer.body) <= _LARGE or answer.status != 200:
+        return slots_of(answer, count)
+    try:
+        undecoded = _undecoded.decode(answer.body)
+    except lax_json.UNREADABLE:
+        return slots_of(answer, count)
+    return map(_slot_of, undecoded) if len(undecoded) == count else None
+
+
+def _slot_of(undecoded: msgspec.Raw) -> Any:
+    """Returns the slot that is *undecoded*; None, as for a missing one, if it cannot be read."""
+    try:
+        return lax_json.decode(bytes(undecoded))
+    except lax_json.UNREADABLE:
+        return None
 
 
 def is_array(answer: Reply) -> bool:

@@ -174,7 +174,7 @@ class BatchAnswer:
         return self._outer is None or bool(self._outer.usage)
 
     def slots(self, count: int) -> Sequence[Slot | None]:
-        """Returns the slots where all *count* of them have the usual shape, else ().
+        """Returns the slots where all *count* of them have the usual shape and none need be large, else ().
 
         A reply that confirms what is held says the same again and again; then its slots are the same objects, too.
         """
@@ -182,6 +182,8 @@ class BatchAnswer:
         last = known.get(len(body))
         if last is not None and last[0] == body:
             return last[1] if len(last[1]) == count else ()
+        if len(body) > count * LARGEST_BODY:  # most bodies are too large here: their text is decoded once, by `resolve`
+            return ()
         slots = response.usual_slots(self.outer, count)
         if slots and len(body) <= _LONGEST_KNOWN and body.count(_IS_304) == count:
             if len(known) >= _MOST_KNOWN:

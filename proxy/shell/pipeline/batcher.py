@@ -31,13 +31,15 @@ from proxy.shell.upstream.client import BatchTaker, StartedBatch
 from proxy.shell.upstream.fair_share import Place, Places
 from proxy.shell.upstream.http1 import OnSent
 
+_Answer = Reply | batch_response.BatchFailure
+
 
 class Upstream(Protocol):
     """What the batcher needs of the way to Graph."""
 
     async def batch(
         self, requests: Sequence[Request], top: Credential, left: OnSent, parts: Sequence[bytes] = ()
-    ) -> Reply | batch_response.BatchFailure:
+    ) -> _Answer:
         """Graph's answer to a batch of *requests*, whose operations are *parts*. Raises Unreachable."""
 
     async def single(self, request: Request, left: OnSent) -> Reply:
@@ -225,18 +227,19 @@ class Batcher:
         timed = self._lanes.call(contents.routes, len(contents), lane, partial(_be_late, queued))
         return Batch(contents, top, attempt, sending, timed)
 
-    async def finish(
-        self, batch: Batch, answering: Callable[[], Awaitable[Reply | batch_response.BatchFailure]]
-    ) -> None:
+    async def finish(self, batch: Batch, answering: Callable[[], Awaitable[_Answer]]) -> None:
         """Wait for the answer to *batch*, hand it out, and ask again for reads to which there is none."""
+        await self.ask_again(batch, self.hand_out(batch, await self._answered(batch, answering)))
+
+    @staticmethod
+    async def _answered(batch: Batch, answering: Callable[[], Awaitable[_Answer]]) -> _Answer:
         try:
-            answer = await answering()
+            return await answering()
         except BaseException as error:
             batch.end(error)
             raise
-        await self.ask_again(batch, self.hand_out(batch, answer))
 
-    def hand_out(self, batch: Batch, answer: Reply | batch_response.BatchFailure) -> Handed:
+    def hand_out(self, batch: Batch, answer: _Answer) -> Handed:
         """Give the reads of *batch* their slots of *answer* if these are ordinary; say what becomes of the others."""
         contents, lane = batch.contents, batch.timed.lane
         try:
@@ -280,7 +283,7 @@ class Batcher:
 
     async def _call(
         self, requests: Sequence[Request], parts: Sequence[bytes], top: Credential, place: Place | None, left: OnSent
-    ) -> Reply | batch_response.BatchFailure:
+    ) -> _Answer:
         """Graph's answer, asked on *place* or on the next that is free. What is asked again waits for the next."""
         if place is None:
             async with self._places.one(Kind.BATCH, top):
@@ -396,7 +399,7 @@ class StartedCall:
     async def _await_answer(self) -> None:
         await self._batcher.finish(self._batch, self._answer)
 
-    async def _answer(self) -> Reply | batch_response.BatchFailure:
+    async def _answer(self) -> _Answer:
         try:
             return await self._started.answer()
         finally:

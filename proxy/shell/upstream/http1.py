@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, cast
 
 import aiohttp
@@ -276,18 +277,18 @@ async def _read_whole(answer: Streamed, replies: ReplyTurns) -> Http1Response:
     A body with an unknown content coding stays coded, and keeps its Content-Encoding.
     """
     codings = content_codings(answer.fields)
-    pieces: list[bytes] = []
+    came = BytesIO()  # unlike a list of pieces, this makes the body without a copy and leaves no gaps in the heap
     with replies.share() as share:
         if not codings:
             while piece := await answer.content.readany():
                 if not share.grow(len(piece)):
                     await _grow(share, len(piece), replies)
-                pieces.append(piece)
+                came.write(piece)
         else:
             async for piece in _unpacked(answer.content, unpacker(codings)):
                 await _grow(share, len(piece), replies)
-                pieces.append(piece)
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                came.write(piece)
+        body = came.getvalue()
     fields = headers.without(answer.fields, headers.CODED) if is_known(codings) else answer.fields
     return Http1Response(answer.status, fields, body)
 

@@ -15,6 +15,9 @@ from proxy.core.model import Headers
 LARGEST_HEAD = 16_384
 """Bytes of a head that is read here."""
 
+LARGEST_COUNTED = 2**20
+"""Bytes of a body whose length its head says that is read here."""
+
 LARGEST_IN_CHUNKS = 2**19
 """Bytes of a body in chunks that is read here."""
 
@@ -157,6 +160,8 @@ class PlainResponse:
 
     def _counted(self, head: PlainHead) -> bytes | None:
         """Return the body whose length the head says, b"" until it is whole; None if more has come."""
+        if head.length > LARGEST_COUNTED:
+            return None
         missing = head.start + head.length - self._size
         return None if missing < 0 else b"" if missing else self._joined(head)
 
