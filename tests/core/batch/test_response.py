@@ -268,6 +268,16 @@ def test_a_redirect_has_no_body_and_no_type() -> None:
     assert client_batch_slots.slot(reply, include_headers=False) == {"code": 302}
 
 
+def test_a_large_answer_is_read_as_leniently_as_a_small_one() -> None:
+    """Half a surrogate pair in one slot; and an array of another length, whose slots answer nothing."""
+    large, odd = slot(0, body=json.dumps({"text": "x" * 2**20})), slot(1, body='{"text": "\\ud83d", "half": "\ud83d"}')
+    told = resolve(reads(2), ANN, outer([large, odd]), 0)
+    assert len(told.replies[0].body) > 2**20
+    assert told.replies[1].body == rb'{"text": "\ud83d", "half": "\ud83d"}'
+    assert (told.counted, told.singles, told.cause) == ((True, True), (), "")
+    assert resolve(reads(3), ANN, outer([large, odd]), 0).replies == {}
+
+
 @pytest.mark.parametrize("bad", [{"code": 304, "body": None}, {"code": 304}, {"code": 304, "headers": [], "body": ""}])
 def test_304s(bad: dict[str, object]) -> None:
     """A 304 answers a read that asked with a validator, and no other."""
@@ -285,9 +295,10 @@ def test_304s(bad: dict[str, object]) -> None:
         {"code": 400, "body": json.dumps(failed(960))}, {"code": 500, "body": json.dumps(failed(960))},
     ],
 )  # fmt: skip
-def test_slots_that_answer_nothing(bad: object) -> None:
+@pytest.mark.parametrize("size", [1, 2**20])
+def test_slots_that_answer_nothing(bad: object, size: int) -> None:
     """A null, malformed or aborted slot is asked again, with its like, then alone; its mates are answered."""
-    slots = [bad, slot(1), bad, slot(3)]
+    slots = [bad, slot(1, body=json.dumps({"id": "1", "text": "x" * size})), bad, slot(3)]
     first = resolve(reads(4), ANN, outer(slots), 0)
     assert (set(first.replies), first.batches, first.singles, first.cause) == ({1, 3}, ((0, 2),), (), "slot")
     second = resolve(reads(4), ANN, outer(slots), 1)
