@@ -67,8 +67,16 @@ def limits(settings: Settings) -> Limits:
     """Returns the limits of batches."""
     batch = settings.batch
     by_token = batch.group == "token"
+    answer_bytes = settings.upstream.buffered_mb * 2**20
     return Limits(
-        batch.slots, batch.window_ms / 1000, batch.in_flight, batch.queue, by_token, batch.queue_s, batch.lanes
+        batch.slots,
+        batch.window_ms / 1000,
+        batch.in_flight,
+        batch.queue,
+        by_token,
+        batch.queue_s,
+        batch.lanes,
+        answer_bytes,
     )
 
 

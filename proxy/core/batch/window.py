@@ -31,6 +31,7 @@ class Limits(msgspec.Struct):
     by_token: bool = False  # whether a batch holds reads of one token only
     queue_s: float = 2.0
     lanes: bool = True  # whether a batch holds reads of routes of one speed only
+    answer_bytes: int = 64 * 2**20  # that the answers which are being read may have together
 
     def replace(self, other: Limits) -> None:
         """Take over the values of *other*."""
