@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NoReturn
 
 import diskcache
@@ -62,13 +63,35 @@ class RawDisk(diskcache.Disk):  # type: ignore[misc]
         """Do nothing: a path that the database names must not be unlinked."""
 
 
-_PUT = (
-    "INSERT INTO Cache(key, raw, store_time, access_time, tag, mode, value) VALUES (?, 1, ?, ?, ?, ?, ?)"
-    " ON CONFLICT(key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = NULL,"
-    " access_time = excluded.access_time, access_count = 0, tag = excluded.tag, size = 0, mode = excluded.mode,"
-    " filename = NULL, value = excluded.value"
+_TOGETHER = 64
+"""Rows that one statement writes: SQLite takes a quarter less time for each than with a statement of its own."""
+
+
+def _put(rows: int) -> str:
+    """Returns the statement that stores so many *rows* as diskcache's `set` does, which looks for each first."""
+    values = ",".join(["(?, 1, ?, ?, ?, ?, ?)"] * rows)
+    return (
+        f"INSERT INTO Cache(key, raw, store_time, access_time, tag, mode, value) VALUES {values}"  # noqa: S608 - marks
+        " ON CONFLICT(key, raw) DO UPDATE SET store_time = excluded.store_time, expire_time = NULL,"
+        " access_time = excluded.access_time, access_count = 0, tag = excluded.tag, size = 0, mode = excluded.mode,"
+        " filename = NULL, value = excluded.value"
+    )
+
+
+_PUT, _PUT_TOGETHER = _put(1), _put(_TOGETHER)
+_DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
+_COUNT = "UPDATE Settings SET value = value + ? WHERE key = 'count'"
+
+TRIGGERS = tuple(
+    f"Settings_{what}" for what in ("count_insert", "count_delete", "size_insert", "size_update", "size_delete")
 )
-"""Stores a row as diskcache's `set` does, which looks for it first."""
+"""diskcache's triggers: each would update the Settings for each row that is written. `Sqlite` counts by itself."""
+
+_NO_EXPIRY = (
+    "DROP INDEX Cache_expire_time",
+    "CREATE INDEX Cache_expire_time ON Cache (expire_time) WHERE expire_time IS NOT NULL",
+)
+"""Makes an index without rows of the one in which diskcache keeps every row: no row here expires by its time."""
 
 
 READ_SIZES = (1, 4, 16, 64)
@@ -89,9 +112,22 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
     def __init__(self, directory: str, wal_bytes: int) -> None:
         try:
             super().__init__(directory, timeout=5, disk=RawDisk, **_diskcache_settings(wal_bytes))
+            self.make_lean()
         except BaseException:
             self.close()
             raise
+
+    def make_lean(self) -> None:
+        """Remove what diskcache makes for uses that are not made here, and what costs time with every row.
+
+        A table that has rows keeps its index of times: to make another, SQLite would read the whole table.
+        """
+        with self.transact():
+            for name in TRIGGERS:
+                self._sql(f"DROP TRIGGER IF EXISTS {name}")
+            if not self._last_row():
+                for statement in _NO_EXPIRY:
+                    self._sql(statement)
 
     def write(
         self, changes: Iterable[tuple[bytes, bytes | None]], mark: Callable[[bytes, bytes], bytes], now: float
@@ -100,15 +136,29 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
         kept, gone = [], []
         for key, blob in changes:
             if blob is None:
-                gone.append(key)
+                gone.append((key,))
             elif len(blob) > LARGEST_VALUE:
                 raise TypeError("a value is bytes")
             else:
                 kept.append((key, now, now, mark(key, blob), MODE_RAW, blob))
+        alone = len(kept) % _TOGETHER
         with self.transact():
-            for key in gone:
-                self.delete(key)
-            self._con.executemany(_PUT, kept)
+            removed = self._con.executemany(_DELETE, gone).rowcount if gone else 0
+            last = self._last_row()
+            for first in range(alone, len(kept), _TOGETHER):
+                self._con.execute(_PUT_TOGETHER, list(chain.from_iterable(kept[first : first + _TOGETHER])))
+            self._con.executemany(_PUT, kept[:alone])
+            self._count(self._last_row() - last - removed)
+
+    def _last_row(self) -> int:
+        """Returns the number of the last row, 0 for none; each new row gets the next one, a replaced row keeps its."""
+        ((last,),) = self._sql("SELECT MAX(rowid) FROM Cache").fetchall()
+        return last or 0
+
+    def _count(self, more: int) -> None:
+        """Count so many *more* rows, in the transaction that writes or deletes them."""
+        if more:
+            self._sql(_COUNT, (more,))
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Returns the values of those of the *keys*, 64 at most, that have a row; FOREIGN for a row of another kind."""
@@ -144,10 +194,11 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
         """
         with self.transact():
             oldest = self._sql("SELECT key FROM Cache ORDER BY store_time LIMIT ?", (count,)).fetchall()
-            self._sql(
+            deleted = self._sql(
                 "DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache ORDER BY store_time LIMIT ?)",
                 (count,),
             )
+            self._count(-deleted.rowcount)
         return [key for (key,) in oldest]
 
     def live_bytes(self) -> int:

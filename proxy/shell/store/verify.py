@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.shell.store.sqlite import PAGE_BYTES, Sqlite
 
 METADATA = frozenset({"count", "size", "hits", "misses"})
 LOCK_TIMEOUT_S = 1.0  # for a lock that only a foreign process can have
+
+
+Schema = frozenset[tuple[object, ...]]
 
 
 class Unfit(Exception):  # noqa: N818 - said of a database: unfit for use
@@ -33,7 +37,7 @@ def verify_file(path: Path) -> None:
 
 
 def verify_database(path: Path) -> None:
-    """Raise Unfit unless the database is empty or has exactly the tables, triggers and settings of this build.
+    """Raise Unfit unless the database is empty or has exactly the tables and settings of this or an older build.
 
     SQLite's own errors pass through; a defensive reader distrusts the schema first (sqlite.org/security.html).
     """
@@ -41,19 +45,29 @@ def verify_database(path: Path) -> None:
         schema = _schema(database)
         if not schema:
             return
-        if schema != reference()[0]:
+        if schema - reference().triggers not in reference().schemas:
             raise Unfit("the schema is not this build's")
         _verify_settings(database)
         _verify_space(database)
 
 
+class Reference(NamedTuple):
+    """What this build makes."""
+
+    schemas: tuple[Schema, ...]  # without triggers: that of a new database, and that of one of an older version
+    triggers: Schema  # of older versions, and of a process that was killed while it opened the database
+    settings: frozenset[str]  # their names
+
+
 @cache
-def reference() -> tuple[frozenset[tuple[object, ...]], frozenset[str]]:
+def reference() -> Reference:
     """The schema and the names of the settings that this build makes."""
     database = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        _Blank(database)
-        return _schema(database), frozenset(name for (name,) in database.execute("SELECT key FROM Settings"))
+        older = _Blank(database).older
+        triggers = frozenset(row for row in older if row[0] == "trigger")
+        names = frozenset(name for (name,) in database.execute("SELECT key FROM Settings"))
+        return Reference((_schema(database), older - triggers), triggers, names)
     finally:
         database.close()
 
@@ -63,7 +77,13 @@ class _Blank(Sqlite):
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self.older: Schema = frozenset()
         super().__init__(os.sep, PAGE_BYTES)
+
+    def make_lean(self) -> None:
+        """Keep the schema as diskcache makes it, as older versions have it."""
+        self.older = _schema(self._database)
+        super().make_lean()
 
     @property
     def _con(self) -> sqlite3.Connection:
@@ -84,14 +104,14 @@ def _opened_defensively(path: Path) -> Iterator[sqlite3.Connection]:
         database.close()
 
 
-def _schema(database: sqlite3.Connection) -> frozenset[tuple[object, ...]]:
+def _schema(database: sqlite3.Connection) -> Schema:
     return frozenset(database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 def _verify_settings(database: sqlite3.Connection) -> None:
     """Raise Unfit for a setting with an unknown name: diskcache sets an attribute for each, also its directory."""
     for name, value in database.execute("SELECT key, value FROM Settings"):
-        if name not in reference()[1] or type(value) not in (int, str):
+        if name not in reference().settings or type(value) not in (int, str):
             raise Unfit("a setting is not this build's")
         if name in METADATA and type(value) is not int:
             raise Unfit("a counter is not a number")

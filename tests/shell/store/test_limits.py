@@ -6,9 +6,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from diskcache import Cache
 
 from proxy.shell.store.directory import Directory
-from proxy.shell.store.sqlite import Sqlite
+from proxy.shell.store.sqlite import RawDisk, Sqlite
+from proxy.shell.store.verify import verify_database
 from tests.shell.store.samples import MIB, TOKEN, Open, entry, folder_bytes, key
 
 
@@ -162,6 +164,36 @@ def test_culling_does_not_empty_a_database_that_keeps_its_pages(tmp_path: Path) 
     assert len(rows.evict_oldest(250)) == 250
     assert 0.4 * before < rows.live_bytes() < 0.6 * before
     rows.close()
+
+
+def _row(number: int) -> tuple[bytes, bytes]:
+    return key(number), bytes(1400)
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_rows_are_counted_without_triggers(tmp_path: Path, *, is_older: bool) -> None:
+    """The number of rows is right after each kind of change, also in a database that an older version made."""
+    if is_older:
+        rows = Cache(str(tmp_path), disk=RawDisk, eviction_policy="least-recently-stored", sqlite_auto_vacuum=1)
+        for number in range(300):
+            rows.set(*_row(number))
+        rows.close()
+        verify_database(tmp_path / "cache.db")
+    rows = Sqlite(str(tmp_path), MIB)
+    assert not rows._sql("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    rows.write((_row(number) for number in range(200)), lambda *_row: b"", 1.0)
+    assert len(rows) == (300 if is_older else 200)
+    rows.write((_row(number) for number in range(150, 400)), lambda *_row: b"", 2.0)
+    assert len(rows) == 400
+    rows.write([(key(1), None), (key(399), None), (key(1000), None), _row(400)], lambda *_row: b"", 3.0)
+    assert len(rows) == 399
+    assert rows.read([key(0), key(1), key(63), key(64), key(399), key(400)]).keys() == {
+        key(number) for number in (0, 63, 64, 400)
+    }
+    assert len(rows.evict_oldest(50)) == 50
+    assert len(rows) == 349 == rows._sql("SELECT COUNT(*) FROM Cache").fetchone()[0]
+    rows.close()
+    verify_database(tmp_path / "cache.db")
 
 
 async def test_making_room_takes_place_before_the_transaction(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
