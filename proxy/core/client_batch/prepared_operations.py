@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from proxy.core.cache.key import FlightKey
+from proxy.core.client_batch.batch_form import BatchFrame, decoded
 from proxy.core.client_batch.operation import Envelope, plain_read, request_target
 from proxy.core.client_batch.parse import MOST_ESCAPES, MOST_PAIRS, Unresolved, read_operations
 from proxy.core.client_batch.split import MOST_OPERATIONS
@@ -24,8 +25,8 @@ from proxy.core.routing.classify import Read
 LONGEST_BATCH = 65_536
 """The most characters of a batch that is looked at here."""
 
-_KIND = b"batch of "
-"""What the name of a batch in the table of heads begins with; no block of header fields does."""
+_KIND, _OF_FORM = b"batch of ", b"form of "
+"""What the names of batches in the table of heads begin with, and of those in a form; no block of fields does."""
 
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -39,7 +40,7 @@ class PreparedBatch(msgspec.Struct, eq=False):
     places: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by: the first of twins
     has_no_twins: bool
     is_alike: bool  # whether all reads are of one token, and Graph is asked for each whatever is held
-    is_repeated: bool = False  # whether the batch came before, word for word
+    is_kept: bool = False  # whether the batch is known for its next time, because it came before, word for word
     steady: Any = None  # what it is asked and answered with while Graph confirms all that is held
 
     def __repr__(self) -> str:
@@ -61,11 +62,15 @@ class BatchMessage(msgspec.Struct, frozen=True, eq=False):
 
 def prepared_batch(reads: Sequence[PreparedRead]) -> PreparedBatch:
     """Returns the batch of *reads*."""
-    places = {read.flight: at for at, read in reversed([*enumerate(reads)])}
-    first = reads[0].request
-    is_alike = first.credential is not None and all(_is_like(read, first) for read in reads)
-    keys, kinds = tuple([read.key for read in reads]), tuple({id(read.common): read for read in reads}.values())
-    return PreparedBatch(tuple(reads), keys, kinds, places, len(places) == len(reads), is_alike)
+    flights = [read.flight for read in reads]
+    places = dict(zip(flights, range(len(reads)), strict=True))
+    has_no_twins = len(places) == len(reads)
+    if not has_no_twins:
+        places = {flight: at for at, flight in reversed([*enumerate(flights)])}
+    kinds = tuple({id(read.common): read for read in reads}.values())
+    first = kinds[0].request
+    is_alike = first.credential is not None and all(_is_like(read, first) for read in kinds)
+    return PreparedBatch(tuple(reads), tuple([read.key for read in reads]), kinds, places, has_no_twins, is_alike)
 
 
 def _is_like(read: PreparedRead, other: Request) -> bool:
@@ -92,24 +97,65 @@ class PreparedOperations:
 
         Links in the replies lead to *origin*.
         """
+        if not isinstance(batch, str):
+            return None
         try:
             name = _name(envelope, origin)
         except UnicodeEncodeError:
             return None
-        known: PreparedBatch | None = self._table.batches.get((name, batch)) if isinstance(batch, str) else None
+        known: PreparedBatch | None = self._table.batches.get((name, batch))
         if known is not None:
-            known.is_repeated = True
             return known
         reads = self._read(batch, envelope, origin, name)
         if reads is None:
             return None
         found = prepared_batch(reads)
-        self._table.add_batch((name, batch), found, len(reads), len(name) + len(str(batch)))
+        if self._table.note_batch((name, batch)):
+            self.keep((name, batch), len(name) + len(batch), found, found)
         return found
 
-    def _read(self, batch: object, envelope: Envelope, origin: LinkOrigin, name: bytes) -> list[PreparedRead] | None:
+    def keep(self, name: Hashable, size: int, batch: PreparedBatch, found: object) -> None:
+        """Keep what was *found* for the *batch* that comes again under a *name* of this *size*."""
+        batch.is_kept = True
+        self._table.add_batch(name, found, len(batch.reads), size)
+
+    def frame(self, envelope: Envelope, origin: LinkOrigin) -> BatchFrame | None:
+        """Returns what messages have in common whose batches are the *envelope*; links in replies lead to *origin*."""
+        try:
+            return BatchFrame(envelope, origin, _name(envelope, origin))
+        except UnicodeEncodeError:
+            return None
+
+    def read_form(self, operations: Sequence[bytes], frame: BatchFrame) -> PreparedBatch | None:
+        """Returns the reads that *operations* of a form with this *frame* are; None unless all are plain reads."""
+        name = _OF_FORM + frame.name
+        known = self._table.find(name) or self._table.add(name, {})
+        reads: list[Any] = list(map(known.reads.get, operations))
+        if None in reads:
+            for at, operation in enumerate(operations):
+                read = reads[at] or self._find_encoded(operation, name, frame)
+                if read is None:
+                    return None
+                reads[at] = read
+        return prepared_batch(reads)
+
+    def _find_encoded(self, operation: bytes, name: bytes, frame: BatchFrame) -> PreparedRead | None:
+        """Returns the read that an *operation* of a form is, which is not known of late."""
+        is_known, read = self._table.find_older(name, operation)
+        if is_known:
+            return read
+        text = decoded(operation)
+        if text is None:
+            return None
+        known = self._table.find(frame.name) or self._table.add(frame.name, {})
+        read = known.reads.get(text) or self._find(text, known, frame.name, frame.envelope, frame.link_origin)
+        if read is not None:
+            self._table.add_read(name, operation, read)
+        return read
+
+    def _read(self, batch: str, envelope: Envelope, origin: LinkOrigin, name: bytes) -> list[PreparedRead] | None:
         """Returns the same for a batch that is not known word for word."""
-        if not isinstance(batch, str) or len(batch) > LONGEST_BATCH:
+        if len(batch) > LONGEST_BATCH:
             return None
         if batch.count("&") + batch.count("\\u") > MOST_PAIRS or batch.count("%") > MOST_ESCAPES - LONGEST_BATCH // 6:
             return None

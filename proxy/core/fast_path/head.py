@@ -52,21 +52,27 @@ _POST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@%?/{}|-]*) HTTP/1\.1
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,6})(?=\r\n)", re.IGNORECASE)
 
 
-def read_post(data: bytes) -> tuple[str, dict[str, str], bytes] | None:
-    """The target, the header fields but Content-Length, and the body of the one POST in *data*; None for others.
+def find_length(data: bytes) -> tuple[slice, int] | None:
+    """Where Content-Length stands in the one message in *data*, and where its body begins; None for others.
 
     Its body is counted, and all of it is there.
     """
     end = data.find(b"\r\n\r\n") + 4
     if not 4 <= end <= LARGEST_HEAD or len(data) > LARGEST_MESSAGE:
         return None
-    line, rest = data[:end].split(b"\r\n", 1)
-    found, block = _POST_LINE.fullmatch(line), b"\r\n" + rest
-    length = _LENGTH.search(block)
-    if found is None or length is None or int(length[1]) != len(data) - end:
+    length = _LENGTH.search(data, 0, end)
+    return (slice(*length.span()), end) if length is not None and int(length[1]) == len(data) - end else None
+
+
+def read_post(data: bytes) -> tuple[str, dict[str, str], bytes] | None:
+    """The target, the header fields but Content-Length, and the body of the one POST in *data*; None for others."""
+    where = find_length(data)
+    if where is None:
         return None
-    fields = read_fields(block[: length.start()] + block[length.end() :])
-    return None if fields is None else (found[1].decode(), fields, data[end:])
+    length, end = where
+    line = data[: data.find(b"\r\n")]
+    found, fields = _POST_LINE.fullmatch(line), read_fields(data[len(line) : length.start] + data[length.stop : end])
+    return None if found is None or fields is None else (found[1].decode(), fields, data[end:])
 
 
 def without_changing(block: bytes) -> bytes:

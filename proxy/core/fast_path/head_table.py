@@ -16,6 +16,9 @@ _BLOCK, _READ, _HIT = 2000, 2500, 3000
 _READ_OF_BATCH = 150
 """Bytes that a batch takes for each of its reads, besides the reads themselves."""
 
+_MOST_ONCE = 1024
+"""Batches that came once of which the hashes are known."""
+
 _COPIES = 4
 """How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
 
@@ -45,7 +48,8 @@ class HeadTable:
         self._old: _Blocks = {}
         self._bytes = 0
         self.hits: dict[bytes, FreshHit] = {}  # replies from memory by the whole heads that they answer
-        self.batches: dict[Hashable, Any] = {}  # clients' batches of plain reads, by their texts
+        self.batches: dict[Hashable, Any] = {}  # clients' batches of plain reads that came twice, by their texts
+        self._once: dict[int, None] = {}  # hashes of the names of batches that came once of late
 
     def find(self, block: bytes) -> HeaderBlock | None:
         """What is known of the header *block*."""
@@ -82,6 +86,16 @@ class HeadTable:
             self.grow(_COPIES * len(data))
         self.hits[data] = hit
 
+    def note_batch(self, name: Hashable) -> bool:
+        """Note that a batch of this *name* came; returns whether one did before, so that keeping it may be of use."""
+        mark = hash(name)
+        if mark in self._once:
+            return True
+        if len(self._once) >= _MOST_ONCE:
+            self._once.clear()
+        self._once[mark] = None
+        return False
+
     def add_batch(self, name: Hashable, batch: Any, reads: int, size: int) -> None:
         """Keep *batch*, of so many *reads*, under its *name* of this *size*."""
         self.grow(size + _READ_OF_BATCH * reads)
@@ -107,4 +121,4 @@ class HeadTable:
     def clear(self) -> None:
         """Forget everything."""
         self._young, self._old, self._bytes = {}, {}, 0
-        self.hits, self.batches = {}, {}
+        self.hits, self.batches, self._once = {}, {}, {}

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.core.client_batch.parse import may_hold_batch, read_call
+from proxy.core.client_batch.batch_form import BatchForm, BatchFrame, split_form
+from proxy.core.client_batch.parse import BatchCall, may_hold_batch, read_call
 from proxy.core.client_batch.prepared_operations import BatchMessage
 from proxy.core.fast_path.head import read_post
 from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.http import errors
 from proxy.core.model import Reply
-from proxy.core.reply.link_origin import link_origin
+from proxy.core.reply.link_origin import LinkOrigin, link_origin
 from proxy.core.reply.response_head import framed, http_date
 from proxy.core.routing.hosts import Head
 from proxy.shell.downstream.client_batch import ClientBatches, refusal_of, reply_of
@@ -60,6 +61,43 @@ class BatchMessages:
 
     def _read(self, data: bytes) -> BatchMessage | None:
         """Return the batch that the message *data* holds, if all of it is plain reads and it is here whole."""
+        message = self._read_form(data) or self._read_whole(data)
+        if message is not None and not message.batch.is_kept and self.table.note_batch(data):
+            self.prepared.operations.keep(data, len(data), message.batch, message)
+        return message
+
+    def _read_form(self, data: bytes) -> BatchMessage | None:
+        """Return the batch in the form *data*, of which only operations that are not known are decoded."""
+        form = split_form(data)
+        if form is None:
+            return None
+        frame: BatchFrame | None = self.table.batches.get(form.frame)
+        if frame is None:
+            frame = self._read_frame(form)
+            if frame is None:
+                return None
+        batch = self.client_batches.prepare_form(form.operations, frame)
+        return None if batch is None else BatchMessage(batch, frame.envelope, frame.link_origin)
+
+    def _read_frame(self, form: BatchForm) -> BatchFrame | None:
+        """Return what the frame of *form* says, kept for the next message with that frame."""
+        found = self._read_call(form.empty)
+        if found is None or found[0].batch != "[]" or found[0].callback:
+            return None
+        call, origin = found
+        frame = self.prepared.operations.frame(call.envelope, origin)
+        if frame is not None:
+            self.table.add_batch(form.frame, frame, 0, sum(map(len, form.frame)))
+        return frame
+
+    def _read_whole(self, data: bytes) -> BatchMessage | None:
+        """Return the same for a message of any form."""
+        found = self._read_call(data)
+        batch = None if found is None else self.client_batches.prepare(*found)
+        return None if found is None or batch is None else BatchMessage(batch, found[0].envelope, found[1])
+
+    def _read_call(self, data: bytes) -> tuple[BatchCall, LinkOrigin] | None:
+        """Return the batch that the message *data* holds, and where links in the replies lead."""
         found = read_post(data)
         if found is None:
             return None
@@ -69,16 +107,7 @@ class BatchMessages:
             return None
         form, hosts = read_short_form(body, fields), self.client_batches.hosts
         call = None if form is None else read_call(head, form, hosts)
-        if call is None:
-            return None
-        origin = link_origin(head, "http", hosts, rewrites=self.rewrites_links)
-        batch = self.client_batches.prepare(call, origin)
-        if batch is None:
-            return None
-        message = BatchMessage(batch, call.envelope, origin)
-        if batch.is_repeated:
-            self.table.add_batch(data, message, 0, len(data))
-        return message
+        return None if call is None else (call, link_origin(head, "http", hosts, rewrites=self.rewrites_links))
 
 
 class BatchCaller:

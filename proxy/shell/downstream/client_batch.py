@@ -15,6 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.core.client_batch import slots as client_batch_slots
+from proxy.core.client_batch.batch_form import BatchFrame
 from proxy.core.client_batch.jsonpath import BadPath
 from proxy.core.client_batch.operation import Envelope, credential_and_target
 from proxy.core.client_batch.parse import BatchCall
@@ -98,9 +99,13 @@ class ClientBatches:
         """Return the reads of *call*; None unless all are plain reads that are answered without a task for each."""
         if self.prepared is None or call.callback or not self.takes_prepared:
             return None
-        batch, top = self.prepared.operations.read(call.batch, call.envelope, link_origin), call.envelope.credential
-        # Were there no read of the token on top, Graph would never see that token.
-        return batch if batch is not None and any(read.request.credential == top for read in batch.reads) else None
+        return _with_top(self.prepared.operations.read(call.batch, call.envelope, link_origin), call.envelope)
+
+    def prepare_form(self, operations: Sequence[bytes], frame: BatchFrame) -> PreparedBatch | None:
+        """Return the same of the *operations* of a form with this *frame*."""
+        if self.prepared is None:
+            return None
+        return _with_top(self.prepared.operations.read_form(operations, frame), frame.envelope)
 
     def open(self, envelope: Envelope, link_origin: LinkOrigin, size: int) -> ClientBatchSlots:
         """Return *size* empty slots of a batch of prepared reads, which is counted."""
@@ -224,6 +229,12 @@ class ClientBatches:
         if whole := await calls.perform([at]):
             slots.fill_as_received(at, client_batch_slots.slot(whole, include_headers=True))
         return None
+
+
+def _with_top(batch: PreparedBatch | None, envelope: Envelope) -> PreparedBatch | None:
+    """Return *batch* if it has a read of the token on top: else Graph would never see that token."""
+    top = envelope.credential
+    return batch if batch is not None and any(read.request.credential == top for read in batch.kinds) else None
 
 
 def reply_of(slots: ClientBatchSlots, whole: Reply | None) -> Reply:

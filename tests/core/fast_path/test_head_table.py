@@ -212,3 +212,13 @@ def test_a_read_that_has_another_rule_is_made_by_itself() -> None:
     assert first is not None
     assert preparation.prepare_like(first, "222") is None
     assert preparation.prepare_like(first, "112") is not None
+
+
+def test_a_batch_is_worth_keeping_once_it_has_come_twice() -> None:
+    """Until the table forgets all; of very many batches that come once it remembers few."""
+    table = HeadTable(10_000)
+    assert [table.note_batch(b"one") for _ in range(3)] == [False, True, True]
+    table.clear()
+    assert not table.note_batch(b"one")
+    assert not any(table.note_batch(number) for number in range(5000))
+    assert not table.note_batch(b"one")
