@@ -18,7 +18,7 @@ from proxy.core.batch.lanes import QUICK, Lane, Lanes, Route, route_of
 from proxy.core.fast_path.answer_template import AnswerTemplates
 from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
 from proxy.core.http.errors import Cut, SidecarError
-from proxy.core.model import Channel, Credential, Reply, Request
+from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota.descriptors import one_node
 from proxy.core.quota.ledger import GroupPayer, Payer, RequestCost, was_counted
 from proxy.core.routing.nodes import calls_of
@@ -27,9 +27,10 @@ from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.batch_contents import BatchContents
 from proxy.shell.pipeline.batch_queue import BatchCall, BatchQueue, BatchQueues, Queued, QueuedRead, fail_all
 from proxy.shell.pipeline.lane_timer import LaneTimer, TimedCall
-from proxy.shell.upstream.client import BatchTaker, StartedBatch
+from proxy.shell.upstream.client import StartedBatch
 from proxy.shell.upstream.fair_share import Place, Places
 from proxy.shell.upstream.http1 import OnSent
+from proxy.shell.upstream.plain_exchange import Taker
 
 _Answer = Reply | batch_response.BatchFailure
 
@@ -91,7 +92,7 @@ OnBatchReply = Callable[[Credential, Reply, str], None]
 """Takes the reply to a batch with this token on top, and the path of what all its slots are about."""
 
 
-StartBatch = Callable[[Request, Credential, Sequence[bytes], BatchTaker], StartedBatch | None]
+StartBatch = Callable[[Request, Credential, Sequence[bytes], Taker], StartedBatch | None]
 """Sends a batch if a connection is kept: `UpstreamClient.start_batch`."""
 
 
@@ -390,11 +391,11 @@ class StartedCall:
         batch.sending.begin()
         batch.left()
 
-    def take(self, answer: Reply) -> None:
-        """Hand out Graph's *answer*, which has come whole."""
+    def take(self, fields: Headers, body: bytes) -> None:
+        """Hand out Graph's answer with these *fields* and this *body*, which has come whole."""
         self._call.release()
         try:
-            handed = self._batcher.hand_out(self._batch, answer)
+            handed = self._batcher.hand_out(self._batch, self._started.reply(fields, body))
         except Exception as fault:  # noqa: BLE001 - each read's caller is told, and asks anew
             log_fault(fault)
             self._fail(fault)

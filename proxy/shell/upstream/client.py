@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -24,7 +24,7 @@ from proxy.core.model import Channel, Credential, Headers, Redacted, Reply, Requ
 from proxy.shell.http.forms import FORM, EncodedForm
 from proxy.shell.upstream.connector import Lookup, OwnSockets, connector
 from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response, OnSent, head_of_post
-from proxy.shell.upstream.plain_exchange import PlainExchange
+from proxy.shell.upstream.plain_exchange import PlainExchange, Taker
 
 LOOP = "the way to Graph leads back to the sidecar"
 """How error messages about a request loop begin; what to do about it follows."""
@@ -81,6 +81,7 @@ class UpstreamClient:
     def __init__(self, way: UpstreamOptions) -> None:
         """Reach Graph by *way*; `open` before the first call."""
         self._way = way
+        self._longest_s = way.longest_s
         self._client: Http1Client | None = None
         self._common_fields = {
             "User-Agent": way.user_agent,
@@ -110,9 +111,7 @@ class UpstreamClient:
         form = EncodedForm(FORM, batch_request.batch_body(operations, top))
         return await _batch_answer(self.post(requests[0].host, "/", requests[0].language, form, on_sent))
 
-    def start_batch(
-        self, first: Request, top: Credential, parts: Sequence[bytes], taker: BatchTaker
-    ) -> StartedBatch | None:
+    def start_batch(self, first: Request, top: Credential, parts: Sequence[bytes], taker: Taker) -> StartedBatch | None:
         """Send a batch of *parts*, the operations of *first* and others, if a connection is kept; else return None.
 
         *taker* gets the answer.
@@ -120,9 +119,8 @@ class UpstreamClient:
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
         head, body = self._post_head(first.host, first.language), batch_request.batch_body(parts, top)
         message = b"%bContent-Length: %d\r\n\r\n%b" % (head.block, len(body), body)
-        started = StartedBatch(self._way, taker)
-        started.exchange = self._client.start(head.end, message, started, self._way.longest_s)
-        return started if started.exchange is not None else None
+        exchange = self._client.start(head.end, message, taker, self._longest_s)
+        return StartedBatch(self._way, exchange) if exchange is not None else None
 
     def _post_head(self, host: str, language: str) -> _PostHead:
         """Return the head of the batches that go to *host* in this *language*."""
@@ -175,7 +173,7 @@ class UpstreamClient:
         clock = asyncio.get_running_loop().time
         began = clock()
         with TranslatedErrors(self._way.own):
-            async with asyncio.timeout(self._way.longest_s):
+            async with asyncio.timeout(self._longest_s):
                 answer = await self._send(asked, on_sent)
         return Reply(answer.status, answer.fields, answer.body, channel=channel, upstream_s=clock() - began)
 
@@ -198,55 +196,37 @@ class UpstreamClient:
         return await self._client.ask(origin, asked.start, fields, asked.body, on_sent, check=asked.check)
 
 
-class BatchTaker(Protocol):
-    """What takes the answer to a batch that left without a task."""
-
-    def take(self, answer: Reply) -> None:
-        """Take Graph's *answer*."""
-
-    def read_on(self) -> None:
-        """Let a task await `StartedBatch.answer`: the answer is not plain, or does not come."""
-
-
 class StartedBatch:
     """A batch that left without a task."""
 
-    __slots__ = ("_began", "_came_back", "_clock", "_taker", "_way", "exchange")
+    __slots__ = ("_came_back", "_exchange", "_way", "sent")
 
-    def __init__(self, way: UpstreamOptions, taker: BatchTaker) -> None:
-        """Give *taker* the answer to what is sent now by *way*."""
+    def __init__(self, way: UpstreamOptions, exchange: PlainExchange) -> None:
+        """Take that *exchange* has sent it by *way*."""
         self._way = way
-        self._taker = taker
-        self._clock = asyncio.get_running_loop().time
-        self._began = self._clock()
+        self._exchange = exchange
         self._came_back = way.own.came_back
-        self.exchange: PlainExchange | None = None
+        self.sent = exchange.sent  # in the event loop's time
 
-    def take(self, fields: Headers, body: bytes) -> None:
-        """Take the *fields* and the *body* of a plain response."""
-        took = self._clock() - self._began
-        self._taker.take(Reply(200, fields, body, channel=Channel.BATCH, upstream_s=took))
-
-    def read_on(self) -> None:
-        """Let a task await `answer`."""
-        self._taker.read_on()
+    def reply(self, fields: Headers, body: bytes) -> Reply:
+        """Return the plain response with these *fields* and this *body*, which has come now."""
+        took = self._exchange.now() - self.sent
+        return Reply(200, fields, body, channel=Channel.BATCH, upstream_s=took)
 
     async def answer(self) -> Reply | batch_response.BatchFailure:
         """Return the answer that is not plain. Raises Late, and what `TranslatedErrors` makes of an error."""
         return await _batch_answer(self._answer())
 
     async def _answer(self) -> Reply:
-        assert self.exchange is not None  # noqa: S101 - `start_batch` has set it
         with TranslatedErrors(self._way.own, self._came_back):
-            async with asyncio.timeout_at(self._began + self._way.longest_s):
-                whole = await self.exchange.response(_check_batch)
-        took = self._clock() - self._began
+            async with asyncio.timeout_at(self.sent + self._way.longest_s):
+                whole = await self._exchange.response(_check_batch)
+        took = self._exchange.now() - self.sent
         return Reply(whole.status, whole.fields, whole.body, channel=Channel.BATCH, upstream_s=took)
 
     def close(self) -> None:
         """Close the connection, unless the answer was taken or a task awaits it."""
-        if self.exchange is not None:
-            self.exchange.close()
+        self._exchange.close()
 
 
 async def _batch_answer(answering: Awaitable[Reply]) -> Reply | batch_response.BatchFailure:

@@ -10,6 +10,7 @@ import asyncio
 import re
 import select
 from enum import Enum
+from math import inf
 from typing import Any
 
 import aiohttp
@@ -84,20 +85,26 @@ class UpstreamConnection(ResponseHandler):
 
     # --- an exchange without a task ---
 
-    def send_plain(self, exchange: PlainExchange, message: bytes) -> None:
-        """Send *message*, and let *exchange* take the response. Raises ServerDisconnectedError as `write` does."""
+    def send_plain(self, exchange: PlainExchange, message: bytes, until: float) -> None:
+        """Send *message*, and let *exchange* take the response, the first bytes of which have to come *until* then.
+
+        Raises ServerDisconnectedError as `write` does.
+        """
         self.write(message)
         self._expect_head()
         self._is_written = True
         self._plain = exchange
+        self.deadline.set(until)
 
     def end_plain(self) -> None:
         """Expect nothing more: a whole response has come, or nobody waits for it."""
         self._plain, self._step, self.has_answered = None, _Step.IDLE, True
+        self.deadline.at = inf
 
     def read_with_parser(self, read_timeout: float) -> None:
         """Read the response with aiohttp's parser from now on, within this timeout for each piece."""
         self._plain = None
+        self.deadline.at = inf
         super().set_response_params(**PARSING, read_timeout=read_timeout, auto_decompress=False)
         self.start_timeout()
 
@@ -141,15 +148,15 @@ class UpstreamConnection(ResponseHandler):
         is_complete = self._step is _Step.IDLE and self._is_written
         return is_complete and transport is not None and not transport.is_closing() and not self.should_close
 
-    @property
-    def has_news(self) -> bool:
-        """Whether the socket has unread bytes or was closed by Graph."""
-        if self.transport is None:
-            return True
+    def is_quiet(self) -> bool:
+        """Return whether it is reusable, and neither has the socket unread bytes nor has Graph closed it."""
+        transport = self.transport
+        if transport is None or not self.is_reusable:
+            return False
         if self._poll is None:
             self._poll = select.poll()
-            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(self._poll.poll(0))
+            self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not self._poll.poll(0)
 
     def is_for_another(self, status: int) -> bool:
         """Whether a response of this *status* does not belong to the request that was written.
@@ -162,7 +169,7 @@ class UpstreamConnection(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Read *data* as a part of the answer that is awaited; close the connection on what is no part of one."""
         if self._plain is not None and data:
-            self._plain.data_received(data)
+            self._plain.data_received(data, is_early=self.note_early())
             return
         resumed = not data
         while data and self._step is _Step.HEAD:

@@ -25,7 +25,6 @@ from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import PARSING, UpstreamConnection
 from proxy.shell.upstream.idle_connections import Connection, IdleConnections
 from proxy.shell.upstream.plain_exchange import PlainExchange, Taker
-from proxy.shell.upstream.plain_response import HeadReader
 from proxy.shell.upstream.reply_turns import ReplyTurns
 
 _PIECE = 2**20
@@ -86,7 +85,6 @@ class Http1Client:
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self.reply_timeout_s = reply_timeout_s
-        self.heads = HeadReader()
         self._idle = IdleConnections(rest_s)
         self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 
@@ -140,10 +138,9 @@ class Http1Client:
         kept = self._idle.take(end) if len(message) <= _PIECE else None
         if kept is None:
             return None
-        now = kept[1].now()
-        exchange = PlainExchange(self, end, kept, taker, now + within_s)
+        exchange = PlainExchange(self, end, kept, taker, within_s)
         try:
-            exchange.send(message, now)
+            exchange.send(message)
         except aiohttp.ServerDisconnectedError:
             exchange.close()
             return None

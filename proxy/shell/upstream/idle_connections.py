@@ -52,7 +52,7 @@ class IdleConnections:
         now = monotonic()
         while idle and now - idle[0][2] >= self._rest_s:
             connection, line, since = idle.popleft()
-            if now - since <= KEPT_S and line.is_reusable and not line.has_news:
+            if now - since <= KEPT_S and line.is_quiet():
                 return connection, line
             connection.close()
         return None

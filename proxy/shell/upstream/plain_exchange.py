@@ -1,27 +1,56 @@
 """One POST to Graph on a kept connection: without a task, as long as its response is plain.
 
-Plain is what `plain_response` reads: an array of JSON, as the response to a batch is, with nothing behind it. Any other
-response is read by a task with aiohttp's parser, from the first byte, as the responses to all other requests are.
+Plain is a `200 OK` whose head, length or chunks, and coding are of the usual form, and whose body is an array of JSON,
+as the response to a batch is, with nothing behind it. Any other response is read by a task with aiohttp's parser and
+`core/http/codings`, from the first byte, as the responses to all other requests are.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+import zlib
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import aiohttp
 
+from proxy.core.http import headers
 from proxy.core.memory.budget import Share
 from proxy.core.model import Headers
-from proxy.shell.upstream.plain_response import PlainResponse
 
 if TYPE_CHECKING:  # these import this module
     from proxy.shell.upstream.connection import UpstreamConnection
     from proxy.shell.upstream.http1 import Check, Http1Client, Http1Response
     from proxy.shell.upstream.idle_connections import Connection
 
+LARGEST_HEAD = 16_384
+"""Bytes of a head that is read here."""
+
+LARGEST_COUNTED = 2**20
+"""Bytes of a body whose length its head says that is read here."""
+
+LARGEST_IN_CHUNKS = 2**19
+"""Bytes of a body in chunks that is read here."""
+
+LARGEST_PACKED, LARGEST_UNPACKED = 65_536, 2**20
+"""Bytes of a coded body that is decoded in one turn of the event loop, and of what it becomes."""
+
+_START = b"HTTP/1.1 200 OK\r\n"
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]++): ([!-~](?:[ -~]*[!-~])?)\r\n")
+_FIELDS = re.compile(rf"(?:{_FIELD.pattern})*+")
+_FRAMING = re.compile(
+    r"\n(connection|content-encoding|content-length|proxy-connection|trailer|transfer-encoding|upgrade): ([^\r]*)"
+)
+"""Fields that say how the body is read, or whether the connection goes on; in lower case."""
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
+_PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{1,7}\r?")
+_LAST = b"0\r\n\r\n"
+_MOST_FIELDS = 100
+_GZIP = 16 + zlib.MAX_WBITS
+
 
 class Taker(Protocol):
-    """What takes the response to a POST."""
+    """What takes the response to a POST that was sent without a task."""
 
     def take(self, fields: Headers, body: bytes) -> None:
         """Take the fields and the body of a plain response."""
@@ -30,10 +59,55 @@ class Taker(Protocol):
         """Let a task await `PlainExchange.response`: the response is not plain, or does not come."""
 
 
+class PlainHead(NamedTuple):
+    """The head of a plain response."""
+
+    fields: Headers
+    start: int  # where the body begins
+    length: int  # of the body; -1: it comes in chunks
+    is_packed: bool  # whether the body is coded with gzip
+
+
+def read_head(data: bytes) -> PlainHead | None:
+    """Return the plain head at the beginning of *data*; None if there is none, or any of it is unusual."""
+    end = data.find(b"\r\n\r\n", 0, LARGEST_HEAD)
+    if end < 0 or not data.startswith(_START):
+        return None
+    text = data[len(_START) : end + 2].decode("latin-1")
+    if _FIELDS.fullmatch(text) is None:
+        return None
+    fields, said = tuple(_FIELD.findall(text)), _FRAMING.findall(f"\n{text.lower()}")
+    framing: dict[str, str] = dict(said)
+    if len(fields) > _MOST_FIELDS or len(framing) != len(said):
+        return None
+    if framing.pop("connection", "keep-alive") != "keep-alive" or framing.get("content-encoding", "gzip") != "gzip":
+        return None
+    is_packed, length = bool(framing.pop("content-encoding", "")), framing.pop("content-length", "")
+    if framing == ({} if length else {"transfer-encoding": "chunked"}):
+        size = -1 if not length else int(length) if _LENGTH.fullmatch(length) else 0
+        return PlainHead(fields, end + 4, size, is_packed) if size else None
+    return None
+
+
 class PlainExchange:
     """A POST that was sent, until a plain response is whole; it holds its connection."""
 
-    __slots__ = ("_client", "_connection", "_end", "_last", "_line", "_response", "_share", "_taker")
+    __slots__ = (
+        "_at",
+        "_chunks",
+        "_client",
+        "_connection",
+        "_end",
+        "_head",
+        "_last",
+        "_line",
+        "_pieces",
+        "_share",
+        "_size",
+        "_taker",
+        "now",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -41,37 +115,41 @@ class PlainExchange:
         end: aiohttp.ClientRequest,
         kept: tuple[Connection, UpstreamConnection],
         taker: Taker,
-        last: float,
+        within_s: float,
     ) -> None:
-        """Let *taker* have the response on the connection *kept* to *end*.
-
-        It has to be whole at *last* in the event loop's time.
-        """
+        """Let *taker* have the response on the connection *kept* to *end*, which has to be whole *within_s* seconds."""
         self._client = client
         self._end = end
         self._taker = taker
-        self._last = last
         self._connection: Connection | None = kept[0]
         self._line = kept[1]
-        self._response = PlainResponse(client.heads)
+        self.now = self._line.now  # the event loop's clock
+        self.sent = self.now()
+        self._last = self.sent + within_s
         self._share: Share | None = None  # of the budget, while the body is not whole
+        self._head: PlainHead | None = None
+        self._pieces: list[bytes] = []  # all that has come
+        self._size = 0  # of it
+        self._chunks: list[bytes] = []
+        self._at = 0  # where the next chunk begins, in the body
 
-    def send(self, message: bytes, now: float) -> None:
+    def send(self, message: bytes) -> None:
         """Send the request *message*. Raises ServerDisconnectedError where nothing can be sent any more."""
-        self._line.send_plain(self, message)
-        self._wait(now)
+        self._line.send_plain(self, message, min(self.sent + self._client.reply_timeout_s, self._last))
 
-    def data_received(self, data: bytes) -> None:
-        """Take *data*, the next bytes of the response."""
-        response = self._response
-        is_early = not response.pieces and self._line.note_early()
-        is_whole = response.feed(data)
-        if is_early or is_whole is None or not self._has_room(len(data), len(response.body)):
+    def data_received(self, data: bytes, *, is_early: bool) -> None:
+        """Take *data*, the next bytes of the response; *is_early*: the request has not been sent whole."""
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._head is None and len(self._pieces) == 1:
+            self._head = read_head(data)
+        body = None if self._head is None or is_early else self._body(self._head)
+        if body is None or not self._has_room(len(data), len(body)):
             self.give_over()
-        elif is_whole:
-            self._complete(response)
+        elif body:
+            self._complete(body)
         else:
-            self._wait(self._line.now())
+            self._wait()
 
     def _has_room(self, size: int, whole: int) -> bool:
         """Return whether *size* more bytes are within the budget of all replies that are being read.
@@ -85,28 +163,70 @@ class PlainExchange:
             self._share = budget.share()
         return self._share.grow(size) and budget.has_room(whole)
 
-    def _wait(self, now: float) -> None:
-        self._line.deadline.set(min(now + self._client.reply_timeout_s, self._last))
+    def _body(self, head: PlainHead) -> bytes | None:
+        """Return the body of the response with this *head*, b"" until it is whole; None if it is not a plain one."""
+        if head.length > LARGEST_COUNTED:
+            return None
+        if head.length < 0:
+            body = self._unchunked(head)
+        elif (missing := head.start + head.length - self._size) <= 0:
+            body = None if missing else self._joined(head)
+        else:
+            return b""
+        if body and head.is_packed:
+            body = unpacked(body)
+        return body if not body or body.startswith(b"[") else None
 
-    def _complete(self, response: PlainResponse) -> None:
-        """Hand over the *response*, which is whole."""
-        self._end_waiting()
+    def _unchunked(self, head: PlainHead) -> bytes | None:
+        """Return the body that comes in chunks (RFC 9112 section 7.1), b"" until it is whole; None if it is unusual."""
+        if self._size > LARGEST_IN_CHUNKS:
+            return None
+        came = self._joined(head)
+        while size := _SIZE.match(came, self._at):
+            start, end = size.end(), size.end() + int(size[1], 16)
+            if end == start:
+                return b"".join(self._chunks) or None if came[self._at :] == _LAST else self._begun(came)
+            if len(came) < end + 2:
+                return b""
+            if came[end : end + 2] != b"\r\n":
+                return None
+            self._chunks.append(came[start:end])
+            self._at = end + 2
+        return self._begun(came)
+
+    def _begun(self, came: bytes) -> bytes | None:
+        """Return b"" if *came* may end in the middle of the line that begins a chunk, or of the last one; else None."""
+        rest = came[self._at :]
+        return b"" if _LAST.startswith(rest) or _PART_OF_SIZE.fullmatch(rest) else None
+
+    def _joined(self, head: PlainHead) -> bytes:
+        """Return all that has come of the body."""
+        first = self._pieces[0][head.start :]
+        return first if len(self._pieces) == 1 else b"".join((first, *self._pieces[1:]))
+
+    def _wait(self) -> None:
+        self._line.deadline.set(min(self.now() + self._client.reply_timeout_s, self._last))
+
+    def _complete(self, body: bytes) -> None:
+        """Hand over the response with this *body*, which is whole."""
+        head = self._head
+        assert head is not None  # noqa: S101 - a body has a head
         self._line.end_plain()
+        self._end_share()
         if self._connection is not None:
             self._client.give_back(self._end, self._connection, self._line)
             self._connection = None
-        fields, body = response.fields, response.body
-        response.release()  # it may be large, and exchange and taker hold each other
+        self._pieces, self._chunks = [], []  # they may be large, and exchange and taker hold each other
+        fields = headers.without(head.fields, headers.CODED) if head.is_packed else head.fields
         self._taker.take(fields, body)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""
         line = self._line
-        self._end_waiting()
+        self._end_share()
         line.read_with_parser(self._client.reply_timeout_s)
         self._taker.read_on()
-        pieces = self._response.pieces
-        self._response.release()
+        pieces, self._pieces, self._chunks = self._pieces, [], []
         for piece in pieces:
             line.data_received(piece)
         if is_late:
@@ -121,12 +241,24 @@ class PlainExchange:
     def close(self) -> None:
         """Close the connection, unless the response was handed over or is being awaited."""
         if self._connection is not None:
-            self._end_waiting()
             self._line.end_plain()
+            self._end_share()
             self._connection.close()
             self._connection = None
 
-    def _end_waiting(self) -> None:
-        self._line.deadline.clear()
+    def _end_share(self) -> None:
+        """Give the share of the budget back."""
         if self._share is not None:
             self._share.end()
+
+
+def unpacked(packed: bytes) -> bytes | None:
+    """Return the body that *packed* is in gzip, as one member; None if it is large, or not whole."""
+    if len(packed) > LARGEST_PACKED:
+        return None
+    stream = zlib.decompressobj(_GZIP)
+    try:
+        body = stream.decompress(packed, LARGEST_UNPACKED)
+    except zlib.error:
+        return None
+    return body if stream.eof and not stream.unused_data else None

@@ -15,14 +15,14 @@ from msgspec.structs import replace
 from proxy.core.batch.response import BatchFailure
 from proxy.core.batch.window import Limits
 from proxy.core.http.errors import Cut, Draining, Late, Overloaded, Unreachable
-from proxy.core.model import Channel, Credential, Reply, Request
+from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota.ledger import GroupPayer, Payer
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
 from proxy.shell.pipeline.batch_queue import MOST_IDLE, BatchCall, BatchQueue, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
-from proxy.shell.upstream.client import BatchTaker
 from proxy.shell.upstream.fair_share import Places
+from proxy.shell.upstream.plain_exchange import Taker
 from tests.shell.fakes import JSON, Clock, ask, told, turns
 
 Answer = Reply | BatchFailure | BaseException
@@ -502,10 +502,18 @@ async def test_nothing_is_remembered_of_a_group_that_is_done() -> None:
 class Started:
     """A batch that left without a task, whose answer comes when the test says so."""
 
-    def __init__(self, taker: BatchTaker) -> None:
+    def __init__(self, taker: Taker) -> None:
         self.taker = taker
         self.other: asyncio.Future[Reply | BatchFailure] = asyncio.get_running_loop().create_future()
         self.is_closed = False
+        self.whole = Reply(200, (), b"")
+
+    def take(self, whole: Reply) -> None:
+        self.whole = whole
+        self.taker.take(whole.headers, whole.body)
+
+    def reply(self, _fields: Headers, _body: bytes) -> Reply:
+        return self.whole
 
     async def answer(self) -> Reply | BatchFailure:
         return await self.other
@@ -518,7 +526,7 @@ def starting(upstream: FakeUpstream, observer: FakeObserver | None = None) -> tu
     """A batcher whose batches leave without a task, and those that left."""
     limits, clock, started = Limits(window_s=3600.0), Clock(), list[Started]()
 
-    def start_batch(_first: Request, _top: Credential, _parts: Sequence[bytes], taker: BatchTaker) -> Any:
+    def start_batch(_first: Request, _top: Credential, _parts: Sequence[bytes], taker: Taker) -> Any:
         started.append(batch := Started(taker))
         return batch
 
@@ -533,7 +541,7 @@ async def test_a_batch_that_left_without_a_task_is_answered() -> None:
     callers = start(layer, *reads(3))
     await turns()
     assert (observer.in_flight, upstream.flights) == (1, [])
-    started[0].taker.take(array(slot("a"), None, slot("c")))
+    started[0].take(array(slot("a"), None, slot("c")))
     await turns()
     assert [(await caller).body for caller in (callers[0], callers[2])] == [b"a", b"c"]
     assert (await callers[1]).body == b"alone /1"

@@ -16,9 +16,9 @@ import pytest
 from proxy.core.batch.request import batch_part
 from proxy.core.batch.response import BatchFailure
 from proxy.core.http.errors import Late, SidecarError
-from proxy.core.model import Credential, Reply, Request
+from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.shell.upstream.client import StartedBatch, UpstreamClient, UpstreamOptions
-from proxy.shell.upstream.plain_response import HeadReader
+from proxy.shell.upstream.plain_exchange import read_head
 from tests.shell.fakes import ask
 from tests.wires import Listener, Wire, listening, ok
 
@@ -106,8 +106,9 @@ class Taken:
     started: StartedBatch | None = None
     task: asyncio.Task[None] | None = None
 
-    def take(self, answer: Reply) -> None:
-        self.outcome.set_result(answer)
+    def take(self, fields: Headers, body: bytes) -> None:
+        assert self.started is not None
+        self.outcome.set_result(self.started.reply(fields, body))
 
     def read_on(self) -> None:
         self.task = asyncio.create_task(self._read())
@@ -298,22 +299,10 @@ async def test_without_a_kept_connection_nothing_is_sent() -> None:
 
 def test_no_head_is_plain_that_says_more() -> None:
     """What a plain head is: each other is left to aiohttp's parser."""
-    reader = HeadReader()
-    for _ in range(2):  # the second time most lines are known
-        heads = {name: reader.read(said) for name, said in (PLAIN | OTHERS).items()}
-        assert not {name for name in PLAIN if heads[name] is None}
-        assert {name for name in OTHERS if heads[name] is None} == NOT_BY_THEIR_HEADS
-    assert reader.read(ok(ARRAY, *["X: 1"] * 200)) is None
-    assert reader.read(ok(ARRAY, f"X: {'1' * 20_000}")) is None
+    heads = {name: read_head(said) for name, said in (PLAIN | OTHERS).items()}
+    assert not {name for name in PLAIN if heads[name] is None}
+    assert {name for name in OTHERS if heads[name] is None} == NOT_BY_THEIR_HEADS
+    assert read_head(ok(ARRAY, *["X: 1"] * 200)) is None
+    assert read_head(ok(ARRAY, f"X: {'1' * 20_000}")) is None
     fields = (("Content-Type", "application/json"), ("Content-Length", str(len(ARRAY))))
-    assert reader.read(ok(ARRAY)) == (fields, len(ok(ARRAY)) - len(ARRAY), len(ARRAY), False)
-
-
-def test_what_is_known_of_heads_is_bounded() -> None:
-    """Lines that never come again do not stay for good."""
-    reader = HeadReader()
-    for number in range(3 * HeadReader.MOST_LINES):
-        head = reader.read(ok(ARRAY, f"X-Number: {number}"))
-        assert head is not None
-        assert head.fields[2] == ("X-Number", str(number))
-    assert len(reader._known) <= HeadReader.MOST_LINES
+    assert read_head(ok(ARRAY)) == (fields, len(ok(ARRAY)) - len(ARRAY), len(ARRAY), False)
