@@ -41,11 +41,9 @@ class Shares:
         """Share *count* connections, all of them free."""
         self.count = self.free = count
         self._taken: dict[Hashable, int] = {}
-
-    @property
-    def is_calm(self) -> bool:
+        self._calm_above = max(TOKEN_LEAVES, count / (TOKEN_TIMES + 1))
+        self.is_calm = self.free > self._calm_above
         """Whether so many are free that every owner may take one."""
-        return self.free > TOKEN_LEAVES and self.count - self.free < TOKEN_TIMES * self.free
 
     def may_take(self, owner: Hashable) -> bool:
         """Returns whether *owner*, a token or a Kind, may hold one more; the last are for owners that hold none."""
@@ -58,6 +56,7 @@ class Shares:
     def take(self, kind: Kind, owners: Collection[Hashable]) -> None:
         """Record that a call of *kind* takes one connection for all of *owners*."""
         self.free -= 1
+        self.is_calm = self.free > self._calm_above
         taken = self._taken
         for owner in (kind, *owners):
             taken[owner] = taken.get(owner, 0) + 1
@@ -65,6 +64,7 @@ class Shares:
     def give_back(self, kind: Kind, owners: Collection[Hashable]) -> None:
         """Record that the call has ended and its connection is free."""
         self.free += 1
+        self.is_calm = self.free > self._calm_above
         taken = self._taken
         for owner in (kind, *owners):
             taken[owner] -= 1

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.core.batch import response
-from proxy.core.batch.response import BatchFailure, Slot, slot_reply
+from proxy.core.batch.response import Slot, slot_reply
 from proxy.core.cache import cacheability, policy
 from proxy.core.cache.signed_links import expiry
 from proxy.core.fast_path.answer_template import (
@@ -140,8 +140,10 @@ class BatchAnswer:
         "at_end",
         "id",
         "lane",
+        "may_tell_usage",
         "moment",
         "outer",
+        "tells_usage",
         "top",
     )
 
@@ -156,22 +158,14 @@ class BatchAnswer:
         self._date = b""
         self._templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
+        self.tells_usage = self._outer is not None and bool(self._outer.usage)  # whether it does
+        self.may_tell_usage = self._outer is None or self.tells_usage
         self._kinds: dict[_KindKey, AnswerKind | None] = {}
         self._confirming: dict[tuple[bytes, FieldSet, bool], AnswerKind | None] = {}
 
     def __repr__(self) -> str:
         """Say which batch this is, and nothing of its slots."""
         return f"BatchAnswer({self.id})"
-
-    @property
-    def tells_usage(self) -> bool:
-        """Returns whether the reply around the slots tells of usage."""
-        return self._outer is not None and bool(self._outer.usage)
-
-    @property
-    def may_tell_usage(self) -> bool:
-        """Returns whether the reply around the slots may tell of usage."""
-        return self._outer is None or bool(self._outer.usage)
 
     def slots(self, count: int) -> Sequence[Slot | None]:
         """Returns the slots where all *count* of them have the usual shape and none need be large, else ().
@@ -302,12 +296,3 @@ def confirmed(entry: Entry, proof: bytes, asked: float) -> Entry:
     proofs = meta.proofs if meta.proofs[:1] == (proof,) else policy.with_proof(meta.proofs, proof)
     newer = EntryMeta(meta.etag, meta.channel, asked, meta.may_be_fresh, proofs, meta.expires)
     return Entry(newer, entry.headers, entry.body)
-
-
-def batch_answer(
-    outer: Reply | BatchFailure, top: Credential, name: str, lane: str, templates: AnswerTemplates
-) -> BatchAnswer | None:
-    """Returns the answer *outer* to a batch if its slots may be ordinary ones."""
-    if isinstance(outer, BatchFailure) or outer.status != 200:
-        return None
-    return BatchAnswer(outer, top, name, lane, templates)

@@ -36,6 +36,7 @@ class FastFlight:
     """One read that is asked, and the callers that wait for its reply; it waits in the batch queue by itself."""
 
     slots: ClassVar[int] = 1
+    is_group: ClassVar[bool] = False
     lane: Lane | None = None
     route: Route | None = None
     call: BatchCall | None = None

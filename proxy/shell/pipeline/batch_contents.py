@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from operator import attrgetter, methodcaller
+from typing import Any, cast
 
 from proxy.core.batch.lanes import Route, route_of
 from proxy.core.fast_path.batch_answer import BatchAnswer
+from proxy.core.model import Request
 from proxy.core.quota.ledger import Payer
 from proxy.shell.pipeline.batch_queue import Queued, QueuedRead
 from proxy.shell.pipeline.queued_group import QueuedGroup
+
+_IS_GROUP, _REQUEST, _PART, _ROUTE = map(attrgetter, ("is_group", "request", "part", "route"))
+_LOAD = methodcaller("load")
 
 
 class BatchContents:
     """The reads of one batch: single ones first, then those of each group."""
 
-    __slots__ = ("groups", "parts", "queued", "requests", "singles")
+    __slots__ = ("groups", "parts", "queued", "requests", "singles", "size")
 
     def __init__(self, queued: Sequence[Queued]) -> None:
         """Take the reads of *queued*, which leave now."""
         self.queued = queued
-        groups = [each for each in queued if isinstance(each, QueuedGroup)]
-        singles: Sequence[Any] = [each for each in queued if not isinstance(each, QueuedGroup)] if groups else queued
+        singles: Sequence[Any] = queued
+        groups: Sequence[Any] = ()
+        if any(map(_IS_GROUP, queued)):
+            singles = [each for each in queued if not each.is_group]
+            groups = [each for each in queued if each.is_group]
         self.singles: Sequence[QueuedRead] = singles
         self.groups: Sequence[QueuedGroup] = groups
-        self.requests = [read.request for read in self.singles]
-        self.parts = [read.part for read in self.singles]
+        self.requests: list[Request] = list(map(_REQUEST, singles))
+        self.parts: list[bytes] = list(map(_PART, singles))
         for group in groups:
             requests, parts = group.depart()
             self.requests += requests
             self.parts += parts
-
-    def __len__(self) -> int:
-        return len(self.parts)
+        self.size = len(self.parts)
 
     def loads(self) -> list[tuple[Payer | None, int]]:
         """Return what the call of each single read is charged to, and as how many calls Graph counts it."""
-        return [read.load() for read in self.singles]
+        return list(map(_LOAD, self.singles))
 
     def read(self, at: int) -> QueuedRead:
         """Return what takes the reply in the slot at place *at*, which has not been taken."""
@@ -51,12 +57,16 @@ class BatchContents:
 
     def routes(self) -> set[Route]:
         """Return the routes of the reads."""
-        found = {read.route or route_of(read.request) for read in self.singles}
-        return found.union(*[group.routes() for group in self.groups])
+        found: set[Route | None] = set(map(_ROUTE, self.singles))
+        if None in found:
+            found = {read.route or route_of(read.request) for read in self.singles}
+        for group in self.groups:
+            found.update(group.routes())
+        return cast("set[Route]", found)
 
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""
-        slots = answer.slots(len(self))
+        slots = answer.slots(self.size)
         taken = {
             at
             for at, (read, slot) in enumerate(zip(self.singles, slots, strict=False))

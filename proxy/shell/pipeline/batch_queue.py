@@ -28,6 +28,7 @@ class QueuedRead(Protocol):
 
     request: Request
     slots: ClassVar[int]  # as how many slots of a batch it counts
+    is_group: ClassVar[bool]  # False
     since: float
     left: float
     lane: Lane | None
@@ -63,6 +64,7 @@ class PendingRead:
     """A read that a task waits for."""
 
     slots: ClassVar[int] = 1
+    is_group: ClassVar[bool] = False
     request: Request
     reply: asyncio.Future[Reply]
     cost: RequestCost | None
@@ -167,7 +169,8 @@ class BatchCall:
         self.work = None
         for read in self.reads:
             read.call = None
-        self.release()
+        if self.place is not None:
+            self.release()
         self.queue.on_end(self)
 
     def end_soon(self) -> None:
@@ -177,15 +180,13 @@ class BatchCall:
 
     def release(self) -> None:
         """Give the place back: Graph has answered."""
-        if self.place is not None:
-            self.place.release()
+        place, self.place = self.place, None
+        if place is not None:
+            place.release()
 
 
 Start = Callable[[BatchCall], None]
 """Sees to the replies of the reads of a call, and ends the call; gives its place back as soon as Graph has answered."""
-
-LimitsNow = Callable[[], window.Limits]
-"""The limits at this moment: a reload may change them."""
 
 
 MOST_IDLE = 64
@@ -196,7 +197,7 @@ class BatchQueues:
     """A queue for each group of reads that may share a batch: groups come and go with tokens, languages and objects."""
 
     def __init__(
-        self, limits: LimitsNow, start: Start, clock: Callable[[], float], places: Places | None = None
+        self, limits: window.Limits, start: Start, clock: Callable[[], float], places: Places | None = None
     ) -> None:
         """Let the reads of one group leave together, as *limits* say, when one of *places* is free; None: when due.
 
@@ -270,7 +271,7 @@ class BatchQueue:
 
     def __init__(
         self,
-        limits: LimitsNow,
+        limits: window.Limits,
         start: Start,
         clock: Callable[[], float],
         on_idle: Callable[[BatchQueue], None],
@@ -302,8 +303,8 @@ class BatchQueue:
 
     def add(self, read: Queued) -> None:
         """Queue *read*. Raises Overloaded."""
-        credential, limits, queued, slots = read.request.credential, self._limits(), self._queue.slots, read.slots
-        owner, waited = owner_of(credential) if credential is None else credential.token, 0.0
+        credential, limits, queued, slots = read.request.credential, self._limits, self._queue.slots, read.slots
+        owner, waited = "" if credential is None else credential.token, 0.0  # as `owner_of` says
         if self in self._line:
             waited = self._queue.waited(owner, self._may, read.since) - self._window
         is_long = waited or queued + slots > limits.queue
@@ -338,10 +339,10 @@ class BatchQueue:
         """Send the reads that may leave, on a connection that is free; return whether there were any."""
         now, places = self._clock(), self._places
         may = None if places is None or places.shares.is_calm else self._may
-        reads = self._queue.take(min(self._limits().slots, self._answer_size.slots), may, now)
+        reads = self._queue.take(min(self._limits.slots, self._answer_size.slots), may, now)
         if not reads:
             return False
-        place = places.take(Kind.BATCH, _owners(reads)) if places is not None else None
+        place = places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads}) if places else None
         call = BatchCall(reads, self, place)
         self._calls.add(call)
         waited_for = None if places is None else call  # without places others may still join: see the merger
@@ -362,7 +363,7 @@ class BatchQueue:
 
     def fail_late(self, now: float) -> None:
         """Fail the reads that have waited for a connection as long as they may."""
-        limits = self._limits()
+        limits = self._limits
         fail_all(
             self._queue.late(now - limits.queue_s - self._window), Overloaded(window.queue_timeout_message(limits))
         )
@@ -371,12 +372,12 @@ class BatchQueue:
 
     @property
     def _window(self) -> float:
-        return window.window_s(self._in_flight, self._limits())
+        return window.window_s(self._in_flight, self._limits)
 
     @property
     def _in_flight(self) -> int:
         """How many calls later reads wait for: those that are not late."""
-        return sum([not call.is_late for call in self._calls]) if self._calls else 0
+        return sum([not call.is_late for call in self._calls])
 
     def _may(self, owner: Hashable) -> bool:
         return self._places is None or self._places.shares.may_take(owner)
@@ -390,20 +391,16 @@ class BatchQueue:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        now, due = self._clock(), self._due()
-        loop = asyncio.get_running_loop()
-        if due is not None:
-            self._leaves_now = due <= now
-            self._alarm = loop.call_soon(self._depart) if due <= now else loop.call_later(due - now, self._depart)
-
-    def _due(self) -> float | None:
-        """When to leave, or to wait in line for a connection; None if there is no reason to."""
-        now, limits = self._clock(), self._limits()
+        now, limits, loop = self._clock(), self._limits, asyncio.get_running_loop()
         is_calm = self._places is None or self._places.shares.is_calm
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
         if not queued and self._queue.slots:  # those who wait hold their shares already
-            return None if self in self._line else now
-        return window.due(queued, oldest, self._in_flight, limits, now)
+            due = None if self in self._line else now  # to wait in line
+        else:
+            due = window.due(queued, oldest, self._in_flight if self._calls else 0, limits, now)
+        if due is not None:
+            self._leaves_now = due <= now
+            self._alarm = loop.call_soon(self._depart) if due <= now else loop.call_later(due - now, self._depart)
 
     def _depart(self) -> None:
         self._alarm = None
@@ -418,7 +415,7 @@ class BatchQueue:
         if size is None:
             self._answer_size.was_too_large(slots)
         else:
-            self._answer_size.was_held(slots, size, self._limits().answer_bytes)
+            self._answer_size.was_held(slots, size, self._limits.answer_bytes)
 
     def on_end(self, call: BatchCall) -> None:
         """Note that *call* has ended."""
@@ -431,11 +428,6 @@ class BatchQueue:
     def _rest_if_empty(self) -> None:
         if not self._queue.slots and self._places is not None:
             self._places.forget(Kind.BATCH, self)
-
-
-def _owners(reads: Sequence[Queued]) -> set[Hashable]:
-    """Return the owners of the shares that a call of *reads* uses."""
-    return {credential.token if (credential := read.request.credential) is not None else "" for read in reads}
 
 
 def _split(read: Queued, slots: int) -> Queued:

@@ -16,7 +16,7 @@ from proxy.core.batch import window
 from proxy.core.batch.fair_share import Kind
 from proxy.core.batch.lanes import QUICK, Lane, Lanes, Route, route_of
 from proxy.core.fast_path.answer_template import AnswerTemplates
-from proxy.core.fast_path.batch_answer import BatchAnswer, batch_answer
+from proxy.core.fast_path.batch_answer import BatchAnswer
 from proxy.core.http.errors import Cut, SidecarError
 from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota.descriptors import one_node
@@ -133,7 +133,7 @@ class Batcher:
         self._tops = batch_request.LeadTokens()
         self._lanes = LaneTimer(Lanes(), clock)
         self._start_batch = start
-        self._queues = BatchQueues(lambda: limits, self._start, clock, places)
+        self._queues = BatchQueues(limits, self._start, clock, places)
         self._templates = AnswerTemplates()
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
@@ -180,30 +180,22 @@ class Batcher:
 
     def _start(self, call: BatchCall) -> None:
         """Send the batch of *call*, without a task if a connection is kept."""
+        started = None
         try:
-            contents = BatchContents(call.reads)
-            if not self._is_started(call, contents):
+            contents, work = BatchContents(call.reads), StartedCall(self, call)
+            top = self._tops.choose(contents.requests, self._clock())
+            if top is not None:
+                started = self._start_batch(contents.requests[0], top, contents.parts, work)
+            if top is None or started is None:
                 call.follow(self._send(contents, call.place))
+            else:
+                work.begin(self.prepare(contents, top, 0), started)
         except Exception as fault:  # noqa: BLE001 - each read's caller is told, and asks anew
+            if started is not None:
+                started.close()
             log_fault(fault)
             fail_all(call.reads, fault)
             call.end()
-
-    def _is_started(self, call: BatchCall, contents: BatchContents) -> bool:
-        """Send *contents* without a task if a connection is kept, and return whether they were sent."""
-        top = self._tops.choose(contents.requests, self._clock())
-        if top is None:
-            return False
-        work = StartedCall(self, call)
-        started = self._start_batch(contents.requests[0], top, contents.parts, work)
-        if started is None:
-            return False
-        try:
-            work.begin(self.prepare(contents, top, 0), started)
-        except Exception:
-            started.close()
-            raise
-        return True
 
     async def _send(self, contents: BatchContents, place: Place | None, attempt: int = 0) -> None:
         """Ask Graph for the reads in *contents* until each has a reply or an error: nobody waits in vain."""
@@ -215,7 +207,7 @@ class Batcher:
         if top is None:
             if place is not None:
                 place.release()
-            await self._all_alone([contents.read(at) for at in range(len(contents))])
+            await self._all_alone([contents.read(at) for at in range(contents.size)])
             return
         batch = self.prepare(contents, top, attempt)
         batch.sending.begin()
@@ -224,9 +216,10 @@ class Batcher:
     def prepare(self, contents: BatchContents, top: Credential, attempt: int) -> Batch:
         """Return a batch of *contents* that is about to be sent with the token of *top*."""
         lane, queued = contents.queued[0].lane, contents.queued
-        sending = self._observer.batch(contents.loads(), lane.name if lane else "", contents.groups)
-        timed = self._lanes.call(contents.routes, len(contents), lane, partial(_be_late, queued))
-        return Batch(contents, top, attempt, sending, timed)
+        name = lane.name if lane else ""
+        sending = self._observer.batch(contents.loads(), name, contents.groups)
+        timed = TimedCall(self._lanes, contents.routes, contents.size, lane, partial(_be_late, queued))
+        return Batch(contents, top, attempt, sending, timed, lane=name)
 
     async def finish(self, batch: Batch, answering: Callable[[], Awaitable[_Answer]]) -> None:
         """Wait for the answer to *batch*, hand it out, and ask again for reads to which there is none."""
@@ -242,10 +235,10 @@ class Batcher:
 
     def hand_out(self, batch: Batch, answer: _Answer) -> Handed:
         """Give the reads of *batch* their slots of *answer* if these are ordinary; say what becomes of the others."""
-        contents, lane = batch.contents, batch.timed.lane
+        contents, answered = batch.contents, None
         try:
-            name, templates = lane.name if lane else "", self._templates
-            answered = batch_answer(answer, batch.top, batch.sending.id, name, templates)
+            if isinstance(answer, Reply) and answer.status == 200:
+                answered = BatchAnswer(answer, batch.top, batch.sending.id, batch.lane, self._templates)
             if isinstance(answer, Reply) and (answered is None or answered.may_tell_usage):
                 self._on_reply(batch.top, answer, one_node(contents.requests))
             taken = self._take_slots(contents, answered)
@@ -260,14 +253,14 @@ class Batcher:
     async def ask_again(self, batch: Batch, handed: Handed) -> None:
         """Give the reads of *batch* the replies that are left, and ask again for those to which there is none."""
         (outcomes, taken), contents = handed, batch.contents
-        if len(taken) == len(contents):
+        if len(taken) == contents.size:
             return
         if outcomes.refused_lead:
             self._tops.refuse(batch.top, outcomes.refused_lead, self._clock())
         async for at, reply in in_turns(outcomes.replies.items(), _size):
             contents.read(at).answer(reply, batch.sending.id)
         if outcomes.cause:
-            self._observer.asked_again(len(contents) - len(outcomes.replies) - len(taken), outcomes.cause)
+            self._observer.asked_again(contents.size - len(outcomes.replies) - len(taken), outcomes.cause)
         if outcomes.batches or outcomes.singles:
             again = [[read for read in map(contents.read, part) if not read.is_done] for part in outcomes.batches]
             parts_again = [self._send(BatchContents(part), None, batch.attempt + 1) for part in again if part]
@@ -312,9 +305,9 @@ class Batcher:
         with self._observer.single(cost, calls_of(request.query)) as sending:
             async with self._places.one(Kind.SINGLE, request.credential, ignores_queue_limit=ignores_queue_limit):
                 route, lane = self._route(request)
-                timed = self._lanes.call(lambda: (route,), 1, lane)
+                timed = TimedCall(self._lanes, lambda: (route,), 1, lane)
                 try:
-                    reply = await self._upstream.single(request, lambda: _leave(sending, timed))
+                    reply = await self._upstream.single(request, partial(_leave, sending, timed))
                 except BaseException as error:
                     timed.end(error)
                     raise
@@ -344,12 +337,20 @@ class Handed(NamedTuple):
 class Batch:
     """One batch on its way, and who counts and measures the call."""
 
-    __slots__ = ("attempt", "contents", "is_over", "sending", "timed", "top")
+    __slots__ = ("attempt", "contents", "is_over", "lane", "sending", "timed", "top")
 
     def __init__(
-        self, contents: BatchContents, top: Credential, attempt: int, sending: CallObserver, timed: TimedCall
+        self,
+        contents: BatchContents,
+        top: Credential,
+        attempt: int,
+        sending: CallObserver,
+        timed: TimedCall,
+        *,
+        lane: str,
     ) -> None:
         """Send *contents* with the token of *top*; *attempt* counts the batches that they were in before."""
+        self.lane = lane
         self.contents = contents
         self.top = top
         self.attempt = attempt
@@ -359,7 +360,8 @@ class Batch:
 
     def left(self) -> None:
         """Note that the head was written."""
-        _leave(self.sending, self.timed)
+        self.sending.left()
+        self.timed.left()
 
     def end(self, error: BaseException | None) -> None:
         """End with an answer that was handed out, or for an *error*; a second call does nothing."""
@@ -400,7 +402,7 @@ class StartedCall:
             log_fault(fault)
             self._fail(fault)
             return
-        if len(handed.taken) == len(self._batch.contents):
+        if len(handed.taken) == self._batch.contents.size:
             self._call.end_soon()
         else:
             self._follow(lambda: self._batcher.ask_again(self._batch, handed))

@@ -24,7 +24,7 @@ class TimedCall:
     routes: Callable[[], Collection[Route]]
     slots: int
     lane: Lane | None  # None: the call is not measured
-    on_late: Callable[[], None]
+    on_late: Callable[[], None] = lambda: None
     sent: float | None = None
 
     def left(self) -> None:
@@ -41,7 +41,7 @@ class TimedCall:
         if self.lane is None or self.sent is None:
             return
         timer = self.timer
-        timer.forget(self)
+        timer.late_at.pop(self, None)
         if isinstance(outcome, Late) or (isinstance(outcome, Reply) and outcome.status in {200, 304}):
             timer.lanes.landed(self.routes(), self.slots, self.lane, self.sent, timer.clock() - self.sent)
 
@@ -59,35 +59,21 @@ class LaneTimer:
         """Record in *lanes* how long calls take by *clock*."""
         self.lanes = lanes
         self.clock = clock
-        self._late_at: dict[TimedCall, float] = {}  # of calls that are not answered, in the event loop's time
+        self.late_at: dict[TimedCall, float] = {}  # of calls that are not answered, in the event loop's time
         self._soonest = inf
         self._deadline: Deadline | None = None
-
-    def call(
-        self,
-        routes: Callable[[], Collection[Route]],
-        slots: int,
-        lane: Lane | None,
-        on_late: Callable[[], None] = lambda: None,
-    ) -> TimedCall:
-        """Return what measures a call of so many *slots* with these *routes*, and calls *on_late* once it is late."""
-        return TimedCall(self, routes, slots, lane, on_late)
 
     def watch(self, call: TimedCall, after: float) -> None:
         """Let *call* be late if it is not answered *after* so many seconds."""
         if after >= LONGEST_S:
             return
         loop = asyncio.get_running_loop()
-        self._late_at[call] = at = loop.time() + after
+        self.late_at[call] = at = loop.time() + after
         if at < self._soonest:
             self._soonest = at
             if self._deadline is None:
                 self._deadline = Deadline(loop, self._report)
             self._deadline.set(at)
-
-    def forget(self, call: TimedCall) -> None:
-        """Note that *call* was answered, or will not be."""
-        self._late_at.pop(call, None)
 
     def close(self) -> None:
         """Watch no call any more."""
@@ -97,11 +83,11 @@ class LaneTimer:
     def _report(self) -> None:
         """Report the calls that are late."""
         latest = asyncio.get_running_loop().time() + Deadline.RESOLUTION_S
-        late = [call for call, at in self._late_at.items() if at <= latest]
+        late = [call for call, at in self.late_at.items() if at <= latest]
         for call in late:
-            del self._late_at[call]
-        self._soonest = min(self._late_at.values(), default=inf)
-        if self._deadline is not None and self._late_at:
+            del self.late_at[call]
+        self._soonest = min(self.late_at.values(), default=inf)
+        if self._deadline is not None and self.late_at:
             self._deadline.set(self._soonest)
         for call in late:
             call.be_late()

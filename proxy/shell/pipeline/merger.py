@@ -91,7 +91,8 @@ class Merger:
         self._tags_of = tags_of
         self._clock = clock
         self._history = history or MergeHistory()
-        self._queues = BatchQueues(lambda: window.merge_limits(limits), self._depart, clock)
+        self._limits, self._merging = limits, window.merge_limits(limits)
+        self._queues = BatchQueues(self._merging, self._depart, clock)
         self._in_flight: dict[_MergeLane, list[_MergedRead]] = {}
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
@@ -149,6 +150,7 @@ class Merger:
         reads = (read for lane in lanes for read in self._in_flight.get(lane, ()) if own <= read.names)
         read = next(reads, None)
         if read is None:
+            self._merging.replace(window.merge_limits(self._limits))  # a reload may have changed them
             return await self._queues.join(lanes[-1], request, cost)
         now = self._clock()
         one = PendingRead(request, asyncio.get_running_loop().create_future(), cost, since=now, left=now)

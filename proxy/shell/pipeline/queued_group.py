@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from proxy.core.batch.lanes import Lane, Route
 from proxy.core.model import Request
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # it imports this module
 class QueuedGroup(ABC):
     """Reads of one token in a queue, or in a batch that is under way."""
 
+    is_group: ClassVar[bool] = True
     request: Request
     """The first of the reads."""
     slots: int

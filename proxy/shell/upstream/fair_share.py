@@ -56,7 +56,10 @@ class Place:
         """Give the connection back; further calls do nothing."""
         if self.is_held:
             self.is_held = False
-            self.places.give_back(self)
+            places = self.places
+            places.shares.give_back(self.kind, self.owners)
+            if any(places.rings.values()):
+                places.offer()
 
 
 class Places:
@@ -67,7 +70,7 @@ class Places:
         self.shares = Shares(count)
         self.limits = limits
         self.clock = clock
-        self._rings: OrderedDict[Kind, OrderedDict[Member, None]] = OrderedDict((kind, OrderedDict()) for kind in Kind)
+        self.rings: OrderedDict[Kind, OrderedDict[Member, None]] = OrderedDict((kind, OrderedDict()) for kind in Kind)
         self._queues = {kind: _CallQueue(self, kind) for kind in Kind}
         self._next_check: asyncio.Handle | None = None
 
@@ -76,29 +79,28 @@ class Places:
         self.shares.take(kind, owners)
         return Place(self, kind, owners)
 
-    def give_back(self, place: Place) -> None:
-        """Hand *place* to the next that waits."""
-        self.shares.give_back(place.kind, place.owners)
-        if any(self._rings.values()):
-            self._offer()
-
     def want(self, kind: Kind, member: Member) -> None:
         """Hand a connection to *member* as soon as its turn comes."""
-        is_first = not any(self._rings.values())
-        if is_first and self.shares.may_take(kind) and member.start_next() and not member.wants_more():
+        is_first = not any(self.rings.values())
+        if (
+            is_first
+            and (self.shares.is_calm or self.shares.may_take(kind))
+            and member.start_next()
+            and not member.wants_more()
+        ):
             return
-        self._rings[kind].setdefault(member)
-        self._offer()
-        if self._next_check is None and self._rings[kind]:
+        self.rings[kind].setdefault(member)
+        self.offer()
+        if self._next_check is None and self.rings[kind]:
             self._check_waits_later()
 
     def line(self, kind: Kind) -> Container[Member]:
         """Return those of *kind* that wait for their turn."""
-        return self._rings[kind]
+        return self.rings[kind]
 
     def forget(self, kind: Kind, member: Member) -> None:
         """Remove *member* from those that wait."""
-        self._rings[kind].pop(member, None)
+        self.rings[kind].pop(member, None)
 
     @contextlib.asynccontextmanager
     async def one(
@@ -116,18 +118,18 @@ class Places:
         finally:
             place.release()
 
-    def _offer(self) -> None:
+    def offer(self) -> None:
         """Hand out free connections round robin, first among kinds of call, then among members of a kind."""
         while self.shares.free:
-            kind = next((kind for kind, ring in self._rings.items() if ring and self._grant(kind)), None)
+            kind = next((kind for kind, ring in self.rings.items() if ring and self._grant(kind)), None)
             if kind is None:
                 return
-            self._rings.move_to_end(kind)
+            self.rings.move_to_end(kind)
 
     def _grant(self, kind: Kind) -> bool:
         if not self.shares.may_take(kind):
             return False
-        ring = self._rings[kind]
+        ring = self.rings[kind]
         member = next((member for member in ring if member.start_next()), None)
         if member is None:
             return False
@@ -142,7 +144,7 @@ class Places:
 
     def _check_waits(self) -> None:
         self._next_check, now = None, self.clock()
-        members = [member for ring in self._rings.values() for member in ring]
+        members = [member for ring in self.rings.values() for member in ring]
         for member in members:
             member.fail_late(now)
         if members:

@@ -415,7 +415,7 @@ async def test_a_caller_leaves_a_long_queue_without_a_search() -> None:
     def fly(_call: BatchCall) -> None:
         raise AssertionError("no read is due")
 
-    queue = BatchQueue(lambda: Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _queue: None)
+    queue = BatchQueue(Limits(window_s=3600.0, slots=1000), fly, Clock(), lambda _queue: None)
     loop = asyncio.get_running_loop()
     crowd = [CountedWaiting(ask(f"/{at}"), loop.create_future(), None, 0.0) for at in range(500)]
     for waiting in crowd:
