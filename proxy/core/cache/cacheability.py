@@ -93,18 +93,7 @@ def is_final(request: Request, body: bytes) -> bool:
     """
     if _edge(request) in _POLLED_EDGES:
         return False
-    if not _may_show_progress(body):
-        return not _asks_for_progress(request.query)
-    return is_settled(body) and (_PROGRESS.search(body) is not None or not is_poll(request))
-
-
-def _may_show_progress(body: bytes) -> bool:
-    """Returns whether *body* may match `_PROGRESS` or `_STAGE`: parts of the names that they match stand in it."""
-    return (
-        b"status" in body
-        or (b"_" in body and b"complet" in body)
-        or (json_text.may_be_nested(body) and b"phase" in body)
-    )
+    return is_settled(body) and (not is_poll(request) or _PROGRESS.search(body) is not None)
 
 
 def is_poll(request: Request) -> bool:
@@ -126,6 +115,9 @@ def _is_progress(name: str) -> bool:
 
 def is_settled(body: bytes) -> bool:
     """Returns whether *body* shows no job that Graph still works on."""
+    may_show_stages = b"status" in body or (b"phase" in body and json_text.may_be_nested(body))
+    if not may_show_stages and not (b"_" in body and b"complet" in body):
+        return True  # parts of the names that `_PROGRESS` and `_STAGE` match stand in a body that they match
     return all(_is_over(name, value.lower()) for name, value in _PROGRESS.findall(body)) and _are_stages_over(body)
 
 

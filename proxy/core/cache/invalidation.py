@@ -130,12 +130,13 @@ class InvalidationIndex:
             self._record((list_tag,), when)
         return listed
 
-    def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> None:
-        """Record that a new *body* was stored under *key*."""
+    def on_stored(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> Tags:
+        """Record that a new *body* was stored under *key*; returns the tags of *request*."""
         if len(body) > LEARNED_AT_ONCE:
             self._tags.forget(key)
         elif not self._tags.learn_nothing(key, request, body):
             self.learn(key, request, fingerprint, body, asked)
+        return self._tags.tags_read(request, fingerprint)
 
     def invalidate(self, tags: Iterable[str], now: float) -> None:
         """Record that *tags* changed at *now*; without a tag everything counts as changed.

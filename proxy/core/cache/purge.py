@@ -135,14 +135,16 @@ class _Subjects:
 
     def put(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*, and forget the oldest where there are too many."""
-        self.pop(key)
-        packed: bytes | PurgeSubject
+        if key in self._subjects:
+            self.pop(key)
         try:
             packed = _pack(subject)
         except UnicodeEncodeError:  # a path with bytes that are no text
-            packed = subject
-        self._subjects[key] = packed
-        self._bytes += _size(packed)
+            self._subjects[key] = subject
+            self._bytes += _size(subject)
+        else:
+            self._subjects[key] = packed
+            self._bytes += ROW_BYTES + len(packed)
         if len(self._subjects) > self._capacity or self._bytes > self._limit:
             self._forget_oldest()
 

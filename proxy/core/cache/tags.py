@@ -79,10 +79,11 @@ class TagIndex:
     def learn_nothing(self, key: bytes, request: Request, body: bytes) -> bool:
         """Returns whether *body* plainly lists nothing and gives no name an id; then it is searched with that."""
         path = request.path
-        if may_list_objects(body) or not (_is_id(path[1:]) or "/" in path[1:]):
+        if may_list_objects(body) or not ("/" in path[1:] or _is_id(path[1:])):
             return False
         self._make_room()
-        self._young.add(key, (), "")
+        self._young.known.add(key)
+        self._young.size += 1
         return True
 
     def forget(self, key: bytes) -> None:
@@ -208,7 +209,7 @@ def _json_string(raw: bytes) -> str:
 
 def may_list_objects(body: bytes) -> bool:
     """Returns whether *body* may have a list of objects: those are in members called `data`."""
-    return json_text.may_be_nested(body) and b'"data"' in body
+    return b'"data"' in body and json_text.may_be_nested(body)
 
 
 def _listed_ids(body: bytes) -> Iterator[str]:

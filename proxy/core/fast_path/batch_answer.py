@@ -239,8 +239,8 @@ class BatchAnswer:
         kind = self.kind(mode, fields, None, is_top=read.request.credential == self.top, is_stored=True)
         if kind is None:
             return None
-        may_be_fresh, expires = cacheability.is_final(read.request, body), expiry(body)
-        meta = EntryMeta(fields.etag, _BATCH, asked, may_be_fresh, (read.proof,), expires)
+        is_final = cacheability.is_final(read.request, body) if read.common.is_poll else cacheability.is_settled(body)
+        meta = EntryMeta(fields.etag, _BATCH, asked, is_final, (read.proof,), expiry(body))
         return kind, Entry(meta, b"", body)
 
     def kind(

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.core.cache import cacheability
 from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
-from proxy.core.memory.memo import memo, short
+from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Request
 from proxy.core.observe.access_log import LineTemplate
 from proxy.core.quota.descriptors import QuotaSubject
@@ -20,12 +21,14 @@ from proxy.core.quota.limiter import first_node
 from proxy.core.reply.link_origin import LinkOrigin, link_origin
 from proxy.core.routing.classify import Read, classify
 from proxy.core.routing.hosts import GraphHosts, Head
-from proxy.core.routing.rules import Rule, RuleBook
+from proxy.core.routing.rules import Rule, RuleBook, fields_asked
 
 
 class CommonPart(msgspec.Struct, eq=False):
     """What reads have in common that differ in their objects alone, as far as it was worked out."""
 
+    fields: frozenset[str]  # that they ask for
+    is_poll: bool  # whether they ask for the progress of a job
     around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
@@ -115,14 +118,14 @@ class Preparation(msgspec.Struct, frozen=True):
             is_ordinary and max(rule.fresh_s, rule.stretch_s, rule.stale_while_revalidate_s) <= 0,
             request.is_low_priority,
             rule,
-            CommonPart(),
+            CommonPart(fields_asked(request.query), cacheability.is_poll(request)),
         )
 
     def prepare_like(self, other: PreparedRead, node: str) -> PreparedRead | None:
-        """Returns a read that differs from *other* only in its object, which is *node*; None if their rules differ."""
+        """Returns a read that differs from *other* only in its object, the id *node*; None if their rules differ."""
         read, _, edge = other.read, *other.request.path[1:].partition("/")[1:]
         request = replace(other.request, path=f"/{node}/{edge}" if edge else f"/{node}")
-        rule = self.rules.search(request)
+        rule = self.rules.match(request.path, other.common.fields, request.version)
         if rule is not other.rule and rule != other.rule:
             return None
         key = self.keys.derive(other.fingerprint, request)
@@ -137,7 +140,7 @@ class Preparation(msgspec.Struct, frozen=True):
             subject,
             other.link_origin,
             other.app,
-            short(node),
+            node,
             other.is_ordinary,
             other.asks_always,
             other.is_low_priority,

@@ -77,7 +77,7 @@ def is_clean(body: bytes) -> bool:
             return False
     except UNREADABLE:
         return _is_clean_laxly(body)
-    return bytes(found.error) in _NO_ERROR and not found.is_old
+    return bytes(found.error) in _NO_ERROR and not ((found.error_code or found.error_type) and found.is_old)
 
 
 def _may_hold_error(body: bytes) -> bool:

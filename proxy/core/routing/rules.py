@@ -74,19 +74,14 @@ class RuleBook:
             return self._default
         return self._read(request.path, request.query, request.version)
 
-    def search(self, request: Request) -> Rule:
-        """Returns the same as `of`, without remembering it: for reads of ever other objects that is quicker."""
-        if not self._rules:
-            return self._default
-        return self._match(request.path, _fields_asked(request.query), request.version)
-
     def _find_for_query(self, path: str, query: str, version: str) -> Rule:
         return self._find(path, fields_in(query), version)
 
     def _search(self, path: str, fields: str, version: str) -> Rule:
-        return self._match(path, frozenset(field_names(fields)), version)
+        return self.match(path, frozenset(field_names(fields)), version)
 
-    def _match(self, path: str, asked: frozenset[str], version: str) -> Rule:
+    def match(self, path: str, asked: frozenset[str], version: str) -> Rule:
+        """Returns the same as `of` without remembering it, for a read of *path* that asks for the fields *asked*."""
         for pattern, match in self._rules:
             if match.version not in {"", version} or not pattern.match(path):
                 continue
@@ -96,7 +91,8 @@ class RuleBook:
 
 
 @memo()
-def _fields_asked(query: str) -> frozenset[str]:
+def fields_asked(query: str) -> frozenset[str]:
+    """Returns the names of the fields that a read with this *query* asks for."""
     return frozenset(field_names(fields_in(query)))
 
 

@@ -200,10 +200,9 @@ class Cache:
 
     def keep_new(self, request: Request, key: bytes, fingerprint: bytes, entry: Entry) -> bool:
         """Store *entry*, Graph's new answer to *request*; return whether it is stored."""
-        invalidations = self._invalidations
-        invalidations.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
-        self._purges.note(key, PurgeSubject(request.path, invalidations.tags_of(request, fingerprint), fingerprint))
-        return self._store.put(key, _token(request), entry)
+        tags = self._invalidations.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
+        self._purges.note(key, PurgeSubject(request.path, tags, fingerprint))
+        return self._store.put(key, request.credential.token if request.credential is not None else "", entry)
 
     @property
     def changed_at(self) -> float:

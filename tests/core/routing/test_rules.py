@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.core.routing.rules import Rule, RuleBook, RuleMatch, names_version
+from proxy.core.routing.rules import Rule, RuleBook, RuleMatch, fields_asked, names_version
 from tests.core.samples import request
 
 DEFAULT, FIRST, SECOND = Rule(), Rule(fresh_s=60), Rule(batch=False)
@@ -97,7 +97,7 @@ def test_a_glob_that_names_a_version(*, path: str, is_named: bool) -> None:
 @pytest.mark.parametrize("path", ["/1", "/me/feed", "/act_1/insights"])
 @pytest.mark.parametrize("query", ["", "fields=id", "fields=id,name", "fields=name&limit=2"])
 @pytest.mark.parametrize("version", ["", "v25.0"])
-def test_a_search_finds_what_is_remembered(path: str, query: str, version: str) -> None:
+def test_a_match_finds_what_is_remembered(path: str, query: str, version: str) -> None:
     """A read has one rule, whether it is looked up among those of recent reads or searched for."""
     rules = [
         RuleMatch("/act_*", frozenset({"id", "name"}), FIRST, "v25.0"),
@@ -106,4 +106,4 @@ def test_a_search_finds_what_is_remembered(path: str, query: str, version: str) 
     ]
     asked = request(query=query, path=path, version=version)
     for known in (RuleBook(rules, DEFAULT), RuleBook([], DEFAULT)):
-        assert known.search(asked) == known.of(asked) == known.search(asked)
+        assert known.match(path, fields_asked(query), version) == known.of(asked)
