@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from proxy.core.batch.response import BatchFailure
 from proxy.core.batch.window import GRAPH_LIMIT
+from proxy.core.model import Reply
 
 
 class AnswerSize:
@@ -16,14 +18,12 @@ class AnswerSize:
         """Know nothing of the size of answers."""
         self.slots = GRAPH_LIMIT
 
-    def was_too_large(self, slots: int) -> None:
-        """Learn that the answer to a batch of so many *slots* could not be held."""
-        self.slots = max(1, min(self.slots, slots // 2))
-
-    def was_held(self, slots: int, size: int, budget: int) -> None:
-        """Learn that the answer to a batch of so many *slots* had *size* bytes; all answers have a *budget* together.
+    def on_answer(self, slots: int, answer: Reply | BatchFailure, budget: int) -> None:
+        """Learn from the *answer* to a batch of so many *slots*; all answers have a *budget* of bytes together.
 
         One answer may have half of it (`core/memory/budget`).
         """
-        if self.slots <= slots < GRAPH_LIMIT and 2 * size <= budget // 2:
+        if answer is BatchFailure.LARGE:
+            self.slots = max(1, min(self.slots, slots // 2))
+        elif isinstance(answer, Reply) and self.slots <= slots < GRAPH_LIMIT and 2 * len(answer.body) <= budget // 2:
             self.slots = min(GRAPH_LIMIT, 2 * self.slots)

@@ -289,7 +289,7 @@ class BatchQueue:
         self._alarm: asyncio.Handle | None = None
         self.is_open = True  # whether reads of its group still come here
         self._leaves_now = False  # whether the alarm is for the end of this turn of the event loop
-        self._answer_size = AnswerSize()
+        self.answer_size = AnswerSize()
 
     @property
     def queued(self) -> int:
@@ -339,7 +339,7 @@ class BatchQueue:
         """Send the reads that may leave, on a connection that is free; return whether there were any."""
         now, places = self._clock(), self._places
         may = None if places is None or places.shares.is_calm else self._may
-        reads = self._queue.take(min(self._limits.slots, self._answer_size.slots), may, now)
+        reads = self._queue.take(min(self._limits.slots, self.answer_size.slots), may, now)
         if not reads:
             return False
         place = places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads}) if places else None
@@ -409,13 +409,6 @@ class BatchQueue:
             self._set_alarm()
         elif self._queue.slots:
             self._places.want(Kind.BATCH, self)
-
-    def note_answer(self, slots: int, size: int | None) -> None:
-        """Note that the answer to a batch of so many *slots* had *size* bytes; None: it was too large to be held."""
-        if size is None:
-            self._answer_size.was_too_large(slots)
-        else:
-            self._answer_size.was_held(slots, size, self._limits.answer_bytes)
 
     def on_end(self, call: BatchCall) -> None:
         """Note that *call* has ended."""

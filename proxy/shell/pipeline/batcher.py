@@ -244,7 +244,9 @@ class Batcher:
             taken = self._take_slots(contents, answered)
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
             batch.sending.answered(outcomes.counted)
-            _note_size(contents, answer)
+            call = contents.queued[0].call
+            if call is not None:
+                call.queue.answer_size.on_answer(contents.size, answer, self._limits.answer_bytes)
         finally:
             batch.timed.end(answer)
             batch.end(None)
@@ -314,17 +316,6 @@ class Batcher:
                 timed.end(reply)
             sending.answered([was_counted(reply)])
         return reply
-
-
-def _note_size(contents: BatchContents, answer: _Answer) -> None:
-    """Let the queue of the reads in *contents* know how large *answer* is, or that it is too large."""
-    call = contents.queued[0].call
-    if call is None:
-        return
-    if isinstance(answer, Reply):
-        call.queue.note_answer(len(contents), len(answer.body))
-    elif answer is batch_response.BatchFailure.LARGE:
-        call.queue.note_answer(len(contents), None)
 
 
 class Handed(NamedTuple):

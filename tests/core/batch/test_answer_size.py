@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.core.batch.answer_size import AnswerSize
+from proxy.core.batch.response import BatchFailure
+from proxy.core.model import Reply
 
 BUDGET = 64
 
@@ -28,8 +30,6 @@ def test_answer_size(answers: list[tuple[int, int | None]], most: int) -> None:
     """Halved after an answer that was too large, doubled after a full batch whose answer was small."""
     size = AnswerSize()
     for slots, came in answers:
-        if came is None:
-            size.was_too_large(slots)
-        else:
-            size.was_held(slots, came, BUDGET)
+        answer = BatchFailure.LARGE if came is None else Reply(200, (), b" " * came)
+        size.on_answer(slots, answer, BUDGET)
     assert size.slots == most
