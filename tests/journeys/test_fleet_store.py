@@ -10,14 +10,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import zstandard
 
 from proxy.app import components
 from proxy.app import sidecar as app_sidecar
+from proxy.core.cache import encryption
 from tests.conftest import LONG
 from tests.journeys.conftest import MakeAsk, MakeGraph, SidecarSettings
-from tests.journeys.fleets import FRESH, MakeFleet, Replica, Storm, first_ad, say, share
+from tests.journeys.fleets import FRESH, MakeFleet, Replica, Storm, first_ad, say, share, until_async
 from tests.journeys.talking import troubles
 from tests.shell.valkey.servers import Server, guarded, until
 
@@ -136,6 +139,35 @@ async def test_a_failover_by_a_sentinel_leaves_no_read_older_than_a_write(
         await until(lambda: all(each.told["believed"] for each in (a, b, c)), 60)
         await share(a, b)
         assert two.ask("ROLE")[0] == b"master"  # type: ignore[index]
+
+
+async def test_an_entry_is_compressed_once_for_disk_and_store(
+    graph: MakeGraph, fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain reads and reads by the layers: disk and shared store seal the same compressed body, and both open it."""
+    compressed: list[bytes] = []
+
+    def compress(body: bytes) -> bytes:
+        compressed.append(body)
+        return zstandard.compress(body)
+
+    monkeypatch.setattr(
+        encryption, "_tools", SimpleNamespace(pack=compress, unpack=zstandard.ZstdDecompressor().decompress)
+    )
+    behind = await graph(body_bytes=2048)
+    a, b = await fleet(behind, 2, cache={"fresh_s": 600, "memory_mb": 0})
+    await share(a, b)
+    for read in ("/v25.0/120100000000042", "/v25.0/120100000000043"):
+        body = (await say(a, read, headers={"TE": "trailers"} if read.endswith("3") else {})).body
+        assert (await say(b, read)).body == body
+        await until_async(partial(is_written, b))
+        assert compressed.count(body) == 2  # each replica for both of its stores, or for its own disk
+        assert (await say(a, read)).body == body
+
+
+async def is_written(replica: Replica) -> bool:
+    """Whether all that it holds is on its disk."""
+    return not (await replica.stats())["store"]["queue_depth"]
 
 
 @pytest.mark.parametrize("ahead_s", [7200.0, -7200.0])

@@ -46,6 +46,9 @@ SMALLEST_PACKED = 512  # below it zstd's own frame eats what it saves
 LARGEST_SHARE = 0.9  # a packed body above this share is not worth unpacking
 PLAIN, ZSTD = 0, 1
 
+CompressedBody = tuple[int, bytes]
+"""How a body is compressed, and the bytes of that; one such pair may be sealed more than once."""
+
 _FRAME = struct.Struct(">BII")
 _WRONG = (InvalidTag, msgspec.MsgspecError, zstandard.ZstdError, struct.error, ValueError, TypeError)
 
@@ -68,9 +71,14 @@ class Sealer:
         # The reader's and the writer's thread share this memo: each of its steps is one operation on a dict.
         self._cipher: Callable[[str], _Cipher] = Memo(lambda token: kind(_derive(master, kind.purpose, token)))
 
-    def seal(self, key: bytes, token: str, entry: Entry, nonce: bytes) -> bytes:
-        """Returns the bytes to store for *entry* under *key*; *nonce* must be 12 bytes that were never used before."""
-        flags, body = _compress(entry.body)
+    def seal(
+        self, key: bytes, token: str, entry: Entry, nonce: bytes, compressed: CompressedBody | None = None
+    ) -> bytes:
+        """Returns the bytes to store for *entry* under *key*; *nonce* must be 12 bytes that were never used before.
+
+        *compressed* is what `compress` made of the entry's body, where that was called before.
+        """
+        flags, body = compressed or compress(entry.body)
         meta = _encode(_Meta(entry.meta, entry.headers))
         frame = b"".join((_FRAME.pack(flags, len(meta), len(entry.body)), meta, body))
         return self._cipher(token).close(frame, _binding(key), nonce)
@@ -187,7 +195,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Meta).decode
 
 
-def _compress(body: bytes) -> tuple[int, bytes]:
+def compress(body: bytes) -> CompressedBody:
+    """Returns *body* as `Sealer.seal` stores it: compressed, if that saves enough."""
     if len(body) < SMALLEST_PACKED:
         return PLAIN, body
     packed = _tools.pack(body)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core.cache import policy
+from proxy.core.cache.encryption import CompressedBody
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
 from proxy.core.cache.purge import Purges, PurgeSubject
@@ -46,6 +47,9 @@ class EntryStore(Protocol):
 
     def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Store *entry*, on disk too, after the reply, if *write*; True if it is stored."""
+
+    def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
+        """Take that *body*, which was just put under *key*, is already *compressed*."""
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory."""

@@ -232,7 +232,7 @@ class Database:
     def _sealed(self, write: QueuedWrite) -> bytes | None:
         if write.entry is None or not self._sealer.may_write(write.token, write.entry):
             return None
-        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(NONCE_BYTES))
+        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(NONCE_BYTES), write.compressed)
         return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
 
     def _size_limit(self) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from proxy.core.cache.clock_step import UncertainTimes, undated
-from proxy.core.cache.encryption import BadSeal, Sealer
+from proxy.core.cache.encryption import BadSeal, CompressedBody, Sealer
 from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.breaker import Breaker
 from proxy.shell.store.database import Database, WriteReport
@@ -171,6 +171,10 @@ class Store:
         if self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=write)
         return self.memory.peek(key) is not None or key in self._index
+
+    def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
+        """Take that *body*, which was just put under *key*, is already *compressed*: the disk need not do it again."""
+        self._pending.note_compressed(key, body, compressed)
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.

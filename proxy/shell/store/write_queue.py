@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from proxy.core.cache.encryption import CompressedBody
 from proxy.core.model import Entry
 from proxy.shell.store.memory import size_of
 
@@ -24,6 +25,8 @@ class QueuedWrite(NamedTuple):
     key: bytes
     token: str
     entry: Entry | None
+    size: int = 0  # the bytes of memory that it takes
+    compressed: CompressedBody | None = None  # what `encryption.compress` made of its body, if it was called before
 
     def __repr__(self) -> str:
         """The key alone, without token and body: a repr may end up in a traceback."""
@@ -59,9 +62,19 @@ class WriteQueue:
         size = size_of(entry)
         if len(self._waiting) >= self._max_entries or self._bytes + size > self._max_bytes:
             return False
-        self._waiting[key] = QueuedWrite(key, token, entry)
+        self._waiting[key] = QueuedWrite(key, token, entry, size)
         self._bytes += size
         return True
+
+    def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
+        """Let the writing thread seal *compressed*, if *body* waits to be written under *key* and there is room."""
+        write = self._waiting.get(key)
+        if write is None or write.entry is None or write.entry.body is not body or write.compressed is not None:
+            return
+        more = 0 if compressed[1] is body else len(compressed[1])
+        if self._bytes + more <= self._max_bytes:
+            self._waiting[key] = write._replace(size=write.size + more, compressed=compressed)
+            self._bytes += more
 
     def drop(self, key: bytes) -> bool:
         """Queue a deletion in place of any write; False if the queue is full for deletions too."""
@@ -82,7 +95,7 @@ class WriteQueue:
         """The oldest writes, as many as one group may have; they stay readable until settle()."""
         size = 0
         for key, write in self._waiting.items():
-            size += 0 if write.entry is None else size_of(write.entry)
+            size += write.size
             if self._being_written and (size > limit or len(self._being_written) >= entries):
                 break
             self._being_written[key] = write
@@ -104,5 +117,5 @@ class WriteQueue:
 
     def _remove(self, key: bytes) -> None:
         write = self._waiting.pop(key, None)
-        if write is not None and write.entry is not None:
-            self._bytes -= size_of(write.entry)
+        if write is not None:
+            self._bytes -= write.size

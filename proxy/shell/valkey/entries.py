@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
-from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, Sealer
+from proxy.core.cache.encryption import NONCE_BYTES, BadSeal, CompressedBody, Sealer
 from proxy.core.model import Entry
 from proxy.core.shared.store_clock import StoreClock
 from proxy.core.shared.wire import POSITION_BYTES, KeyNames, Position
@@ -79,12 +79,29 @@ class Entries:
         local = now - max(0.0, self.clock.age(asked, steady))
         return Found(replace(entry, meta=replace(entry.meta, asked_at=local)), Position.unpack(front[:POSITION_BYTES]))
 
-    def value(self, key: bytes, token: str, entry: Entry, *, asked: float, position: Position, steady: float) -> bytes:
-        """Returns the value to store; b"" for an entry that is too large, or while the store is full."""
-        if len(entry.body) > self.largest * 16 or steady < self._full_until:
+    def takes(self, entry: Entry, steady: float) -> bool:
+        """Returns whether `value` may make a value of *entry*: it is not too large, and the store has room."""
+        return len(entry.body) <= self.largest * 16 and steady >= self._full_until
+
+    def value(
+        self,
+        key: bytes,
+        token: str,
+        entry: Entry,
+        compressed: CompressedBody | None = None,
+        *,
+        asked: float,
+        position: Position,
+        steady: float,
+    ) -> bytes:
+        """Returns the value to store; b"" for an entry that is too large, or while the store is full.
+
+        *compressed* is what `encryption.compress` made of the body, if it was called before.
+        """
+        if not self.takes(entry, steady):
             return b""
         front = position.pack() + _ASKED.pack(asked)
-        sealed = self.sealer.seal(key + front, token, entry, random_bytes.take(NONCE_BYTES))
+        sealed = self.sealer.seal(key + front, token, entry, random_bytes.take(NONCE_BYTES), compressed)
         return front + sealed if len(sealed) <= self.largest else b""
 
     def keep(self, key: bytes, value: bytes, life_s: float, steady: float) -> None:

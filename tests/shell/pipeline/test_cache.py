@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
+from proxy.core.cache.encryption import CompressedBody
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.key import Keys
 from proxy.core.cache.purge import PurgeOrder, Purges
@@ -54,6 +55,9 @@ class FakeStore:
         self.kept.append((key, token, entry, write))
         self.memory = entry
         return True
+
+    def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
+        pass
 
     def drop(self, key: bytes) -> None:
         self.memory = self.on_disk = self.known = None

@@ -12,7 +12,21 @@ def test_the_newest_write_of_a_key_wins() -> None:
     pending = WriteQueue(10, 2**20)
     pending.put(key(1), TOKEN, entry(1))
     pending.put(key(1), TOKEN, entry(1, version=1))
-    assert pending.take(10, 2**20) == [QueuedWrite(key(1), TOKEN, entry(1, version=1))]
+    assert [write.entry for write in pending.take(10, 2**20)] == [entry(1, version=1)]
+
+
+def test_a_compressed_body_goes_with_the_write_it_was_made_of() -> None:
+    """Another body of the same key, and one for which there is no room, is compressed by the writing thread."""
+    older, newer = entry(1), entry(1, version=1)
+    pending = WriteQueue(10, size_of(newer) + 200)
+    pending.put(key(1), TOKEN, newer)
+    pending.note_compressed(key(1), older.body, (1, b"x"))
+    pending.note_compressed(key(1), newer.body, (1, b"x" * 201))
+    assert pending._waiting[key(1)].compressed is None
+    pending.note_compressed(key(1), newer.body, (1, b"x" * 200))
+    assert not pending.put(key(2), TOKEN, entry(2))
+    assert [write.compressed for write in pending.take(10, 2**20)] == [(1, b"x" * 200)]
+    assert pending.put(key(2), TOKEN, entry(2))
 
 
 def test_a_deletion_beats_the_write_that_waits() -> None:

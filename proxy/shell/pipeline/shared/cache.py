@@ -13,6 +13,7 @@ from typing import Any, TypedDict, Unpack
 from msgspec.structs import replace
 
 from proxy.core.cache import policy
+from proxy.core.cache.encryption import CompressedBody, compress
 from proxy.core.cache.invalidation import InvalidationIndex, tag_of_token
 from proxy.core.cache.key import FlightKey, Keys
 from proxy.core.cache.purge import Purges
@@ -344,10 +345,12 @@ class SharedCache(Cache):
         if not (is_new or is_gone or _may_gain(forwarded.terms.rule)) or not shared.fleet.client.is_up:
             return
         steady = shared.steady()
+        compressed = self._compressed(forwarded.key, entry) if shared.entries.takes(entry, steady) else None
         value = shared.entries.value(
             forwarded.key,
             _token(forwarded.request),
             entry,
+            compressed,
             asked=forwarded.shared_asked,
             position=forwarded.position,
             steady=steady,
@@ -356,6 +359,12 @@ class SharedCache(Cache):
             flight.value = value
         else:
             shared.entries.keep(forwarded.key, value, _life_s(forwarded.terms), steady)
+
+    def _compressed(self, key: bytes, entry: Entry) -> CompressedBody:
+        """Return the body of *entry* as both stores seal it: it is compressed once."""
+        compressed = compress(entry.body)
+        self._store.note_compressed(key, entry.body, compressed)
+        return compressed
 
     # --- for reads that no task waits for ---
 
