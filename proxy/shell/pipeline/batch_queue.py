@@ -389,6 +389,8 @@ class BatchQueue:
         if self in self._line and not self._may(Kind.BATCH):
             return  # the next connection that is given back is offered
         if self._alarm is not None:
+            if self._leaves_now:
+                return  # an alarm that is set anew waits a turn more, and so for ever while calls end in each turn
             self._alarm.cancel()
             self._alarm = None
         now, limits, loop = self._clock(), self._limits, asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from proxy.core.model import Channel, Credential, Headers, Reply, Request
 from proxy.core.quota.ledger import GroupPayer, Payer
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
-from proxy.shell.pipeline.batch_queue import MOST_IDLE, BatchCall, BatchQueue, PendingRead
+from proxy.shell.pipeline.batch_queue import MOST_IDLE, BatchCall, BatchQueue, BatchQueues, PendingRead
 from proxy.shell.pipeline.batcher import Batcher
 from proxy.shell.upstream.fair_share import Places
 from proxy.shell.upstream.plain_exchange import Taker
@@ -171,6 +171,20 @@ async def test_a_full_batch_leaves_at_once_and_the_rest_when_a_call_ends() -> No
     assert upstream.flights[2].paths == ["/4"]
     upstream.flights[2].land()
     assert len(await asyncio.gather(*callers)) == 5
+
+
+async def test_a_full_batch_leaves_however_often_others_end() -> None:
+    """It leaves at the end of the loop's turn, even if another one ends in each turn."""
+    loop, clock = asyncio.get_running_loop(), itertools.count()
+    limits, calls = Limits(slots=2), list[BatchCall]()
+    queues = BatchQueues(limits, calls.append, lambda: float(next(clock)))
+    for first, second in zip(reads(20), reads(20), strict=True):
+        if len(calls) > 5:
+            loop.call_soon(calls.pop(0).end)
+        for read in (first, second):
+            queues.enqueue("group", PendingRead(read, loop.create_future(), None, 1e9))
+        await turns(1)
+        assert not queues.queued
 
 
 async def test_while_a_call_is_in_flight_a_read_waits_for_the_window_at_most() -> None:
