@@ -18,9 +18,9 @@ from proxy.core.observe.access_log import PreparedLine
 from proxy.core.quota.limiter import Limiter
 from proxy.shell.downstream import fast_flights
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.confirmed_reads import ConfirmedReads
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import FlightGroup
-from proxy.shell.downstream.steady_batch import SteadyBatch
 from proxy.shell.downstream.waiting_batch import WaitingBatch
 from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
@@ -79,7 +79,7 @@ WHILE_TAKING_TOGETHER: dict[str, tuple[object, str]] = {
     "in what is filled together": (ClientBatchSlots, "fill_together"),
     "in what is filled": (ClientBatchSlots, "fill_prepared"),
     "in what is renewed together": (Store, "renew_all"),
-    "in what is confirmed again": (SteadyBatch, "kind_of"),
+    "in what is confirmed again": (ConfirmedReads, "kind_of"),
     "in the slots of fresh entries": (WaitingBatch, "fill_fresh"),
 }
 

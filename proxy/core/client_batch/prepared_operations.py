@@ -41,7 +41,7 @@ class PreparedBatch(msgspec.Struct, eq=False):
     has_no_twins: bool
     is_alike: bool  # whether all reads are of one token, and Graph is asked for each whatever is held
     is_kept: bool = False  # whether the batch is known for its next time, because it came before, word for word
-    steady: Any = None  # what it is asked and answered with while Graph confirms all that is held
+    confirmed: Any = None  # what it is asked and answered with while Graph confirms all that is held
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the reads."""

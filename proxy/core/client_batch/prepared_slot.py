@@ -41,6 +41,15 @@ class SlotTemplate(NamedTuple):
             return [join((before, etag, behind, text, end)) for etag, text in zip(etags, texts, strict=True)]
         return [self.write(etag, b"", text) for etag, text in zip(etags, texts, strict=True)]
 
+    def write_array(self, etags: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
+        """Returns the JSON array of slots with these *etags* and *texts*, without newest usage."""
+        if len(self.before) != 2:
+            return b"[%b]" % b",".join(self.write_all(etags, texts))
+        before, behind = self.before[0], self.before[1] + self.behind
+        pieces = [b"}," + before, b"", behind, b""] * len(texts)
+        pieces[0], pieces[1::4], pieces[3::4] = b"[" + before, etags, texts
+        return b"".join((*pieces, b"}]"))
+
 
 def with_traces(fields: Headers, traces: Sequence[str]) -> Headers:
     """Returns *fields* in which those that name one call have the values *traces*."""

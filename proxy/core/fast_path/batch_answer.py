@@ -198,7 +198,7 @@ class BatchAnswer:
     def confirming(self, read: PreparedRead, entry: Entry, slot: Slot) -> AnswerKind | None:
         """Returns the kind of the replies to a 304 that confirms *entry*; None if the slot is no ordinary one."""
         if read.held_block is not entry.headers:
-            read.held, read.held_block = self._templates.held_fields(entry), entry.headers
+            self.hold_fields(read, entry)
         held = read.held
         if held is None or len(entry.body) > LARGEST_BODY:
             return None
@@ -212,6 +212,10 @@ class BatchAnswer:
         if fields is None or fields.etag is None:  # otherwise it depends on the ETag of the entry
             self._confirming[key] = kind
         return kind
+
+    def hold_fields(self, read: PreparedRead, entry: Entry) -> None:
+        """Keep with *read* what the fields of *entry* share with those of others."""
+        read.held, read.held_block = self._templates.held_fields(entry), entry.headers
 
     def is_like_others(self, slot: Slot) -> bool:
         """Whether what a 304 with the fields of *slot* confirms does not depend on the entry's ETag."""

@@ -15,7 +15,7 @@ from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Request
-from proxy.core.observe.access_log import LineTemplate
+from proxy.core.observe.access_log import LineTemplate, PreparedLine
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
 from proxy.core.reply.link_origin import LinkOrigin, link_origin
@@ -39,6 +39,9 @@ class CommonPart(msgspec.Struct, eq=False):
         """Say what kind of thing this is: operations hold tokens."""
         return "CommonPart()"
 
+
+LineOfRead = tuple[str, Headers, PreparedLine | None, tuple[int, int]]
+"""A line of the log; the ETag and the usage of its reply, the size of the body, and the era of the routes' labels."""
 
 TextOfSlot = tuple[bytes, int, bytes, str, bytes]
 """The last body in a client's batch, the size that its caller got, its text there; its ETag, and the text of that."""
@@ -64,7 +67,8 @@ class PreparedRead(msgspec.Struct, eq=False):
     common: CommonPart  # what it has in common with reads that differ in their objects alone
     asked: Request | None = None  # with the validator that it was asked with last
     part: bytes = b""  # the same as an operation of a batch
-    lines: Any = None  # of the log, by the modes of its replies
+    line: LineOfRead | None = None  # of a reply in which Graph confirmed what is held
+    shared_line: LineOfRead | None = None  # of the same to a caller who joined
     asked_etag: str | None = None  # that of its validator
     held: FieldSet | None = None  # the fields of what is held of it, as others have them, too
     held_block: bytes = b""  # the same as the entry has them

@@ -325,7 +325,7 @@ class FastFlights:
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
-        line = read.lines.get(mode) if read.lines is not None else None
+        line = read.shared_line if mode is Mode.COALESCED else read.line
         if (
             line is None
             or line[0] != entry.meta.etag
@@ -333,25 +333,27 @@ class FastFlights:
             or line[3] != (size, self.reader.telemetry.era)
         ):
             return self._prepare_line(read, kind, mode, entry, size)
-        found: PreparedLine | None = line[2]
-        return found
+        return line[2]
 
     def _prepare_line(
         self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
     ) -> PreparedLine | None:
         """Return the log line of such replies, kept with *read* if the last one was like it."""
         telemetry, etag = self.reader.telemetry, entry.meta.etag
-        last = read.lines.get(mode) if read.lines is not None else None
-        is_repeated = last is not None and last[0] == etag and last[1] == kind.usage
         is_shared = mode is Mode.COALESCED
+        last = read.shared_line if is_shared else read.line
+        is_repeated = last is not None and last[0] == etag and last[1] == kind.usage
         if is_repeated or is_shared:
             reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode if is_shared else None)
             outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
             line, is_for = telemetry.prepare_line(read, reply, outcome), (size, telemetry.era)
         else:
             line, is_for = telemetry.line_like(read, mode, kind.usage, entry, size), (size, -1)
-        if kind.mode is Mode.REVALIDATED:
-            read.lines = {**(read.lines or {}), mode: (etag, kind.usage, line, is_for)}
+        known = etag, kind.usage, line, is_for
+        if kind.mode is Mode.REVALIDATED and is_shared:
+            read.shared_line = known
+        elif kind.mode is Mode.REVALIDATED:
+            read.line = known
         return line
 
     # --- all other answers ---

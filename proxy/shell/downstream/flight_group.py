@@ -6,48 +6,24 @@ a `FastFlight` of its own, as soon as another caller joins it or anything else t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 
 from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.response import Slot
-from proxy.core.cache.key import FlightKey
-from proxy.core.client_batch.prepared_operations import PreparedBatch
 from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.model import Entry, Mode, Request
 from proxy.core.observe.access_log import PreparedLine
+from proxy.shell.downstream.confirmed_reads import AskedReads, ConfirmedReads, confirmed_reads, shares_of
 from proxy.shell.downstream.fast_flight import FastFlight, Moment
-from proxy.shell.downstream.fast_flights import FastFlights
-from proxy.shell.downstream.steady_batch import SteadyBatch, Told, steady_batch
-from proxy.shell.downstream.waiting_batch import SlotCaller, WaitingBatch
+from proxy.shell.downstream.waiting_batch import SlotCaller
 from proxy.shell.observe.faults import log_fault
 from proxy.shell.observe.route_counts import AnswersOfBatch, RouteCounts, Share
 from proxy.shell.pipeline.batch_queue import BatchCall
 from proxy.shell.pipeline.batcher import QueueOfRead
 from proxy.shell.pipeline.queued_group import QueuedGroup
-
-
-@dataclass(slots=True, eq=False)
-class AskedReads:
-    """Reads that are asked at one moment; the groups into which they are split share them."""
-
-    flights: FastFlights
-    batch: WaitingBatch
-    reads: Sequence[PreparedRead]
-    places: Sequence[int]  # of their slots in the client's batch
-    entries: Sequence[Entry | None]
-    requests: Sequence[Request]
-    parts: Sequence[bytes]
-    indices: Mapping[FlightKey, int]  # of the reads, by what they are coalesced by
-    routes: Collection[Route]
-    since: float
-    asked: float  # the same in epoch seconds
-    era: int
-    whole: PreparedBatch | None = None  # where these are all reads of the batch
-    steady: SteadyBatch | None = None  # what is known of them from the last time, if that is still so
 
 
 class GroupedFlight(FastFlight):
@@ -265,9 +241,11 @@ class FlightGroup(QueuedGroup):
         shared = self.shared
         if not self._is_open or moment.is_leaving or moment.has_refused or shared.era != shared.flights.era:
             return ()
-        if shared.steady is not None and len(slots) == len(shared.reads) and not self._own:
+        if not self._own and shared.batch.batches.are_alike(slots):
             try:
-                if self._take_steady(shared.steady, slots, moment):
+                reads = shared.confirmed if self.slots == len(shared.reads) else None
+                reads = reads or confirmed_reads(shared, self._indices, moment)
+                if reads is not None and self._take_alike(reads, slots, moment):
                     return range(len(slots))
             except Exception as fault:  # noqa: BLE001 - logged, and each slot is looked at
                 log_fault(fault)
@@ -276,19 +254,27 @@ class FlightGroup(QueuedGroup):
             taken += self._hand_out(kind, places, moment)
         return taken
 
-    def _take_steady(self, steady: SteadyBatch, slots: Sequence[Slot | None], moment: Moment) -> bool:
-        """Take all *slots* if they confirm the whole batch in the same words; return whether they do."""
+    def _take_alike(self, reads: ConfirmedReads, slots: Sequence[Slot | None], moment: Moment) -> bool:
+        """Take all *slots* if they confirm all *reads* of the group in the same words; return whether they do."""
         shared, flights, batch = self.shared, self.shared.flights, self.shared.batch
-        kind = steady.kind_of(slots, moment.answer, moment.changed_at)
+        kind = reads.kind_of(slots, moment.answer, moment.changed_at)
         if kind is None:
             return False
-        told, array = steady.told_for(flights, kind), steady.array_of(batch.template_of(kind), batch.batches.arrays)
-        entries = steady.renewed(shared.asked)
-        flights.note_usage(kind, shared.reads)
-        batch.batches.store.renew_all(steady.batch.keys, self._token, steady.entries, entries)
-        steady.entries = entries
-        fill = partial(batch.fill_whole, array, kind, moment, shared.requests)
-        return self._is_filled(fill, range(len(slots)), told, moment)
+        told, template, whole = reads.told_for(flights, kind), batch.template_of(kind), shared.whole
+        fill: Callable[[], None]
+        if whole is not None and len(slots) == len(whole.reads):
+            array = reads.array_of(template, batch.batches.arrays if whole.is_kept else None)
+            fill = partial(batch.fill_whole, array, kind, moment, shared.requests)
+        else:
+            places, messages = [shared.places[at] for at in self._indices], template.write_all(reads.etags, reads.texts)
+            fill = partial(batch.fill_together, places, messages, kind, moment, reads.requests)
+        entries = reads.renewed(shared.asked)
+        flights.note_usage(kind, reads.reads)
+        batch.batches.store.renew_all(reads.keys, self._token, reads.entries, entries)
+        reads.entries = entries
+        if whole is not None and whole.is_kept and len(slots) == len(whole.reads):
+            whole.confirmed = reads
+        return self._is_filled(fill, range(len(slots)), reads.shares, told.lines, moment)
 
     def _find_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> dict[AnswerKind, list[int]]:
         """Return the places of the slots that confirm entries and leave their fields as they are, by their kinds."""
@@ -350,15 +336,19 @@ class FlightGroup(QueuedGroup):
             log_fault(fault)
             return ()
         logged = [line for line in lines if line is not None]
-        told = Told(_shares(flights, reads, entries), logged, kind.usage, flights.reader.telemetry.era)
-        if shared.whole is not None and len(taken) == len(shared.reads):
-            shared.whole.steady = steady_batch(shared.whole, entries, shared.requests, shared.parts, told)
         slots = [shared.places[indices[place]] for place in taken]
         fill = partial(batch.fill_together, slots, messages, kind, moment, [read.request for read in reads])
-        return taken if self._is_filled(fill, taken, told, moment) else ()
+        return taken if self._is_filled(fill, taken, shares_of(flights, reads, entries), logged, moment) else ()
 
-    def _is_filled(self, fill: Callable[[], None], places: Sequence[int], told: Told, moment: Moment) -> bool:
-        """Let *fill* fill the client's slots for those at *places*; return whether they are, noting what is *told*."""
+    def _is_filled(
+        self,
+        fill: Callable[[], None],
+        places: Sequence[int],
+        shares: Sequence[Share],
+        lines: Sequence[PreparedLine],
+        moment: Moment,
+    ) -> bool:
+        """Let *fill* fill the client's slots for those at *places*; return whether they are, and tell of them."""
         shared, indices = self.shared, self._indices
         taken = indices if len(places) == len(indices) else [indices[place] for place in places]
         under_way, reads = shared.flights.coalescer.flights, shared.reads
@@ -375,36 +365,12 @@ class FlightGroup(QueuedGroup):
             log_fault(fault)
             del self._taken[-len(taken) :]
             return False
-        for counts, number, _ in told.shares:
+        for counts, number, _ in shares:
             self._sums[counts] = self._sums.get(counts, 0) + number
-        moment.together.append(AnswersOfBatch(Mode.REVALIDATED, seconds, window_s, told.shares, told.lines))
+        moment.together.append(AnswersOfBatch(Mode.REVALIDATED, seconds, window_s, shares, lines))
         return True
 
     @property
     def _token(self) -> str:
         credential = self.request.credential
         return credential.token if credential is not None else ""
-
-
-def _shares(flights: FastFlights, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> list[Share]:
-    """Return how many of *reads* are of each route, and the bytes of the bodies of their *entries*."""
-    sizes: dict[RouteCounts, int] = {}
-    for read, entry in zip(reads, entries, strict=True):
-        counts = read.common.counts
-        sizes[counts] = sizes.get(counts, 0) + len(entry.body)
-    return [(counts, number, sizes[counts]) for counts, number in by_route(flights, reads).items()]
-
-
-def by_route(flights: FastFlights, reads: Iterable[PreparedRead]) -> dict[RouteCounts, int]:
-    """Return the numbers of *reads* by what counts them."""
-    found: dict[RouteCounts, int] = {}
-    common, counts, number = None, None, 0
-    for read in reads:
-        if read.common is not common:
-            if counts is not None:
-                found[counts] = found.get(counts, 0) + number
-            common, counts, number = read.common, flights.counts_of(read), 0
-        number += 1
-    if counts is not None:
-        found[counts] = found.get(counts, 0) + number
-    return found

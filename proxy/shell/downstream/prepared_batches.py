@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from proxy.core.batch.lanes import Route
+from proxy.core.batch.response import Slot
 from proxy.core.client_batch.prepared_operations import PreparedBatch, PreparedOperations
 from proxy.core.client_batch.prepared_slot import SlotTemplate, newest_fields
 from proxy.core.fast_path.answer_template import Filled
@@ -21,9 +22,9 @@ from proxy.core.http.errors import Overloaded
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry, Request
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
+from proxy.shell.downstream.confirmed_reads import AskedReads, KeptArrays, are_alike, by_route
 from proxy.shell.downstream.fast_flights import FastFlights
-from proxy.shell.downstream.flight_group import AskedReads, FlightGroup, by_route
-from proxy.shell.downstream.steady_batch import KeptArrays
+from proxy.shell.downstream.flight_group import FlightGroup
 from proxy.shell.downstream.waiting_batch import AnsweredRead, WaitingBatch
 from proxy.shell.http.turns import MOST_ITEMS, pause
 from proxy.shell.observe.faults import log_fault
@@ -47,11 +48,20 @@ class PreparedBatches:
     time_of_day: Callable[[], float]
     templates: dict[tuple[Filled, bool], SlotTemplate] = field(default_factory=dict)
     arrays: KeptArrays = field(default_factory=KeptArrays)
+    alike: Sequence[Slot | None] = ()  # the slots of late that were alike
     newest: Memo[..., bytes] = field(default_factory=lambda: Memo(newest_fields))
 
     def is_ready(self) -> bool:
         """Whether batches are answered here now."""
         return self.is_open() and self.flights.is_calm()
+
+    def are_alike(self, slots: Sequence[Slot | None]) -> bool:
+        """Whether all *slots* confirm what is held, in the same words; those of equal answers are the same objects."""
+        if slots is not self.alike:
+            if not are_alike(slots):
+                return False
+            self.alike = slots
+        return True
 
     async def ask(self, slots: ClientBatchSlots, batch: PreparedBatch) -> list[AnsweredRead]:
         """Fill the *slots* of *batch*; return those that got no ordinary answer, if the token on top got none.
@@ -194,21 +204,21 @@ class PreparedBatches:
         self, waiting: WaitingBatch, batch: PreparedBatch, entries: Entries, places: Sequence[int], routes: set[Route]
     ) -> AskedReads:
         """Return the reads at these *places* of *batch* as they are asked now."""
-        flights, steady = self.flights, None
+        flights, confirmed = self.flights, None
         if len(places) == len(batch.reads):
             reads, whole, indices = batch.reads, batch, batch.places
             held: Sequence[Entry | None] = entries if isinstance(entries, list) else [entries[at] for at in places]
-            steady = batch.steady if batch.steady is not None and batch.steady.is_of(held) else None
+            confirmed = batch.confirmed if batch.confirmed is not None and batch.confirmed.is_of(held) else None
         else:
             reads, held, whole = tuple([batch.reads[at] for at in places]), [entries[at] for at in places], None
             indices = {read.flight: at for at, read in enumerate(reads)}
-        if steady is None:
+        if confirmed is None:
             requests, parts = self._with_validators(reads, held)
         else:
-            requests, parts = steady.requests, steady.parts
+            requests, parts = confirmed.requests, confirmed.parts
         now, asked, era = flights.reader.clock(), flights.now(), flights.era
         return AskedReads(
-            flights, waiting, reads, places, held, requests, parts, indices, routes, now, asked, era, whole, steady
+            flights, waiting, reads, places, held, requests, parts, indices, routes, now, asked, era, whole, confirmed
         )
 
     def _with_validators(
@@ -228,7 +238,7 @@ class PreparedBatches:
         except Overloaded:
             return False
         flights.note_urgent(asked.reads[0], asked.since)
-        shares = asked.steady.told.shares if asked.steady is not None else by_route(flights, asked.reads).items()
+        shares = asked.confirmed.shares if asked.confirmed is not None else by_route(flights, asked.reads).items()
         for counts, number, *_ in shares:
             counts.asked += number
             counts.wait_for_settling()
