@@ -89,7 +89,7 @@ class Components:
         """Returns the time before which no stored answer to *read* is fresh, according to the other replicas."""
         if self.shared is None:
             return 0.0
-        return self.shared.doubt(read.key, lambda: self.tags_of(read.request))
+        return self.shared.doubt(lambda: read.key, lambda: self.tags_of(read.request))
 
     def pressure(self, read: Request) -> float:
         """Returns how scarce calls are for *read*: 0 calm, 1 nothing is sent."""

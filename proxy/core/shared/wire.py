@@ -14,8 +14,8 @@ gs1:<secret>:m      the replicas that are alive
 
 from __future__ import annotations
 
-import base64
 import struct
+from binascii import b2a_base64
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -31,6 +31,7 @@ TOKEN_BYTES: Final = 8
 NONCE_BYTES: Final = 12
 _LINEAGE_BYTES: Final = 16
 _ID_BYTES: Final = 8
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _LENGTHS: Final = [size.to_bytes(4, "big") for size in range(256)]
 
 UNREADABLE = (InvalidTag, msgspec.MsgspecError, ValueError, TypeError, OverflowError)
@@ -158,7 +159,7 @@ def _length(part: bytes) -> bytes:
 
 
 def _base64url(name: bytes) -> bytes:
-    return base64.urlsafe_b64encode(name).rstrip(b"=")
+    return b2a_base64(name, newline=False).translate(_URL_SAFE).rstrip(b"=")
 
 
 def _derive(master: bytes, purpose: bytes, token: str) -> bytes:

@@ -126,15 +126,18 @@ class Flights:
         return mine, self.leases.pack(mine, flight)
 
     async def board(self, boarding: Boarding, within_s: float) -> Boarded:
-        """Return what comes of *boarding*, within *within_s*."""
-        try:
-            replies = await self.client.ask(*boarding.commands, within_s=within_s)
-        except Away:
-            return self._boarded(boarding, None)
-        except BaseException:
-            self._release(boarding.led)  # the store may have given it all the same
-            raise
-        return self._boarded(boarding, replies)
+        """Return what comes of *boarding*, within *within_s*; it leaves with all that begin in this turn."""
+        ended: asyncio.Future[Boarded] = asyncio.get_running_loop().create_future()
+        self.begin(boarding, within_s, partial(self._hand_over, ended))
+        return await ended
+
+    def _hand_over(self, ended: asyncio.Future[Boarded], boarded: Boarded) -> None:
+        """Give *boarded* to the task that waits; where the task has ended, give back its lease."""
+        led = boarded[0]
+        if not ended.done():
+            ended.set_result(boarded)
+        elif isinstance(led, Led):
+            self.release(led)
 
     def begin(self, boarding: Boarding, within_s: float, on_end: Callable[[Boarded], None]) -> None:
         """Call *on_end* with what comes of *boarding*, without a task; all that begin in one turn leave together."""

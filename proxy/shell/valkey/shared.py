@@ -146,8 +146,11 @@ class Shared:
             self._deaf_until = self.steady() + DEAF_S
         return has_heard and self.trust.has_sign_of_life(self.steady())
 
-    def doubt(self, key: bytes, tags: Callable[[], Iterable[str]]) -> float:
-        """Return the epoch seconds before which no entry *key* with *tags* is fresh; infinity: none is fresh."""
+    def doubt(self, key: Callable[[], bytes], tags: Callable[[], Iterable[str]]) -> float:
+        """Return the epoch seconds before which no entry *key* with *tags* is fresh; infinity: none is fresh.
+
+        *key* and *tags* are called only where they matter.
+        """
         if not (self.is_believed or self._may_go_on()):
             return math.inf
         if self.open_writes and self.open_writes.cover(tags()):
@@ -155,7 +158,7 @@ class Shared:
         since = self.trust.since
         if not since:
             return 0.0
-        vouched = self._vouched.get(key)
+        vouched = self._vouched.get(key())
         return since if vouched is None or vouched >= since else math.nextafter(vouched, 0.0)
 
     def _may_go_on(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -94,6 +95,21 @@ async def test_one_visit_finds_an_entry_or_takes_the_lease(store: Server, replic
     assert await following == ended(led)
     assert await look(b) == (None, b"a value")
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
+
+
+async def test_all_that_board_in_one_turn_visit_the_store_together(store: Server, replica: MakeFlights) -> None:
+    """Their commands leave in one message, and one echo shows that the replies are in step."""
+
+    def echoes() -> int:
+        found = re.search(r"cmdstat_echo:calls=(\d+)", str(store.ask("INFO", "commandstats")))
+        return int(found[1]) if found else 0
+
+    a = await replica()
+    before = echoes()
+    looks = [a.looking(bytes([number]) * 32, "token", b"an entry", has_time=False) for number in range(20)]
+    boarded = await asyncio.gather(*(a.board(look, 5) for look in looks))
+    assert all(isinstance(led, Led) and value is None for led, value in boarded)
+    assert echoes() - before == 1
 
 
 async def test_a_visit_that_is_cut_off_leaves_no_lease(store: Server, replica: MakeFlights) -> None:

@@ -116,7 +116,7 @@ class SharedCache(Cache):
 
     def _terms(self, request: Request) -> policy.Terms:
         terms = super()._terms(request)
-        doubt = self._shared.doubt(self._keys.entry(request), lambda: self._tags(request))
+        doubt = self._shared.doubt(lambda: self._keys.entry(request), lambda: self._tags(request))
         return terms if doubt <= terms.invalidated_at else terms._replace(invalidated_at=doubt)
 
     async def _plan(self, request: Request, key: bytes, found: _Found) -> tuple[policy.Plan, policy.Terms]:
