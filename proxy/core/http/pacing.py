@@ -3,7 +3,8 @@
 A request that was taken up needs several turns until it is answered, and each turn takes all that has come from Graph
 since the last one. Taking up is cheap, and answering is not: who takes up as many as a turn has time for has a long
 turn when their answers come. So the pace is judged by how long turns are, as in congestion control: it grows while they
-are short, and becomes less where they are long, once in a round trip; and a long turn is not made up for.
+are short, the faster the shorter they are, and becomes less where they are long, once in a round trip; and a long turn
+is not made up for. A lone long turn, as of a processor that was taken away, so costs a few intervals of a lower pace.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ _INTERVAL_S = 0.1
 _CREDIT_S = 0.01
 """Seconds of the pace that are made up for after a long turn."""
 
-_SLOWER, _FASTER, _FASTER_AT_FIRST = 0.85, 1.05, 1.15
-"""By how much the pace changes in an interval at most; at first it is not known, and is looked for in larger steps."""
+_SLOWER, _FASTER = 0.85, 1.1
+"""By how much the pace changes in an interval at most."""
+
+_STEP = 0.15
+"""The part of the way to good turns by which the pace grows in an interval: what it leads to is seen later."""
 
 
 class Pace:
@@ -38,7 +42,6 @@ class Pace:
         """Take up *rate* requests a second at first."""
         self.rate, self._credit = max(LEAST, rate), 0.0
         self._seconds = self._squares = 0.0
-        self._faster = _FASTER_AT_FIRST
         self._trip = 0  # requests still to be taken up until turns show what the last change has led to
 
     def due(self, elapsed: float, waiting: int, under_way: int) -> int:
@@ -62,9 +65,9 @@ class Pace:
         if change < 1:
             self._slow_down(change, under_way)
         elif waiting:
-            self.rate *= min(self._faster, change)
+            self.rate *= min(_FASTER, 1 + (change - 1) * _STEP)
         self._seconds = self._squares = 0.0
 
     def _slow_down(self, change: float, under_way: int) -> None:
         if self._trip <= 0:
-            self.rate, self._faster, self._trip = max(LEAST, self.rate * change), _FASTER, under_way
+            self.rate, self._trip = max(LEAST, self.rate * change), under_way

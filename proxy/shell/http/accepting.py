@@ -1,7 +1,8 @@
-"""Accepts all pending connections in one turn of the event loop; libuv, below uvloop, accepts one a turn.
+"""Accepts many pending connections in one turn of the event loop; libuv, below uvloop, accepts one a turn.
 
 One a turn is enough while turns are short. While turns are long, callers who open a connection for each request would
-wait dozens of seconds before a byte is read, long after callers with open connections are served quickly again.
+wait dozens of seconds before a byte is read, long after callers with open connections are served quickly again. As many
+as wait would make a turn long by themselves, for all who have been let in.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import socket
 
 from aiohttp import web
 
-AT_ONCE = 256
-"""The most connections that are accepted in one turn of the event loop."""
+AT_ONCE = 32
+"""The most connections that are accepted in one turn of the event loop: they take a few milliseconds."""
 
 _PAUSE_S = 1.0
 """Seconds until the next try where the system allows no further connection (EMFILE)."""

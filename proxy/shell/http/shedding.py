@@ -32,6 +32,9 @@ _SLOW_S = 0.01
 PER_TURN = 16
 """Requests that are taken up in a turn: fewer cost more turns, and more make turns longer for those taken up before."""
 
+REFUSED_PER_TURN = 64
+"""Requests that have waited and are refused in a turn, as for `PER_TURN`; newcomers are refused as they come."""
+
 _LOG_EVERY_S = 10.0
 _BUSY = errors.Overloaded("the processor is busy with what has come before (setting listener.lag_s)")
 
@@ -90,6 +93,7 @@ class Shedder:
         self._callers = callers
         self.admission = admission.Admission(limit_s)
         self._queue: OrderedDict[QueuedRequest, None] = OrderedDict()
+        self._excess: OrderedDict[QueuedRequest, None] = OrderedDict()  # has waited, and is to be refused
         self._turn: asyncio.Handle | None = None
         self._turned_at = 0.0
         self._beat = admission.Beat()
@@ -115,23 +119,26 @@ class Shedder:
     def forget(self, request: QueuedRequest) -> None:
         """Let *request* wait no longer."""
         self._queue.pop(request, None)
+        self._excess.pop(request, None)
         self._callers.discard(request)
 
     def waited_s(self) -> float:
         """Returns for how many seconds the oldest request waits."""
-        return time.monotonic() - next(iter(self._queue)).since if self._queue else 0.0
+        oldest = next(iter(self._excess or self._queue), None)
+        return time.monotonic() - oldest.since if oldest is not None else 0.0
 
     def _set_turn(self) -> None:
         if self._turn is not None:
             return
         if self.admission.is_overloaded:
             self._turn = asyncio.get_running_loop().call_later(pacing.TURN_S, self._take_up)
-        elif self._queue:
+        elif self._queue or self._excess:
             self._turn = asyncio.get_running_loop().call_soon(self._take_up)
 
     def _take_up(self) -> None:
         self._turn = None
         try:
+            self._refuse_excess()
             for _ in range(self._due(time.monotonic())):
                 request, _none = self._queue.popitem(last=False)
                 self._callers.discard(request)
@@ -146,8 +153,15 @@ class Shedder:
         elapsed, self._turned_at = now - self._turned_at, now
         waiting = len(self._queue)
         if self.admission.is_overloaded:
-            return self.admission.pace.due(elapsed, waiting, len(self._callers) - waiting)
+            return self.admission.pace.due(elapsed, waiting, len(self._callers) - waiting - len(self._excess))
         return min(PER_TURN, waiting)
+
+    def _refuse_excess(self) -> None:
+        """Refuse some of those that have waited and are too many."""
+        for _ in range(min(REFUSED_PER_TURN, len(self._excess))):
+            request, _none = self._excess.popitem(last=False)
+            self._callers.discard(request)
+            self._refuse(request.connection, request.data)
 
     def _refuse(self, connection: QueuedConnection, data: bytes) -> None:
         self._beat.refused += 1
@@ -178,16 +192,17 @@ class Shedder:
             last = now
 
     def _end_beat(self, seconds: float) -> None:
-        """Judge what has happened in the last *seconds*, and refuse the newest of those who are too many."""
+        """Judge what has happened in the last *seconds*, and let the oldest be refused of those who are too many.
+
+        Who has waited longest would be answered last of all callers who are answered.
+        """
         beat, queue = self._beat, self._queue
         beat.seconds, beat.waiting = seconds, 0 if self._was_empty else len(queue)
         beat.inside = len(self._callers)
         self._beat, self._was_empty = admission.Beat(), not queue
         self.admission.measured(beat)
         while len(queue) > self.admission.most:
-            request, _none = queue.popitem()
-            self._callers.discard(request)
-            self._refuse(request.connection, request.data)
+            self._excess[queue.popitem(last=False)[0]] = None
         self._set_turn()
         if beat.refused:
             self._report(beat.refused, time.monotonic())

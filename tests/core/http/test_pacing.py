@@ -171,6 +171,18 @@ def test_a_pace_is_found_from_too_little_and_from_too_much() -> None:
         assert 2500 <= pace.rate <= 8000
 
 
+def test_a_pace_that_was_cut_down_is_found_again_soon() -> None:
+    """Where turns are short it grows sevenfold within three seconds, also after a long turn."""
+    pace, now = Pace(), 0.0
+    pace.begin(700)
+    pace.due(0.2, 10**6, 0)
+    assert pace.rate < 700
+    while now < 3:
+        pace.due(1.25 * TURN_S, 10**6, 0)
+        now += 1.25 * TURN_S
+    assert pace.rate >= 7 * 600
+
+
 def test_some_are_taken_up_however_long_turns_are() -> None:
     """A processor that does nothing else is no reason to take up none."""
     pace = Pace()

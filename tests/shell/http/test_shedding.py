@@ -11,9 +11,10 @@ from typing import Any
 from aiohttp import web
 
 from proxy.core.http import errors
+from proxy.core.http.pacing import LEAST
 from proxy.shell.downstream.shared.waiting_reads import WaitingRead
 from proxy.shell.http.listener import Listener
-from proxy.shell.http.shedding import PER_TURN, QueuedRequest, Shedder
+from proxy.shell.http.shedding import PER_TURN, REFUSED_PER_TURN, QueuedRequest, Shedder
 from proxy.shell.http.timeouts import Timeouts
 from tests.wires import Wire, calling
 
@@ -140,6 +141,27 @@ async def test_a_refusal_ends_the_connection_where_the_request_does() -> None:
         await stays.send(read("/3"))
         assert (await stays.message()).body == b"/3"
         assert at.asked == ["/3"]
+
+
+async def test_of_those_who_are_too_many_the_oldest_are_refused_some_in_a_turn() -> None:
+    """The newest, who have waited least, are answered; who leaves meanwhile is not told."""
+    too_many = 2 * REFUSED_PER_TURN
+    async with busy() as at, AsyncExitStack() as stack:
+        leaving = AsyncExitStack()
+        leaves = await leaving.enter_async_context(calling(at.url))
+        wires = [await stack.enter_async_context(calling(at.url)) for _ in range(too_many + int(LEAST) - 1)]
+        with Held(at.shedder):
+            for number, wire in enumerate([leaves, *wires]):
+                await wire.send(read(f"/{number}"))
+                await at.has(number + 1)
+            at.shedder.admission.is_overloaded = True
+            at.shedder._end_beat(0.05)
+            await leaving.aclose()
+            await at.has(len(wires))
+        assert at.shedder._beat.refused == REFUSED_PER_TURN
+        statuses = [(await wire.message()).status for wire in wires]
+        assert statuses == [503] * (too_many - 1) + [200] * int(LEAST)
+    assert not at.callers
 
 
 async def test_who_still_waits_when_the_sidecar_ends_is_told() -> None:
