@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.app import from_settings
@@ -308,7 +309,7 @@ def _fast_path(
         telemetry=telemetry,
         generation=components.generation,
         comparer=comparer,
-        is_open=lambda: not inside.is_draining and telemetry.tracer is None,
+        is_leaving=flights.is_leaving,
         now=components.time_of_day,
         clock=components.clocks.monotonic,
         rewrites_links=handler.rewrite_links,
@@ -357,7 +358,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         "batcher": layers.batcher,
         "reader": handler.reader,
         "now": components.clocks.now,
-        "is_leaving": lambda: inside.is_draining,
+        "is_leaving": partial(getattr, inside, "is_draining"),  # without a call of Python's
         "callers": inside.callers,
         "is_unknown": components.store.is_unknown,
         "generation": components.generation,

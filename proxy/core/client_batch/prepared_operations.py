@@ -12,8 +12,7 @@ from proxy.core.client_batch.batch_form import BatchFrame, decoded
 from proxy.core.client_batch.operation import Envelope, plain_read, request_target
 from proxy.core.client_batch.parse import MOST_ESCAPES, MOST_PAIRS, Unresolved, read_operations
 from proxy.core.client_batch.split import MOST_OPERATIONS
-from proxy.core.fast_path.head import split_object
-from proxy.core.fast_path.head_table import HeaderBlock, HeadTable
+from proxy.core.fast_path.head_table import HeaderBlock, HeadTable, split_object
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.http.errors import BadRequest

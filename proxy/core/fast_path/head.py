@@ -43,11 +43,6 @@ _CHANGING = re.compile(
 """Fields of which each message has another value, and which say nothing of what is read."""
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether *data* is the head of one GET, without anything behind it."""
-    return len(data) <= LARGEST_HEAD and data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4
-
-
 _POST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@%?/{}|-]*) HTTP/1\.1")
 _LENGTH = re.compile(rb"\r\nContent-Length: ([0-9]{1,6})(?=\r\n)", re.IGNORECASE)
 
@@ -95,15 +90,6 @@ def read_fields(block: bytes) -> dict[str, str] | None:
             return None
         fields[name] = value
     return fields if "host" in fields else None
-
-
-_OF_OBJECT = re.compile(rb"GET (/v[0-9]{1,4}\.[0-9]{1,4}|)/([0-9]{1,40})((?:/[a-z_]{1,40})?(?:\?[^ ]*)?) HTTP/1\.1")
-
-
-def split_object(line: bytes) -> tuple[bytes, str] | None:
-    """Returns the request *line* of a read of an object without its id, and the id; None where it names none."""
-    found = _OF_OBJECT.fullmatch(line)
-    return (found[1] + b"/ " + found[3], found[2].decode()) if found else None
 
 
 def read_target(line: bytes) -> str | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import msgspec
 
-from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.fast_path import head
+from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit, PreparedReply
+from proxy.core.routing.hosts import Head
 
 _BLOCK, _READ, _HIT = 2000, 2500, 3000
 """Bytes that the objects of a header block, of a read, and of a reply from memory take besides their text."""
@@ -21,6 +24,20 @@ _MOST_ONCE = 1024
 
 _COPIES = 4
 """How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
+
+
+_OF_OBJECT = re.compile(rb"GET (/v[0-9]{1,4}\.[0-9]{1,4}|)/([0-9]{1,40})((?:/[a-z_]{1,40})?(?:\?[^ ]*)?) HTTP/1\.1")
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether *data* is the head of one GET, without anything behind it."""
+    return len(data) <= head.LARGEST_HEAD and data.startswith(b"GET /") and data.find(b"\r\n\r\n") == len(data) - 4
+
+
+def split_object(line: bytes) -> tuple[bytes, str] | None:
+    """Returns the request *line* of a read of an object without its id, and the id; None where it names none."""
+    found = _OF_OBJECT.fullmatch(line)
+    return (found[1] + b"/ " + found[3], found[2].decode()) if found else None
 
 
 class HeaderBlock(msgspec.Struct, eq=False, frozen=True):
@@ -50,6 +67,42 @@ class HeadTable:
         self.hits: dict[bytes, FreshHit] = {}  # replies from memory by the whole heads that they answer
         self.batches: dict[Hashable, Any] = {}  # clients' batches of plain reads that came twice, by their texts
         self._once: dict[int, None] = {}  # hashes of the names of batches that came once of late
+
+    def read_of(self, data: bytes, preparation: Preparation, *, rewrites_links: bool) -> PreparedRead | None:
+        """The plain read that *data* asks for; None where *data* is anything else."""
+        end = data.find(b"\r\n")
+        line, block = data[:end], data[end:]
+        known = self._young.get(block)
+        read = known.reads.get(line) if known is not None else None
+        if read is not None or not is_whole(data):
+            return read
+        known = known or self.find(block)
+        if known is None:
+            block = head.without_changing(block)
+            known = self.find(block) or self.add(block, head.read_fields(block))
+        if line in known.reads:
+            return known.reads[line]
+        is_known, read = self.find_older(block, line) if self._old else (False, None)
+        if not is_known:
+            read = self._prepare(line, known, preparation, rewrites_links=rewrites_links)
+            self.add_read(block, line, read)
+        return read
+
+    def _prepare(
+        self, line: bytes, known: HeaderBlock, preparation: Preparation, *, rewrites_links: bool
+    ) -> PreparedRead | None:
+        """The plain read that a request *line* asks for with a *known* block, made from one of another object if any.
+
+        The two have the same tag in the block's table if nothing but the id of the object differs.
+        """
+        split, read = split_object(line), None
+        if split is not None and (other := known.kinds.get(split[0])) is not None:
+            read = preparation.prepare_like(other, split[1])
+        if read is None and known.fields is not None and (target := head.read_target(line)) is not None:
+            read = preparation.prepare(Head("GET", target, known.fields), rewrite_links=rewrites_links)
+        if split is not None and read is not None:
+            self.add_kind(known, split[0], read)
+        return read
 
     def find(self, block: bytes) -> HeaderBlock | None:
         """What is known of the header *block*."""

@@ -87,7 +87,7 @@ class FastFlights:
         flight = self.join(read, entry, began)
         if flight is None:
             return False
-        caller = WaitingCaller(flight, connection, read, head, began, is_first=flight.waiting == 1)
+        caller = WaitingCaller(flight, read, began, flight.waiting == 1, connection=connection, head=head)
         flight.callers[caller] = None
         self.callers.add(caller)
         connection.wait_for(caller)

@@ -15,8 +15,7 @@ from proxy.core.cache import policy
 from proxy.core.cache.generation import Generation
 from proxy.core.cache.invalidation import InvalidationIndex
 from proxy.core.cache.purge import Purges
-from proxy.core.fast_path import head
-from proxy.core.fast_path.head_table import HeaderBlock, HeadTable
+from proxy.core.fast_path.head_table import HeadTable
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.fast_path.prepared_reply import FreshHit, field_lines, prepare_reply
 from proxy.core.http import headers
@@ -24,7 +23,6 @@ from proxy.core.memory.memo import Memo
 from proxy.core.model import Channel, Entry, Mode, Reply, Request
 from proxy.core.quota.limiter import Limiter
 from proxy.core.reply.response_head import http_date
-from proxy.core.routing.hosts import Head
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.trust import Trust
 from proxy.shell.clock import TimeOfDay
@@ -89,7 +87,7 @@ class FastPath:
     telemetry: Counters
     generation: Generation
     comparer: ComparisonSampler
-    is_open: Callable[[], bool]  # whether reads may be answered here now
+    is_leaving: Callable[[], bool]  # whether the sidecar is about to end
     now: TimeOfDay
     clock: Callable[[], float]  # monotonic seconds
     rewrites_links: bool
@@ -135,10 +133,12 @@ class FastPath:
         try:
             if data.startswith(_POST):
                 return self.batches is not None and self.batches.take(connection, data)
-            read = self._find(data)
-            if read is None or not self.is_open():
+            read = self.table.read_of(data, self.preparation, rewrites_links=self.rewrites_links)
+            if read is None or self.is_leaving() or self.telemetry.tracer is not None:
                 return False
-            began, entry = self.clock(), self.memory.get(read.key)
+            began, entry = self.clock(), self.memory.entries.get(read.key)
+            if entry is not None:
+                self.memory.get(read.key)  # it has been used
             hit = None if entry is None or read.asks_always else self._fresh_hit(read, entry, began)
             if hit is None or entry is None:
                 return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
@@ -154,6 +154,10 @@ class FastPath:
         """Answer with *hit*, made of *entry* for a message that came at *began*, and count and log that."""
         connection.send(hit.head + (entry.body if hit.body is None else hit.body), began)
         hit.counted.add(hit.since, self.clock() - began, hit.since - hit.asked_at)
+
+    def is_open(self) -> bool:
+        """Whether reads may be answered here now: not those that are traced, nor while the sidecar ends."""
+        return not self.is_leaving() and self.telemetry.tracer is None
 
     def forget(self, names: Iterable[str] = ()) -> None:
         """Forget all heads, and the tokens in them, where *names* name nothing: settings changed, or all was purged."""
@@ -228,45 +232,6 @@ class FastPath:
         counted = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)
         self.table.grow_by_hit(reply)
         return FreshHit(read.key, entry.meta, reply, entry.meta.asked_at, reply.body, counted)
-
-    def _find(self, data: bytes) -> PreparedRead | None:
-        """The plain read that *data* asks for; None where *data* is anything else."""
-        end = data.find(b"\r\n")
-        line, block = data[:end], data[end:]
-        known = self.table.find(block)
-        read = known.reads.get(line) if known is not None else None
-        return self._look(line, block, data) if read is None else read
-
-    def _look(self, line: bytes, block: bytes, data: bytes) -> PreparedRead | None:
-        """The plain read that *data* asks for, in a *line* and a *block* that are not known together of late."""
-        if not head.is_whole(data):
-            return None
-        known = self.table.find(block)
-        if known is None:
-            block = head.without_changing(block)
-            known = self.table.find(block) or self.table.add(block, head.read_fields(block))
-        if line in known.reads:
-            return known.reads[line]
-        is_known, read = self.table.find_older(block, line)
-        if not is_known:
-            read = self._prepare(line, known)
-            self.table.add_read(block, line, read)
-        return read
-
-    def _prepare(self, line: bytes, known: HeaderBlock) -> PreparedRead | None:
-        """The plain read that a request *line* asks for with a *known* block, made from one of another object if any.
-
-        The two have the same tag in the block's table if nothing but the id of the object differs.
-        """
-        split, read = head.split_object(line), None
-        if split is not None and (other := known.kinds.get(split[0])) is not None:
-            read = self.preparation.prepare_like(other, split[1])
-        if read is None and known.fields is not None and (target := head.read_target(line)) is not None:
-            asked = Head("GET", target, known.fields)
-            read = self.preparation.prepare(asked, rewrite_links=self.rewrites_links)
-        if split is not None and read is not None:
-            self.table.add_kind(known, split[0], read)
-        return read
 
     def _today(self, now: float) -> bytes:
         """The value of Date at *now*."""

@@ -84,7 +84,7 @@ class FlightGroup(QueuedGroup):
         if under_way.get(read.flight) is self:
             under_way[read.flight] = flight
         if self._is_open:
-            caller = SlotCaller(shared.batch, shared.places[at], flight, read, shared.since, is_first=True)
+            caller = SlotCaller(flight, read, shared.since, True, batch=shared.batch, at=shared.places[at])
             flight.callers[caller] = None
             flight.waiting = 1
             shared.batch.callers.append(caller)

@@ -23,7 +23,7 @@ from proxy.core.http.errors import Large
 from proxy.core.model import Entry, Reply, Request
 from proxy.core.routing.classify import Read
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
-from proxy.shell.downstream.fast_flight import FastFlight, Moment
+from proxy.shell.downstream.fast_flight import Moment
 from proxy.shell.downstream.waiting_caller import ChargedCaller
 from proxy.shell.http.protocol import Connection
 
@@ -73,7 +73,7 @@ class WaitingBatch:
         if flight is None:
             self.ask_the_layers(at, read)
             return
-        caller = SlotCaller(self, at, flight, read, began, is_first=flight.waiting == 1)
+        caller = SlotCaller(flight, read, began, flight.waiting == 1, batch=self, at=at)
         flight.callers[caller] = None
         self.callers.append(caller)
 
@@ -236,20 +236,13 @@ class WaitingBatch:
                 group.leave()
 
 
-class SlotCaller(ChargedCaller):
+class SlotCaller(ChargedCaller, eq=False, kw_only=True):
     """A slot that waits for the reply to its read."""
 
-    __slots__ = ("at", "batch", "tells_usage", "template")
-
-    def __init__(
-        self, batch: WaitingBatch, at: int, flight: FastFlight, read: PreparedRead, began: float, *, is_first: bool
-    ) -> None:
-        """Wait for *flight* since *began*; *is_first* says whether the flight was begun for this slot."""
-        super().__init__(flight, read, began, is_first=is_first)
-        self.batch = batch
-        self.at = at
-        self.template: SlotTemplate | None = None  # of the slot, once there is a message
-        self.tells_usage = False  # whether the reply around Graph's slots tells of usage
+    batch: WaitingBatch
+    at: int
+    template: SlotTemplate | None = None  # of the slot, once there is a message
+    tells_usage: bool = False  # whether the reply around Graph's slots tells of usage
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
         """Return the slot with *entry* and the head *filled*, and the size of its body."""

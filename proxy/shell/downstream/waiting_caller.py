@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from proxy.core.fast_path.answer_template import Filled
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph import paging
@@ -56,18 +58,18 @@ class Caller(Protocol):
         """Be answered as if the caller had come now: by *take*, the fast path's, or by the handler."""
 
 
-class ChargedCaller:
+class ChargedCaller(msgspec.Struct, eq=False):
     """A caller of a flight, and its cost record: that of the flight for the first, one without calls for the others."""
 
-    __slots__ = ("began", "cost", "flight", "is_first", "read")
+    flight: FastFlight
+    read: PreparedRead
+    began: float  # when it asked, in monotonic seconds
+    is_first: bool  # whether the flight was begun for it
+    cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
 
-    def __init__(self, flight: FastFlight, read: PreparedRead, began: float, *, is_first: bool) -> None:
-        """Wait for *flight* since *began*; *is_first* says whether the flight was begun for this caller."""
-        self.flight = flight
-        self.read = read
-        self.began = began
-        self.is_first = is_first
-        self.cost: RequestCost | None = None  # where it is not counted by `RouteCounts`
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the read, whose head holds a token."""
+        return f"{type(self).__name__}()"
 
     def record(self) -> RequestCost:
         """Return the cost record of the caller's request."""
@@ -78,28 +80,11 @@ class ChargedCaller:
         return self.cost
 
 
-class WaitingCaller(ChargedCaller):
+class WaitingCaller(ChargedCaller, eq=False, kw_only=True):
     """A connection whose caller waits for the reply to a read."""
 
-    __slots__ = ("connection", "head")
-
-    def __init__(
-        self,
-        flight: FastFlight,
-        connection: Connection,
-        read: PreparedRead,
-        head: bytes,
-        began: float,
-        *,
-        is_first: bool,
-    ) -> None:
-        """Wait for *flight* since *began*; the message with this *head* may have to go the usual way.
-
-        *is_first* says whether the flight was begun for this caller.
-        """
-        super().__init__(flight, read, began, is_first=is_first)
-        self.connection = connection
-        self.head = head
+    connection: Connection
+    head: bytes  # of the message, which may have to go the usual way
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as bytes, and how many of them are the body."""

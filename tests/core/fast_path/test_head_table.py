@@ -10,7 +10,7 @@ import pytest
 from proxy.core.batch.request import batch_part, split_at_node, split_at_validator, tag_in_part
 from proxy.core.cache.key import Keys
 from proxy.core.fast_path import head
-from proxy.core.fast_path.head_table import HeadTable
+from proxy.core.fast_path.head_table import HeadTable, is_whole, split_object
 from proxy.core.fast_path.prepared_read import Preparation, PreparedRead
 from proxy.core.routing.hosts import GraphHosts, Head
 from proxy.core.routing.rules import Rule, RuleBook, RuleMatch
@@ -82,7 +82,7 @@ def test_an_unusual_request_line_is_left_to_the_parser(line: bytes) -> None:
 )
 def test_only_one_whole_head_is_looked_at(data: bytes) -> None:
     """Not half of one, nor what another message follows."""
-    assert not head.is_whole(data)
+    assert not is_whole(data)
 
 
 def test_what_each_message_says_anew_is_cut_out() -> None:
@@ -179,7 +179,7 @@ def test_a_read_of_another_object_is_made_from_one_that_is_known(line: bytes, no
         return preparation.prepare(Head("GET", target, fields), rewrite_links=True)
 
     other_line = line.replace(b"/111", f"/{node}".encode(), 1)
-    first, split, other_split = parsed(line), head.split_object(line), head.split_object(other_line)
+    first, split, other_split = parsed(line), split_object(line), split_object(other_line)
     if first is None or split is None or other_split is None:
         assert line == LINES[4]
         return

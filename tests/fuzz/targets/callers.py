@@ -19,6 +19,7 @@ from proxy.app import sidecar
 from proxy.core.client_batch import jsonpath, references
 from proxy.core.client_batch.parse import Unresolved, read_envelope
 from proxy.core.fast_path import head as fast_head
+from proxy.core.fast_path.head_table import is_whole
 from proxy.core.http import request_head
 from proxy.core.http.cache_control import cache_directives, matches
 from proxy.core.http.errors import BadRequest
@@ -59,7 +60,7 @@ def heads_by_bytes(data: bytes) -> None:
     """A head that the fast path reads is read alike by the HTTP parser."""
     end = data.find(b"\r\n")
     line, block = data[:end], data[end:]
-    if not fast_head.is_whole(data):
+    if not is_whole(data):
         return
     target, fields = fast_head.read_target(line), fast_head.read_fields(block)
     if target is None or fields is None:

@@ -102,7 +102,7 @@ def test_who_leaves_a_crowd_of_twins_is_not_searched_for() -> None:
     flights = FastFlights.__new__(FastFlights)
     flights.callers, flights.coalescer = set(), Left()  # type: ignore[assignment]
     flight = Flight(flights)
-    crowd = [Compared(flight, None, None, b"", 0.0, is_first=False) for _ in range(500)]  # type: ignore[arg-type]
+    crowd = [Compared(flight, None, 0.0, False, connection=None, head=b"") for _ in range(500)]  # type: ignore[arg-type]
     flight.callers.update(dict.fromkeys(crowd))
     flights.callers.update(crowd)
     for caller in reversed(crowd):
