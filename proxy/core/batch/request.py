@@ -119,7 +119,7 @@ class LeadTokens:
 
         A credential that is only out of quota is better than none: in a batch the ETags of these reads stay valid.
         """
-        if not self._rested:
+        if not self._rested.bytes:
             return next(filter(None, map(_CREDENTIAL, requests)), None)
         credentials = [request.credential for request in requests if request.credential]
         free = (known for known in credentials if self._rest_until(known)[0] <= now)

@@ -68,14 +68,10 @@ class InvalidationIndex:
         self._generation = generation or Generation()
         self._times = Recent[str, float](self.CAPACITY, 4 * MEMO_BYTES)
         self._floor = 0.0
-        self._latest = 0.0
+        self.changed_at = 0.0
+        """When anything was last changed, in epoch seconds; 0 for never."""
         self._ahead = 0.0  # the latest time of the clock before it was set back
         self._tags = TagIndex()
-
-    @property
-    def changed_at(self) -> float:
-        """When anything was last changed, in epoch seconds; 0 for never."""
-        return self._latest
 
     def record_write(self, nodes: Iterable[str], fingerprint: bytes, now: float) -> Tags:
         """Record that a write to *nodes* was answered at *now*; returns the changed tags, () for all."""
@@ -97,7 +93,7 @@ class InvalidationIndex:
 
     def invalidated_at(self, request: Request, fingerprint: bytes) -> float:
         """Returns when the tags of *request* were last changed, in epoch seconds; 0 for never."""
-        if not self._latest:
+        if not self.changed_at:
             return 0.0
         return self.latest((tag_of_token(fingerprint), *self._tags.tags_read(request, fingerprint)))
 
@@ -121,12 +117,12 @@ class InvalidationIndex:
         That is so if anything was changed since *asked* and the entry was not searched yet: without changes no body is
         searched at all.
         """
-        return self._latest >= asked and not self._tags.knows(key)
+        return self.changed_at >= asked and not self._tags.knows(key)
 
     def learn(self, key: bytes, request: Request, fingerprint: bytes, body: bytes, asked: float) -> Tags:
         """Learn which objects *body* lists, and return them; if one was changed since *asked*, invalidate the list."""
         listed, list_tag = self._tags.learn(key, request, fingerprint, body)
-        if self._latest >= asked and (when := self.latest(listed)) >= asked:
+        if self.changed_at >= asked and (when := self.latest(listed)) >= asked:
             self._record((list_tag,), when)
         return listed
 
@@ -148,7 +144,7 @@ class InvalidationIndex:
     def _record(self, tags: Iterable[str], now: float) -> None:
         changed = tuple(tags)
         self._generation.advance()
-        self._latest = max(self._latest, now)
+        self.changed_at = max(self.changed_at, now)
         for name in changed:
             for _, when in self._times.put(name, max(now, self._times.get(name) or 0.0)):
                 self._floor = max(self._floor, when)
@@ -157,7 +153,7 @@ class InvalidationIndex:
 
     def save(self) -> bytes:
         """Returns the changes as bytes, for `load` in a later run; b"" where they are too many."""
-        text = msgspec.json.encode(_SavedChanges(self._floor, self._latest, dict(self._times.items())))
+        text = msgspec.json.encode(_SavedChanges(self._floor, self.changed_at, dict(self._times.items())))
         return text if len(text) <= SAVED_AT_MOST else b""
 
     def load(self, text: bytes, now: float) -> None:
@@ -170,7 +166,7 @@ class InvalidationIndex:
         for name, when in found.times.items():
             self._record((name,), min(when, now))
         self._floor = max(self._floor, min(found.floor, now))
-        self._latest = max(self._latest, min(found.latest, now))
+        self.changed_at = max(self.changed_at, min(found.latest, now))
         self._generation.advance()
 
     def set_back(self, now: float, by: float) -> None:
@@ -178,7 +174,7 @@ class InvalidationIndex:
         self._generation.advance()
         self._ahead = max(self._ahead, now + by)
         self._times.change(lambda when: set_back(when, now, by))
-        self._floor, self._latest = set_back(self._floor, now, by), set_back(self._latest, now, by)
+        self._floor, self.changed_at = set_back(self._floor, now, by), set_back(self.changed_at, now, by)
 
     def latest(self, tags: Iterable[str]) -> float:
         """Returns the latest change of any of *tags*, in epoch seconds; 0 for never."""

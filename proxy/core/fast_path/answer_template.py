@@ -8,7 +8,8 @@ differ; further replies put their own values in place of the marks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,6 +40,7 @@ _IS_MARK = re.compile(f"{re.escape(ETAG_MARK)}|[\ue000-\uf8ff]")
 _IS_MARK_BYTES = re.compile(re.escape(ETAG_MARK).encode() + rb"|\xee[\x80-\xbf]{2}|\xef[\x80-\xa3][\x80-\xbf]")
 _VALUE = re.compile(rb"\xee[\x80-\x87][\x80-\xbf]")
 _DATE_MARK = chr(_DATE).encode()
+_NAME, _VALUE_OF = itemgetter(0), itemgetter(1)
 _TIMING = b"window;dur=0.0, upstream;dur=0.0"
 
 
@@ -72,6 +74,26 @@ class SlotFields(msgspec.Struct, eq=False, frozen=True):
 
 _NO_FIELDS = SlotFields(FieldSet(()), None, (), ())
 """Stands for JSON in which the first quoted value is not the ETag."""
+
+
+_Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
+
+
+def _pick(places: Sequence[int]) -> _Pick:
+    """Returns a function that returns what is at these *places*, as a tuple."""
+    if not places:
+        return lambda _row: ()
+    return itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
+
+
+class _OuterNames(NamedTuple):
+    """Where to find what slots take over from replies whose fields have the same names, in the same order."""
+
+    shared: FieldSet
+    values: _Pick  # of the values of all fields
+    usage: _Pick  # of the fields
+    untraced: _Pick  # of the values of all fields, and "" behind them
+    traces: _Pick  # of the values of all fields
 
 
 class OuterFields(msgspec.Struct, eq=False, frozen=True):
@@ -133,7 +155,7 @@ class AnswerTemplates:
         self._around_etag: dict[tuple[bytes, bytes], SlotFields] = {}  # by the JSON before and behind the ETag
         self._sets: dict[Headers, FieldSet] = {}
         self._blocks: dict[bytes, FieldSet] = {}
-        self._outer: dict[tuple[str, ...], tuple[FieldSet, tuple[int, ...], frozenset[int]]] = {}
+        self._outer: dict[tuple[str, ...], _OuterNames] = {}
         self._untraced: dict[tuple[object, ...], Filled] = {}
         self._templates: dict[tuple[object, ...], Template | None] = {}
         self.confirming: dict[int, tuple[bytes, Sequence[response.Slot | None]]] = {}
@@ -208,22 +230,29 @@ class AnswerTemplates:
 
     def outer_fields(self, outer: Headers) -> OuterFields | None:
         """Returns what slots take over from the reply with the fields *outer*; None where that is unusual."""
-        taken = headers.pick(outer, _FROM_OUTER)
+        names = tuple(map(_NAME, outer))
+        known = self._outer.get(names) or self._read_names(names)
+        if known is None:
+            return None
+        shared, values, usage, untraced, traces = known
+        all_values = (*map(_VALUE_OF, outer), "")
+        return OuterFields(shared, values(all_values), usage(outer), untraced(all_values), traces(all_values))
+
+    def _read_names(self, names: tuple[str, ...]) -> _OuterNames | None:
+        """Returns where to find the same in replies whose fields have these *names*; None where there are too many."""
+        lower = [name.lower() for name in names]
+        taken = [at for at, name in enumerate(lower) if name in _FROM_OUTER]
         if len(taken) > _MOST_VALUES:
             return None
-        names = tuple([name for name, _ in taken])
-        known = self._outer.get(names)
-        if known is None:
-            _make_room(self._outer)
-            shared = tuple([(name, chr(_OUTER + at)) for at, name in enumerate(names)])
-            usage = tuple([at for at, name in enumerate(names) if name.lower() in headers.USAGE])
-            traces = frozenset([at for at, name in enumerate(names) if name.lower() in headers.TRACE])
-            known = self._outer[names] = self._set(shared), usage, traces
-        fields, usage, traces = known
-        values = tuple([value for _, value in taken])
-        untraced = tuple(["" if at in traces else value for at, value in enumerate(values)])
-        traced = tuple([value for at, value in enumerate(values) if at in traces])
-        return OuterFields(fields, values, tuple([taken[at] for at in usage]), untraced, traced)
+        shared = tuple([(names[at], chr(_OUTER + place)) for place, at in enumerate(taken)])
+        usage = [at for at in taken if lower[at] in headers.USAGE]
+        traces = [at for at in taken if lower[at] in headers.TRACE]
+        untraced = [len(names) if at in traces else at for at in taken]
+        _make_room(self._outer)
+        found = _OuterNames(self._set(shared), _pick(taken), _pick(usage), _pick(untraced), _pick(traces))
+        if sum(map(len, names)) <= _LONGEST_KNOWN:
+            self._outer[names] = found
+        return found
 
     def untraced(self, template: Template, slot: SlotFields, outer: OuterFields) -> Filled:
         """Returns *template* without the date and the values that name one call: one object for equal other values."""
@@ -269,7 +298,9 @@ def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: by
             if "\r" in text or "\n" in text:
                 raise ValueError("a line of the head holds the end of a line")
             values[chr(at)] = text.encode("utf-8", "surrogateescape")
-    head, stored = _filled(template.pieces, values), _filled(template.stored, values)
+    value_of = values.__getitem__
+    head = tuple([form % tuple(map(value_of, marks)) for form, marks in template.pieces])
+    stored = tuple([form % tuple(map(value_of, marks)) for form, marks in template.stored])
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
@@ -282,11 +313,6 @@ def listed(slot: SlotFields) -> list[dict[str, str]]:
     """Returns the header fields of *slot* as Graph lists them, with `ETAG_MARK` for its ETag."""
     own = {chr(mark): text for mark, text in enumerate(slot.values, _USAGE)}
     return [{"name": name, "value": own.get(value, value)} for name, value in slot.shared.fields]
-
-
-def _filled(pieces: tuple[_Piece, ...], values: Mapping[str, bytes]) -> tuple[bytes, ...]:
-    """Returns *pieces* with their *values*."""
-    return tuple([form % tuple(map(values.__getitem__, marks)) for form, marks in pieces])
 
 
 def _make_room(known: dict[Any, Any]) -> None:

@@ -132,12 +132,12 @@ class BatchAnswer:
 
     __slots__ = (
         "_confirming",
-        "_date",
         "_is_top",
         "_kinds",
         "_outer",
         "_templates",
         "at_end",
+        "date",
         "id",
         "lane",
         "may_tell_usage",
@@ -155,7 +155,7 @@ class BatchAnswer:
         self.lane = lane
         self.moment: Any = None  # kept here by `shell/downstream/fast_flights` while slots are handed out
         self.at_end: Callable[[], None] | None = None  # called when all slots are handed out
-        self._date = b""
+        self.date = b""  # of the replies
         self._templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
         self.tells_usage = self._outer is not None and bool(self._outer.usage)  # whether it does
@@ -184,10 +184,6 @@ class BatchAnswer:
                 known.clear()
             known[len(body)] = body, slots
         return slots
-
-    def begin(self, date: bytes) -> None:
-        """Begin to hand out the slots, in replies of this *date*."""
-        self._date = date
 
     def end(self) -> None:
         """End: all slots have been handed out; the body is held no longer, which may be large."""
@@ -253,27 +249,26 @@ class BatchAnswer:
         """Returns the kind of replies with these *fields*; None where their heads are not made from a template."""
         key = (mode, fields.shared, fields.values, held, is_top, is_stored)
         if key not in self._kinds:
-            template = self._template(fields, held, Occasion(mode, is_top, False, is_stored, self.lane))
-            made = None
-            if template is not None and self._outer is not None:
-                untraced = self._templates.untraced(template, fields, self._outer)
+            template, made, outer, templates = None, None, self._outer, self._templates
+            if outer is not None:
+                occasion = Occasion(mode, is_top, False, is_stored, self.lane)
+                template = templates.template(fields.shared, outer.shared, held, occasion)
+            if template is not None and outer is not None:
+                untraced = templates.untraced(template, fields, outer)
                 made = AnswerKind(self, mode, fields, held, (template, untraced), is_top=is_top, is_stored=is_stored)
             self._kinds[key] = made
         return self._kinds[key]
 
     def fill(self, fields: SlotFields, held: FieldSet | None, occasion: Occasion) -> Filled | None:
         """Returns the head of replies with these *fields*, but for what differs from one to the next."""
-        template = self._template(fields, held, occasion)
-        return None if template is None else self.filled(template, fields)
-
-    def _template(self, fields: SlotFields, held: FieldSet | None, occasion: Occasion) -> Template | None:
         if self._outer is None:
             return None
-        return self._templates.template(fields.shared, self._outer.shared, held, occasion)
+        template = self._templates.template(fields.shared, self._outer.shared, held, occasion)
+        return None if template is None else self.filled(template, fields)
 
     def filled(self, template: Template, fields: SlotFields) -> Filled:
         """Returns *template* with the values of *fields* and of this reply."""
-        return fill(template, fields.values, self._outer.values if self._outer is not None else (), self._date)
+        return fill(template, fields.values, self._outer.values if self._outer is not None else (), self.date)
 
     @property
     def traces(self) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class CommonPart(msgspec.Struct, eq=False):
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
     around_validator: tuple[bytes, bytes, bytes] | None = None  # one with a validator, around the object and that
-    lines: Mapping[str, tuple[Headers, LineTemplate | None]] = {}
+    lines: Mapping[str, tuple[Headers, LineTemplate | None, int]] = {}  # of the log, and the era of their routes
 
     def __repr__(self) -> str:
         """Say what kind of thing this is: operations hold tokens."""

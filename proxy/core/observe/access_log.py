@@ -166,14 +166,13 @@ def _without_time(bare: AccessLogEntry) -> bytes:
 class LineTemplate:
     """Log lines of replies that differ in the object that is read, and in what varies."""
 
-    __slots__ = ("_format", "route")
+    __slots__ = ("_format",)
 
     def __init__(self, bare: AccessLogEntry) -> None:
         """Make lines like that of *bare*, which says nothing of what varies."""
         marked = replace(bare, path=_MARK, node=_MARK, key=_MARK, body=_MARK, size=_MARKED_SIZE)
         text = _without_time(marked).replace(b"%", b"%%")
         self._format = text.replace(encode(_MARK), b"%b").replace(encode(_MARKED_SIZE), b"%d")
-        self.route = bare.route
 
     def line(self, path: str, node: str, key: str, body: str, size: int) -> PreparedLine:
         """Returns the line of the reply whose entry says *path*, *node*, *key*, *body* and *size*; none is empty."""

@@ -25,7 +25,7 @@ class RefusedReads:
 
     def __bool__(self) -> bool:
         """Whether any refused read is remembered."""
-        return bool(self._refused)
+        return self._refused.bytes > 0
 
     def __contains__(self, subject: QuotaSubject) -> bool:
         """Whether the last answer to this read was a refusal."""

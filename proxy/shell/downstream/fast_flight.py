@@ -141,7 +141,7 @@ class FastFlight:
                 found = answer.new(read, entry, slot, self.asked)
             if found is None or (self.has_joined and found[0].shared is None):
                 return False
-            kind, held = flights.hold(self, *found), found[1]
+            kind, held = flights.hold(self, *found, moment), found[1]
         except Exception as fault:  # noqa: BLE001 - logged, and the layers answer
             log_fault(fault)
             return False

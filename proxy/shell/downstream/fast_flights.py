@@ -235,7 +235,7 @@ class FastFlights:
         second = int(time.time())
         if self._date[0] != second:
             self._date = second, http_date(second).encode()
-        answer.begin(self._date[1])
+        answer.date = self._date[1]
         has_refused = self.reader.quota.has_refused
         moment = answer.moment = Moment(
             answer, self.cache.changed_at, self.reader.now(), is_leaving=self.is_leaving(), has_refused=has_refused
@@ -252,13 +252,13 @@ class FastFlights:
         except Exception as fault:  # noqa: BLE001 - logged; the slots that are left are answered all the same
             log_fault(fault)
 
-    def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry) -> AnswerKind:
+    def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> AnswerKind:
         """Hold *entry*, and learn usage; return the kind of its replies, which say whether it is held."""
         read, usage = flight.read, kind.usage
         if usage:
             repeated = kind.repeated.get(read.fingerprint)
             if repeated is None:
-                self._learn_usage(read, kind)
+                self._learn_usage(read, kind, moment)
             else:
                 repeated.calls += 1
         if kind.keeps_fields and read.request.credential is not None:
@@ -275,21 +275,20 @@ class FastFlights:
         for caller in callers:
             self.callers.discard(caller)
             try:
-                message, counted = self._message(caller, kind, entry, moment)
-                caller.send(message)
+                counted = self._answer(caller, kind, entry, moment)
             except Exception as fault:  # noqa: BLE001 - logged, and the callers get their answers all the same
                 log_fault(fault)
                 caller.pass_to_handler(fault)
             else:
                 moment.answers.append(counted)
 
-    def note_usage(self, kind: AnswerKind, reads: Sequence[PreparedRead]) -> None:
+    def note_usage(self, kind: AnswerKind, reads: Sequence[PreparedRead], moment: Moment) -> None:
         """Learn the usage in replies of this *kind* to *reads* of one token."""
         if not kind.usage:
             return
         at, fingerprint = 0, reads[0].fingerprint
         while at < len(reads) and fingerprint not in kind.repeated:
-            self._learn_usage(reads[at], kind)
+            self._learn_usage(reads[at], kind, moment)
             at += 1
         if at < len(reads):
             kind.repeated[fingerprint].calls += len(reads) - at
@@ -303,15 +302,15 @@ class FastFlights:
         is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, kept)
         return kind if is_held else kind.unstored() or kind
 
-    def _learn_usage(self, read: PreparedRead, kind: AnswerKind) -> None:
+    def _learn_usage(self, read: PreparedRead, kind: AnswerKind, moment: Moment) -> None:
         """Learn the usage headers of a reply; of others in the batch that repeat those of the app, only the number."""
-        self.limiter.take_usage(read.subject, kind.usage)
+        self.limiter.take_usage(read.subject, kind.usage, moment.now)
         recent = self.reader.quota.recent_usage_of_app(read.fingerprint, kind.usage)
         if recent is not None:
             kind.repeated[read.fingerprint] = recent
 
-    def _message(self, caller: Caller, kind: AnswerKind, entry: Entry, moment: Moment) -> tuple[bytes, OrdinaryAnswer]:
-        """Return the reply to *caller* as bytes, and what is counted and logged of it at the end of the batch."""
+    def _answer(self, caller: Caller, kind: AnswerKind, entry: Entry, moment: Moment) -> OrdinaryAnswer:
+        """Write the reply to *caller*; return what is counted and logged of it at the end of the batch."""
         read, flight, body = caller.read, caller.flight, entry.body
         filled, mode = (kind.own, kind.mode) if caller.is_first else (kind.shared, Mode.COALESCED)
         assert filled is not None  # noqa: S101 - `take` has seen that there is a template
@@ -319,9 +318,14 @@ class FastFlights:
         if moment.has_refused:
             self.reader.quota.on_ordinary_delivery(read.subject, moment.now)
         message, size = caller.message(filled, entry, moment, window_s)
-        line = self.line_of(read, kind, mode, entry, size)
         seconds = self.reader.clock() - caller.began
-        return message, (read.common.counts, mode, seconds, window_s, len(body), line)
+        caller.send(message)
+        line = None
+        try:
+            line = self.line_of(read, kind, mode, entry, size)
+        except Exception as fault:  # noqa: BLE001 - logged; the reply was sent, and is counted
+            log_fault(fault)
+        return read.common.counts, mode, seconds, window_s, len(body), line
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""

@@ -269,7 +269,7 @@ class FlightGroup(QueuedGroup):
             places, messages = [shared.places[at] for at in self._indices], template.write_all(reads.etags, reads.texts)
             fill = partial(batch.fill_together, places, messages, kind, moment, reads.requests)
         entries = reads.renewed(shared.asked)
-        flights.note_usage(kind, reads.reads)
+        flights.note_usage(kind, reads.reads, moment)
         batch.batches.store.renew_all(reads.keys, self._token, reads.entries, entries)
         reads.entries = entries
         if whole is not None and whole.is_kept and len(slots) == len(whole.reads):
@@ -329,7 +329,7 @@ class FlightGroup(QueuedGroup):
         if not taken:
             return taken
         try:
-            flights.note_usage(kind, reads)
+            flights.note_usage(kind, reads, moment)
             for read, entry in zip(reads, entries, strict=True):
                 flights.renew(read.key, self._token, entry)
         except Exception as fault:  # noqa: BLE001 - as above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ class Counters:
         self.slots = Histogram(SLOTS)
         self.lanes = {name: LaneCounts(Histogram(SLOTS), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
         self._took: dict[str, Histogram] = {}  # whole replies, by route
-        self._took_by_mode = {mode: _times() for mode in Mode}
+        self.times_by_mode = {mode: _times() for mode in Mode}  # `took_by_mode` without what `settle` adds
         self.nobody = self.unsettled_ledger.open(0)  # what is charged to no caller
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
@@ -85,7 +86,7 @@ class Counters:
         self.not_compared: Counter[str] = Counter()  # reads that were drawn for it, by what was in the way
         self.details: Counter[str] = Counter()  # of replies to reads, in the words of Cache-Status
         self.refused: Counter[Mode] = Counter()  # replies that give Graph's last refusal again, by their mode
-        self._routes = Routes(renamed=self._rename)
+        self.routes = Routes(renamed=self._rename)
         self._errors = ErrorCounts(now)
         self.errors, self.error_replies = self._errors.recent, self._errors.replies
         self._prefix, self._batches = token_hex(3), count(1)
@@ -94,7 +95,7 @@ class Counters:
 
     def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
         """A caller asks for *path*: the cost that stays open until that was sent or avoided."""
-        route = self._routes.label(path)
+        route = self.routes.label(path)
         cost = self.unsettled_ledger.open(
             calls_of(query),
             route=route,
@@ -107,7 +108,7 @@ class Counters:
 
     def replied(self, request: Request, reply: Reply, cost: RequestCost, seconds: float, dressed: Reply) -> None:
         """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
-        route = self._routes.label(request.path)
+        route = self.routes.label(request.path)
         self._ended(reply.mode, route, dressed.status, seconds)
         cost.avoid(ledger.calls_avoided(reply, cost.unsent))
         if reply.mode is Mode.REVALIDATED:
@@ -119,7 +120,7 @@ class Counters:
         if reply.detail:
             self.details[reply.detail] += 1
         if reply.status < 400:
-            self._routes.record_answer(request.path)
+            self.routes.record_answer(request.path)
         if is_refused := ledger.is_refused_here(reply):
             self.refused[reply.mode] += 1
         if reply.status >= 400 or is_refused:
@@ -169,35 +170,30 @@ class Counters:
         if self.access_log is None:
             return None
         common, node = read.common, read.node
-        known, template = common.lines.get(mode, ((), None))
-        if template is None or known != usage or template.route != common.counts.route or not is_id(node):
+        known, template, era = common.lines.get(mode, ((), None, -1))
+        if template is None or known != usage or era != self.era or not is_id(node):
             reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
             outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
                 is_shown = bare.path == read.request.path and bare.node == node
-                common.lines = {**common.lines, mode: (usage, LineTemplate(bare) if is_shown else None)}
+                common.lines = {**common.lines, mode: (usage, LineTemplate(bare) if is_shown else None, self.era)}
             return line
         mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
         return template.line(read.request.path, node, read.key.hex()[:16], mark, size)
 
     def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
         """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""
-        route = self._routes.label(path)
+        route = self.routes.label(path)
         for mode, times in replies.items():
             self._replies[mode, route, 200] += times
         if replies:
-            self._routes.record_answer(path, sum(replies.values()))
+            self.routes.record_answer(path, sum(replies.values()))
 
     def took_of(self, route: str) -> Histogram:
         """Returns the histogram of how long replies of *route* took, without what `settle` adds."""
         return self._took_of(route)
-
-    @property
-    def times_by_mode(self) -> dict[Mode, Histogram]:
-        """How long replies took, by how they came about, without what `settle` adds."""
-        return self._took_by_mode
 
     def settle(self) -> None:
         """Add to the sums what prepared replies have counted; whoever reads a sum does so first."""
@@ -207,12 +203,12 @@ class Counters:
 
     def add_hits(self, hit: PreparedHit, count: int, times: Sums, ages: Sums) -> None:
         """Add *count* times that *hit* was given, which took these *times* and were of these *ages*."""
-        route = self._routes.label(hit.path)
+        route = self.routes.label(hit.path)
         self._replies[hit.mode, route, hit.status] += count
-        self._took_by_mode[hit.mode].add_counts(*times)
+        self.times_by_mode[hit.mode].add_counts(*times)
         self._took_of(route).add_counts(*times)
         self._age.add_counts(*ages)
-        self._routes.record_answer(hit.path, count)
+        self.routes.record_answer(hit.path, count)
 
     def observe_call(self, window_s: float | None, upstream_s: float | None) -> None:
         """Count how long a read waited for its batch, and how long Graph took."""
@@ -223,18 +219,13 @@ class Counters:
 
     def route_label(self, path: str) -> str:
         """Returns the label of the route of *path*."""
-        return self._routes.label(path)
-
-    @property
-    def is_full_of_routes(self) -> bool:
-        """Whether some routes may have to share the label `other`."""
-        return self._routes.is_full
+        return self.routes.label(path)
 
     def replied_in_background(self, request: Request, reply: Reply, cost: RequestCost, seconds: float) -> None:
         """A read that was asked behind a reply got *reply*, which no caller waits for."""
         if self.access_log:
             outcome = _outcome(cost, reply, seconds)
-            self.access_log.behind(request, reply, outcome, self._routes.label(request.path))
+            self.access_log.behind(request, reply, outcome, self.routes.label(request.path))
 
     def passed(
         self,
@@ -247,13 +238,13 @@ class Counters:
         refusal: Reply | None = None,
     ) -> None:
         """Count a message, or an operation of *batch*, that passed through, or got Graph's last *refusal* again."""
-        route = self._routes.label(passage.path)
+        route = self.routes.label(passage.path)
         self._ended(Mode.SKIPPED, route, status, seconds)
         if refusal is not None:
             self.refused[Mode.SKIPPED] += 1
             self.details[refusal.detail] += 1
         elif 0 < status < 400:
-            self._routes.record_answer(passage.path)
+            self.routes.record_answer(passage.path)
         if status >= 400 or refusal is not None:
             self._errors.count(Mode.SKIPPED, is_refused=refusal is not None)
             self._errors.keep(
@@ -272,7 +263,7 @@ class Counters:
 
     def failed(self, error: SidecarError, path: str = "", cost: RequestCost | None = None) -> None:
         """A message got an error of ours, before or beside anything that is counted as a read."""
-        route = self._routes.label(path) if path else ""
+        route = self.routes.label(path) if path else ""
         self._replies[Mode.FAILED, route, error.status] += 1
         self._errors.count(Mode.FAILED)
         self._errors.keep(Mode.FAILED, error.status, route, b"", word(type(error)))
@@ -305,10 +296,9 @@ class Counters:
         self, loads: Sequence[tuple[Payer | None, int]], lane: str = "", groups: Sequence[GroupPayer] = ()
     ) -> CountedCall:
         """A batch of ours of this *lane* is made ready, a load for each of its slots, but for those of *groups*."""
-        slots = len(loads) + sum([group.slots for group in groups])
-        call = CountedCall(self, loads, lambda: self._count_batch(slots, lane), "batch", self._batch_id())
-        call.lane, call.groups = lane, groups
-        return call
+        slots = len(loads) + sum([group.slots for group in groups]) if groups else len(loads)
+        tally = partial(self._count_batch, slots, lane)
+        return CountedCall(self, loads, tally, "batch", self._batch_id(), lane=lane, groups=groups)
 
     def single(self, cost: Payer | None, calls: int) -> CountedCall:
         """A read is made ready to leave in a call of its own."""
@@ -328,7 +318,7 @@ class Counters:
 
     def compared_with_graph(self, path: str, kinds: Sequence[str]) -> str:
         """A reply was compared with a direct one, and differs in these *kinds*; returns the route of *path*."""
-        route = self._routes.label(path)
+        route = self.routes.label(path)
         for outcome in ("reads", *(kinds or ("same",))):
             self.compared[route, outcome] += 1
         return route
@@ -369,7 +359,7 @@ class Counters:
     def took_by_mode(self) -> dict[Mode, Histogram]:
         """How long replies took, by how they came about."""
         self.settle()
-        return self._took_by_mode
+        return self.times_by_mode
 
     @property
     def age(self) -> Histogram:
@@ -402,7 +392,7 @@ class Counters:
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
         self._replies[mode, route, status] += 1
-        self._took_by_mode[mode].observe(seconds)
+        self.times_by_mode[mode].observe(seconds)
         self._took_of(route).observe(seconds)
 
     def _took_of(self, route: str) -> Histogram:

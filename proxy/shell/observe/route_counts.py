@@ -162,7 +162,7 @@ def add_answers(
         SINK.replies(some.lines, now, Varying(some.seconds, None, some.window_s, upstream_s, batch, lane))
     if upstream_s is not None:
         counters.upstream.observe(upstream_s, calls)
-    if counters.is_full_of_routes:
+    if counters.routes.is_full:
         of_all = [*[counts for counts, *_ in answers], *[share[0] for some in together for share in some.shares]]
         if any(counts.route == OTHER_ROUTE for counts in of_all):
             counters.settle()  # one of them may be used enough for a label of its own

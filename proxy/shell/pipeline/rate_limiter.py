@@ -102,9 +102,9 @@ class RateLimiter:
         """Learn limits from Graph's *reply* to a read that was sent at once."""
         self._on_changes(self._quota.on_reply(subject, reply, self._now()))
 
-    def take_usage(self, subject: QuotaSubject, usage: Headers) -> None:
-        """Take the *usage* headers of a good reply to a read that went at once."""
-        news = self._quota.on_usage_of_reply(subject, usage, self._now())
+    def take_usage(self, subject: QuotaSubject, usage: Headers, now: float) -> None:
+        """Take the *usage* headers of a good reply, which came *now*, to a read that went at once."""
+        news = self._quota.on_usage_of_reply(subject, usage, now)
         if news is not NO_CHANGES:
             self._on_changes(news)
 

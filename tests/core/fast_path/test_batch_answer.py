@@ -121,7 +121,7 @@ def test_a_head_from_a_template_is_that_of_the_readable_functions(case: Case) ->
     answer = BatchAnswer(around, ANN if is_top else BEN, "b-1", "quick", TEMPLATES)
     raw = json.dumps(told["headers"]).encode("utf-8", "surrogatepass")
     slot = Slot(code, msgspec.Raw(raw), None if code == 304 else body)
-    answer.begin(DATE.encode())
+    answer.date = DATE.encode()
     found = settled(answer, read, kept, slot)
     if found is None:
         return
