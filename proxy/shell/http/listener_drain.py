@@ -26,6 +26,8 @@ _log = logging.getLogger("graph_sidecar.drain")
 
 _STOPPED = "the sidecar has stopped"
 _LOOK_EVERY_S = 0.02
+_TURNS = 5
+"""Turns of the event loop after which a connection that was accepted is known, and one that was closed is gone."""
 _BREAK_OFF_S = 0.05
 """Seconds that aiohttp waits for open requests before it cancels them."""
 
@@ -137,9 +139,16 @@ def _pending_connections(listening: socket.socket) -> Iterator[socket.socket]:
 async def _wait_until_empty(server: web.Server) -> None:
     """Wait until every connection has closed: each closes as soon as it is idle."""
     clock = asyncio.get_running_loop().time
-    await asyncio.sleep(_LOOK_EVERY_S)  # a connection accepted just now is in `connections` after the loop's next turn
-    while connections := server.connections:
-        for each in connections:
+    await _let_turns_pass()
+    while server.connections:
+        for each in server.connections:
             if isinstance(each, TimedConnection):
                 each.close_if_idle(clock())
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await _let_turns_pass()
+        if server.connections:
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _let_turns_pass() -> None:
+    for _turn in range(_TURNS):
+        await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import uvloop
@@ -135,3 +135,19 @@ async def test_what_is_said_half_is_heard_out() -> None:
         assert (await asking.message()).fields["Connection"] == "close"
         assert await streaming.everything() == b"ok"
         await ending
+
+
+async def test_a_drain_without_open_requests_sleeps_for_none() -> None:
+    """Whether no caller has come, or one keeps its connection: the drain is over within a few turns of the loop."""
+    for callers in (0, 1):
+        async with standing() as here, AsyncExitStack() as connections:
+            here.may_answer.set()
+            for _ in range(callers):
+                kept = await connections.enter_async_context(calling(here.url))
+                await kept.send(ASKED)
+                assert (await kept.message()).status == 200
+            ending, turns = asyncio.ensure_future(here.end()), 0
+            while not ending.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert turns < 60
