@@ -181,5 +181,9 @@ class Entry(Redacted, frozen=True, gc=False):
     hidden = ("headers", "body")
 
     meta: EntryMeta
-    headers: bytes  # "Name: value" lines joined by CRLF: one object, not a list, for the collector's sake
+    headers: bytes
+    """"Name: value" lines joined by CRLF: one object, not a list, for the collector's sake.
+
+    The value of the ETag is left out, which `meta` has (`core/http/headers.stored`): so entries share one object.
+    """
     body: bytes

@@ -32,6 +32,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from proxy.core.http import headers
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry, EntryMeta
 
@@ -79,7 +80,7 @@ class Sealer:
         *compressed* is what `compress` made of the entry's body, where that was called before.
         """
         flags, body = compressed or compress(entry.body)
-        meta = _encode(_Meta(entry.meta, entry.headers))
+        meta = _encode(_Meta(entry.meta, headers.with_etag(entry.headers, entry.meta.etag)))
         frame = b"".join((_FRAME.pack(flags, len(meta), len(entry.body)), meta, body))
         return self._cipher(token).close(frame, _binding(key), nonce)
 
@@ -110,7 +111,7 @@ class Sealer:
         """Returns whether *entry* may go to disk: always if sealed, in the clear only if it holds no token."""
         if self.sealed:
             return True
-        seen = _readings(entry.headers + b"\n" + entry.body)
+        seen = _readings(b"\n".join((headers.with_etag(entry.headers, entry.meta.etag), entry.body)))
         secrets = _spellings(token) if token else set()
         return not any(b"access_token" in text.lower() or any(one in text for one in secrets) for text in seen)
 
@@ -209,7 +210,8 @@ def _parse(frame: bytes) -> Entry:
     if start > len(frame):
         raise ValueError
     meta = _decode(frame[_FRAME.size : start])
-    return Entry(meta.meta, meta.headers, _decompress(flags, frame[start:], length))
+    fields = headers.without_etag(meta.headers, meta.meta.etag)
+    return Entry(meta.meta, fields, _decompress(flags, frame[start:], length))
 
 
 def _decompress(flags: int, body: bytes, length: int) -> bytes:

@@ -230,13 +230,13 @@ def confirms(etag: str | None, validator: str) -> bool:
 
 def _confirmed(request: Request, entry: Entry, answer: Reply, terms: Terms, asked: float) -> Settled:
     """Returns the confirmed entry after a 304, its fields updated (RFC 9111 section 4.3.4), and the reply from it."""
-    fields = headers.updated_by_304(headers.from_stored(entry.headers), answer.headers)
+    fields = headers.updated_by_304(headers.from_stored(entry.headers, entry.meta.etag), answer.headers)
     proofs = entry.meta.proofs
     for proof in _proofs(request, terms):
         proofs = with_proof(proofs, proof)
     confirmed = replace(entry.meta, asked_at=asked, proofs=proofs)
     reply = replace(answer, status=200, headers=fields, body=entry.body, mode=Mode.REVALIDATED)
-    return Settled(reply, Entry(confirmed, headers.stored(fields), entry.body), write=False)
+    return Settled(reply, Entry(confirmed, headers.stored(fields, confirmed.etag), entry.body), write=False)
 
 
 def with_proof(proofs: tuple[bytes, ...], proof: bytes) -> tuple[bytes, ...]:
@@ -267,7 +267,7 @@ def _proofs(request: Request, terms: Terms) -> tuple[bytes, ...]:
 
 def _held_reply(entry: Entry, mode: Mode, lifetime_s: float, now: float, detail: str) -> Reply:
     age = max(0.0, now - entry.meta.asked_at)
-    fields = headers.from_stored(entry.headers)
+    fields = headers.from_stored(entry.headers, entry.meta.etag)
     return Reply(
         200, fields, entry.body, mode, Channel(entry.meta.channel), ttl=lifetime_s - age, age=age, detail=detail
     )
@@ -276,7 +276,7 @@ def _held_reply(entry: Entry, mode: Mode, lifetime_s: float, now: float, detail:
 def _entry(request: Request, answer: Reply, proofs: tuple[bytes, ...], asked: float) -> Entry:
     may_be_fresh, expires = is_final(request, answer.body), signed_links.expiry(answer.body)
     meta = EntryMeta(answer.header("etag") or "", answer.channel.value, asked, may_be_fresh, proofs, expires)
-    return Entry(meta, headers.stored(answer.headers), answer.body)
+    return Entry(meta, headers.stored(answer.headers, meta.etag), answer.body)
 
 
 def _storable(answer: Reply) -> bool:

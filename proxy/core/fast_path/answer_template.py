@@ -56,7 +56,7 @@ class FieldSet(msgspec.Struct, eq=False, frozen=True):
     """Header fields that many slots share, with marks for the values that differ; there is one object for each set."""
 
     fields: Headers
-    stored: tuple[bytes, ...] = ()  # of an entry: the bytes around each ETag
+    stored: bytes = b""  # the block of the entries that have them
 
 
 class SlotFields(msgspec.Struct, eq=False, frozen=True):
@@ -127,7 +127,7 @@ class Template(msgspec.Struct, eq=False, frozen=True):
     """A head in pieces."""
 
     pieces: tuple[_Piece, ...]  # around each ETag, up to Cache-Status
-    stored: tuple[_Piece, ...]  # the fields that an entry keeps, around each ETag
+    stored: _Piece  # the fields that an entry keeps
     tail: bytes  # of the head, as a format of `window;dur`, `upstream;dur` and the length of the body
     takes_newest: bool  # whether the newest usage of the token follows the pieces
 
@@ -140,7 +140,7 @@ class Filled(msgspec.Struct, eq=False, frozen=True):
     """A template with all values but the ETag and those of the tail."""
 
     head: tuple[bytes, ...]  # around each ETag
-    stored: tuple[bytes, ...]
+    stored: bytes  # the block of an entry
     tail: bytes
     takes_newest: bool
 
@@ -154,7 +154,7 @@ class AnswerTemplates:
         self._known: dict[bytes, SlotFields | None] = {}
         self._around_etag: dict[tuple[bytes, bytes], SlotFields] = {}  # by the JSON before and behind the ETag
         self._sets: dict[Headers, FieldSet] = {}
-        self._blocks: dict[bytes, FieldSet] = {}
+        self._blocks: dict[bytes, FieldSet | None] = {}
         self._outer: dict[tuple[str, ...], _OuterNames] = {}
         self._untraced: dict[tuple[object, ...], Filled] = {}
         self._templates: dict[tuple[object, ...], Template | None] = {}
@@ -265,14 +265,14 @@ class AnswerTemplates:
 
     def held_fields(self, entry: Entry) -> FieldSet | None:
         """Returns what the fields of *entry* share with those of other entries; None where they hold a mark."""
-        if not entry.meta.etag or _IS_MARK_BYTES.search(entry.headers):
+        if not entry.meta.etag:
             return None
-        block = entry.headers.replace(entry.meta.etag.encode("utf-8", "surrogateescape"), ETAG_MARK.encode())
-        known = self._blocks.get(block)
-        if known is None:
+        block = entry.headers
+        if block not in self._blocks:
             _make_room(self._blocks)
-            known = self._blocks[block] = FieldSet(headers.from_stored(block), tuple(block.split(ETAG_MARK.encode())))
-        return known
+            has_mark = _IS_MARK_BYTES.search(block) is not None
+            self._blocks[block] = None if has_mark else FieldSet(headers.from_stored(block, ETAG_MARK), block)
+        return self._blocks[block]
 
     def template(self, slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: Occasion) -> Template | None:
         """Returns the template of replies with these fields; *held* are those of the entry that a 304 confirms."""
@@ -300,7 +300,8 @@ def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: by
             values[chr(at)] = text.encode("utf-8", "surrogateescape")
     value_of = values.__getitem__
     head = tuple([form % tuple(map(value_of, marks)) for form, marks in template.pieces])
-    stored = tuple([form % tuple(map(value_of, marks)) for form, marks in template.stored])
+    form_of_stored, marks_of_stored = template.stored
+    stored = form_of_stored % tuple(map(value_of, marks_of_stored))
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
@@ -339,7 +340,7 @@ def _make_template(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occas
     head = headers.head_bytes(start, own[:-1] if takes_newest else own)[:-2]
     formatted = tail.replace(b"%", b"%%").replace(_TIMING, b"window;dur=%.1f, upstream;dur=%.1f", 1)
     formatted = formatted.replace(b"Content-Length: 0\r\n", b"Content-Length: %d\r\n", 1)
-    return Template(_split(head), _split(settled.keep.headers), formatted, takes_newest)
+    return Template(_split(head), _piece(settled.keep.headers), formatted, takes_newest)
 
 
 def _has_own_marks_alone(slot: FieldSet, outer: FieldSet, held: FieldSet | None) -> bool:

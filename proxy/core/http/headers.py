@@ -16,6 +16,7 @@ write all that is sent. Names are compared in lower case.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -175,23 +176,61 @@ def _streamed(fields: Headers, dropped: frozenset[str]) -> Headers:
     return tuple((name, value) for name, value in fields if name.lower() not in all_dropped)
 
 
-def stored(headers: Headers) -> bytes:
-    """Returns the fields to store in an entry, as one block of bytes."""
-    kept = (f"{name}: {value}" for name, value in headers if lower_name(name) not in NOT_STORED)
-    return "\r\n".join(kept).encode("utf-8", "surrogateescape")
+def stored(headers: Headers, etag: str = "") -> bytes:
+    """Returns the fields to store in an entry, as one block of bytes, with an empty ETag in place of *etag*.
+
+    So entries whose fields differ in their ETags alone have equal blocks.
+    """
+    kept = [(name, value) for name, value in headers if lower_name(name) not in NOT_STORED]
+    if etag:
+        kept = [
+            (name, "" if value == etag else value) if lower_name(name) == "etag" else (name, value)
+            for name, value in kept
+            if value or lower_name(name) != "etag"
+        ]
+    return "\r\n".join([f"{name}: {value}" for name, value in kept]).encode("utf-8", "surrogateescape")
 
 
-def from_stored(block: bytes) -> Headers:
-    """Returns the fields in the block of an entry."""
+def from_stored(block: bytes, etag: str = "") -> Headers:
+    """Returns the fields in the block of an entry with this *etag*."""
     lines = block.decode("utf-8", "surrogateescape").split("\r\n") if block else []
-    return tuple((name, value) for name, _, value in (line.partition(": ") for line in lines))
+    fields = tuple([(name, value) for name, _, value in (line.partition(": ") for line in lines)])
+    if not etag:
+        return fields
+    return tuple([(name, value if value or lower_name(name) != "etag" else etag) for name, value in fields])
+
+
+_ETAG_LINE = re.compile(rb"(?i)(?:(?<=\r\n)|^)(etag: )([^\r\n]*)")
+
+
+def with_etag(block: bytes, etag: str) -> bytes:
+    """Returns the *block* of an entry with its *etag* in each empty ETag."""
+    return _ETAG_LINE.sub(lambda found: found[0] if found[2] else found[1] + _as_bytes(etag), block)
+
+
+def without_etag(block: bytes, etag: str) -> bytes:
+    """Returns the *block* of an entry as `stored` makes it: with an empty ETag in place of *etag*."""
+    return _ETAG_LINE.sub(lambda found: found[1] if found[2] == _as_bytes(etag) else found[0], block)
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def updated_by_304(kept: Headers, newer_fields: Headers) -> Headers:
-    """Returns the fields *kept* in an entry, updated by those of a 304 (RFC 9111 section 3.2)."""
-    newer = tuple(field for field in newer_fields if lower_name(field[0]) not in NOT_FROM_304)
-    replaced = {name.lower() for name, _ in newer}
-    return (*(field for field in kept if lower_name(field[0]) not in replaced), *newer)
+    """Returns the fields *kept* in an entry, updated by those of a 304 (RFC 9111 section 3.2).
+
+    A field that is replaced keeps its place: a 304 that says nothing new leaves the entry as it is.
+    """
+    newer: dict[str, list[tuple[str, str]]] = {}
+    for field in newer_fields:
+        if (name := lower_name(field[0])) not in NOT_FROM_304:
+            newer.setdefault(name, []).append(field)
+    names, updated = frozenset(newer), list[tuple[str, str]]()
+    for field in kept:
+        name = lower_name(field[0])
+        updated += newer.pop(name, ()) if name in names else (field,)
+    return (*updated, *itertools.chain.from_iterable(newer.values()))
 
 
 def head_bytes(start: str, fields: Iterable[tuple[str, str]]) -> bytes:

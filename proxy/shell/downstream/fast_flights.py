@@ -295,7 +295,7 @@ class FastFlights:
 
     def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
         """Hold *entry*; return the kind of its replies, which say whether it is held."""
-        kept = Entry(entry.meta, entry.meta.etag.encode().join(kind.own.stored), entry.body)
+        kept = Entry(entry.meta, kind.own.stored, entry.body)
         if kind.mode is Mode.REVALIDATED:
             self.cache.keep_confirmed(read.request, read.key, kept)
             return kind

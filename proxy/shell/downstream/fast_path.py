@@ -226,7 +226,7 @@ class FastPath:
         reply = prepare_reply(read.read, read.link_origin, entry, life)
         if reply is None:
             return None
-        fields, channel = headers.from_stored(entry.headers), Channel(entry.meta.channel)
+        fields, channel = headers.from_stored(entry.headers, entry.meta.etag), Channel(entry.meta.channel)
         reused = Reply(200, fields, entry.body, Mode.REUSED, channel)
         given = replace(reused, status=reply.status, body=entry.body if reply.body is None else reply.body)
         counted = self.telemetry.prepare_hit(read.request, reused, read.fingerprint, given)

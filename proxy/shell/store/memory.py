@@ -6,25 +6,42 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from operator import is_
+from sys import intern
 
 import msgspec
 
 from proxy.core.cache.clock_step import undated
 from proxy.core.memory.key_filter import KeyFilter
+from proxy.core.memory.shared_blocks import SharedBlocks
 from proxy.core.model import Entry, EntryMeta
 
-ENTRY_COST = 700
-"""Bytes of the objects around an entry's own bytes (measured on 64-bit CPython 3.11, rounded up; a test checks it)."""
-INDEX_ROW_COST = 420
-"""The most bytes that one row of the index takes, with its key and four digests of proofs."""
+ENTRY_COST = 500
+"""Bytes of the objects around an entry's body (measured on 64-bit CPython 3.11, rounded up; a test checks it)."""
+PROOFS_COST, PROOF_COST = 80, 64
+"""Bytes that the digests of proofs of an entry take, and each of them; none if it is the usual one."""
+ROW_COST = 260
+"""Bytes that a row of the index takes with its key, but for the row's own text."""
+HELD_ROW_COST = 165
+"""Bytes that a row of the index takes whose entry is in memory, and which has its key from there."""
 USE_COST = 280
 """Bytes that one remembered use of an entry on disk takes, with its key."""
+_USUAL_PROOFS = (b"",)
+"""Those of an entry whose callers send no `appsecret_proof`."""
+ONE_OF_NEW = 32
+"""Of so many new entries that memory has no room for, one is put there all the same."""
 
 
 def size_of(entry: Entry) -> int:
-    """The bytes of memory that *entry* takes."""
-    size = len(entry.body) + len(entry.headers) + ENTRY_COST + 64 * len(entry.meta.proofs)
+    """The bytes of memory that *entry* takes, without the block of its header fields, which it shares with others."""
+    size = len(entry.body) + ENTRY_COST
+    if (proofs := entry.meta.proofs) != _USUAL_PROOFS:
+        size += PROOFS_COST + PROOF_COST * len(proofs)
     return size + size // 5  # fragmentation of the allocator
+
+
+def size_alone(entry: Entry) -> int:
+    """The bytes of memory that *entry* takes if it shares nothing."""
+    return size_of(entry) + len(entry.headers) + len(entry.headers) // 5
 
 
 class Memory:
@@ -36,14 +53,23 @@ class Memory:
     """
 
     def __init__(
-        self, limit: int, on_evict: Callable[[bytes, Entry], None] = lambda _key, _entry: None, *, remembered: int = 0
+        self,
+        limit: int,
+        on_evict: Callable[[bytes, Entry], None] = lambda _key, _entry: None,
+        *,
+        remembered: int = 0,
+        others: Callable[[], int] = lambda: 0,
     ) -> None:
         """Start empty; *on_evict* gets each entry that has to make room.
 
-        So many uses of entries that are on disk alone are *remembered*.
+        So many uses of entries that are on disk alone are *remembered*. What *others* hold is a part of the limit.
         """
         self.bytes = 0
+        """The bytes that the entries take."""
         self.evictions = 0
+        self._others = others
+        self._fields = SharedBlocks()
+        self._refused = 0  # entries of Graph's that were not admitted
         self._limit = limit
         self._remembered = remembered
         self._on_evict = on_evict
@@ -54,6 +80,11 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._stack) - len(self._ghosts)
+
+    @property
+    def uses(self) -> int:
+        """How many uses of entries on disk are remembered."""
+        return len(self._ghosts)
 
     def get(self, key: bytes) -> Entry | None:
         """The entry of *key*, which becomes the most recently used."""
@@ -79,7 +110,7 @@ class Memory:
         old = self._stack.get(key)
         if old is None or old.body is not entry.body or old.headers is not entry.headers:
             return False
-        if len(old.meta.proofs) != len(entry.meta.proofs) or entry.meta.asked_at < old.meta.asked_at:
+        if old.meta.proofs != entry.meta.proofs or entry.meta.asked_at < old.meta.asked_at:
             return False
         self._stack[key] = entry
         return True
@@ -94,23 +125,38 @@ class Memory:
     def put(self, key: bytes, entry: Entry) -> None:
         """Store *entry* in place of the old one; an entry larger than the whole tier only removes the old one."""
         self.drop(key)
-        size = size_of(entry)
+        size = self._cost_of(entry)
         if size > self._limit:
             return
-        self._stack[key] = entry
+        self._stack[key] = self._with_shared_parts(entry)
         self.bytes += size
-        while self.bytes > self._limit:
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Evict entries until these and what others hold are within the limit."""
+        while self._stack and self.bytes > self._limit - self._others():
             self._evict()
         self._forget_older()
 
     def admit(self, key: bytes, entry: Entry) -> bool:
         """Store *entry*, which the disk has, if there is room or LIRS' rule allows; returns whether it is here."""
-        is_new = self._stack.get(key) is None
-        if is_new and self.bytes + size_of(entry) > self._limit and key not in self._ghosts:
+        has_room = self.bytes + self._cost_of(entry) <= self._limit - self._others()
+        if not has_room and self._stack.get(key) is None and key not in self._ghosts:
             self._remember(key)
             return False
         self.put(key, entry)
-        return key in self._stack
+        return self._stack.get(key) is not None
+
+    def admit_new(self, key: bytes, entry: Entry) -> None:
+        """Store *entry*, which Graph just gave and the disk gets, as `admit` does; one of many in any case.
+
+        So reads that never come again evict few entries, and entries that are not used any more leave in the end
+        (bimodal insertion: Qureshi and others, ISCA 2007).
+        """
+        if not self.admit(key, entry):
+            self._refused += 1
+            if self._refused % ONE_OF_NEW == 0:
+                self.put(key, entry)
 
     def undate(self, now: float) -> None:
         """Take away the times of entries that were asked for after *now*."""
@@ -122,7 +168,7 @@ class Memory:
         """Remove *key* if it is here."""
         entry = self._stack.pop(key, None)
         if entry is not None:
-            self.bytes -= size_of(entry)
+            self._let_go(entry)
             self._forget_older()
         else:
             self._ghosts.pop(key, None)
@@ -131,14 +177,31 @@ class Memory:
         """Remove everything."""
         self._stack.clear()
         self._ghosts.clear()
+        self._fields = SharedBlocks()
         self.bytes = 0
+
+    def _with_shared_parts(self, entry: Entry) -> Entry:
+        """Return *entry* with those objects that it has alike with others, of which one is kept."""
+        meta, fields = entry.meta, self._fields.share(entry.headers)
+        channel, proofs = intern(meta.channel), _USUAL_PROOFS if meta.proofs == _USUAL_PROOFS else meta.proofs
+        if fields is entry.headers and channel is meta.channel and proofs is meta.proofs:
+            return entry
+        shared = EntryMeta(meta.etag, channel, meta.asked_at, meta.may_be_fresh, proofs, meta.expires)
+        return Entry(shared, fields, entry.body)
+
+    def _let_go(self, entry: Entry) -> None:
+        self.bytes -= size_of(entry) + self._fields.release(entry.headers)
+
+    def _cost_of(self, entry: Entry) -> int:
+        """Return the bytes that *entry* would add."""
+        return size_of(entry) + self._fields.cost_of(entry.headers)
 
     def _evict(self) -> None:
         key, entry = self._stack.popitem(last=False)
         if entry is None:
             del self._ghosts[key]
             return
-        self.bytes -= size_of(entry)
+        self._let_go(entry)
         self.evictions += 1
         self._on_evict(key, entry)
 
@@ -172,15 +235,18 @@ _decode_row = msgspec.msgpack.Decoder(IndexRow).decode
 class Index:
     """The entries on disk or in the write queue, without bodies: a validator can be sent while the body is still read.
 
-    Its rows never take more than *limit* bytes. A row is one packed string: its objects would take twice as much. The
-    keys of rows that it has no room for are in a filter, so that a read of what is not on disk need not look there.
+    Its rows never take more than *limit* bytes. A row is one packed string: its objects would take twice as much. Of an
+    entry that is in memory, too, it is only the time at which it was written. The keys of rows that it has no room for
+    are in a filter, so that a read of what is not on disk need not look there.
     """
 
     def __init__(self, limit: int, filter_bytes: int = 4096) -> None:
         self.is_whole = False  # True if every row on disk is in the index: then a miss need not read the disk
         self._filter_bytes = filter_bytes
-        self._max_rows = limit // INDEX_ROW_COST
-        self._rows: dict[bytes, bytes] = {}  # the least recently used first
+        self._limit = limit
+        self.bytes = 0
+        """The bytes that the rows take."""
+        self._rows: dict[bytes, bytes | float] = {}  # the least recently used first
         self._filter: KeyFilter | None = None  # of all rows on disk; None: not all of them are known
         self._learned: KeyFilter | None = None  # of the rows on disk that were listed so far
         self._added: list[bytes] = []  # what was put since the listing began
@@ -222,35 +288,65 @@ class Index:
         return key in self._rows
 
     def get(self, key: bytes) -> IndexRow | None:
-        """The row of *key*, which becomes the most recently used."""
-        row = self._rows.pop(key, None)
-        if row is None:
+        """The row of *key*, which becomes the most recently used; None for an entry that is in memory."""
+        row = self._rows.get(key)
+        if not isinstance(row, bytes):
             return None
+        del self._rows[key]
         self._rows[key] = row
         return _decode_row(row)
 
+    def written_at(self, key: bytes) -> float | None:
+        """When the row of *key* was last written to disk; None if that is not known."""
+        row = self._rows.get(key)
+        return _decode_row(row).written_at if isinstance(row, bytes) else row
+
     def put(self, key: bytes, held: EntryMeta, written: float) -> None:
         """Record that *key* is on disk."""
-        if self._rows.pop(key, None) is None:
-            self._note_key(key)
-        self._rows[key] = _encode_row(IndexRow(held, written))
-        if len(self._rows) > self._max_rows:
+        self._take_away(key)
+        self._add(key, _encode_row(IndexRow(held, written)))
+
+    def put_held(self, key: bytes, written: float) -> None:
+        """Record that *key* is on disk, whose entry is in memory; the row is put anew when it leaves memory."""
+        if isinstance(self._rows.get(key), float):
+            self._rows[key] = written
+        else:
+            self._take_away(key)
+            self._add(key, written)
+
+    def _add(self, key: bytes, row: bytes | float) -> None:
+        self._rows[key] = row
+        self.bytes += _size_of_row(row)
+        if self.bytes > self._limit:
             self._evict()
+
+    def _take_away(self, key: bytes) -> None:
+        row = self._rows.pop(key, None)
+        if row is None:
+            self._note_key(key)
+        else:
+            self.bytes -= _size_of_row(row)
 
     def undate(self, now: float) -> None:
         """Take away the times of entries that were asked for after *now*."""
         for key, packed in self._rows.items():
+            if not isinstance(packed, bytes):
+                continue
             row = _decode_row(packed)
             if row.held.asked_at > now:
-                self._rows[key] = _encode_row(IndexRow(undated(row.held), row.written_at))
+                self._rows[key] = newer = _encode_row(IndexRow(undated(row.held), row.written_at))
+                self.bytes += len(newer) - len(packed)
 
     def drop(self, key: bytes) -> None:
         """Remove *key* if it is here."""
-        self._rows.pop(key, None)
+        row = self._rows.pop(key, None)
+        if row is not None:
+            self.bytes -= _size_of_row(row)
 
     def clear(self) -> None:
         """Remove everything."""
         self._rows.clear()
+        self.bytes = 0
         self.forget_keys()
 
     def forget_keys(self) -> None:
@@ -269,4 +365,8 @@ class Index:
         """Remove the oldest sixteenth at once: a dict finds its first key slowly once many before it were removed."""
         self.is_whole = False
         for key in list(islice(self._rows, 1 + len(self._rows) // 16)):
-            del self._rows[key]
+            self.bytes -= _size_of_row(self._rows.pop(key))
+
+
+def _size_of_row(row: bytes | float) -> int:
+    return ROW_COST + len(row) if isinstance(row, bytes) else HELD_ROW_COST

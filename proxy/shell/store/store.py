@@ -20,17 +20,17 @@ from proxy.core.model import Entry, EntryMeta
 from proxy.shell.store.breaker import Breaker
 from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.disk import Disk, DiskTimeouts
-from proxy.shell.store.memory import INDEX_ROW_COST, USE_COST, Index, Memory
+from proxy.shell.store.memory import USE_COST, Index, Memory
 from proxy.shell.store.read_queue import Loads, ReadResult
 from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
 
 MIB = 2**20
-INDEX_SHARE = 4
-"""The index of the disk gets a quarter of the memory: twice as many rows as there are entries of 2 KB in memory."""
-ROWS_PER_USE = 2
-"""For so many rows of the index one use of an entry that is on disk alone is remembered."""
-FILTER_SHARE = 16
-"""A sixteenth of the index is a filter of all keys on disk: 1 MiB by default, enough for a million rows."""
+INDEX_SHARE = 8
+"""The index of the disk gets an eighth of the memory at the most; what it does not need is for entries."""
+FILTER_SHARE = 8
+"""An eighth of the index is a filter of all keys on disk: 1 MiB by default, enough for a million rows."""
+USES_SHARE = 2
+"""Half of the index is for uses of entries that are on disk alone: about as many as there are entries in memory."""
 _RENEWED_A_TURN = 256
 """Entries of which the index gets the newer times in one turn of the event loop."""
 OnEntry = Callable[[Entry | None], None]
@@ -77,12 +77,13 @@ class Store:
         """Open nothing yet; *restore_purges* gets the saved purge orders before a row is read, b"" if unreadable."""
         place = directory if bounds.disk_bytes > 0 else None
         index_bytes = 0 if place is None else max(bounds.memory_bytes // INDEX_SHARE, MIB // 4)
-        rows = (index_bytes - index_bytes // FILTER_SHARE) // (INDEX_ROW_COST + USE_COST // ROWS_PER_USE)
-        memory_bytes = max(0, bounds.memory_bytes - index_bytes)
-        self.memory = Memory(memory_bytes, self._on_evict, remembered=rows // ROWS_PER_USE)
-        self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
         filter_bytes = index_bytes // FILTER_SHARE
-        self._index = Index(rows * INDEX_ROW_COST, filter_bytes)
+        remembered = index_bytes // USES_SHARE // USE_COST
+        memory_bytes = max(0, bounds.memory_bytes - filter_bytes)
+        self.memory = Memory(memory_bytes, self._on_evict, remembered=remembered, others=self._index_bytes)
+        self._most_index_bytes = 0
+        self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
+        self._index = Index(index_bytes - filter_bytes - remembered * USE_COST, filter_bytes)
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
@@ -166,15 +167,37 @@ class Store:
             return False
         self._renewed.pop(key, None)
         self._loads.supersede(key)
-        if write or key not in self._index or self.memory.peek(key) is not None:
+        is_held, is_on_disk = self.memory.peek(key) is not None, key in self._index
+        if is_held or not (write or is_on_disk):
             self.memory.put(key, entry)
         if self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=write)
+        if write and not is_held:
+            self._put_new(key, entry)
+        self.memory.make_room()
         return self.memory.peek(key) is not None or key in self._index
 
     def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
         """Take that *body*, which was just put under *key*, is already *compressed*: the disk need not do it again."""
         self._pending.note_compressed(key, body, compressed)
+
+    def _put_new(self, key: bytes, entry: Entry) -> None:
+        """Store *entry*, of which memory had none, there as well: in any case if the disk does not take it."""
+        written = self._index.written_at(key)
+        if written is None:
+            self.memory.put(key, entry)
+            return
+        self.memory.admit_new(key, entry)
+        if self.memory.peek(key) is not None:
+            self._index.put_held(key, written)
+
+    def _index_bytes(self) -> int:
+        """The most bytes that the index has taken, without its filter, with the uses of what is on disk alone.
+
+        It forgets many at once. Entries that took the room until others come would leave again just before their use.
+        """
+        self._most_index_bytes = max(self._most_index_bytes, self._index.bytes + USE_COST * self.memory.uses)
+        return self._most_index_bytes
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.
@@ -232,17 +255,26 @@ class Store:
             await asyncio.sleep(0)
 
     def _on_evict(self, key: bytes, entry: Entry) -> None:
-        token = self._renewed.pop(key, None)
+        token, written = self._renewed.pop(key, None), self._index.written_at(key)
         if token is not None and self._disk is not None:
             self._put_on(self._disk, key, token, entry, write=False)
+        elif written is not None:
+            self._index.put(key, entry.meta, written)
 
     def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
-        known = None if write else self._index.get(key)
-        if known is not None and now - known.written_at < self._bounds.rewrite_s:
-            self._index.put(key, entry.meta, known.written_at)
-        elif write or known is not None:
+        written = None if write else self._index.written_at(key)
+        if written is not None and now - written < self._bounds.rewrite_s:
+            self._note_row(key, entry.meta, written)
+        elif write or written is not None:
             self._write(disk, key, token, entry, now)
+
+    def _note_row(self, key: bytes, meta: EntryMeta, written: float) -> None:
+        """Let the index know that the entry of *key* is on disk."""
+        if self.memory.peek(key) is not None:
+            self._index.put_held(key, written)
+        else:
+            self._index.put(key, meta, written)
 
     def drop(self, key: bytes) -> None:
         """Remove *key* everywhere, queued writes included."""
@@ -357,9 +389,7 @@ class Store:
         waiting = self._pending.find(key)
         if waiting is None or waiting is DELETED:
             return waiting
-        entry = self._as_known(key, waiting)
-        self.memory.admit(key, entry)
-        return entry
+        return self._promote(key, waiting)
 
     def _on_read(self, key: bytes, on_entry: OnEntry, found: ReadResult) -> None:
         """Hand *found* on, or what is in memory if that was replaced during the read."""
@@ -377,8 +407,13 @@ class Store:
 
     def _promote(self, key: bytes, entry: Entry) -> Entry:
         """Return *entry* as the index knows it, and keep it in memory if it was used lately."""
+        if (held := self.memory.get(key)) is not None:
+            return held
         entry = self._as_known(key, entry)
-        self.memory.admit(key, entry)
+        written = self._index.written_at(key)
+        if self.memory.admit(key, entry) and written is not None:
+            self._index.put_held(key, written)
+        self.memory.make_room()
         return entry
 
     def _as_known(self, key: bytes, entry: Entry) -> Entry:
@@ -420,7 +455,7 @@ class Store:
 
     def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
         if disk.accepting and self._pending.put(key, token, entry):
-            self._index.put(key, entry.meta, now)
+            self._note_row(key, entry.meta, now)
             self._schedule_write()
         else:
             self._index.drop(key)
@@ -464,6 +499,7 @@ class Store:
 
     def _erase(self, disk: Disk) -> None:
         self._index.clear()
+        self._most_index_bytes = 0
         self._pending.clear()
         disk.erase()
 

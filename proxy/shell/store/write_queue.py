@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from proxy.core.cache.encryption import CompressedBody
 from proxy.core.model import Entry
-from proxy.shell.store.memory import size_of
+from proxy.shell.store.memory import size_alone
 
 
 class Deleted(Enum):
@@ -59,7 +59,7 @@ class WriteQueue:
     def put(self, key: bytes, token: str, entry: Entry) -> bool:
         """Queue *entry*; False, with nothing queued for *key*, if the queue is full."""
         self._remove(key)
-        size = size_of(entry)
+        size = size_alone(entry)
         if len(self._waiting) >= self._max_entries or self._bytes + size > self._max_bytes:
             return False
         self._waiting[key] = QueuedWrite(key, token, entry, size)

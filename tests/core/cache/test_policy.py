@@ -198,7 +198,7 @@ def test_a_miss_is_stored() -> None:
     assert (told.reply.mode, told.reply.stored, told.write) == (Mode.MISS, True, True)
     assert told.keep is not None
     assert told.keep.meta == entry(asked=1030, proofs=(OTHER,)).meta
-    assert (headers.from_stored(told.keep.headers), told.keep.body) == ((*TYPED, ("ETag", ETAG)), BODY)
+    assert (headers.from_stored(told.keep.headers, ETAG), told.keep.body) == ((*TYPED, ("ETag", ETAG)), BODY)
 
 
 def test_a_change_replaces() -> None:
@@ -207,7 +207,7 @@ def test_a_change_replaces() -> None:
     assert (told.reply.mode, told.reply.stored, told.reply.body) == (Mode.CHANGED, True, b'{"id":"2"}')
     assert told.keep == Entry(
         entry(asked=1030, etag='"e2"', channel=Channel.DIRECT).meta,
-        headers.stored((*TYPED, ("ETag", '"e2"'))),
+        headers.stored((*TYPED, ("ETag", '"e2"')), '"e2"'),
         b'{"id":"2"}',
     )
 

@@ -77,7 +77,22 @@ def test_refreshed() -> None:
     """A 304 renews the fields that it repeats; type, ETag and framing of the held body stay."""
     kept = (("Content-Type", "application/json"), ("ETag", '"e"'), ("Expires", "old"), ("Expires", "older"), ("A", "1"))
     news = (("content-type", "text/html"), ("ETag", '"x"'), ("expires", "new"), ("Content-Length", "0"), ("B", "2"))
-    assert headers.updated_by_304(kept, news) == (*kept[:2], ("A", "1"), ("expires", "new"), ("B", "2"))
+    assert headers.updated_by_304(kept, news) == (*kept[:2], ("expires", "new"), ("A", "1"), ("B", "2"))
+    assert headers.updated_by_304(kept, (("A", "1"), ("Expires", "old"), ("Expires", "older"))) == kept
+
+
+@given(fields, st.sampled_from(['"e"', 'W/"e"', '"\xe9"', '"\udce9"']))
+def test_the_etag_of_held_fields_comes_back(given: Headers, etag: str) -> None:
+    """An entry's block leaves its ETag out, and says all else; on disk the ETag is there."""
+    full = tuple(
+        field for field in (("etag", etag), *given, ("ETag", '"other"')) if field[1] or field[0].lower() != "etag"
+    )
+    kept = tuple(field for field in full if field[0].lower() not in headers.NOT_STORED)
+    block = headers.stored(full, etag)
+    assert headers.from_stored(block, etag) == kept
+    assert headers.with_etag(block, etag) == headers.stored(full)
+    assert headers.without_etag(headers.stored(full), etag) == block
+    assert headers.stored((("etag", '"f"'), *full[1:]), '"f"') == block or etag in dict(full[1:]).values()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from proxy.core.memory.shared_blocks import BLOCK_COST
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.memory import INDEX_ROW_COST, USE_COST, Index, Memory, size_of
+from proxy.shell.store.memory import HELD_ROW_COST, ROW_COST, USE_COST, Index, Memory, size_alone, size_of
 from tests.shell.store.samples import entry, key
 
 
@@ -20,7 +21,8 @@ def test_the_limit_holds_after_every_step(steps: list[tuple[int, int, bool]]) ->
         else:
             memory.put(key(number), entry(number, size))
         held = [found for each in range(10) if (found := memory.peek(key(each)))]
-        assert memory.bytes == sum(map(size_of, held)) <= 8000
+        blocks = sum(len(found.headers) + BLOCK_COST for found in held)  # each entry has its own
+        assert memory.bytes == sum(map(size_of, held)) + blocks <= 8000
         assert len(memory) == len(held)
 
 
@@ -35,12 +37,12 @@ def test_only_newer_times_are_taken_over_without_counting() -> None:
     memory.put(key(1), entry(1, 5000, version=1))
     assert not memory.renew(key(1), Entry(newer, old.headers, old.body))
     assert not memory.renew(key(2), old)
-    assert memory.bytes == size_of(entry(1, 5000, version=1))
+    assert memory.bytes == size_of(entry(1, 5000, version=1)) + len(old.headers) + BLOCK_COST
 
 
 def test_the_least_recently_used_leaves() -> None:
     """An entry that was asked for outlives one that was not."""
-    memory = Memory(2 * size_of(entry(10)))
+    memory = Memory(2 * (size_of(entry(10)) + len(entry(10).headers) + BLOCK_COST))
     memory.put(key(10), entry(10))
     memory.put(key(11), entry(11))
     memory.get(key(10))
@@ -64,14 +66,62 @@ def test_what_an_entry_is_said_to_cost_covers_what_it_costs() -> None:
     memory = Memory(2**30)
     size = _growth(lambda number: memory.put(key(number), _fresh(number)))
     assert 0.75 * memory.bytes < size <= memory.bytes
+    assert memory.bytes - 2000 * BLOCK_COST < sum(size_alone(_fresh(number)) for number in range(2000))
+
+
+def test_entries_with_equal_fields_share_them() -> None:
+    """Graph's replies have the same fields but for the ETag; each entry takes its body and little more."""
+    memory, fields = Memory(2**30), b"Content-Type: application/json\r\nETag: \r\nVary: Origin" * 8
+
+    def act(number: int) -> None:
+        fresh = _fresh(number)
+        held = replace(fresh.meta, proofs=(b"".join(()),))
+        memory.put(key(number), Entry(held, bytes(bytearray(fields)), fresh.body))
+
+    size = _growth(act)
+    assert 0.75 * memory.bytes < size <= memory.bytes <= 2000 * 1.2 * (2000 + 520)
+    assert len({id(found.headers) for found in memory.entries.values() if found}) == 1
+    for number in range(2000):
+        memory.drop(key(number))
+    assert memory.bytes == 0
+
+
+def test_what_others_hold_leaves_less_room() -> None:
+    """The limit is one for all: as others come to hold more, entries leave."""
+    others = [0]
+    memory = Memory(10 * size_of(entry(10)) + 10_000, others=lambda: others[0])
+    for number in range(10, 20):
+        memory.put(key(number), entry(number))
+    assert len(memory) == 10
+    others[0] = 10_000 + 5 * size_of(entry(10))
+    memory.make_room()
+    assert len(memory) < 5
 
 
 def test_what_the_index_is_said_to_cost_covers_what_it_costs() -> None:
     """The index's bound on bytes is one on the process's memory."""
-    index = Index(INDEX_ROW_COST * 2000)
+    index = Index(2**30)
     size = _growth(lambda number: index.put(key(number), _fresh(number).meta, 1000.5 + number))
     assert len(index) == 2000
-    assert size <= INDEX_ROW_COST * 2000
+    assert 0.75 * index.bytes < size <= index.bytes
+
+
+def test_a_row_of_what_is_in_memory_is_a_time() -> None:
+    """Its key is that of the entry, and the rest is there as well."""
+    index, keys = Index(2**30), [key(number) for number in range(2000)]
+    size = _growth(lambda number: index.put_held(keys[number], 1000.5 + number))
+    assert size <= index.bytes == 2000 * HELD_ROW_COST
+    assert index.written_at(keys[7]) == 1007.5
+    assert index.get(keys[7]) is None
+    assert keys[7] in index
+    index.put(keys[7], entry(7).meta, 5.0)
+    row = index.get(keys[7])
+    assert row
+    assert (row.held, row.written_at, index.written_at(keys[7])) == (entry(7).meta, 5.0, 5.0)
+    index.put_held(keys[7], 6.0)
+    for each in keys:
+        index.drop(each)
+    assert index.bytes == 0
 
 
 def test_what_a_remembered_use_is_said_to_cost_covers_what_it_costs() -> None:
@@ -83,7 +133,7 @@ def test_what_a_remembered_use_is_said_to_cost_covers_what_it_costs() -> None:
 
 def test_the_index_is_bounded() -> None:
     """The validators of more rows than fit push out those not asked for."""
-    index = Index(INDEX_ROW_COST * 2)
+    index = Index(2 * (ROW_COST + 120))
     for number in range(2):
         index.put(key(number), entry(number).meta, 0)
     index.get(key(0))

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.model import Entry
-from proxy.shell.store.memory import size_of
+from proxy.shell.store.memory import size_alone
 from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
 from tests.shell.store.samples import TOKEN, entry, key
 
@@ -18,7 +18,7 @@ def test_the_newest_write_of_a_key_wins() -> None:
 def test_a_compressed_body_goes_with_the_write_it_was_made_of() -> None:
     """Another body of the same key, and one for which there is no room, is compressed by the writing thread."""
     older, newer = entry(1), entry(1, version=1)
-    pending = WriteQueue(10, size_of(newer) + 200)
+    pending = WriteQueue(10, size_alone(newer) + 200)
     pending.put(key(1), TOKEN, newer)
     pending.note_compressed(key(1), older.body, (1, b"x"))
     pending.note_compressed(key(1), newer.body, (1, b"x" * 201))
@@ -52,7 +52,7 @@ def test_a_group_stays_readable_until_it_is_settled() -> None:
 
 def test_entries_are_bounded_in_number_and_bytes() -> None:
     """A full queue takes no more entries, and keeps no older form of one it refused."""
-    few, small = WriteQueue(2, 2**20), WriteQueue(100, 2 * size_of(entry(1)))
+    few, small = WriteQueue(2, 2**20), WriteQueue(100, 2 * size_alone(entry(1)))
     for pending in (few, small):
         assert [pending.put(key(number), TOKEN, entry(1)) for number in range(3)] == [True, True, False]
         assert not pending.put(key(0), TOKEN, entry(1, 10**6, version=1)) or pending is few

@@ -133,7 +133,7 @@ class SharedFastFlights(FastFlights):
         asking, etag = flight.asking, entry.meta.etag
         assert asking is not None  # noqa: S101 - it was asked
         is_confirmed = kind.mode is Mode.REVALIDATED
-        kept = entry if kind.keeps_fields else Entry(entry.meta, etag.encode().join(kind.own.stored), entry.body)
+        kept = entry if kind.keeps_fields else Entry(entry.meta, kind.own.stored, entry.body)
         self.shared_cache.share(asking, kept, is_new=not is_confirmed)
         if asking.flight is not None:
             status, body = (304, b"") if is_confirmed else (200, entry.body)

@@ -441,7 +441,7 @@ class SharedCache(Cache):
                 return None
             fields = outcome.headers
             if outcome.status == 304:
-                fields = headers.updated_by_304(headers.from_stored(entry.headers), fields)
+                fields = headers.updated_by_304(headers.from_stored(entry.headers, entry.meta.etag), fields)
             answer = Reply(200, fields, entry.body, channel=Channel(entry.meta.channel))
         followed = ForwardedRead(request, forwarded.key, forwarded.terms, found, asked, forwarded.cost)
         if outcome.etag:
