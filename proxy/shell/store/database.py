@@ -92,15 +92,20 @@ class Database:
     def write(self, group: Sequence[QueuedWrite], now: float) -> WriteReport:
         """Write *group* in one transaction, after making room for it. No row is older than *now*, or than its entry."""
         rows, most = self._open_rows(), self._size_limit()
-        changes = [(write.key, self._sealed(write)) for write in group]
-        need = sum(_room_for(blob) for _, blob in changes if blob is not None)
+        nonces = os.urandom(NONCE_BYTES * len(group))
+        starts = range(0, len(nonces), NONCE_BYTES)
+        changes = [
+            (write.key, self._sealed(write, nonces[at : at + NONCE_BYTES]))
+            for at, write in zip(starts, group, strict=True)
+        ]
+        need = sum([_room_for(blob) for _, blob in changes if blob is not None])
         if need > most // 2:  # one group must not push out half of the entries
             changes, need, most = [(key, None) for key, _ in changes], 0, self._budget
         evicted = self._make_room(need, most)
         asked_at = [write.entry.meta.asked_at for write in group if write.entry is not None]
         rows.write(changes, self._sealer.mark, max(now, *asked_at, 0.0))
         refused = [key for (key, blob), write in zip(changes, group, strict=True) if blob is None and write.entry]
-        return self._report(sum(blob is not None for _, blob in changes), refused, evicted)
+        return self._report(sum([blob is not None for _, blob in changes]), refused, evicted)
 
     def maintain(self) -> WriteReport:
         """Check that the files are still in place and within the size limit; old rows are deleted if not."""
@@ -229,10 +234,10 @@ class Database:
             raise NotOpen("the database is not open")
         return self._rows
 
-    def _sealed(self, write: QueuedWrite) -> bytes | None:
+    def _sealed(self, write: QueuedWrite, nonce: bytes) -> bytes | None:
         if write.entry is None or not self._sealer.may_write(write.token, write.entry):
             return None
-        blob = self._sealer.seal(write.key, write.token, write.entry, os.urandom(NONCE_BYTES), write.compressed)
+        blob = self._sealer.seal(write.key, write.token, write.entry, nonce, write.compressed)
         return blob if len(blob) <= self._budget // LARGEST_ROW_SHARE else None
 
     def _size_limit(self) -> int:

@@ -124,8 +124,12 @@ class Memory:
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Store *entry* in place of the old one; an entry larger than the whole tier only removes the old one."""
-        self.drop(key)
-        size = self._cost_of(entry)
+        if key in self._stack:
+            self.drop(key)
+        self._place(key, entry, self._cost_of(entry))
+
+    def _place(self, key: bytes, entry: Entry, size: int) -> None:
+        """Store *entry*, which adds *size* bytes, under a *key* that is not here."""
         if size > self._limit:
             return
         self._stack[key] = self._with_shared_parts(entry)
@@ -136,15 +140,19 @@ class Memory:
         """Evict entries until these and what others hold are within the limit."""
         while self._stack and self.bytes > self._limit - self._others():
             self._evict()
-        self._forget_older()
+        if self._ghosts:
+            self._forget_older()
 
     def admit(self, key: bytes, entry: Entry) -> bool:
         """Store *entry*, which the disk has, if there is room or LIRS' rule allows; returns whether it is here."""
-        has_room = self.bytes + self._cost_of(entry) <= self._limit - self._others()
-        if not has_room and self._stack.get(key) is None and key not in self._ghosts:
+        size = self._cost_of(entry)
+        if key in self._stack:
+            self.put(key, entry)
+        elif self.bytes + size > self._limit - self._others():
             self._remember(key)
             return False
-        self.put(key, entry)
+        else:
+            self._place(key, entry, size)
         return self._stack.get(key) is not None
 
     def admit_new(self, key: bytes, entry: Entry) -> None:

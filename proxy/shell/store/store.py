@@ -121,9 +121,11 @@ class Store:
 
     def is_unknown(self, key: bytes) -> bool:
         """True if neither memory nor disk has an entry of *key*; the disk is not read."""
-        near = self._without_disk(key)
-        if near is not None:
-            return near is DELETED
+        if self.memory.peek(key) is not None:
+            return False
+        waiting = self._pending.find(key)
+        if waiting is not None:
+            return waiting is DELETED
         return self._disk is None or not self._index.may_hold(key)
 
     async def load(self, key: bytes, token: str) -> Entry | None:
@@ -159,21 +161,24 @@ class Store:
         the order of writing, and a row that Graph confirms again and again should stay. An entry that is on disk alone
         stays there: `fetch` has decided whether memory takes it.
         """
-        entry = self._dated(entry)
-        if self._is_outdated(key, entry.meta):
+        if self._uncertain:
+            entry = self._dated(entry)
+        is_held, is_on_disk = self.memory.peek(key) is not None, key in self._index
+        if (is_held or is_on_disk) and self._is_outdated(key, entry.meta):
             return False
         if len(entry.body) > self._bounds.max_body_bytes:
             self.drop(key)
             return False
         self._renewed.pop(key, None)
-        self._loads.supersede(key)
-        is_held, is_on_disk = self.memory.peek(key) is not None, key in self._index
-        if is_held or not (write or is_on_disk):
-            self.memory.put(key, entry)
-        if self._disk is not None:
-            self._put_on(self._disk, key, token, entry, write=write)
+        if self._loads:
+            self._loads.supersede(key)
         if write and not is_held:
-            self._put_new(key, entry)
+            self._put_new(key, token, entry)
+        else:
+            if is_held or not is_on_disk:
+                self.memory.put(key, entry)
+            if self._disk is not None:
+                self._put_on(self._disk, key, token, entry, write=write)
         self.memory.make_room()
         return self.memory.peek(key) is not None or key in self._index
 
@@ -181,15 +186,18 @@ class Store:
         """Take that *body*, which was just put under *key*, is already *compressed*: the disk need not do it again."""
         self._pending.note_compressed(key, body, compressed)
 
-    def _put_new(self, key: bytes, entry: Entry) -> None:
-        """Store *entry*, of which memory had none, there as well: in any case if the disk does not take it."""
-        written = self._index.written_at(key)
-        if written is None:
-            self.memory.put(key, entry)
+    def _put_new(self, key: bytes, token: str, entry: Entry) -> None:
+        """Store *entry*, of which memory has none, on disk, and there as well; there in any case if not on disk."""
+        disk, now = self._disk, self._clock()
+        if disk is not None and disk.accepting and self._pending.put(key, token, entry):
+            self.memory.admit_new(key, entry)
+            self._note_row(key, entry.meta, now)
+            self._schedule_write()
             return
-        self.memory.admit_new(key, entry)
-        if self.memory.peek(key) is not None:
-            self._index.put_held(key, written)
+        if disk is not None:
+            self._index.drop(key)
+            self._writes_dropped += 1
+        self.memory.put(key, entry)
 
     def _index_bytes(self) -> int:
         """The most bytes that the index has taken, without its filter, with the uses of what is on disk alone.
@@ -204,7 +212,8 @@ class Store:
 
         The index gets them when the entry leaves memory, and otherwise within `maintain_s`.
         """
-        entry = self._dated(entry)
+        if self._uncertain:
+            entry = self._dated(entry)
         if self._loads:
             self._loads.supersede(key)
         if not self.memory.renew(key, entry):
@@ -231,7 +240,7 @@ class Store:
 
     def _dated(self, entry: Entry) -> Entry:
         """Return *entry*, without its time if the clock was set back after it was asked for."""
-        if self._uncertain and entry.meta.asked_at > self._now():
+        if entry.meta.asked_at > self._now():
             return replace(entry, meta=undated(entry.meta))
         return entry
 
@@ -239,7 +248,7 @@ class Store:
         """Whether the entry of *key* was asked for later than one with *meta*; not if the clock was set back since."""
         entry = self.memory.peek(key)
         if entry is None:
-            known = self._index.get(key) if key in self._index else None
+            known = self._index.get(key)
             held = None if known is None else known.held
         else:
             held = entry.meta
@@ -463,11 +472,14 @@ class Store:
 
     def _schedule_write(self) -> None:
         """Write a group of queued writes: now if the group is full, else after `group_s`."""
-        if self._writing is not None or self._disk is None or not self._disk.ready:
+        if self._writing is not None or self._disk is None:
             return
-        if self._pending.waiting >= self._bounds.group_entries:
+        is_full = self._pending.waiting >= self._bounds.group_entries
+        if (self._timer is not None and not is_full) or not self._disk.ready:
+            return
+        if is_full:
             self._start_writing()
-        elif self._timer is None and self._pending.waiting:
+        elif self._pending.waiting:
             self._timer = asyncio.get_running_loop().call_later(self._bounds.group_s, self._start_writing)
 
     def _start_writing(self) -> None:

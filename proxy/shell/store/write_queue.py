@@ -58,7 +58,8 @@ class WriteQueue:
 
     def put(self, key: bytes, token: str, entry: Entry) -> bool:
         """Queue *entry*; False, with nothing queued for *key*, if the queue is full."""
-        self._remove(key)
+        if key in self._waiting:
+            self._remove(key)
         size = size_alone(entry)
         if len(self._waiting) >= self._max_entries or self._bytes + size > self._max_bytes:
             return False
