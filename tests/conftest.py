@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import pytest
@@ -80,20 +81,59 @@ def client_python() -> Callable[[str], Path]:
 
 UNMEASURED = (
     "tests/browser/",
+    "tests/chaos/",
     "tests/clients/",
     "tests/fuzz/",
     "tests/journeys/test_backoff.py",
+    "tests/journeys/test_batch_trouble.py",
+    "tests/journeys/test_batches.py",
+    "tests/journeys/test_client_directives.py",
+    "tests/journeys/test_conditional.py",
+    "tests/journeys/test_dockerfile.py",
     "tests/journeys/test_drawn_batches.py",
+    "tests/journeys/test_fleet_processes.py",
+    "tests/journeys/test_hanging_disk.py",
+    "tests/journeys/test_hostile.py",
     "tests/journeys/test_isolation.py",
     "tests/journeys/test_isolation_storm.py",
+    "tests/journeys/test_ledger.py",
+    "tests/journeys/test_lifecycle.py",
+    "tests/journeys/test_memory.py",
+    "tests/journeys/test_merged.py",
+    "tests/journeys/test_meta_pages.py",
+    "tests/journeys/test_overload.py",
+    "tests/journeys/test_purge.py",
+    "tests/journeys/test_reply_fidelity.py",
+    "tests/journeys/test_secrets.py",
+    "tests/journeys/test_service_manager.py",
     "tests/journeys/test_simulated.py",
     "tests/journeys/test_storm.py",
+    "tests/journeys/test_stray_replies.py",
+    "tests/journeys/test_streaming.py",
+    "tests/journeys/test_traces.py",
+    "tests/journeys/test_two_ways.py",
+    "tests/journeys/test_upgrade.py",
+    "tests/journeys/test_weight.py",
+    "tests/journeys/test_what_is_a_read.py",
+    "tests/journeys/test_writes.py",
+    "tests/test_doc_commands.py",
 )
-"""Where what others cover already is walked by real clients, or by thousands."""
+"""Where what others cover already is walked again: by real clients, by processes, by thousands."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measuring doubles the work of a test: those do without."""
+    """Measuring coverage doubles the work of a test: those that cover nothing more do without."""
     for item in items:
         if str(item.path.relative_to(ROOT)).startswith(UNMEASURED):
             item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Processes that such a test starts, and those of its fixtures, are not measured either."""
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
+    with mock.patch.dict(os.environ):
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            os.environ.pop(name, None)
+        return (yield)

@@ -26,6 +26,7 @@ from proxy.commands.demo.pace import Machine, busy_share
 from proxy.commands.demo.processes import DemoProcess, PartError, ending
 
 DEMO = [sys.executable, "-m", "proxy", "demo", "--quick"]
+unmeasured = pytest.mark.no_cover  # another test walks what it walks; measuring it would double its time
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc here to look for processes")
 
 
@@ -134,6 +135,7 @@ def test_the_demo_counts_the_savings_honestly(marked: Callable[[], list[Path]]) 
     assert not marked()
 
 
+@unmeasured
 def test_the_demo_stays_up_on_a_terminal(marked: Callable[[], list[Path]]) -> None:
     """On a terminal the sidecar stays up, the three lines to try work as printed, and Ctrl-C is the good end."""
     if not shutil.which("curl"):
@@ -156,6 +158,7 @@ def _said(command: str) -> str:
     return subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=60).stdout
 
 
+@unmeasured
 @needs_proc
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_demo_can_be_interrupted(marked: Callable[[], list[Path]], number: signal.Signals, status: int) -> None:
@@ -169,6 +172,7 @@ def test_the_demo_can_be_interrupted(marked: Callable[[], list[Path]], number: s
     assert not marked()
 
 
+@unmeasured
 @needs_proc
 def test_nothing_survives_a_demo_that_is_killed(marked: Callable[[], list[Path]]) -> None:
     """Even after kill -9 the emulator, the sidecar and its folder are gone: nobody has to hunt for them."""
