@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -16,8 +15,6 @@ from proxy.core.routing.query import form, form_value, join_pairs
 
 MOST_LEAD_TOKENS = 3
 """The most credentials that one batch is tried with at its top level."""
-
-_IS_PLAIN_TAG = re.compile(r'"[0-9A-Za-z]+"', re.ASCII)
 
 
 def encode_batch(requests: Sequence[Request], top: Credential) -> bytes:
@@ -63,7 +60,9 @@ def split_at_validator(part: bytes, request: Request) -> tuple[bytes, bytes, byt
 
 def tag_in_part(tag: str) -> bytes | None:
     """Returns the entity tag *tag* as it stands in an operation of a batch; None if it has unusual characters."""
-    return b"%%5C%%22%b%%5C%%22" % tag[1:-1].encode() if _IS_PLAIN_TAG.fullmatch(tag) else None
+    inner = tag[1:-1]
+    is_plain = inner.isalnum() and inner.isascii() and tag[0] == tag[-1] == '"'
+    return b"%%5C%%22%b%%5C%%22" % inner.encode() if is_plain else None
 
 
 def batch_body(parts: Sequence[bytes], top: Credential) -> bytes:

@@ -17,6 +17,7 @@ bytes of its head.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Credential, Request
@@ -25,12 +26,32 @@ FlightKey = tuple[bytes, bytes, tuple[int | None, ...]]
 """The key of a flight: requests with equal keys share one call to Graph."""
 
 
+class ObjectKeys:
+    """Derives the keys of reads that differ in their objects alone: what they have in common is hashed once."""
+
+    __slots__ = ("_before", "_behind")
+
+    def __init__(self, before: Any, behind: bytes) -> None:
+        """Take a hash of all that is *before* the object's id, and what is *behind* it."""
+        self._before = before
+        self._behind = behind
+
+    def derive(self, node: str) -> bytes:
+        """Returns the key of the read of the object *node*, an id."""
+        state = self._before.copy()
+        state.update(node.encode() + self._behind)
+        key: bytes = state.digest()
+        return key
+
+
 class Keys:
     """Derives keys with the installation's secret, so that tokens cannot be guessed from them without it."""
 
     def __init__(self, master: bytes) -> None:
         """Take *master*, the installation's secret of 32 bytes."""
         self._master = master
+        self._key_hash = blake2b(key=master, digest_size=32, person=b"gs-entry")
+        self._mark_hash = blake2b(key=master, digest_size=8, person=b"gs-mark")
         self._fingerprint = Memo(self._hash_token)
         self._entry = Memo(self._derive_entry_key)
 
@@ -55,7 +76,9 @@ class Keys:
 
     def mark(self, body: bytes) -> bytes:
         """Returns an 8-byte digest of a body or validator, for logs."""
-        return blake2b(body, key=self._master, digest_size=8, person=b"gs-mark").digest()
+        state = self._mark_hash.copy()  # half as long as to begin anew
+        state.update(body)
+        return state.digest()
 
     def _derive_entry_key(self, request: Request) -> bytes:
         return self.derive(self.fingerprint(request.credential), request)
@@ -64,7 +87,18 @@ class Keys:
         """Returns what `entry` does for a token with *fingerprint*, without remembering it."""
         parts = (request.host, request.version, request.path, request.query, request.language)
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
-        return blake2b(fingerprint + text, key=self._master, digest_size=32, person=b"gs-entry").digest()
+        state = self._key_hash.copy()
+        state.update(fingerprint + text)
+        return state.digest()
+
+    def of_objects(self, fingerprint: bytes, request: Request) -> ObjectKeys:
+        """Returns what derives the keys of reads that differ from *request* in their object alone."""
+        _, slash, edge = request.path[1:].partition("/")
+        before = f"{request.host}\0{request.version}\0/".encode("utf-8", "surrogateescape")
+        behind = f"{slash}{edge}\0{request.query}\0{request.language}".encode("utf-8", "surrogateescape")
+        state = self._key_hash.copy()
+        state.update(fingerprint + before)
+        return ObjectKeys(state, behind)
 
     def _hash_token(self, token: str | None) -> bytes:
         text = b"" if token is None else b"\1" + token.encode("utf-8", "surrogateescape")

@@ -98,7 +98,9 @@ class HeadTable:
         split, read = split_object(line), None
         if split is not None and (other := known.kinds.get(split[0])) is not None:
             read = preparation.prepare_like(other, split[1])
-        if read is None and known.fields is not None and (target := head.read_target(line)) is not None:
+            if read is not None:
+                return read
+        if known.fields is not None and (target := head.read_target(line)) is not None:
             read = preparation.prepare(Head("GET", target, known.fields), rewrite_links=rewrites_links)
         if split is not None and read is not None:
             self.add_kind(known, split[0], read)

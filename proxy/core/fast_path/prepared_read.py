@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core.cache import cacheability
-from proxy.core.cache.key import FlightKey, Keys
+from proxy.core.cache.key import FlightKey, Keys, ObjectKeys
 from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
@@ -29,6 +29,8 @@ class CommonPart(msgspec.Struct, eq=False):
 
     fields: frozenset[str]  # that they ask for
     is_poll: bool  # whether they ask for the progress of a job
+    keys: ObjectKeys | None = None  # derives theirs
+    edge: str = ""  # of the object that they read, with the slash before it
     around_node: tuple[bytes, bytes] | None = None  # an operation without validator, before and behind the object
     counts: Any = None  # what counts their replies
     queue: Any = None  # in which one of them waited for a batch last
@@ -127,21 +129,23 @@ class Preparation(msgspec.Struct, frozen=True):
 
     def prepare_like(self, other: PreparedRead, node: str) -> PreparedRead | None:
         """Returns a read that differs from *other* only in its object, the id *node*; None if their rules differ."""
-        read, _, edge = other.read, *other.request.path[1:].partition("/")[1:]
-        request = replace(other.request, path=f"/{node}/{edge}" if edge else f"/{node}")
-        rule = self.rules.match(request.path, other.common.fields, request.version)
+        common, fingerprint, asked = other.common, other.fingerprint, other.request
+        if common.keys is None:
+            common.keys = self.keys.of_objects(fingerprint, asked)
+            common.edge = "/" * ("/" in asked.path[1:]) + asked.path[1:].partition("/")[2]
+        path = f"/{node}{common.edge}"
+        rule = self.rules.match(path, common.fields, asked.version)
         if rule is not other.rule and rule != other.rule:
             return None
-        key = self.keys.derive(other.fingerprint, request)
-        subject = QuotaSubject(other.fingerprint, request.path, request.query)
+        request, key = replace(asked, path=path), common.keys.derive(node)
         return PreparedRead(
-            Read(request, read.callback, read.order),
+            Read(request, other.read.callback, other.read.order),
             request,
-            other.fingerprint,
+            fingerprint,
             key,
-            (key, *other.flight[1:]),
+            (key, other.proof, other.flight[2]),
             other.proof,
-            subject,
+            QuotaSubject(fingerprint, path, asked.query),
             other.link_origin,
             other.app,
             node,
@@ -149,7 +153,7 @@ class Preparation(msgspec.Struct, frozen=True):
             other.asks_always,
             other.is_low_priority,
             rule,
-            other.common,
+            common,
         )
 
 

@@ -353,7 +353,7 @@ class FastFlights:
             line, is_for = telemetry.prepare_line(read, reply, outcome), (size, telemetry.era)
         else:
             line, is_for = telemetry.line_like(read, mode, kind.usage, entry, size), (size, -1)
-        known = etag, kind.usage, line, is_for
+        known = etag, kind.usage, line if is_repeated or is_shared else None, is_for
         if kind.mode is Mode.REVALIDATED and is_shared:
             read.shared_line = known
         elif kind.mode is Mode.REVALIDATED:

@@ -109,3 +109,13 @@ def test_odd_bytes_have_names() -> None:
     """A token, a query or a language that is no UTF-8 is as good as any."""
     read = plain("/v25.0/me?access_token=%ff&a=%fe&appsecret_proof=%fd").request
     assert len({KEYS.entry(read), KEYS.proof(read.credential), KEYS.fingerprint(read.credential)}) == 3
+
+
+@pytest.mark.parametrize("edge", ["", "/campaigns", "/a/b"])
+def test_the_keys_of_many_objects_are_those_of_each(edge: str) -> None:
+    """What is hashed once for reads that differ in their objects alone gives the key that each has by itself."""
+    keys, asked = Keys(bytes(range(32))), request(path=f"/1{edge}", language="de", query="fields=id")
+    fingerprint = keys.fingerprint(asked.credential)
+    of_objects = keys.of_objects(fingerprint, asked)
+    for node in ("1", "2", "123456789012345", "1"):
+        assert of_objects.derive(node) == keys.entry(replace(asked, path=f"/{node}{edge}"))
