@@ -361,6 +361,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         "is_leaving": partial(getattr, inside, "is_draining"),  # without a call of Python's
         "callers": inside.callers,
         "is_unknown": components.store.is_unknown,
+        "will_take": components.store.will_take,
         "generation": components.generation,
         "renew": components.store.renew,
     }

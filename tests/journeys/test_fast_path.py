@@ -102,6 +102,24 @@ async def test_what_comes_behind_a_message_that_waits_is_answered_after_it(scene
         assert [json.loads((await wire.message()).body)["id"] for _ in range(3)] == ["111", "222", "112"]
 
 
+async def test_the_same_message_behind_one_that_waits_is_answered_from_what_that_stored(
+    scene: MakeScene, gate: MakeGate
+) -> None:
+    """The body is held before the message behind it is looked at, so Graph is asked once."""
+    here = await scene({"rules": [{"path": "/*", "fresh_s": 60}]})
+    held = gate(here.graph)
+    async with calling(here.front.url) as wire:
+        await wire.send(ASKED)
+        await held.has(1)
+        await wire.send(ASKED)
+        await here.caller.settle()
+        held.open()
+        heard = [await wire.message() for _ in range(2)]
+    assert [json.loads(each.body) for each in heard] == [{"id": "111"}] * 2
+    assert ["hit" in each.fields["Cache-Status"] for each in heard] == [False, True]
+    assert here.slots == [1]
+
+
 async def test_a_flight_goes_on_while_any_caller_waits_and_no_longer(scene: MakeScene, gate: MakeGate) -> None:
     """The caller who began it may leave; when the last has left, nobody is open, and Graph's answer is nobody's."""
     here = await scene()

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Hashable
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from msgspec.structs import replace
 
 from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.response import Slot
-from proxy.core.fast_path.batch_answer import BatchAnswer, confirmed
+from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
+from proxy.core.fast_path.head import LARGEST_HEAD
 from proxy.core.fast_path.prepared_read import PreparedRead
-from proxy.core.model import Entry, Reply, Request
+from proxy.core.model import Entry, Mode, Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.shell.downstream.waiting_caller import Caller
 from proxy.shell.observe.faults import log_fault
@@ -30,6 +32,8 @@ if TYPE_CHECKING:  # it imports this module
 
 Fetch = Callable[[bytes, str, Callable[[Entry | None], None]], None]
 """Loads the entry of a key under a token, and hands it over in a later turn of the loop."""
+
+_MAY_ASK_AT_ONCE = attrgetter("may_ask_at_once")
 
 
 class FastFlight:
@@ -141,14 +145,33 @@ class FastFlight:
                 found = answer.new(read, entry, slot, self.asked)
             if found is None or (self.has_joined and found[0].shared is None):
                 return False
-            kind, held = flights.hold(self, *found, moment), found[1]
+            kind, held = found
+            flights.learn_usage(read, kind, moment)
+            is_held_behind = kind.mode is Mode.MISS and self._will_be_held(held)
+            if not is_held_behind:
+                kind = flights.hold(read, kind, held)
         except Exception as fault:  # noqa: BLE001 - logged, and the layers answer
             log_fault(fault)
             return False
         self.is_done = self.is_over = True
         self.takes_slots = False
         flights.hand_out(self, kind, held, moment)
+        if is_held_behind:
+            self._hold(kind, held)
         return True
+
+    def _will_be_held(self, entry: Entry) -> bool:
+        """Return whether *entry* is certain to be held, and nobody asks for it before the replies are sent."""
+        if not self.flights.will_take(self.read.key, entry, LARGEST_HEAD):
+            return False
+        return not any(map(_MAY_ASK_AT_ONCE, self.callers))
+
+    def _hold(self, kind: AnswerKind, entry: Entry) -> None:
+        """Hold *entry*; the replies have been sent, and say so."""
+        try:
+            self.flights.hold(self.read, kind, entry)
+        except Exception as fault:  # noqa: BLE001 - logged; the callers have their answers
+            log_fault(fault)
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Let the layers say what becomes of *reply*, which came in *batch*."""

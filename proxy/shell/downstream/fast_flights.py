@@ -52,6 +52,7 @@ class FastFlightOptions(TypedDict):
     is_leaving: Callable[[], bool]
     callers: set[Any]
     is_unknown: Callable[[bytes], bool]
+    will_take: Callable[[bytes, Entry, int], bool]
     generation: Generation
     renew: Callable[[bytes, str, Entry], None]
 
@@ -69,6 +70,7 @@ class FastFlights:
     is_leaving: Callable[[], bool]
     callers: set[Any]  # all that are connections
     is_unknown: Callable[[bytes], bool]  # whether nothing is held under a key, on disk either
+    will_take: Callable[[bytes, Entry, int], bool]  # whether the first entry of a key is certain to be held
     generation: Generation  # another begins when a limit is near, a caller is refused, or entries are to be forgotten
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     usage_lines: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
@@ -252,19 +254,26 @@ class FastFlights:
         except Exception as fault:  # noqa: BLE001 - logged; the slots that are left are answered all the same
             log_fault(fault)
 
-    def hold(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> AnswerKind:
-        """Hold *entry*, and learn usage; return the kind of its replies, which say whether it is held."""
-        read, usage = flight.read, kind.usage
-        if usage:
+    def learn_usage(self, read: PreparedRead, kind: AnswerKind, moment: Moment) -> None:
+        """Learn the usage in a reply of this *kind* to *read*."""
+        if kind.usage:
             repeated = kind.repeated.get(read.fingerprint)
             if repeated is None:
                 self._learn_usage(read, kind, moment)
             else:
                 repeated.calls += 1
+
+    def hold(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
+        """Hold *entry*; return the kind of its replies, which say whether it is held."""
         if kind.keeps_fields and read.request.credential is not None:
             self.renew(read.key, read.request.credential.token, entry)
             return kind
-        return self._keep(read, kind, entry)
+        kept = Entry(entry.meta, kind.own.stored, entry.body)
+        if kind.mode is Mode.REVALIDATED:
+            self.cache.keep_confirmed(read.request, read.key, kept)
+            return kind
+        is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, kept)
+        return kind if is_held else kind.unstored() or kind
 
     def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
         """Write replies of this *kind* to the callers of *flight*; *entry* has their body."""
@@ -292,15 +301,6 @@ class FastFlights:
             at += 1
         if at < len(reads):
             kind.repeated[fingerprint].calls += len(reads) - at
-
-    def _keep(self, read: PreparedRead, kind: AnswerKind, entry: Entry) -> AnswerKind:
-        """Hold *entry*; return the kind of its replies, which say whether it is held."""
-        kept = Entry(entry.meta, kind.own.stored, entry.body)
-        if kind.mode is Mode.REVALIDATED:
-            self.cache.keep_confirmed(read.request, read.key, kept)
-            return kind
-        is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, kept)
-        return kind if is_held else kind.unstored() or kind
 
     def _learn_usage(self, read: PreparedRead, kind: AnswerKind, moment: Moment) -> None:
         """Learn the usage headers of a reply; of others in the batch that repeat those of the app, only the number."""

@@ -244,6 +244,11 @@ class SlotCaller(ChargedCaller, eq=False, kw_only=True):
     template: SlotTemplate | None = None  # of the slot, once there is a message
     tells_usage: bool = False  # whether the reply around Graph's slots tells of usage
 
+    @property
+    def may_ask_at_once(self) -> bool:
+        """Return True: with its last slot the batch is answered, and another may have come."""
+        return True
+
     def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
         """Return the slot with *entry* and the head *filled*, and the size of its body."""
         self.template = self.batch.template(filled)

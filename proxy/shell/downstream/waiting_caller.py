@@ -39,6 +39,10 @@ class Caller(Protocol):
     def is_first(self) -> bool:
         """Whether the flight was begun for it."""
 
+    @property
+    def may_ask_at_once(self) -> bool:
+        """Whether it may ask for the same again before `send` has returned."""
+
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as it takes it, and the size of the body."""
 
@@ -85,6 +89,11 @@ class WaitingCaller(ChargedCaller, eq=False, kw_only=True):
 
     connection: Connection
     head: bytes  # of the message, which may have to go the usual way
+
+    @property
+    def may_ask_at_once(self) -> bool:
+        """Whether a further message of the connection has come."""
+        return bool(self.connection.early)
 
     def message(self, filled: Filled, entry: Entry, moment: Moment, window_s: float) -> tuple[bytes, int]:
         """Return *entry* with the head *filled* as bytes, and how many of them are the body."""

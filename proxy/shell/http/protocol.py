@@ -118,7 +118,7 @@ class Connection(TimedConnection):
         self._fast_path = fast_path
         self._unread: ExitStack | None = None  # while an answer of the fast path waits to be taken
         self._caller: Caller | None = None  # who waits for an answer of the fast path
-        self._early, self._holds_back = b"", False  # what has come meanwhile, and whether no more is read
+        self.early, self._holds_back = b"", False  # what has come meanwhile, and whether no more is read
         self._sending: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -229,7 +229,7 @@ class Connection(TimedConnection):
             return
         self.wait_for_next()
         self._rests = self._is_resting
-        if self._early or self._holds_back:
+        if self.early or self._holds_back:
             self._take_early()
 
     def proceed(self, data: bytes) -> None:
@@ -259,13 +259,13 @@ class Connection(TimedConnection):
 
     def _hold(self, data: bytes) -> None:
         """Keep *data*, which comes behind a message that waits for its answer; not more than is read ahead."""
-        self._early += data
-        if len(self._early) > READ_AHEAD and self.transport is not None and not self._holds_back:
+        self.early += data
+        if len(self.early) > READ_AHEAD and self.transport is not None and not self._holds_back:
             self._holds_back = True
             self.transport.pause_reading()
 
     def _take_early(self) -> None:
-        early, self._early = self._early, b""
+        early, self.early = self.early, b""
         if self._holds_back and self.transport is not None:
             self._holds_back = False
             self.transport.resume_reading()

@@ -143,6 +143,10 @@ class Memory:
         if self._ghosts:
             self._forget_older()
 
+    def has_room(self, entry: Entry, headers: int) -> bool:
+        """Return whether `put` holds *entry*, with so many more bytes of *headers*, whatever has to leave for it."""
+        return size_of(entry) + 2 * headers <= self._limit - self._others()
+
     def admit(self, key: bytes, entry: Entry) -> bool:
         """Store *entry*, which the disk has, if there is room or LIRS' rule allows; returns whether it is here."""
         size = self._cost_of(entry)

@@ -121,12 +121,9 @@ class Store:
 
     def is_unknown(self, key: bytes) -> bool:
         """True if neither memory nor disk has an entry of *key*; the disk is not read."""
-        if self.memory.peek(key) is not None:
-            return False
-        waiting = self._pending.find(key)
-        if waiting is not None:
-            return waiting is DELETED
-        return self._disk is None or not self._index.may_hold(key)
+        if self._disk is not None and self._index.may_hold(key):  # or in the write queue
+            return self.memory.peek(key) is None and self._pending.find(key) is DELETED
+        return self.memory.peek(key) is None
 
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
@@ -206,6 +203,11 @@ class Store:
         """
         self._most_index_bytes = max(self._most_index_bytes, self._index.bytes + USE_COST * self.memory.uses)
         return self._most_index_bytes
+
+    def will_take(self, key: bytes, entry: Entry, headers: int) -> bool:
+        """Return whether `put` is certain to store *entry*, the first of *key*, with so many bytes of *headers*."""
+        is_first = self.memory.peek(key) is None and key not in self._index
+        return is_first and len(entry.body) <= self._bounds.max_body_bytes and self.memory.has_room(entry, headers)
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.

@@ -35,8 +35,7 @@ LARGEST_PACKED, LARGEST_UNPACKED = 65_536, 2**20
 """Bytes of a coded body that is decoded in one turn of the event loop, and of what it becomes."""
 
 _START = b"HTTP/1.1 200 OK\r\n"
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]++): ([!-~](?:[ -~]*[!-~])?)\r\n")
-_FIELDS = re.compile(rf"(?:{_FIELD.pattern})*+")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]++): ([!-~][ -~]*+)(?<! )\r\n")
 _FRAMING = re.compile(
     r"\n(connection|content-encoding|content-length|proxy-connection|trailer|transfer-encoding|upgrade): ([^\r]*)"
 )
@@ -74,11 +73,12 @@ def read_head(data: bytes) -> PlainHead | None:
     if end < 0 or not data.startswith(_START):
         return None
     text = data[len(_START) : end + 2].decode("latin-1")
-    if _FIELDS.fullmatch(text) is None:
-        return None
-    fields, said = tuple(_FIELD.findall(text)), _FRAMING.findall(f"\n{text.lower()}")
+    fields: Headers = tuple(_FIELD.findall(text))
+    if len(fields) > _MOST_FIELDS or "\r\n".join([*map(": ".join, fields), ""]) != text:
+        return None  # other lines are between those of the usual form
+    said = _FRAMING.findall(f"\n{text.lower()}")
     framing: dict[str, str] = dict(said)
-    if len(fields) > _MOST_FIELDS or len(framing) != len(said):
+    if len(framing) != len(said):
         return None
     if framing.pop("connection", "keep-alive") != "keep-alive" or framing.get("content-encoding", "gzip") != "gzip":
         return None
