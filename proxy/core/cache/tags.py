@@ -18,7 +18,7 @@ import msgspec
 
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory import json_text
-from proxy.core.memory.memo import Memo, Recent, short
+from proxy.core.memory.memo import LONGEST, Memo, Recent, short
 from proxy.core.model import Request
 from proxy.core.routing.nodes import named_nodes, nodes
 from proxy.core.routing.query import split_pairs
@@ -166,6 +166,8 @@ def _objects_read(path: str, query: str) -> tuple[Tags, bool]:
     """Returns the objects of a read, those of `ids=` included, and whether all are ids; if so, with the list's tag."""
     first = path[1:].partition("/")[0]
     if "ids" not in query and _is_id(first):  # quicker than to look it up
+        if len(path) + len(query) < LONGEST:
+            return (first, path if "/" in path[1:] else f"{path}?{query}"), True
         return (short(first), _tag_of_path(path, query)), True
     return _remembered_objects(path, query)
 

@@ -31,13 +31,13 @@ _LARGEST = 32
 _PLACE = 200
 """The bytes that a dict needs for one entry, with the tuple around its value."""
 
-_LONGEST = 200
+LONGEST = 200
 """The most characters of a name that `short` leaves as it is."""
 
 
 def short(name: str) -> str:
     """Returns *name*; for a long one its beginning and a digest of the whole."""
-    if len(name) <= _LONGEST:
+    if len(name) <= LONGEST:
         return name
     return f"{name[:40]}…{blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=20).hexdigest()}"
 

@@ -20,7 +20,7 @@ from proxy.core.model import Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
 from proxy.core.routing.nodes import calls_of
 from proxy.shell.pipeline.queued_group import QueuedGroup
-from proxy.shell.upstream.fair_share import Member, Place, Places, owner_of
+from proxy.shell.upstream.fair_share import Member, Place, Places
 
 
 class QueuedRead(Protocol):
@@ -342,7 +342,7 @@ class BatchQueue:
         reads = self._queue.take(min(self._limits.slots, self.answer_size.slots), may, now)
         if not reads:
             return False
-        place = places.take(Kind.BATCH, {owner_of(read.request.credential) for read in reads}) if places else None
+        place = None if places is None else places.take(Kind.BATCH, _owners(reads))
         call = BatchCall(reads, self, place)
         self._calls.add(call)
         waited_for = None if places is None else call  # without places others may still join: see the merger
@@ -423,6 +423,11 @@ class BatchQueue:
     def _rest_if_empty(self) -> None:
         if not self._queue.slots and self._places is not None:
             self._places.forget(Kind.BATCH, self)
+
+
+def _owners(reads: Sequence[Queued]) -> set[Hashable]:
+    """Return the owners of the shares that a call of *reads* uses, as `owner_of` says for each."""
+    return {credential.token if (credential := read.request.credential) is not None else "" for read in reads}
 
 
 def _split(read: Queued, slots: int) -> Queued:
