@@ -200,17 +200,34 @@ def from_stored(block: bytes, etag: str = "") -> Headers:
     return tuple([(name, value if value or lower_name(name) != "etag" else etag) for name, value in fields])
 
 
+_ETAG, _LINE_BREAKS = b"ETag: ", frozenset({b"", b"\r\n"})
 _ETAG_LINE = re.compile(rb"(?i)(?:(?<=\r\n)|^)(etag: )([^\r\n]*)")
 
 
 def with_etag(block: bytes, etag: str) -> bytes:
     """Returns the *block* of an entry with its *etag* in each empty ETag."""
-    return _ETAG_LINE.sub(lambda found: found[0] if found[2] else found[1] + _as_bytes(etag), block)
+    return _as_bytes(etag).join(_around_empty_etags(block))
+
+
+@memo()
+def _around_empty_etags(block: bytes) -> tuple[bytes, ...]:
+    """Returns the parts of *block* before and behind each empty ETag; entries share their blocks."""
+    ends = [found.end() for found in _ETAG_LINE.finditer(block) if not found[2]]
+    return tuple([block[start:end] for start, end in itertools.pairwise((0, *ends, len(block)))])
 
 
 def without_etag(block: bytes, etag: str) -> bytes:
     """Returns the *block* of an entry as `stored` makes it: with an empty ETag in place of *etag*."""
-    return _ETAG_LINE.sub(lambda found: found[1] if found[2] == _as_bytes(etag) else found[0], block)
+    value = _as_bytes(etag)
+    before, name, behind = block.partition(_ETAG + value)
+    if name and value not in before and value not in behind and _is_line(before, behind):
+        return b"".join((before, _ETAG, behind))
+    return _ETAG_LINE.sub(lambda found: found[1] if found[2] == value else found[0], block)
+
+
+def _is_line(before: bytes, behind: bytes) -> bool:
+    """Returns whether what stands between *before* and *behind* is one line."""
+    return before[-2:] in _LINE_BREAKS and behind[:2] in _LINE_BREAKS
 
 
 def _as_bytes(text: str) -> bytes:
