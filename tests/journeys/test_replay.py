@@ -101,20 +101,28 @@ def ledger(told: dict[str, Any]) -> dict[str, int]:
 
 
 async def traffic(here: Scene, clock: Clock) -> None:
-    """Some minutes of callers who come one after another, each thing again and again."""
+    """Some minutes of callers who come one after another, each thing again and again.
+
+    They come 0.2 s apart, so that no call is still under way when the next caller comes, here or in a replay.
+    """
+
+    async def say(path: str, **request: Any) -> None:
+        clock.ahead += 0.2
+        await here.say(path, **request)
+
     for turn in range(5):
         clock.ahead += 30
         for token in ("ann", "bob"):
             for node in (5001, 5002 + turn % 3, 6001, 111, 112):
-                await here.say(f"/v25.0/{node}", token=token)
+                await say(f"/v25.0/{node}", token=token)
             for names in ("name", "id,name", "link,name", ("about", "status")[turn % 2]):
-                await here.say(f"/v25.0/5010?fields={names}", token=token)
-            await here.say(f"/v25.0/?ids=5001,5003,{5020 + turn % 4}", token=token)
-            await here.say("/v25.0/act_1/campaigns?limit=2", token=token)
-            await here.say("/v25.0/5001", token=token, headers={"Cache-Control": ("max-age=20", "no-cache")[turn % 2]})
+                await say(f"/v25.0/5010?fields={names}", token=token)
+            await say(f"/v25.0/?ids=5001,5003,{5020 + turn % 4}", token=token)
+            await say("/v25.0/act_1/campaigns?limit=2", token=token)
+            await say("/v25.0/5001", token=token, headers={"Cache-Control": ("max-age=20", "no-cache")[turn % 2]})
         if turn % 4 == 3:
-            await here.say("/v25.0/5001", method="POST", data={"name": f"turn {turn}"}, token="ann")
-            await here.say("/", **batch(get("5001"), get("404111"), get("5030")))
+            await say("/v25.0/5001", method="POST", data={"name": f"turn {turn}"}, token="ann")
+            await say("/", **batch(get("5001"), get("404111"), get("5030")))
         await counts(here)  # what is asked behind a reply is there
 
 
