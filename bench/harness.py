@@ -299,7 +299,7 @@ def table(*heads: str) -> Table:
 def show(made: Table) -> None:
     """Print a table, as wide as it needs."""
     console = Console(highlight=False)
-    console.width = max(console.width, 120)
+    console.width = max(console.width, 160)
     console.print()
     console.print(made)
     console.print()
