@@ -126,15 +126,16 @@ class Memory:
         """Store *entry* in place of the old one; an entry larger than the whole tier only removes the old one."""
         if key in self._stack:
             self.drop(key)
-        self._place(key, entry, self._cost_of(entry))
+        size = self._cost_of(entry)
+        if size > self._limit:
+            return
+        self._place(key, entry, size)
+        self.make_room()
 
     def _place(self, key: bytes, entry: Entry, size: int) -> None:
         """Store *entry*, which adds *size* bytes, under a *key* that is not here."""
-        if size > self._limit:
-            return
         self._stack[key] = self._with_shared_parts(entry)
         self.bytes += size
-        self.make_room()
 
     def make_room(self) -> None:
         """Evict entries until these and what others hold are within the limit."""
