@@ -155,7 +155,9 @@ class Reply(Redacted, frozen=True, gc=False):
         return self.joined or self.mode
 
     def shared(self) -> Reply:
-        """Returns this reply for a request that shared the call."""
+        """Returns this reply for a request that shared the call; a held one, for which none was made, is as it was."""
+        if self.mode is Mode.REUSED:
+            return self
         return replace(self, mode=Mode.COALESCED, joined=self.mode, avoided=())
 
     def header(self, name: str) -> str | None:

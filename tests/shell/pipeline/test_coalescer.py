@@ -40,6 +40,16 @@ async def test_identical_requests_in_flight_share_one_call() -> None:
     assert replies[1].joined is Mode.MISS
 
 
+async def test_callers_who_share_what_was_held_share_no_call() -> None:
+    """Where Graph was not asked, each reply is one that was held, as it would be had the callers come one by one."""
+    answer = later()
+    coalescer = Coalescer(Onward(answer), path_of, names_of)
+    waiting = [asyncio.ensure_future(coalescer(ask())) for _ in range(2)]
+    await turns()
+    answer.set_result(replace(told(), mode=Mode.REUSED, age=1.0, ttl=9.0))
+    assert [reply.mode for reply in await asyncio.gather(*waiting)] == [Mode.REUSED] * 2
+
+
 async def test_different_requests_make_calls_of_their_own() -> None:
     """Each has the reply to its own request."""
     onward = Onward(lambda request: told(request.path.encode()))
