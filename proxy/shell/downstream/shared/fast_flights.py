@@ -23,7 +23,8 @@ from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.http.protocol import Connection
 from proxy.shell.observe.faults import log_fault
 from proxy.shell.pipeline.cache import ForwardedRead
-from proxy.shell.pipeline.shared.cache import SharedCache, SharedForwardedRead
+from proxy.shell.pipeline.shared.cache import SharedCache
+from proxy.shell.pipeline.shared.forwarded_read import SharedForwardedRead
 from proxy.shell.valkey.entries import Found
 from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, Shared

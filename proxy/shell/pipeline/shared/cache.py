@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 from msgspec.structs import replace
 
@@ -21,40 +21,21 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph.errors import ends_token
 from proxy.core.http import headers
 from proxy.core.http.errors import SidecarError
-from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Mode, Reply, Request
+from proxy.core.model import CacheDirectives, Channel, Entry, EntryMeta, Reply, Request
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.routing.rules import Rule
 from proxy.core.shared.lease import FlightOutcome
 from proxy.core.shared.records import Refused
-from proxy.core.shared.wire import BEGIN, Position
+from proxy.core.shared.wire import BEGIN
 from proxy.shell import Layer
 from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, ForwardedRead, OnBackgroundReply, _Found, _token
+from proxy.shell.pipeline.shared.forwarded_read import SharedFlight, SharedForwardedRead
 from proxy.shell.valkey.entries import Found, life_ms
 from proxy.shell.valkey.leases import Boarded, Joined, Led
 from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
 
 _ANY_AGES = CacheDirectives().ages
 _NO_AGES = repr(_ANY_AGES).encode()
-
-
-class SharedFlight:
-    """The outcome of a flight that this replica leads."""
-
-    def __init__(self, led: Led, etag: str) -> None:
-        self.led = led
-        self.shared_etag = etag  # of what the shared store holds already
-        self.answer: Reply | None = None
-        self.mode = Mode.MISS
-        self.entry: Entry | None = None
-        self.value = b""
-
-
-class SharedForwardedRead(ForwardedRead, frozen=True):
-    """A forwarded read, the position up to which the log was read before, and the time by the store's clock."""
-
-    position: Position = Position(b"\0" * 16, (0, 0))  # type: ignore[arg-type]
-    shared_asked: float = 0.0
-    flight: Any = None  # SharedFlight, of the forwarded that leads one
 
 
 class CacheOptions(TypedDict):
