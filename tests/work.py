@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+COMMON_S = 0.0017
+"""Seconds of the processor that the piece of work of `slowness` takes on the machine where bounds were set."""
+
 
 def lines_run(call: Callable[[], object]) -> int:
     """The lines of Python that *call* runs, those of every function that it calls included."""
@@ -50,6 +53,11 @@ def processor_time(call: Callable[[], object], times: int = 3) -> float:
 
     with untraced():
         return min(once() for _ in range(times))
+
+
+def slowness() -> float:
+    """How many times as long a fixed piece of work takes here as where bounds were set; 1 at the least."""
+    return max(1.0, processor_time(lambda: sum(len(str(number)) for number in range(20_000))) / COMMON_S)
 
 
 async def longest_turn(make: Callable[[], Coroutine[Any, Any, object]], wanted: float, times: int = 3) -> float:

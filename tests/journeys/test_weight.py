@@ -16,7 +16,7 @@ import pytest
 from tests.journeys.bombs import answers, messages
 from tests.journeys.conftest import MakeAsk, MakeScripted
 from tests.wires import Listener, Wire, calling, ok
-from tests.work import untraced
+from tests.work import slowness, untraced
 
 URLENCODED = "application/x-www-form-urlencoded"
 TOKEN = "EAABheavy"
@@ -130,4 +130,4 @@ async def test_others_are_served_beside_a_heavy_request(
         assert (read.status, alive.status, answer.done()) == (200, 200, False)
         others_done.set()
         await answer
-    assert measured[0] < LONGEST_TURN_S
+    assert measured[0] < LONGEST_TURN_S * slowness()

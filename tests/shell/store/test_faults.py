@@ -14,6 +14,7 @@ import pytest
 
 from proxy.shell.store import Store
 from tests.shell.store.samples import MIB, ROWS, TOKEN, Clock, Mount, Open, entry, folder_bytes, key, served, works
+from tests.work import slowness
 
 # --- the breaker ---
 
@@ -244,15 +245,14 @@ async def test_a_read_only_file_system_costs_no_time(mounted: Mount, opened: Ope
         store.put(key(number), TOKEN, entry(number, 1400))
     await store.close()
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
-    started, spent = time.monotonic(), time.process_time()
+    spent = time.process_time()
     stores = [await opened(place / name, clock=clock) for name in ("cache", "other")]
     for store in stores:
         assert await served(store) == 0
         assert not await works(store)
         await after_a_rest(store, clock)
         assert store.stats()["breaker"] == "open"
-    assert time.process_time() - spent < 2
-    assert time.monotonic() - started < 10
+    assert time.process_time() - spent < 2 * slowness()
     subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
     await after_a_rest(stores[0], clock)
     assert await served(stores[0]) == ROWS
