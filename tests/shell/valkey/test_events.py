@@ -129,7 +129,7 @@ async def test_a_store_that_has_nothing_to_do_is_heard_as_often_as_a_busy_one(st
     store.ask("CONFIG", "SET", "hz", 1)
     link, made = await tail(store)
     try:
-        async with asyncio.timeout(15), aclosing(made.pages()) as pages:  # it would take a second each time
+        async with asyncio.timeout(25), aclosing(made.pages()) as pages:  # it would take a second each time, 30 in all
             for _ in range(30):
                 assert (await anext(pages))[1] == [None]
     finally:
