@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,6 +14,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from proxy.core.fast_path.batch_answer import BatchAnswer
+from proxy.shell.downstream.fast_flight import FastFlight
+from proxy.shell.upstream.plain_exchange import PlainExchange
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import calling
 
@@ -187,3 +191,23 @@ async def test_a_body_that_is_on_disk_alone_is_confirmed_and_replaced(scene: Mak
     ]
     stats = await here.stats()
     assert stats["calls"]["asked"] == stats["calls"]["counted"]
+
+
+async def test_what_a_batch_made_is_free_when_it_ends(scene: MakeScene) -> None:
+    """Nothing of it refers to itself: else bodies stay until Python searches for cycles, and searches take long."""
+    here = await scene({"upstream": {"rest_ms": 0}})
+    messages = [ASKED, ASKED.replace("111", "222")]
+    async with calling(here.front.url) as wire:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                for message in messages:
+                    await wire.send(message)
+                    assert (await wire.message()).status == 200
+            await here.caller.settle()
+            left = [each for each in gc.get_objects() if isinstance(each, FastFlight | BatchAnswer | PlainExchange)]
+        finally:
+            gc.enable()
+    assert here.slots == [1] * 6
+    assert not left

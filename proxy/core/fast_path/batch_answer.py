@@ -186,10 +186,15 @@ class BatchAnswer:
         return slots
 
     def end(self) -> None:
-        """End: all slots have been handed out; the body is held no longer, which may be large."""
+        """End: all slots have been handed out; the body is held no longer, which may be large.
+
+        What refers to this answer is let go as well: Python would have to search for such cycles to free them.
+        """
         self.outer = replace(self.outer, body=b"")
         if self.at_end is not None:
             self.at_end()
+        self.at_end = self.moment = None
+        self._kinds, self._confirming = {}, {}
 
     def confirming(self, read: PreparedRead, entry: Entry, slot: Slot) -> AnswerKind | None:
         """Returns the kind of the replies to a 304 that confirms *entry*; None if the slot is no ordinary one."""

@@ -19,6 +19,9 @@ _BLOCK, _READ, _HIT = 2000, 2500, 3000
 _READ_OF_BATCH = 150
 """Bytes that a batch takes for each of its reads, besides the reads themselves."""
 
+_MARK = 100
+"""Bytes that the hash of a request line takes, with its place in a set."""
+
 _MOST_ONCE = 1024
 """Batches that came once of which the hashes are known."""
 
@@ -60,7 +63,10 @@ class HeadTable:
 
     def __init__(self, limit: int) -> None:
         """Hold nothing yet, and never more than *limit* bytes."""
-        self._limit = limit
+        self._window = limit // (2 * _READ)  # request lines of late that are noted: about as many as reads fit
+        self._limit = limit - 2 * _MARK * self._window
+        self._lines: set[int] = set()  # hashes of request lines that came once of late
+        self._older_lines: set[int] = set()
         self._young: _Blocks = {}
         self._old: _Blocks = {}
         self._bytes = 0
@@ -84,14 +90,28 @@ class HeadTable:
             return known.reads[line]
         is_known, read = self.find_older(block, line) if self._old else (False, None)
         if not is_known:
-            read = self._prepare(line, known, preparation, rewrites_links=rewrites_links)
-            self.add_read(block, line, read)
+            is_made, read = self._prepare(line, known, preparation, rewrites_links=rewrites_links)
+            if not is_made or self._came_before(line):
+                self.add_read(block, line, read)
         return read
+
+    def _came_before(self, line: bytes) -> bool:
+        """Note that a request *line* came; returns whether it did before of late, so that keeping its read is of use.
+
+        Of more reads in turn than fit none would be found again. To keep them would cost more than to make them anew.
+        """
+        mark = hash(line)
+        if mark in self._lines or mark in self._older_lines:
+            return True
+        if len(self._lines) >= self._window:
+            self._older_lines, self._lines = self._lines, set()
+        self._lines.add(mark)
+        return False
 
     def _prepare(
         self, line: bytes, known: HeaderBlock, preparation: Preparation, *, rewrites_links: bool
-    ) -> PreparedRead | None:
-        """The plain read that a request *line* asks for with a *known* block, made from one of another object if any.
+    ) -> tuple[bool, PreparedRead | None]:
+        """The plain read that a request *line* asks for with a *known* block; and whether it was made from another.
 
         The two have the same tag in the block's table if nothing but the id of the object differs.
         """
@@ -99,12 +119,12 @@ class HeadTable:
         if split is not None and (other := known.kinds.get(split[0])) is not None:
             read = preparation.prepare_like(other, split[1])
             if read is not None:
-                return read
+                return True, read
         if known.fields is not None and (target := head.read_target(line)) is not None:
             read = preparation.prepare(Head("GET", target, known.fields), rewrite_links=rewrites_links)
         if split is not None and read is not None:
             self.add_kind(known, split[0], read)
-        return read
+        return False, read
 
     def find(self, block: bytes) -> HeaderBlock | None:
         """What is known of the header *block*."""
@@ -177,3 +197,4 @@ class HeadTable:
         """Forget everything."""
         self._young, self._old, self._bytes = {}, {}, 0
         self.hits, self.batches, self._once = {}, {}, {}
+        self._lines, self._older_lines = set(), set()

@@ -120,7 +120,7 @@ class PlainExchange:
         """Let *taker* have the response on the connection *kept* to *end*, which has to be whole *within_s* seconds."""
         self._client = client
         self._end = end
-        self._taker = taker
+        self._taker: Taker | None = taker  # until it has the response, for it holds this exchange
         self._connection: Connection | None = kept[0]
         self._line = kept[1]
         self.now = self._line.now  # the event loop's clock
@@ -216,16 +216,20 @@ class PlainExchange:
         if self._connection is not None:
             self._client.give_back(self._end, self._connection, self._line)
             self._connection = None
-        self._pieces, self._chunks = [], []  # they may be large, and exchange and taker hold each other
+        self._pieces, self._chunks = [], []  # they may be large
         fields = headers.without(head.fields, headers.CODED) if head.is_packed else head.fields
-        self._taker.take(fields, body)
+        taker, self._taker = self._taker, None
+        if taker is not None:
+            taker.take(fields, body)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""
         line = self._line
         self._end_share()
         line.read_with_parser(self._client.reply_timeout_s)
-        self._taker.read_on()
+        taker, self._taker = self._taker, None
+        if taker is not None:
+            taker.read_on()
         pieces, self._pieces, self._chunks = self._pieces, [], []
         for piece in pieces:
             line.data_received(piece)

@@ -222,3 +222,24 @@ def test_a_batch_is_worth_keeping_once_it_has_come_twice() -> None:
     assert not table.note_batch(b"one")
     assert not any(table.note_batch(number) for number in range(5000))
     assert not table.note_batch(b"one")
+
+
+def test_reads_of_ever_other_objects_are_not_kept() -> None:
+    """A read of an object is kept once it came twice of late; of a loop over more than fit none would be found."""
+    table, preparation = HeadTable(2**20), Preparation(HOSTS, RuleBook((), PLAIN), Keys(b"k" * 32))
+
+    def find(number: int) -> PreparedRead:
+        read = table.read_of(b"GET /v25.0/%d?fields=id HTTP/1.1%b" % (number, BLOCK), preparation, rewrites_links=True)
+        assert read is not None
+        assert read.request.path == f"/{number}"
+        return read
+
+    find(1)
+    assert find(7) is not find(7)
+    assert find(7) is find(7)
+    before = table._bytes
+    for _ in range(2):
+        for number in range(10_000, 12_000):
+            find(number)
+    assert table._bytes == before
+    assert find(7).key == preparation.keys.entry(find(7).request)
