@@ -90,12 +90,12 @@ _OF_ONE_CALL = re.compile(
 def _template(head: tuple[bytes, ...], status: bytes, include_headers: bool, takes_newest: bool) -> SlotTemplate:  # noqa: FBT001 - a memo takes its arguments by position
     """Returns the template of slots of replies with this *head* around each ETag, and this line with the *status*."""
     own = headers.from_stored(_ETAG.encode().join(head).partition(b"\r\n")[2].removesuffix(b"\r\n"))
-    told = headers.from_stored(status.replace(b"%%", b"%"))
-    reply = Reply(200, (*own, *told), b"")
+    added = headers.from_stored(status.replace(b"%%", b"%"))
+    reply = Reply(200, (*own, *added), b"")
     around = [fields_around_batch(reply, same_version=is_same) for is_same in (True, False)]
     if not include_headers:
         return SlotTemplate((_WITHOUT_HEADERS,), b"", False, *around)
-    first, last = lax_json.encode(shown_fields(own))[1:-1], lax_json.encode(shown_fields(told))[1:-1]
+    first, last = lax_json.encode(shown_fields(own))[1:-1], lax_json.encode(shown_fields(added))[1:-1]
     before = (_HEADERS + first + (b"," if first and last else b"")).split(lax_json.encode(_ETAG)[1:-1])
     return SlotTemplate(tuple(before), last + _BODY, takes_newest, *around)
 
@@ -122,8 +122,8 @@ def fresh_slot(reply: PreparedReply, body: bytes, *, include_headers: bool) -> F
     if reply.status != 200:
         return None
     own = headers.from_stored(reply.start.partition(b"\r\n")[2].removesuffix(b"\r\n"))
-    told = Reply(200, own, b"")
-    around = [fields_around_batch(told, same_version=is_same) for is_same in (True, False)]
+    plain = Reply(200, own, b"")
+    around = [fields_around_batch(plain, same_version=is_same) for is_same in (True, False)]
     if not include_headers:
         return FreshSlot(_WITHOUT_HEADERS + body_text(body) + b"}", b"", b"", b"", *around)
     age = headers.from_stored(reply.age)[0][0]

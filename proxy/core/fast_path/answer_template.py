@@ -333,9 +333,9 @@ def _make_template(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occas
         reply = reply.shared()
     newest = (("X-Newest", chr(_NEWEST)),)
     rendered = render(Read(_request(held), ""), reply, LINKS_UNCHANGED, newest)
-    own, told = rendered.headers[:-2], rendered.headers[-2:]
+    own, added = rendered.headers[:-2], rendered.headers[-2:]
     takes_newest = own[-1:] == newest
-    tail = _lines((*told, *message_fields(replace(rendered, body=b""), chr(_DATE)))) + b"\r\n"
+    tail = _lines((*added, *message_fields(replace(rendered, body=b""), chr(_DATE)))) + b"\r\n"
     start = f"HTTP/1.1 {rendered.status} {reason(rendered.status)}"
     head = headers.head_bytes(start, own[:-1] if takes_newest else own)[:-2]
     formatted = tail.replace(b"%", b"%%").replace(_TIMING, b"window;dur=%.1f, upstream;dur=%.1f", 1)
@@ -357,9 +357,9 @@ def _settled(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occasion: O
     """Returns what becomes of a slot with these fields, as every other slot is settled."""
     is_304 = occasion.mode is Mode.REVALIDATED
     listed = [{"name": name, "value": value} for name, value in slot.fields]
-    told = {"code": 304 if is_304 else 200, "headers": listed, "body": None if is_304 else "{}"}
+    operation = {"code": 304 if is_304 else 200, "headers": listed, "body": None if is_304 else "{}"}
     around = Reply(200, outer.fields, b"")
-    answer = response.slot_reply(told, around, conditional=is_304, is_top=occasion.is_top)
+    answer = response.slot_reply(operation, around, conditional=is_304, is_top=occasion.is_top)
     if answer is None:
         return None
     entry = None

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 class StoreClock:
     """The newest reading of the store's clock, and when it was asked for and received by this process's clock."""
 
-    told: float = 0.0
+    time: float = 0.0
     sent: float = 0.0
-    heard: float = 0.0
+    received: float = 0.0
 
-    def tell(self, told: float, sent: float, heard: float) -> None:
-        """Take a reading: the store's clock said *told*; the question left at *sent*, the answer came at *heard*."""
-        self.told, self.sent, self.heard = told, sent, heard
+    def set(self, time: float, sent: float, received: float) -> None:
+        """Take a reading: the store's clock said *time*; the command left at *sent*, the reply came at *received*."""
+        self.time, self.sent, self.received = time, sent, received
 
     def at(self, age: float, now: float) -> float:
         """Returns the earliest time by the store's clock that is *age* seconds before *now*."""
-        return self.told + (now - self.heard) - age
+        return self.time + (now - self.received) - age
 
     def age(self, at: float, now: float) -> float:
         """Returns the greatest possible age, *now*, of something that happened *at* by the store's clock."""
-        return self.told + (now - self.sent) - at
+        return self.time + (now - self.sent) - at

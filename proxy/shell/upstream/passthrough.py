@@ -62,7 +62,7 @@ class Passthrough:
         lead to *link_origin*. Raises SidecarError as long as nothing has been sent to the caller.
         """
         assert self._client is not None, "open() comes first"  # noqa: S101 - a mistake of ours, not of a caller
-        told: tuple[int, Headers] = 0, ()
+        head: tuple[int, Headers] = 0, ()
         with TranslatedErrors(self._way.own):
             async with _silence_timeout(self._way.reply_timeout_s) as silence, AsyncExitStack() as call:
                 body = _framed(message, silence.watched(_body(message, buffered))) if message.body_exists else None
@@ -75,9 +75,9 @@ class Passthrough:
                 )
                 try:
                     answer = await call.enter_async_context(asking)
-                    told = answer.status, answer.fields
+                    head = answer.status, answer.fields
                 finally:
-                    on_response(*told)
+                    on_response(*head)
                 if before_reply is not None:
                     silence.wait_for_caller()
                     await before_reply()
@@ -89,13 +89,14 @@ class Passthrough:
     def _fields(self, message: web.BaseRequest, link_origin: LinkOrigin) -> Headers:
         """Return the header fields of the request to Graph."""
         trail = ", ".join([*message.headers.getall(cdn_loop.LOOP_FIELD, ()), self._way.loop_guard.field_value])
-        told = headers.for_graph(message.headers.items())
+        fields = headers.for_graph(message.headers.items())
         if link_origin.origin:
-            told = tuple(
-                (name, accepted_codings(value) if name.lower() == "accept-encoding" else value) for name, value in told
+            fields = tuple(
+                (name, accepted_codings(value) if name.lower() == "accept-encoding" else value)
+                for name, value in fields
             )
         return (
-            *told,
+            *fields,
             ("User-Agent", self._way.user_agent),
             (cdn_loop.LOOP_FIELD, trail),
             *_framing(message),
@@ -160,11 +161,11 @@ async def _body(message: web.BaseRequest, buffered: bytes) -> AsyncIterator[byte
 async def _send_on(
     message: web.BaseRequest,
     answer: Streamed,
-    told: tuple[Headers, AsyncIterator[bytes]],
+    fields_and_body: tuple[Headers, AsyncIterator[bytes]],
     extra: Headers,
     silence: _SilenceTimeout,
 ) -> web.StreamResponse:
-    fields = CIMultiDict((*headers.for_stream(told[0]), *extra))
+    fields = CIMultiDict((*headers.for_stream(fields_and_body[0]), *extra))
     fields.setdefault("Server", CACHE_NAME)
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=fields)
     if is_last(message):
@@ -173,7 +174,7 @@ async def _send_on(
         silence.wait_for_caller()
         await response.prepare(message)
         silence.wait_for_graph()
-        async for chunk in told[1]:
+        async for chunk in fields_and_body[1]:
             silence.wait_for_caller()
             await response.write(chunk)
             silence.wait_for_graph()

@@ -72,9 +72,9 @@ class NoEffects:
 
 
 @dataclass(eq=False, slots=True)
-class _Untold:
+class _Unwritten:
     record: Record
-    told: asyncio.Future[Id]
+    written: asyncio.Future[Id]
 
 
 @dataclass(eq=False, slots=True)
@@ -96,7 +96,7 @@ class Events:
     lineages: int = 0
     trouble: str = "the log was not read yet"
     _waiters: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)  # and since when they wait
-    _untold: deque[_Untold] = field(default_factory=deque)
+    _unwritten: deque[_Unwritten] = field(default_factory=deque)
     _recent: deque[tuple[float, Content]] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _number: int = 0
@@ -161,20 +161,20 @@ class Events:
 
     def tell(self, what: Content) -> asyncio.Future[Id]:
         """Queue *what* for the log; return its position, once the log has taken it."""
-        told: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
-        self._add(what, told)
+        written: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
+        self._add(what, written)
         self._recent.append((self.clock(), what))
         while self._recent and self._recent[0][0] < self.clock() - REMEMBERED_S:
             self._recent.popleft()
-        return told
+        return written
 
     def tell_later(self, what: Content) -> None:
         """Queue *what* for the log."""
         self.tell(what)
 
-    def _add(self, what: Content, told: asyncio.Future[Id]) -> None:
+    def _add(self, what: Content, written: asyncio.Future[Id]) -> None:
         self._number += 1
-        self._untold.append(_Untold(Record(self.replica, self._number, what), told))
+        self._unwritten.append(_Unwritten(Record(self.replica, self._number, what), written))
         self._wake.set()
 
     def _tell_again(self) -> None:
@@ -185,9 +185,9 @@ class Events:
                 self._add(what, loop.create_future())
 
     @property
-    def untold(self) -> int:
+    def unwritten(self) -> int:
         """Return the number of records that the log has not taken yet."""
-        return len(self._untold)
+        return len(self._unwritten)
 
     async def publish(self) -> None:
         """Write the records that are queued, for ever."""
@@ -198,7 +198,7 @@ class Events:
 
     async def _publish(self) -> bool:
         """Write one piece of the queue; return whether the log took all of it."""
-        piece = [self._untold[at] for at in range(min(len(self._untold), _ENTRIES))]
+        piece = [self._unwritten[at] for at in range(min(len(self._unwritten), _ENTRIES))]
         try:
             replies = await self.client.ask(*(self._line(each.record) for each in piece))
             for each, reply in zip(piece, replies, strict=True):
@@ -207,12 +207,12 @@ class Events:
                     return False
                 with understood():
                     at = Id.read(reply)
-                self._untold.remove(each)
-                if not each.told.done():
-                    each.told.set_result(at)
+                self._unwritten.remove(each)
+                if not each.written.done():
+                    each.written.set_result(at)
         except Away:
             return False
-        if not self._untold:
+        if not self._unwritten:
             self._wake.clear()
         return True
 
@@ -286,7 +286,7 @@ class Events:
         """Check that this is the log that was read before; if not, start again and read all of it."""
         names = self.wire.names
         async with asyncio.timeout(READ_S):
-            _, epoch, told, stream, clock, role = await link.exchange(
+            _, epoch, info, stream, clock, role = await link.exchange(
                 [
                     (b"SET", names.epoch, os.urandom(16).hex(), b"NX"),
                     (b"GET", names.epoch),
@@ -302,7 +302,7 @@ class Events:
             if isinstance(clock, list):
                 self._store_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
             facts = _facts(stream)
-        lineage = blake2b(epoch + _replication(told), digest_size=16).digest()
+        lineage = blake2b(epoch + _replication(info), digest_size=16).digest()
         last = facts.get(b"last-generated-id", BEGIN)
         self._epoch = epoch
         if lineage == self.index.lineage and self.index.cursor <= last:
@@ -345,11 +345,11 @@ def _facts(stream: Any) -> dict[bytes, Id]:
     return {name: Id.read(pairs[name]) for name in (b"last-generated-id", b"max-deleted-entry-id") if name in pairs}
 
 
-def _replication(told: Any) -> bytes:
+def _replication(info: Any) -> bytes:
     """Returns the replication ID, which changes when another server is promoted; b"" if the store does not give it."""
-    if not isinstance(told, bytes):
+    if not isinstance(info, bytes):
         return b""
-    return next((line for line in told.splitlines() if line.startswith(b"master_replid:")), b"")
+    return next((line for line in info.splitlines() if line.startswith(b"master_replid:")), b"")
 
 
 def _is_primary(role: Any) -> bool:

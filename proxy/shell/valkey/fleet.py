@@ -78,8 +78,8 @@ class Fleet:
 
     async def _greet(self, link: Link) -> None:
         """See what this store is, on a new connection. Raises Away."""
-        (told,) = await link.exchange([(b"INFO", b"server")])
-        if isinstance(told, bytes) and (old := too_old(told)):
+        (info,) = await link.exchange([(b"INFO", b"server")])
+        if isinstance(info, bytes) and (old := too_old(info)):
             raise Away(old)
         sent = self.steady()
         held, clock, role = await link.exchange(
@@ -96,7 +96,7 @@ class Fleet:
         if not isinstance(clock, list):
             raise Away(f"it does not tell the time: {clock}")
         with understood():
-            self._tell_time(clock, sent)
+            self._set_clock(clock, sent)
 
     def _changed(self, trouble: str) -> None:
         """Log that the store came or went, once."""
@@ -124,34 +124,34 @@ class Fleet:
         keys = (SECRET_KEY, names.replica(self.replica), names.members, names.log)
         sent = self.steady()
         try:
-            (told,) = await self.client.ask(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
+            (reply,) = await self.client.ask(scripts.beat(keys, names.secret, self.replica, ALIVE_MS, events.LONGEST))
         except Away:
             return
         try:
             with understood():
-                self._take_beat(told, sent)
+                self._take_beat(reply, sent)
         except Away as error:
             self.refused = str(error)
 
-    def _take_beat(self, told: Any, sent: float) -> None:
+    def _take_beat(self, reply: Any, sent: float) -> None:
         """Take the store's answer to a sign of life that was *sent* then: its time, and the replicas that are alive."""
-        if isinstance(told, list) and len(told) == 3:
-            self._tell_time(told, sent)
-            self.replicas = max(1, len(told[2]))
+        if isinstance(reply, list) and len(reply) == 3:
+            self._set_clock(reply, sent)
+            self.replicas = max(1, len(reply[2]))
             self.trust.on_sign_of_life(sent)
             self.refused = ""
         else:
-            self.refused = OTHER_SECRET if told == [b"other"] else str(told)
+            self.refused = OTHER_SECRET if reply == [b"other"] else str(reply)
 
-    def _tell_time(self, told: list[Any], sent: float) -> None:
-        self.clock.tell(int(told[0]) + int(told[1]) / 1e6, sent, self.steady())
+    def _set_clock(self, reply: list[Any], sent: float) -> None:
+        self.clock.set(int(reply[0]) + int(reply[1]) / 1e6, sent, self.steady())
 
 
-def too_old(told: bytes) -> str:
+def too_old(info: bytes) -> str:
     """Returns the problem with a server that describes itself so in INFO, "" without one."""
-    if b"valkey_version:" in told:
+    if b"valkey_version:" in info:
         return ""
-    found = re.search(rb"redis_version:(\d+)\.(\d+)", told)
+    found = re.search(rb"redis_version:(\d+)\.(\d+)", info)
     if found is None or (int(found[1]), int(found[2])) >= OLDEST:
         return ""
     return f"it is Redis {found[1].decode()}.{found[2].decode()}; needed is Redis 7.0 or newer, or Valkey"

@@ -297,7 +297,7 @@ class Shared:
     async def _write_last_records(self) -> None:
         """Wait until the log has the last records."""
         until = self.steady() + 1.0
-        while self.log.untold and self.fleet.client.is_up and self.steady() < until:  # noqa: ASYNC110 - or never
+        while self.log.unwritten and self.fleet.client.is_up and self.steady() < until:  # noqa: ASYNC110 - or never
             await asyncio.sleep(LOOK_S)
 
     # --- telling of itself ---
@@ -330,7 +330,7 @@ class Shared:
                 "records": log.read,
                 "gaps": log.gaps,
                 "lineages": log.lineages,
-                "untold": log.untold,
+                "untold": log.unwritten,
                 "open_writes": len(self.open_writes),
             },
             "probes": {"here": self.limits.probes, "elsewhere": self.limits.probes_left},

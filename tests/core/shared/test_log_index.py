@@ -112,8 +112,8 @@ def test_a_write_whose_end_nobody_tells_is_given_up() -> None:
 def test_by_the_stores_clock_nothing_seems_younger_than_it_is() -> None:
     """By the stores clock nothing seems younger than it is."""
     writer, reader = StoreClock(), StoreClock()
-    writer.tell(1000.0, sent=5.0, heard=5.2)
-    reader.tell(1002.0, sent=70.0, heard=70.3)
+    writer.set(1000.0, sent=5.0, received=5.2)
+    reader.set(1002.0, sent=70.0, received=70.3)
     asked = writer.at(age=0.0, now=6.0)  # a second after the writer's question: 1000.8 to 1001.0
     assert asked + 1e-9 >= 1000.8
     assert reader.age(asked, now=70.3) >= 1.5

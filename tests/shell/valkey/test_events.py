@@ -87,7 +87,7 @@ async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) ->
     a, _ = await replica()
     for number in range(2500):
         a.tell(Refused(b"%016d" % number))
-    await until(lambda: not a.untold)
+    await until(lambda: not a.unwritten)
     _, seen = await replica()
     assert seen.whats() == [Refused(b"%016d" % number) for number in range(2500)]
     assert (seen.restarts, seen.doubts) == (1, 0)
