@@ -13,8 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from proxy.core.cache.encryption import BadSeal
-from proxy.shell.store.breaker import Breaker
-from proxy.shell.store.corruption import DISK_ERRORS, Clear, CorruptionPolicy, DiskTimeoutError
+from proxy.shell.store.corruption import DISK_ERRORS, Breaker, Clear, CorruptionPolicy, DiskTimeoutError
 from proxy.shell.store.database import Database, WriteReport
 from proxy.shell.store.read_queue import GRACE_S, OnRead, ReadQueue, ReadResult
 from proxy.shell.store.worker import Worker

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 from proxy.core.cache.clock_step import UncertainTimes, undated
 from proxy.core.cache.encryption import BadSeal, CompressedBody, Sealer
 from proxy.core.model import Entry, EntryMeta
-from proxy.shell.store.breaker import Breaker
-from proxy.shell.store.database import Database, WriteReport
+from proxy.shell.store.corruption import Breaker
+from proxy.shell.store.database import Database
 from proxy.shell.store.disk import Disk, DiskTimeouts
+from proxy.shell.store.group_writer import GroupBounds, GroupWriter
 from proxy.shell.store.memory import USE_COST, Index, Memory
 from proxy.shell.store.read_queue import Loads, ReadResult
-from proxy.shell.store.write_queue import DELETED, Deleted, QueuedWrite, WriteQueue
+from proxy.shell.store.write_queue import DELETED, Deleted, WriteQueue
 
 MIB = 2**20
 INDEX_SHARE = 8
@@ -87,23 +88,23 @@ class Store:
         self._pending = WriteQueue(bounds.queue_entries, bounds.queue_bytes)
         self._loads = Loads()
         self._disk: Disk | None = None
+        self._writer: GroupWriter | None = None
         if place is not None:
             tier = Database(place, sealer, bounds.disk_bytes, bounds.free_floor_bytes)
             self._disk = Disk(
                 tier, Breaker(bounds.rest_s, clock), self._on_open, DiskTimeouts(bounds.read_s, bounds.work_s)
             )
-            self._group_bytes = tier.wal_bytes
+            group = GroupBounds(bounds.group_entries, tier.wal_bytes, bounds.group_s)
+            self._writer = GroupWriter(self._pending, self._disk, group, now, self._on_gone)
         self._bounds = bounds
         self._clock = clock
         self._now = now
         self._uncertain = UncertainTimes()
         self._restore_purges = restore_purges
         self._unsaved_purges: bytes | None = None  # not on disk yet
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
         self._maintaining: asyncio.Task[None] | None = None
         self._listing: asyncio.Task[None] | None = None
-        self._writes = self._writes_dropped = self._bad_rows = 0
+        self._bad_rows = 0
 
     # --- reading ---
 
@@ -174,8 +175,8 @@ class Store:
         else:
             if is_held or not is_on_disk:
                 self.memory.put(key, entry)
-            if self._disk is not None:
-                self._put_on(self._disk, key, token, entry, write=write)
+            if self._writer is not None:
+                self._put_on(self._writer, key, token, entry, write=write)
         self.memory.make_room()
         return self.memory.peek(key) is not None or key in self._index
 
@@ -185,15 +186,13 @@ class Store:
 
     def _put_new(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which memory has none, on disk, and there as well; there in any case if not on disk."""
-        disk, now = self._disk, self._clock()
-        if disk is not None and disk.accepting and self._pending.put(key, token, entry):
+        writer, now = self._writer, self._clock()
+        if writer is not None and writer.put(key, token, entry):
             self.memory.admit_new(key, entry)
             self._note_row(key, entry.meta, now)
-            self._schedule_write()
             return
-        if disk is not None:
+        if writer is not None:
             self._index.drop(key)
-            self._writes_dropped += 1
         self.memory.put(key, entry)
 
     def _index_bytes(self) -> int:
@@ -261,24 +260,28 @@ class Store:
         while self._renewed:
             for key in list(islice(self._renewed, _RENEWED_A_TURN)):
                 token, entry = self._renewed.pop(key), self.memory.peek(key)
-                if self._disk is not None and entry is not None:
-                    self._put_on(self._disk, key, token, entry, write=False)
+                if self._writer is not None and entry is not None:
+                    self._put_on(self._writer, key, token, entry, write=False)
             await asyncio.sleep(0)
 
     def _on_evict(self, key: bytes, entry: Entry) -> None:
         token, written = self._renewed.pop(key, None), self._index.written_at(key)
-        if token is not None and self._disk is not None:
-            self._put_on(self._disk, key, token, entry, write=False)
+        if token is not None and self._writer is not None:
+            self._put_on(self._writer, key, token, entry, write=False)
         elif written is not None:
             self._index.put(key, entry.meta, written)
 
-    def _put_on(self, disk: Disk, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
+    def _put_on(self, writer: GroupWriter, key: bytes, token: str, entry: Entry, *, write: bool) -> None:
         now = self._clock()
         written = None if write else self._index.written_at(key)
+        if not write and written is None:
+            return
         if written is not None and now - written < self._bounds.rewrite_s:
             self._note_row(key, entry.meta, written)
-        elif write or written is not None:
-            self._write(disk, key, token, entry, now)
+        elif writer.put(key, token, entry):
+            self._note_row(key, entry.meta, now)
+        else:
+            self._index.drop(key)
 
     def _note_row(self, key: bytes, meta: EntryMeta, written: float) -> None:
         """Let the index know that the entry of *key* is on disk."""
@@ -333,15 +336,9 @@ class Store:
 
     async def flush(self) -> None:
         """Wait until every change so far is on disk or has failed."""
-        if self._disk is None:
-            return
-        await self._note_renewed()
-        await self._disk.settled()
-        while self._disk.ready and len(self._pending):
-            self._start_writing()
-            if self._writing is not None:
-                await asyncio.shield(self._writing)
-            await self._disk.settled()
+        if self._writer is not None:
+            await self._note_renewed()
+            await self._writer.flush()
 
     async def maintain(self) -> None:
         """Check the disk tier once, as the timer does."""
@@ -372,15 +369,15 @@ class Store:
 
     def stats(self) -> dict[str, int | float | str]:
         """The store's numbers as they are now, by their /stats names."""
-        disk = self._disk
+        disk, writer = self._disk, self._writer
         return {
             "memory_entries": len(self.memory),
             "memory_bytes": self.memory.bytes,
             "memory_evictions": self.memory.evictions,
             "index_entries": len(self._index),
             "queue_depth": len(self._pending),
-            "writes": self._writes,
-            "writes_dropped": self._writes_dropped,
+            "writes": writer.rows if writer else 0,
+            "writes_dropped": writer.dropped if writer else 0,
             "bad_rows": self._bad_rows,
             "disk_entries": disk.entries if disk else 0,
             "disk_bytes": disk.bytes if disk else 0,
@@ -464,51 +461,14 @@ class Store:
         finally:
             self._index.end_listing(learned, is_complete=is_complete)
 
-    def _write(self, disk: Disk, key: bytes, token: str, entry: Entry, now: float) -> None:
-        if disk.accepting and self._pending.put(key, token, entry):
-            self._note_row(key, entry.meta, now)
-            self._schedule_write()
-        else:
-            self._index.drop(key)
-            self._writes_dropped += 1
-
     def _schedule_write(self) -> None:
-        """Write a group of queued writes: now if the group is full, else after `group_s`."""
-        if self._writing is not None or self._disk is None:
-            return
-        is_full = self._pending.waiting >= self._bounds.group_entries
-        if (self._timer is not None and not is_full) or not self._disk.ready:
-            return
-        if is_full:
-            self._start_writing()
-        elif self._pending.waiting:
-            self._timer = asyncio.get_running_loop().call_later(self._bounds.group_s, self._start_writing)
+        if self._writer is not None:
+            self._writer.schedule()
 
-    def _start_writing(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is None and self._disk is not None:
-            self._writing = asyncio.get_running_loop().create_task(self._write_pending(self._disk))
-
-    async def _write_pending(self, disk: Disk) -> None:
-        """Write group after group until the queue is empty."""
-        try:
-            while disk.ready and (group := self._pending.take(self._bounds.group_entries, self._group_bytes)):
-                self._apply(group, await disk.write(group, self._now()))
-        finally:
-            self._writing = None
-
-    def _apply(self, group: list[QueuedWrite], report: WriteReport | None) -> None:
-        """Note the result of writing *group*; if a write failed, the row's older version must not be read."""
-        lost = [write.key for write in group] if report is None else report.refused
-        for key in lost:
+    def _on_gone(self, keys: Sequence[bytes]) -> None:
+        """Note that rows of *keys* are not on disk after a group was written."""
+        for key in keys:
             self._index.drop(key)
-        for key in [] if report is None else report.evicted:
-            self._index.drop(key)
-        self._writes += 0 if report is None else report.rows
-        self._writes_dropped += sum(write.entry is not None for write in group) if report is None else len(lost)
-        self._pending.settle(lost if report is None else [])
         self._list_keys()
 
     def _erase(self, disk: Disk) -> None:
@@ -523,9 +483,8 @@ class Store:
             await self.maintain()
 
     async def _stop_timers(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._writer is not None:
+            self._writer.stop_waiting()
         running = [task for task in (self._maintaining, self._listing) if task is not None]
         for task in running:
             task.cancel()

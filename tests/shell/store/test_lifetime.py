@@ -38,9 +38,11 @@ async def test_a_group_leaves_when_it_is_full_or_after_a_while(opened: Open) -> 
     """64 entries go at once; fewer go when the timer says so, without anybody's asking."""
     store = await opened(group_entries=4)
     for number in range(4):
-        assert store._writing is None
+        assert store._writer is not None
+        assert not store._writer.is_writing
         store.put(key(number), TOKEN, entry(number))
-    assert store._writing is not None
+    assert store._writer is not None
+    assert store._writer.is_writing
     await store.flush()
     store = await restarted(store, opened, group_s=0)
     store.put(key(9), TOKEN, entry(9))
