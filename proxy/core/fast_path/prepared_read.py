@@ -14,7 +14,7 @@ from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.memory.memo import memo
-from proxy.core.model import Headers, Request
+from proxy.core.model import Entry, Headers, Request
 from proxy.core.observe.access_log import LineTemplate, PreparedLine
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
@@ -49,6 +49,28 @@ TextOfSlot = tuple[bytes, int, bytes, str, bytes]
 """The last body in a client's batch, the size that its caller got, its text there; its ETag, and the text of that."""
 
 
+class ReadyRead(msgspec.Struct, eq=False, gc=False):
+    """How a read is asked and answered in clients' batches as long as Graph confirms what is held of it.
+
+    Its repr shows none of it, for it holds a token.
+    """
+
+    entry: Entry  # what is held: the one that Graph confirmed last
+    request: Request  # with the validator
+    part: bytes  # the same as an operation of a batch
+    etag: bytes  # as JSON, like the text
+    text: bytes  # of the body, as it stands in a slot
+    size: int  # of the body that the caller gets
+    held: FieldSet | None  # the fields of the entry, as others have them, too
+    line: PreparedLine | None = None  # of the log
+    usage: Headers = ()  # that of the line
+    era: int = -1  # of the routes' labels in the line
+
+    def __repr__(self) -> str:
+        """Say what kind of thing this is, and nothing of the read."""
+        return "ReadyRead()"
+
+
 class PreparedRead(msgspec.Struct, eq=False):
     """A plain read, and all that is derived from it; its repr shows none of it, for it holds a token."""
 
@@ -76,6 +98,7 @@ class PreparedRead(msgspec.Struct, eq=False):
     held_block: bytes = b""  # the same as the entry has them
     hit: FreshHit | None = None  # what answered it last from memory
     text: TextOfSlot = (b"", 0, b"", "", b"")
+    ready: ReadyRead | None = None
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import is_
+from operator import attrgetter, is_
 from typing import NamedTuple
 
 from proxy.core.batch.lanes import Route
@@ -17,7 +17,7 @@ from proxy.core.cache.key import FlightKey
 from proxy.core.client_batch.prepared_operations import PreparedBatch
 from proxy.core.client_batch.prepared_slot import SlotTemplate
 from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer
-from proxy.core.fast_path.prepared_read import PreparedRead
+from proxy.core.fast_path.prepared_read import PreparedRead, ReadyRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.model import Entry, EntryMeta, Headers, Mode, Request
 from proxy.core.observe.access_log import PreparedLine
@@ -25,6 +25,7 @@ from proxy.shell.downstream.fast_flight import Moment
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.waiting_batch import WaitingBatch
 from proxy.shell.observe.route_counts import RouteCounts, Share
+from proxy.shell.store.store import Store
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +45,8 @@ class AskedReads:
     asked: float  # the same in epoch seconds
     era: int
     whole: PreparedBatch | None = None  # where these are all reads of the batch
-    confirmed: ConfirmedReads | None = None  # what is known of them from the last time, if that is still so
+    ready: Sequence[ReadyRead] | None = None  # how they are asked and answered, if Graph confirmed what is held of all
+    confirmed: ConfirmedReads | None = None  # what they were answered with the last time, if that is kept
 
 
 class Told(NamedTuple):
@@ -57,66 +59,67 @@ class Told(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class ConfirmedReads:
-    """What reads are asked with, and answered with if Graph confirms all their *entries* in the same words."""
+    """What reads are answered with if Graph confirms all that is held of them in the same words."""
 
     reads: Sequence[PreparedRead]
     keys: Sequence[bytes]
-    entries: Sequence[Entry]
+    ready: Sequence[ReadyRead]
     requests: Sequence[Request]
     parts: Sequence[bytes]
-    etags: Sequence[bytes]  # as JSON, like the texts of the bodies
+    etags: Sequence[bytes]
     texts: Sequence[bytes]
     shares: Sequence[Share]
     told: Told | None = None
     array: bytes = b""  # of the slots of the last reply, while it is kept
     form: tuple[tuple[bytes, ...], bytes] = ((), b"")  # of that template
 
-    def is_of(self, entries: Sequence[Entry | None]) -> bool:
-        """Whether *entries*, which are held now, are those of the last answer."""
-        return all(map(is_, entries, self.entries))
+    def is_of(self, ready: Sequence[ReadyRead]) -> bool:
+        """Whether the reads are *ready* in the same way as the last time."""
+        return all(map(is_, ready, self.ready))
 
-    def kind_of(self, slots: Sequence[Slot | None], answer: BatchAnswer, changed_at: float) -> AnswerKind | None:
-        """Return the kind of the *slots* of an *answer*, which are alike, if they confirm the entries; else None.
+    def kind_of(self, slots: Sequence[Slot | None], moment: Moment, asked: float) -> AnswerKind | None:
+        """Return the kind of the *slots* of an answer, which are alike, to what was *asked* then; None if not ordinary.
 
-        No entry may have been *changed_at* a time after it was asked for.
+        Nothing may have changed since an entry was asked for, nor may one have been asked for later.
         """
-        first, entry = slots[0], self.entries[0]
-        if first is None or changed_at >= entry.meta.asked_at:
+        times, answer, first = [each.entry.meta.asked_at for each in self.ready], moment.answer, slots[0]
+        if first is None or not moment.changed_at < min(times) <= max(times) <= asked:
             return None
-        kind = answer.confirming(self.reads[0], entry, first)
+        kind = answer.confirming(self.reads[0], self.ready[0].entry, first)
         is_plain = kind is not None and kind.keeps_fields and not kind.untraced.takes_newest
         return kind if is_plain and answer.is_like_others(first) else None
 
-    def renewed(self, asked: float) -> list[Entry]:
-        """Return the entries as they are after a 304 to what was *asked* then."""
-        return [
+    def renew(self, store: Store, token: str, asked: float) -> None:
+        """Let *store* hold the entries as they are after a 304 to what was *asked* then with this *token*."""
+        old = [ready.entry for ready in self.ready]
+        new = [
             Entry(
                 EntryMeta(meta.etag, meta.channel, asked, meta.may_be_fresh, meta.proofs, meta.expires),
                 entry.headers,
                 entry.body,
             )
-            for entry, meta in [(entry, entry.meta) for entry in self.entries]
+            for entry, meta in [(entry, entry.meta) for entry in old]
         ]
+        store.renew_all(self.keys, token, old, new)
+        for ready, entry in zip(self.ready, new, strict=True):
+            ready.entry = entry
 
     def told_for(self, flights: FastFlights, kind: AnswerKind) -> Told:
         """Return what is told of replies of this *kind*."""
-        era, told = flights.reader.telemetry.era, self.told
-        if told is None or kind.usage != told.usage or era != told.era:
-            told = self.told = Told(self._lines(flights, kind, era), kind.usage, era)
+        era, usage, told = flights.reader.telemetry.era, kind.usage, self.told
+        if told is None or usage != told.usage or era != told.era:
+            lines = [ready.line for ready in self.ready if ready.era == era and ready.usage == usage]
+            if len(lines) < len(self.ready):
+                lines = [self._line(flights, kind, *each) for each in zip(self.reads, self.ready, strict=True)]
+            told = self.told = Told([line for line in lines if line is not None], usage, era)
         return told
 
-    def _lines(self, flights: FastFlights, kind: AnswerKind, era: int) -> list[PreparedLine]:
-        """Return the log lines of replies of this *kind*."""
-        lines, usage = list[PreparedLine](), kind.usage
-        for read, entry in zip(self.reads, self.entries, strict=True):
-            known, size = read.line, read.text[1]
-            if known is not None and known[0] is entry.meta.etag and known[1] == usage and known[3] == (size, era):
-                line = known[2]
-            else:
-                line = flights.line_of(read, kind, Mode.REVALIDATED, entry, size)
-            if line is not None:
-                lines.append(line)
-        return lines
+    @staticmethod
+    def _line(flights: FastFlights, kind: AnswerKind, read: PreparedRead, ready: ReadyRead) -> PreparedLine | None:
+        """Return the log line of a reply of this *kind* to *read*, kept for the next one."""
+        line = flights.line_of(read, kind, Mode.REVALIDATED, ready.entry, ready.size)
+        ready.line, ready.usage, ready.era = line, kind.usage, read.line[3][1] if read.line is not None else -1
+        return line
 
     def array_of(self, template: SlotTemplate, kept: KeptArrays | None) -> bytes:
         """Return the array of the slots made from *template*; it is *kept* with others of late, if there is where."""
@@ -163,37 +166,61 @@ def are_alike(slots: Sequence[Slot | None]) -> bool:
     return not any(slot is None or slot.code != 304 or slot.headers != fields for slot in slots)
 
 
-def confirmed_reads(shared: AskedReads, indices: Sequence[int], moment: Moment) -> ConfirmedReads | None:
-    """Return what slots of the reads at *indices* are made of if all are confirmed; None if one of them is not plain.
+_ENTRY = attrgetter("entry")
 
-    A plain one has an entry whose fields are like those of the others, and that was not changed since it was asked for.
+
+def ready_reads(reads: Sequence[PreparedRead], entries: Sequence[Entry | None]) -> list[ReadyRead] | None:
+    """Return how *reads* are asked and answered; None unless Graph has confirmed all *entries*, which are held now."""
+    ready = [read.ready for read in reads]
+    if None in ready or not all(map(is_, map(_ENTRY, ready), entries)):
+        return None
+    return ready  # type: ignore[return-value] # none of them is None
+
+
+def confirmed_reads(shared: AskedReads, indices: Sequence[int], answer: BatchAnswer) -> ConfirmedReads | None:
+    """Return what slots of the reads at *indices* are made of if *answer* confirms all; None if one is not plain.
+
+    The entries of plain ones have fields like each other.
     """
-    reads, held, requests, parts = shared.reads, shared.entries, shared.requests, shared.parts
+    reads, ready = shared.reads, shared.ready
+    if ready is None:
+        ready = [each for each in [_make_ready(shared, at, answer) for at in indices] if each is not None]
+    elif len(indices) < len(reads):
+        ready = [ready[at] for at in indices]
+    if len(ready) < len(indices):
+        return None
+    held = ready[0].held
+    if [each.held for each in ready].count(held) < len(ready):
+        return None
     if len(indices) < len(reads):
-        reads, held = [reads[at] for at in indices], [held[at] for at in indices]
-        requests, parts = [requests[at] for at in indices], [parts[at] for at in indices]
-    entries, etags, texts = list[Entry](), list[bytes](), list[bytes]()
-    fields, changed_at, asked, answer = None, moment.changed_at, shared.asked, moment.answer
-    for read, entry, request in zip(reads, held, requests, strict=True):
-        if entry is None or not request.validator or len(entry.body) > LARGEST_BODY:
-            return None
-        meta, text = entry.meta, read.text
-        if read.held_block is not entry.headers:
-            answer.hold_fields(read, entry)
-        if fields is None:
-            fields = read.held
-        is_plain = fields is not None and read.held is fields and meta.proofs[:1] == (read.proof,)
-        if not is_plain or not changed_at < meta.asked_at <= asked:
-            return None
-        if text[0] is not entry.body or text[3] is not meta.etag:
-            text = shared.batch.prepare_text(read, entry)
-        entries.append(entry)
-        etags.append(text[4])
-        texts.append(text[2])
+        reads = [reads[at] for at in indices]
     keys = shared.whole.keys if shared.whole is not None and reads is shared.reads else [read.key for read in reads]
     return ConfirmedReads(
-        reads, keys, entries, requests, parts, etags, texts, shares_of(shared.flights, reads, entries)
+        reads,
+        keys,
+        ready,
+        [each.request for each in ready],
+        [each.part for each in ready],
+        [each.etag for each in ready],
+        [each.text for each in ready],
+        shares_of(shared.flights, reads, [each.entry for each in ready]),
     )
+
+
+def _make_ready(shared: AskedReads, at: int, answer: BatchAnswer) -> ReadyRead | None:
+    """Return how the read at index *at* is answered if *answer* confirms its entry; None if that is not a plain one."""
+    read, entry, request = shared.reads[at], shared.entries[at], shared.requests[at]
+    if entry is None or not request.validator or len(entry.body) > LARGEST_BODY:
+        return None
+    if read.held_block is not entry.headers:
+        answer.hold_fields(read, entry)
+    meta, text = entry.meta, read.text
+    if read.held is None or meta.proofs[:1] != (read.proof,):
+        return None
+    if text[0] is not entry.body or text[3] is not meta.etag:
+        text = shared.batch.prepare_text(read, entry)
+    read.ready = ReadyRead(entry, request, shared.parts[at], text[4], text[2], text[1], read.held)
+    return read.ready
 
 
 def shares_of(flights: FastFlights, reads: Sequence[PreparedRead], entries: Sequence[Entry]) -> list[Share]:

@@ -244,7 +244,7 @@ class FlightGroup(QueuedGroup):
         if not self._own and shared.batch.batches.are_alike(slots):
             try:
                 reads = shared.confirmed if self.slots == len(shared.reads) else None
-                reads = reads or confirmed_reads(shared, self._indices, moment)
+                reads = reads or confirmed_reads(shared, self._indices, moment.answer)
                 if reads is not None and self._take_alike(reads, slots, moment):
                     return range(len(slots))
             except Exception as fault:  # noqa: BLE001 - logged, and each slot is looked at
@@ -257,7 +257,7 @@ class FlightGroup(QueuedGroup):
     def _take_alike(self, reads: ConfirmedReads, slots: Sequence[Slot | None], moment: Moment) -> bool:
         """Take all *slots* if they confirm all *reads* of the group in the same words; return whether they do."""
         shared, flights, batch = self.shared, self.shared.flights, self.shared.batch
-        kind = reads.kind_of(slots, moment.answer, moment.changed_at)
+        kind = reads.kind_of(slots, moment, shared.asked)
         if kind is None:
             return False
         told, template, whole = reads.told_for(flights, kind), batch.template_of(kind), shared.whole
@@ -268,10 +268,8 @@ class FlightGroup(QueuedGroup):
         else:
             places, messages = [shared.places[at] for at in self._indices], template.write_all(reads.etags, reads.texts)
             fill = partial(batch.fill_together, places, messages, kind, moment, reads.requests)
-        entries = reads.renewed(shared.asked)
         flights.note_usage(kind, reads.reads, moment)
-        batch.batches.store.renew_all(reads.keys, self._token, reads.entries, entries)
-        reads.entries = entries
+        reads.renew(batch.batches.store, self._token, shared.asked)
         if whole is not None and whole.is_kept and len(slots) == len(whole.reads):
             whole.confirmed = reads
         return self._is_filled(fill, range(len(slots)), reads.shares, told.lines, moment)

@@ -22,7 +22,7 @@ from proxy.core.http.errors import Overloaded
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Entry, Request
 from proxy.shell.downstream.client_batch_slots import ClientBatchSlots
-from proxy.shell.downstream.confirmed_reads import AskedReads, KeptArrays, are_alike, by_route
+from proxy.shell.downstream.confirmed_reads import AskedReads, KeptArrays, are_alike, by_route, ready_reads
 from proxy.shell.downstream.fast_flights import FastFlights
 from proxy.shell.downstream.flight_group import FlightGroup
 from proxy.shell.downstream.waiting_batch import AnsweredRead, WaitingBatch
@@ -173,7 +173,7 @@ class PreparedBatches:
         under_way, reads = self.flights.coalescer.flights, batch.reads
         if not batch.is_alike or not self.flights.is_calm():
             return frozenset()
-        if len(at_once) < len(reads) or not batch.has_no_twins or not under_way.keys().isdisjoint(batch.places):
+        if len(at_once) < len(reads) or not batch.has_no_twins or not under_way.keys().isdisjoint(batch.places.keys()):
             firsts = [at for at in at_once if batch.places[reads[at].flight] == at]
             at_once = [at for at in firsts if reads[at].flight not in under_way]
         asked = frozenset[int]()
@@ -208,17 +208,34 @@ class PreparedBatches:
         if len(places) == len(batch.reads):
             reads, whole, indices = batch.reads, batch, batch.places
             held: Sequence[Entry | None] = entries if isinstance(entries, list) else [entries[at] for at in places]
-            confirmed = batch.confirmed if batch.confirmed is not None and batch.confirmed.is_of(held) else None
         else:
             reads, held, whole = tuple([batch.reads[at] for at in places]), [entries[at] for at in places], None
             indices = {read.flight: at for at, read in enumerate(reads)}
-        if confirmed is None:
+        ready = ready_reads(reads, held)
+        if ready is None:
             requests, parts = self._with_validators(reads, held)
-        else:
+        elif whole is not None and batch.confirmed is not None and batch.confirmed.is_of(ready):
+            confirmed = batch.confirmed
             requests, parts = confirmed.requests, confirmed.parts
+        else:
+            requests, parts = [each.request for each in ready], [each.part for each in ready]
         now, asked, era = flights.reader.clock(), flights.now(), flights.era
         return AskedReads(
-            flights, waiting, reads, places, held, requests, parts, indices, routes, now, asked, era, whole, confirmed
+            flights,
+            waiting,
+            reads,
+            places,
+            held,
+            requests,
+            parts,
+            indices,
+            routes,
+            now,
+            asked,
+            era,
+            whole,
+            ready,
+            confirmed,
         )
 
     def _with_validators(
