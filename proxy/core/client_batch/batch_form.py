@@ -65,6 +65,8 @@ def split_form(data: bytes) -> BatchForm | None:
     is_form = data[body : body + 1].isalpha()  # and no JSON
     if not (is_form and is_named and data.endswith(_CLOSE, start, stop)) or len(text) > _LONGEST:
         return None
+    if b"&" + _NAME in unquote_to_bytes(data[stop:]):  # of two values the last one counts
+        return None
     comma = text.find(_COMMA)
     between = next((each for each in _BETWEEN if text.startswith(each, comma)), None)
     operations = [text] if between is None else text.split(between)

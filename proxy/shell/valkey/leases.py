@@ -129,7 +129,12 @@ class Flights:
         """Return what comes of *boarding*, within *within_s*; it leaves with all that begin in this turn."""
         ended: asyncio.Future[Boarded] = asyncio.get_running_loop().create_future()
         self.begin(boarding, within_s, partial(self._hand_over, ended))
-        return await ended
+        try:
+            return await ended
+        except asyncio.CancelledError:
+            if ended.done() and not ended.cancelled():  # it came in the turn in which the task was cancelled
+                self._hand_over(ended, ended.result())
+            raise
 
     def _hand_over(self, ended: asyncio.Future[Boarded], boarded: Boarded) -> None:
         """Give *boarded* to the task that waits; where the task has ended, give back its lease."""

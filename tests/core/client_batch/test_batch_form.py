@@ -75,11 +75,13 @@ def test_messages_that_differ_in_their_operations_have_one_frame() -> None:
         "batch=%5B%7B%7D%5D%20",
         "batch=%5B%7B%5D",
         "batch=%5b%7b%7d%5d",
+        "batch=%5B%7B%7D%5D&batch=%5B%5D",
+        "batch=%5B%7B%7D%5D&b%61tch=[]",
         f"batch=%5B%7B{'%7D%2C%7B' * 1000}%7D%5D",
     ],
 )
 def test_what_is_not_plainly_such_a_form_is_read_whole(body: str) -> None:
-    """An empty batch, another name, JSON, and what is escaped in an unusual way."""
+    """An empty batch, another name, JSON, what is escaped in an unusual way, and a batch behind another."""
     assert split_form(message(body.encode())) is None
 
 

@@ -274,6 +274,20 @@ async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server
     await leads(b)
 
 
+async def test_a_lease_that_comes_in_the_turn_in_which_its_caller_leaves_is_given_back(
+    store: Server, replica: MakeFlights
+) -> None:
+    """The caller's task has the lease then, but ends before it can do anything with it."""
+    a = await replica()
+    leaving = asyncio.create_task(board(a))
+    while not a.led:  # noqa: ASYNC110 - the turn itself matters
+        await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert leaving.cancelled()
+    await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
+
+
 async def test_a_lease_that_cannot_be_given_back_is_given_back_later(store: Server, replica: MakeFlights) -> None:
     """A store that takes no writes for a while keeps no flight in the air for ever."""
     a = await replica()
