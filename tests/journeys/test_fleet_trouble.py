@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -123,6 +123,29 @@ async def test_hits_that_wait_go_on_without_a_store_that_stays_away(
     heard = await asyncio.gather(*asking[1:])
     assert [each.status for each in heard] == [200] * 4
     assert not any(each.cache.startswith("hit") for each in heard)
+
+
+async def test_a_write_waits_for_a_log_that_others_still_hear(
+    graph: MakeGraph, fleet: MakeFleet, store: Server
+) -> None:
+    """A store that answers readers of the log and nothing else is not away: others would serve what was before."""
+    behind = await graph()
+    a, b = await fleet(behind, **FRESH)
+    await share(a, b)
+    ad = await first_ad(b)
+    path = f"/v25.0/{ad}?fields=id,name"
+    await say(b, path)
+    assert store.ask("ACL", "SETUSER", "default", "-time", "-xadd") == b"OK"  # new connections ask for the time
+    for line in cast("bytes", store.ask("CLIENT", "LIST")).decode().splitlines():
+        if "cmd=xread" not in line:
+            store.ask("CLIENT", "KILL", "ID", line.partition(" ")[0].removeprefix("id="))
+    await until(lambda: not a.told["up"])
+    writing = asyncio.ensure_future(a.say(f"/v25.0/{ad}", method="POST", data={"name": "new"}))
+    await asyncio.wait([writing], timeout=1)
+    assert not writing.done() or (await say(b, path)).json["name"] == "new"
+    store.ask("ACL", "SETUSER", "default", "+@all")
+    assert (await writing).status == 200
+    assert (await say(b, path)).json["name"] == "new"
 
 
 async def test_a_full_store_is_told_and_fails_nothing(graph: MakeGraph, fleet: MakeFleet, store: Server) -> None:

@@ -24,7 +24,7 @@ from proxy.core.shared.trust import LATE_S, TRUST_S, Trust
 from proxy.core.shared.wire import Id
 from proxy.shell import Announced
 from proxy.shell.valkey.entries import Entries
-from proxy.shell.valkey.events import Events
+from proxy.shell.valkey.events import GAP_S, Events
 from proxy.shell.valkey.fleet import OTHER_SECRET, Fleet
 from proxy.shell.valkey.leases import CAUSES, Flights
 from proxy.shell.valkey.limits import SharedLimits
@@ -237,7 +237,8 @@ class Shared:
         while not told.done():
             if self.steady() >= since + LATE_S + TRUST_S:
                 return False
-            if not self.fleet.client.is_up and self.fleet.client.has_tried(since):
+            is_away = not self.fleet.client.is_up and self.fleet.client.has_tried(since)
+            if is_away and self.log.lag_s > GAP_S:  # else others may hear the log as well as this replica does
                 return False
             await asyncio.wait([told], timeout=LOOK_S)
         return True
