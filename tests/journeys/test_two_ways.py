@@ -273,7 +273,11 @@ class Side:
                 self.graph.faults.add({"kind": kind, "count": 1})
             case "change", node, who:  # at Graph, so that the sidecar hears of it when it asks
                 target = f"/v25.0/{node}?name=n{self.steps}&access_token={who}{names}"
-                return (await self.say("POST", target, "", ("Content-Length: 0",), url=self.graph.url))[0]
+                faults = self.graph.faults
+                meant_for_the_sidecar, faults.active = faults.active, []
+                answer = await self.say("POST", target, "", ("Content-Length: 0",), url=self.graph.url)
+                faults.active = meant_for_the_sidecar
+                return answer[0]
             case "crowd", operations, twins, who, leaves:
                 return await self.crowd(operations, twins, f"{who}{names}", names, leaves=leaves)
         return None
