@@ -193,6 +193,20 @@ async def test_a_body_that_is_on_disk_alone_is_confirmed_and_replaced(scene: Mak
     assert stats["calls"]["asked"] == stats["calls"]["counted"]
 
 
+async def test_the_log_tells_how_each_reply_came_about(scene: MakeScene, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where Graph gives the same body and ETag anew that it has confirmed again and again."""
+    caplog.set_level("INFO", "graph_sidecar.reply")
+    here = await scene()
+    async with calling(here.front.url) as wire:
+        for purges in (False, False, False, True, False):
+            if purges:
+                await here.say(f"{here.front.admin_url}/purge", method="POST", data='{"id": "111"}')
+            await wire.send(ASKED)
+            await wire.message()
+    modes = ["MISS", "REVALIDATED", "REVALIDATED", "MISS", "REVALIDATED"]
+    assert [each.getMessage().split()[0] for each in caplog.records if each.name == "graph_sidecar.reply"] == modes
+
+
 async def test_what_a_batch_made_is_free_when_it_ends(scene: MakeScene) -> None:
     """Nothing of it refers to itself: else bodies stay until Python searches for cycles, and searches take long."""
     here = await scene({"upstream": {"rest_ms": 0}})

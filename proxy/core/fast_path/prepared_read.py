@@ -14,7 +14,7 @@ from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
 from proxy.core.memory.memo import memo
-from proxy.core.model import Entry, Headers, Request
+from proxy.core.model import Entry, Headers, Mode, Request
 from proxy.core.observe.access_log import LineTemplate, PreparedLine
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.limiter import first_node
@@ -103,6 +103,12 @@ class PreparedRead(msgspec.Struct, eq=False):
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""
         return "PreparedRead()"
+
+    def known_line(self, asked: Mode, mode: Mode) -> LineOfRead | None:
+        """Returns the line that is kept for a reply of this *mode*, if what was *asked* for it was confirmed."""
+        if asked is not Mode.REVALIDATED:
+            return None
+        return self.shared_line if mode is Mode.COALESCED else self.line
 
 
 class Preparation(msgspec.Struct, frozen=True):

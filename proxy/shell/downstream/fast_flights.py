@@ -329,7 +329,7 @@ class FastFlights:
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
-        line = read.shared_line if mode is Mode.COALESCED else read.line
+        line = read.known_line(kind.mode, mode)
         if (
             line is None
             or line[0] != entry.meta.etag
@@ -345,7 +345,7 @@ class FastFlights:
         """Return the log line of such replies, kept with *read* if the last one was like it."""
         telemetry, etag = self.reader.telemetry, entry.meta.etag
         is_shared = mode is Mode.COALESCED
-        last = read.shared_line if is_shared else read.line
+        last = read.known_line(kind.mode, mode)
         is_repeated = last is not None and last[0] == etag and last[1] == kind.usage
         if is_repeated or is_shared:
             reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode if is_shared else None)
