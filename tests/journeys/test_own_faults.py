@@ -26,7 +26,6 @@ from proxy.shell.observe.counted_call import CountedCall
 from proxy.shell.observe.counters import Counters
 from proxy.shell.observe.log_writer import LOG
 from proxy.shell.pipeline.cache import Cache
-from proxy.shell.pipeline.rate_limiter import RateLimiter
 from proxy.shell.store.store import Store
 from tests.journeys.conftest import MakeGate, MakeScene
 from tests.wires import calling
@@ -64,7 +63,7 @@ WHILE_TAKING: dict[str, tuple[object, str]] = {
     "in the cache": (Cache, "keep_new"),
     "in what is noted of an entry": (Purges, "note"),
     "in the store": (Store, "put"),
-    "in what is learned of limits": (RateLimiter, "take_usage"),
+    "in what is learned of limits": (Limiter, "on_usage_of_reply"),
     "in what is learned of the batch's limits": (Limiter, "on_usage"),
     "in the templates of replies": (AnswerTemplates, "outer_fields"),
     "in what becomes of the slots": (batch_response, "resolve"),

@@ -31,17 +31,16 @@ class UncertainTimes:
 
     def __init__(self) -> None:
         """Start with a clock that was never set back."""
-        self._after = self._until = 0.0
-
-    def __bool__(self) -> bool:
-        return self._until > 0
+        self._after = 0.0
+        self.until = 0.0
+        """The latest of these times; 0: there are none."""
 
     def add(self, now: float, latest: float) -> None:
         """Note that the clock shows *now*, after it has shown times up to *latest*."""
         if latest > now:
-            self._after = min(self._after, now) if self else now
-            self._until = max(self._until, latest)
+            self._after = min(self._after, now) if self.until else now
+            self.until = max(self.until, latest)
 
     def checked(self, meta: EntryMeta) -> EntryMeta:
         """Returns *meta*, of an entry from before the clock was set back perhaps: undated if its time is uncertain."""
-        return undated(meta) if self._after < meta.asked_at <= self._until else meta
+        return undated(meta) if self._after < meta.asked_at <= self.until else meta

@@ -55,11 +55,11 @@ class AnswerKind:
         "_own",
         "_shared",
         "_template",
+        "_untraced",
         "is_stored",
         "keeps_fields",
         "mode",
         "repeated",
-        "untraced",
         "usage",
     )
 
@@ -69,13 +69,15 @@ class AnswerKind:
         mode: Mode,
         fields: SlotFields,
         held: FieldSet | None,
-        heads: tuple[Template, Filled],
+        template: Template,
         *,
         is_top: bool,
         is_stored: bool,
     ) -> None:
-        """Have *heads* for the caller for whom Graph was asked: a template, and what says nothing of one call."""
-        template, untraced = heads
+        """Have a head made from *template* for the caller for whom Graph was asked.
+
+        *held* are the fields of the entry that is confirmed. Raises ValueError for a value of two lines.
+        """
         self._answer = answer
         self._fields = fields
         self._held = held  # the fields of the entry that a 304 confirms
@@ -85,11 +87,13 @@ class AnswerKind:
         self.mode = mode  # MISS, CHANGED or REVALIDATED
         self._template = template
         self._own: Filled | None = None
-        self.untraced = untraced
+        self._untraced: Filled | None = None
         self.is_stored = is_stored  # whether the reply says that its body is stored
-        self.keeps_fields = (
-            held is not None and untraced.stored == held.stored
-        )  # whether the entry's fields stay as they are
+        self.keeps_fields = False  # whether the entry's fields stay as they are
+        if held is None:
+            self._own = answer.filled(template, fields)
+        else:
+            self.keeps_fields = self.untraced.stored == held.stored
         self.usage = answer.usage_of(fields, is_top=is_top)
         self.repeated: dict[bytes, RecentUsage] = {}  # by token, what counts the replies that repeat this usage
 
@@ -99,6 +103,13 @@ class AnswerKind:
         if self._own is None:
             self._own = self._answer.filled(self._template, self._fields)
         return self._own
+
+    @property
+    def untraced(self) -> Filled:
+        """Returns the same head, but for what names one call: one object for all heads that are alike otherwise."""
+        if self._untraced is None:
+            self._untraced = self._answer.untraced(self._template, self._fields)
+        return self._untraced
 
     @property
     def traces(self) -> tuple[str, ...] | None:
@@ -237,7 +248,9 @@ class BatchAnswer:
             or not policy.is_etag(fields.etag)
         ):
             return None
-        body = paging.as_asked_alone(slot.body.encode())
+        body = slot.body.encode()
+        if b"_fb_" in body:  # as of most bodies not
+            body = paging.as_asked_alone(body)
         if len(body) > LARGEST_BODY or not is_clean(body):
             return None
         mode = Mode.MISS if entry is None else Mode.CHANGED
@@ -258,9 +271,8 @@ class BatchAnswer:
             if outer is not None:
                 occasion = Occasion(mode, is_top, False, is_stored, self.lane)
                 template = templates.template(fields.shared, outer.shared, held, occasion)
-            if template is not None and outer is not None:
-                untraced = templates.untraced(template, fields, outer)
-                made = AnswerKind(self, mode, fields, held, (template, untraced), is_top=is_top, is_stored=is_stored)
+            if template is not None:
+                made = AnswerKind(self, mode, fields, held, template, is_top=is_top, is_stored=is_stored)
             self._kinds[key] = made
         return self._kinds[key]
 
@@ -274,6 +286,11 @@ class BatchAnswer:
     def filled(self, template: Template, fields: SlotFields) -> Filled:
         """Returns *template* with the values of *fields* and of this reply."""
         return fill(template, fields.values, self._outer.values if self._outer is not None else (), self.date)
+
+    def untraced(self, template: Template, fields: SlotFields) -> Filled:
+        """Returns *template* with the values of *fields* and of this reply, but for those that name one call."""
+        assert self._outer is not None  # noqa: S101 - there is no template without
+        return self._templates.untraced(template, fields, self._outer)
 
     @property
     def traces(self) -> tuple[str, ...]:

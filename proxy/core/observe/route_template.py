@@ -57,11 +57,8 @@ class Routes:
         self._others: OrderedDict[str, int] = OrderedDict()
         self._renamed = renamed
         self._template = Memo(template)
-
-    @property
-    def is_full(self) -> bool:
+        self.is_full = limit <= 0
         """Whether a further route gets no label of its own."""
-        return len(self._known) >= self._limit
 
     def label(self, path: str) -> str:
         """Returns the label for *path*."""
@@ -71,6 +68,7 @@ class Routes:
         if self.is_full:
             return OTHER_ROUTE
         self._known[route] = 0
+        self.is_full = len(self._known) >= self._limit
         return route
 
     def record_answer(self, path: str, times: int = 1) -> None:

@@ -141,7 +141,7 @@ class Limiter:
     @property
     def is_quiet(self) -> bool:
         """Whether every limit is calm, and no caller was refused of late: then a hit in memory concerns no limit."""
-        return self.buckets.are_calm and not self._refused_reads
+        return self.buckets.are_calm and not self._refused_reads.refused.bytes
 
     def pressure(self, subject: QuotaSubject, now: float) -> float:
         """Returns how scarce calls are for *subject*: 0 calm, 1 nothing is sent."""
@@ -156,7 +156,7 @@ class Limiter:
     @property
     def has_refused(self) -> bool:
         """Whether any caller was refused for a limit lately."""
-        return bool(self._refused_reads)
+        return self._refused_reads.refused.bytes > 0
 
     def comes_after_refusal(self, subject: QuotaSubject) -> bool:
         """Returns whether the last answer to this read was a refusal for a limit."""
@@ -269,7 +269,7 @@ class Limiter:
 
     def on_ordinary_delivery(self, subject: QuotaSubject, now: float) -> None:
         """Record that the caller got a good reply."""
-        if self._refused_reads:
+        if self._refused_reads.refused.bytes:
             self._refused_reads.record_answer(subject, now)
 
     def on_delivered(self, subject: QuotaSubject, now: float, *, is_refused: bool) -> None:

@@ -21,30 +21,27 @@ class RefusedReads:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._refused = Recent[bytes, float](self.CAPACITY, 3 * MEMO_BYTES)
-
-    def __bool__(self) -> bool:
-        """Whether any refused read is remembered."""
-        return self._refused.bytes > 0
+        self.refused = Recent[bytes, float](self.CAPACITY, 3 * MEMO_BYTES)
+        """When each of them was refused; of 0 bytes while there is none."""
 
     def __contains__(self, subject: QuotaSubject) -> bool:
         """Whether the last answer to this read was a refusal."""
-        return bool(self._refused) and _read_key(subject) in self._refused
+        return self.refused.bytes > 0 and _read_key(subject) in self.refused
 
     def record_refusal(self, subject: QuotaSubject, now: float) -> None:
         """Record that this read was refused at *now*."""
-        self._refused.put(_read_key(subject), now)
+        self.refused.put(_read_key(subject), now)
 
     def record_answer(self, subject: QuotaSubject, now: float) -> None:
         """Record that this read was answered at *now*; forgets two outdated refusals each time."""
-        if not self._refused:
+        if not self.refused.bytes:
             return
-        self._refused.pop(_read_key(subject))
+        self.refused.pop(_read_key(subject))
         for _ in range(2):
-            key, then = next(self._refused.items(), (b"", now))
+            key, then = next(self.refused.items(), (b"", now))
             if then > now - self.LASTS_S:
                 return
-            self._refused.pop(key)
+            self.refused.pop(key)
 
 
 def _read_key(subject: QuotaSubject) -> bytes:

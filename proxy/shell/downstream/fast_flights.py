@@ -25,6 +25,7 @@ from proxy.core.http import errors
 from proxy.core.memory.memo import Memo
 from proxy.core.model import Channel, Entry, Mode, Reply
 from proxy.core.observe.access_log import Outcome, PreparedLine
+from proxy.core.quota.limiter import NO_CHANGES
 from proxy.core.reply.response_head import framed, http_date
 from proxy.shell.downstream.fast_flight import FastFlight, Fetch, Moment, load_entry
 from proxy.shell.downstream.read import ReadHandler
@@ -304,8 +305,11 @@ class FastFlights:
 
     def _learn_usage(self, read: PreparedRead, kind: AnswerKind, moment: Moment) -> None:
         """Learn the usage headers of a reply; of others in the batch that repeat those of the app, only the number."""
-        self.limiter.take_usage(read.subject, kind.usage, moment.now)
-        recent = self.reader.quota.recent_usage_of_app(read.fingerprint, kind.usage)
+        quota = self.reader.quota
+        news = quota.on_usage_of_reply(read.subject, kind.usage, moment.now)
+        if news is not NO_CHANGES:
+            self.limiter.apply(news)
+        recent = quota.recent_usage_of_app(read.fingerprint, kind.usage)
         if recent is not None:
             kind.repeated[read.fingerprint] = recent
 

@@ -55,9 +55,8 @@ class Asker(Protocol):
 class ComparisonSampler(Protocol):
     """Says which reads are to be compared: these take the handler's path."""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether any reads are compared."""
+    percent: float
+    """The share of the reads that are to be compared; 0: `wants` need not be asked."""
 
     def wants(self) -> bool:
         """Whether this read is to be compared; asked once a read."""
@@ -141,12 +140,13 @@ class FastPath:
                 self.memory.get(read.key)  # it has been used
             hit = None if entry is None or read.asks_always else self._fresh_hit(read, entry, began)
             if hit is None or entry is None:
-                return not self.comparer.wants() and self.asker.ask(connection, read, data, entry)
+                is_compared = self.comparer.percent and self.comparer.wants()
+                return not is_compared and self.asker.ask(connection, read, data, entry)
         except Exception as fault:  # noqa: BLE001 - logged, and the handler answers
             log_fault(fault)
             return False
         self._give(connection, hit, entry, began)
-        if self.limiter.is_quiet and not self.comparer.is_on:
+        if self.limiter.is_quiet and not self.comparer.percent:
             self.table.add_hit(data, hit)
         return True
 

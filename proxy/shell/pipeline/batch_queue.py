@@ -393,8 +393,11 @@ class BatchQueue:
                 return  # an alarm that is set anew waits a turn more, and so for ever while calls end in each turn
             self._alarm.cancel()
             self._alarm = None
-        now, limits, loop = self._clock(), self._limits, asyncio.get_running_loop()
-        is_calm = self._places is None or self._places.shares.is_calm
+        loop, is_calm = asyncio.get_running_loop(), self._places is None or self._places.shares.is_calm
+        if is_calm and not self._calls and self._queue.slots:  # as `window.due` says
+            self._leaves_now, self._alarm = True, loop.call_soon(self._depart)
+            return
+        now, limits = self._clock(), self._limits
         queued, oldest = self._queue.ready(limits.slots, None if is_calm else self._may)
         if not queued and self._queue.slots:  # those who wait hold their shares already
             due = None if self in self._line else now  # to wait in line

@@ -245,7 +245,7 @@ class Batcher:
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
             batch.sending.answered(outcomes.counted)
             call = contents.queued[0].call
-            if call is not None:
+            if call is not None and (answered is None or call.queue.answer_size.slots <= contents.size):
                 call.queue.answer_size.on_answer(contents.size, answer, self._limits.answer_bytes)
         finally:
             batch.timed.end(answer)

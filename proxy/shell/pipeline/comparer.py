@@ -47,9 +47,8 @@ AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
 class Comparer(Protocol):
     """Gets each reply to a plain read."""
 
-    @property
-    def is_on(self) -> bool:
-        """Whether any reads are compared."""
+    percent: float
+    """The share of the reads that are compared."""
 
     def wants(self) -> bool:
         """Whether this read shall take the handler's path instead of the fast path; called once a read."""
@@ -77,11 +76,6 @@ class DirectComparer:
         """Compare *percent* of the reads from now on."""
         self.percent = percent
         self._is_wanted = False
-
-    @property
-    def is_on(self) -> bool:
-        """Whether any reads are compared."""
-        return bool(self.percent) or self._is_wanted
 
     def wants(self) -> bool:
         """Draw whether this read is compared; if so it takes the usual way, because the fast path offers no replies."""

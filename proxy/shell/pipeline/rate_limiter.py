@@ -15,12 +15,11 @@ from msgspec.structs import replace
 
 from proxy.core.cache.key import Keys
 from proxy.core.http.errors import Throttled
-from proxy.core.model import Credential, Headers, Reply, Request
+from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.buckets import BucketName
 from proxy.core.quota.descriptors import QuotaSubject
 from proxy.core.quota.ledger import RequestCost
 from proxy.core.quota.limiter import (
-    NO_CHANGES,
     RELEASED_PER_REPLY,
     Go,
     Halt,
@@ -100,13 +99,7 @@ class RateLimiter:
 
     def take(self, subject: QuotaSubject, reply: Reply) -> None:
         """Learn limits from Graph's *reply* to a read that was sent at once."""
-        self._on_changes(self._quota.on_reply(subject, reply, self._now()))
-
-    def take_usage(self, subject: QuotaSubject, usage: Headers, now: float) -> None:
-        """Take the *usage* headers of a good reply, which came *now*, to a read that went at once."""
-        news = self._quota.on_usage_of_reply(subject, usage, now)
-        if news is not NO_CHANGES:
-            self._on_changes(news)
+        self.apply(self._quota.on_reply(subject, reply, self._now()))
 
     def promote(self, request: Request) -> None:
         """Let go the waiting read of the same flight as *request*: a caller of higher priority has joined it."""
@@ -122,7 +115,7 @@ class RateLimiter:
         probes: tuple[BucketName, ...] = (),
     ) -> None:
         """Learn limits from Graph's *reply* to *who* for a call that did not pass through this layer."""
-        self._on_changes(
+        self.apply(
             self._quota.on_reply(QuotaSubject(self._keys.fingerprint(who), path, query), reply, self._now(), probes)
         )
 
@@ -138,7 +131,7 @@ class RateLimiter:
             # A failure says nothing about limits, so the next probe waits; after a caller's cancellation it need not.
             self._quota.on_no_reply(go.probes, self._now(), at_once=isinstance(error, asyncio.CancelledError))
             raise
-        self._on_changes(self._quota.on_reply(subject, reply, self._now(), go.probes))
+        self.apply(self._quota.on_reply(subject, reply, self._now(), go.probes))
         return _with_detail(reply, "probe") if go.probes else reply
 
     async def _wait_for_turn(
@@ -196,7 +189,8 @@ class RateLimiter:
         for read in itertools.islice(self._queues.get(pool, ()), count):
             read.woken.set()
 
-    def _on_changes(self, news: LimitChanges) -> None:
+    def apply(self, news: LimitChanges) -> None:
+        """Let reads that wait go on or be refused after these *news* of the limits."""
         for name in news.stopped:
             self._observer.stopped(name.label)
             _log.warning(

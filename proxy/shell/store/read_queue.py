@@ -90,30 +90,28 @@ class Loads:
     """The keys that are being read now, and whether their entry was replaced meanwhile."""
 
     def __init__(self) -> None:
-        self._under_way: dict[bytes, int] = {}
+        self.under_way: dict[bytes, int] = {}
+        """How many reads of each key are under way."""
         self._superseded: set[bytes] = set()
-
-    def __len__(self) -> int:
-        return len(self._under_way)
 
     def begin(self, key: bytes) -> None:
         """Note that a read of *key* begins."""
-        self._under_way[key] = self._under_way.get(key, 0) + 1
+        self.under_way[key] = self.under_way.get(key, 0) + 1
 
     def end(self, key: bytes) -> bool:
         """Note that a read of *key* ends; True if its result is out of date."""
         late = key in self._superseded
-        self._under_way[key] -= 1
-        if not self._under_way[key]:
-            del self._under_way[key]
+        self.under_way[key] -= 1
+        if not self.under_way[key]:
+            del self.under_way[key]
             self._superseded.discard(key)
         return late
 
     def supersede(self, key: bytes) -> None:
         """Mark the reads of *key* in progress as out of date."""
-        if key in self._under_way:
+        if key in self.under_way:
             self._superseded.add(key)
 
     def supersede_all(self) -> None:
         """Mark all reads in progress as out of date."""
-        self._superseded.update(self._under_way)
+        self._superseded.update(self.under_way)

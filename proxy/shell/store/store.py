@@ -159,7 +159,7 @@ class Store:
         the order of writing, and a row that Graph confirms again and again should stay. An entry that is on disk alone
         stays there: `fetch` has decided whether memory takes it.
         """
-        if self._uncertain:
+        if self._uncertain.until:
             entry = self._dated(entry)
         is_held, is_on_disk = self.memory.peek(key) is not None, key in self._index
         if (is_held or is_on_disk) and self._is_outdated(key, entry.meta):
@@ -168,7 +168,7 @@ class Store:
             self.drop(key)
             return False
         self._renewed.pop(key, None)
-        if self._loads:
+        if self._loads.under_way:
             self._loads.supersede(key)
         if write and not is_held:
             self._put_new(key, token, entry)
@@ -213,9 +213,9 @@ class Store:
 
         The index gets them when the entry leaves memory, and otherwise within `maintain_s`.
         """
-        if self._uncertain:
+        if self._uncertain.until:
             entry = self._dated(entry)
-        if self._loads:
+        if self._loads.under_way:
             self._loads.supersede(key)
         if not self.memory.renew(key, entry):
             self.put(key, token, entry, write=False)
@@ -224,7 +224,7 @@ class Store:
 
     def renew_all(self, keys: Sequence[bytes], token: str, old: Sequence[Entry], new: Sequence[Entry]) -> None:
         """Store *new* entries of one *token* as `renew` does; all were asked for at one time, and so were the *old*."""
-        if self._loads or self._uncertain or not self.memory.renew_all(keys, old, new):
+        if self._loads.under_way or self._uncertain.until or not self.memory.renew_all(keys, old, new):
             for key, entry in zip(keys, new, strict=True):
                 self.renew(key, token, entry)
         elif self._disk is not None:
@@ -430,7 +430,7 @@ class Store:
         if known is not None and known.held.etag == entry.meta.etag:
             # Graph has confirmed this body since the row was written; only the index has the newer metadata.
             return entry if known.held == entry.meta else replace(entry, meta=known.held)
-        if self._uncertain:
+        if self._uncertain.until:
             entry = replace(entry, meta=self._uncertain.checked(entry.meta))
         self._index.put(key, entry.meta, self._clock() if known is None else known.written_at)
         return entry

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import zlib
+from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import aiohttp
 
 from proxy.core.http import headers
-from proxy.core.memory.budget import Share
+from proxy.core.memory.budget import SMALL, Share
 from proxy.core.model import Headers
 
 if TYPE_CHECKING:  # these import this module
@@ -35,16 +37,25 @@ LARGEST_PACKED, LARGEST_UNPACKED = 65_536, 2**20
 """Bytes of a coded body that is decoded in one turn of the event loop, and of what it becomes."""
 
 _START = b"HTTP/1.1 200 OK\r\n"
-_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]++): ([!-~][ -~]*+)(?<! )\r\n")
-_FRAMING = re.compile(
-    r"\n(connection|content-encoding|content-length|proxy-connection|trailer|transfer-encoding|upgrade): ([^\r]*)"
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-encoding",
+        "content-length",
+        "proxy-connection",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 """Fields that say how the body is read, or whether the connection goes on; in lower case."""
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
 _PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{1,7}\r?")
 _LAST = b"0\r\n\r\n"
-_MOST_FIELDS = 100
+_MOST_FIELDS, _MOST_HEADS = 100, 64
+"""The most fields of a head that is read here, and the most heads of which the names of the fields are remembered."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -72,21 +83,33 @@ def read_head(data: bytes) -> PlainHead | None:
     end = data.find(b"\r\n\r\n", 0, LARGEST_HEAD)
     if end < 0 or not data.startswith(_START):
         return None
-    text = data[len(_START) : end + 2].decode("latin-1")
-    fields: Headers = tuple(_FIELD.findall(text))
-    if len(fields) > _MOST_FIELDS or "\r\n".join([*map(": ".join, fields), ""]) != text:
-        return None  # other lines are between those of the usual form
-    said = _FRAMING.findall(f"\n{text.lower()}")
-    framing: dict[str, str] = dict(said)
-    if len(framing) != len(said):
+    head = data[len(_START) : end].decode("latin-1")
+    names, marks, values = zip(*map(str.partition, head.split("\r\n"), repeat(": ")), strict=True)
+    places, text = _find_framing(names), "".join(values)
+    if places is None or not all(marks) or not all(values) or not (text.isascii() and text.isprintable()):
         return None
+    if ":  " in head or " \r\n" in head or head[-1] == " ":
+        return None
+    framing = {name: values[at].lower() for name, at in places}
     if framing.pop("connection", "keep-alive") != "keep-alive" or framing.get("content-encoding", "gzip") != "gzip":
         return None
     is_packed, length = bool(framing.pop("content-encoding", "")), framing.pop("content-length", "")
     if framing == ({} if length else {"transfer-encoding": "chunked"}):
         size = -1 if not length else int(length) if _LENGTH.fullmatch(length) else 0
-        return PlainHead(fields, end + 4, size, is_packed) if size else None
+        return PlainHead(tuple(zip(names, values, strict=True)), end + 4, size, is_packed) if size else None
     return None
+
+
+@lru_cache(maxsize=_MOST_HEADS)
+def _find_framing(names: tuple[str, ...]) -> tuple[tuple[str, int], ...] | None:
+    """Return the names in lower case and the places of those fields with these *names* that frame the body.
+
+    None if there are too many fields, if a name has characters that no name has, or if such a field stands twice.
+    """
+    if len(names) > _MOST_FIELDS or not all(map(_NAME.fullmatch, names)):
+        return None
+    found = [(name.lower(), at) for at, name in enumerate(names) if name.lower() in _FRAMING]
+    return tuple(found) if len(dict(found)) == len(found) else None
 
 
 class PlainExchange:
@@ -158,6 +181,8 @@ class PlainExchange:
         """
         budget = self._client.replies.budget
         if self._share is None:
+            if whole and max(size, whole) <= SMALL:
+                return True
             if whole:
                 return budget.has_room(max(size, whole))
             self._share = budget.share()
@@ -212,15 +237,18 @@ class PlainExchange:
         head = self._head
         assert head is not None  # noqa: S101 - a body has a head
         self._line.end_plain()
-        self._end_share()
-        if self._connection is not None:
-            self._client.give_back(self._end, self._connection, self._line)
-            self._connection = None
+        if self._share is not None:
+            self._share.end()
+        connection, self._connection = self._connection, None
         self._pieces, self._chunks = [], []  # they may be large
         fields = headers.without(head.fields, headers.CODED) if head.is_packed else head.fields
         taker, self._taker = self._taker, None
-        if taker is not None:
-            taker.take(fields, body)
+        try:
+            if taker is not None:
+                taker.take(fields, body)
+        finally:  # callers have been answered by now
+            if connection is not None:
+                self._client.give_back(self._end, connection, self._line)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""

@@ -25,6 +25,6 @@ def test_times_that_were_shown_twice_are_uncertain(asked_at: float, *, is_certai
 def test_a_clock_that_was_never_set_back_has_no_uncertain_times() -> None:
     """Nothing has to be checked then."""
     times = UncertainTimes()
-    assert not times
+    assert not times.until
     times.add(20.0, 20.0)
-    assert not times
+    assert not times.until

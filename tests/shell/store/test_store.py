@@ -143,7 +143,7 @@ async def test_a_reader_that_leaves_takes_nobody_along(opened: Open) -> None:
     await asyncio.sleep(0)
     leaving.cancel()
     assert await staying == entry(1)
-    assert len(store._loads) == 0
+    assert len(store._loads.under_way) == 0
 
 
 async def test_many_readings_share_a_trip(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
