@@ -24,7 +24,7 @@ from proxy.core.memory.memo import memo
 from proxy.core.model import Headers, Redacted
 from proxy.shell.upstream.connection import PARSING, UpstreamConnection
 from proxy.shell.upstream.idle_connections import Connection, IdleConnections
-from proxy.shell.upstream.plain_exchange import PlainExchange, Taker
+from proxy.shell.upstream.plain_exchange import PlainExchange, PlainHeads, Taker
 from proxy.shell.upstream.reply_turns import ReplyTurns
 
 _PIECE = 2**20
@@ -82,6 +82,7 @@ class Http1Client:
         """
         self._pool = pool
         self.replies = ReplyTurns(replies)
+        self.heads = PlainHeads()
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self.reply_timeout_s = reply_timeout_s

@@ -50,10 +50,10 @@ _FRAMING = frozenset(
     }
 )
 """Fields that say how the body is read, or whether the connection goes on; in lower case."""
-_LENGTH = re.compile(r"[0-9]{1,9}")
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})\r\n")
 _PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{1,7}\r?")
 _LAST = b"0\r\n\r\n"
+_SPACE = ord(" ")
 _MOST_FIELDS, _MOST_HEADS = 100, 64
 """The most fields of a head that is read here, and the most heads of which the names of the fields are remembered."""
 _GZIP = 16 + zlib.MAX_WBITS
@@ -95,7 +95,7 @@ def read_head(data: bytes) -> PlainHead | None:
         return None
     is_packed, length = bool(framing.pop("content-encoding", "")), framing.pop("content-length", "")
     if framing == ({} if length else {"transfer-encoding": "chunked"}):
-        size = -1 if not length else int(length) if _LENGTH.fullmatch(length) else 0
+        size = _size(length) if length else -1
         return PlainHead(tuple(zip(names, values, strict=True)), end + 4, size, is_packed) if size else None
     return None
 
@@ -110,6 +110,87 @@ def _find_framing(names: tuple[str, ...]) -> tuple[tuple[str, int], ...] | None:
         return None
     found = [(name.lower(), at) for at, name in enumerate(names) if name.lower() in _FRAMING]
     return tuple(found) if len(dict(found)) == len(found) else None
+
+
+def _size(length: str) -> int:
+    """Return the size of a body of which Content-Length is *length*; 0 if no such body is read here."""
+    return int(length) if len(length) < 10 and length.isascii() and length.isdigit() else 0
+
+
+class HeadForm(NamedTuple):
+    """What plain heads have in common that have the same fields, and in some of these the same values."""
+
+    start: bytes  # up to the first value that varies
+    behind: tuple[bytes, ...]  # each such value, up to the next one or to the body
+    places: tuple[int, ...]  # of the fields whose values vary
+    length_at: int  # the place of Content-Length; -1: the body comes in chunks
+    last: PlainHead  # one of these heads
+
+    def read(self, data: bytes) -> PlainHead | None:
+        """Return what `read_head` does for *data*; None if the head there is of another form."""
+        if not data.startswith(self.start):
+            return None
+        at, fields, values = len(self.start), list(self.last.fields), list[str]()
+        for place, behind in zip(self.places, self.behind, strict=True):
+            end = data.find(b"\r", at, LARGEST_HEAD)
+            if end <= at or data[at] == _SPACE or data[end - 1] == _SPACE or not data.startswith(behind, end):
+                return None
+            value = data[at:end].decode("latin-1")
+            values.append(value)
+            fields[place] = (fields[place][0], value)
+            at = end + len(behind)
+        said = "".join(values)
+        size = -1 if self.length_at < 0 else _size(fields[self.length_at][1])
+        if not size or not (said.isascii() and said.isprintable()):
+            return None
+        return PlainHead(tuple(fields), at, size, self.last.is_packed)
+
+    @classmethod
+    def of(cls, head: PlainHead, earlier: HeadForm | None) -> HeadForm | None:
+        """Return the form of *head* and of heads of an *earlier* form; None if they are not read in one way."""
+        framing = dict(_find_framing(tuple([name for name, _ in head.fields])) or ())
+        length_at = framing.pop("content-length", -1)
+        varying = {length_at} - {-1}
+        if earlier is not None:
+            pairs = zip(earlier.last.fields, head.fields, strict=True)
+            varying |= {*earlier.places, *[at for at, (last, field) in enumerate(pairs) if last != field]}
+        if not varying.isdisjoint(framing.values()):
+            return None
+        pieces = [_START.decode()]
+        for at, (name, value) in enumerate(head.fields):
+            pieces[-1] += f"{name}: "
+            if at in varying:
+                pieces.append("")
+            else:
+                pieces[-1] += value
+            pieces[-1] += "\r\n"
+        pieces[-1] += "\r\n"
+        start, *behind = [piece.encode("latin-1") for piece in pieces]
+        return cls(start, tuple(behind), tuple(sorted(varying)), length_at, head)
+
+
+class PlainHeads:
+    """Reads the heads of plain responses, most lines of which stand in each of them."""
+
+    def __init__(self) -> None:
+        """Know no head yet."""
+        self._forms: dict[tuple[str, ...], HeadForm] = {}  # by the names of their fields
+        self._last: HeadForm | None = None  # that of the last head
+
+    def read(self, data: bytes) -> PlainHead | None:
+        """Return what `read_head` does."""
+        found = None if self._last is None else self._last.read(data)
+        if found is not None:
+            return found
+        self._last, found = None, read_head(data)
+        if found is not None:
+            names = tuple([name for name, _ in found.fields])
+            form = self._last = HeadForm.of(found, self._forms.get(names))
+            if len(self._forms) >= _MOST_HEADS:
+                self._forms.clear()
+            if form is not None:
+                self._forms[names] = form
+        return found
 
 
 class PlainExchange:
@@ -165,7 +246,7 @@ class PlainExchange:
         self._pieces.append(data)
         self._size += len(data)
         if self._head is None and len(self._pieces) == 1:
-            self._head = read_head(data)
+            self._head = self._client.heads.read(data)
         body = None if self._head is None or is_early else self._body(self._head)
         if body is None or not self._has_room(len(data), len(body)):
             self.give_over()

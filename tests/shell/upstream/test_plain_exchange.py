@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.batch.request import batch_part
 from proxy.core.batch.response import BatchFailure
 from proxy.core.http.errors import Late, SidecarError
 from proxy.core.model import Credential, Headers, Reply, Request
 from proxy.shell.upstream.client import StartedBatch, UpstreamClient, UpstreamOptions
-from proxy.shell.upstream.plain_exchange import read_head
+from proxy.shell.upstream.plain_exchange import PlainHeads, read_head
 from tests.shell.fakes import ask
 from tests.wires import Listener, Wire, listening, ok
 
@@ -306,3 +308,31 @@ def test_no_head_is_plain_that_says_more() -> None:
     assert read_head(ok(ARRAY, f"X: {'1' * 20_000}")) is None
     fields = (("Content-Type", "application/json"), ("Content-Length", str(len(ARRAY))))
     assert read_head(ok(ARRAY)) == (fields, len(ok(ARRAY)) - len(ARRAY), len(ARRAY), False)
+
+
+VALUES = ("1", "a b", "keep-alive", "close", "gzip", "br", "chunked", "1" * 40, "", " a", "a ", "\xe4", "a\rb", "a\x00")
+NAMES = ("Connection", "connection", "Content-Encoding", "Content-Length", "Transfer-Encoding", "X-A", "x b")
+HEADS = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=4).map(tuple)
+
+
+@given(st.lists(HEADS, min_size=1, max_size=3), st.data())
+def test_a_head_is_read_the_same_whatever_heads_came_before(some: list[Headers], data: st.DataObject) -> None:
+    """A head whose fields have the names of an earlier one is compared with that, and read no other way."""
+    heads = PlainHeads()
+    for _ in range(8):
+        fields = [
+            (name, data.draw(st.sampled_from((value, *VALUES)))) for name, value in data.draw(st.sampled_from(some))
+        ]
+        said = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {data.draw(st.integers(0, 99))}\r\n{said}\r\n".encode("latin-1")
+        assert heads.read(head + ARRAY) == read_head(head + ARRAY)
+
+
+def test_a_head_like_the_last_is_read_by_what_varies_in_it() -> None:
+    """So is one after a head of other fields; what has varied once may vary again."""
+    heads = PlainHeads()
+    said = [ok(ARRAY, f"X-Trace: {trace}", f"X-Same: {same}") for trace, same in ("ab", "bb", "cb", "dc", "eb", "fb")]
+    assert [heads.read(each) for each in [*said, ok(ARRAY), *said]] == [
+        read_head(each) for each in [*said, ok(ARRAY), *said]
+    ]
+    assert heads.read(ok(ARRAY, "X-Trace: g", "X-Same: d", "Connection: close")) is None
