@@ -66,13 +66,14 @@ class SlotFields(msgspec.Struct, eq=False, frozen=True):
     etag: str | None
     values: tuple[str, ...]  # of usage headers
     usage: Headers
+    has_etag: bool  # whether the ETag is well-formed
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the fields."""
         return "SlotFields()"
 
 
-_NO_FIELDS = SlotFields(FieldSet(()), None, (), ())
+_NO_FIELDS = SlotFields(FieldSet(()), None, (), (), has_etag=False)
 """Stands for JSON in which the first quoted value is not the ETag."""
 
 
@@ -182,7 +183,7 @@ class AnswerTemplates:
                 self._around_etag[around] = known
         if known is _NO_FIELDS:
             return self._read_fields(raw)
-        return SlotFields(known.shared, f'"{own.decode()}"', known.values, known.usage)
+        return SlotFields(known.shared, f'"{own.decode()}"', known.values, known.usage, has_etag=True)
 
     def _read_fields(self, raw: bytes) -> SlotFields | None:
         """Returns the same by parsing the whole of *raw*."""
@@ -208,7 +209,9 @@ class AnswerTemplates:
                 usage.append((name, value))
         if len(usage) > _MOST_VALUES or not all(map(headers.is_field, usage)):
             return None
-        return SlotFields(self._set(tuple(shared)), etag, tuple([value for _, value in usage]), tuple(usage))
+        has_etag = etag is not None and policy.is_etag(etag)
+        values = tuple([value for _, value in usage])
+        return SlotFields(self._set(tuple(shared)), etag, values, tuple(usage), has_etag=has_etag)
 
     def remembered_fields(self, raw: bytes) -> SlotFields | None:
         """Returns the same as `slot_fields`; for slots whose fields hold nothing of their own, such as most 304s."""

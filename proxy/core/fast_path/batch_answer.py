@@ -240,13 +240,7 @@ class BatchAnswer:
         None if the slot is no ordinary one.
         """
         fields = self._templates.slot_fields(bytes(slot.headers))
-        if (
-            slot.code != 200
-            or slot.body is None
-            or fields is None
-            or fields.etag is None
-            or not policy.is_etag(fields.etag)
-        ):
+        if slot.code != 200 or slot.body is None or fields is None or fields.etag is None or not fields.has_etag:
             return None
         body = slot.body.encode()
         if b"_fb_" in body:  # as of most bodies not

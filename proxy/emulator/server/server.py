@@ -35,7 +35,7 @@ _BACKLOG = 4096
 _FAST_LEVEL = 1
 """The fastest level of compression."""
 _BAD_CODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "cut_gzip": ("gzip", lambda text: gzip.compress(text, _FAST_LEVEL)[:-9]),
+    "cut_gzip": ("gzip", lambda text: gzip.compress(text, _FAST_LEVEL, mtime=0)[:-9]),
     "cut_deflate": ("deflate", lambda text: zlib.compress(text, _FAST_LEVEL)[:-5]),
     "unknown_coding": ("x-fb-dz", lambda text: b"\x01dz" + text[::-1]),
 }
@@ -167,7 +167,7 @@ class Emulator(Parts):
         if not (self.settings.config.compress and text and "gzip" in request.headers.get("Accept-Encoding", "")):
             return text
         said["Content-Encoding"] = "gzip"
-        return gzip.compress(text, _FAST_LEVEL)
+        return gzip.compress(text, _FAST_LEVEL, mtime=0)
 
     async def _export(self, request: BaseRequest, reply: Reply, said: CIMultiDict[str]) -> StreamResponse:
         """Stream so many bytes without ever holding them."""

@@ -146,9 +146,9 @@ class FastFlight:
             if found is None or (self.has_joined and found[0].shared is None):
                 return False
             kind, held = found
-            flights.learn_usage(read, kind, moment)
             is_held_behind = kind.mode is Mode.MISS and self._will_be_held(held)
             if not is_held_behind:
+                flights.learn_usage(read, kind, moment)
                 kind = flights.hold(read, kind, held)
         except Exception as fault:  # noqa: BLE001 - logged, and the layers answer
             log_fault(fault)
@@ -157,7 +157,7 @@ class FastFlight:
         self.takes_slots = False
         flights.hand_out(self, kind, held, moment)
         if is_held_behind:
-            self._hold(kind, held)
+            self._hold(kind, held, moment)
         return True
 
     def _will_be_held(self, entry: Entry) -> bool:
@@ -166,10 +166,12 @@ class FastFlight:
             return False
         return not any(map(_MAY_ASK_AT_ONCE, self.callers))
 
-    def _hold(self, kind: AnswerKind, entry: Entry) -> None:
-        """Hold *entry*; the replies have been sent, and say so."""
+    def _hold(self, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
+        """Hold *entry*, and learn the usage in its replies, which have been sent and say that it is held."""
+        flights, read = self.flights, self.read
         try:
-            self.flights.hold(self.read, kind, entry)
+            flights.hold(read, kind, entry)
+            flights.learn_usage(read, kind, moment)
         except Exception as fault:  # noqa: BLE001 - logged; the callers have their answers
             log_fault(fault)
 

@@ -248,7 +248,8 @@ class PlainExchange:
         if self._head is None and len(self._pieces) == 1:
             self._head = self._client.heads.read(data)
         body = None if self._head is None or is_early else self._body(self._head)
-        if body is None or not self._has_room(len(data), len(body)):
+        is_small = body is not None and self._share is None and len(data) <= SMALL and 0 < len(body) <= SMALL
+        if body is None or not (is_small or self._has_room(len(data), len(body))):
             self.give_over()
         elif body:
             self._complete(body)
@@ -262,8 +263,6 @@ class PlainExchange:
         """
         budget = self._client.replies.budget
         if self._share is None:
-            if whole and max(size, whole) <= SMALL:
-                return True
             if whole:
                 return budget.has_room(max(size, whole))
             self._share = budget.share()
