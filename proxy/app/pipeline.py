@@ -242,7 +242,7 @@ def _connect_counters(components: Components, layers: _Layers, inside: InFlight)
         usage=lambda: quota.buckets.stats_rows(now()),
         open=lambda: inside.open,
         draining=lambda: inside.is_draining,
-        shared=components.shared.told if components.shared is not None else dict,
+        shared=components.shared.stats if components.shared is not None else dict,
     )
 
 

@@ -17,7 +17,7 @@ from proxy.app import log_setup
 from proxy.app.drain import end_on_signals
 from proxy.app.sidecar import sidecar
 from proxy.app.system import core_dumps, resident_memory
-from proxy.app.system.service_manager import Notify, notify_nobody
+from proxy.app.system.service_manager import Notify, ignore_notification
 from proxy.settings import Settings
 from proxy.settings.load import oddities
 
@@ -30,7 +30,7 @@ RELEASE_S = 5.0
 """Seconds between two times at which free memory is returned to the kernel; that takes well under a millisecond."""
 
 
-def serve(settings: Settings, reread: Callable[[], Settings], notify: Notify = notify_nobody) -> int:
+def serve(settings: Settings, reread: Callable[[], Settings], notify: Notify = ignore_notification) -> int:
     """Run until SIGTERM or SIGINT; returns the exit status. Raises StartError and SettingsError.
 
     At SIGHUP the settings are reloaded from *reread*, which raises SettingsError. *notify* is called when the sidecar

@@ -50,7 +50,7 @@ def build_shared(
         Flights(client, wire, Leases(master), replica, settings.upstream.reply_timeout_s),
         SharedLimits(client, wire.names, replica, lambda: fleet.replicas),
         OpenWrites(index.tags_of_write, lambda: index.version, fleet.trust.on_open_writes),
-        SharedHistory(wire.names.family, log.tell_later),
+        SharedHistory(wire.names.family, log.publish_later),
         now,
     )
 
@@ -65,7 +65,7 @@ async def start_shared(
     """Start *shared* for this replica; leaving *lifetimes* ends it."""
     changes = SharedChanges(invalidator, limiter, shared, shared.history, *clocks)
     shared.log.effects = changes
-    limiter.send = shared.tell
+    limiter.send = shared.publish
     await shared.start(lifetimes, changes.expire)
     until = shared.steady() + FIRST_S
     while not (shared.is_believed or shared.steady() >= until or shared.fleet.has_failed):  # noqa: ASYNC110 - three ends

@@ -9,14 +9,14 @@ from collections.abc import Callable
 Notify = Callable[[str, str], None]
 
 
-def notify_nobody(_state: str, _status: str) -> None:
+def ignore_notification(_state: str, _status: str) -> None:
     """Do nothing."""
 
 
 def notifier(address: str) -> Notify:
     """Returns a function that sends a state (`READY`, `STOPPING`) and a status line to *address*; "" sends nothing."""
     if not address:
-        return notify_nobody
+        return ignore_notification
 
     def notify(state: str, status: str) -> None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as at:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.commands.demo.client import ClientConnection, LostConnectionError, open_connection, request
 from proxy.commands.demo.traffic import TOKENS, DemoRead, Visit
 
-_TOLD_EVERY_S = 0.1
+_REPORT_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Callers:
 
     async def send(self, visits: Sequence[Sequence[Visit]]) -> CallersReport:
         """Send the *visits* of each caller."""
-        telling = asyncio.ensure_future(self._keep_telling())
+        reporting = asyncio.ensure_future(self._keep_reporting())
         try:
             began = time.perf_counter()
             await asyncio.gather(*(self._call(self._url(number), each, began) for number, each in enumerate(visits)))
         finally:
-            telling.cancel()
+            reporting.cancel()
         self._on_progress(self._statuses.total())
         failed = self._statuses.total() - self._statuses[200]
         return CallersReport(failed, percentile(self._seconds, 50) * 1000, percentile(self._seconds, 99) * 1000)
@@ -53,9 +53,9 @@ class Callers:
         """Returns where this caller sends: the callers of each token are spread over all servers."""
         return self._urls[number // len(TOKENS) % len(self._urls)]
 
-    async def _keep_telling(self) -> None:
+    async def _keep_reporting(self) -> None:
         while True:
-            await asyncio.sleep(_TOLD_EVERY_S)
+            await asyncio.sleep(_REPORT_EVERY_S)
             self._on_progress(self._statuses.total())
 
     async def _call(self, url: str, visits: Sequence[Visit], began: float) -> None:

@@ -36,9 +36,9 @@ def main() -> None:
 
 async def _live(part: Callable[[dict[str, Any], Orders], Coroutine[None, None, None]], first: dict[str, Any]) -> None:
     orders = Orders()
-    work, hearing = asyncio.ensure_future(part(first, orders)), asyncio.ensure_future(_wait_for_end(orders))
-    await asyncio.wait((work, hearing), return_when=asyncio.FIRST_COMPLETED)
-    hearing.cancel()
+    work, waiting = asyncio.ensure_future(part(first, orders)), asyncio.ensure_future(_wait_for_end(orders))
+    await asyncio.wait((work, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if not work.done():
         work.cancel()
     try:

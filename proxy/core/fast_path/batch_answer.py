@@ -149,12 +149,12 @@ class BatchAnswer:
         "_templates",
         "at_end",
         "date",
+        "has_usage",
         "id",
         "lane",
-        "may_tell_usage",
+        "may_have_usage",
         "moment",
         "outer",
-        "tells_usage",
         "top",
     )
 
@@ -169,8 +169,8 @@ class BatchAnswer:
         self.date = b""  # of the replies
         self._templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
-        self.tells_usage = self._outer is not None and bool(self._outer.usage)  # whether it does
-        self.may_tell_usage = self._outer is None or self.tells_usage
+        self.has_usage = self._outer is not None and bool(self._outer.usage)  # whether it does
+        self.may_have_usage = self._outer is None or self.has_usage
         self._kinds: dict[_KindKey, AnswerKind | None] = {}
         self._confirming: dict[tuple[bytes, FieldSet, bool], AnswerKind | None] = {}
 

@@ -49,8 +49,8 @@ class AskedReads:
     confirmed: ConfirmedReads | None = None  # what they were answered with the last time, if that is kept
 
 
-class Told(NamedTuple):
-    """What is logged of replies."""
+class LogLines(NamedTuple):
+    """The log lines of replies that are alike."""
 
     lines: Sequence[PreparedLine]
     usage: Headers  # that of the lines
@@ -69,7 +69,7 @@ class ConfirmedReads:
     etags: Sequence[bytes]
     texts: Sequence[bytes]
     shares: Sequence[Share]
-    told: Told | None = None
+    log_lines: LogLines | None = None
     array: bytes = b""  # of the slots of the last reply, while it is kept
     form: tuple[tuple[bytes, ...], bytes] = ((), b"")  # of that template
 
@@ -104,15 +104,15 @@ class ConfirmedReads:
         for ready, entry in zip(self.ready, new, strict=True):
             ready.entry = entry
 
-    def told_for(self, flights: FastFlights, kind: AnswerKind) -> Told:
-        """Return what is told of replies of this *kind*."""
-        era, usage, told = flights.reader.telemetry.era, kind.usage, self.told
-        if told is None or usage != told.usage or era != told.era:
+    def log_lines_for(self, flights: FastFlights, kind: AnswerKind) -> LogLines:
+        """Return the log lines of replies of this *kind*."""
+        era, usage, kept = flights.reader.telemetry.era, kind.usage, self.log_lines
+        if kept is None or usage != kept.usage or era != kept.era:
             lines = [ready.line for ready in self.ready if ready.era == era and ready.usage == usage]
             if len(lines) < len(self.ready):
                 lines = [self._line(flights, kind, *each) for each in zip(self.reads, self.ready, strict=True)]
-            told = self.told = Told([line for line in lines if line is not None], usage, era)
-        return told
+            kept = self.log_lines = LogLines([line for line in lines if line is not None], usage, era)
+        return kept
 
     @staticmethod
     def _line(flights: FastFlights, kind: AnswerKind, read: PreparedRead, ready: ReadyRead) -> PreparedLine | None:

@@ -260,7 +260,7 @@ class FlightGroup(QueuedGroup):
         kind = reads.kind_of(slots, moment, shared.asked)
         if kind is None:
             return False
-        told, template, whole = reads.told_for(flights, kind), batch.template_of(kind), shared.whole
+        log, template, whole = reads.log_lines_for(flights, kind), batch.template_of(kind), shared.whole
         fill: Callable[[], None]
         if whole is not None and len(slots) == len(whole.reads):
             array = reads.array_of(template, batch.batches.arrays if whole.is_kept else None)
@@ -272,7 +272,7 @@ class FlightGroup(QueuedGroup):
         reads.renew(batch.batches.store, self._token, shared.asked)
         if whole is not None and whole.is_kept and len(slots) == len(whole.reads):
             whole.confirmed = reads
-        return self._is_filled(fill, range(len(slots)), reads.shares, told.lines, moment)
+        return self._is_filled(fill, range(len(slots)), reads.shares, log.lines, moment)
 
     def _find_confirmed(self, slots: Sequence[Slot | None], moment: Moment) -> dict[AnswerKind, list[int]]:
         """Return the places of the slots that confirm entries and leave their fields as they are, by their kinds."""

@@ -69,7 +69,7 @@ class PreparedBatches:
         Raises Large.
         """
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = WaitingBatch(self, slots, partial(_tell, answered))
+        waiting = WaitingBatch(self, slots, partial(_resolve, answered))
         try:
             self.begin(waiting, batch)
             await answered
@@ -264,7 +264,7 @@ class PreparedBatches:
         return True
 
 
-def _tell(answered: asyncio.Future[None], error: BaseException | None) -> None:
+def _resolve(answered: asyncio.Future[None], error: BaseException | None) -> None:
     if answered.done():
         return
     if error is None:

@@ -163,7 +163,7 @@ class WaitingBatch:
             template, traces = self.template(kind.own), ()
         around = template.around if last >= 0 else template.around_of_other_version
         around = with_traces(around, traces) if traces else around
-        self.slots.note_around(places[last], around, reports_usage=moment.answer.tells_usage)
+        self.slots.note_around(places[last], around, reports_usage=moment.answer.has_usage)
         is_top = requests[0].credential == self.slots.envelope.credential
         self.is_top_answered = self.is_top_answered or is_top
 
@@ -242,7 +242,7 @@ class SlotCaller(ChargedCaller, eq=False, kw_only=True):
     batch: WaitingBatch
     at: int
     template: SlotTemplate | None = None  # of the slot, once there is a message
-    tells_usage: bool = False  # whether the reply around Graph's slots tells of usage
+    has_usage: bool = False  # whether the reply around Graph's slots reports usage
 
     @property
     def may_ask_at_once(self) -> bool:
@@ -252,7 +252,7 @@ class SlotCaller(ChargedCaller, eq=False, kw_only=True):
     def message(self, filled: Filled, entry: Entry, moment: Moment, _window_s: float) -> tuple[bytes, int]:
         """Return the slot with *entry* and the head *filled*, and the size of its body."""
         self.template = self.batch.template(filled)
-        self.tells_usage = moment.answer.tells_usage
+        self.has_usage = moment.answer.has_usage
         return self.batch.write(self.read, entry, filled, moment)
 
     def send(self, message: bytes) -> None:
@@ -262,7 +262,7 @@ class SlotCaller(ChargedCaller, eq=False, kw_only=True):
         slots = batch.slots
         is_same = request.version == batch.version
         around = template.around if is_same else template.around_of_other_version
-        slots.fill_prepared(self.at, message, around, reports_usage=self.tells_usage)
+        slots.fill_prepared(self.at, message, around, reports_usage=self.has_usage)
         batch.is_top_answered = batch.is_top_answered or request.credential == slots.envelope.credential
         batch.note_filled(self.at)
 

@@ -106,7 +106,7 @@ class Connection(TimedConnection):
     """When the fast path last sent an answer, in seconds of the event loop's clock."""
     _is_large = False
     """Whether Graph's answer to the next message that the handler gets is too large to be kept."""
-    _is_told = True
+    _is_in_step = True
     """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
 
     def __init__(
@@ -147,7 +147,7 @@ class Connection(TimedConnection):
             self._feed(data)
         data, self._kept, at = self._kept + data, b"", 0
         while at < len(data):
-            if not self._is_told:
+            if not self._is_in_step:
                 self._feed(data[at:])
                 return
             if self._part is None:
@@ -157,7 +157,7 @@ class Connection(TimedConnection):
                 return
             part, start = self._part, at
             at = part.end(data, at)
-            self._is_told = not part.is_lost
+            self._is_in_step = not part.is_lost
             if part.is_over and not isinstance(part, framing.HeadPart):
                 self._part = None
             self._feed(data[start:at])
@@ -334,7 +334,7 @@ class Connection(TimedConnection):
     @property
     def _is_resting(self) -> bool:
         """Whether nothing is under way, in or out, so that what comes next begins a message."""
-        is_whole = not self._kept and self._part is None and self._is_told and self._payload.is_eof()
+        is_whole = not self._kept and self._part is None and self._is_in_step and self._payload.is_eof()
         is_idle = self._current_request is None and not self._messages and (self._half is None or self._is_silent)
         return is_whole and is_idle and not (self._paused or self._close or self._force_close)
 
@@ -366,12 +366,12 @@ class Connection(TimedConnection):
         """See what aiohttp has made of what it was given."""
         if self._request_count == self._seen:
             is_head_read = isinstance(self._part, framing.HeadPart) and self._part.is_over
-            self._is_told = self._is_told and (not is_head_read or self._buffer_paused)
+            self._is_in_step = self._is_in_step and (not is_head_read or self._buffer_paused)
             return
         self._seen = self._request_count
         message, payload = self._messages[-1]
         if self._upgraded or not isinstance(message, RawRequestMessage):
-            self._is_told = False
+            self._is_in_step = False
         elif message.chunked:
             self._part = framing.ChunkedPart()
         else:

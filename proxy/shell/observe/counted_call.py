@@ -67,7 +67,7 @@ class CountedCall:
     def _charge(self) -> None:
         """Charge every sending; earlier ones of a call that was sent again are uncertain."""
         for place, (cost, calls) in enumerate(self.loads):
-            charged = cost or self.telemetry.nobody
+            charged = cost or self.telemetry.no_caller
             charged.send(calls, is_counted=place < len(self.counted) and self.counted[place])
             if self.times > 1:
                 charged.send(calls * (self.times - 1), is_counted=False)

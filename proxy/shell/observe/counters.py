@@ -75,7 +75,7 @@ class Counters:
         self.lanes = {name: LaneCounts(Histogram(SLOTS), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
         self._took: dict[str, Histogram] = {}  # whole replies, by route
         self.times_by_mode = {mode: _times() for mode in Mode}  # `took_by_mode` without what `settle` adds
-        self.nobody = self.unsettled_ledger.open(0)  # what is charged to no caller
+        self.no_caller = self.unsettled_ledger.open(0)  # what is charged to no caller
         self.clock, self.now = clock, now
         self.began, self.start_time = clock(), now()
         self.waited: Counter[str] = Counter()  # reads that were paced, by sort of pool

@@ -135,7 +135,7 @@ def _unsampled(span: Span) -> Context:
     return set_span_in_context(span, Context())
 
 
-class _Telling(SpanExporter):
+class _LossReporter(SpanExporter):
     """Says once that spans do not arrive, and once that they do again; the library says it for each lot."""
 
     def __init__(self, exporter: SpanExporter, where: str) -> None:
@@ -164,7 +164,7 @@ async def tracing(endpoint: str, version: str) -> AsyncIterator[Tracer]:
 
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
     where = urlsplit(endpoint).netloc
-    tracer = Tracer(BatchSpanProcessor(_Telling(OTLPSpanExporter(endpoint, timeout=EXPORT_S), where)), version)
+    tracer = Tracer(BatchSpanProcessor(_LossReporter(OTLPSpanExporter(endpoint, timeout=EXPORT_S), where)), version)
     try:
         yield tracer
     finally:

@@ -199,7 +199,7 @@ class Batcher:
 
     async def _send(self, contents: BatchContents, place: Place | None, attempt: int = 0) -> None:
         """Ask Graph for the reads in *contents* until each has a reply or an error: nobody waits in vain."""
-        await _until_told(contents.queued, lambda: self._ask(contents, place, attempt))
+        await _until_done(contents.queued, lambda: self._ask(contents, place, attempt))
 
     async def _ask(self, contents: BatchContents, place: Place | None, attempt: int) -> None:
         requests = contents.requests
@@ -239,7 +239,7 @@ class Batcher:
         try:
             if isinstance(answer, Reply) and answer.status == 200:
                 answered = BatchAnswer(answer, batch.top, batch.sending.id, batch.lane, self._templates)
-            if isinstance(answer, Reply) and (answered is None or answered.may_tell_usage):
+            if isinstance(answer, Reply) and (answered is None or answered.may_have_usage):
                 self._on_reply(batch.top, answer, one_node(contents.requests))
             taken = self._take_slots(contents, answered)
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
@@ -412,7 +412,7 @@ class StartedCall:
             self._call.release()
 
     def _follow(self, work: Callable[[], Awaitable[None]]) -> None:
-        self._call.follow(_until_told(self._batch.contents.queued, work)).add_done_callback(lambda _done: self._close())
+        self._call.follow(_until_done(self._batch.contents.queued, work)).add_done_callback(lambda _done: self._close())
 
     def cancel(self) -> None:
         """End at once: nobody waits for a reply any more, or the sidecar ends."""
@@ -429,7 +429,7 @@ class StartedCall:
         self._call.end()
 
 
-async def _until_told(queued: Sequence[Queued], work: Callable[[], Awaitable[None]]) -> None:
+async def _until_done(queued: Sequence[Queued], work: Callable[[], Awaitable[None]]) -> None:
     """Do *work*, after which each of *queued* has a reply or an error: nobody waits in vain."""
     try:
         await work()

@@ -181,7 +181,7 @@ class Memory:
         """Remove *key* if it is here."""
         entry = self._stack.pop(key, None)
         if entry is not None:
-            self._let_go(entry)
+            self._release_entry(entry)
             self._forget_older()
         else:
             self._ghosts.pop(key, None)
@@ -202,7 +202,7 @@ class Memory:
         shared = EntryMeta(meta.etag, channel, meta.asked_at, meta.may_be_fresh, proofs, meta.expires)
         return Entry(shared, fields, entry.body)
 
-    def _let_go(self, entry: Entry) -> None:
+    def _release_entry(self, entry: Entry) -> None:
         self.bytes -= size_of(entry) + self._fields.release(entry.headers)
 
     def _cost_of(self, entry: Entry) -> int:
@@ -214,7 +214,7 @@ class Memory:
         if entry is None:
             del self._ghosts[key]
             return
-        self._let_go(entry)
+        self._release_entry(entry)
         self.evictions += 1
         self._on_evict(key, entry)
 

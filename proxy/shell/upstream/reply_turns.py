@@ -47,7 +47,7 @@ class ReplyTurns:
         if self._favoured is share:
             self._favoured = None
         if self._news is not None:
-            self._tell()
+            self._wake_waiting()
 
     async def grow(self, share: Share, size: int) -> bool:
         """Returns whether *share* got *size* more bytes, perhaps after a wait."""
@@ -73,7 +73,7 @@ class ReplyTurns:
             return True
         finally:
             del self._waiting[share]
-            self._tell()
+            self._wake_waiting()
 
     async def _change(self) -> None:
         """Wait until a reply has been read."""
@@ -81,7 +81,7 @@ class ReplyTurns:
             self._news = asyncio.Event()
         await self._news.wait()
 
-    def _tell(self) -> None:
+    def _wake_waiting(self) -> None:
         news, self._news = self._news, None
         if news is not None:
             news.set()

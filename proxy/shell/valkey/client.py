@@ -161,12 +161,12 @@ class Client:
                         raise
             except (Away, TimeoutError) as error:
                 self.failed_attempt_at = self.attempt_at
-                self._tell(str(error) or "it does not answer")
+                self._report(str(error) or "it does not answer")
                 await self._rest()
             else:
                 self.connections += 1
                 self._link, self.answered_at = link, time.monotonic()
-                self._tell("")
+                self._report("")
                 return
 
     async def _rest(self) -> None:
@@ -254,9 +254,9 @@ class Client:
         waiting, self._waiting = self._waiting, []
         self._wake.clear()
         self._fail(waiting, why)
-        self._tell(why)
+        self._report(why)
 
-    def _tell(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         was, self.trouble = self.trouble, trouble
         if bool(was) != bool(trouble):
             self.counts.opened += bool(trouble)

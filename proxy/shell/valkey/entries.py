@@ -118,7 +118,7 @@ class Entries:
         elif not isinstance(reply, ResponseError):
             self.written += 1
 
-    def told(self) -> dict[str, int]:
+    def stats(self) -> dict[str, int]:
         """Return the counts of lookups and writes."""
         return {"loaded": self.loaded, "missed": self.missed, "written": self.written, "bad": self.bad}
 

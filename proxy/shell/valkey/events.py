@@ -109,7 +109,7 @@ class Events:
     # --- trust ---
 
     @property
-    def is_heard(self) -> bool:
+    def is_current(self) -> bool:
         """Return whether all records of other replicas are known, up to a moment ago."""
         return self.trust.has_read_log(self.clock())
 
@@ -118,12 +118,12 @@ class Events:
         """Return the seconds since the newest answered read was sent."""
         return self.clock() - self.trust.log_read_at
 
-    async def hear(self, within_s: float) -> bool:
+    async def catch_up(self, within_s: float) -> bool:
         """Wait until all records of the others up to now are known, at most so long; return whether they are.
 
         They are once a read of the log is answered that was sent after now, however late this process notices.
         """
-        if self.is_heard:
+        if self.is_current:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((self.clock(), waiter))
@@ -141,10 +141,10 @@ class Events:
             self.gaps += 1
             self.effects.doubt()
         self.trust.on_log_read(sent)
-        self.trouble, is_heard = "", self.is_heard
+        self.trouble, is_current = "", self.is_current
         waiting, self._waiters = self._waiters, []
         for since, waiter in waiting:
-            if not (is_heard or sent >= since):
+            if not (is_current or sent >= since):
                 self._waiters.append((since, waiter))
             elif not waiter.done():
                 waiter.set_result(None)
@@ -157,9 +157,9 @@ class Events:
                 waiter.set_exception(Away(why))
                 waiter.exception()  # looked at: its caller may have left
 
-    # --- telling ---
+    # --- writing ---
 
-    def tell(self, what: Content) -> asyncio.Future[Id]:
+    def publish(self, what: Content) -> asyncio.Future[Id]:
         """Queue *what* for the log; return its position, once the log has taken it."""
         written: asyncio.Future[Id] = asyncio.get_running_loop().create_future()
         self._add(what, written)
@@ -168,16 +168,16 @@ class Events:
             self._recent.popleft()
         return written
 
-    def tell_later(self, what: Content) -> None:
+    def publish_later(self, what: Content) -> None:
         """Queue *what* for the log."""
-        self.tell(what)
+        self.publish(what)
 
     def _add(self, what: Content, written: asyncio.Future[Id]) -> None:
         self._number += 1
         self._unwritten.append(_Unwritten(Record(self.replica, self._number, what), written))
         self._wake.set()
 
-    def _tell_again(self) -> None:
+    def _publish_again(self) -> None:
         """Write our own records of the last minute again: the log is another one."""
         loop = asyncio.get_running_loop()
         for when, what in list(self._recent):
@@ -189,14 +189,14 @@ class Events:
         """Return the number of records that the log has not taken yet."""
         return len(self._unwritten)
 
-    async def publish(self) -> None:
+    async def write_forever(self) -> None:
         """Write the records that are queued, for ever."""
         while True:
             await self._wake.wait()
-            if not (self.client.is_up and self.is_fit()) or not await self._publish():
+            if not (self.client.is_up and self.is_fit()) or not await self._write():
                 await asyncio.sleep(random.uniform(0.05, 0.1))
 
-    async def _publish(self) -> bool:
+    async def _write(self) -> bool:
         """Write one piece of the queue; return whether the log took all of it."""
         piece = [self._unwritten[at] for at in range(min(len(self._unwritten), _ENTRIES))]
         try:
@@ -271,7 +271,7 @@ class Events:
 
     def _is_in_hurry(self) -> bool:
         """Returns whether the log is to be read at once, and not when there are records."""
-        return bool(self._waiters) or not (self._is_whole and self.is_heard)
+        return bool(self._waiters) or not (self._is_whole and self.is_current)
 
     def _reading_of_now(self) -> Reading:
         """Returns the commands that read the log behind the known records, and wait for more."""
@@ -313,7 +313,7 @@ class Events:
         self.index.begin(lineage, facts.get(b"max-deleted-entry-id", BEGIN))
         self.effects.restart()
         if had_one:
-            self._tell_again()
+            self._publish_again()
 
     def _apply(self, lines: list[tuple[Id, bytes]]) -> None:
         for at, sealed in lines:

@@ -29,7 +29,7 @@ CAUSES: Final = ("away", "doubt", "write", "full", "paced", "waited", "gone", "o
 
 
 TOGETHER: Final = 64
-"""The most flights that are boarded, or land, by one visit."""
+"""The most leases that one visit requests, and the most flights that it lands."""
 
 MOST_OWED: Final = 10_000
 """The most leases that are remembered to be released; the others expire."""
@@ -59,12 +59,12 @@ class Joined:
     )
 
 
-Boarded = tuple[Led | Joined | None, bytes | None]
-"""How a flight is boarded, None for alone, and the value of the entry. A value that was looked for ends the matter."""
+LeaseAnswer = tuple[Led | Joined | None, bytes | None]
+"""Who asks Graph (this replica, another, or None: each for itself), and the value of the entry in the store, if any."""
 
 
 @dataclass(eq=False, slots=True)
-class Boarding:
+class LeaseRequest:
     """A visit that takes the lease of a flight, or finds who holds it."""
 
     flight: bytes
@@ -72,7 +72,7 @@ class Boarding:
     mine: Lease
     packed: bytes
     commands: tuple[Command, ...]
-    is_look: bool  # whether the flight is boarded only if there is no entry
+    is_look: bool  # whether the lease is taken only if there is no entry
 
     @property
     def led(self) -> Led:
@@ -82,11 +82,11 @@ class Boarding:
 
 @dataclass(eq=False, slots=True)
 class _Begun:
-    """A boarding that leaves with others at the end of this turn of the event loop."""
+    """A lease request that leaves with others at the end of this turn of the event loop."""
 
-    boarding: Boarding
+    request: LeaseRequest
     within_s: float
-    on_end: Callable[[Boarded], None]
+    on_end: Callable[[LeaseAnswer], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -108,27 +108,27 @@ class Flights:
     _begun: list[_Begun] = field(default_factory=list)
     _landings: list[tuple[Led, Command]] = field(default_factory=list)
 
-    def boarding(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> Boarding:
-        """Return what leads or joins *flight*, and reads the value at *entry*, unless that is empty."""
+    def lease_request(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> LeaseRequest:
+        """Return the request that leads or joins *flight*, and reads the value at *entry*, unless that is empty."""
         mine, packed = self._new_lease(flight, has_time=has_time)
         lease = (b"SET", self.wire.names.lease(flight), packed, b"NX", b"PX", self._lease_ms, b"GET")
         commands = (lease, (b"GET", entry)) if entry else (lease,)
-        return Boarding(flight, token, mine, packed, commands, is_look=False)
+        return LeaseRequest(flight, token, mine, packed, commands, is_look=False)
 
-    def looking(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> Boarding:
-        """Return what reads the value at *entry*, and only if there is none leads or joins *flight*."""
+    def look_request(self, flight: bytes, token: str, entry: bytes, *, has_time: bool) -> LeaseRequest:
+        """Return the request that reads the value at *entry*, and leads or joins *flight* only if there is none."""
         mine, packed = self._new_lease(flight, has_time=has_time)
         look = scripts.look_or_lead(entry, self.wire.names.lease(flight), mine=packed, ms=self._lease_ms)
-        return Boarding(flight, token, mine, packed, (look,), is_look=True)
+        return LeaseRequest(flight, token, mine, packed, (look,), is_look=True)
 
     def _new_lease(self, flight: bytes, *, has_time: bool) -> tuple[Lease, bytes]:
         mine = Lease(self.replica, random_bytes.take(TOKEN_BYTES), has_time)
         return mine, self.leases.pack(mine, flight)
 
-    async def board(self, boarding: Boarding, within_s: float) -> Boarded:
-        """Return what comes of *boarding*, within *within_s*; it leaves with all that begin in this turn."""
-        ended: asyncio.Future[Boarded] = asyncio.get_running_loop().create_future()
-        self.begin(boarding, within_s, partial(self._hand_over, ended))
+    async def lead_or_join(self, request: LeaseRequest, within_s: float) -> LeaseAnswer:
+        """Return the answer to *request*, within *within_s*; all requests of one turn of the loop leave together."""
+        ended: asyncio.Future[LeaseAnswer] = asyncio.get_running_loop().create_future()
+        self.begin(request, within_s, partial(self._hand_over, ended))
         try:
             return await ended
         except asyncio.CancelledError:
@@ -136,19 +136,19 @@ class Flights:
                 self._hand_over(ended, ended.result())
             raise
 
-    def _hand_over(self, ended: asyncio.Future[Boarded], boarded: Boarded) -> None:
-        """Give *boarded* to the task that waits; where the task has ended, give back its lease."""
-        led = boarded[0]
+    def _hand_over(self, ended: asyncio.Future[LeaseAnswer], answer: LeaseAnswer) -> None:
+        """Give *answer* to the task that waits; where the task has ended, give back its lease."""
+        led = answer[0]
         if not ended.done():
-            ended.set_result(boarded)
+            ended.set_result(answer)
         elif isinstance(led, Led):
             self.release(led)
 
-    def begin(self, boarding: Boarding, within_s: float, on_end: Callable[[Boarded], None]) -> None:
-        """Call *on_end* with what comes of *boarding*, without a task; all that begin in one turn leave together."""
+    def begin(self, request: LeaseRequest, within_s: float, on_end: Callable[[LeaseAnswer], None]) -> None:
+        """Call *on_end* with the answer to *request*, without a task; requests of one turn leave together."""
         if not self._begun:
             asyncio.get_running_loop().call_soon(self._send_begun)
-        self._begun.append(_Begun(boarding, within_s, on_end))
+        self._begun.append(_Begun(request, within_s, on_end))
 
     def _send_begun(self) -> None:
         begun, self._begun = self._begun, []
@@ -162,7 +162,7 @@ class Flights:
 
     def _send_together(self, begun: list[_Begun]) -> None:
         """Make one visit for all of *begun*, as short as the shortest of theirs may be."""
-        commands = [command for each in begun for command in each.boarding.commands]
+        commands = [command for each in begun for command in each.request.commands]
         within_s = min(each.within_s for each in begun)
         asked = self.client.ask(*commands, within_s=within_s, callers=len(begun))
         asked.add_done_callback(partial(self._end_begun, begun))
@@ -170,34 +170,34 @@ class Flights:
     def _end_begun(self, begun: list[_Begun], asked: asyncio.Future[list[Any]]) -> None:
         replies = None if asked.cancelled() or asked.exception() is not None else iter(asked.result())
         for each in begun:
-            own = None if replies is None else list(islice(replies, len(each.boarding.commands)))
-            each.on_end(self._boarded(each.boarding, own))
+            own = None if replies is None else list(islice(replies, len(each.request.commands)))
+            each.on_end(self._answer(each.request, own))
 
-    def _boarded(self, boarding: Boarding, replies: list[Any] | None) -> Boarded:
-        """Return what the store's *replies* to *boarding* say; None for no answer in time."""
+    def _answer(self, request: LeaseRequest, replies: list[Any] | None) -> LeaseAnswer:
+        """Return what the store's *replies* to *request* say; None for no answer in time."""
         match replies:
-            case [bytes() | None | ResponseError() as held] if not boarding.is_look:
-                return self._judge_lease(boarding, held), None
-            case [bytes() | None | ResponseError() as held, value] if not boarding.is_look:
-                return self._judge_lease(boarding, held), value if isinstance(value, bytes) else None
-            case [[bytes(value)]] if boarding.is_look:
+            case [bytes() | None | ResponseError() as held] if not request.is_look:
+                return self._judge_lease(request, held), None
+            case [bytes() | None | ResponseError() as held, value] if not request.is_look:
+                return self._judge_lease(request, held), value if isinstance(value, bytes) else None
+            case [[bytes(value)]] if request.is_look:
                 return None, value
-            case [[None, held]] if boarding.is_look:
-                return self._judge_lease(boarding, held), None
-            case [ResponseError() as error] if boarding.is_look:
-                return self._judge_lease(boarding, error), None
-        self._release(boarding.led)  # the store may have given it all the same
+            case [[None, held]] if request.is_look:
+                return self._judge_lease(request, held), None
+            case [ResponseError() as error] if request.is_look:
+                return self._judge_lease(request, error), None
+        self._release(request.led)  # the store may have given it all the same
         return self.go_alone("away"), None
 
-    def _judge_lease(self, boarding: Boarding, held: object) -> Led | Joined | None:
+    def _judge_lease(self, request: LeaseRequest, held: object) -> Led | Joined | None:
         """Return the outcome of the attempt to take the lease; *held* is the value in the store."""
         if held is None:
             self.led += 1
-            return boarding.led
+            return request.led
         if not isinstance(held, bytes):
             self.go_alone("full" if is_full(held) else "away")
             return None
-        return self._join(boarding.flight, boarding.token, held, has_time=boarding.mine.has_time)
+        return self._join(request.flight, request.token, held, has_time=request.mine.has_time)
 
     def _join(self, flight: bytes, token: str, held: bytes, *, has_time: bool) -> Joined | None:
         lease = self.leases.unpack(held, flight)
@@ -245,8 +245,8 @@ class Flights:
             name,
             names.outcome(led.flight),
             mine=led.packed,
-            put=(value, ms),
-            told=(sealed, OUTCOME_MS),
+            entry_value=(value, ms),
+            outcome_value=(sealed, OUTCOME_MS),
         )
         if not self._landings:
             asyncio.get_running_loop().call_soon(self._send_landings)

@@ -69,10 +69,19 @@ def look_or_lead(entry: bytes, lease: bytes, *, mine: bytes, ms: int) -> Command
 
 
 def land(
-    lease: bytes, entry: bytes, outcome: bytes, *, mine: bytes, put: tuple[bytes, int], told: tuple[bytes, int]
+    lease: bytes,
+    entry: bytes,
+    outcome: bytes,
+    *,
+    mine: bytes,
+    entry_value: tuple[bytes, int],
+    outcome_value: tuple[bytes, int],
 ) -> Command:
-    """Ends a flight if the lease is still *mine*: writes *put* to *entry* and *told* to *outcome*, for milliseconds."""
-    return (b"EVAL", _LAND, 3, lease, entry, outcome, mine, *put, *told)
+    """Return the command that ends a flight if the lease is still *mine*.
+
+    The command writes *entry_value* to *entry* and *outcome_value* to *outcome*, each for its milliseconds.
+    """
+    return (b"EVAL", _LAND, 3, lease, entry, outcome, mine, *entry_value, *outcome_value)
 
 
 def release(lease: bytes, mine: bytes) -> Command:

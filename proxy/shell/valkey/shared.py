@@ -43,7 +43,7 @@ LOOK_S: Final = 0.01
 EVENTS: Final = 100
 """The most events in one record."""
 
-DEAF_S: Final = 1.0
+NO_WAIT_S: Final = 1.0
 """The seconds for which no read waits for the log after a read has waited in vain."""
 
 
@@ -53,8 +53,8 @@ AGAIN_S = 0.5
 ENDS_AT = ContextVar("ends_at", default=math.inf)
 """When the budget of the read at hand is used up, in seconds of the loop; infinity where it has not begun."""
 
-HAS_HEARD = ContextVar("has_heard", default=False)
-"""Whether the current read has waited until all records from before it came are known."""
+HAS_CAUGHT_UP = ContextVar("has_caught_up", default=False)
+"""Whether the current read has waited until all records older than the read were read from the log."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,9 +66,9 @@ class Write(Announced):
     nodes: tuple[str, ...]
     who: bytes
     began: float
-    told: float
-    taken_at: float = math.inf  # when the log had taken that it is on its way, and which log that was
-    taken_by: object = None
+    announced_at: float
+    logged_at: float = math.inf  # when the log had the record of its beginning, and which log that was
+    logged_in: object = None
 
     async def answered(self) -> None:
         """Take that Graph has answered the write; return when its caller may get the answer."""
@@ -92,8 +92,8 @@ class Shared:
     history: SharedHistory
     now: Callable[[], float]  # our time of day
     writes_waited: int = 0
-    writes_untold: int = 0  # that were answered before the log had taken them
-    _deaf_until: float = -math.inf
+    writes_unlogged: int = 0  # that were answered before the log had them
+    _no_wait_until: float = -math.inf
     _vouched: Recent[bytes, float] = field(default_factory=lambda: Recent(VOUCHED, 8 * MEMO_BYTES))
     _writes: dict[bytes, Write] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ class Shared:
         """Return monotonic seconds; the loop's own clock stands still while callbacks run, so it would be too early."""
         return time.monotonic()
 
-    # --- belief ---
+    # --- trust ---
 
     @property
     def is_believed(self) -> bool:
@@ -132,19 +132,19 @@ class Shared:
     @property
     def is_away(self) -> bool:
         """Return whether the log cannot be read for now: then no read waits for it."""
-        return not self.fleet.client.is_up or self.steady() < self._deaf_until
+        return not self.fleet.client.is_up or self.steady() < self._no_wait_until
 
-    async def hear(self, within_s: float) -> bool:
+    async def catch_up(self, within_s: float) -> bool:
         """Wait until all records of the others are known, at most so long; return whether they are."""
-        if self.is_believed or HAS_HEARD.get():
+        if self.is_believed or HAS_CAUGHT_UP.get():
             return True
         if self.is_away:
             return False
         self.fleet.client.ask((b"PING",)).add_done_callback(lambda done: done.cancelled() or done.exception())
-        has_heard = await self.log.hear(within_s)
-        if not has_heard:
-            self._deaf_until = self.steady() + DEAF_S
-        return has_heard and self.trust.has_sign_of_life(self.steady())
+        is_current = await self.log.catch_up(within_s)
+        if not is_current:
+            self._no_wait_until = self.steady() + NO_WAIT_S
+        return is_current and self.trust.has_sign_of_life(self.steady())
 
     def doubt(self, key: Callable[[], bytes], tags: Callable[[], Iterable[str]]) -> float:
         """Return the epoch seconds before which no entry *key* with *tags* is fresh; infinity: none is fresh.
@@ -163,7 +163,7 @@ class Shared:
 
     def _may_go_on(self) -> bool:
         """Return whether a read goes on although the log was not just read: it has waited, or `alone = fresh`."""
-        return HAS_HEARD.get() or (self.fleet.goes_by_clock and self.is_away)
+        return HAS_CAUGHT_UP.get() or (self.fleet.goes_by_clock and self.is_away)
 
     def is_certain(self, tags: Callable[[], Iterable[str]]) -> bool:
         """Return whether a write of another replica to *tags* is known here as soon as it is answered."""
@@ -188,8 +188,8 @@ class Shared:
         now = self.steady()
         write = Write(self, os.urandom(WRITE_BYTES), nodes, who, now, now)
         self._writes[write.name] = write
-        opened = self._tell_open(write)
-        opened.add_done_callback(lambda done: self._taken(write, done))
+        opened = self._publish_opened(write)
+        opened.add_done_callback(lambda done: self._on_logged(write, done))
         if self.fleet.client.is_up:
             await asyncio.wait([opened], timeout=self.budget_s)
         return write
@@ -200,66 +200,66 @@ class Shared:
         Then no replica serves older entries as fresh: each has read the record, or trusts no entry any more.
         """
         self._writes.pop(write.name, None)
-        closed = self.log.tell(Closed(write.name, write.nodes, write.who))
+        closed = self.log.publish(Closed(write.name, write.nodes, write.who))
         began = self.steady()
-        if await self._is_taken(closed, began):
-            is_one_log = write.taken_by == self._log_of_now
-            heard_at = (write.taken_at if is_one_log else self.steady()) + TRUST_S
-            await asyncio.sleep(max(0.0, heard_at - self.steady()))
+        if await self._is_logged(closed, began):
+            is_one_log = write.logged_in == self._current_log
+            read_by = (write.logged_at if is_one_log else self.steady()) + TRUST_S
+            await asyncio.sleep(max(0.0, read_by - self.steady()))
         else:
-            self.writes_untold += 1
+            self.writes_unlogged += 1
             await asyncio.sleep(TRUST_S)  # so long others still trust what they read before the store went away
         self.writes_waited += self.steady() - began > LOOK_S
 
     def lost(self, write: Write) -> None:
         """Take that *write* got no answer: what it may change is not fresh while Graph may still perform it."""
         self._writes.pop(write.name, None)
-        self._tell_open(write)
+        self._publish_opened(write)
 
     def changed(self, events: Sequence[Event]) -> None:
         """Pass on *events* of webhooks."""
         for first in range(0, len(events), EVENTS):
             part = events[first : first + EVENTS]
-            self.log.tell(Changed(tuple((each.kind, each.node, each.fields, each.others) for each in part)))
+            self.log.publish(Changed(tuple((each.kind, each.node, each.fields, each.others) for each in part)))
 
     async def purged(self, order: PurgeOrder) -> None:
         """Pass on an operator's *order*; return when the others have read it, or cannot be reached."""
-        told = self.log.tell(Purged(order.path, order.id, order.fingerprint, order.all))
-        if await self._is_taken(told, self.steady()):
+        written = self.log.publish(Purged(order.path, order.id, order.fingerprint, order.all))
+        if await self._is_logged(written, self.steady()):
             await asyncio.sleep(TRUST_S)
 
-    async def _is_taken(self, told: asyncio.Future[Id], since: float) -> bool:
+    async def _is_logged(self, written: asyncio.Future[Id], since: float) -> bool:
         """Return whether the log took a record sent at *since*; wait until no replica can trust a log without it.
 
         A store that answers and takes no writes is believed no longer than LATE_S. One that cannot be reached in an
         attempt begun since then is another log, or has left a gap, for who reaches it later.
         """
-        while not told.done():
+        while not written.done():
             if self.steady() >= since + LATE_S + TRUST_S:
                 return False
             is_away = not self.fleet.client.is_up and self.fleet.client.has_tried(since)
-            if is_away and self.log.lag_s > GAP_S:  # else others may hear the log as well as this replica does
+            if is_away and self.log.lag_s > GAP_S:  # else others may read the log as well as this replica does
                 return False
-            await asyncio.wait([told], timeout=LOOK_S)
+            await asyncio.wait([written], timeout=LOOK_S)
         return True
 
     @property
-    def _log_of_now(self) -> object:
+    def _current_log(self) -> object:
         """Return what differs once records that the log took may be lost: the connection and the log."""
         return self.fleet.client.connections, self.log.index.lineage
 
-    def _taken(self, write: Write, done: asyncio.Future[Id]) -> None:
+    def _on_logged(self, write: Write, done: asyncio.Future[Id]) -> None:
         if not done.cancelled() and done.exception() is None:
-            write.taken_at, write.taken_by = self.steady(), self._log_of_now
+            write.logged_at, write.logged_in = self.steady(), self._current_log
 
-    def _tell_open(self, write: Write) -> asyncio.Future[Id]:
-        return self.log.tell(Opened(write.name, write.nodes, write.who))
+    def _publish_opened(self, write: Write) -> asyncio.Future[Id]:
+        return self.log.publish(Opened(write.name, write.nodes, write.who))
 
-    def tell(self, what: Content) -> None:
+    def publish(self, what: Content) -> None:
         """Write *what* to the log, after the reply."""
-        self.log.tell(what)
+        self.log.publish(what)
 
-    # --- living ---
+    # --- tasks ---
 
     async def tend_forever(self, expired: Callable[[], None]) -> None:
         """Announce long writes again, and give up open writes of other replicas whose time is over."""
@@ -267,9 +267,9 @@ class Shared:
             await asyncio.sleep(1.0)
             now = self.steady()
             for write in list(self._writes.values()):
-                if now - write.told >= RENEW_S:
-                    write.told = now
-                    self._tell_open(write)
+                if now - write.announced_at >= RENEW_S:
+                    write.announced_at = now
+                    self._publish_opened(write)
             expired()
 
     async def start(self, lifetimes: AsyncExitStack, expired: Callable[[], None]) -> None:
@@ -279,7 +279,7 @@ class Shared:
             fleet.client.run,
             fleet.beat_forever,
             self.log.run,
-            self.log.publish,
+            self.log.write_forever,
             self.flights.run,
             lambda: self.tend_forever(expired),
         ]
@@ -301,9 +301,9 @@ class Shared:
         while self.log.unwritten and self.fleet.client.is_up and self.steady() < until:  # noqa: ASYNC110 - or never
             await asyncio.sleep(LOOK_S)
 
-    # --- telling of itself ---
+    # --- statistics ---
 
-    def told(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """Return the current numbers, and the trouble if there is one."""
         fleet, log, counts, flights = self.fleet, self.log, self.fleet.client.counts, self.flights
         steady = self.steady()
@@ -325,7 +325,7 @@ class Shared:
             "flights": {"led": flights.led, "joined": flights.followed, "taken_over": flights.taken_over},
             "waiting": flights.waiting,
             "alone": {cause: flights.alone[cause] for cause in CAUSES},
-            "entries": self.entries.told(),
+            "entries": self.entries.stats(),
             "log": {
                 "lag_s": round(lag, 3) if lag < math.inf else -1,
                 "records": log.read,
@@ -336,7 +336,7 @@ class Shared:
             },
             "probes": {"here": self.limits.probes, "elsewhere": self.limits.probes_left},
             "writes_waited": self.writes_waited,
-            "writes_untold": self.writes_untold,
+            "writes_untold": self.writes_unlogged,
         }
 
 

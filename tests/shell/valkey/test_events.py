@@ -58,8 +58,8 @@ def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeE
         dialer = Dialer(read_location(store.url), lambda: ("", ""))
         made = Events(dialer, visits, Wire(MASTER), os.urandom(8), 3600, lambda: visits.is_up, seen)
         begin(running, made.run())
-        begin(running, made.publish())
-        assert await made.hear(5)
+        begin(running, made.write_forever())
+        assert await made.catch_up(5)
         return made, seen
 
     return make
@@ -76,7 +76,7 @@ WROTE = Closed(b"w" * 8, ("123",), b"f" * 16)
 async def test_what_one_tells_all_hear_and_know_whose_it_is(replica: MakeEvents) -> None:
     """What one tells all hear and know whose it is."""
     (a, seen_a), (_, seen_b) = await replica(), await replica()
-    at = await a.tell(WROTE)
+    at = await a.publish(WROTE)
     await until(lambda: bool(seen_a.records and seen_b.records))
     assert (seen_a.records, seen_b.records) == ([(WROTE, True)], [(WROTE, False)])
     assert a.index.cursor == at
@@ -86,7 +86,7 @@ async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) ->
     """Who comes late hears what was told before."""
     a, _ = await replica()
     for number in range(2500):
-        a.tell(Refused(b"%016d" % number))
+        a.publish(Refused(b"%016d" % number))
     await until(lambda: not a.unwritten)
     _, seen = await replica()
     assert seen.whats() == [Refused(b"%016d" % number) for number in range(2500)]
@@ -96,13 +96,13 @@ async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) ->
 async def test_trust_ends_when_the_store_is_frozen_and_comes_back(store: Server, replica: MakeEvents) -> None:
     """Trust ends when the store is frozen and comes back."""
     b, seen = await replica()
-    assert b.is_heard
+    assert b.is_current
     store.signal(signal.SIGSTOP)
-    await until(lambda: not b.is_heard)
-    assert not await b.hear(0.01)
+    await until(lambda: not b.is_current)
+    assert not await b.catch_up(0.01)
     await until(lambda: b.lag_s > 0.6)
     store.signal(signal.SIGCONT)
-    assert await b.hear(10)
+    assert await b.catch_up(10)
     assert seen.doubts == 1  # others may have answered writes meanwhile that the log has not taken yet
 
 
@@ -112,8 +112,8 @@ async def test_a_loop_that_was_late_itself_asks_once_and_trusts_again(replica: M
     import time
 
     time.sleep(2 * TRUST_S)  # noqa: ASYNC251 - the process was busy
-    assert not b.is_heard
-    assert await b.hear(5)
+    assert not b.is_current
+    assert await b.catch_up(5)
     assert (seen.doubts, seen.restarts) == (0, 1)
 
 
@@ -174,7 +174,7 @@ async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
 ) -> None:
     """An emptied store is another log and hears our last minute again."""
     (a, seen_a), (b, seen_b) = await replica(), await replica()
-    await a.tell(WROTE)
+    await a.publish(WROTE)
     await until(lambda: len(seen_b.records) == 1)
     lineage = b.index.lineage
     store.ask("FLUSHALL")
@@ -182,7 +182,7 @@ async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
     await until(lambda: len(seen_b.records) == 2)
     assert seen_b.whats() == [WROTE, WROTE]
     assert a.index.lineage == b.index.lineage != lineage
-    assert await b.hear(5)
+    assert await b.catch_up(5)
 
 
 async def test_a_log_that_was_emptied_is_believed_at_no_moment(store: Server, replica: MakeEvents) -> None:
@@ -206,10 +206,10 @@ async def test_a_promoted_server_is_another_log(store: Server, replica: MakeEven
 async def test_a_lost_record_is_noticed_by_the_next_of_its_sender(store: Server, replica: MakeEvents) -> None:
     """A lost record is noticed by the next of its sender."""
     (a, _), (b, seen) = await replica(), await replica()
-    await a.tell(WROTE)
+    await a.publish(WROTE)
     await until(lambda: len(seen.records) == 1)
     a._number += 1  # a record that an old primary took and lost
-    await a.tell(Opened(b"x" * 8, (), b""))
+    await a.publish(Opened(b"x" * 8, (), b""))
     await until(lambda: len(seen.records) == 2)
     assert (seen.doubts, b.gaps) == (1, 1)
 
@@ -218,7 +218,7 @@ async def test_a_record_is_told_until_the_log_has_it(store: Server, replica: Mak
     """A record is told until the log has it."""
     (a, _), (_, seen) = await replica(), await replica()
     store.signal(signal.SIGKILL)
-    told = a.tell(WROTE)
+    told = a.publish(WROTE)
     await until(lambda: not a.client.is_up)
     store.start()
     await told
@@ -230,7 +230,7 @@ async def test_lines_of_others_who_lack_the_secret_are_none(store: Server, repli
     a, seen = await replica()
     store.ask("XADD", a.wire.names.log, "*", "d", b"no record of ours, but long enough to be opened")
     store.ask("XADD", a.wire.names.log, "*", "x", b"")
-    await a.tell(WROTE)
+    await a.publish(WROTE)
     await until(lambda: bool(seen.records))
     assert seen.whats() == [WROTE]
 
@@ -238,6 +238,6 @@ async def test_lines_of_others_who_lack_the_secret_are_none(store: Server, repli
 async def test_no_name_can_be_read_in_the_store(store: Server, replica: MakeEvents) -> None:
     """No name can be read in the store."""
     a, _ = await replica()
-    await a.tell(Closed(b"w" * 8, ("120330000000000000",), b"f" * 16))
+    await a.publish(Closed(b"w" * 8, ("120330000000000000",), b"f" * 16))
     kept = store.ask("XRANGE", a.wire.names.log, "-", "+")
     assert b"120330000000000000" not in repr(kept).encode()

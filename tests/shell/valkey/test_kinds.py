@@ -124,7 +124,9 @@ async def test_the_user_of_the_docs_may_do_all_that_is_needed(tmp_path: Path) ->
                     scripts.beat((b"gs1:secret", one, two, log), b"secret", b"replica", 60_000, 10),
                     scripts.look_or_lead(one, three, mine=b"mine", ms=60_000),
                     scripts.look_or_lead(log, three, mine=b"mine", ms=60_000),
-                    scripts.land(three, one, two, mine=b"mine", put=(b"value", 9), told=(b"outcome", 9)),
+                    scripts.land(
+                        three, one, two, mine=b"mine", entry_value=(b"value", 9), outcome_value=(b"outcome", 9)
+                    ),
                     scripts.take_over(three, two, theirs=b"theirs", mine=b"mine", ms=60_000),
                     scripts.release(three, b"mine"),
                     scripts.pace(three, 100),

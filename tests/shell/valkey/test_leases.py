@@ -39,22 +39,22 @@ def live(store: Server, flights: Flights, ms: int = 60_000) -> None:
     store.ask("SET", flights.wire.names.replica(flights.replica), "1", "PX", ms)
 
 
-async def board(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
+async def lead_or_join(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
     """Board."""
-    found, _ = await flights.board(flights.boarding(FLIGHT, "token", b"", has_time=has_time), 5)
+    found, _ = await flights.lead_or_join(flights.lease_request(FLIGHT, "token", b"", has_time=has_time), 5)
     return found
 
 
 async def leads(flights: Flights) -> Led:
     """Leads."""
-    found = await board(flights)
+    found = await lead_or_join(flights)
     assert isinstance(found, Led)
     return found
 
 
 async def joins(flights: Flights) -> Joined:
     """Joins."""
-    found = await board(flights)
+    found = await lead_or_join(flights)
     assert isinstance(found, Joined)
     return found
 
@@ -81,7 +81,7 @@ async def test_one_visit_finds_an_entry_or_takes_the_lease(store: Server, replic
     a, b = await replica(), await replica()
 
     async def look(flights: Flights) -> tuple[Led | Joined | None, bytes | None]:
-        return await flights.board(flights.looking(FLIGHT, "token", b"an entry", has_time=False), 5)
+        return await flights.lead_or_join(flights.look_request(FLIGHT, "token", b"an entry", has_time=False), 5)
 
     visits = a.client.counts.visits
     led, value = await look(a)
@@ -106,9 +106,9 @@ async def test_all_that_board_in_one_turn_visit_the_store_together(store: Server
 
     a = await replica()
     before = echoes()
-    looks = [a.looking(bytes([number]) * 32, "token", b"an entry", has_time=False) for number in range(20)]
-    boarded = await asyncio.gather(*(a.board(look, 5) for look in looks))
-    assert all(isinstance(led, Led) and value is None for led, value in boarded)
+    looks = [a.look_request(bytes([number]) * 32, "token", b"an entry", has_time=False) for number in range(20)]
+    answers = await asyncio.gather(*(a.lead_or_join(look, 5) for look in looks))
+    assert all(isinstance(led, Led) and value is None for led, value in answers)
     assert echoes() - before == 1
 
 
@@ -116,11 +116,11 @@ async def test_a_visit_that_is_cut_off_leaves_no_lease(store: Server, replica: M
     """Its caller left, or its time was over: whatever the store gave is given back."""
     a = await replica()
     name = a.wire.names.lease(FLIGHT)
-    leaving = asyncio.create_task(a.board(a.looking(FLIGHT, "token", b"an entry", has_time=False), 5))
+    leaving = asyncio.create_task(a.lead_or_join(a.look_request(FLIGHT, "token", b"an entry", has_time=False), 5))
     await asyncio.sleep(0)
     leaving.cancel()
     await asyncio.wait([leaving])
-    await a.board(a.looking(b"g" * 32, "token", b"an entry", has_time=False), 0)
+    await a.lead_or_join(a.look_request(b"g" * 32, "token", b"an entry", has_time=False), 0)
     for flight in (name, a.wire.names.lease(b"g" * 32)):
         await until(lambda flight=flight: store.ask("EXISTS", flight) == 0 and not a._owed)  # type: ignore[misc]
     assert a.alone["away"] == 1
@@ -132,8 +132,8 @@ async def test_followers_look_for_all_flights_with_one_poll(store: Server, repli
     following = []
     for number in range(30):
         flight = b"%032d" % number
-        led, _ = await a.board(a.boarding(flight, "token", b"", has_time=False), 5)
-        one, _ = await b.board(b.boarding(flight, "token", b"", has_time=False), 5)
+        led, _ = await a.lead_or_join(a.lease_request(flight, "token", b"", has_time=False), 5)
+        one, _ = await b.lead_or_join(b.lease_request(flight, "token", b"", has_time=False), 5)
         assert isinstance(led, Led)
         assert isinstance(one, Joined)
         following.append(asyncio.create_task(b.follow(one)))
@@ -164,7 +164,7 @@ async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server,
     """An outcome opens for callers with that token alone."""
     a, b = await replica(), await replica()
     led = await leads(a)
-    other, _ = await b.board(b.boarding(FLIGHT, "another token", b"", has_time=False), 5)
+    other, _ = await b.lead_or_join(b.lease_request(FLIGHT, "another token", b"", has_time=False), 5)
     assert isinstance(other, Joined)
     following = asyncio.create_task(b.follow(other))
     a.land(led, ended(led), "token", ENTRY)
@@ -227,9 +227,9 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(replica: MakeFlights)
 async def test_nobody_in_a_hurry_waits_behind_a_read_that_has_time(replica: MakeFlights) -> None:
     """Nobody in a hurry waits behind a read that has time."""
     a, b = await replica(), await replica()
-    assert isinstance(await board(a, has_time=True), Led)
-    assert await board(b) is None
-    assert isinstance(await board(b, has_time=True), Joined)
+    assert isinstance(await lead_or_join(a, has_time=True), Led)
+    assert await lead_or_join(b) is None
+    assert isinstance(await lead_or_join(b, has_time=True), Joined)
     assert b.alone["paced"] == 1
 
 
@@ -252,7 +252,7 @@ async def test_a_full_store_gives_leases_back(store: Server, replica: MakeFlight
     store.ask("CONFIG", "SET", "maxmemory", "1")
     a.land(led, ended(led), "token", (b"an entry", b"x" * 1000, 60_000))
     await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
-    assert await board(b) is None
+    assert await lead_or_join(b) is None
     assert b.alone["full"] == 1
 
 
@@ -260,14 +260,14 @@ async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFl
     """A forged lease is joined by nobody."""
     a = await replica()
     store.ask("SET", a.wire.names.lease(FLIGHT), b"x" * 33)
-    assert await board(a) is None
+    assert await lead_or_join(a) is None
     assert a.alone["gone"] == 1
 
 
 async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server, replica: MakeFlights) -> None:
     """Nobody waits for a replica that does not know that it leads."""
     a, b = await replica(), await replica()
-    found, _ = await a.board(a.boarding(FLIGHT, "token", b"", has_time=False), 0)
+    found, _ = await a.lead_or_join(a.lease_request(FLIGHT, "token", b"", has_time=False), 0)
     assert found is None
     await a.client.ask(("PING",))
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
@@ -279,7 +279,7 @@ async def test_a_lease_that_comes_in_the_turn_in_which_its_caller_leaves_is_give
 ) -> None:
     """The caller's task has the lease then, but ends before it can do anything with it."""
     a = await replica()
-    leaving = asyncio.create_task(board(a))
+    leaving = asyncio.create_task(lead_or_join(a))
     while not a.led:  # noqa: ASYNC110 - the turn itself matters
         await asyncio.sleep(0)
     leaving.cancel()

@@ -26,7 +26,7 @@ from proxy.shell.pipeline.cache import ForwardedRead
 from proxy.shell.pipeline.shared.cache import SharedCache
 from proxy.shell.pipeline.shared.forwarded_read import SharedForwardedRead
 from proxy.shell.valkey.entries import Found
-from proxy.shell.valkey.leases import Boarded, Joined, Led
+from proxy.shell.valkey.leases import Joined, LeaseAnswer, Led
 from proxy.shell.valkey.shared import ENDS_AT, Shared
 
 
@@ -60,26 +60,26 @@ class SharedFastFlights(FastFlights):
     def begin_flight(self, read: PreparedRead, entry: Entry | None, now: float) -> FastFlight | None:
         """Return a new flight for *read*, which waits for the shared store."""
         flight = SharedFastFlight(self, read, entry, now, self.now())
-        self.shared_cache.begin_to_board(read, entry, partial(self._on_boarded, flight))
+        self.shared_cache.begin_lead_or_join(read, entry, partial(self._on_lease_answer, flight))
         return flight
 
     # --- the store's answer ---
 
-    def _on_boarded(self, flight: SharedFastFlight, answer: Boarded) -> None:
+    def _on_lease_answer(self, flight: SharedFastFlight, answer: LeaseAnswer) -> None:
         """Go on with *flight* as the store's *answer* says."""
-        boarded, value = answer
-        if isinstance(boarded, Led):
-            flight.led = boarded
+        role, value = answer
+        if isinstance(role, Led):
+            flight.led = role
         if flight.is_over:  # all callers have left
             self.release(flight)
             return
         try:
-            self._go_on(flight, boarded, value)
+            self._go_on(flight, role, value)
         except Exception as fault:  # noqa: BLE001 - told, and the callers get their answers all the same
             log_fault(fault)
             self.deliver(flight, fault)
 
-    def _go_on(self, flight: SharedFastFlight, boarded: Led | Joined | None, value: bytes | None) -> None:
+    def _go_on(self, flight: SharedFastFlight, role: Led | Joined | None, value: bytes | None) -> None:
         read, entry, cache = flight.read, flight.entry, self.shared_cache
         loaded = None if value is None else cache.read_value(read.request, read.key, value)
         if value is not None and (entry is None or cache.is_better(read.request, read.key, entry.meta, loaded)):
@@ -87,9 +87,9 @@ class SharedFastFlights(FastFlights):
             return
         flight.since, flight.asked = self.reader.clock(), self.now()
         flight.asking = cache.asked_now(read, entry, flight.asked, flight.led, loaded)
-        if isinstance(boarded, Joined) or not self.is_quiet() or not self.enqueue(flight):
+        if isinstance(role, Joined) or not self.is_quiet() or not self.enqueue(flight):
             flight.asking = replace(flight.asking, cost=flight.record())
-            self._leave_to_layers(flight, cache.fly(flight.asking, boarded, loaded))
+            self._leave_to_layers(flight, cache.fly(flight.asking, role, loaded))
 
     def _answer_from_store(self, flight: SharedFastFlight, loaded: Found | None) -> None:
         """Hold the entry that another replica has fetched, and let the callers ask again."""

@@ -76,7 +76,7 @@ class WaitingReads:
                 waiting, self._waiting = self._waiting, []
                 mark = ENDS_AT.set(self.shared.ends_at)  # what is left of it is for the other visits of these reads
                 try:
-                    await self.shared.hear(self.shared.budget_s)
+                    await self.shared.catch_up(self.shared.budget_s)
                 finally:
                     self._answer_all(waiting)
                     ENDS_AT.reset(mark)

@@ -31,8 +31,8 @@ from proxy.shell import Layer
 from proxy.shell.pipeline.cache import NOTHING, Cache, EntryStore, ForwardedRead, OnBackgroundReply, _Found, _token
 from proxy.shell.pipeline.shared.forwarded_read import SharedFlight, SharedForwardedRead
 from proxy.shell.valkey.entries import Found, life_ms
-from proxy.shell.valkey.leases import Boarded, Joined, Led
-from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
+from proxy.shell.valkey.leases import Joined, LeaseAnswer, Led
+from proxy.shell.valkey.shared import ENDS_AT, HAS_CAUGHT_UP, Shared
 
 _ANY_AGES = CacheDirectives().ages
 _NO_AGES = repr(_ANY_AGES).encode()
@@ -61,7 +61,7 @@ class SharedCache(Cache):
 
     async def __call__(self, request: Request, cost: RequestCost | None = None) -> Reply:
         """Answer *request*. Raises NotHeld, and what the next layer raises."""
-        mark, heard = ENDS_AT.set(self._shared.ends_at), HAS_HEARD.set(HAS_HEARD.get())
+        mark, caught_up = ENDS_AT.set(self._shared.ends_at), HAS_CAUGHT_UP.set(HAS_CAUGHT_UP.get())
         try:
             key = self._keys.entry(request)
             if self._is_cold(key, request):
@@ -69,7 +69,7 @@ class SharedCache(Cache):
             return await super().__call__(request, cost)
         finally:
             ENDS_AT.reset(mark)
-            HAS_HEARD.reset(heard)
+            HAS_CAUGHT_UP.reset(caught_up)
 
     # --- what this replica has never had ---
 
@@ -86,11 +86,11 @@ class SharedCache(Cache):
         shared, token = self._shared, _token(request)
         forwarded = self._forwarded(request, "", key, self._terms(request), NOTHING, cost=cost)
         name, has_time = shared.fleet.wire.names.entry(key), request.is_low_priority
-        boarding = shared.flights.looking(self._flight(request), token, name, has_time=has_time)
-        boarded, value = await shared.flights.board(boarding, self._left())
+        lease_request = shared.flights.look_request(self._flight(request), token, name, has_time=has_time)
+        role, value = await shared.flights.lead_or_join(lease_request, self._left())
         loaded = shared.entries.read(key, token, value, self._now(), shared.steady())
         if value is None:
-            return await self.fly(forwarded, boarded, None)
+            return await self.fly(forwarded, role, None)
         return await self._answer(key, request, cost, self.hold(request, key, loaded))
 
     # --- what bears on a read ---
@@ -105,7 +105,7 @@ class SharedCache(Cache):
         if found.held is not None and not self._shared.is_believed:
             calm = super()._terms(request)
             if isinstance(policy.plan(request, found.held, calm, self._now()), policy.Reuse):
-                HAS_HEARD.set(await self._shared.hear(self._left()))
+                HAS_CAUGHT_UP.set(await self._shared.catch_up(self._left()))
         return await super()._plan(request, key, found)
 
     def _tags(self, request: Request) -> tuple[str, ...]:
@@ -180,43 +180,43 @@ class SharedCache(Cache):
 
     async def _ask(self, forwarded: ForwardedRead) -> Reply:
         """Ask Graph, or wait for another replica that does."""
-        boarded, loaded = await self._board(forwarded)
+        role, loaded = await self._lead_or_join(forwarded)
         if loaded is not None and (reply := await self._reuse_loaded(forwarded, loaded)):
-            if isinstance(boarded, Led):
-                self._shared.flights.release(boarded)
+            if isinstance(role, Led):
+                self._shared.flights.release(role)
             return reply
-        return await self.fly(forwarded, boarded, loaded)
+        return await self.fly(forwarded, role, loaded)
 
-    async def fly(self, forwarded: ForwardedRead, boarded: Led | Joined | None, loaded: Found | None) -> Reply:
+    async def fly(self, forwarded: ForwardedRead, role: Led | Joined | None, loaded: Found | None) -> Reply:
         """Lead or follow the flight of *forwarded*, or ask alone; *loaded* is what the shared store holds."""
-        if boarded is None:
+        if role is None:
             return await super()._ask(forwarded)
-        ended = await self._shared.flights.follow(boarded) if isinstance(boarded, Joined) else boarded
+        ended = await self._shared.flights.follow(role) if isinstance(role, Joined) else role
         if isinstance(ended, Led):
             return await self._lead(forwarded, ended, loaded.entry.meta.etag if loaded else "")
         reply = await self._follow(forwarded, ended) if ended is not None else None
         return reply or await super()._ask(forwarded)
 
-    async def _board(self, forwarded: ForwardedRead) -> tuple[Led | Joined | None, Found | None]:
+    async def _lead_or_join(self, forwarded: ForwardedRead) -> tuple[Led | Joined | None, Found | None]:
         """Lead or join the flight of *forwarded*; None to ask alone. With it, what the shared store holds by now."""
         request, shared = forwarded.request, self._shared
         if request.directives.forbids_sharing or not forwarded.terms.rule.cache:
             return shared.flights.go_alone("wish"), None
         if not shared.fleet.client.is_up:
             return shared.flights.go_alone("away"), None
-        if not await shared.hear(self._left()):
+        if not await shared.catch_up(self._left()):
             return shared.flights.go_alone("doubt"), None
         tags = self._tags(request)
         if shared.open_writes.cover(tags):
             return shared.flights.go_alone("write"), None
         flight = self._flight(request, tags)
         entry = shared.fleet.wire.names.entry(forwarded.key) if _may_gain(forwarded.terms.rule) else b""
-        boarding = shared.flights.boarding(flight, _token(request), entry, has_time=request.is_low_priority)
-        boarded, value = await shared.flights.board(boarding, self._left())
+        lease_request = shared.flights.lease_request(flight, _token(request), entry, has_time=request.is_low_priority)
+        role, value = await shared.flights.lead_or_join(lease_request, self._left())
         loaded = None
         if entry:
             loaded = shared.entries.read(forwarded.key, _token(request), value, self._now(), shared.steady())
-        return boarded, loaded
+        return role, loaded
 
     def _flight(self, request: Request, tags: tuple[str, ...] = ()) -> bytes:
         """The name of the flight that *request*, which shows *tags*, may join: after a write it is another one."""
@@ -304,7 +304,7 @@ class SharedCache(Cache):
         reply = super().apply_answer(forwarded, entry, answer)
         credential = forwarded.request.credential
         if answer.status >= 400 and credential and ends_token(answer.body):
-            self._shared.tell(Refused(self._keys.fingerprint(credential)))
+            self._shared.publish(Refused(self._keys.fingerprint(credential)))
         if reply is not None and isinstance(forwarded, SharedForwardedRead) and forwarded.flight is not None:
             forwarded.flight.answer, forwarded.flight.mode = answer, reply.mode
         if reply is not None and reply.invalidated_s == -math.inf:  # doubt is no change, and has no time
@@ -355,14 +355,16 @@ class SharedCache(Cache):
         trust = self._shared.trust
         return max(super().changed_at, trust.since) if trust.until > self._shared.steady() else math.inf
 
-    def begin_to_board(self, read: PreparedRead, entry: Entry | None, on_end: Callable[[Boarded], None]) -> None:
-        """Begin to lead or to join the flight of *read*; look for an entry unless *entry*, held here, is as good."""
+    def begin_lead_or_join(
+        self, read: PreparedRead, entry: Entry | None, on_end: Callable[[LeaseAnswer], None]
+    ) -> None:
+        """Ask the store who leads the flight of *read*, and for an entry unless *entry*, held here, is as good."""
         flights, request, has_time = self._shared.flights, read.request, read.is_low_priority
         flight = self._flight_name(read.flight, read.fingerprint, lambda: self._tags(request))
         name, token = b"", _token(request)
         if entry is None or _may_gain(self._rule(request)):
             name = self._shared.fleet.wire.names.entry(read.key)
-        make = flights.looking if entry is None else flights.boarding
+        make = flights.look_request if entry is None else flights.lease_request
         flights.begin(make(flight, token, name, has_time=has_time), self._left(), on_end)
 
     def read_value(self, request: Request, key: bytes, value: bytes) -> Found | None:

@@ -20,7 +20,7 @@ from proxy.core.routing.rules import Rule
 from proxy.shell import Layer
 from proxy.shell.pipeline.coalescer import Coalescer
 from proxy.shell.pipeline.merger import HeldReplies, Merger
-from proxy.shell.valkey.shared import ENDS_AT, HAS_HEARD, Shared
+from proxy.shell.valkey.shared import ENDS_AT, HAS_CAUGHT_UP, Shared
 
 IsCertain = Callable[[Request], bool]
 """Returns whether each write that may change a read is known here as soon as it is answered."""
@@ -50,13 +50,13 @@ class SharedCoalescer(Coalescer):
         if request.directives.forbids_sharing or self._is_certain(request):
             return await super().__call__(request, cost)
         ends_at = ENDS_AT.set(self._shared.ends_at)
-        heard = HAS_HEARD.set(await self._shared.hear(self._shared.budget_s))
+        caught_up = HAS_CAUGHT_UP.set(await self._shared.catch_up(self._shared.budget_s))
         try:
             if self._is_certain(request):
                 return await super().__call__(request, cost)
             return await self._join_next(request, cost)
         finally:
-            HAS_HEARD.reset(heard)
+            HAS_CAUGHT_UP.reset(caught_up)
             ENDS_AT.reset(ends_at)
 
     async def _join_next(self, request: Request, cost: RequestCost | None) -> Reply:
