@@ -16,17 +16,17 @@ from proxy.shell.pipeline.shared.coalescer import SharedCoalescer
 READ = Request("graph.facebook.com", "v25.0", "/1", "")
 
 
-class Deaf:
-    """What is shared, of which nothing can be heard."""
+class OutOfReach:
+    """The shared store while its log cannot be read."""
 
     budget_s = 0.05
     ends_at = 0.0
 
-    async def hear(self, _within_s: float) -> bool:
+    async def catch_up(self, _within_s: float) -> bool:
         return False
 
 
-DEAF: Any = Deaf()
+OUT_OF_REACH: Any = OutOfReach()
 
 
 class Slow:
@@ -51,7 +51,9 @@ async def turns() -> None:
 async def test_many_identical_reads_make_two_calls_in_a_row() -> None:
     """The first read makes a call; all that come meanwhile share the call that begins when the first is over."""
     slow = Slow()
-    layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: False, shared=DEAF)
+    layer = SharedCoalescer(
+        slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: False, shared=OUT_OF_REACH
+    )
     first = asyncio.create_task(layer(READ))
     await turns()
     crowd = [asyncio.create_task(layer(READ)) for _ in range(5)]
@@ -75,7 +77,9 @@ async def test_many_identical_reads_make_two_calls_in_a_row() -> None:
 async def test_where_all_writes_are_known_a_read_joins_a_call_in_flight() -> None:
     """As in one process."""
     slow = Slow()
-    layer = SharedCoalescer(slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: True, shared=DEAF)
+    layer = SharedCoalescer(
+        slow, lambda _read: "key", lambda _read: (), is_certain=lambda _read: True, shared=OUT_OF_REACH
+    )
     both = [asyncio.create_task(layer(READ)) for _ in range(2)]
     await turns()
     slow.calls[0].set()
