@@ -63,16 +63,16 @@ def _limit(request: BaseRequest, stream_over: int) -> int:
 
 async def _read_all(request: BaseRequest, keep: int) -> tuple[bytes, Upload | None]:
     """Read to the end, keeping the bytes unless they are more than *keep*."""
-    kept, digest, size = bytearray(), hashlib.sha256(), 0
-    async for chunk in request.content.iter_any():
+    kept, digest, size = bytearray(), None, 0
+    while chunk := await request.content.readany():
         size += len(chunk)
-        digest.update(chunk)
         if size <= keep:
             kept += chunk
-        else:
-            kept.clear()
-    flood = Upload("", size, digest.hexdigest()) if size > keep else None
-    return bytes(kept), flood
+            continue
+        digest = digest or hashlib.sha256(kept)
+        digest.update(chunk)
+        kept.clear()
+    return bytes(kept), Upload("", size, digest.hexdigest()) if digest is not None else None
 
 
 async def _multipart(request: BaseRequest) -> Body:

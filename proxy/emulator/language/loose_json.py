@@ -13,12 +13,13 @@ _SPACE = re.compile(r"\s*")
 _BARE = re.compile(r"[^\s,:{}\[\]'\"]+")
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _DEEPEST = 200
+_strictly = json.JSONDecoder(strict=False).decode
 
 
 def loads(text: str) -> Any:
     """The value that *text* holds; text that even a loose reader refuses raises ValueError."""
     try:
-        return json.loads(text, strict=False)
+        return _strictly(text)
     except (ValueError, RecursionError):
         return _Reader(text).whole()
 

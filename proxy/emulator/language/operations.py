@@ -53,9 +53,9 @@ def operation_call(operation: Operation, top: Call, results: Mapping[str, Any], 
     target = _without_origin(fill_references(operation.relative_url, results))
     body = operation.body
     params = parse_query(fill_references(body, results)) if isinstance(body, str) else body
-    if config.batch_inherits:
+    if config.batch_inherits and (shaping := [name for name in _SHAPING if name in top.params]):
         named = {*parse_query(target.partition("?")[2]), *params}
-        params = {**{name: top.params[name] for name in _SHAPING if name in top.params and name not in named}, **params}
+        params = {**{name: top.params[name] for name in shaping if name not in named}, **params}
     outer = {name: top.headers[name] for name in _INHERITED if name in top.headers and config.language_inherited}
     carried = {**outer, **operation.headers, "user-agent": top.user_agent}
     call = build_call(operation.method, target, carried, params, config, version=top.version)

@@ -19,13 +19,22 @@ _REFERENCE = re.compile(
 )
 
 
+def _may_refer(text: str) -> bool:
+    """Returns whether *text* may hold a reference: a brace stands there, or an escape."""
+    return "{" in text or "%7" in text
+
+
 def referenced_names(text: str) -> list[str]:
     """The names of the operations that *text* refers to."""
+    if not _may_refer(text):
+        return []
     return [unquote(found["name"]) for found in _REFERENCE.finditer(text)]
 
 
 def fill_references(text: str, results: Mapping[str, Any]) -> str:
     """Returns *text* with every reference replaced by its matches in *results*."""
+    if not _may_refer(text):
+        return text
     whole = _REFERENCE.match(text.strip())
     if whole and whole.end() == len(text.strip()):
         # An operation may be nothing but a reference to a URL, which must keep its `?` and `&`.
