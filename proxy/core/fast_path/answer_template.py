@@ -82,9 +82,8 @@ _Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 def _pick(places: Sequence[int]) -> _Pick:
     """Returns a function that returns what is at these *places*, as a tuple."""
-    if not places:
-        return lambda _row: ()
-    return itemgetter(*places) if len(places) > 1 else lambda row: (row[places[0]],)
+    first = places[0] if places else 0
+    return itemgetter(*places) if len(places) > 1 else itemgetter(slice(first, first + len(places)))
 
 
 class _OuterNames(NamedTuple):
@@ -118,10 +117,10 @@ class Occasion(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A part of a head: a format of bytes, and the marks of the values that it takes."""
+    """A part of a head: a format of bytes, and where it takes its values from: those of a slot, then of the reply."""
 
     format: bytes
-    marks: tuple[str, ...]
+    pick: _Pick
 
 
 class Template(msgspec.Struct, eq=False, frozen=True):
@@ -295,16 +294,14 @@ class AnswerTemplates:
 
 def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: bytes) -> Filled:
     """Returns *template* with the values of *slot*, *outer* and *date*. Raises ValueError for a value of two lines."""
-    values: dict[str, bytes] = {}
-    for first, texts in ((_USAGE, slot), (_OUTER, outer)):
-        for at, text in enumerate(texts, first):
-            if "\r" in text or "\n" in text:
-                raise ValueError("a line of the head holds the end of a line")
-            values[chr(at)] = text.encode("utf-8", "surrogateescape")
-    value_of = values.__getitem__
-    head = tuple([form % tuple(map(value_of, marks)) for form, marks in template.pieces])
-    form_of_stored, marks_of_stored = template.stored
-    stored = form_of_stored % tuple(map(value_of, marks_of_stored))
+    texts = (*slot, *outer)
+    text = "".join(texts)
+    if "\r" in text or "\n" in text:
+        raise ValueError("a line of the head holds the end of a line")
+    values = tuple([text.encode("utf-8", "surrogateescape") for text in texts])
+    head = tuple([form % pick(values) for form, pick in template.pieces])
+    form_of_stored, pick_stored = template.stored
+    stored = form_of_stored % pick_stored(values)
     return Filled(head, stored, template.tail.replace(_DATE_MARK, date), template.takes_newest)
 
 
@@ -341,9 +338,11 @@ def _make_template(slot: FieldSet, outer: FieldSet, held: FieldSet | None, occas
     tail = _lines((*added, *message_fields(replace(rendered, body=b""), chr(_DATE)))) + b"\r\n"
     start = f"HTTP/1.1 {rendered.status} {reason(rendered.status)}"
     head = headers.head_bytes(start, own[:-1] if takes_newest else own)[:-2]
+    usage = sum(_USAGE <= ord(value[:1] or " ") < _OUTER for _, value in slot.fields)
     formatted = tail.replace(b"%", b"%%").replace(_TIMING, b"window;dur=%.1f, upstream;dur=%.1f", 1)
     formatted = formatted.replace(b"Content-Length: 0\r\n", b"Content-Length: %d\r\n", 1)
-    return Template(_split(head), _piece(settled.keep.headers), formatted, takes_newest)
+    pieces = tuple([_piece(part, usage) for part in head.split(ETAG_MARK.encode())])  # around each ETag
+    return Template(pieces, _piece(settled.keep.headers, usage), formatted, takes_newest)
 
 
 def _has_own_marks_alone(slot: FieldSet, outer: FieldSet, held: FieldSet | None) -> bool:
@@ -380,11 +379,8 @@ def _lines(fields: Headers) -> bytes:
     return headers.head_bytes("", fields)[2:-2]
 
 
-def _split(head: bytes) -> tuple[_Piece, ...]:
-    """Returns *head* in pieces, around each ETag."""
-    return tuple([_piece(part) for part in head.split(ETAG_MARK.encode())])
-
-
-def _piece(part: bytes) -> _Piece:
-    marks = tuple([mark.decode() for mark in _VALUE.findall(part)])
-    return _Piece(_VALUE.sub(b"%b", part.replace(b"%", b"%%")), marks)
+def _piece(part: bytes, usage: int) -> _Piece:
+    """Returns *part* of a head whose slot has so many values of *usage*."""
+    marks = [ord(mark.decode()) for mark in _VALUE.findall(part)]
+    places = [mark - _USAGE if mark < _OUTER else usage + mark - _OUTER for mark in marks]
+    return _Piece(_VALUE.sub(b"%b", part.replace(b"%", b"%%")), _pick(places))

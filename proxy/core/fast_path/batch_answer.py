@@ -251,8 +251,15 @@ class BatchAnswer:
         kind = self.kind(mode, fields, None, is_top=read.request.credential == self.top, is_stored=True)
         if kind is None:
             return None
-        is_final = cacheability.is_final(read.request, body) if read.common.is_poll else cacheability.is_settled(body)
-        meta = EntryMeta(fields.etag, _BATCH, asked, is_final, (read.proof,), expiry(body))
+        is_final = True
+        if read.common.is_poll:
+            is_final = cacheability.is_final(read.request, body)
+        elif b"status" in body or b"phase" in body or b"complet" in body:  # else no job is shown
+            is_final = cacheability.is_settled(body)
+        expires = 0.0
+        if b"=" in body or b"%" in body or b"\\u003" in body:  # else no parameter of a link has a value
+            expires = expiry(body)
+        meta = EntryMeta(fields.etag, _BATCH, asked, is_final, (read.proof,), expires)
         return kind, Entry(meta, b"", body)
 
     def kind(

@@ -191,13 +191,23 @@ class FastFlight:
 class Moment:
     """What stays the same while the slots of one batch are handed out, and the replies that were written."""
 
-    __slots__ = ("answer", "answers", "changed_at", "has_refused", "is_leaving", "now", "together", "upstream_ms")
+    __slots__ = (
+        "_clock",
+        "_now",
+        "answer",
+        "answers",
+        "changed_at",
+        "has_refused",
+        "is_leaving",
+        "together",
+        "upstream_ms",
+    )
 
     def __init__(
         self,
         answer: BatchAnswer,
         changed_at: float,
-        now: float,
+        clock: Callable[[], float],
         *,
         is_leaving: bool,
         has_refused: bool,
@@ -206,11 +216,19 @@ class Moment:
         self.answer = answer
         self.is_leaving = is_leaving
         self.changed_at = changed_at
-        self.now = now
+        self._clock = clock
+        self._now: float | None = None
         self.has_refused = has_refused
         self.upstream_ms = (answer.outer.upstream_s or 0.0) * 1000
         self.answers: list[OrdinaryAnswer] = []
         self.together: list[AnswersOfBatch] = []
+
+    @property
+    def now(self) -> float:
+        """Return the time at which it was asked for first, of a clock that is never set back."""
+        if self._now is None:
+            self._now = self._clock()
+        return self._now
 
 
 def load_entry(flight: FastFlight, fetch: Fetch) -> None:

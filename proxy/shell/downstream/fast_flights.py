@@ -241,7 +241,7 @@ class FastFlights:
         answer.date = self._date[1]
         has_refused = self.reader.quota.has_refused
         moment = answer.moment = Moment(
-            answer, self.cache.changed_at, self.reader.now(), is_leaving=self.is_leaving(), has_refused=has_refused
+            answer, self.cache.changed_at, self.reader.now, is_leaving=self.is_leaving(), has_refused=has_refused
         )
         answer.at_end = partial(self._end, moment)
         return moment

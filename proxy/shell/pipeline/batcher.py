@@ -241,7 +241,7 @@ class Batcher:
                 answered = BatchAnswer(answer, batch.top, batch.sending.id, batch.lane, self._templates)
             if isinstance(answer, Reply) and (answered is None or answered.may_have_usage):
                 self._on_reply(batch.top, answer, one_node(contents.requests))
-            taken = self._take_slots(contents, answered)
+            taken = batch_response.NONE_ANSWERED if answered is None else _take_slots(contents, answered)
             outcomes = batch_response.resolve(contents.requests, batch.top, answer, batch.attempt, taken)
             batch.sending.answered(outcomes.counted)
             call = contents.queued[0].call
@@ -267,16 +267,6 @@ class Batcher:
             again = [[read for read in map(contents.read, part) if not read.is_done] for part in outcomes.batches]
             parts_again = [self._send(BatchContents(part), None, batch.attempt + 1) for part in again if part]
             await asyncio.gather(*parts_again, self._all_alone([*map(contents.read, outcomes.singles)]))
-
-    @staticmethod
-    def _take_slots(contents: BatchContents, answer: BatchAnswer | None) -> Collection[int]:
-        """Let each read take its slot, where that is an ordinary one; return the places of those that did."""
-        if answer is None:
-            return batch_response.NONE_ANSWERED
-        try:
-            return contents.take(answer)
-        finally:
-            answer.end()
 
     async def _call(
         self, requests: Sequence[Request], parts: Sequence[bytes], top: Credential, place: Place | None, left: OnSent
@@ -316,6 +306,14 @@ class Batcher:
                 timed.end(reply)
             sending.answered([was_counted(reply)])
         return reply
+
+
+def _take_slots(contents: BatchContents, answer: BatchAnswer) -> Collection[int]:
+    """Let each read take its slot, where that is an ordinary one; return the places of those that did."""
+    try:
+        return contents.take(answer)
+    finally:
+        answer.end()
 
 
 class Handed(NamedTuple):

@@ -21,7 +21,7 @@ from proxy.shell.store.corruption import Breaker
 from proxy.shell.store.database import Database
 from proxy.shell.store.disk import Disk, DiskTimeouts
 from proxy.shell.store.group_writer import GroupBounds, GroupWriter
-from proxy.shell.store.memory import USE_COST, Index, Memory
+from proxy.shell.store.memory import ENTRY_COST, USE_COST, Index, Memory
 from proxy.shell.store.read_queue import Loads, ReadResult
 from proxy.shell.store.write_queue import DELETED, Deleted, WriteQueue
 
@@ -82,6 +82,7 @@ class Store:
         remembered = index_bytes // USES_SHARE // USE_COST
         memory_bytes = max(0, bounds.memory_bytes - filter_bytes)
         self.memory = Memory(memory_bytes, self._on_evict, remembered=remembered, others=self._index_bytes)
+        self._certain_bytes = memory_bytes - index_bytes  # of the memory, which the index never takes
         self._most_index_bytes = 0
         self._renewed: dict[bytes, str] = {}  # tokens by the keys of entries whose newer times the index does not have
         self._index = Index(index_bytes - filter_bytes - remembered * USE_COST, filter_bytes)
@@ -123,8 +124,8 @@ class Store:
     def is_unknown(self, key: bytes) -> bool:
         """True if neither memory nor disk has an entry of *key*; the disk is not read."""
         if self._disk is not None and self._index.may_hold(key):  # or in the write queue
-            return self.memory.peek(key) is None and self._pending.find(key) is DELETED
-        return self.memory.peek(key) is None
+            return self.memory.entries.get(key) is None and self._pending.find(key) is DELETED
+        return self.memory.entries.get(key) is None
 
     async def load(self, key: bytes, token: str) -> Entry | None:
         """The entry of *key* from memory, the write queue or disk; None if *token* does not decrypt it."""
@@ -205,8 +206,12 @@ class Store:
 
     def will_take(self, key: bytes, entry: Entry, headers: int) -> bool:
         """Return whether `put` is certain to store *entry*, the first of *key*, with so many bytes of *headers*."""
-        is_first = self.memory.peek(key) is None and key not in self._index
-        return is_first and len(entry.body) <= self._bounds.max_body_bytes and self.memory.has_room(entry, headers)
+        if self.memory.entries.get(key) is not None or key in self._index:
+            return False
+        size = len(entry.body)
+        return size <= self._bounds.max_body_bytes and (
+            2 * (size + headers + ENTRY_COST) <= self._certain_bytes or self.memory.has_room(entry, headers)
+        )
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.
