@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,10 +28,12 @@ from hypothesis import strategies as st
 from proxy import emulator
 from proxy.app import components
 from proxy.app import sidecar as app_sidecar
+from proxy.core.shared.store_clock import StoreClock
 from proxy.settings import Settings
 from proxy.shell.observe.log_writer import LOG
 from proxy.shell.observe.stats import stats
 from proxy.shell.store import Store
+from proxy.shell.valkey.shared import Shared
 from tests.conftest import EFFORT
 from tests.journeys.talking import Gate
 from tests.shell.valkey.servers import Server, program, serving, until
@@ -201,6 +203,23 @@ STEPS, STEPS_ON_DISK = [
     for kinds in (_KINDS, f"{_KINDS}ee")  # the last: what is held is on disk alone from then on
 ]
 SCRIPTS, SCRIPTS_ON_DISK = [st.lists(steps, min_size=5, max_size=15).map(_joined) for steps in (STEPS, STEPS_ON_DISK)]
+
+
+@dataclass(slots=True)
+class SameClock(StoreClock):
+    """The store's clock, which shows the time of day of the replicas: how long a step takes ages no entry."""
+
+    now: Callable[[], float] = lambda: NOW
+
+    def at(self, age: float, now: float) -> float:
+        """Return the time *age* seconds ago."""
+        del now
+        return self.now() - age
+
+    def age(self, at: float, now: float) -> float:
+        """Return the age of what happened *at* that time."""
+        del now
+        return self.now() - at
 
 
 class Lines(logging.Handler):
@@ -491,6 +510,9 @@ async def _sides(folder: Path, now: list[float], *, replicas: int, disk_mb: int)
                 )
                 clocks = components.Clocks(now=lambda: now[0])
                 fronts.append(await stack.enter_async_context(app_sidecar.sidecar(settings, clocks)))
+                if store is not None:
+                    sharing: Shared = fronts[-1].telemetry.gauges.shared.__self__  # type: ignore[attr-defined]
+                    sharing.fleet.clock = sharing.entries.clock = SameClock(now=clocks.now)
             sides.append(Side(graph, fronts, extra, store))
             stack.push_async_callback(sides[-1].hang_up)
         yield sides
