@@ -11,14 +11,14 @@ from proxy.core.cache.purge import Purges
 class Notes:
     """The purge orders, and after a line break the changes; a run that was killed leaves no changes.
 
-    What such a run was told of, by writes and webhooks, is not known. So every entry that it left is asked for once
+    What such a run learned from writes and webhooks is not known. So every entry that it left is asked for once
     before it is called fresh. A replica of a fleet learns of changes from the log of the fleet instead (*has_log*).
     """
 
     def __init__(
         self, purges: Purges, invalidations: InvalidationIndex, now: Callable[[], float], *, has_log: bool
     ) -> None:
-        """Note what *purges* and *invalidations* know."""
+        """Make the notes of *purges* and *invalidations*."""
         self._purges = purges
         self._invalidations = invalidations
         self._now = now

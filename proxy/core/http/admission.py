@@ -44,7 +44,7 @@ class Beat:
 
 
 class Admission:
-    """Says how many requests may wait, from how many were answered lately: a newcomer waits for all before it."""
+    """Computes how many requests may wait from how many were answered lately: a newcomer waits for all before it."""
 
     def __init__(self, limit_s: float) -> None:
         """Let requests wait *limit_s* at most."""

@@ -1,4 +1,4 @@
-"""Texts that many have alike, of which one object is kept as long as anybody has it."""
+"""Keeps one object for texts that many entries have alike, as long as any entry has the text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ BLOCK_COST = 250
 
 
 class SharedBlocks:
-    """Texts by their value, each counted once, and how many have it."""
+    """Texts by value, with the number of entries that have each."""
 
     def __init__(self) -> None:
         """Start with none."""
         self._texts: dict[bytes, tuple[bytes, int]] = {}
 
     def share(self, text: bytes) -> bytes:
-        """Returns the object for *text*, which one more has from now on."""
+        """Returns the one object for *text*, and counts one more entry that has it."""
         known, holders = self._texts.get(text, (text, 0))
         self._texts[known] = known, holders + 1
         return known
@@ -24,7 +24,7 @@ class SharedBlocks:
         return 0 if text in self._texts else len(text) + BLOCK_COST
 
     def release(self, text: bytes) -> int:
-        """Note that one who had *text* has it no longer; returns the bytes that this sets free."""
+        """Count one entry less that has *text*; returns the bytes that this frees."""
         known, holders = self._texts[text]
         if holders > 1:
             self._texts[known] = known, holders - 1

@@ -91,7 +91,7 @@ class AccessLogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def is_routine(entry: AccessLogEntry) -> bool:
-    """Returns whether *entry* tells of a good reply to a read, of which a sample may do."""
+    """Returns whether *entry* is of a good reply to a read: of such lines `log.sample` may write a part."""
     is_error = not 0 < entry.status < 400 or entry.code or entry.refused or entry.detail == COVERED
     return not (is_error or entry.writes or entry.mode == Mode.FAILED)
 
@@ -103,7 +103,7 @@ _NO_TIME = b'"total_ms":0.0,'
 
 
 class Varying(NamedTuple):
-    """What differs between replies that share a prepared line."""
+    """The members of a log entry that differ between replies with the same prepared line."""
 
     seconds: float  # from the request to the reply
     age: float | None = None
@@ -164,12 +164,12 @@ def _without_time(bare: AccessLogEntry) -> bytes:
 
 
 class LineTemplate:
-    """Log lines of replies that differ in the object that is read, and in what varies."""
+    """Makes the log lines of replies that differ only in the object that is read, and in `Varying`."""
 
     __slots__ = ("_format",)
 
     def __init__(self, bare: AccessLogEntry) -> None:
-        """Make lines like that of *bare*, which says nothing of what varies."""
+        """Make lines like that of *bare*, an entry without the members of `Varying`."""
         marked = replace(bare, path=_MARK, node=_MARK, key=_MARK, body=_MARK, size=_MARKED_SIZE)
         text = _without_time(marked).replace(b"%", b"%%")
         self._format = text.replace(encode(_MARK), b"%b").replace(encode(_MARKED_SIZE), b"%d")

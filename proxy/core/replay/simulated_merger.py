@@ -89,7 +89,7 @@ class SimulatedMerger:
             self._history.on_reply(self._family(request), own, answer, {own}, self._events.now, fresh_s=fresh_s)
 
     def close_flights(self, changed: Collection[str]) -> None:
-        """Let no later read join merged reads that carry a tag in *changed*; () means any tag."""
+        """Close the merged reads that carry a tag in *changed* (() means any tag): no later read joins them."""
         for lane, merged in list(self._merged.items()):
             if not changed or not set(changed).isdisjoint(self._cache.tags(merged[0].request)):
                 del self._merged[lane]

@@ -64,7 +64,7 @@ class RuleBook:
 
     @property
     def longest_s(self) -> float:
-        """Seconds for which something may be of use at most."""
+        """Returns the longest time in seconds for which any rule lets an entry be used."""
         rules = (self._default, *(match.rule for _, match in self._rules))
         return max(rule.fresh_s + max(rule.stale_if_error_s, rule.stretch_s) for rule in rules)
 

@@ -53,7 +53,7 @@ class Form:
 def read_short_form(raw: bytes, fields: Mapping[str, str]) -> Mapping[str, Any] | None:
     """Return the parameters of the form in *raw*, as `read_form` does, at once; None where that takes long.
 
-    The same where the form has files, or the body is packed or no form.
+    Also None for a form with files, a compressed body, or a body that is no form.
     """
     kind = media_type(fields.get("content-type", ""))
     if len(raw) > LONGEST_SHORT or "content-encoding" in fields or kind.startswith("multipart/"):
@@ -83,7 +83,7 @@ async def read_form(raw: bytes, fields: Mapping[str, str]) -> Form | None:
 
 
 def _inflated(raw: bytes) -> bytes:
-    """Mobile SDKs compress their bodies. Raises ValueError for a body that is too large to parse."""
+    """Return *raw* without gzip, which mobile SDKs send. Raises ValueError for a body that is too large to parse."""
     unpack = zlib.decompressobj(wbits=31)
     body = unpack.decompress(raw, LARGEST_FORM)
     if not unpack.eof:
@@ -97,7 +97,7 @@ async def _parameters(body: bytes, kind: str) -> dict[str, Any]:
 
 
 def _not_urlencoded(body: bytes, kind: str) -> dict[str, Any] | None:
-    """JSON where it is called so or looks so; None if urlencoded, which some clients send without calling it anything.
+    """Return the parameters of a JSON *body*; None for an urlencoded one, which some clients send without a type.
 
     Raises ValueError for more than is looked into.
     """
@@ -116,7 +116,7 @@ _json_object = msgspec.json.Decoder(dict[str, Any], float_hook=number).decode
 
 
 def _text(raw: bytes) -> str:
-    """*raw* as text. Raises ValueError where much of it is no UTF-8: that would take long to keep byte for byte."""
+    """Return *raw* as text. Raises ValueError if a long one is not UTF-8, which would take long to keep."""
     return raw.decode("utf-8", "surrogateescape" if len(raw) <= 64 * _SLICE else "strict")
 
 

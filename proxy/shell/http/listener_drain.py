@@ -67,7 +67,7 @@ class InFlight:
 
     @property
     def open(self) -> int:
-        """How many messages are being answered."""
+        """Return the number of messages that are being answered."""
         return len(self._open) + len(self.callers)
 
     def begin_drain(self) -> None:

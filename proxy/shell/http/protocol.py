@@ -52,32 +52,32 @@ def last_response(reply: Reply) -> web.StreamResponse:
 
 
 class Caller(Protocol):
-    """Who waits on a connection for an answer that no task works on."""
+    """A caller that waits on a connection for an answer that no task works on."""
 
     def leave(self) -> None:
-        """The caller has hung up."""
+        """Note that the caller has hung up."""
 
 
 class _Sending:
-    """In the place of a caller whose answer is being sent."""
+    """Stands for a caller whose answer is being sent."""
 
     def leave(self) -> None:
         """Do nothing: no caller waits for it."""
 
 
 class HeadHandler(Protocol):
-    """What may answer a message before it is parsed."""
+    """Answers messages before they are parsed: the fast path."""
 
     def answer_again(self, connection: Connection, data: bytes) -> bool:
-        """Answer *data*, which is all that has come, as the last time; False: nothing was done, and `take` is next."""
+        """Answer *data*, all that has come, as the last time; return False, and do nothing, if that cannot be."""
 
     def take(self, connection: Connection, data: bytes) -> bool:
-        """Answer *data*, which begins a message on *connection*; False: nothing was done, and it goes the usual way."""
+        """Answer *data*, which begins a message on *connection*; return False, and do nothing, if the handler must."""
 
 
 @dataclass(frozen=True, slots=True)
 class DetachedConnection:
-    """What a connection leaves behind when its messages are over and something else begins on it."""
+    """The transport of a connection that is no HTTP any more (a tunnel, or TLS), and the bytes already read."""
 
     transport: asyncio.Transport
     early: bytes  # what has come in after the last message
@@ -107,7 +107,7 @@ class Connection(TimedConnection):
     _is_large = False
     """Whether Graph's answer to the next message that the handler gets is too large to be kept."""
     _is_in_step = True
-    """Whether it is known where messages begin: not behind an upgrade, a part that is lost, or what is no message."""
+    """Whether it is known where the next message begins; not after an upgrade, a lost part or a bad message."""
 
     def __init__(
         self, manager: web.Server, *, shedder: Shedder | None, fast_path: HeadHandler | None = None, **options: Any
@@ -122,7 +122,7 @@ class Connection(TimedConnection):
         self._sending: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin; what comes through TLS is for the name that the TLS was made to, and is answered by the handler."""
+        """Begin; messages inside TLS are for the name that the TLS was made to, so the handler answers them."""
         if transport.get_extra_info("ssl_object") is not None:
             self._fast_path = None
         super().connection_made(transport)
@@ -172,7 +172,7 @@ class Connection(TimedConnection):
         return self._fast_path is not None and self._fast_path.take(self, data)
 
     def wait_for(self, caller: Caller) -> None:
-        """Keep what comes until *caller* has its answer: messages are answered in their order."""
+        """Keep later bytes until *caller* has its answer: messages are answered in their order."""
         self._caller = caller
         self._last_read = self._loop.time()
         self._half, self._is_silent = None, False
@@ -358,12 +358,12 @@ class Connection(TimedConnection):
         return end
 
     def _feed(self, data: bytes) -> None:
-        """Let aiohttp read *data*."""
+        """Give *data* to aiohttp's parser."""
         super().data_received(data)
         self._notice()
 
     def _notice(self) -> None:
-        """See what aiohttp has made of what it was given."""
+        """Note the message that aiohttp's parser has read, if it has, and how its body is framed."""
         if self._request_count == self._seen:
             is_head_read = isinstance(self._part, framing.HeadPart) and self._part.is_over
             self._is_in_step = self._is_in_step and (not is_head_read or self._buffer_paused)
@@ -383,15 +383,15 @@ class Connection(TimedConnection):
             self._break_off()
 
     def _break_off(self) -> None:
-        """Let the handler of a message whose body cannot be read answer that; nothing behind the message is read."""
+        """Make the handler answer a message whose body cannot be read; nothing after the message is read."""
         self._messages.pop()
         self._payload.set_exception(errors.BadRequest("the body of the message is not framed as it should be"))
         self._close = True
 
     def hand_over(self) -> DetachedConnection | None:
-        """Give the connection to whoever calls, in the handler of a CONNECT; None where its caller has gone.
+        """Detach the connection, in the handler of a CONNECT; None if its caller has gone.
 
-        What the handler answers after this goes nowhere: to this protocol the connection is lost.
+        An answer of the handler after this is not sent: to this protocol the connection is lost.
         """
         transport, manager = self.transport, self._manager
         if transport is None or manager is None or transport.is_closing():
@@ -406,7 +406,7 @@ class Connection(TimedConnection):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """The answer to a message that could not be read, or whose handler failed; its connection ends with it."""
+        """Return the answer to a message that could not be read, or whose handler failed; then its connection ends."""
         del message
         kind = type(exc).__name__
         _log.info("a message was refused: %s", kind)
@@ -415,7 +415,7 @@ class Connection(TimedConnection):
         return last_response(errors.reply_of(_refusal(exc) if status < 500 else errors.Fault(kind)))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Tell that a connection failed, and how, in a word."""
+        """Log that a connection failed, with the type of the error."""
         del args
         fault = kw.get("exc_info")
         if not isinstance(fault, errors.SidecarError):  # which the caller has been told

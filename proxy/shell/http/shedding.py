@@ -69,11 +69,11 @@ class QueuedRequest:
     since: float
 
     def leave(self) -> None:
-        """The caller has hung up."""
+        """Note that the caller has hung up."""
         self.shedder.forget(self)
 
     def break_off(self, error: errors.SidecarError) -> None:
-        """Tell the caller of *error*: the sidecar ends."""
+        """Answer the caller with *error*, because the sidecar ends."""
         self.shedder.forget(self)
         head, body = framed(errors.reply_of(error), http_date(int(time.time())), keeps=False)
         self.connection.answer(head, body, keeps=False)
@@ -83,7 +83,7 @@ class Shedder:
     """The queue of requests that wait for the processor."""
 
     def __init__(self, limit_s: float, observer: SheddingObserver, callers: set[Any]) -> None:
-        """Refuse requests that would wait for more than *limit_s*, and tell *observer* how many; 0: let nobody wait.
+        """Refuse requests that would wait for more than *limit_s*, and count them with *observer*; 0: no request waits.
 
         Those that wait are among *callers*.
         """
@@ -102,7 +102,7 @@ class Shedder:
         self._logged_at = 0.0
 
     def hold(self, connection: QueuedConnection, data: bytes) -> bool:
-        """Let *data* wait for its turn, or refuse it; False: nothing was done, for it is not one plain GET."""
+        """Queue *data*, or refuse it; return False, and do nothing, if it is not one plain GET."""
         if not admission.is_plain(data):
             return False
         self._beat.came += 1
@@ -117,7 +117,7 @@ class Shedder:
         return True
 
     def forget(self, request: QueuedRequest) -> None:
-        """Let *request* wait no longer."""
+        """Remove *request* from the queue."""
         self._queue.pop(request, None)
         self._excess.pop(request, None)
         self._callers.discard(request)
@@ -170,7 +170,7 @@ class Shedder:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Measure while the context lasts; afterwards let in whoever comes."""
+        """Measure while the context lasts; afterwards admit every request."""
         task = asyncio.ensure_future(self._measure()) if self._limit_s else None
         try:
             yield
@@ -192,9 +192,9 @@ class Shedder:
             last = now
 
     def _end_beat(self, seconds: float) -> None:
-        """Judge what has happened in the last *seconds*, and let the oldest be refused of those who are too many.
+        """Judge the last *seconds*, and set how many of the oldest waiting requests are refused.
 
-        Who has waited longest would be answered last of all callers who are answered.
+        The oldest are refused because their callers would be the last to be answered.
         """
         beat, queue = self._beat, self._queue
         beat.seconds, beat.waiting = seconds, 0 if self._was_empty else len(queue)

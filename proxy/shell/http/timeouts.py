@@ -102,7 +102,7 @@ class TimedConnection(web.RequestHandler):
     """A connection that records what it waits for, and since when."""
 
     def __init__(self, manager: web.Server, *, sweeper: TimeoutSweep, **options: Any) -> None:
-        """Let *sweeper* check the timeouts."""
+        """Make a connection whose timeouts *sweeper* checks."""
         super().__init__(manager, keepalive_timeout=sweeper.timeouts.idle_s, **options)
         self._sweeper = sweeper
         self.outbox = sweeper.outbox

@@ -1,4 +1,4 @@
-"""Writes the access log: makes the entry of each reply (`core/observe/access_log`) where anybody reads the log."""
+"""Writes the access log: the entry of each reply (`core/observe/access_log`), if a handler takes log lines."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Sink:
     replies: Callable[[Sequence[PreparedLine], float, Varying], None]
 
     def __init__(self) -> None:
-        """Look at the handlers."""
+        """Read which handlers there are."""
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the handlers again."""
+        """Read again which handlers there are."""
         if not _log.isEnabledFor(logging.INFO):
             self.hit, self.reply, self.replies = _ignore_hit, _ignore_reply, _ignore_replies
         elif (writer := _writer()) is not None:
@@ -46,15 +46,15 @@ class Sink:
 
 
 def _ignore_hit(_line: PreparedLine, _now: float, _seconds: float, _age: float) -> None:
-    """Replies are not logged."""
+    """Do nothing: replies are not logged."""
 
 
 def _ignore_reply(_line: PreparedLine, _now: float, _varying: Varying) -> None:
-    """Replies are not logged."""
+    """Do nothing: replies are not logged."""
 
 
 def _ignore_replies(_lines: Sequence[PreparedLine], _now: float, _varying: Varying) -> None:
-    """Replies are not logged."""
+    """Do nothing: replies are not logged."""
 
 
 def _log_hit(line: PreparedLine, _now: float, seconds: float, age: float) -> None:
@@ -78,18 +78,18 @@ class AccessLog:
     rule: Callable[[Request], Rule]
 
     def replied(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
-        """A read was answered."""
+        """Log the *reply* to a read."""
         if _log.isEnabledFor(logging.INFO):
             _log_entry(access_log.of_read(request, reply, outcome, route, self.keys, named=self._named(request)))
 
     def prepare(self, request: Request, reply: Reply, outcome: Outcome, route: str, key: bytes = b"") -> PreparedLine:
-        """Returns the line of *reply*, which will be given again and again, each time with what `Varying` has."""
+        """Returns the line of *reply*, which will be given often; each time `Varying` holds what differs."""
         SINK.refresh()
         named = self._named(request)
         return PreparedLine(access_log.of_read(request, reply, outcome, route, self.keys, named=named, key=key))
 
     def behind(self, request: Request, reply: Reply, outcome: Outcome, route: str) -> None:
-        """A read that was asked behind a reply was answered."""
+        """Log the *reply* to a read in the background."""
         if _log.isEnabledFor(logging.INFO):
             _log_entry(access_log.of_read(request, reply, outcome, route, self.keys, behind=True))
 
@@ -108,12 +108,12 @@ class AccessLog:
             _log_entry(access_log.of_passthrough(passage, outcome, route, cost.app, batch, is_refused=is_refused))
 
     def failed(self, word: str, outcome: Outcome, route: str) -> None:
-        """A message got an error of ours, and nothing more is known of it."""
+        """Log a message that got an error of the sidecar's own, of which nothing more is known."""
         if _log.isEnabledFor(logging.INFO):
             _log_entry(access_log.of_failure(word, outcome, route))
 
     def _named(self, request: Request) -> int | None:
-        """The urgency that no rule has given *request*, so that its caller must have."""
+        """Returns the urgency that the caller of *request* sent; None if it is that of a rule."""
         ruled = self.rule(request).priority
         return None if request.priority == (USUAL_PRIORITY if ruled is None else ruled) else request.priority
 

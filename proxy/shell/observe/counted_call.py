@@ -78,7 +78,7 @@ class CountedCall:
             at += slots
 
     def left(self) -> None:
-        """Take that the head was sent: from now on Graph may count the call."""
+        """Note that the head was sent: from now on Graph may count the call."""
         self.tally()
         self.began = self.began or self.telemetry.clock()
         self.times += 1

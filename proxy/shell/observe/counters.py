@@ -1,4 +1,4 @@
-"""Counts what happens, in the words of `Mode` and in Meta's units; `stats` and `metrics` are read off here."""
+"""Counts replies, calls and errors, by `Mode` and in Meta's units; `stats` and `prometheus` show the sums."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Counters:
     """All counters. Calls, bytes and round trips avoided are three numbers and are never added up."""
 
     def __init__(self, clock: Callable[[], float], now: Callable[[], float], version: str = "") -> None:
-        """Begin at nothing; *clock* gives monotonic, *now* epoch seconds, *version* is what runs."""
+        """Start at 0; *clock* gives monotonic, *now* epoch seconds, *version* is the sidecar's."""
         self.version = version
         self.instance = self.upstream_origin = ""  # which sidecar this is, and what it calls
         self.usage_series = 100  # limits of Graph's in /metrics
@@ -94,7 +94,7 @@ class Counters:
     # --- what callers ask, and what they get ---
 
     def asked(self, path: str, query: str, fingerprint: bytes) -> RequestCost:
-        """A caller asks for *path*: the cost that stays open until that was sent or avoided."""
+        """Count a read of *path* by a caller; returns its cost, which stays open until the read was sent or avoided."""
         route = self.routes.label(path)
         cost = self.unsettled_ledger.open(
             calls_of(query),
@@ -107,7 +107,7 @@ class Counters:
         return cost
 
     def replied(self, request: Request, reply: Reply, cost: RequestCost, seconds: float, dressed: Reply) -> None:
-        """A read got *reply*, and its caller that *dressed*, *seconds* after it came in."""
+        """Count and log *reply* to a read; its caller got it as *dressed*, *seconds* after the read came in."""
         route = self.routes.label(request.path)
         self._ended(reply.mode, route, dressed.status, seconds)
         cost.avoid(ledger.calls_avoided(reply, cost.unsent))
@@ -145,7 +145,7 @@ class Counters:
         return PreparedHit(self, request, reply, outcome=outcome, names=names, line=line)
 
     def route_counts(self, path: str, query: str, app: str) -> RouteCounts:
-        """Returns the counts of reads of this route by *app* that are one call each and get a good answer."""
+        """Returns the counts of reads of this route by *app* that are one call each and are answered well."""
         key = template(path), app, account(next(iter(nodes(path, query)), ""))
         counts = self._route_counts.get(key)
         if counts is None:
@@ -196,13 +196,13 @@ class Counters:
         return self._took_of(route)
 
     def settle(self) -> None:
-        """Add to the sums what prepared replies have counted; whoever reads a sum does so first."""
+        """Add what prepared replies have counted to the sums; it is called before any sum is read."""
         pending, self.pending = self.pending, []
         for each in pending:
             each.settle()
 
     def add_hits(self, hit: PreparedHit, count: int, times: Sums, ages: Sums) -> None:
-        """Add *count* times that *hit* was given, which took these *times* and were of these *ages*."""
+        """Count *hit* as often as *count*: replies that took these *times* and were of these *ages*."""
         route = self.routes.label(hit.path)
         self._replies[hit.mode, route, hit.status] += count
         self.times_by_mode[hit.mode].add_counts(*times)
@@ -222,7 +222,7 @@ class Counters:
         return self.routes.label(path)
 
     def replied_in_background(self, request: Request, reply: Reply, cost: RequestCost, seconds: float) -> None:
-        """A read that was asked behind a reply got *reply*, which no caller waits for."""
+        """Count *reply* to a read in the background, for which no caller waits."""
         if self.access_log:
             outcome = _outcome(cost, reply, seconds)
             self.access_log.behind(request, reply, outcome, self.routes.label(request.path))
@@ -262,7 +262,7 @@ class Counters:
             self.access_log.passed(passage, outcome, route, cost, batch, is_refused=refusal is not None)
 
     def failed(self, error: SidecarError, path: str = "", cost: RequestCost | None = None) -> None:
-        """A message got an error of ours, before or beside anything that is counted as a read."""
+        """Count *error*, the sidecar's own reply to a message that is not counted as a read."""
         route = self.routes.label(path) if path else ""
         self._replies[Mode.FAILED, route, error.status] += 1
         self._errors.count(Mode.FAILED)
@@ -275,18 +275,18 @@ class Counters:
             self.access_log.failed(word(type(error)), Outcome(error.status, 0, 0.0, *sums), route)
 
     def shed(self, error: SidecarError, count: int) -> None:
-        """So many messages were refused unread, with *error*."""
+        """Count *count* messages that were refused unread with *error*."""
         self._replies[Mode.FAILED, "", error.status] += count
         self._errors.count(Mode.FAILED, count)
         self._errors.keep(Mode.FAILED, error.status, "", b"", word(type(error)))
 
     def pushed(self, outcome: str, events: int) -> None:
-        """A notification of Meta's, with *events*, was `heard`, `forged` or `refused`."""
+        """Count a notification of Meta's with so many *events*; *outcome* is `heard`, `forged` or `refused`."""
         self.notifications[outcome] += 1
         self.events += events
 
     def unbatched(self, operations: int) -> None:
-        """The application sent a batch of *operations* itself."""
+        """Count a batch of so many *operations* that the application sent itself."""
         self.client_batches += 1
         self.client_operations += operations
 
@@ -295,29 +295,29 @@ class Counters:
     def batch(
         self, loads: Sequence[tuple[Payer | None, int]], lane: str = "", groups: Sequence[GroupPayer] = ()
     ) -> CountedCall:
-        """A batch of ours of this *lane* is made ready, a load for each of its slots, but for those of *groups*."""
+        """Returns the counter of a batch of ours in *lane*; *loads* are its slots, but for those of *groups*."""
         slots = len(loads) + sum([group.slots for group in groups]) if groups else len(loads)
         tally = partial(self._count_batch, slots, lane)
         return CountedCall(self, loads, tally, "batch", self._batch_id(), lane=lane, groups=groups)
 
     def single(self, cost: Payer | None, calls: int) -> CountedCall:
-        """A read is made ready to leave in a call of its own."""
+        """Returns the counter of a read that leaves in a call of its own."""
         return CountedCall(self, ((cost, calls),), self._count_alone, "alone")
 
     def carried(self, loads: Iterable[tuple[RequestCost | None, int]]) -> CountedCall:
-        """A batch of the application's own is made ready to leave as it is."""
+        """Returns the counter of an application's batch that leaves as it is."""
         return CountedCall(self, tuple(loads), self._count_carried, "carried", self._batch_id())
 
     def stream(self, cost: RequestCost) -> CountedCall:
-        """A message is about to be passed through."""
+        """Returns the counter of a message that is passed through."""
         return CountedCall(self, ((cost, cost.asked),), self._count_stream, "stream")
 
     def asked_again(self, slots: int, cause: str) -> None:
-        """*slots* reads of a batch have to be asked again."""
+        """Count so many *slots* of a batch whose reads have to be asked again for *cause*."""
         self.again[cause] += slots
 
     def compared_with_graph(self, path: str, kinds: Sequence[str]) -> str:
-        """A reply was compared with a direct one, and differs in these *kinds*; returns the route of *path*."""
+        """Count a comparison with Graph's direct reply, which differs in these *kinds*; returns the route of *path*."""
         route = self.routes.label(path)
         for outcome in ("reads", *(kinds or ("same",))):
             self.compared[route, outcome] += 1
@@ -326,11 +326,11 @@ class Counters:
     # --- the process ---
 
     def lagged(self, seconds: float) -> None:
-        """The event loop came so much later to something than it was due."""
+        """Record that the event loop was so many *seconds* late."""
         self.lag.observe(seconds)
 
     def rotate(self) -> None:
-        """A minute has passed: quantiles are about the last one or two."""
+        """Begin a new minute: quantiles cover the last one or two minutes."""
         upstream = (lane.upstream for lane in self.lanes.values())
         for histogram in (self.window, self.upstream, self.lag, *upstream, *self.took.values()):
             histogram.rotate()
@@ -339,55 +339,55 @@ class Counters:
 
     @property
     def ledger(self) -> Ledger:
-        """The sums in Meta's units."""
+        """Returns the sums in Meta's units."""
         self.settle()
         return self.unsettled_ledger
 
     @property
     def replies(self) -> Counter[tuple[Mode, str, int]]:
-        """Replies by mode, route and status."""
+        """Returns the replies by mode, route and status."""
         self.settle()
         return self._replies
 
     @property
     def took(self) -> dict[str, Histogram]:
-        """How long replies took, by route."""
+        """Returns the times of replies by route."""
         self.settle()
         return self._took
 
     @property
     def took_by_mode(self) -> dict[Mode, Histogram]:
-        """How long replies took, by how they came about."""
+        """Returns the times of replies by mode."""
         self.settle()
         return self.times_by_mode
 
     @property
     def age(self) -> Histogram:
-        """Ages of replies that were given without asking Graph."""
+        """Returns the ages of replies that were given without asking Graph."""
         self.settle()
         return self._age
 
     @property
     def batches(self) -> int:
-        """Batches of ours that left."""
+        """Returns the number of batches of ours that left."""
         return self.sizes.total()
 
     @property
     def packed(self) -> int:
-        """Reads that left in them."""
+        """Returns the number of reads that left in batches of ours."""
         return sum(size * number for size, number in self.sizes.items())
 
     def paced(self, seconds: float, pool: str) -> None:
-        """A read that has time waited so many seconds for the sake of a *pool* of this sort."""
+        """Count a low-priority read that waited so many *seconds* for a limit of the type *pool*."""
         self.waited[pool] += 1
         self.waited_s[pool] += seconds
 
     def stopped(self, pool: str) -> None:
-        """Graph's refusal stopped a *pool* of this sort."""
+        """Count a limit of the type *pool* that Graph's refusal stopped."""
         self.stops[pool] += 1
 
     def set_back(self, now: float, by: float) -> None:
-        """The clock was set back to *now*, *by* seconds: no error is from the future."""
+        """Correct the times of errors after the clock was set back to *now* by *by* seconds."""
         self._errors.set_back(now, by)
 
     def _ended(self, mode: Mode, route: str, status: int, seconds: float) -> None:
@@ -401,7 +401,7 @@ class Counters:
         return took
 
     def _rename(self, route: str, other: str) -> None:
-        """Another takes the place of *route*, whose counts *other* has from now on."""
+        """Count *route*, which lost its label to another route, under the label *other* from now on."""
         self.settle()
         self.era += 1
         self.relabelled()
@@ -414,7 +414,7 @@ class Counters:
             self._took_of(other).add(took)
 
     def _batch_id(self) -> str:
-        """A name that no other batch has, of this process or of another."""
+        """Returns a new name for a batch, which no batch of this or another process has."""
         return f"{self._prefix}-{next(self._batches)}"
 
     def _count_batch(self, slots: int, lane: str) -> None:

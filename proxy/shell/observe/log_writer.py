@@ -20,7 +20,7 @@ LOG = "graph_sidecar.reply"
 """The logger of the lines that tell of replies."""
 
 MOST_BYTES = 8 * 2**20
-"""Bytes of the lines that wait to be written; later lines are dropped and counted while nobody reads."""
+"""Bytes of the lines that wait to be written; later lines are dropped and counted while the other end does not read."""
 
 BLOCK_S = 0.002
 """Seconds in which a block of lines is encoded and written at once: between two blocks the event loop has its turn.
@@ -55,10 +55,10 @@ _Waiting = _Hit | _Reply | tuple[int, str | tuple[float, AccessLogEntry] | _Repl
 
 
 class TextLines(logging.Formatter):
-    """Lines for people."""
+    """Formats log lines as text, for people."""
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the base class's name
-        """Where it happened, without the error's own text: of a request that cannot be read it holds the first line."""
+        """Returns where the error happened, without its text, which may quote a request."""
         return "".join(traceback.format_tb(ei[2])) + getattr(ei[0], "__name__", "")
 
     def entry(self, now: float, entry: AccessLogEntry) -> bytes:
@@ -81,7 +81,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(TextLines):
-    """Lines for machines."""
+    """Formats log lines as JSON, for machines."""
 
     def __init__(self, sample: float = 1.0) -> None:
         """Write `sample` into lines of which only the share *sample* is written."""
@@ -123,7 +123,7 @@ def _head(created: float, level: str, logger: str) -> str:
 
 
 def _when(seconds: float) -> str:
-    """The time in UTC, as ISO 8601 has it, to the microsecond."""
+    """Returns the time in UTC as ISO 8601 writes it, to the microsecond."""
     whole = int(seconds)
     return f"{_second(whole)}.{int((seconds - whole) * 1e6):06}+00:00"
 
@@ -140,7 +140,7 @@ def _second(whole: int) -> str:
 
 
 class LogWriter(logging.Handler):
-    """Takes lines at once; a thread encodes and writes them in order, and callers never wait for whoever reads."""
+    """Takes lines at once; a thread encodes and writes them in order, so no caller waits for a slow reader."""
 
     def __init__(self, stream: TextIO, lines: TextLines, sample: float = 1.0) -> None:
         """Write to *stream* as *lines* lays them out; of the lines of good replies only a *sample*."""
@@ -208,7 +208,7 @@ class LogWriter(logging.Handler):
             self._wake()
 
     def flush(self) -> None:
-        """Wait until all is written, a little while if nobody reads."""
+        """Wait until all lines are written, or a little while if the other end of the stream does not read."""
         deadline = time.monotonic() + 2
         while (self._waiting or self._news.is_set()) and self._thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -230,7 +230,7 @@ class LogWriter(logging.Handler):
             self._wake()
 
     def _wake(self) -> None:
-        """Let the thread look for lines; it sleeps only after it has said so and found none."""
+        """Wake the thread that writes; it sleeps only after it has announced it and then found no line."""
         self._is_awake = True
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""Looks four times a second how late the event loop comes to what is due, and once a minute lets quantiles forget."""
+"""Measures four times a second how late the event loop is, and begins a new minute of the quantiles each minute."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ BEATS_A_MINUTE = int(60 / BEAT_S)
 
 
 class LoopLag(Protocol):
-    """Called with each lag."""
+    """The counters that get each lag."""
 
     def lagged(self, seconds: float) -> None:
-        """The event loop came so much later to something than it was due."""
+        """Record that the event loop was so many *seconds* late."""
 
     def rotate(self) -> None:
-        """A minute has passed."""
+        """Begin a new minute."""
 
 
 @asynccontextmanager
 async def pulse(heart: LoopLag, waited_s: Callable[[], float] = lambda: 0.0) -> AsyncIterator[None]:
-    """Beat while the context lasts; requests that have come wait *waited_s* before the event loop takes them up."""
+    """Measure while the context lasts; *waited_s* gives how long requests wait for their turn, which counts as lag."""
     task = asyncio.ensure_future(_beat(heart, waited_s))
     try:
         yield

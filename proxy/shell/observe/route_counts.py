@@ -1,6 +1,6 @@
 """Counts of reads that Graph answers in the ordinary way, one object for all reads of a route, an app and an account.
 
-`Counters.settle` adds them to the sums of `/stats` and `/metrics` before anybody reads these.
+`Counters.settle` adds them to the sums of `/stats` and `/metrics` before the sums are read.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RouteCounts:
         self._clear()
 
     def record(self, *, is_sent: bool) -> RequestCost:
-        """Returns the cost record of a request that `asked` counts; *is_sent*: whether `counted` counts its call."""
+        """Returns the cost record of a request that `asked` counts; *is_sent*: `counted` counts its call."""
         self.asked -= 1
         self.counted -= is_sent
         self.wait_for_settling()

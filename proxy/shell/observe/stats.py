@@ -1,4 +1,4 @@
-"""`/stats`: what `Telemetry` has counted, as JSON has it, and what of it is wrong. Nothing is counted here."""
+"""The document of `/stats`: the sums of `Counters` as JSON, and the present troubles. Nothing is counted here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = 100
 
 
 def stats(telemetry: Counters) -> dict[str, Any]:
-    """All of it, with the troubles of now."""
+    """Returns the document of `/stats`, with the present troubles."""
     numbers = _numbers(telemetry)
     if shared := telemetry.gauges.shared():
         numbers["shared"] = dict(shared)
@@ -76,7 +76,7 @@ def _last_reload(telemetry: Counters) -> dict[str, object]:
 
 
 def _lanes(telemetry: Counters) -> dict[str, dict[str, float]]:
-    """Batches by the speed of the routes in them: how many, their slots, and how long Graph took of late."""
+    """Returns the batches of each lane: how many, their slots, and how long Graph took of late."""
     return {
         name: {
             "batches": sum(lane.slots.counts),
@@ -89,7 +89,7 @@ def _lanes(telemetry: Counters) -> dict[str, dict[str, float]]:
 
 
 def _modes(telemetry: Counters) -> dict[str, int]:
-    """How replies came about, whatever their route and status."""
+    """Returns the number of replies of each mode, over all routes and statuses."""
     modes: Counter[Mode] = Counter()
     for (mode, _, _), number in telemetry.replies.items():
         modes[mode] += number
@@ -97,7 +97,7 @@ def _modes(telemetry: Counters) -> dict[str, int]:
 
 
 def _modes_shown(telemetry: Counters) -> dict[str, int]:
-    """The replies by mode, with those that gave Graph's last refusal again as a mode of their own."""
+    """Returns the replies by mode; those that gave Graph's last refusal again are a mode of their own."""
     modes = _modes(telemetry)
     for mode, number in telemetry.refused.items():
         modes[mode.value] -= number
@@ -120,7 +120,7 @@ def _calls(telemetry: Counters) -> dict[str, int]:
 
 
 def _compared(telemetry: Counters) -> dict[str, Any]:
-    """Replies that were compared with direct ones, in all and by route; one may differ in two ways."""
+    """Returns the comparisons with direct replies, in all and by route; a reply may differ in two ways."""
     sums, routes = Counter[str](), dict[str, Counter[str]]()
     for (route, outcome), number in telemetry.compared.items():
         sums[outcome] += number
@@ -139,7 +139,7 @@ def _outcomes(found: Counter[str]) -> dict[str, int]:
 
 
 def _paced(telemetry: Counters) -> dict[str, dict[str, float]]:
-    """Reads that waited for the sake of a limit, and how long, by sort of pool."""
+    """Returns how many low-priority reads waited, and how long, by the type of the limit."""
     return {
         pool: {"reads": reads, "s": round(telemetry.waited_s[pool], 3)}
         for pool, reads in sorted(telemetry.waited.items())
@@ -153,12 +153,12 @@ def _route(telemetry: Counters, route: str, line: LedgerLine) -> dict[str, objec
 
 
 def _quantiles(histogram: Histogram, *percents: int) -> dict[str, float]:
-    """In milliseconds, by their usual names."""
+    """Returns the quantiles of *histogram* in milliseconds, by their usual names."""
     return {f"p{percent}": round(histogram.quantile(percent / 100) * 1000, 2) for percent in percents}
 
 
 def tightest(telemetry: Counters, most: int = LIMITS) -> list[Mapping[str, Any]]:
-    """Returns so many limits of Graph's at most, the tightest first."""
+    """Returns the limits with the least room left, at most *most* of them, the tightest first."""
     return sorted(telemetry.gauges.usage(), key=_tightness, reverse=True)[:most]
 
 

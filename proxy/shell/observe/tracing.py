@@ -1,4 +1,4 @@
-"""Traces, where they are wanted: a span for each reply, and one for each call to Graph, linked both ways.
+"""Makes traces, if `traces.endpoint` is set: a span for each reply and for each call to Graph, linked both ways.
 
 OpenTelemetry is an extra and is loaded only here. A caller's `traceparent` (W3C Trace Context) is continued; nothing is
 added to what Graph is asked. Spans hold words of ours and keyed hashes, no query and no token; they leave in a thread,
@@ -48,7 +48,7 @@ class _Message:
 
 
 class Tracer:
-    """Makes the spans."""
+    """Makes spans of replies and of calls to Graph."""
 
     def __init__(self, processor: SpanProcessor, version: str = "") -> None:
         """Hand ended spans to *processor*; OTEL_ variables set the resource and the sampling."""
@@ -64,7 +64,7 @@ class Tracer:
 
     @contextmanager
     def message(self, fields: Mapping[str, str]) -> Iterator[None]:
-        """Put the spans of one message into the trace that its header *fields* name, if any; end them at the end."""
+        """Put the spans of one message into the trace that its header *fields* name; leaving the context ends them."""
         propagator = TraceContextTextMapPropagator()
         message = _Message(propagator.extract(fields) if "traceparent" in fields else Context())
         token, why = self._message.set(message), "unanswered"
@@ -80,14 +80,14 @@ class Tracer:
                 span.end()
 
     def begin(self, cost: RequestCost, route: str) -> None:
-        """A caller asks for *route*."""
+        """Begin the span of a reply to a read of *route*."""
         message = self._message.get() or _Message()
         span = self._tracer.start_span(route, message.parent, SpanKind.SERVER, {"url.template": route})
         message.open[span] = None
         cost.span = span
 
     def end(self, cost: RequestCost, status: int, attributes: Mapping[str, str | int]) -> None:
-        """The caller was answered with *status*, of which *attributes* says more; what came in a batch points to it."""
+        """End the span of a reply with *status* and *attributes*; it links to the batch in which the reply came."""
         span = cost.span
         if not isinstance(span, Span):
             return
@@ -104,7 +104,7 @@ class Tracer:
     # --- what goes to Graph ---
 
     def sent(self, kind: str, name: str, costs: Sequence[RequestCost | None]) -> Span:
-        """A call of this *kind* is on its way: one with a *name* in a trace of its own, else in that of its caller."""
+        """Begin the span of a call of this *kind*: in a trace of its own if it has a *name*, else in its caller's."""
         asked = [cost.span for cost in costs if cost is not None and isinstance(cost.span, Span)]
         if not name:
             parent = set_span_in_context(asked[0], Context()) if asked else Context()
@@ -120,14 +120,14 @@ class Tracer:
         return span
 
     def landed(self, span: Span, error: type[BaseException] | None) -> None:
-        """The call was answered, or will not be."""
+        """End the *span* of a call that was answered, or failed with *error*."""
         if error is not None:
             span.set_attribute("error.type", error.__name__)
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
     def close(self) -> None:
-        """Send what has not been sent."""
+        """Send the spans that are not sent yet."""
         self._provider.shutdown()
 
 
@@ -136,7 +136,7 @@ def _unsampled(span: Span) -> Context:
 
 
 class _LossReporter(SpanExporter):
-    """Says once that spans do not arrive, and once that they do again; the library says it for each lot."""
+    """Logs once that spans do not arrive, and once that they do again; the library logs it for each lot."""
 
     def __init__(self, exporter: SpanExporter, where: str) -> None:
         self._exporter = exporter
@@ -172,7 +172,7 @@ async def tracing(endpoint: str, version: str) -> AsyncIterator[Tracer]:
 
 
 async def _close(tracer: Tracer, where: str) -> None:
-    """Give the collector a moment for what is left; a thread that hangs in it does not keep the process."""
+    """Send the last spans, in a thread and within GOODBYE_S: a collector that hangs does not keep the process."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def work() -> None:

@@ -36,7 +36,7 @@ class Joinable(UnderWay, Protocol):
         """Return the reply to come."""
 
     def cancel(self) -> None:
-        """End, because no caller waits any more."""
+        """Cancel the call, because no caller waits any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +66,7 @@ class CoalescedFlight:
         return self.reply
 
     def cancel(self) -> None:
-        """End, because no caller waits any more."""
+        """Cancel the call, because no caller waits any more."""
         self.reply.cancel()
 
 
@@ -106,7 +106,7 @@ class Coalescer:
         return (await self._wait(key, flight)).shared()
 
     def close(self, tags: Iterable[str]) -> None:
-        """Let no later request join the flights with one of *tags* (all, without a tag): a write came later."""
+        """Close the flights with one of *tags* (all, without a tag) to requests that come after a write."""
         named = set(tags)
         for key, flight in list(self.flights.items()):
             if not named or not (names := flight.names(key)) or not named.isdisjoint(names):
@@ -119,7 +119,7 @@ class Coalescer:
         return self._names(request)
 
     def land(self, key: Hashable, flight: UnderWay) -> None:
-        """Let no later request join *flight*, which is over."""
+        """Remove *flight*, which is over: no later request joins it."""
         if self.flights.get(key) is flight:
             del self.flights[key]
 

@@ -45,13 +45,13 @@ AskAsSent = Callable[[str, str, Mapping[str, str], OnSent], Awaitable[Reply]]
 
 
 class Comparer(Protocol):
-    """Gets each reply to a plain read."""
+    """Compares replies to plain reads with Graph's direct replies."""
 
     percent: float
     """The share of the reads that are compared."""
 
     def wants(self) -> bool:
-        """Whether this read shall take the handler's path instead of the fast path; called once a read."""
+        """Return whether this read takes the handler's path instead of the fast path; called once for each read."""
 
     def offer(self, head: Head, host: str, read: Read, reply: Reply) -> None:
         """Consider *reply* to *read*, which *head* requested of *host*, for a comparison."""
@@ -78,7 +78,7 @@ class DirectComparer:
         self._is_wanted = False
 
     def wants(self) -> bool:
-        """Draw whether this read is compared; if so it takes the usual way, because the fast path offers no replies."""
+        """Return whether this read is drawn: then it takes the usual way, since the fast path offers no replies."""
         if self.percent and not self._is_wanted:
             self._is_wanted = self._drawn()
         return self._is_wanted

@@ -57,7 +57,7 @@ class _MergedRead:
     waiting: list[PendingRead] = field(default_factory=list)
 
     def add(self, one: PendingRead) -> None:
-        """Let *one* wait for this read too. The read is cancelled when all waiting callers have gone."""
+        """Add *one* to the callers of this read, which is cancelled when all of them have gone."""
         self.waiting.append(one)
         one.reply.add_done_callback(self._on_done)
 
@@ -115,7 +115,7 @@ class Merger:
             self._history.on_reply(self._family(request), own, answer, {own}, self._clock(), fresh_s=fresh_s)
 
     def close_flights(self, tags: Iterable[str]) -> None:
-        """Let no later read join those in flight that carry one of *tags* (all, if *tags* is empty)."""
+        """Close the flights that carry one of *tags* (all, if *tags* is empty): no later read joins them."""
         named = set(tags)
         for lane, reads in list(self._in_flight.items()):
             if not named or not named.isdisjoint(self._tags_of(reads[0].request)):
@@ -162,7 +162,7 @@ class Merger:
     # --- the merged read ---
 
     def _depart(self, call: BatchCall) -> None:
-        """Let a task answer every read of *call*."""
+        """Start a task that answers every read of *call*."""
         call.follow(self._send(call.reads))
 
     async def _send(self, waiting: Sequence[PendingRead]) -> None:
@@ -259,7 +259,7 @@ class Merger:
         return reply
 
     def _close_one(self, read: _MergedRead) -> None:
-        """Let no later read join *read*."""
+        """Close *read*: no later read joins it."""
         reads = self._in_flight.get(read.lane, [])
         if read in reads:
             reads.remove(read)

@@ -37,10 +37,10 @@ class RateLimiterObserver(Protocol):
     """Counts what the rate limiter does."""
 
     def paced(self, seconds: float, pool: str) -> None:
-        """A read of low priority waited so many *seconds* for a limit of the type *pool*."""
+        """Count a low-priority read that waited so many *seconds* for a limit of the type *pool*."""
 
     def stopped(self, pool: str) -> None:
-        """A refusal of Graph stopped a limit of the type *pool*."""
+        """Count a limit of the type *pool* that a refusal of Graph stopped."""
 
 
 _CHECK_AGAIN_S = 1.0
@@ -49,14 +49,14 @@ _CHECK_AGAIN_S = 1.0
 
 @dataclass(eq=False, slots=True)
 class _PacedRead:
-    """A read that waits: woken, it asks the limiter again; promoted, it is sent."""
+    """A low-priority read that waits; waking it makes it ask the limiter again, promoting it sends it."""
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     is_promoted: bool = False
     has_queued: bool = False
 
     def promote(self) -> None:
-        """Go."""
+        """Send the read now."""
         self.is_promoted = True
         self.woken.set()
 
@@ -102,7 +102,7 @@ class RateLimiter:
         self.apply(self._quota.on_reply(subject, reply, self._now()))
 
     def promote(self, request: Request) -> None:
-        """Let go the waiting read of the same flight as *request*: a caller of higher priority has joined it."""
+        """Send the waiting read of the same flight as *request*: a caller of higher priority has joined it."""
         for read in self._paced.get(self._keys.flight(request), ()):
             read.promote()
 
@@ -190,7 +190,7 @@ class RateLimiter:
             read.woken.set()
 
     def apply(self, news: LimitChanges) -> None:
-        """Let reads that wait go on or be refused after these *news* of the limits."""
+        """Wake reads that wait, to go on or be refused, after these *news* of the limits."""
         for name in news.stopped:
             self._observer.stopped(name.label)
             _log.warning(

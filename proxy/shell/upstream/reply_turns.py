@@ -38,11 +38,11 @@ class ReplyTurns:
         self._news: asyncio.Event | None = None
 
     def share(self) -> _Turn:
-        """The share of one reply while it is read; leaving it gives its bytes back."""
+        """Returns the share of one reply while it is read; leaving its context gives its bytes back."""
         return _Turn(self)
 
     def end(self, share: Share) -> None:
-        """Take the bytes of *share* back: its reply has been read."""
+        """Take back the bytes of *share*, whose reply has been read."""
         share.__exit__(None, None, None)
         if self._favoured is share:
             self._favoured = None

@@ -266,9 +266,9 @@ class Client:
 
 @asynccontextmanager
 async def time_limit(seconds: float, more_s: float) -> AsyncIterator[None]:
-    """Ends what takes longer than *seconds*; raises TimeoutError.
+    """End the body of the context after *seconds*. Raises TimeoutError.
 
-    A loop that was late itself blames nobody: the reply may be here already, so there are *more_s* seconds from then.
+    If the event loop itself was late the reply may be here already, so *more_s* seconds are added.
     """
     loop = asyncio.get_running_loop()
     until = time.monotonic() + seconds

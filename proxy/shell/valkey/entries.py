@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Entries:
-    """Loads and keeps them; nothing here raises, and what fails is a miss."""
+    """Loads and writes entries of the shared store; nothing here raises, and a failure is a miss."""
 
     client: Client
     names: KeyNames

@@ -46,20 +46,20 @@ _ENTRIES = 64
 
 
 class Effects(Protocol):
-    """What takes the records of other replicas."""
+    """Applies the records of other replicas."""
 
     def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
-        """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
+        """Apply the record at *at* in the log, which was written so many seconds ago; *own*: by this replica."""
 
     def restart(self) -> None:
         """Start again with another log: older entries are not fresh, unless their position is in this log."""
 
     def doubt(self) -> None:
-        """Take that records may have been missed: no entry that was fetched before now is fresh."""
+        """Note that records may have been missed: no entry that was fetched before now is fresh."""
 
 
 class NoEffects:
-    """What takes records before the layers are built."""
+    """Ignores records, until the layers are built."""
 
     def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
         """Do nothing."""
@@ -79,7 +79,7 @@ class _Unwritten:
 
 @dataclass(eq=False, slots=True)
 class Events:
-    """A reader and writer of the log; `run` is the task that reads, `publish` the task that writes."""
+    """A reader and writer of the log; `run` is the task that reads, `write_forever` the task that writes."""
 
     dialer: Dialer
     client: Client

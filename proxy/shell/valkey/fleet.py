@@ -77,7 +77,7 @@ class Fleet:
     # --- coming and going ---
 
     async def _greet(self, link: Link) -> None:
-        """See what this store is, on a new connection. Raises Away."""
+        """Check that this store can be used, on a new connection. Raises Away."""
         (info,) = await link.exchange([(b"INFO", b"server")])
         if isinstance(info, bytes) and (old := too_old(info)):
             raise Away(old)

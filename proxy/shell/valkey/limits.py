@@ -56,7 +56,7 @@ class SharedLimits:
         return False
 
     def probed(self, limits: Sequence[str]) -> None:
-        """Take that the probe of *limits* has ended: another replica may probe them."""
+        """Record that the probe of *limits* has ended: another replica may probe them."""
         releases = [scripts.release(self.names.probe(each), self.replica) for each in limits]
         self.client.ask(*releases).add_done_callback(lambda done: done.cancelled() or done.exception())
 

@@ -38,7 +38,7 @@ class Away(Exception):  # noqa: N818 - no fault of ours: where the store is
 
 @contextmanager
 def understood() -> Iterator[None]:
-    """Raises Away where replies that are read within are of another form than the commands' own."""
+    """Raise Away if the replies parsed inside the context are not of the form that the commands return."""
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError):
@@ -47,14 +47,14 @@ def understood() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """What connects to one store."""
+    """Opens connections to one store."""
 
     location: Location
     credentials: Credentials
     ca_file: str = ""
 
     async def dial(self) -> Link:
-        """A link that is open. Raises Away."""
+        """Return an open link. Raises Away."""
         try:
             user, password = self.credentials()
         except (OSError, ValueError) as error:
@@ -113,7 +113,7 @@ class Link:
         self._connection = connection
 
     async def open(self) -> None:
-        """Connect, and show who we are. Raises what the library raises."""
+        """Connect and log in. Raises what the library raises."""
         try:
             await self._connection.connect()
         except BaseException:
@@ -121,11 +121,11 @@ class Link:
             raise
 
     async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies to *commands*, an error of the store's as a ResponseError among them. Raises Away."""
+        """Return the replies to *commands*; an error of the store's is a ResponseError among them. Raises Away."""
         return [reply for (reply,) in await self.exchange_all([(command,) for command in commands])]
 
     async def exchange_all(self, groups: Sequence[Sequence[Command]]) -> list[list[Any]]:
-        """The same for the commands of several callers: the replies of each *group*. Raises Away."""
+        """Return the replies to the commands of several callers, those of each *group* together. Raises Away."""
         nonce = random_bytes.take(8)
         echoes = [b"%b%d" % (nonce, number) for number in range(len(groups))]
         packed: list[Command] = []

@@ -59,12 +59,12 @@ return 0
 def beat(
     keys: tuple[bytes, bytes, bytes, bytes], secret: bytes, replica: bytes, alive_ms: int, longest: int
 ) -> Command:
-    """Renews the sign of life of *replica*; the time of the store and all replicas that live, or `other`."""
+    """Return the command that renews *replica*'s sign of life; its reply: the time and live replicas, or `other`."""
     return (b"EVAL", _BEAT, 4, *keys, secret, replica, alive_ms, longest)
 
 
 def look_or_lead(entry: bytes, lease: bytes, *, mine: bytes, ms: int) -> Command:
-    """The value of *entry*; if there is none, null and the lease that holds already, or null after taking it."""
+    """Return the command that reads *entry*; without an entry it takes the lease, or gives the lease of another."""
     return (b"EVAL", _LOOK_OR_LEAD, 2, entry, lease, mine, ms)
 
 
@@ -85,15 +85,15 @@ def land(
 
 
 def release(lease: bytes, mine: bytes) -> Command:
-    """Gives a lease back, if it is still *mine*."""
+    """Return the command that gives a lease back, if it is still *mine*."""
     return (b"EVAL", _RELEASE, 1, lease, mine)
 
 
 def take_over(lease: bytes, holder: bytes, *, theirs: bytes, mine: bytes, ms: int) -> Command:
-    """Takes a lease from a *holder* that is dead; the lease that holds now."""
+    """Return the command that takes a lease from a dead *holder*; it gives the lease that is then in force."""
     return (b"EVAL", _TAKE_OVER, 2, lease, holder, theirs, mine, ms)
 
 
 def pace(limit: bytes, interval_ms: int) -> Command:
-    """Takes the next place of a line that has one in each interval; 0, or milliseconds until there is one."""
+    """Return the command that takes the next turn, one in each interval; its reply: 0, or the milliseconds to wait."""
     return (b"EVAL", _PACE, 1, limit, interval_ms)

@@ -71,11 +71,11 @@ class Write(Announced):
     logged_in: object = None
 
     async def answered(self) -> None:
-        """Take that Graph has answered the write; return when its caller may get the answer."""
+        """Announce that Graph has answered the write; return when its caller may get the answer."""
         await self.shared.close(self)
 
     def lost(self) -> None:
-        """Take that there was no answer: the write may still be done."""
+        """Note that there was no answer: Graph may still perform the write."""
         self.shared.lost(self)
 
 
@@ -176,7 +176,7 @@ class Shared:
         self._vouched.put(key, asked)
 
     def restart(self) -> None:
-        """Take that the log is another one: older entries are not fresh, unless their position is in it."""
+        """Start again with another log: older entries are not fresh, unless their position is in it."""
         self.trust.since = self.now()
         self._vouched = Recent(VOUCHED, 8 * MEMO_BYTES)
         self.open_writes.clear()
@@ -212,7 +212,7 @@ class Shared:
         self.writes_waited += self.steady() - began > LOOK_S
 
     def lost(self, write: Write) -> None:
-        """Take that *write* got no answer: what it may change is not fresh while Graph may still perform it."""
+        """Note that *write* got no answer: what it may change is not fresh while Graph may still perform it."""
         self._writes.pop(write.name, None)
         self._publish_opened(write)
 

@@ -73,7 +73,7 @@ class Tail:
                 task.cancel()
 
     def wake(self) -> None:
-        """Let the next read leave now, if it waits."""
+        """Send the next read now, if it waits."""
         if self._early is not None and not self._early.done():
             self._early.set_result(None)
 

@@ -34,7 +34,7 @@ class SharedChanges:
     clock: Callable[[], float]  # monotonic seconds, as the merger takes them
 
     def apply(self, what: Content, at: Id, age_s: float, *, own: bool) -> None:
-        """Take a record that stands at *at* in the log, and was written so many seconds ago; *own*: of this replica."""
+        """Apply the record at *at* in the log, which was written so many seconds ago; *own*: by this replica."""
         when = self.invalidator.now() - (age_s if age_s > LIVE_S else 0.0)
         apply: dict[type[Content], Callable[..., None]] = {
             Opened: self._opened,
@@ -54,12 +54,12 @@ class SharedChanges:
         self._end_flights(())
 
     def doubt(self) -> None:
-        """Take that records may have been missed: no entry that was fetched before now is fresh."""
+        """Note that records may have been missed: no entry that was fetched before now is fresh."""
         self.invalidator.index.invalidate((), self.invalidator.now())
         self._end_flights(())
 
     def expire(self) -> None:
-        """Give up open writes of other replicas whose time is over: entries fetched from now on may be fresh."""
+        """Forget open writes of other replicas whose time is over: entries fetched from now on may be fresh."""
         now, index = self.invalidator.now(), self.index
         for nodes, who in self.shared.open_writes.expired(now):
             tags = self.invalidator.index.record_write(nodes, who, now)
@@ -136,7 +136,7 @@ class SharedChanges:
             close(tags)
 
     def _keep(self, task: asyncio.Future[Any]) -> None:
-        """Hold a task until it is done."""
+        """Keep a reference to *task* until it is done."""
         _purging.add(task)
         task.add_done_callback(_purging.discard)
 

@@ -24,7 +24,7 @@ class FleetLimits(Protocol):
         """Return whether this replica may probe all of *limits*, for so many *seconds*."""
 
     def probed(self, limits: list[str]) -> None:
-        """Take that the probe of *limits* has ended: another replica may probe them."""
+        """Record that the probe of *limits* has ended: another replica may probe them."""
 
     async def ticket(self, limit: str, interval_s: float) -> float:
         """Return the seconds until a low-priority read may use *limit*: the fleet sends one each *interval_s*."""
