@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 _RENARD_10 = (1.0, 1.25, 1.6, 2.0, 2.5, 3.15, 4.0, 5.0, 6.3, 8.0)
 """Preferred numbers (ISO 3): ten in each decade, in steps of about a quarter."""
@@ -33,6 +33,14 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
         self.sum = 0.0
         self._last = self._earlier = tuple(self.counts)
+
+    @classmethod
+    def of(cls, bounds: Sequence[float], times: Mapping[int, int]) -> Histogram:
+        """Returns the counts by these *bounds* of values that came so many *times* each."""
+        made = cls(bounds)
+        for value, number in times.items():
+            made.observe(value, number)
+        return made
 
     def observe(self, value: float, times: int = 1) -> None:
         """Count *value*, so many *times*."""

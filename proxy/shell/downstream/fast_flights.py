@@ -333,24 +333,18 @@ class FastFlights:
 
     def line_of(self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int) -> PreparedLine | None:
         """Return the log line of a reply of this *mode* with *entry*, whose body has *size* bytes for its caller."""
-        line = read.known_line(kind.mode, mode)
-        if (
-            line is None
-            or line[0] != entry.meta.etag
-            or line[1] != kind.usage
-            or line[3] != (size, self.reader.telemetry.era)
-        ):
-            return self._prepare_line(read, kind, mode, entry, size)
-        return line[2]
+        last = read.known_line(kind.mode, mode) if kind.mode is Mode.REVALIDATED else None
+        is_repeated = last is not None and last[0] == entry.meta.etag and last[1] == kind.usage
+        if last is not None and is_repeated and last[3] == (size, self.reader.telemetry.era):
+            return last[2]
+        return self._prepare_line(read, kind, mode, entry, size, is_repeated=is_repeated)
 
     def _prepare_line(
-        self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int
+        self, read: PreparedRead, kind: AnswerKind, mode: Mode, entry: Entry, size: int, *, is_repeated: bool
     ) -> PreparedLine | None:
-        """Return the log line of such replies, kept with *read* if the last one was like it."""
+        """Return the log line of such replies; it is kept with *read* if it *is_repeated*: the last one was like it."""
         telemetry, etag = self.reader.telemetry, entry.meta.etag
         is_shared = mode is Mode.COALESCED
-        last = read.known_line(kind.mode, mode)
-        is_repeated = last is not None and last[0] == etag and last[1] == kind.usage
         if is_repeated or is_shared:
             reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode if is_shared else None)
             outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))

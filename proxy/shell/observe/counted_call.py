@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class LaneCounts(NamedTuple):
     """The counts of batches of one lane."""
 
-    slots: Histogram
+    sizes: Counter[int]  # by their slots
     upstream: Histogram  # seconds that Graph took
 
 

@@ -71,8 +71,7 @@ class Counters:
         self.events = 0  # reported by Meta's webhooks
         self.window, self.lag = Histogram(FINE_WAITS_S, WAITS_S), Histogram(FINE_WAITS_S, WAITS_S)
         self.upstream, self._age = _times(), Histogram(AGES_S)
-        self.slots = Histogram(SLOTS)
-        self.lanes = {name: LaneCounts(Histogram(SLOTS), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
+        self.lanes = {name: LaneCounts(Counter(), _times()) for name in (*lanes.NAMES, lanes.TRIAL)}
         self._took: dict[str, Histogram] = {}  # whole replies, by route
         self.times_by_mode = {mode: _times() for mode in Mode}  # `took_by_mode` without what `settle` adds
         self.no_caller = self.unsettled_ledger.open(0)  # what is charged to no caller
@@ -171,13 +170,13 @@ class Counters:
             return None
         common, node = read.common, read.node
         known, template, era = common.lines.get(mode, ((), None, -1))
-        if template is None or known != usage or era != self.era or not is_id(node):
+        if template is None or known != usage or era != self.era:
             reply = Reply(200, (("ETag", entry.meta.etag), *usage), entry.body, mode)
             outcome = Outcome(200, size, 0.0, 1, avoided=0, sent=1)
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
-                is_shown = bare.path == read.request.path and bare.node == node
+                is_shown = is_id(node) and bare.path == read.request.path and bare.node == node
                 common.lines = {**common.lines, mode: (usage, LineTemplate(bare) if is_shown else None, self.era)}
             return line
         mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
@@ -419,9 +418,8 @@ class Counters:
 
     def _count_batch(self, slots: int, lane: str) -> None:
         self.sizes[slots] += 1
-        self.slots.observe(slots)
         if lane:
-            self.lanes[lane].slots.observe(slots)
+            self.lanes[lane].sizes[slots] += 1
 
     def _count_carried(self) -> None:
         self.carries += 1

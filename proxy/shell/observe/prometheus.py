@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from proxy.core.observe.histogram import Histogram
 from proxy.core.observe.troubles import ABOUT, LEVELS
 from proxy.core.quota.ledger import CAUSES
-from proxy.shell.observe.counters import PUSHED, Counters
+from proxy.shell.observe.counters import PUSHED, SLOTS, Counters
 from proxy.shell.observe.error_counts import ERROR_ORIGINS
 from proxy.shell.observe.stats import stats, tightest
 
@@ -147,7 +147,7 @@ SHARED_GAUGES: tuple[tuple[str, str, tuple[str, ...], Callable[[Mapping[str, Any
 )  # fmt: skip
 
 HISTOGRAMS: tuple[tuple[str, str, Callable[[Counters], Histogram]], ...] = (
-    ("batch_slots", "Slots in a batch of ours.", lambda counts: counts.slots),
+    ("batch_slots", "Slots in a batch of ours.", lambda counts: Histogram.of(SLOTS, counts.sizes)),
     ("window_seconds", "How long a read waited for its batch.", lambda counts: counts.window),
     ("upstream_seconds", "How long Graph took to answer.", lambda counts: counts.upstream),
     ("entry_age_seconds", "Age of entries that were served without asking Graph.", lambda counts: counts.age),
@@ -158,7 +158,7 @@ LABELLED: tuple[tuple[str, str, str, Callable[[Counters], Mapping[str, Histogram
     ("reply_seconds", "How long callers waited.", "mode",
      lambda counts: {mode.value: histogram for mode, histogram in counts.took_by_mode.items()}),
     ("lane_batch_slots", "Slots in a batch of ours, by the speed of the routes in it.", "lane",
-     lambda counts: {name: lane.slots for name, lane in counts.lanes.items()}),
+     lambda counts: {name: Histogram.of(SLOTS, lane.sizes) for name, lane in counts.lanes.items()}),
     ("lane_upstream_seconds", "How long Graph took to answer a batch, by the speed of the routes in it.", "lane",
      lambda counts: {name: lane.upstream for name, lane in counts.lanes.items()}),
 )  # fmt: skip

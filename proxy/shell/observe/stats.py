@@ -79,12 +79,12 @@ def _lanes(telemetry: Counters) -> dict[str, dict[str, float]]:
     """Returns the batches of each lane: how many, their slots, and how long Graph took of late."""
     return {
         name: {
-            "batches": sum(lane.slots.counts),
-            "slots": round(lane.slots.sum),
+            "batches": lane.sizes.total(),
+            "slots": sum(size * number for size, number in lane.sizes.items()),
             **{f"upstream_{word}_ms": each for word, each in _quantiles(lane.upstream, 50, 99).items()},
         }
         for name, lane in telemetry.lanes.items()
-        if lane.slots.sum
+        if lane.sizes
     }
 
 

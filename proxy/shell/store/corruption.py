@@ -121,11 +121,8 @@ class Breaker:
         self._seconds = seconds
         self._clock = clock
         self._until: float | None = None
-
-    @property
-    def closed(self) -> bool:
-        """True if no failure is remembered."""
-        return self._until is None
+        self.closed = True
+        """Whether no failure is remembered."""
 
     @property
     def due(self) -> bool:
@@ -134,8 +131,8 @@ class Breaker:
 
     def trip(self) -> None:
         """Open the breaker, or keep it open for the full time from now."""
-        self._until = self._clock() + self._seconds
+        self._until, self.closed = self._clock() + self._seconds, False
 
     def reset(self) -> None:
         """Close the breaker."""
-        self._until = None
+        self._until, self.closed = None, True

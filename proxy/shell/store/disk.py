@@ -53,6 +53,8 @@ class Disk:
         self._unanswered: set[asyncio.Future[Any]] = set()  # timed out and not returned yet
         self._open = False
         self._closed = False
+        self.accepting = True
+        """Whether writes may be queued: the database is open, or will be soon."""
         self._clear = Clear.NOTHING
         self._policy = CorruptionPolicy()
         self._last_error = ""
@@ -68,11 +70,6 @@ class Disk:
     def ready(self) -> bool:
         """True if the database is open and the breaker is closed."""
         return self._open and self._breaker.closed
-
-    @property
-    def accepting(self) -> bool:
-        """True if writes may be queued: the database is open, or will be soon."""
-        return self._breaker.closed and not self._closed
 
     @property
     def state(self) -> str:
@@ -140,7 +137,7 @@ class Disk:
         self._end(wait=False)
 
     def _end(self, *, wait: bool) -> None:
-        self._closed, self._open = True, False
+        self._closed, self._open, self.accepting = True, False, False
         self._reader.shutdown(wait=wait)
         self._writer.shutdown(wait=wait)
 
@@ -246,7 +243,7 @@ class Disk:
     def _trip(self, error: BaseException) -> None:
         """Count the error, log a new one, and open the breaker."""
         self.troubles += 1
-        self._open = False
+        self._open = self.accepting = False
         self._breaker.trip()
         text = f"{type(error).__name__}: {error}"
         if text != self._last_error:
@@ -260,6 +257,7 @@ class Disk:
 
     def _recovered(self, saved_purges: bytes | None) -> None:
         self._breaker.reset()
+        self.accepting = not self._closed
         self._on_open(saved_purges)
         if self._last_error:
             _log.info("the cache on disk is in use again: %s", self._database.path)

@@ -86,12 +86,12 @@ class Http1Client:
         self._connect_timeout_s = connect_timeout_s
         self._connect_timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self.reply_timeout_s = reply_timeout_s
-        self._idle = IdleConnections(rest_s)
+        self.idle = IdleConnections(rest_s)
         self._endpoints: dict[URL, aiohttp.ClientRequest] = {}
 
     async def close(self) -> None:
         """Drop the connections."""
-        self._idle.give_up()
+        self.idle.give_up()
         await self._pool.close()
 
     async def ask(
@@ -104,7 +104,7 @@ class Http1Client:
         """
         end = self.endpoint(origin)
         head = _head(start, end, fields, body)
-        connection, line = self._idle.take(end) or await self._connect(end)
+        connection, line = self.idle.take(end) or await self._connect(end)
         try:
             _expect_response(line, read_timeout=self.reply_timeout_s, auto_decompress=False)
             await _write_message(line, head + body, on_sent)
@@ -136,7 +136,7 @@ class Http1Client:
 
         *taker* gets the response, which has to be whole in *within_s* seconds.
         """
-        kept = self._idle.take(end) if len(message) <= _PIECE else None
+        kept = self.idle.take(end) if len(message) <= _PIECE else None
         if kept is None:
             return None
         exchange = PlainExchange(self, end, kept, taker, within_s)
@@ -179,7 +179,7 @@ class Http1Client:
     @asynccontextmanager
     async def _connection(self, end: aiohttp.ClientRequest) -> AsyncIterator[UpstreamConnection]:
         """Hold a connection for one exchange; it is kept only if request and response were complete."""
-        connection, line = self._idle.take(end) or await self._connect(end)
+        connection, line = self.idle.take(end) or await self._connect(end)
         try:
             yield line
         except BaseException:
@@ -190,7 +190,7 @@ class Http1Client:
     def give_back(self, end: aiohttp.ClientRequest, connection: Connection, line: UpstreamConnection) -> None:
         """Keep *connection* for later exchanges if this one was complete."""
         if line.is_reusable:
-            self._idle.keep(end, connection, line)
+            self.idle.keep(end, connection, line)
         else:
             connection.close()
 

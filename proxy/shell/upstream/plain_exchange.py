@@ -328,7 +328,7 @@ class PlainExchange:
                 taker.take(fields, body)
         finally:  # callers have been answered by now
             if connection is not None:
-                self._client.give_back(self._end, connection, self._line)
+                self._client.idle.keep(self._end, connection, self._line)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""
