@@ -362,6 +362,7 @@ def _fast_flights(components: Components, layers: _Layers, handler: DownstreamHa
         "callers": inside.callers,
         "is_unknown": components.store.is_unknown,
         "will_take": components.store.will_take,
+        "will_take_all": components.store.will_take_all,
         "generation": components.generation,
         "renew": components.store.renew,
     }

@@ -166,6 +166,10 @@ class Reply(Redacted, frozen=True, gc=False):
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
 
+USUAL_PROOFS = (b"",)
+"""Those of an entry whose callers send no `appsecret_proof`."""
+
+
 class EntryMeta(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An entry's metadata; small enough to stay in memory for every entry on disk."""
 

@@ -115,7 +115,7 @@ def _is_progress(name: str) -> bool:
 
 def is_settled(body: bytes) -> bool:
     """Returns whether *body* shows no job that Graph still works on."""
-    may_show_stages = b"status" in body or (b"phase" in body and json_text.may_be_nested(body))
+    may_show_stages = b"status" in body or (json_text.may_be_nested(body) and b"phase" in body)
     if not may_show_stages and not (b"_" in body and b"complet" in body):
         return True  # parts of the names that `_PROGRESS` and `_STAGE` match stand in a body that they match
     return all(_is_over(name, value.lower()) for name, value in _PROGRESS.findall(body)) and _are_stages_over(body)

@@ -17,7 +17,7 @@ the policy if anything was changed since the entry was asked for (`shell/downstr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -26,7 +26,7 @@ from proxy.core.cache.generation import Generation
 from proxy.core.cache.tags import TagIndex, Tags
 from proxy.core.graph.errors import UNREADABLE
 from proxy.core.memory.memo import MEMO_BYTES, Recent
-from proxy.core.model import Request
+from proxy.core.model import Entry, Request
 
 LEARNED_AT_ONCE = 65_536
 """The largest body that is searched for object ids when it is stored; larger ones are searched after a change only."""
@@ -133,6 +133,15 @@ class InvalidationIndex:
         elif not self._tags.learn_nothing(key, request, body):
             self.learn(key, request, fingerprint, body, asked)
         return self._tags.tags_read(request, fingerprint)
+
+    def on_all_stored(
+        self, keys: Sequence[bytes], requests: Sequence[Request], fingerprint: bytes, entries: Sequence[Entry]
+    ) -> list[Tags]:
+        """Record that new *entries* were stored under *keys*; returns the tags of each of *requests*, of one token."""
+        return [
+            self.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
+            for key, request, entry in zip(keys, requests, entries, strict=True)
+        ]
 
     def invalidate(self, tags: Iterable[str], now: float) -> None:
         """Record that *tags* changed at *now*; without a tag everything counts as changed.

@@ -8,7 +8,7 @@ every older entry, in later runs too: `save` and `load` carry the orders over.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -206,6 +206,11 @@ class Purges:
     def note(self, key: bytes, subject: PurgeSubject) -> None:
         """Record that the entry under *key* is about *subject*."""
         self._subjects.put(key, subject)
+
+    def note_all(self, keys: Sequence[bytes], paths: Sequence[str], tags: Sequence[Tags], fingerprint: bytes) -> None:
+        """Record what the entries of one token under *keys* are about, by *paths* and *tags*."""
+        for key, path, names in zip(keys, paths, tags, strict=True):
+            self._subjects.put(key, PurgeSubject(path, names, fingerprint))
 
     def add(self, order: PurgeOrder, names: Tags, now: float) -> list[bytes]:
         """Put *order* in force; returns the keys of the entries it covers. *names* are the tags of its `id`."""

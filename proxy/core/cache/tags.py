@@ -211,7 +211,7 @@ def _json_string(raw: bytes) -> str:
 
 def may_list_objects(body: bytes) -> bool:
     """Returns whether *body* may have a list of objects: those are in members called `data`."""
-    return b'"data"' in body and json_text.may_be_nested(body)
+    return json_text.may_be_nested(body) and b'"data"' in body
 
 
 def _listed_ids(body: bytes) -> Iterator[str]:

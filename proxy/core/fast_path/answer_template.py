@@ -166,12 +166,10 @@ class AnswerTemplates:
 
         Slots that differ in the letters and digits of their ETags alone are parsed once, with `_OWN_ETAG` there.
         """
-        start = raw.find(_OPENING_QUOTE) + len(_OPENING_QUOTE)
-        end = raw.find(_CLOSING_QUOTE, start)
-        own = raw[start:end]
+        before, own, behind = split_at_first_value(raw)
         if not own.isalnum():
             return self._read_fields(raw)
-        around = raw[:start], raw[end:]
+        around = before, behind
         known = self._around_etag.get(around)
         if known is None:
             found = None if _OWN_ETAG in raw else self._read_fields(_OWN_ETAG.join(around))
@@ -183,6 +181,10 @@ class AnswerTemplates:
         if known is _NO_FIELDS:
             return self._read_fields(raw)
         return SlotFields(known.shared, f'"{own.decode()}"', known.values, known.usage, has_etag=True)
+
+    def stand_around_etag(self, before: bytes, behind: bytes) -> bool:
+        """Returns whether letters and digits between *before* and *behind* are the ETag of a slot, and nothing else."""
+        return self._around_etag.get((before, behind), _NO_FIELDS) is not _NO_FIELDS
 
     def _read_fields(self, raw: bytes) -> SlotFields | None:
         """Returns the same by parsing the whole of *raw*."""
@@ -290,6 +292,13 @@ class AnswerTemplates:
             _make_room(self._sets)
             known = self._sets[fields] = FieldSet(fields)
         return known
+
+
+def split_at_first_value(raw: bytes) -> tuple[bytes, bytes, bytes]:
+    """Returns *raw*, the JSON of a slot's `headers`, before, within and behind the first quotes inside a value."""
+    start = raw.find(_OPENING_QUOTE) + len(_OPENING_QUOTE)
+    end = raw.find(_CLOSING_QUOTE, start)
+    return raw[:start], raw[start:end], raw[end:]
 
 
 def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: bytes) -> Filled:

@@ -32,7 +32,7 @@ from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.fast_path.prepared_reply import LARGEST_BODY
 from proxy.core.graph import paging
 from proxy.core.graph.errors import is_clean
-from proxy.core.model import Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
+from proxy.core.model import USUAL_PROOFS, Channel, Credential, Entry, EntryMeta, Headers, Mode, Reply
 from proxy.core.quota.limiter import RecentUsage
 
 _BATCH = Channel.BATCH.value
@@ -146,7 +146,6 @@ class BatchAnswer:
         "_is_top",
         "_kinds",
         "_outer",
-        "_templates",
         "at_end",
         "date",
         "has_usage",
@@ -155,6 +154,7 @@ class BatchAnswer:
         "may_have_usage",
         "moment",
         "outer",
+        "templates",
         "top",
     )
 
@@ -167,7 +167,7 @@ class BatchAnswer:
         self.moment: Any = None  # kept here by `shell/downstream/fast_flights` while slots are handed out
         self.at_end: Callable[[], None] | None = None  # called when all slots are handed out
         self.date = b""  # of the replies
-        self._templates = templates
+        self.templates = templates
         self._outer: OuterFields | None = templates.outer_fields(outer.headers)
         self.has_usage = self._outer is not None and bool(self._outer.usage)  # whether it does
         self.may_have_usage = self._outer is None or self.has_usage
@@ -183,7 +183,7 @@ class BatchAnswer:
 
         A reply that confirms what is held says the same again and again; then its slots are the same objects, too.
         """
-        body, known = self.outer.body, self._templates.confirming
+        body, known = self.outer.body, self.templates.confirming
         last = known.get(len(body))
         if last is not None and last[0] == body:
             return last[1] if len(last[1]) == count else ()
@@ -218,7 +218,7 @@ class BatchAnswer:
         key = (bytes(slot.headers), held, credential is self.top or credential == self.top)
         if key in self._confirming:
             return self._confirming[key]
-        kind, fields = None, self._templates.remembered_fields(key[0])
+        kind, fields = None, self.templates.remembered_fields(key[0])
         if fields is not None and policy.confirms(fields.etag, entry.meta.etag):
             kind = self.kind(Mode.REVALIDATED, fields, held, is_top=key[2], is_stored=False)
         if fields is None or fields.etag is None:  # otherwise it depends on the ETag of the entry
@@ -227,11 +227,11 @@ class BatchAnswer:
 
     def hold_fields(self, read: PreparedRead, entry: Entry) -> None:
         """Keep with *read* what the fields of *entry* share with those of others."""
-        read.held, read.held_block = self._templates.held_fields(entry), entry.headers
+        read.held, read.held_block = self.templates.held_fields(entry), entry.headers
 
     def is_like_others(self, slot: Slot) -> bool:
         """Whether what a 304 with the fields of *slot* confirms does not depend on the entry's ETag."""
-        fields = self._templates.remembered_fields(bytes(slot.headers))
+        fields = self.templates.remembered_fields(bytes(slot.headers))
         return fields is not None and fields.etag is None
 
     def new(self, read: PreparedRead, entry: Entry | None, slot: Slot, asked: float) -> tuple[AnswerKind, Entry] | None:
@@ -239,28 +239,25 @@ class BatchAnswer:
 
         None if the slot is no ordinary one.
         """
-        fields = self._templates.slot_fields(bytes(slot.headers))
-        if slot.code != 200 or slot.body is None or fields is None or fields.etag is None or not fields.has_etag:
-            return None
-        body = slot.body.encode()
-        if b"_fb_" in body:  # as of most bodies not
-            body = paging.as_asked_alone(body)
-        if len(body) > LARGEST_BODY or not is_clean(body):
+        if (body := new_body(slot)) is None:
             return None
         mode = Mode.MISS if entry is None else Mode.CHANGED
-        kind = self.kind(mode, fields, None, is_top=read.request.credential == self.top, is_stored=True)
-        if kind is None:
+        found = self.kind_of_new(mode, slot, is_top=read.request.credential == self.top)
+        if found is None:
             return None
-        is_final = True
-        if read.common.is_poll:
-            is_final = cacheability.is_final(read.request, body)
-        elif b"status" in body or b"phase" in body or b"complet" in body:  # else no job is shown
-            is_final = cacheability.is_settled(body)
-        expires = 0.0
-        if b"=" in body or b"%" in body or b"\\u003" in body:  # else no parameter of a link has a value
-            expires = expiry(body)
-        meta = EntryMeta(fields.etag, _BATCH, asked, is_final, (read.proof,), expires)
-        return kind, Entry(meta, b"", body)
+        kind, etag = found
+        return kind, Entry(meta_of_new(read, etag, body, asked), b"", body)
+
+    def kind_of_new(self, mode: Mode, slot: Slot, *, is_top: bool) -> tuple[AnswerKind, str] | None:
+        """Returns the kind of the replies of this *mode* to a 200 with the fields of *slot*, and its ETag.
+
+        None if the slot is no ordinary one.
+        """
+        fields = self.templates.slot_fields(bytes(slot.headers))
+        if fields is None or fields.etag is None or not fields.has_etag:
+            return None
+        kind = self.kind(mode, fields, None, is_top=is_top, is_stored=True)
+        return None if kind is None else (kind, fields.etag)
 
     def kind(
         self, mode: Mode, fields: SlotFields, held: FieldSet | None, *, is_top: bool, is_stored: bool
@@ -268,7 +265,7 @@ class BatchAnswer:
         """Returns the kind of replies with these *fields*; None where their heads are not made from a template."""
         key = (mode, fields.shared, fields.values, held, is_top, is_stored)
         if key not in self._kinds:
-            template, made, outer, templates = None, None, self._outer, self._templates
+            template, made, outer, templates = None, None, self._outer, self.templates
             if outer is not None:
                 occasion = Occasion(mode, is_top, False, is_stored, self.lane)
                 template = templates.template(fields.shared, outer.shared, held, occasion)
@@ -281,7 +278,7 @@ class BatchAnswer:
         """Returns the head of replies with these *fields*, but for what differs from one to the next."""
         if self._outer is None:
             return None
-        template = self._templates.template(fields.shared, self._outer.shared, held, occasion)
+        template = self.templates.template(fields.shared, self._outer.shared, held, occasion)
         return None if template is None else self.filled(template, fields)
 
     def filled(self, template: Template, fields: SlotFields) -> Filled:
@@ -291,7 +288,7 @@ class BatchAnswer:
     def untraced(self, template: Template, fields: SlotFields) -> Filled:
         """Returns *template* with the values of *fields* and of this reply, but for those that name one call."""
         assert self._outer is not None  # noqa: S101 - there is no template without
-        return self._templates.untraced(template, fields, self._outer)
+        return self.templates.untraced(template, fields, self._outer)
 
     @property
     def traces(self) -> tuple[str, ...]:
@@ -310,6 +307,30 @@ class BatchAnswer:
             return fields.usage
         own = {name.lower() for name, _ in fields.usage}
         return (*fields.usage, *[field for field in self._outer.usage if field[0].lower() not in own])
+
+
+def new_body(slot: Slot) -> bytes | None:
+    """Returns the body of *slot*, a 200, as a caller gets it; None if it is no ordinary one."""
+    if slot.code != 200 or slot.body is None:
+        return None
+    body = slot.body.encode()
+    if b"_" in body and b"_fb_" in body:  # as in most bodies not
+        body = paging.as_asked_alone(body)
+    return body if len(body) <= LARGEST_BODY and is_clean(body) else None
+
+
+def meta_of_new(read: PreparedRead, etag: str, body: bytes, asked: float) -> EntryMeta:
+    """Returns the metadata of an entry with the new *body* of *read*, which was *asked* for then."""
+    is_final, expires = True, 0.0
+    if read.common.is_poll:
+        is_final = cacheability.is_final(read.request, body)
+    elif (
+        b"status" in body or (b"_" in body and b"complet" in body) or (body.find(b"{", 1) >= 0 and b"phase" in body)
+    ):  # else no job is shown
+        is_final = cacheability.is_settled(body)
+    if b"=" in body or b"%" in body or (b"\\" in body and b"\\u003" in body):  # else no parameter of a link has a value
+        expires = expiry(body)
+    return EntryMeta(etag, _BATCH, asked, is_final, (read.proof,) if read.proof else USUAL_PROOFS, expires)
 
 
 def confirmed(entry: Entry, proof: bytes, asked: float) -> Entry:

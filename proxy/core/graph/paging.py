@@ -51,12 +51,12 @@ def as_asked_alone(body: bytes) -> bytes:
 
     Graph refuses a link that carries them when it is followed (arsduo/koala, issue 388).
     """
-    return _changed(body, _without_transport) if b"_fb_" in body and may_have_links(body) else body
+    return _changed(body, _without_transport) if b"_" in body and b"_fb_" in body and may_have_links(body) else body
 
 
 def may_have_links(body: bytes) -> bool:
     """Returns whether *body* may have paging links: `paging` is an object within another."""
-    return b'"paging"' in body and json_text.may_be_nested(body)
+    return json_text.may_be_nested(body) and b'"paging"' in body
 
 
 def _without_transport(link: bytes) -> bytes:

@@ -7,10 +7,10 @@ Then Graph is asked with the entry's validator, as for an entry in memory. No ta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -18,6 +18,7 @@ from proxy.core.batch.lanes import Lane, Route
 from proxy.core.batch.response import Slot
 from proxy.core.fast_path.batch_answer import AnswerKind, BatchAnswer, confirmed
 from proxy.core.fast_path.head import LARGEST_HEAD
+from proxy.core.fast_path.new_entries import find_new
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.model import Entry, Mode, Reply, Request
 from proxy.core.quota.ledger import Payer, RequestCost
@@ -160,6 +161,19 @@ class FastFlight:
             self._hold(kind, held, moment)
         return True
 
+    @staticmethod
+    def take_alike(reads: Sequence[Any], slots: Sequence[Slot | None], answer: BatchAnswer) -> Collection[int]:
+        """Answer at once those of the *reads* that are alike, of which nothing was held; return their places."""
+        return take_new(reads, slots, answer)
+
+    @property
+    def awaits_first_body(self) -> bool:
+        """Whether nothing is held of the read, and one caller waits for it who asks for nothing else meanwhile."""
+        callers = self.callers
+        if not self.takes_slots or self.entry is not None or self.has_joined or self.era != self.flights.era:
+            return False
+        return len(callers) == 1 and not any(map(_MAY_ASK_AT_ONCE, callers))
+
     def _will_be_held(self, entry: Entry) -> bool:
         """Return whether *entry* is certain to be held, and nobody asks for it before the replies are sent."""
         if not self.flights.will_take(self.read.key, entry, LARGEST_HEAD):
@@ -229,6 +243,80 @@ class Moment:
         if self._now is None:
             self._now = self._clock()
         return self._now
+
+
+FEWEST_ALIKE = 2
+"""Reads that are answered together; one alone takes its slot."""
+
+
+def take_new(reads: Sequence[Any], slots: Sequence[Slot | None], answer: BatchAnswer) -> Collection[int]:
+    """Answer at once those of the *reads* that are alike, and of which nothing was held, by *slots* of *answer*.
+
+    Return their places. What is stored is stored together, when these replies have been sent.
+    """
+    places = [
+        at
+        for at, (read, slot) in enumerate(zip(reads, slots, strict=True))
+        if slot is not None and type(read) is FastFlight and read.awaits_first_body
+    ]
+    if len(places) < FEWEST_ALIKE:
+        return ()
+    waiting: list[FastFlight] = [reads[at] for at in places]
+    flights, taken = waiting[0].flights, list[int]()
+    moment: Moment = answer.moment or flights.begin(answer)
+    if moment.is_leaving or moment.has_refused:
+        return ()
+    try:
+        own = [slot for slot in [slots[at] for at in places] if slot is not None]
+        found = find_new(answer, [each.read for each in waiting], own, [each.asked for each in waiting])
+        for (kind, _), (alike, entries) in found.items():
+            if _hand_out_new([waiting[at] for at in alike], kind, entries, moment):
+                taken += [places[at] for at in alike]
+    except Exception as fault:  # noqa: BLE001 - logged, and each slot is looked at
+        log_fault(fault)
+    return taken
+
+
+def _hand_out_new(waiting: Sequence[FastFlight], kind: AnswerKind, entries: Sequence[Entry], moment: Moment) -> bool:
+    """Answer the one caller of each of *waiting* with its first entry, if all are certain to be held; return that."""
+    flights, reads = waiting[0].flights, [flight.read for flight in waiting]
+    keys = [read.key for read in reads]
+    if not flights.will_take_all(keys, entries, LARGEST_HEAD):
+        return False
+    callers = [next(iter(flight.callers)) for flight in waiting]
+    windows = [flight.left - flight.since for flight in waiting]
+    written = [
+        caller.message(kind.own, entry, moment, window_s)
+        for caller, entry, window_s in zip(callers, entries, windows, strict=True)
+    ]
+    lines = flights.reader.telemetry.lines_like(reads, kind.mode, kind.usage, entries, [size for _, size in written])
+    times = [
+        _send(flight, caller, message) for flight, caller, (message, _) in zip(waiting, callers, written, strict=True)
+    ]
+    moment.answers += [
+        (read.common.counts, kind.mode, seconds, window_s, len(entry.body), line)
+        for read, seconds, window_s, entry, line in zip(reads, times, windows, entries, lines, strict=True)
+    ]
+    try:
+        flights.hold_new(reads, keys, entries)
+        flights.note_usage(kind, reads, moment)
+    except Exception as fault:  # noqa: BLE001 - logged; the callers have their answers
+        log_fault(fault)
+    return True
+
+
+def _send(flight: FastFlight, caller: Caller, message: bytes) -> float:
+    """End *flight*, whose one *caller* gets *message*; return the seconds since the caller asked."""
+    flights, key = flight.flights, flight.read.flight
+    flight.is_done = flight.is_over = True
+    flight.takes_slots = False
+    flight.callers = {}
+    if flights.coalescer.flights.get(key) is flight:
+        del flights.coalescer.flights[key]
+    flights.callers.discard(caller)
+    seconds = flights.reader.clock() - caller.began
+    caller.send(message)
+    return seconds
 
 
 def load_entry(flight: FastFlight, fetch: Fetch) -> None:

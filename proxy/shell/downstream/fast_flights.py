@@ -54,6 +54,7 @@ class FastFlightOptions(TypedDict):
     callers: set[Any]
     is_unknown: Callable[[bytes], bool]
     will_take: Callable[[bytes, Entry, int], bool]
+    will_take_all: Callable[[Sequence[bytes], Sequence[Entry], int], bool]
     generation: Generation
     renew: Callable[[bytes, str, Entry], None]
 
@@ -72,6 +73,7 @@ class FastFlights:
     callers: set[Any]  # all that are connections
     is_unknown: Callable[[bytes], bool]  # whether nothing is held under a key, on disk either
     will_take: Callable[[bytes, Entry, int], bool]  # whether the first entry of a key is certain to be held
+    will_take_all: Callable[[Sequence[bytes], Sequence[Entry], int], bool]  # the same of many
     generation: Generation  # another begins when a limit is near, a caller is refused, or entries are to be forgotten
     renew: Callable[[bytes, str, Entry], None]  # holds an entry that Graph has confirmed without new fields
     usage_lines: Memo[..., bytes] = field(default_factory=lambda: Memo(field_lines))
@@ -275,6 +277,11 @@ class FastFlights:
             return kind
         is_held = self.cache.keep_new(read.request, read.key, read.fingerprint, kept)
         return kind if is_held else kind.unstored() or kind
+
+    def hold_new(self, reads: Sequence[PreparedRead], keys: Sequence[bytes], entries: Sequence[Entry]) -> None:
+        """Hold *entries*, the first of *keys*, of *reads* of one token."""
+        first = reads[0]
+        self.cache.keep_all_new([read.request for read in reads], keys, first.fingerprint, entries)
 
     def hand_out(self, flight: FastFlight, kind: AnswerKind, entry: Entry, moment: Moment) -> None:
         """Write replies of this *kind* to the callers of *flight*; *entry* has their body."""

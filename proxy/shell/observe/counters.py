@@ -182,6 +182,15 @@ class Counters:
         mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
         return template.line(read.request.path, node, read.key.hex()[:16], mark, size)
 
+    def lines_like(
+        self, reads: Sequence[PreparedRead], mode: Mode, usage: Headers, entries: Sequence[Entry], sizes: Sequence[int]
+    ) -> list[PreparedLine | None]:
+        """Returns the log lines of replies to *reads* as `line_like` does."""
+        return [
+            self.line_like(read, mode, usage, entry, size)
+            for read, entry, size in zip(reads, entries, sizes, strict=True)
+        ]
+
     def add_good_replies(self, path: str, replies: Mapping[Mode, int]) -> None:
         """Add *replies* of status 200 to reads of *path*, by their modes, whose times are counted already."""
         route = self.routes.label(path)

@@ -7,6 +7,7 @@ from operator import attrgetter, methodcaller
 from typing import Any, cast
 
 from proxy.core.batch.lanes import Route, route_of
+from proxy.core.batch.response import Slot
 from proxy.core.fast_path.batch_answer import BatchAnswer
 from proxy.core.model import Request
 from proxy.core.quota.ledger import Payer
@@ -67,15 +68,21 @@ class BatchContents:
     def take(self, answer: BatchAnswer) -> Collection[int]:
         """Let the reads take the slots of *answer* that are ordinary ones; return the places of these slots."""
         slots = answer.slots(self.size)
-        taken = {
-            at
-            for at, (read, slot) in enumerate(zip(self.singles, slots, strict=False))
-            if slot is not None and read.take(slot, answer)
-        }
+        taken = self._take_singles(slots[: len(self.singles)], answer) if slots else set()
         at = len(self.singles)
         if slots:
             for group in self.groups:
                 own = slots if group.slots == len(slots) else slots[at : at + group.slots]
                 taken.update([at + place for place in group.take(own, answer)])
                 at += group.slots
+        return taken
+
+    def _take_singles(self, slots: Sequence[Slot | None], answer: BatchAnswer) -> set[int]:
+        """Let each single read take its slot if that is an ordinary one, at once where many are alike."""
+        singles, taken = self.singles, set[int]()
+        for kind in {type(read): read for read in singles}.values():
+            taken.update(kind.take_alike(singles, slots, answer))
+        for at, (read, slot) in enumerate(zip(singles, slots, strict=True)):
+            if slot is not None and at not in taken and read.take(slot, answer):
+                taken.add(at)
         return taken

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Collection, Container, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -52,6 +52,10 @@ class QueuedRead(Protocol):
     def take(self, slot: Any, answer: Any) -> bool:
         """Take *slot* of a batch's *answer* if that is an ordinary one, and answer all who wait."""
 
+    @staticmethod
+    def take_alike(reads: Sequence[Any], slots: Sequence[Any], answer: Any) -> Collection[int]:
+        """Let those of the *reads* that are of this class take *slots* that are alike; return the places of these."""
+
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Hand over *reply*, which came in *batch*."""
 
@@ -91,6 +95,11 @@ class PendingRead:
     def take(self, _slot: Any, _answer: Any) -> bool:
         """Return False: the reply is made by the layers."""
         return False
+
+    @staticmethod
+    def take_alike(_reads: Sequence[Any], _slots: Sequence[Any], _answer: Any) -> Collection[int]:
+        """Return (): the replies are made by the layers."""
+        return ()
 
     def answer(self, reply: Reply, batch: str = "") -> None:
         """Hand over *reply*, if anybody still waits; the times spent in queues add up."""

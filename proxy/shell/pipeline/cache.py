@@ -8,7 +8,7 @@ validator where a 304 confirms nothing (`resolve`). The fast path uses it for th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -47,6 +47,9 @@ class EntryStore(Protocol):
 
     def put(self, key: bytes, token: str, entry: Entry, *, write: bool = True) -> bool:
         """Store *entry*, on disk too, after the reply, if *write*; True if it is stored."""
+
+    def put_all(self, keys: Sequence[bytes], token: str, entries: Sequence[Entry]) -> None:
+        """Store *entries*, each the first of its key, on disk too."""
 
     def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
         """Take that *body*, which was just put under *key*, is already *compressed*."""
@@ -207,6 +210,14 @@ class Cache:
         tags = self._invalidations.on_stored(key, request, fingerprint, entry.body, entry.meta.asked_at)
         self._purges.note(key, PurgeSubject(request.path, tags, fingerprint))
         return self._store.put(key, request.credential.token if request.credential is not None else "", entry)
+
+    def keep_all_new(
+        self, requests: Sequence[Request], keys: Sequence[bytes], fingerprint: bytes, entries: Sequence[Entry]
+    ) -> None:
+        """Store *entries*, Graph's first answers to *requests* of one token, that the store is certain to take."""
+        tags = self._invalidations.on_all_stored(keys, requests, fingerprint, entries)
+        self._purges.note_all(keys, [request.path for request in requests], tags, fingerprint)
+        self._store.put_all(keys, _token(requests[0]), entries)
 
     @property
     def changed_at(self) -> float:

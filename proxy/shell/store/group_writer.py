@@ -51,6 +51,13 @@ class GroupWriter:
         self.dropped += 1
         return False
 
+    def put_all(self, keys: Sequence[bytes], token: str, entries: Sequence[Entry]) -> bool:
+        """Write *entries* later; False, with nothing done, if there are too many writes."""
+        if not self._disk.accepting or not self._queue.put_all(keys, token, entries):
+            return False
+        self.schedule()
+        return True
+
     def schedule(self) -> None:
         """Write what is queued: now if it fills a group, else after `longest_s`."""
         if self._work is not None:

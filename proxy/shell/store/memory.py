@@ -13,7 +13,7 @@ import msgspec
 from proxy.core.cache.clock_step import undated
 from proxy.core.memory.key_filter import KeyFilter
 from proxy.core.memory.shared_blocks import SharedBlocks
-from proxy.core.model import Entry, EntryMeta
+from proxy.core.model import USUAL_PROOFS, Entry, EntryMeta
 
 ENTRY_COST = 500
 """Bytes of the objects around an entry's body (measured on 64-bit CPython 3.11, rounded up; a test checks it)."""
@@ -25,8 +25,6 @@ HELD_ROW_COST = 165
 """Bytes that a row of the index takes whose entry is in memory, and which has its key from there."""
 USE_COST = 280
 """Bytes that one remembered use of an entry on disk takes, with its key."""
-_USUAL_PROOFS = (b"",)
-"""Those of an entry whose callers send no `appsecret_proof`."""
 ONE_OF_NEW = 32
 """Of so many new entries that memory has no room for, one is put there all the same."""
 
@@ -34,7 +32,7 @@ ONE_OF_NEW = 32
 def size_of(entry: Entry) -> int:
     """The bytes of memory that *entry* takes, without the block of its header fields, which it shares with others."""
     size = len(entry.body) + ENTRY_COST
-    if (proofs := entry.meta.proofs) != _USUAL_PROOFS:
+    if (proofs := entry.meta.proofs) != USUAL_PROOFS:
         size += PROOFS_COST + PROOF_COST * len(proofs)
     return size + size // 5  # fragmentation of the allocator
 
@@ -171,6 +169,29 @@ class Memory:
             if self._refused % ONE_OF_NEW == 0:
                 self.put(key, entry)
 
+    def admit_all_new(self, keys: Sequence[bytes], entries: Sequence[Entry]) -> bool:
+        """Store *entries* that Graph just gave and that the disk gets, as `admit_new` does; return if all are here.
+
+        What others hold is looked at once.
+        """
+        limit, is_whole = self._limit - self._others(), True
+        for key, entry in zip(keys, entries, strict=True):
+            size = self._cost_of(entry)
+            if self.bytes + size <= limit:
+                self._place(key, entry, size)
+                continue
+            self._remember(key)
+            self._refused += 1
+            if self._refused % ONE_OF_NEW == 0:
+                self.put(key, entry)
+            else:
+                is_whole = False
+        return is_whole
+
+    def has_any(self, keys: Sequence[bytes]) -> bool:
+        """Return whether any of *keys* is known, as an entry or a remembered use."""
+        return not self._stack.keys().isdisjoint(keys)
+
     def undate(self, now: float) -> None:
         """Take away the times of entries that were asked for after *now*."""
         for key, entry in self._stack.items():
@@ -196,7 +217,7 @@ class Memory:
     def _with_shared_parts(self, entry: Entry) -> Entry:
         """Return *entry* with those objects that it has alike with others, of which one is kept."""
         meta, fields = entry.meta, self._fields.share(entry.headers)
-        channel, proofs = intern(meta.channel), _USUAL_PROOFS if meta.proofs == _USUAL_PROOFS else meta.proofs
+        channel, proofs = intern(meta.channel), USUAL_PROOFS if meta.proofs == USUAL_PROOFS else meta.proofs
         if fields is entry.headers and channel is meta.channel and proofs is meta.proofs:
             return entry
         shared = EntryMeta(meta.etag, channel, meta.asked_at, meta.may_be_fresh, proofs, meta.expires)
@@ -326,6 +347,19 @@ class Index:
         else:
             self._take_away(key)
             self._add(key, written)
+
+    def put_all_held(self, keys: Sequence[bytes], written: float) -> None:
+        """Record that *keys*, of which there is no row yet, are on disk as `put_held` does."""
+        for key in keys:
+            self._note_key(key)
+        self._rows.update(dict.fromkeys(keys, written))
+        self.bytes += len(keys) * _size_of_row(written)
+        if self.bytes > self._limit:
+            self._evict()
+
+    def has_any(self, keys: Sequence[bytes]) -> bool:
+        """Return whether there is a row of any of *keys*."""
+        return not self._rows.keys().isdisjoint(keys)
 
     def _add(self, key: bytes, row: bytes | float) -> None:
         self._rows[key] = row

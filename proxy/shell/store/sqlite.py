@@ -6,6 +6,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import NoReturn
 
 import diskcache
@@ -78,6 +79,7 @@ def _put(rows: int) -> str:
     )
 
 
+_KEY = itemgetter(0)
 _PUT, _PUT_TOGETHER = _put(1), _put(_TOGETHER)
 _DELETE = "DELETE FROM Cache WHERE key = ? AND raw = 1"
 _COUNT = "UPDATE Settings SET value = value + ? WHERE key = 'count'"
@@ -141,6 +143,7 @@ class Sqlite(diskcache.Cache):  # type: ignore[misc]
                 raise TypeError("a value is bytes")
             else:
                 kept.append((key, now, now, mark(key, blob), MODE_RAW, blob))
+        kept.sort(key=_KEY)  # keys that lie side by side in the index are written one after the other
         alone = len(kept) % _TOGETHER
         with self.transact():
             removed = self._con.executemany(_DELETE, gone).rowcount if gone else 0

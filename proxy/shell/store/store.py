@@ -21,7 +21,7 @@ from proxy.shell.store.corruption import Breaker
 from proxy.shell.store.database import Database
 from proxy.shell.store.disk import Disk, DiskTimeouts
 from proxy.shell.store.group_writer import GroupBounds, GroupWriter
-from proxy.shell.store.memory import ENTRY_COST, USE_COST, Index, Memory
+from proxy.shell.store.memory import ENTRY_COST, USE_COST, Index, Memory, size_of
 from proxy.shell.store.read_queue import Loads, ReadResult
 from proxy.shell.store.write_queue import DELETED, Deleted, WriteQueue
 
@@ -181,6 +181,21 @@ class Store:
         self.memory.make_room()
         return self.memory.peek(key) is not None or key in self._index
 
+    def put_all(self, keys: Sequence[bytes], token: str, entries: Sequence[Entry]) -> None:
+        """Store *entries* of one *token*, which `will_take_all` has found to be the first of *keys*, as `put` does."""
+        writer = self._writer
+        if writer is None or self._uncertain.until or self._loads.under_way or not writer.put_all(keys, token, entries):
+            for key, entry in zip(keys, entries, strict=True):
+                self.put(key, token, entry)
+            return
+        now = self._clock()
+        if self.memory.admit_all_new(keys, entries):
+            self._index.put_all_held(keys, now)
+        else:
+            for key, entry in zip(keys, entries, strict=True):
+                self._note_row(key, entry.meta, now)
+        self.memory.make_room()
+
     def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
         """Take that *body*, which was just put under *key*, is already *compressed*: the disk need not do it again."""
         self._pending.note_compressed(key, body, compressed)
@@ -212,6 +227,13 @@ class Store:
         return size <= self._bounds.max_body_bytes and (
             2 * (size + headers + ENTRY_COST) <= self._certain_bytes or self.memory.has_room(entry, headers)
         )
+
+    def will_take_all(self, keys: Sequence[bytes], entries: Sequence[Entry], headers: int) -> bool:
+        """Return whether `put_all` is certain to store *entries*, the first of *keys*, as `will_take` does."""
+        if len(set(keys)) < len(keys) or self.memory.has_any(keys) or self._index.has_any(keys):
+            return False
+        largest = max(entries, key=size_of)
+        return len(largest.body) <= self._bounds.max_body_bytes and self.memory.has_room(largest, headers)
 
     def renew(self, key: bytes, token: str, entry: Entry) -> None:
         """Store *entry*, of which only the times are newer than those of the entry in memory: a 304 confirmed it.

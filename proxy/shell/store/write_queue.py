@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from proxy.core.cache.encryption import CompressedBody
@@ -65,6 +67,17 @@ class WriteQueue:
             return False
         self._waiting[key] = QueuedWrite(key, token, entry, size)
         self._bytes += size
+        return True
+
+    def put_all(self, keys: Sequence[bytes], token: str, entries: Sequence[Entry]) -> bool:
+        """Queue *entries* of *keys* of which no write waits; False, with nothing queued, if the queue is too full."""
+        waiting, sizes = self._waiting, [size_alone(entry) for entry in entries]
+        if len(waiting) + len(keys) > self._max_entries or self._bytes + sum(sizes) > self._max_bytes:
+            return False
+        if not waiting.keys().isdisjoint(keys):
+            return False
+        waiting.update(zip(keys, map(QueuedWrite, keys, repeat(token), entries, sizes), strict=True))
+        self._bytes += sum(sizes)
         return True
 
     def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -55,6 +56,10 @@ class FakeStore:
         self.kept.append((key, token, entry, write))
         self.memory = entry
         return True
+
+    def put_all(self, keys: Sequence[bytes], token: str, entries: Sequence[Entry]) -> None:
+        for key, kept in zip(keys, entries, strict=True):
+            self.put(key, token, kept)
 
     def note_compressed(self, key: bytes, body: bytes, compressed: CompressedBody) -> None:
         pass
