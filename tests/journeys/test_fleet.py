@@ -20,8 +20,8 @@ APP_SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 DOCS = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text()
 
 
-async def test_what_one_has_fetched_another_serves_as_fresh(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """What one has fetched another serves as fresh."""
+async def test_a_reply_fetched_by_one_replica_is_fresh_in_another(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """Graph is asked once."""
     behind = await graph()
     a, b = await fleet(behind, **FRESH)
     first = await say(a, "/v25.0/me?fields=id,name")
@@ -30,16 +30,16 @@ async def test_what_one_has_fetched_another_serves_as_fresh(graph: MakeGraph, fl
     assert second.cache.startswith("hit")
 
 
-async def test_what_one_has_fetched_another_revalidates(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """What one has fetched another revalidates."""
+async def test_a_reply_fetched_by_one_replica_is_revalidated_by_another(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """The body comes from Graph once; the other replica gets a 304."""
     behind = await graph()
     a, b = await fleet(behind)
     await say(a, "/v25.0/me?fields=id,name")
     assert "fwd-status=304" in (await say(b, "/v25.0/me?fields=id,name")).cache
 
 
-async def test_one_asks_for_all_who_ask_alike_at_once(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """One asks for all who ask alike at once."""
+async def test_equal_reads_through_several_replicas_are_one_call(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """One replica asks Graph, the others wait for its answer."""
     behind = await graph(latency_ms=150)
     replicas = await fleet(behind, 4)
     for path in ("/v25.0/me?fields=id,name", "/v25.0/me?fields=id,name", "/v25.0/nothing_of_this_name"):
@@ -80,8 +80,8 @@ async def test_after_the_answer_to_a_write_no_replica_serves_what_was_before(
             assert b'"new"' in heard.body, path
 
 
-async def test_a_write_whose_answer_is_lost_leaves_doubt_everywhere(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """A write whose answer is lost leaves doubt everywhere."""
+async def test_after_a_write_without_an_answer_every_replica_asks_graph(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """Graph may have performed the write, so no entry of its object is fresh."""
     behind = await graph()
     a, b = await fleet(behind, **FRESH, upstream={"reply_timeout_s": 1})
     ad = await first_ad(a)
@@ -95,8 +95,8 @@ async def test_a_write_whose_answer_is_lost_leaves_doubt_everywhere(graph: MakeG
         assert not (await say(b, path)).cache.startswith("hit")
 
 
-async def test_a_purge_reaches_all(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """A purge reaches all."""
+async def test_a_purge_reaches_all_replicas(graph: MakeGraph, fleet: MakeFleet) -> None:
+    """An order to one ends what the others hold."""
     behind = await graph()
     a, b = await fleet(behind, **FRESH)
     path = "/v25.0/me?fields=id,name"
@@ -107,8 +107,10 @@ async def test_a_purge_reaches_all(graph: MakeGraph, fleet: MakeFleet) -> None:
     assert (await say(b, path)).cache.startswith("fwd=uri-miss")
 
 
-async def test_a_refused_token_is_refused_by_all(graph: MakeGraph, fleet: MakeFleet) -> None:
-    """A refused token is refused by all."""
+async def test_a_token_refused_to_one_replica_gets_nothing_fresh_from_another(
+    graph: MakeGraph, fleet: MakeFleet
+) -> None:
+    """The other replica asks Graph, and gives its refusal."""
     behind = await graph()
     a, b = await fleet(behind, **FRESH)
     path = "/v25.0/me?fields=id,name"

@@ -20,8 +20,8 @@ from tests.shell.valkey.conftest import MakeClient
 from tests.shell.valkey.servers import Faults, Server, faulty, until
 
 
-async def test_what_is_asked_for_in_one_turn_leaves_as_one_piece(store: Server, client: MakeClient) -> None:
-    """What is asked for in one turn leaves as one piece."""
+async def test_commands_of_one_turn_leave_in_one_message(store: Server, client: MakeClient) -> None:
+    """And each caller gets the replies to its own commands."""
     visits = await client(store.url)
     store.ask("SET", "a", "1")
     before = _stat(store, "total_reads_processed")
@@ -30,8 +30,8 @@ async def test_what_is_asked_for_in_one_turn_leaves_as_one_piece(store: Server, 
     assert _stat(store, "total_reads_processed") < before + 5  # of which one is this question itself
 
 
-async def test_an_error_of_the_store_is_the_reply_to_its_own_command_alone(store: Server, client: MakeClient) -> None:
-    """An error of the store is the reply to its own command alone."""
+async def test_an_error_of_the_store_fails_only_its_own_command(store: Server, client: MakeClient) -> None:
+    """The commands sent with it get their replies."""
     visits = await client(store.url)
     store.ask("SET", "text", "x")
     good, bad = await asyncio.gather(visits.ask(("GET", "text")), visits.ask(("INCR", "text"), ("GET", "text")))
@@ -41,7 +41,7 @@ async def test_an_error_of_the_store_is_the_reply_to_its_own_command_alone(store
 
 
 async def test_a_caller_that_leaves_costs_no_connection(store: Server, client: MakeClient) -> None:
-    """A caller that leaves costs no connection."""
+    """The connection goes on for the others, and no reply goes to another caller."""
     visits = await client(store.url)
     connections = _stat(store, "total_connections_received")
     leaving = [asyncio.ensure_future(visits.ask(("GET", "a"))) for _ in range(100)]
@@ -54,7 +54,7 @@ async def test_a_caller_that_leaves_costs_no_connection(store: Server, client: M
 
 
 async def test_a_frozen_store_costs_one_budget_and_then_nothing(store: Server, client: MakeClient) -> None:
-    """A frozen store costs one budget and then nothing."""
+    """The first reads wait for `shared.timeout_ms`; later ones do not wait at all."""
     visits = await client(store.url, 0.05)
     store.signal(signal.SIGSTOP)
     with pytest.raises(Away):
@@ -70,7 +70,7 @@ async def test_a_frozen_store_costs_one_budget_and_then_nothing(store: Server, c
 
 
 async def test_a_store_that_was_killed_is_found_again(store: Server, client: MakeClient) -> None:
-    """A store that was killed is found again."""
+    """The client connects again by itself."""
     visits = await client(store.url)
     store.signal(signal.SIGKILL)
     with pytest.raises(Away):
@@ -81,7 +81,7 @@ async def test_a_store_that_was_killed_is_found_again(store: Server, client: Mak
 
 
 async def test_a_store_that_turns_into_a_replica_is_left(store: Server, client: MakeClient) -> None:
-    """A store that turns into a replica is left."""
+    """It takes no writes, so the client looks for another server."""
     visits = await client(store.url)
     store.ask("REPLICAOF", "127.0.0.1", "1")
     (reply,) = await visits.ask(("SET", "a", "1"))
@@ -90,8 +90,10 @@ async def test_a_store_that_turns_into_a_replica_is_left(store: Server, client: 
     assert not visits.is_up
 
 
-async def test_the_password_is_asked_for_anew_when_it_is_refused(store: Server, client: MakeClient) -> None:
-    """The password is asked for anew when it is refused."""
+async def test_the_password_file_is_read_again_when_the_store_refuses_the_password(
+    store: Server, client: MakeClient
+) -> None:
+    """A password that was changed is taken without a restart."""
 
     async def greet(link: Link) -> None:
         await link.exchange([("PING",)])
@@ -170,7 +172,7 @@ async def test_no_fault_of_the_server_gives_one_caller_the_answer_of_another(
 
 
 def _stat(store: Server, name: str) -> int:
-    """Stat."""
+    """The number *name* in the store's INFO."""
     told = store.ask("INFO", "stats")
     assert isinstance(told, bytes)
     return next(int(line.split(":")[1]) for line in told.decode().splitlines() if line.startswith(f"{name}:"))

@@ -26,7 +26,7 @@ MASTER = b"m" * 32
 
 
 class Seen:
-    """What the log came to here."""
+    """Records what the log's reader reports."""
 
     def __init__(self) -> None:
         self.records: list[tuple[Content, bool]] = []
@@ -50,7 +50,7 @@ MakeEvents = Callable[[], Awaitable[tuple[Events, Seen]]]
 
 @pytest.fixture
 def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeEvents:
-    """One more reader and writer of the log, which has heard all there is."""
+    """One more reader and writer of the log, which has read all of it."""
 
     async def make() -> tuple[Events, Seen]:
         seen = Seen()
@@ -66,15 +66,15 @@ def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeE
 
 
 def now() -> float:
-    """Now."""
+    """The time of the event loop."""
     return asyncio.get_running_loop().time()
 
 
 WROTE = Closed(b"w" * 8, ("123",), b"f" * 16)
 
 
-async def test_what_one_tells_all_hear_and_know_whose_it_is(replica: MakeEvents) -> None:
-    """What one tells all hear and know whose it is."""
+async def test_each_replica_reads_a_published_record_and_its_sender(replica: MakeEvents) -> None:
+    """The sender learns the record's position in the log; each replica sees whether the record is its own."""
     (a, seen_a), (_, seen_b) = await replica(), await replica()
     at = await a.publish(WROTE)
     await until(lambda: bool(seen_a.records and seen_b.records))
@@ -82,8 +82,8 @@ async def test_what_one_tells_all_hear_and_know_whose_it_is(replica: MakeEvents)
     assert a.index.cursor == at
 
 
-async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) -> None:
-    """Who comes late hears what was told before."""
+async def test_a_new_replica_reads_the_whole_log(replica: MakeEvents) -> None:
+    """2,500 records from before its start, in their order; it starts anew once and misses none."""
     a, _ = await replica()
     for number in range(2500):
         a.publish(Refused(b"%016d" % number))
@@ -93,8 +93,8 @@ async def test_who_comes_late_hears_what_was_told_before(replica: MakeEvents) ->
     assert (seen.restarts, seen.doubts) == (1, 0)
 
 
-async def test_trust_ends_when_the_store_is_frozen_and_comes_back(store: Server, replica: MakeEvents) -> None:
-    """Trust ends when the store is frozen and comes back."""
+async def test_trust_ends_while_the_store_is_frozen_and_comes_back(store: Server, replica: MakeEvents) -> None:
+    """While the store does not answer no entry is trusted; afterwards older entries are doubted once."""
     b, seen = await replica()
     assert b.is_current
     store.signal(signal.SIGSTOP)
@@ -106,8 +106,8 @@ async def test_trust_ends_when_the_store_is_frozen_and_comes_back(store: Server,
     assert seen.doubts == 1  # others may have answered writes meanwhile that the log has not taken yet
 
 
-async def test_a_loop_that_was_late_itself_asks_once_and_trusts_again(replica: MakeEvents) -> None:
-    """A loop that was late itself asks once and trusts again."""
+async def test_a_late_event_loop_reads_the_log_once_and_trusts_again(replica: MakeEvents) -> None:
+    """A stall of this process alone costs one read of the log, and no doubt."""
     b, seen = await replica()
     import time
 
@@ -124,8 +124,8 @@ async def tail(store: Server, block_ms: int = BLOCK_MS) -> tuple[Link, Tail]:
     return link, Tail(link, lambda: reading, lambda: False, now)
 
 
-async def test_a_store_that_has_nothing_to_do_is_heard_as_often_as_a_busy_one(store: Server) -> None:
-    """A server looks at its clock as seldom as once a second (`hz`); what waits there for news is woken before."""
+async def test_an_idle_store_is_read_as_often_as_a_busy_one(store: Server) -> None:
+    """A server checks its clock as seldom as once a second (`hz`), so a blocked read is ended before."""
     store.ask("CONFIG", "SET", "hz", 1)
     link, made = await tail(store)
     try:
@@ -136,8 +136,8 @@ async def test_a_store_that_has_nothing_to_do_is_heard_as_often_as_a_busy_one(st
         await link.close()
 
 
-async def test_news_are_told_at_once(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for news hears of them when they come, not when the wait is over."""
+async def test_a_blocked_read_ends_with_a_new_record(store: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica learns of a record when it is written, not when the wait is over."""
     monkeypatch.setattr("proxy.shell.valkey.tail.NEWS_S", 60.0)
     link, made = await tail(store, block_ms=0)
     try:
@@ -151,8 +151,8 @@ async def test_news_are_told_at_once(store: Server, monkeypatch: pytest.MonkeyPa
         await link.close()
 
 
-async def test_a_read_is_one_message_and_its_replies_are_another(store: Server, replica: MakeEvents) -> None:
-    """What reading a quiet log costs: the store gets one pipeline for each read, with the next wait in it."""
+async def test_reading_a_quiet_log_takes_one_message_each_way(store: Server, replica: MakeEvents) -> None:
+    """The store gets one pipeline for each read, with the next wait in it."""
     b, _ = await replica()
     await until(lambda: b"blocked_clients:1" in cast("bytes", store.ask("INFO", "clients")))
     link = b._tail.link  # type: ignore[union-attr]
@@ -169,10 +169,8 @@ async def test_a_read_is_one_message_and_its_replies_are_another(store: Server, 
     assert 6 in sent  # without the wait if this process was late
 
 
-async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
-    store: Server, replica: MakeEvents
-) -> None:
-    """An emptied store is another log and hears our last minute again."""
+async def test_an_emptied_store_gets_the_records_of_the_last_minute_again(store: Server, replica: MakeEvents) -> None:
+    """It is another log: replicas start anew, and write their own latest records once more."""
     (a, seen_a), (b, seen_b) = await replica(), await replica()
     await a.publish(WROTE)
     await until(lambda: len(seen_b.records) == 1)
@@ -185,8 +183,8 @@ async def test_an_emptied_store_is_another_log_and_hears_our_last_minute_again(
     assert await b.catch_up(5)
 
 
-async def test_a_log_that_was_emptied_is_believed_at_no_moment(store: Server, replica: MakeEvents) -> None:
-    """A log that was emptied is believed at no moment."""
+async def test_a_log_that_was_emptied_is_never_trusted(store: Server, replica: MakeEvents) -> None:
+    """Not even between two reads of it."""
     _b, seen = await replica()
     store.ask("FLUSHALL")
     emptied = now()
@@ -195,7 +193,7 @@ async def test_a_log_that_was_emptied_is_believed_at_no_moment(store: Server, re
 
 
 async def test_a_promoted_server_is_another_log(store: Server, replica: MakeEvents) -> None:
-    """A promoted server is another log."""
+    """Its last records may be lost, so every replica starts anew."""
     _, seen = await replica()
     store.ask("REPLICAOF", "127.0.0.1", "1")
     await asyncio.sleep(0.05)
@@ -204,7 +202,7 @@ async def test_a_promoted_server_is_another_log(store: Server, replica: MakeEven
 
 
 async def test_a_lost_record_is_noticed_by_the_next_of_its_sender(store: Server, replica: MakeEvents) -> None:
-    """A lost record is noticed by the next of its sender."""
+    """Records are numbered by sender: a gap makes older entries doubtful."""
     (a, _), (b, seen) = await replica(), await replica()
     await a.publish(WROTE)
     await until(lambda: len(seen.records) == 1)
@@ -214,19 +212,19 @@ async def test_a_lost_record_is_noticed_by_the_next_of_its_sender(store: Server,
     assert (seen.doubts, b.gaps) == (1, 1)
 
 
-async def test_a_record_is_told_until_the_log_has_it(store: Server, replica: MakeEvents) -> None:
-    """A record is told until the log has it."""
+async def test_a_record_is_sent_until_the_log_has_it(store: Server, replica: MakeEvents) -> None:
+    """A store that dies in between gets it after its restart."""
     (a, _), (_, seen) = await replica(), await replica()
     store.signal(signal.SIGKILL)
-    told = a.publish(WROTE)
+    written = a.publish(WROTE)
     await until(lambda: not a.client.is_up)
     store.start()
-    await told
+    await written
     await until(lambda: WROTE in seen.whats())
 
 
-async def test_lines_of_others_who_lack_the_secret_are_none(store: Server, replica: MakeEvents) -> None:
-    """Lines of others who lack the secret are none."""
+async def test_records_of_senders_without_the_secret_are_ignored(store: Server, replica: MakeEvents) -> None:
+    """Bytes that were not sealed with the secret reach no replica as a record."""
     a, seen = await replica()
     store.ask("XADD", a.wire.names.log, "*", "d", b"no record of ours, but long enough to be opened")
     store.ask("XADD", a.wire.names.log, "*", "x", b"")
@@ -235,8 +233,8 @@ async def test_lines_of_others_who_lack_the_secret_are_none(store: Server, repli
     assert seen.whats() == [WROTE]
 
 
-async def test_no_name_can_be_read_in_the_store(store: Server, replica: MakeEvents) -> None:
-    """No name can be read in the store."""
+async def test_the_log_shows_no_object_id(store: Server, replica: MakeEvents) -> None:
+    """The log's records hold no object's id in clear."""
     a, _ = await replica()
     await a.publish(Closed(b"w" * 8, ("120330000000000000",), b"f" * 16))
     kept = store.ask("XRANGE", a.wire.names.log, "-", "+")

@@ -38,7 +38,7 @@ async def pong(dialer: Dialer) -> Any:
 
 
 def dialer(url: str, user: str = "", password: str = "", ca_file: str = "") -> Dialer:
-    """Who reaches *url*."""
+    """What connects to *url*."""
     return Dialer(read_location(url), lambda: (user, password), ca_file)
 
 

@@ -35,37 +35,37 @@ def replica(store: Server, client: MakeClient, running: AsyncExitStack) -> MakeF
 
 
 def live(store: Server, flights: Flights, ms: int = 60_000) -> None:
-    """Live."""
+    """Give the replica of *flights* a sign of life."""
     store.ask("SET", flights.wire.names.replica(flights.replica), "1", "PX", ms)
 
 
 async def lead_or_join(flights: Flights, *, has_time: bool = False) -> Led | Joined | None:
-    """Board."""
+    """Lead or join the flight through *flights*."""
     found, _ = await flights.lead_or_join(flights.lease_request(FLIGHT, "token", b"", has_time=has_time), 5)
     return found
 
 
 async def leads(flights: Flights) -> Led:
-    """Leads."""
+    """The flight, which *flights* leads."""
     found = await lead_or_join(flights)
     assert isinstance(found, Led)
     return found
 
 
 async def joins(flights: Flights) -> Joined:
-    """Joins."""
+    """The flight, which another replica leads."""
     found = await lead_or_join(flights)
     assert isinstance(found, Joined)
     return found
 
 
 def ended(led: Led, body: bytes = b"{}") -> FlightOutcome:
-    """Ended."""
+    """An outcome of *led*."""
     return FlightOutcome(led.lease.token, 200, (("ETag", '"1"'),), body, "batch", "MISS")
 
 
-async def test_one_leads_and_all_others_hear_how_it_ended(replica: MakeFlights) -> None:
-    """One leads and all others hear how it ended."""
+async def test_one_replica_leads_and_the_others_get_its_outcome(replica: MakeFlights) -> None:
+    """Followers get status, fields and body without a call of their own."""
     a, b, c = await replica(), await replica(), await replica()
     led = await leads(a)
     joined = [await joins(b), await joins(c)]
@@ -97,7 +97,7 @@ async def test_one_visit_finds_an_entry_or_takes_the_lease(store: Server, replic
     assert store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0
 
 
-async def test_all_that_board_in_one_turn_visit_the_store_together(store: Server, replica: MakeFlights) -> None:
+async def test_lease_requests_of_one_turn_share_a_visit_to_the_store(store: Server, replica: MakeFlights) -> None:
     """Their commands leave in one message, and one echo shows that the replies are in step."""
 
     def echoes() -> int:
@@ -126,8 +126,8 @@ async def test_a_visit_that_is_cut_off_leaves_no_lease(store: Server, replica: M
     assert a.alone["away"] == 1
 
 
-async def test_followers_look_for_all_flights_with_one_poll(store: Server, replica: MakeFlights) -> None:
-    """Followers look for all flights with one poll."""
+async def test_followers_poll_for_all_flights_together(store: Server, replica: MakeFlights) -> None:
+    """One visit to the store asks for every outcome that a replica waits for."""
     a, b = await replica(), await replica()
     following = []
     for number in range(30):
@@ -144,8 +144,8 @@ async def test_followers_look_for_all_flights_with_one_poll(store: Server, repli
         task.cancel()
 
 
-async def test_an_outcome_of_another_lease_is_no_answer(store: Server, replica: MakeFlights) -> None:
-    """An outcome of another lease is no answer."""
+async def test_an_outcome_under_another_lease_is_ignored(store: Server, replica: MakeFlights) -> None:
+    """The outcome of an earlier flight of the same read answers no follower of the next one."""
     a, b = await replica(), await replica()
     first = await leads(a)
     a.land(first, ended(first, b'"before"'), "token", ENTRY)
@@ -160,8 +160,8 @@ async def test_an_outcome_of_another_lease_is_no_answer(store: Server, replica: 
     assert outcome.body == b'"after"'
 
 
-async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server, replica: MakeFlights) -> None:
-    """An outcome opens for callers with that token alone."""
+async def test_an_outcome_opens_only_with_the_callers_token(store: Server, replica: MakeFlights) -> None:
+    """A caller with another token asks Graph by itself."""
     a, b = await replica(), await replica()
     led = await leads(a)
     other, _ = await b.lead_or_join(b.lease_request(FLIGHT, "another token", b"", has_time=False), 5)
@@ -174,7 +174,7 @@ async def test_an_outcome_opens_for_callers_with_that_token_alone(store: Server,
 
 
 async def test_the_flight_of_a_dead_leader_is_taken_over_by_one(store: Server, replica: MakeFlights) -> None:
-    """The flight of a dead leader is taken over by one."""
+    """The other followers go on waiting, for the new leader."""
     a, b, c = await replica(), await replica(), await replica()
     led = await leads(a)
     following = [asyncio.create_task(each.follow(await joins(each))) for each in (b, c)]
@@ -192,7 +192,7 @@ async def test_the_flight_of_a_dead_leader_is_taken_over_by_one(store: Server, r
 
 
 @pytest.mark.parametrize("takes_over_twice", [False, True], ids=["once", "twice"])
-async def test_who_has_not_seen_a_take_over_hears_how_the_flight_ended(
+async def test_a_follower_that_missed_a_takeover_gets_the_outcome(
     store: Server, replica: MakeFlights, *, takes_over_twice: bool
 ) -> None:
     """A flight that is taken over and lands between two polls of a follower is flown by nobody again."""
@@ -214,8 +214,8 @@ async def test_who_has_not_seen_a_take_over_hears_how_the_flight_ended(
     assert b.taken_over == 0
 
 
-async def test_a_lease_that_is_given_back_is_taken_at_once(replica: MakeFlights) -> None:
-    """A lease that is given back is taken at once."""
+async def test_a_released_lease_is_taken_at_once(replica: MakeFlights) -> None:
+    """A follower leads as soon as the leader has given up."""
     a, b = await replica(), await replica()
     led = await leads(a)
     following = asyncio.create_task(b.follow(await joins(b)))
@@ -224,8 +224,8 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(replica: MakeFlights)
     assert isinstance(await following, Led)
 
 
-async def test_nobody_in_a_hurry_waits_behind_a_read_that_has_time(replica: MakeFlights) -> None:
-    """Nobody in a hurry waits behind a read that has time."""
+async def test_an_urgent_read_does_not_wait_for_a_low_priority_flight(replica: MakeFlights) -> None:
+    """It asks Graph by itself; another read that has time joins."""
     a, b = await replica(), await replica()
     assert isinstance(await lead_or_join(a, has_time=True), Led)
     assert await lead_or_join(b) is None
@@ -233,8 +233,8 @@ async def test_nobody_in_a_hurry_waits_behind_a_read_that_has_time(replica: Make
     assert b.alone["paced"] == 1
 
 
-async def test_who_waits_while_the_store_freezes_asks_alone(store: Server, replica: MakeFlights) -> None:
-    """Who waits while the store freezes asks alone."""
+async def test_a_follower_calls_graph_itself_when_the_store_freezes(store: Server, replica: MakeFlights) -> None:
+    """It does not wait for an outcome that cannot come."""
     a, b = await replica(), await replica()
     await leads(a)
     b.client.budget_s = 0.05
@@ -245,8 +245,8 @@ async def test_who_waits_while_the_store_freezes_asks_alone(store: Server, repli
     store.signal(signal.SIGCONT)
 
 
-async def test_a_full_store_gives_leases_back(store: Server, replica: MakeFlights) -> None:
-    """A full store gives leases back."""
+async def test_leases_are_released_when_the_store_is_full(store: Server, replica: MakeFlights) -> None:
+    """Then followers do not wait for an outcome that the store cannot take."""
     a, b = await replica(), await replica()
     led = await leads(a)
     store.ask("CONFIG", "SET", "maxmemory", "1")
@@ -256,16 +256,16 @@ async def test_a_full_store_gives_leases_back(store: Server, replica: MakeFlight
     assert b.alone["full"] == 1
 
 
-async def test_a_forged_lease_is_joined_by_nobody(store: Server, replica: MakeFlights) -> None:
-    """A forged lease is joined by nobody."""
+async def test_a_forged_lease_is_joined_by_no_replica(store: Server, replica: MakeFlights) -> None:
+    """A lease without the secret's mark is ignored, and its flight is asked alone."""
     a = await replica()
     store.ask("SET", a.wire.names.lease(FLIGHT), b"x" * 33)
     assert await lead_or_join(a) is None
     assert a.alone["gone"] == 1
 
 
-async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server, replica: MakeFlights) -> None:
-    """Nobody waits for a replica that does not know that it leads."""
+async def test_a_lease_whose_reply_was_lost_is_released(store: Server, replica: MakeFlights) -> None:
+    """Otherwise others would wait for a replica that does not know that it leads."""
     a, b = await replica(), await replica()
     found, _ = await a.lead_or_join(a.lease_request(FLIGHT, "token", b"", has_time=False), 0)
     assert found is None
@@ -274,9 +274,7 @@ async def test_a_lease_whose_giving_was_not_heard_of_is_given_back(store: Server
     await leads(b)
 
 
-async def test_a_lease_that_comes_in_the_turn_in_which_its_caller_leaves_is_given_back(
-    store: Server, replica: MakeFlights
-) -> None:
+async def test_a_lease_that_arrives_as_its_caller_leaves_is_released(store: Server, replica: MakeFlights) -> None:
     """The caller's task has the lease then, but ends before it can do anything with it."""
     a = await replica()
     leaving = asyncio.create_task(lead_or_join(a))
@@ -288,8 +286,8 @@ async def test_a_lease_that_comes_in_the_turn_in_which_its_caller_leaves_is_give
     await until(lambda: store.ask("EXISTS", a.wire.names.lease(FLIGHT)) == 0)
 
 
-async def test_a_lease_that_cannot_be_given_back_is_given_back_later(store: Server, replica: MakeFlights) -> None:
-    """A store that takes no writes for a while keeps no flight in the air for ever."""
+async def test_a_release_that_fails_is_tried_again(store: Server, replica: MakeFlights) -> None:
+    """While the store takes no writes a lease stays; it is released as soon as the store takes them."""
     a = await replica()
     led = await leads(a)
     store.ask("REPLICAOF", "127.0.0.1", "1")
