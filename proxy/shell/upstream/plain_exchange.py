@@ -319,16 +319,14 @@ class PlainExchange:
         self._line.end_plain()
         if self._share is not None:
             self._share.end()
-        connection, self._connection = self._connection, None
+        if self._connection is not None:
+            self._client.idle.keep(self._end, self._connection, self._line)
+            self._connection = None
         self._pieces, self._chunks = [], []  # they may be large
         fields = headers.without(head.fields, headers.CODED) if head.is_packed else head.fields
         taker, self._taker = self._taker, None
-        try:
-            if taker is not None:
-                taker.take(fields, body)
-        finally:  # callers have been answered by now
-            if connection is not None:
-                self._client.idle.keep(self._end, connection, self._line)
+        if taker is not None:
+            taker.take(fields, body)
 
     def give_over(self, *, is_late: bool = False) -> None:
         """Let a task read the response, from the first byte on; *is_late*: it did not come in time."""
