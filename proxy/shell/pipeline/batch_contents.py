@@ -80,8 +80,9 @@ class BatchContents:
     def _take_singles(self, slots: Sequence[Slot | None], answer: BatchAnswer) -> set[int]:
         """Let each single read take its slot if that is an ordinary one, at once where many are alike."""
         singles, taken = self.singles, set[int]()
-        for kind in {type(read): read for read in singles}.values():
-            taken.update(kind.take_alike(singles, slots, answer))
+        if len(singles) > 1:
+            for kind in {type(read): read for read in singles}.values():
+                taken.update(kind.take_alike(singles, slots, answer))
         for at, (read, slot) in enumerate(zip(singles, slots, strict=True)):
             if slot is not None and at not in taken and read.take(slot, answer):
                 taken.add(at)
