@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -307,7 +308,7 @@ def fill(template: Template, slot: Sequence[str], outer: Sequence[str], date: by
     text = "".join(texts)
     if "\r" in text or "\n" in text:
         raise ValueError("a line of the head holds the end of a line")
-    values = tuple([text.encode("utf-8", "surrogateescape") for text in texts])
+    values = tuple(map(str.encode, texts, repeat("utf-8"), repeat("surrogateescape")))
     head = tuple([form % pick(values) for form, pick in template.pieces])
     form_of_stored, pick_stored = template.stored
     stored = form_of_stored % pick_stored(values)

@@ -241,7 +241,8 @@ class FastFlights:
         if self._date[0] != second:
             self._date = second, http_date(second).encode()
         answer.date = self._date[1]
-        has_refused = self.reader.quota.has_refused
+        is_known_quiet = self._calm == self.generation.number  # then no caller was refused of late, either
+        has_refused = not is_known_quiet and self.reader.quota.has_refused
         moment = answer.moment = Moment(
             answer, self.cache.changed_at, self.reader.now, is_leaving=self.is_leaving(), has_refused=has_refused
         )
