@@ -20,10 +20,29 @@ from hashlib import blake2b
 from typing import Any
 
 from proxy.core.memory.memo import Memo
-from proxy.core.model import Credential, Request
+from proxy.core.model import NO_DIRECTIVES, Credential, Request
 
-FlightKey = tuple[bytes, bytes, tuple[int | None, ...]]
-"""The key of a flight: requests with equal keys share one call to Graph."""
+Ages = tuple[int | None, ...]
+"""The directives of a request that say how old an answer may be (`CacheDirectives.ages`)."""
+
+ANY_AGES: Ages = NO_DIRECTIVES.ages
+
+FlightKey = bytes | tuple[bytes, bytes, Ages]
+"""The key of a flight: requests with equal keys share one call to Graph.
+
+It is the cache key, with the digest of the proof and the ages where there are any: most have none, and then the key of
+a flight takes no memory of its own, and its hash is known.
+"""
+
+
+def flight_key(key: bytes, proof: bytes, ages: Ages) -> FlightKey:
+    """Returns the key of the flight of a read with this cache *key*, digest of its *proof*, and *ages*."""
+    return (key, proof, ages) if proof or ages != ANY_AGES else key
+
+
+def parts_of(flight: FlightKey) -> tuple[bytes, bytes, Ages]:
+    """Returns what `flight_key` has made *flight* of."""
+    return (flight, b"", ANY_AGES) if isinstance(flight, bytes) else flight
 
 
 class ObjectKeys:
@@ -72,7 +91,7 @@ class Keys:
 
     def flight(self, request: Request) -> FlightKey:
         """Returns the key of the flight of *request*: equal for equal reads, proofs and accepted ages."""
-        return self.entry(request), self.proof(request.credential), request.directives.ages
+        return flight_key(self.entry(request), self.proof(request.credential), request.directives.ages)
 
     def mark(self, body: bytes) -> bytes:
         """Returns an 8-byte digest of a body or validator, for logs."""

@@ -28,6 +28,18 @@ _MOST_ONCE = 1024
 _COPIES = 4
 """How often the text of a request line is kept: as it came, and in parts of what was derived from it."""
 
+_LEAN_READ = 1000
+"""Bytes that the objects of a read take that keeps no lines of the log, and was never in a client's batch."""
+
+_LINE = 1000
+"""Bytes that the lines of the log take that a read keeps."""
+
+_ROOM = 7 / 8
+"""The part of the room of the young that reads may fill which memory has an entry of; the rest is for all else."""
+
+_PATIENCE = 32
+"""A full table forgets its old half when so many times as many further reads came as fit into a half."""
+
 
 _OF_OBJECT = re.compile(rb"GET (/v[0-9]{1,4}\.[0-9]{1,4}|)/([0-9]{1,40})((?:/[a-z_]{1,40})?(?:\?[^ ]*)?) HTTP/1\.1")
 
@@ -65,6 +77,7 @@ class HeadTable:
         """Hold nothing yet, and never more than *limit* bytes."""
         self._window = limit // (2 * _READ)  # request lines of late that are noted: about as many as reads fit
         self._limit = limit - 2 * _MARK * self._window
+        self._refused = 0  # reads for which there was no room since the last turn
         self._lines: set[int] = set()  # hashes of request lines that came once of late
         self._older_lines: set[int] = set()
         self._young: _Blocks = {}
@@ -88,12 +101,57 @@ class HeadTable:
             known = self.find(block) or self.add(block, head.read_fields(block))
         if line in known.reads:
             return known.reads[line]
-        is_known, read = self.find_older(block, line) if self._old else (False, None)
-        if not is_known:
-            is_made, read = self._prepare(line, known, preparation, rewrites_links=rewrites_links)
-            if not is_made or self._came_before(line):
-                self.add_read(block, line, read)
+        old = self._old.get(block)
+        if old is not None and line in old.reads:
+            return self._keep_older(block, line, old.reads[line])
+        is_made, read = self._prepare(line, known, preparation, rewrites_links=rewrites_links)
+        if read is None or not is_made:
+            self.add_read(block, line, read)
+        elif self._came_before(line):
+            self._keep(known, line, read, keeps_line=True)
         return read
+
+    def keep(self, data: bytes, read: PreparedRead) -> None:
+        """Keep *read*, which `read_of` made of *data*, if there is room: memory has an entry of it, so it came before.
+
+        Where there is none, most of what is kept stays for a while: of a loop over more reads than fit a part is found
+        each time. If the least recently used left instead, none would be.
+        """
+        if self._has_no_room():
+            return
+        end = data.find(b"\r\n")
+        line, block = data[:end], data[end:]
+        known = self._young.get(block) or self.find(head.without_changing(block))
+        if known is not None:
+            self._keep(known, line, read, keeps_line=False)
+
+    def _keep_older(self, block: bytes, line: bytes, read: PreparedRead | None) -> PreparedRead | None:
+        """Returns *read*, which was kept a while ago, and is young again if it comes often, or if there is room."""
+        known = self._young.get(block)
+        if read is None or known is None:
+            self.add_read(block, line, read)
+        elif read.keeps_line or self._came_before(line):
+            self._keep(known, line, read, keeps_line=True)
+        elif not self._has_no_room() and (known := self.find(block)) is not None:
+            self._keep(known, line, read, keeps_line=False)
+        return read
+
+    def _has_no_room(self) -> bool:
+        """Returns whether no read that is not certain to come soon may be added; begin anew if many were refused."""
+        half = self._limit // 2
+        if self._bytes <= half * _ROOM:
+            return False
+        self._refused += 1
+        if self._old and self._refused * _LEAN_READ <= half * _PATIENCE:
+            return True
+        self._forget_old()
+        return False
+
+    def _keep(self, known: HeaderBlock, line: bytes, read: PreparedRead, *, keeps_line: bool) -> None:
+        """Keep *read* with a *known* block; *keeps_line* says whether the lines of the log are kept with it."""
+        known.reads[line] = read
+        read.is_kept, read.keeps_line = True, keeps_line
+        self.grow(_LEAN_READ + _LINE * keeps_line + _COPIES * len(line))
 
     def _came_before(self, line: bytes) -> bool:
         """Note that a request *line* came; returns whether it did before of late, so that keeping its read is of use.
@@ -153,6 +211,8 @@ class HeadTable:
         known = self._young.get(block)
         if known is not None:
             known.reads[line] = read
+            if read is not None:
+                read.is_kept = read.keeps_line = True
             self.grow(_READ + _COPIES * len(line))
 
     def add_hit(self, data: bytes, hit: FreshHit) -> None:
@@ -190,8 +250,12 @@ class HeadTable:
         """Count *size* more bytes of what is young."""
         self._bytes += size
         if self._bytes > self._limit // 2:
-            self._old, self._young, self._bytes = self._young, {}, 0
-            self.hits, self.batches = {}, {}
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Let what is young be old, and forget what was."""
+        self._old, self._young, self._bytes = self._young, {}, 0
+        self.hits, self.batches, self._refused = {}, {}, 0
 
     def clear(self) -> None:
         """Forget everything."""

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core.cache import cacheability
-from proxy.core.cache.key import FlightKey, Keys, ObjectKeys
+from proxy.core.cache.key import ANY_AGES, FlightKey, Keys, ObjectKeys, flight_key
 from proxy.core.fast_path.answer_template import FieldSet
 from proxy.core.fast_path.prepared_reply import FreshHit
 from proxy.core.http.errors import BadRequest
@@ -71,16 +71,17 @@ class ReadyRead(msgspec.Struct, eq=False, gc=False):
         return "ReadyRead()"
 
 
-class PreparedRead(msgspec.Struct, eq=False):
-    """A plain read, and all that is derived from it; its repr shows none of it, for it holds a token."""
+class PreparedRead(msgspec.Struct, eq=False, gc=False):
+    """A plain read, and all that is derived from it; its repr shows none of it, for it holds a token.
 
-    read: Read
+    Nothing that it keeps leads back to it, so Python need not search it for cycles: there may be many thousands.
+    """
+
     request: Request
     fingerprint: bytes
     key: bytes
     flight: FlightKey
     proof: bytes
-    subject: QuotaSubject
     link_origin: LinkOrigin
     app: str  # the first digits of the fingerprint, as logs and the ledger have them
     node: str  # the object whose usage its replies tell of
@@ -99,10 +100,22 @@ class PreparedRead(msgspec.Struct, eq=False):
     hit: FreshHit | None = None  # what answered it last from memory
     text: TextOfSlot = (b"", 0, b"", "", b"")
     ready: ReadyRead | None = None
+    is_kept: bool = False  # whether it is in the table of heads, for the next time
+    keeps_line: bool = False  # whether there is room for the lines of the log
 
     def __repr__(self) -> str:
         """Say what kind of thing this is, and nothing of the read."""
         return "PreparedRead()"
+
+    @property
+    def read(self) -> Read:
+        """Returns the read as the layers take it: a plain one has no callback, and no order of its own."""
+        return Read(self.request, "")
+
+    @property
+    def subject(self) -> QuotaSubject:
+        """Returns the parts of the read that decide under which limits it falls."""
+        return QuotaSubject(self.fingerprint, self.request.path, self.request.query)
 
     def known_line(self, asked: Mode, mode: Mode) -> LineOfRead | None:
         """Returns the line that is kept for a reply of this *mode*, if what was *asked* for it was confirmed."""
@@ -139,13 +152,11 @@ class Preparation(msgspec.Struct, frozen=True):
         key, proof = keys.derive(fingerprint, request), keys.proof(request.credential)
         subject = QuotaSubject(fingerprint, request.path, request.query)
         return PreparedRead(
-            read,
             request,
             fingerprint,
             key,
-            (key, proof, request.directives.ages),
+            flight_key(key, proof, ANY_AGES),
             proof,
-            subject,
             origin,
             _app(fingerprint),
             first_node(subject),
@@ -168,13 +179,11 @@ class Preparation(msgspec.Struct, frozen=True):
             return None
         request, key = replace(asked, path=path), common.keys.derive(node)
         return PreparedRead(
-            Read(request, other.read.callback, other.read.order),
             request,
             fingerprint,
             key,
-            (key, other.proof, other.flight[2]),
+            flight_key(key, other.proof, ANY_AGES) if other.proof else key,
             other.proof,
-            QuotaSubject(fingerprint, path, asked.query),
             other.link_origin,
             other.app,
             node,

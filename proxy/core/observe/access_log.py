@@ -164,25 +164,42 @@ def _without_time(bare: AccessLogEntry) -> bytes:
 
 
 class LineTemplate:
-    """Makes the log lines of replies that differ only in the object that is read, and in `Varying`."""
+    """Makes the log lines of replies that differ only in the id of the object that is read, and in `Varying`."""
 
     __slots__ = ("_format",)
 
-    def __init__(self, bare: AccessLogEntry) -> None:
-        """Make lines like that of *bare*, an entry without the members of `Varying`."""
-        marked = replace(bare, path=_MARK, node=_MARK, key=_MARK, body=_MARK, size=_MARKED_SIZE)
-        text = _without_time(marked).replace(b"%", b"%%")
-        self._format = text.replace(encode(_MARK), b"%b").replace(encode(_MARKED_SIZE), b"%d")
+    def __init__(self, text: bytes) -> None:
+        """Make lines from *text*, a format (`line_template`)."""
+        self._format = text
 
-    def line(self, path: str, node: str, key: str, body: str, size: int) -> PreparedLine:
-        """Returns the line of the reply whose entry says *path*, *node*, *key*, *body* and *size*; none is empty."""
+    def line(self, node: bytes, key: bytes, body: bytes, size: int) -> PreparedLine:
+        """Returns the line of the reply whose entry says *node*, an id, *key* and *body*, both as hex, and *size*."""
         made = PreparedLine.__new__(PreparedLine)
-        made.json = self._format % (encode(path), encode(node), encode(key), encode(body), size)
+        made.json = self._format % (node, node, key, body, size)
         return made
 
 
 _MARK, _MARKED_SIZE = "\ue000", 2**62 + 1
-"""What no log entry says: a character for private use, and more bytes than a body has."""
+"""What hardly any log entry says: a character for private use, and more bytes than a body has."""
+
+_PLACES = 4
+"""How often the mark stands in a line: in the path, and for node, key and body."""
+
+
+def line_template(bare: AccessLogEntry) -> LineTemplate | None:
+    """Returns what makes lines like that of *bare*, which says nothing of what varies; None where its form is unusual.
+
+    Its path has to begin with its node.
+    """
+    behind = bare.path.removeprefix(f"/{bare.node}")
+    if not graph_ids.is_id(bare.node) or behind == bare.path or behind[:1] not in {"", "/"}:
+        return None
+    marked = replace(bare, path=f"/{_MARK}{behind}", node=_MARK, key=_MARK, body=_MARK, size=_MARKED_SIZE)
+    text, size = _without_time(marked).replace(b"%", b"%%"), encode(_MARKED_SIZE)
+    if text.count(_MARK.encode()) != _PLACES or text.count(size) != 1:
+        return None
+    return LineTemplate(text.replace(_MARK.encode(), b"%b").replace(size, b"%d"))
+
 
 _decode_entry = msgspec.json.Decoder(AccessLogEntry).decode
 

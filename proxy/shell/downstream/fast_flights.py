@@ -353,12 +353,14 @@ class FastFlights:
         """Return the log line of such replies; it is kept with *read* if it *is_repeated*: the last one was like it."""
         telemetry, etag = self.reader.telemetry, entry.meta.etag
         is_shared = mode is Mode.COALESCED
-        if is_repeated or is_shared:
-            reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode if is_shared else None)
-            outcome = Outcome(200, size, 0.0, 1, avoided=int(is_shared), sent=int(not is_shared))
-            line, is_for = telemetry.prepare_line(read, reply, outcome), (size, telemetry.era)
+        if not read.keeps_line and not is_shared:
+            return telemetry.line_like(read, mode, kind.usage, entry, size)
+        if is_shared:
+            reply = Reply(200, (("ETag", etag), *kind.usage), entry.body, mode, joined=kind.mode)
+            line = telemetry.prepare_line(read, reply, Outcome(200, size, 0.0, 1, avoided=1, sent=0))
         else:
-            line, is_for = telemetry.line_like(read, mode, kind.usage, entry, size), (size, -1)
+            line = telemetry.line_like(read, mode, kind.usage, entry, size)
+        is_for = (size, telemetry.era if is_repeated or is_shared else -1)
         known = etag, kind.usage, line if is_repeated or is_shared else None, is_for
         if kind.mode is Mode.REVALIDATED and is_shared:
             read.shared_line = known

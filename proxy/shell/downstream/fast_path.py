@@ -138,6 +138,8 @@ class FastPath:
             began, entry = self.clock(), self.memory.entries.get(read.key)
             if entry is not None:
                 self.memory.get(read.key)  # it has been used
+                if not read.is_kept:
+                    self.table.keep(data, read)
             hit = None if entry is None or read.asks_always else self._fresh_hit(read, entry, began)
             if hit is None or entry is None:
                 is_compared = self.comparer.percent and self.comparer.wants()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from proxy.core.batch import lanes
 from proxy.core.fast_path.prepared_read import PreparedRead
-from proxy.core.graph.ids import account, is_id
+from proxy.core.graph.ids import account
 from proxy.core.http.errors import SidecarError, word
 from proxy.core.model import Entry, Headers, Mode, Reply, Request
-from proxy.core.observe.access_log import LineTemplate, Outcome, PassedMessage, PreparedLine, Varying
+from proxy.core.observe.access_log import Outcome, PassedMessage, PreparedLine, Varying, line_template
 from proxy.core.observe.histogram import Histogram, time_bounds
 from proxy.core.observe.route_template import Routes, template
 from proxy.core.observe.troubles import COVERED
@@ -176,11 +176,11 @@ class Counters:
             line = self.prepare_line(read, reply, outcome)
             if line is not None:
                 bare = line.entry(Varying(0.0))
-                is_shown = is_id(node) and bare.path == read.request.path and bare.node == node
-                common.lines = {**common.lines, mode: (usage, LineTemplate(bare) if is_shown else None, self.era)}
+                is_shown = bare.path == read.request.path and bare.node == node
+                common.lines = {**common.lines, mode: (usage, line_template(bare) if is_shown else None, self.era)}
             return line
-        mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape")).hex()
-        return template.line(read.request.path, node, read.key.hex()[:16], mark, size)
+        mark = self.access_log.keys.mark(entry.meta.etag.encode("utf-8", "surrogateescape"))
+        return template.line(node.encode(), read.key[:8].hex().encode(), mark.hex().encode(), size)
 
     def lines_like(
         self, reads: Sequence[PreparedRead], mode: Mode, usage: Headers, entries: Sequence[Entry], sizes: Sequence[int]

@@ -335,6 +335,11 @@ class Index:
         row = self._rows.get(key)
         return _decode_row(row).written_at if isinstance(row, bytes) else row
 
+    def is_held(self, key: bytes, too_old: float) -> bool:
+        """Return whether the entry of *key* is in memory, and its row on disk was written after *too_old*."""
+        row = self._rows.get(key)
+        return isinstance(row, float) and row > too_old
+
     def put(self, key: bytes, held: EntryMeta, written: float) -> None:
         """Record that *key* is on disk."""
         self._take_away(key)

@@ -285,8 +285,12 @@ class Store:
     async def _note_renewed(self) -> None:
         """Bring the index up to date, a few entries in each turn of the event loop."""
         while self._renewed:
+            too_old = self._clock() - self._bounds.rewrite_s
             for key in list(islice(self._renewed, _RENEWED_A_TURN)):
-                token, entry = self._renewed.pop(key), self.memory.peek(key)
+                token = self._renewed.pop(key)
+                if self._index.is_held(key, too_old):
+                    continue  # as most are: there is nothing to note, nor to write
+                entry = self.memory.peek(key)
                 if self._writer is not None and entry is not None:
                     self._put_on(self._writer, key, token, entry, write=False)
             await asyncio.sleep(0)

@@ -243,3 +243,63 @@ def test_reads_of_ever_other_objects_are_not_kept() -> None:
             find(number)
     assert table._bytes == before
     assert find(7).key == preparation.keys.entry(find(7).request)
+
+
+def _head(number: int) -> bytes:
+    return b"GET /v25.0/1203%09d?fields=id,name&limit=25 HTTP/1.1%b" % (number, BLOCK)
+
+
+def _loop(table: HeadTable, preparation: Preparation, reads: int) -> int:
+    """Ask for so many *reads* in turn, of all of which memory holds an entry; returns how many the table knew."""
+    known = 0
+    for number in range(reads):
+        read = table.read_of(_head(number), preparation, rewrites_links=True)
+        assert read is not None
+        assert read.request.path == f"/1203{number:09d}"
+        known += read.is_kept
+        if not read.is_kept:
+            table.keep(_head(number), read)
+    return known
+
+
+def test_of_a_loop_over_more_reads_than_fit_a_part_is_found_each_time() -> None:
+    """As long as memory holds their entries; and what the loop does not ask for any more makes room in the end."""
+    table, preparation = HeadTable(2**20), Preparation(HOSTS, RuleBook((), PLAIN), Keys(b"k" * 32))
+    known = [_loop(table, preparation, 2000) for _ in range(3)]
+    assert known[0] < 5
+    assert 500 < known[1] == known[2]
+    other = HeadTable(2**20)
+    assert _loop(other, preparation, 200) < _loop(other, preparation, 200) == 200
+    found = [table.read_of(_head(number), preparation, rewrites_links=True) for number in range(2000, 2050)]
+    for _ in range(800):
+        for number, read in enumerate(found, 2000):
+            assert read is not None
+            table.keep(_head(number), read)
+        if table.read_of(_head(2000), preparation, rewrites_links=True) is found[0]:
+            break
+    else:
+        pytest.fail("no room is made")
+
+
+def test_the_table_counts_at_least_the_bytes_of_reads_whose_entries_are_held() -> None:
+    """With the operations in which they were asked for last."""
+    table, preparation = HeadTable(10**9), Preparation(HOSTS, RuleBook((), PLAIN), Keys(b"k" * 32))
+    heads = [_head(number) for number in range(1500)]
+
+    def keep(data: bytes) -> None:
+        read = table.read_of(data, preparation, rewrites_links=True)
+        assert read is not None
+        if not read.is_kept:
+            table.keep(data, read)
+        read.asked = read.request.with_validator('"0123456789abcdef"')
+        read.part = batch_part(read.asked)
+
+    for data in heads[:500]:
+        keep(data)
+    counted = table._bytes
+    tracemalloc.start()
+    for data in heads[500:]:
+        keep(data)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0 < taken <= table._bytes - counted

@@ -15,11 +15,11 @@ from proxy.core.http.cache_control import cache_directives
 from proxy.core.model import Channel, Credential, Mode, Reply, Request
 from proxy.core.observe.access_log import (
     AccessLogEntry,
-    LineTemplate,
     Outcome,
     PassedMessage,
     PreparedLine,
     Varying,
+    line_template,
     of_failure,
     of_passthrough,
     of_read,
@@ -169,12 +169,27 @@ def test_what_broke_off_tells_what_had_left() -> None:
     assert (line.mode, line.status, line.calls, line.sent, line.uncertain, line.key) == ("FAILED", 502, 3, 3, 3, "")
 
 
-@pytest.mark.parametrize("path", ["/77", '/77/"%d"', "/77/\ue000", "/77/%s\\æ"])
-def test_lines_of_other_objects_are_made_from_one_line(path: str) -> None:
+@pytest.mark.parametrize("edge", ["", '/"%d"', "/%s\\æ", "/77"])
+def test_lines_of_other_objects_are_made_from_one_line(edge: str) -> None:
     """A line from a template says what the line of its own entry says, whatever stands in it."""
+    path = f"/11{edge}"
     bare = AccessLogEntry(
-        "MISS", 200, "GET", "h%", "v25.0", "/{id}", "/11", "ab", 0.0, node="11", key="k", body="b", size=9, fields="%d"
+        "MISS", 200, "GET", "h%", "v25.0", "/{id}", path, "ab", 0.0, node="11", key="k", body="b", size=9, fields="%d"
     )
-    own = replace(bare, path=path, node="77", key="0" * 16, body="f" * 16, size=2048)
-    made = LineTemplate(bare).line(own.path, own.node, own.key, own.body, own.size)
+    template = line_template(bare)
+    assert template is not None
+    own = replace(bare, path=f"/77{edge}", node="77", key="0" * 16, body="f" * 16, size=2048)
+    made = template.line(b"77", own.key.encode(), own.body.encode(), own.size)
     assert made.encoded(Varying(0.5, batch="7")) == PreparedLine(own).encoded(Varying(0.5, batch="7"))
+
+
+@pytest.mark.parametrize(
+    "path, node, fields",
+    [("/11x", "11", ""), ("/12/ads", "11", ""), ("/me", "me", ""), ("/11", "11", "\ue000"), ("/11/\ue000", "11", "")],
+)
+def test_a_line_of_an_unusual_form_is_no_template(path: str, node: str, fields: str) -> None:
+    """Its path begins with no id, or a mark of the template stands in it already."""
+    assert (
+        line_template(AccessLogEntry("MISS", 200, "GET", "h", "", "/", path, "ab", 0.0, node=node, fields=fields))
+        is None
+    )

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from proxy.core.cache import policy
 from proxy.core.cache.encryption import CompressedBody, compress
 from proxy.core.cache.invalidation import InvalidationIndex, tag_of_token
-from proxy.core.cache.key import FlightKey, Keys
+from proxy.core.cache.key import FlightKey, Keys, parts_of
 from proxy.core.cache.purge import Purges
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.graph.errors import ends_token
@@ -224,7 +224,7 @@ class SharedCache(Cache):
         return self._flight_name(self._keys.flight(request), fingerprint, lambda: tags or self._tags(request))
 
     def _flight_name(self, flight: FlightKey, fingerprint: bytes, tags: Callable[[], tuple[str, ...]]) -> bytes:
-        index, (entry_key, proof, ages) = self._shared.index, flight
+        index, (entry_key, proof, ages) = self._shared.index, parts_of(flight)
         last = BEGIN if index.latest == BEGIN else index.last((tag_of_token(fingerprint), *tags()))
         ages_text = _NO_AGES if ages == _ANY_AGES else repr(ages).encode()
         return self._shared.fleet.wire.names.flight(entry_key, proof, ages_text, bytes(last), index.lineage)
