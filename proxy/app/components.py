@@ -20,6 +20,7 @@ from proxy.core.cache.key import Keys
 from proxy.core.cache.notes import Notes
 from proxy.core.cache.purge import Purges
 from proxy.core.cache.subscriptions import Subscriptions
+from proxy.core.cache.tags import TagIndex
 from proxy.core.fast_path.prepared_read import PreparedRead
 from proxy.core.model import Credential, Reply, Request
 from proxy.core.quota.descriptors import QuotaSubject
@@ -39,7 +40,10 @@ HEADS_SHARE, LEAST_HEAD_BYTES = 8, 2**20
 """Known heads take this part of `cache.memory_mb` besides it, and so many bytes at least."""
 
 SUBJECTS_PER_MB = 320
-"""For each megabyte of `cache.memory_mb`, the subjects of so many entries are known, for orders to forget them."""
+"""For each megabyte of `cache.memory_mb`, the subjects of so many entries are known, for orders to forget them.
+
+What half as many bodies list is known in each of two generations, for writes to what they list.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +114,9 @@ class Components:
 async def build_components(settings: Settings, clocks: Clocks, lifetimes: AsyncExitStack) -> Components:
     """Returns the components for *settings*, with the store open. Raises StartError."""
     generation, master, now = Generation(), _installation_key(settings.cache), TimeOfDay(clocks.now)
-    subjects = min(Purges.SUBJECTS, SUBJECTS_PER_MB * max(settings.cache.memory_mb, 1))
-    purges, invalidations = Purges(generation, subjects), InvalidationIndex(generation)
+    of_memory = SUBJECTS_PER_MB * max(settings.cache.memory_mb, 1)
+    subjects, bodies = min(Purges.SUBJECTS, of_memory), min(TagIndex.CAPACITY, of_memory // 2)
+    purges, invalidations = Purges(generation, subjects), InvalidationIndex(generation, bodies)
     clocks = replace(clocks, now=now)
     notes = Notes(purges, invalidations, now, has_log=bool(settings.shared.url))
     store = await _open_store(settings.cache, master, notes, now, lifetimes)

@@ -26,7 +26,7 @@ GARBAGE_BEFORE_A_SEARCH = 3000
 
 _log = logging.getLogger("graph_sidecar")
 
-RELEASE_S = 5.0
+RELEASE_S = 1.0
 """Seconds between two times at which free memory is returned to the kernel; that takes well under a millisecond."""
 
 

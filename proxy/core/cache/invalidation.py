@@ -63,15 +63,15 @@ class InvalidationIndex:
 
     CAPACITY = 10_000
 
-    def __init__(self, generation: Generation | None = None) -> None:
-        """Start without changes; each change advances *generation*."""
+    def __init__(self, generation: Generation | None = None, bodies: int | None = None) -> None:
+        """Start without changes; each change advances *generation*. What so many *bodies* list is known."""
         self._generation = generation or Generation()
         self._times = Recent[str, float](self.CAPACITY, 4 * MEMO_BYTES)
         self._floor = 0.0
         self.changed_at = 0.0
         """When anything was last changed, in epoch seconds; 0 for never."""
         self._ahead = 0.0  # the latest time of the clock before it was set back
-        self._tags = TagIndex()
+        self._tags = TagIndex(bodies)
 
     def record_write(self, nodes: Iterable[str], fingerprint: bytes, now: float) -> Tags:
         """Record that a write to *nodes* was answered at *now*; returns the changed tags, () for all."""

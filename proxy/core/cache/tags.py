@@ -36,8 +36,9 @@ class TagIndex:
     """The most pairs of an object and a list in one generation; of two generations, the older is forgotten."""
     NAME_CAPACITY = 4096
 
-    def __init__(self) -> None:
-        """Start with nothing learned."""
+    def __init__(self, capacity: int | None = None) -> None:
+        """Start with nothing learned; *capacity* replaces `CAPACITY`."""
+        self._capacity = capacity or self.CAPACITY
         self._young, self._old = _Generation(), _Generation()
         self.searched = 0  # the number of bodies searched so far
         self._ids = Recent[str, str](self.NAME_CAPACITY)  # id by name, such as a user name, or `me` of a fingerprint
@@ -72,7 +73,7 @@ class TagIndex:
         listed = tuple(dict.fromkeys(map(short, _listed_ids(body))))
         list_tag = _tag_of_list(request, fingerprint)
         self._make_room()
-        if len(listed) < self.CAPACITY:  # a longer list is searched again each time
+        if len(listed) < self._capacity:  # a longer list is searched again each time
             self._young.add(key, listed, list_tag)
         return listed, list_tag
 
@@ -93,7 +94,7 @@ class TagIndex:
 
     def _make_room(self) -> None:
         """Count one more body that is searched; what was learned longest ago makes room for it."""
-        if self._young.size >= self.CAPACITY:
+        if self._young.size >= self._capacity:
             self._young, self._old = _Generation(), self._young
         self.searched += 1
 

@@ -224,7 +224,7 @@ def _diskcache_settings(wal_bytes: int) -> dict[str, int | str]:
         "size_limit": 2**62,  # the database makes room itself, before it writes
         "cull_limit": 0,
         "sqlite_auto_vacuum": 1,  # a deleted row gives its pages back
-        "sqlite_cache_size": 256,
+        "sqlite_cache_size": 64,
         "sqlite_journal_mode": "wal",
         # A mapped file turns an I/O error or a truncation by others into SIGBUS (sqlite.org/mmap.html).
         "sqlite_mmap_size": 0,

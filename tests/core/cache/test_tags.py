@@ -183,3 +183,11 @@ def test_memory_is_bounded() -> None:
     assert common._young.size + common._old.size <= 2 * (4 + 3)
     common.forget(b"19")
     assert not common.knows(b"19")
+
+
+def test_of_no_more_bodies_than_asked_for_it_is_known_what_they_list() -> None:
+    """Those that were searched last are known, in two generations."""
+    common = TagIndex(2)
+    for number in range(9):
+        common.learn_nothing(b"%d" % number, at(f"/{number}"), b'{"id":"1"}')
+    assert [number for number in range(9) if common.knows(b"%d" % number)] == [6, 7, 8]
