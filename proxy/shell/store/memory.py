@@ -25,6 +25,11 @@ HELD_ROW_COST = 165
 """Bytes that a row of the index takes whose entry is in memory, and which has its key from there."""
 USE_COST = 280
 """Bytes that one remembered use of an entry on disk takes, with its key."""
+NEW_USES_SHARE = 4
+"""Of the remembered uses, those of entries that Graph just gave are a quarter at the most.
+
+A crawl would take all of them, and room from entries, and what a program asks for again would not be here again.
+"""
 ONE_OF_NEW = 32
 """Of so many new entries that memory has no room for, one is put there all the same."""
 
@@ -74,6 +79,7 @@ class Memory:
         # LIRS' stack: all by their last use. None stands for an entry on disk; the first is never one of these.
         self._stack: OrderedDict[bytes, Entry | None] = OrderedDict()
         self._ghosts: dict[bytes, None] = {}  # those on disk, in the same order
+        self._new_ghosts: dict[bytes, None] = {}  # those of them that were used once, when Graph gave them
         self.entries: Mapping[bytes, Entry | None] = self._stack  # to look here is no use of an entry
 
     def __len__(self) -> int:
@@ -159,12 +165,15 @@ class Memory:
         return self._stack.get(key) is not None
 
     def admit_new(self, key: bytes, entry: Entry) -> None:
-        """Store *entry*, which Graph just gave and the disk gets, as `admit` does; one of many in any case.
+        """Store *entry*, which Graph just gave and the disk gets, if there is room; one of many in any case.
 
         So reads that never come again evict few entries, and entries that are not used any more leave in the end
         (bimodal insertion: Qureshi and others, ISCA 2007).
         """
+        is_known = key in self._stack
         if not self.admit(key, entry):
+            if not is_known:
+                self._remember_new(key)
             self._refused += 1
             if self._refused % ONE_OF_NEW == 0:
                 self.put(key, entry)
@@ -181,6 +190,7 @@ class Memory:
                 self._place(key, entry, size)
                 continue
             self._remember(key)
+            self._remember_new(key)
             self._refused += 1
             if self._refused % ONE_OF_NEW == 0:
                 self.put(key, entry)
@@ -206,11 +216,13 @@ class Memory:
             self._forget_older()
         else:
             self._ghosts.pop(key, None)
+            self._new_ghosts.pop(key, None)
 
     def clear(self) -> None:
         """Remove everything."""
         self._stack.clear()
         self._ghosts.clear()
+        self._new_ghosts.clear()
         self._fields = SharedBlocks()
         self.bytes = 0
 
@@ -234,6 +246,7 @@ class Memory:
         key, entry = self._stack.popitem(last=False)
         if entry is None:
             del self._ghosts[key]
+            self._new_ghosts.pop(key, None)
             return
         self._release_entry(entry)
         self.evictions += 1
@@ -245,14 +258,26 @@ class Memory:
             return
         self._stack[key] = self._ghosts[key] = None
         if len(self._ghosts) > self._remembered:
-            # A sixteenth at once: a dict finds its first key slowly once many before it were removed.
-            for oldest in list(islice(self._ghosts, 1 + len(self._ghosts) // 16)):
-                del self._stack[oldest], self._ghosts[oldest]
+            self._forget_oldest(self._ghosts)
+
+    def _remember_new(self, key: bytes) -> None:
+        """Note that *key*, whose use was just remembered, was not used before."""
+        if key in self._ghosts:
+            self._new_ghosts[key] = None
+            if len(self._new_ghosts) > self._remembered // NEW_USES_SHARE:
+                self._forget_oldest(self._new_ghosts)
+
+    def _forget_oldest(self, ghosts: dict[bytes, None]) -> None:
+        """Forget a sixteenth of *ghosts*: a dict finds its first key slowly once many before it were removed."""
+        for oldest in list(islice(ghosts, 1 + len(ghosts) // 16)):
+            del self._stack[oldest], self._ghosts[oldest]
+            self._new_ghosts.pop(oldest, None)
 
     def _forget_older(self) -> None:
         """Forget the uses before that of the entry to be evicted next: they decide nothing."""
         while self._ghosts and (first := next(iter(self._stack))) in self._ghosts:
             del self._stack[first], self._ghosts[first]
+            self._new_ghosts.pop(first, None)
 
 
 class IndexRow(msgspec.Struct, frozen=True, gc=False, array_like=True):

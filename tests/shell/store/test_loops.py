@@ -100,6 +100,24 @@ def test_a_working_set_that_moves_is_in_memory_from_its_second_use_on() -> None:
         assert all(memory.get(key(number)) is not None for number in reads)
 
 
+def test_a_crawl_between_the_turns_of_a_loop_takes_no_places_of_it() -> None:
+    """Of many entries that are read once, a few are put into memory; what they displace is back at its second use."""
+    memory, crawled, found = memory_of(), 10_000, 0
+    for number in range(PLACES):
+        memory.put(key(number), ENTRY)
+    for turn in range(12):
+        for number in range(crawled, crawled + 5 * PLACES):
+            memory.admit_new(key(number), ENTRY)
+            assert len(memory._new_ghosts) <= PLACES // 4
+        crawled += 5 * PLACES
+        for number in range(PLACES):
+            found += turn >= 6 and memory.get(key(number)) is not None
+            if memory.peek(key(number)) is None:
+                memory.admit(key(number), ENTRY)
+    assert found > 0.7 * 6 * PLACES
+    assert set(memory._new_ghosts) <= set(memory._ghosts)
+
+
 def test_uses_of_entries_on_disk_are_remembered_within_bounds() -> None:
     """No more than the number given, and none that is older than each entry in memory: it decides nothing."""
     memory = Memory(10 * size_of(ENTRY) + BLOCK_COST, remembered=20)
@@ -139,7 +157,7 @@ async def test_a_store_reads_only_what_memory_has_no_room_for(
     for number in range(count, length):
         store.put(key(number), TOKEN, entry(number))
     await store.flush()
-    for number in range(length):  # what is on disk alone is noted, and that takes its part of the memory
+    for number in loop(length, 2):  # what is on disk alone is noted, and that takes its part of the memory
         await store.load(key(number), TOKEN)
     fits = len(store.memory)
     assert fits > length // 2
