@@ -4,8 +4,9 @@ A read whose slot is null, malformed or aborted is retried once in a smaller bat
 missing), then alone (`_retry_missing`). A read whose slot is an error on Graph's side is retried alone at once
 (`_is_trouble`). `shell/pipeline/batcher` sends the retries. In an application's own batch the same reads are retried
 (`client_batch/slots.is_unanswered`), by `shell/downstream/client_batch_calls`. The fast path takes only slots with a
-200 or a 304 (`usual_slots`; `shell/downstream/fast_flight`, `core/fast_path/batch_answer`), whose heads `slot_reply`
-makes (`core/fast_path/answer_template`). It leaves all others to `resolve`.
+200 or a 304 (`usual_slots`; `shell/downstream/fast_flight`, `core/fast_path/batch_answer` and
+`core/fast_path/new_entries`), whose heads `slot_reply` makes (`core/fast_path/answer_template`). It leaves
+all others to `resolve`.
 
 Source: developers.facebook.com/docs/graph-api/batch-requests; findings from SDKs and their users are cited where they
 matter.
